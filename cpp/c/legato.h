@@ -1,0 +1,69 @@
+/* Legato's face for embedding: C99, no allocation, no global state the caller can see.
+ *
+ * Every array is row-major and contiguous; its shape stands beside its pointer as [n][9]. Input arrays are const and stay
+ * the caller's. A run call needs a workspace of at least the bytes that its size function returns, of any alignment. */
+#ifndef LEGATO_H
+#define LEGATO_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum legato_status {
+  LEGATO_OK = 0,
+  LEGATO_INVALID_ARGUMENT = 1,
+  LEGATO_NOT_FINITE = 2,
+  LEGATO_SINGULAR = 3,
+  LEGATO_NO_PRINCIPAL_LOG = 4,
+  LEGATO_WORKSPACE_TOO_SMALL = 5,
+  LEGATO_INFEASIBLE = 6,
+  LEGATO_ITERATION_LIMIT = 7,    /* the path is feasible and its gap certified */
+  LEGATO_NUMERICAL_TROUBLE = 8   /* the path is the last sound, feasible one */
+} legato_status;
+
+const char* legato_version(void);
+const char* legato_status_text(legato_status status);
+const char* legato_isa(void); /* "baseline", "avx2" or "avx512"; the environment variable LEGATO_ISA forces one */
+
+/* logs[i] = log(homographies[i] / cbrt(det)), trace 0; *first_bad is the first matrix an error speaks of (may be null).
+ * homographies: [n][9]; logs: [n][9], may be the same memory. */
+legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad);
+/* homographies[i] = exp(logs[i]). logs: [n][9]; homographies: [n][9], may be the same memory. */
+legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, double* homographies, size_t* first_bad);
+
+/* Options of a camera path; see legato/camera.hpp, PathOptions, for each field. Lengths are in frame widths. */
+typedef struct legato_camera_path_options {
+  size_t size; /* sizeof(legato_camera_path_options), set by _default() */
+  double crop, window_scale;
+  double weights[4];
+  double anisotropy, shear, keystone, keystone_ratio;
+  double bound, inset, pixel, tolerance;
+  int relinearize, max_iterations;
+} legato_camera_path_options;
+
+legato_camera_path_options legato_camera_path_options_default(void);
+
+typedef struct legato_camera_path_result {
+  double objective, gap, keystone_ratio;
+  int iterations, rounds;
+  size_t bad_frame;
+} legato_camera_path_result;
+
+/* Bytes of workspace for a clip of `frames`; 0 when the options are not of this version. */
+size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options);
+
+/* The L1-optimal path of a whole clip.
+ * motion: [n][9], frame t to frame t-1, origin at the frame center, unit one frame width; motion[0] is not read.
+ * aspect: height / width. corrections: [n][9]. violation: [n], or null; frame widths. result may be null. */
+legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, double aspect,
+                                            const legato_camera_path_options* options, void* workspace,
+                                            size_t workspace_size, double* corrections, double* violation,
+                                            legato_camera_path_result* result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LEGATO_H */

@@ -1,0 +1,114 @@
+#include "legato.h"
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "legato/camera.hpp"
+#include "legato/core.hpp"
+
+namespace {
+
+using legato::Status;
+namespace camera = legato::camera;
+
+legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
+
+bool current(const legato_camera_path_options* options) {
+  return options != nullptr && options->size == sizeof(legato_camera_path_options);
+}
+
+camera::PathOptions options_of(const legato_camera_path_options& c) {
+  camera::PathOptions o;
+  o.crop = c.crop;
+  o.window_scale = c.window_scale;
+  for (int i = 0; i < 4; ++i) o.weights[i] = c.weights[i];
+  o.anisotropy = c.anisotropy;
+  o.shear = c.shear;
+  o.keystone = c.keystone;
+  o.keystone_ratio = c.keystone_ratio;
+  o.bound = c.bound;
+  o.inset = c.inset;
+  o.pixel = c.pixel;
+  o.relinearize = c.relinearize;
+  o.solver.tolerance = c.tolerance;
+  o.solver.max_iterations = c.max_iterations;
+  return o;
+}
+
+/// The logs and, where the caller does not want it, the violation live at the head of the workspace.
+std::size_t head_size(std::size_t n) { return (9 * n + n) * sizeof(double) + alignof(double); }
+
+}  // namespace
+
+extern "C" {
+
+const char* legato_version(void) { return legato::version(); }
+const char* legato_status_text(legato_status status) { return legato::status_text(static_cast<Status>(status)); }
+const char* legato_isa(void) { return legato::isa_name(legato::active_isa()); }
+
+legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad) {
+  if (n > 0 && (homographies == nullptr || logs == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  std::size_t bad = 0;
+  const Status status = camera::log_homography({homographies, 9 * n}, {logs, 9 * n}, bad);
+  if (first_bad != nullptr) *first_bad = bad;
+  return c_status(status);
+}
+
+legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, double* homographies, size_t* first_bad) {
+  if (n > 0 && (homographies == nullptr || logs == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  std::size_t bad = 0;
+  const Status status = camera::exp_homography({logs, 9 * n}, {homographies, 9 * n}, bad);
+  if (first_bad != nullptr) *first_bad = bad;
+  return c_status(status);
+}
+
+legato_camera_path_options legato_camera_path_options_default(void) {
+  const camera::PathOptions o;
+  legato_camera_path_options c = {};
+  c.size = sizeof c;
+  c.crop = o.crop;
+  c.window_scale = o.window_scale;
+  for (int i = 0; i < 4; ++i) c.weights[i] = o.weights[i];
+  c.anisotropy = o.anisotropy;
+  c.shear = o.shear;
+  c.keystone = o.keystone;
+  c.keystone_ratio = o.keystone_ratio;
+  c.bound = o.bound;
+  c.inset = o.inset;
+  c.pixel = o.pixel;
+  c.tolerance = o.solver.tolerance;
+  c.relinearize = o.relinearize;
+  c.max_iterations = o.solver.max_iterations;
+  return c;
+}
+
+size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options) {
+  if (!current(options)) return 0;
+  return head_size(frames) + camera::path_workspace_size(frames, options_of(*options));
+}
+
+legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, double aspect,
+                                            const legato_camera_path_options* options, void* workspace,
+                                            size_t workspace_size, double* corrections, double* violation,
+                                            legato_camera_path_result* result) {
+  if (!current(options)) return LEGATO_INVALID_ARGUMENT;
+  if (n > 0 && (motion == nullptr || corrections == nullptr || workspace == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  if (workspace_size < head_size(n)) return LEGATO_WORKSPACE_TOO_SMALL;
+  void* aligned = workspace;
+  std::size_t left = workspace_size;
+  const std::size_t doubles = 10 * n;
+  auto* head = static_cast<double*>(std::align(alignof(double), doubles * sizeof(double), aligned, left));
+  left -= doubles * sizeof(double);
+  camera::PathResult found;
+  const Status status = camera::smooth_path(
+      {motion, 9 * n}, aspect, options_of(*options), {}, {},
+      {reinterpret_cast<std::byte*>(head + doubles), left}, {corrections, 9 * n}, {head, 9 * n},
+      {violation != nullptr ? violation : head + 9 * n, n}, found);
+  if (result != nullptr) {
+    *result = {found.objective, found.gap, found.keystone_ratio, found.iterations, found.rounds, found.bad_frame};
+  }
+  return c_status(status);
+}
+
+}  // extern "C"

@@ -1,0 +1,116 @@
+// Camera paths: homographies as the group SL(3), and L1-optimal paths of corrections.
+//
+// Conventions. Homographies and logarithms are row-major 3x3 blocks of nine doubles. F_t maps coordinates of frame t to
+// frame t-1; P_t acts on the crop window of frame t (the output pixel x samples the input at P_t x). Lengths are in
+// frame widths, the origin is the frame center, y points down. "h x w" beside a span gives its shape.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "legato/core.hpp"
+
+namespace legato::camera {
+
+/// logs[i] = log(H_i / cbrt(det H_i)), trace 0. n x 9 each; may be the same memory.
+/// On not_finite, singular or no_principal_log, `first_bad` is the index of the first such matrix and logs[i] is NaN for
+/// every such matrix; all others are right.
+Status log_homography(std::span<const double> homographies, std::span<double> logs, std::size_t& first_bad,
+                      int threads = 1) noexcept;
+
+/// homographies[i] = exp(logs[i]), det 1 for a log of trace 0. n x 9 each; may be the same memory.
+/// not_finite with `first_bad` where an entry is NaN, infinite, or above 500 in absolute row sum.
+Status exp_homography(std::span<const double> logs, std::span<double> homographies, std::size_t& first_bad,
+                      int threads = 1) noexcept;
+
+// --- The banded program ---------------------------------------------------------------------------------------------
+
+/// min over b_t in R^8:  sum_t 1/2 b_t' Q_t b_t + q_t' b_t + sum_{k=1..3} sum_t sum_i w_ki |e_k(t)_i|
+/// with e_1(t) = b_t - b_{t-1} + v_t, e_2(t) = e_1(t) - e_1(t-1), e_3(t) = e_2(t) - e_2(t-1), and a ninth component
+/// e_k(t)_8 = e_k(t)_0 + e_k(t)_1 (the entry that trace zero ties to two others),
+/// subject to G_t b_t <= h_t and lower <= b_t <= upper. The first `pinned` frames are data: their b_t are given.
+struct BandedProblem {
+  std::size_t frames = 0;              ///< n, the pinned ones included
+  std::size_t pinned = 0;              ///< frames 0 .. pinned-1 are held; the last three of them matter
+  std::size_t rows = 0;                ///< m, inequality rows of each frame
+  const double* velocity = nullptr;    ///< n x 8: v_t; v_0 is ignored
+  double weights[3][9] = {};           ///< w_ki >= 0
+  const double* quadratic = nullptr;   ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
+  std::size_t quadratic_stride = 0;    ///< 0: one Q for all frames; 64: one a frame
+  const double* linear = nullptr;      ///< n x 8: q_t; null for zero
+  const double* row_matrix = nullptr;  ///< m x 8, or n of them (row_matrix_stride)
+  std::size_t row_matrix_stride = 0;   ///< 0, or 8 m
+  const double* row_bound = nullptr;   ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
+  std::size_t row_bound_stride = 0;    ///< 0, or m
+  double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
+};
+
+struct SolverOptions {
+  double tolerance = 1e-6;      ///< stop at gap <= tolerance * max(objective, 1e-5 * objective of the start)
+  int max_iterations = 100;     ///< 0 returns the start
+};
+
+struct SolverResult {
+  double objective = 0;         ///< of the returned path
+  double gap = 0;               ///< rigorous: objective - gap <= optimum <= objective
+  int iterations = 0;
+  std::size_t bad_frame = 0;    ///< with infeasible: the first frame without a strictly feasible start
+};
+
+std::size_t banded_workspace_size(const BandedProblem& problem) noexcept;
+
+/// Block-banded primal-dual interior point (spec: Mehrotra's predictor and corrector on the exactly condensed system).
+/// `path`, n x 8, holds the start on entry (pinned frames first) and the solution on return. Frames whose start is not
+/// strictly inside the constraints start from `fallback` (8 numbers, null: zero). Every iterate is feasible, so
+/// iteration_limit too returns a path that violates nothing. Bitwise repeatable, the same on every ISA; no allocation.
+Status solve_banded(const BandedProblem& problem, const SolverOptions& options, std::span<std::byte> workspace,
+                    std::span<double> path, const double* fallback, SolverResult& result) noexcept;
+
+// --- The camera path ------------------------------------------------------------------------------------------------
+
+/// Cinematic-L1 (Bradley et al., WACV 2021), section 3 to 5; defaults are for 30 frames a second.
+struct PathOptions {
+  double crop = 0.12;              ///< minimum field of view kept is 1 - crop, 0 < crop < 1
+  double window_scale = 0.0;       ///< scale of the crop window; 0: 1 - crop / 2
+  double weights[4] = {1, 1, 10, 100};  ///< w0 (L2 fidelity, > 0), w1, w2, w3 (L1 of the derivatives)
+  double anisotropy = 1000.0;      ///< weight of (p11 - p22)^2
+  double shear = 1000.0;           ///< weight of (p12 + p21)^2
+  double keystone = 100.0;         ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
+  double keystone_ratio = 0.0;     ///< R; 0: estimated from the motion, clipped to [-3, -0.3]
+  double bound = 1.0;              ///< |entries of log P_t| <= bound
+  double inset = 0.0;              ///< the window stays this far (frame widths) inside the frame
+  double pixel = 0.0;              ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it
+  int relinearize = 2;             ///< rounds of sequential re-linearization; 0: the paper's linear model
+  SolverOptions solver;
+};
+
+struct PathResult {
+  double objective = 0;            ///< of the last linear model
+  double gap = 0;                  ///< certified, absolute
+  double keystone_ratio = 0;       ///< the R used
+  int iterations = 0;              ///< of the interior point, all rounds together
+  int rounds = 0;                  ///< re-linearizations done
+  std::size_t bad_frame = 0;       ///< the frame an error speaks of
+};
+
+/// The effective window scale: options.window_scale, or 1 - crop / 2.
+double window_scale(const PathOptions& options) noexcept;
+
+std::size_t path_workspace_size(std::size_t frames, const PathOptions& options) noexcept;
+
+/// Solves the whole clip at once.
+/// motion: n x 9, F_t for t = 0..n-1, F_0 ignored. aspect: frame height / width. fixed: k x 9, corrections of the first
+/// k frames, held. frame_weight: n factors on w0, or empty. corrections, logs: n x 9 (P_t and log P_t). violation: n,
+/// exact distance of the window from its allowed rectangle, frame widths, 0 where it is inside.
+Status smooth_path(std::span<const double> motion, double aspect, const PathOptions& options,
+                   std::span<const double> fixed, std::span<const double> frame_weight,
+                   std::span<std::byte> workspace, std::span<double> corrections, std::span<double> logs,
+                   std::span<double> violation, PathResult& result) noexcept;
+
+/// The linear rows of one frame at p (9 entries, trace 0): G (13 x 9, over the nine entries) and h (13) with
+/// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom left).
+constexpr std::size_t kCropRows = 13;
+Status crop_rows(std::span<const double> log_correction, double aspect, const PathOptions& options,
+                 std::span<double> row_matrix, std::span<double> row_bound) noexcept;
+
+}  // namespace legato::camera

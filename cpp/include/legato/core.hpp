@@ -1,0 +1,48 @@
+// Legato's core surface: what every family shares. No allocation, no exceptions, no globals the caller can see.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace legato {
+
+/// Outcome of a run call. Each face turns it into its own kind of error, once.
+enum class Status : int {
+  ok = 0,
+  invalid_argument = 1,     ///< a size, an option or a combination that makes no sense
+  not_finite = 2,           ///< NaN or infinity in the input
+  singular = 3,             ///< a matrix that must be invertible is not
+  no_principal_log = 4,     ///< a homography without a principal logarithm
+  workspace_too_small = 5,  ///< the caller's memory is smaller than the size function says
+  infeasible = 6,           ///< the constraints exclude every path
+  iteration_limit = 7,      ///< stopped early; the result is feasible and its gap is certified
+  numerical_trouble = 8,    ///< the factorization broke down; the last sound iterate is returned
+};
+
+/// One English sentence, static storage.
+const char* status_text(Status status) noexcept;
+
+/// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
+enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
+
+const char* isa_name(Isa isa) noexcept;
+
+/// The best instruction set that both this build and this processor have.
+Isa best_isa() noexcept;
+
+/// The instruction set the kernels run: best_isa(), or what LEGATO_ISA names (read once, at the first use).
+Isa active_isa() noexcept;
+
+/// Empty, or why the value of LEGATO_ISA cannot be obeyed (active_isa() is then best_isa()).
+const char* isa_problem() noexcept;
+
+/// The instruction set of the kernel copy that ran last in this thread. Tests use it to prove a forced branch.
+Isa last_isa() noexcept;
+
+/// "0.1.0"
+const char* version() noexcept;
+
+/// Compiler and build flags, for reports.
+const char* build_text() noexcept;
+
+}  // namespace legato

@@ -1,0 +1,157 @@
+#include "legato/camera.hpp"
+
+#include <array>
+#include <cstddef>
+#include <memory>
+
+#include "binding.h"
+
+namespace legato::python {
+namespace {
+
+using namespace camera;
+
+std::string matrix_name(const char* argument, std::size_t index) {
+  return std::string(argument) + "[" + std::to_string(index) + "]";
+}
+
+/// Workspaces are not zeroed: the kernels write before they read.
+std::unique_ptr<std::byte[]> workspace_of(std::size_t size) {
+  return std::make_unique_for_overwrite<std::byte[]>(size);
+}
+
+void log_into(const Array& homographies, Array& logs, int threads) {
+  std::size_t bad = 0;
+  Status status;
+  {
+    const auto in = input(homographies);
+    const auto out = output(logs);
+    const py::gil_scoped_release release;
+    status = log_homography(in, out, bad, threads);
+  }
+  check(status, matrix_name("homography", bad));
+}
+
+void exp_into(const Array& logs, Array& homographies, int threads) {
+  std::size_t bad = 0;
+  Status status;
+  {
+    const auto in = input(logs);
+    const auto out = output(homographies);
+    const py::gil_scoped_release release;
+    status = exp_homography(in, out, bad, threads);
+  }
+  check(status, matrix_name("log", bad));
+}
+
+PathOptions options_of(double crop, double window_scale, const std::array<double, 4>& weights, double anisotropy,
+                       double shear, double keystone, double keystone_ratio, double bound, double inset, double pixel,
+                       int relinearize, double tolerance, int max_iterations) {
+  PathOptions o;
+  o.crop = crop;
+  o.window_scale = window_scale;
+  for (std::size_t i = 0; i < 4; ++i) o.weights[i] = weights[i];
+  o.anisotropy = anisotropy;
+  o.shear = shear;
+  o.keystone = keystone;
+  o.keystone_ratio = keystone_ratio;
+  o.bound = bound;
+  o.inset = inset;
+  o.pixel = pixel;
+  o.relinearize = relinearize;
+  o.solver.tolerance = tolerance;
+  o.solver.max_iterations = max_iterations;
+  return o;
+}
+
+py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
+                   const Array& frame_weight, Array& corrections, Array& logs, Array& violation) {
+  PathResult result;
+  Status status;
+  {
+    const auto in = input(motion), held = input(fixed), weight = input(frame_weight);
+    const auto out = output(corrections), out_logs = output(logs), out_violation = output(violation);
+    const py::gil_scoped_release release;
+    const std::size_t size = path_workspace_size(in.size() / 9, options);
+    const auto memory = workspace_of(size);
+    status = smooth_path(in, aspect, options, held, weight, {memory.get(), size}, out, out_logs, out_violation, result);
+  }
+  if (status != Status::iteration_limit && status != Status::numerical_trouble) {
+    check(status, "motion, frame " + std::to_string(result.bad_frame));
+  }
+  py::dict out;
+  out["status"] = static_cast<int>(status);
+  out["objective"] = result.objective;
+  out["gap"] = result.gap;
+  out["keystone_ratio"] = result.keystone_ratio;
+  out["iterations"] = result.iterations;
+  out["rounds"] = result.rounds;
+  return out;
+}
+
+py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
+                           const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
+                           std::size_t pinned, double tolerance, int max_iterations, Array& path) {
+  BandedProblem problem;
+  problem.frames = static_cast<std::size_t>(path.shape(0));
+  problem.pinned = pinned;
+  problem.rows = static_cast<std::size_t>(row_bound.shape(row_bound.ndim() - 1));
+  problem.velocity = velocity.data();
+  for (std::size_t i = 0; i < 27; ++i) problem.weights[i / 9][i % 9] = weights.data()[i];
+  problem.quadratic = quadratic.data();
+  problem.quadratic_stride = quadratic.ndim() == 3 ? 64 : 0;
+  problem.linear = linear.size() > 0 ? linear.data() : nullptr;
+  problem.row_matrix = row_matrix.data();
+  problem.row_matrix_stride = row_matrix.ndim() == 3 ? 8 * problem.rows : 0;
+  problem.row_bound = row_bound.data();
+  problem.row_bound_stride = row_bound.ndim() == 2 ? problem.rows : 0;
+  for (std::size_t i = 0; i < 8; ++i) {
+    problem.lower[i] = lower.data()[i];
+    problem.upper[i] = upper.data()[i];
+  }
+  SolverOptions options;
+  options.tolerance = tolerance;
+  options.max_iterations = max_iterations;
+  SolverResult result;
+  Status status;
+  {
+    const auto out = output(path);
+    const py::gil_scoped_release release;
+    const std::size_t size = banded_workspace_size(problem);
+    const auto memory = workspace_of(size);
+    status = solve_banded(problem, options, {memory.get(), size}, out, nullptr, result);
+  }
+  if (status != Status::iteration_limit && status != Status::numerical_trouble) {
+    check(status, "the program, frame " + std::to_string(result.bad_frame));
+  }
+  py::dict out;
+  out["status"] = static_cast<int>(status);
+  out["objective"] = result.objective;
+  out["gap"] = result.gap;
+  out["iterations"] = result.iterations;
+  return out;
+}
+
+}  // namespace
+
+void bind_camera(py::module_& module) {
+  using py::arg;
+  module.def("camera_log_homography", &log_into, arg("homography").noconvert(), arg("log").noconvert(), arg("threads"),
+             "Logarithms of (n, 9) homographies into (n, 9).");
+  module.def("camera_exp_homography", &exp_into, arg("log").noconvert(), arg("homography").noconvert(), arg("threads"),
+             "Exponentials of (n, 9) logarithms into (n, 9).");
+  py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
+      .def(py::init(&options_of), py::kw_only(), arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
+           arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"), arg("inset"), arg("pixel"),
+           arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+  module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),
+             arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("corrections").noconvert(),
+             arg("logs").noconvert(), arg("violation").noconvert(), "Whole-clip camera path; lengths in frame widths.");
+  module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
+             arg("quadratic").noconvert(), arg("linear").noconvert(), arg("row_matrix").noconvert(),
+             arg("row_bound").noconvert(), arg("lower").noconvert(), arg("upper").noconvert(), arg("pinned"),
+             arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
+             "The banded L1 program over (n, 8); the path holds the start and gets the solution.");
+}
+
+}  // namespace legato::python

@@ -1,0 +1,32 @@
+// What the binding files share: arrays in and out as spans, and the one mapping from Status to exceptions.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <span>
+#include <string>
+
+#include "legato/core.hpp"
+
+namespace legato::python {
+
+namespace py = pybind11;
+
+/// C-contiguous float64; the Python side has converted and checked already, so nothing is converted here.
+using Array = py::array_t<double, py::array::c_style>;
+
+inline std::span<const double> input(const Array& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+inline std::span<double> output(Array& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
+/// Throws legato.errors.error_of_status(code, what) unless `status` is ok.
+void check(Status status, const std::string& what);
+
+void bind_camera(py::module_& module);
+
+}  // namespace legato::python

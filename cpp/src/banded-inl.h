@@ -1,0 +1,196 @@
+// Block-banded L D L' of a symmetric positive definite matrix with 8 x 8 blocks and block half-bandwidth 3, and its
+// triangular solves. Right-looking over a sliding window of four block columns; one 8-vector is one pack of lanes.
+// No pivoting, no allocation. Compiled once per ISA region; needs lanes-inl.h.
+namespace legato::LEGATO_REGION {
+
+using math::Lanes;
+using math::constant;
+constexpr int kBlock = 8;  // variables of a frame
+constexpr int kReach = 4;  // a frame couples with itself and three more
+// Full unrolling keeps a block column in the 32 wide registers. Narrower sets spill anyway, and compile far longer.
+constexpr int kUnroll = LEGATO_REGION_ISA == Isa::avx512 ? 8 : 1;
+
+/// One block column of L: the unit-lower diagonal block with zeros on and above the diagonal, and the three blocks
+/// below it; the diagonal block again as rows; 1 / D.
+struct Panel {
+  Lanes column[kBlock][kReach];
+  Lanes row[kBlock];
+  Lanes inverse_pivot;
+};
+
+/// One block column of the lower triangle: column[c][m] is column c of block (t + m, t).
+struct BlockColumn {
+  Lanes column[kBlock][kReach];
+};
+
+template <int lane>
+LEGATO_HD Lanes broadcast(Lanes x) {
+  return __builtin_shufflevector(x, x, lane, lane, lane, lane, lane, lane, lane, lane);
+}
+
+/// The eight sums over lanes of eight packs, as one pack.
+LEGATO_HD Lanes sums_of(const Lanes* a) {
+  Lanes pair[4];
+  for (int i = 0; i < 4; ++i) {
+    pair[i] = __builtin_shufflevector(a[2 * i], a[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
+              __builtin_shufflevector(a[2 * i], a[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+  const Lanes low = __builtin_shufflevector(pair[0], pair[1], 0, 1, 8, 9, 4, 5, 12, 13) +
+                    __builtin_shufflevector(pair[0], pair[1], 2, 3, 10, 11, 6, 7, 14, 15);
+  const Lanes high = __builtin_shufflevector(pair[2], pair[3], 0, 1, 8, 9, 4, 5, 12, 13) +
+                     __builtin_shufflevector(pair[2], pair[3], 2, 3, 10, 11, 6, 7, 14, 15);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11) +
+         __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+
+/// Factors n block columns that fetch(t, column) writes one after another (t = 0 .. n-1, blocks past the end zero).
+/// Returns false when a pivot was not positive; it is then replaced by infinity, which drops that unknown.
+template <class Fetch>
+LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Fetch&& fetch) {
+  // window[p].column[c][m]: block (t + p + m, t + p) with the updates of all columns before t applied.
+  BlockColumn window[kReach];
+  bool positive = true;
+  for (int p = 0; p < kReach; ++p) {
+    if (static_cast<std::size_t>(p) < n) {
+      fetch(static_cast<std::size_t>(p), window[p]);
+    } else {
+      window[p] = BlockColumn{};
+    }
+  }
+  for (std::size_t t = 0; t < n; ++t) {
+    Panel& panel = panels[t];
+    Lanes scaled[kBlock][kReach];  // L D
+    Lanes work[kBlock][kReach];
+#pragma GCC unroll 8
+    for (int j = 0; j < kBlock; ++j) {
+#pragma GCC unroll 4
+      for (int m = 0; m < kReach; ++m) work[j][m] = window[0].column[j][m];
+    }
+    alignas(64) double inverse[kBlock];
+#pragma GCC unroll kUnroll
+    for (int j = 0; j < kBlock; ++j) {
+      double pivot = work[j][0][j];
+      if (!(pivot > 0)) {
+        positive = false;
+        pivot = 1e300;
+      }
+      inverse[j] = 1.0 / pivot;
+      const Lanes factor = constant<Lanes>(inverse[j]);
+      Lanes unit[kReach];
+#pragma GCC unroll 4
+      for (int m = 0; m < kReach; ++m) {
+        scaled[j][m] = work[j][m];
+        unit[m] = work[j][m] * factor;
+        panel.column[j][m] = unit[m];
+      }
+#pragma GCC unroll 8
+      for (int k = j + 1; k < kBlock; ++k) {
+        const Lanes l = constant<Lanes>(unit[0][k]);
+#pragma GCC unroll 4
+        for (int m = 0; m < kReach; ++m) work[k][m] -= scaled[j][m] * l;
+      }
+      for (int i = 0; i <= j; ++i) panel.column[j][0][i] = 0.0;
+    }
+    for (int j = 0; j < kBlock; ++j) panel.inverse_pivot[j] = inverse[j];
+    for (int j = 0; j < kBlock; ++j) {
+      for (int i = 0; i < kBlock; ++i) panel.row[i][j] = panel.column[j][0][i];
+    }
+    // Update the three block columns to the right and move them one place to the left.
+#pragma GCC unroll 3
+    for (int p = 1; p < kReach; ++p) {
+#pragma GCC unroll 2
+      for (int first = 0; first < kBlock; first += 4) {
+        Lanes sum[4][kReach - 1];
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 3
+          for (int m = 0; m < kReach - p; ++m) sum[c][m] = window[p].column[first + c][m];
+        }
+#pragma GCC unroll kUnroll
+        for (int j = 0; j < kBlock; ++j) {
+#pragma GCC unroll 4
+          for (int c = 0; c < 4; ++c) {
+            const Lanes l = constant<Lanes>(panel.column[j][p][first + c]);
+#pragma GCC unroll 3
+            for (int m = 0; m < kReach - p; ++m) sum[c][m] -= scaled[j][p + m] * l;
+          }
+        }
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 3
+          for (int m = 0; m < kReach - p; ++m) window[p - 1].column[first + c][m] = sum[c][m];
+        }
+      }
+    }
+    // Block rows t + 4 and later are untouched by column t; they only move.
+    for (int p = 1; p < kReach; ++p) {
+      for (int c = 0; c < kBlock; ++c) {
+        for (int m = kReach - p; m < kReach; ++m) window[p - 1].column[c][m] = window[p].column[c][m];
+      }
+    }
+    if (t + kReach < n) {
+      fetch(t + kReach, window[kReach - 1]);
+    } else {
+      window[kReach - 1] = BlockColumn{};
+    }
+  }
+  return positive;
+}
+
+template <int j>
+LEGATO_HD void eliminate(const Panel& panel, Lanes& x, Lanes& x1, Lanes& x2, Lanes& x3) {
+  const Lanes s = broadcast<j>(x);
+  x -= panel.column[j][0] * s;
+  x1 -= panel.column[j][1] * s;
+  x2 -= panel.column[j][2] * s;
+  x3 -= panel.column[j][3] * s;
+}
+
+template <int j>
+LEGATO_HD void substitute(const Panel& panel, Lanes& x) {
+  x -= panel.row[j] * broadcast<j>(x);
+}
+
+/// Solves L D L' x = r in place; r holds n packs and room for three more.
+LEGATO_HD void solve_banded_system(std::size_t n, const Panel* panels, Lanes* r) {
+  r[n] = r[n + 1] = r[n + 2] = Lanes{};
+  for (std::size_t t = 0; t < n; ++t) {
+    const Panel& panel = panels[t];
+    Lanes x = r[t], x1 = r[t + 1], x2 = r[t + 2], x3 = r[t + 3];
+    eliminate<0>(panel, x, x1, x2, x3);
+    eliminate<1>(panel, x, x1, x2, x3);
+    eliminate<2>(panel, x, x1, x2, x3);
+    eliminate<3>(panel, x, x1, x2, x3);
+    eliminate<4>(panel, x, x1, x2, x3);
+    eliminate<5>(panel, x, x1, x2, x3);
+    eliminate<6>(panel, x, x1, x2, x3);
+    eliminate<7>(panel, x, x1, x2, x3);
+    r[t] = x;
+    r[t + 1] = x1;
+    r[t + 2] = x2;
+    r[t + 3] = x3;
+  }
+  r[n] = r[n + 1] = r[n + 2] = Lanes{};
+  Lanes x1{}, x2{}, x3{};
+  for (std::size_t t = n; t-- > 0;) {
+    const Panel& panel = panels[t];
+    Lanes below[kBlock];
+    for (int j = 0; j < kBlock; ++j) {
+      below[j] = panel.column[j][3] * x3 + panel.column[j][2] * x2 + panel.column[j][1] * x1;
+    }
+    Lanes x = r[t] * panel.inverse_pivot - sums_of(below);
+    substitute<7>(panel, x);
+    substitute<6>(panel, x);
+    substitute<5>(panel, x);
+    substitute<4>(panel, x);
+    substitute<3>(panel, x);
+    substitute<2>(panel, x);
+    substitute<1>(panel, x);
+    r[t] = x;
+    x3 = x2;
+    x2 = x1;
+    x1 = x;
+  }
+}
+
+}  // namespace legato::LEGATO_REGION

@@ -1,0 +1,49 @@
+"""Legato: fast compiled kernels for steps repeated many times.
+
+Families: `legato.camera` (L1-optimal camera paths) and `legato.video` (video stabilization).
+Each is imported where it is used; `import legato` needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from legato import _core
+from legato._dispatch import BACKENDS
+
+if TYPE_CHECKING:
+    from legato import camera, video
+
+__all__ = ["__version__", "backends", "build_info", "camera", "video"]
+
+__version__: str = _core.version()
+
+_FAMILIES = ("camera", "video")
+
+
+def backends() -> tuple[str, ...]:
+    """Names that ``backend=`` and the environment variable LEGATO_BACKEND accept."""
+    return BACKENDS
+
+
+def build_info() -> dict[str, Any]:
+    """Version, compiler, active and available instruction sets of the compiled core."""
+    order = ("baseline", "avx2", "avx512")
+    best = _core.best_isa()
+    return {
+        "version": __version__,
+        "compiler": _core.build_text(),
+        "isa": _core.active_isa(),
+        "isas": order[: order.index(best) + 1],
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FAMILIES:
+        return importlib.import_module(f"legato.{name}")
+    raise AttributeError(f"module 'legato' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,66 @@
+"""The only array door: dtype policy, contiguity, shapes with argument names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato.errors import ArgumentError
+
+__all__ = ["as_float64", "as_matrices", "output_like"]
+
+Float64 = NDArray[np.float64]
+
+
+def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:
+    """Return `value` as a C-contiguous float64 array of real numbers.
+
+    Anything NumPy can read is taken, and DLPack arrays in CPU memory without a copy. `shape` is checked where given;
+    ``None`` in it stands for any length.
+    """
+    array = _from_any(name, value)
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if shape is not None:
+        fits = array.ndim == len(shape) and all(
+            want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = "(" + ", ".join("n" if want is None else str(want) for want in shape) + ")"
+            raise ArgumentError(f"{name}: expected shape {wanted}, got {array.shape}")
+    return array
+
+
+def as_matrices(name: str, value: ArrayLike) -> Float64:
+    """Return `value` as a C-contiguous float64 array of shape (..., 3, 3)."""
+    array = as_float64(name, value)
+    if array.ndim < 2 or array.shape[-2:] != (3, 3):
+        raise ArgumentError(f"{name}: expected shape (..., 3, 3), got {array.shape}")
+    return array
+
+
+def output_like(name: str, out: Float64 | None, shape: tuple[int, ...]) -> Float64:
+    """Return `out` when it fits, or a new float64 array."""
+    if out is None:
+        return np.empty(shape)
+    if (
+        not isinstance(out, np.ndarray)
+        or out.dtype != np.float64
+        or out.shape != shape
+        or not out.flags.c_contiguous
+        or not out.flags.writeable
+    ):
+        raise ArgumentError(f"{name}: expected a writable C-contiguous float64 array of shape {shape}")
+    return out
+
+
+def _from_any(name: str, value: Any) -> NDArray[Any]:
+    try:
+        if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
+        raise ArgumentError(f"{name}: expected an array in CPU memory ({error})") from None

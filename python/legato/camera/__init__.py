@@ -1,0 +1,47 @@
+"""Camera paths: homographies and their logarithms, L1-optimal corrections, metrics.
+
+Arrays in, arrays out. Paper: Bradley, Klivington, Triscari, van der Merwe, "Cinematic-L1 Video Stabilization with a
+Log-Homography Model", WACV 2021 (arXiv 2011.08144).
+
+Examples
+--------
+>>> import numpy as np
+>>> from legato import camera
+>>> shake = np.tile(np.eye(3), (60, 1, 1))
+>>> shake[1:, 0, 2] = 5.0 * np.sin(np.arange(1, 60))        # pixels from frame to frame
+>>> path = camera.smooth_path(shake, size=(640, 360))
+>>> path.status
+'optimal'
+>>> metrics = camera.path_metrics(shake, path.corrections, size=(640, 360))
+>>> bool(metrics.jitter_px < 0.05 * metrics.input_jitter_px)
+True
+"""
+
+from __future__ import annotations
+
+from legato.camera.homographies import HomographyError, exp_homography, log_homography
+from legato.camera.metrics import PathMetrics, path_metrics
+from legato.camera.paths import (
+    CameraPath,
+    InfeasibleError,
+    PathOptions,
+    bridge_motion,
+    contain,
+    crop_map,
+    smooth_path,
+)
+
+__all__ = [
+    "CameraPath",
+    "HomographyError",
+    "InfeasibleError",
+    "PathMetrics",
+    "PathOptions",
+    "bridge_motion",
+    "contain",
+    "crop_map",
+    "exp_homography",
+    "log_homography",
+    "path_metrics",
+    "smooth_path",
+]

@@ -1,0 +1,381 @@
+"""Cinematic-L1 camera paths in plain NumPy: the specification the compiled kernels are held against.
+
+Written to be read beside the paper (Bradley et al., WACV 2021); equation and section numbers are the paper's. Slow:
+the interior point is dense, for some tens of frames.
+
+Conventions: lengths in frame widths, origin at the frame center, y down; logarithms are row-major 9-vectors of trace 0.
+F_t maps frame t to frame t-1; P_t acts on the crop window of frame t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import HomographyError, InfeasibleError
+
+Float64 = NDArray[np.float64]
+
+# --- section 2: log-homographies --------------------------------------------------------------------------------------
+
+
+def normalize(H: Float64) -> Float64:
+    """H / cbrt(det H)."""
+    return np.asarray(H / np.cbrt(np.linalg.det(H))[..., None, None])
+
+
+def exp_homography(h: Float64) -> Float64:
+    """Matrix exponential by scaling and squaring of its Taylor series."""
+    h = np.asarray(h, float)
+    flat = h.reshape(-1, 3, 3)
+    size = np.abs(flat).sum(-1).max(-1)
+    for index in np.flatnonzero(~(size <= 500)):
+        raise HomographyError(f"log[{index}]: the input holds NaN or infinity")
+    out = np.empty_like(flat)
+    for index, x in enumerate(flat):
+        squarings = max(0, int(np.ceil(np.log2(max(size[index], 1e-300) / 0.25))))
+        x = x / 2.0**squarings
+        term = x.copy()
+        z = x.copy()  # exp(x) - I, so that small motions keep their digits
+        for k in range(2, 18):
+            term = term @ x / k
+            z = z + term
+        for _ in range(squarings):
+            z = 2 * z + z @ z
+        out[index] = np.eye(3) + z
+    return out.reshape(h.shape)
+
+
+def log_homography(H: Float64) -> Float64:
+    """Principal logarithm of H / cbrt(det H): square roots, then the integral of (I + x E)^-1 E by Gauss-Legendre."""
+    H = np.asarray(H, float)
+    flat = H.reshape(-1, 3, 3)
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    out = np.empty_like(flat)
+    for index, M in enumerate(flat):
+        if not np.isfinite(M).all():
+            raise HomographyError(f"homography[{index}]: the input holds NaN or infinity")
+        M = M / 2.0 ** np.floor(np.log2(np.abs(M).max())) if M.any() else M
+        if abs(np.linalg.det(M)) <= 1e-60:
+            raise HomographyError(f"homography[{index}]: a matrix that must be invertible is singular")
+        A = normalize(M)
+        if _on_branch_cut(A):
+            raise HomographyError(f"homography[{index}]: a homography has no principal logarithm")
+        roots = 0
+        while np.abs(A - np.eye(3)).sum(0).max() > 0.25:
+            A = _square_root(A)
+            roots += 1
+        E = A - np.eye(3)
+        log = sum(w * np.linalg.solve(np.eye(3) + x * E, E) for x, w in zip(nodes, weights, strict=True))
+        log = 2.0**roots * np.asarray(log)
+        out[index] = log - np.eye(3) * np.trace(log) / 3
+    return out.reshape(H.shape)
+
+
+def _on_branch_cut(A: Float64) -> bool:
+    eigenvalues = np.linalg.eigvals(A)
+    return bool(np.any((np.abs(eigenvalues.imag) <= 1e-7 * np.abs(eigenvalues)) & (eigenvalues.real <= 0)))
+
+
+def _square_root(A: Float64) -> Float64:
+    Y, Z = A, np.eye(3)
+    for _ in range(60):
+        last = Y
+        Y, Z = (Y + np.linalg.inv(Z)) / 2, (Z + np.linalg.inv(Y)) / 2
+        if np.abs(Y - last).max() <= 1e-16 * np.abs(Y).max():
+            break
+    return Y
+
+
+def apply(H: Float64, points: Float64) -> Float64:
+    """Images of points (m, 2) under one homography."""
+    q = np.column_stack([points, np.ones(len(points))]) @ H.T
+    return np.asarray(q[:, :2] / q[:, 2:])
+
+
+# --- section 4: crop constraints --------------------------------------------------------------------------------------
+
+
+def window_corners(scale: float, aspect: float) -> Float64:
+    """Corners of the crop window: TL TR BR BL."""
+    return 0.5 * scale * np.array([[-1, -aspect], [1, -aspect], [1, aspect], [-1, aspect]])
+
+
+def point_jacobian(points: Float64) -> Float64:
+    """d/dh of exp(h) x at h = 0: rows x0 y0 x1 y1 ..., (2m, 9)."""
+    rows = []
+    for x, y in points:
+        rows.append([x, y, 1, 0, 0, 0, -x * x, -x * y, -x])
+        rows.append([0, 0, 0, x, y, 1, -x * y, -y * y, -y])
+    return np.array(rows)
+
+
+def point_jacobian_at(p: Float64, points: Float64, step: float = 1e-6) -> Float64:
+    """d/dp of exp(p) x at p by central differences, (2m, 9)."""
+    J = np.zeros((2 * len(points), 9))
+    for k in range(9):
+        d = np.zeros(9)
+        d[k] = step
+        ahead = apply(exp_homography((p + d).reshape(3, 3)), points)
+        behind = apply(exp_homography((p - d).reshape(3, 3)), points)
+        J[:, k] = ((ahead - behind) / (2 * step)).ravel()
+    return J
+
+
+def area(c: Float64) -> float:
+    """Shoelace area of four corners."""
+    x, y = c.T
+    return float(0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def sides(c: Float64) -> Float64:
+    """Lengths of the four sides."""
+    return np.asarray(np.linalg.norm(np.roll(c, -1, axis=0) - c, axis=1))
+
+
+def crop_rows(p: Float64, aspect: float, options: Any) -> tuple[Float64, Float64]:
+    """G (13, 9) and h (13,) with G p' <= h, linearized at p: crop corners, area, sides."""
+    corners = window_corners(options.effective_window_scale, aspect)
+    J = point_jacobian(corners) if not p.any() else point_jacobian_at(p, corners)
+    c = apply(exp_homography(p.reshape(3, 3)), corners)
+    keep = 1 - options.crop
+    inset = options.inset
+    half = np.tile([0.5 - inset, 0.5 * aspect - inset], 4)
+    sign = np.sign(corners).ravel()
+    gradient = np.column_stack(
+        [0.5 * (np.roll(c[:, 1], -1) - np.roll(c[:, 1], 1)), 0.5 * (np.roll(c[:, 0], 1) - np.roll(c[:, 0], -1))]
+    ).ravel()
+    S = np.zeros((4, 8))
+    for i in range(4):
+        j = (i + 1) % 4
+        u = (c[j] - c[i]) / np.linalg.norm(c[j] - c[i])
+        S[i, 2 * i : 2 * i + 2] -= u
+        S[i, 2 * j : 2 * j + 2] += u
+    G = np.vstack([sign[:, None] * J, -(gradient @ J)[None], -S @ J])
+    value = np.concatenate([sign * c.ravel(), [-area(c)], -sides(c)])
+    limit = np.concatenate([half, [-keep * keep * aspect], -keep * np.array([1, aspect, 1, aspect])])
+    return G, limit - value + G @ p
+
+
+def exact_violation(P: Float64, aspect: float, options: Any) -> Float64:
+    """How far the exact window leaves its allowed rectangle, per frame, frame widths."""
+    corners = window_corners(options.effective_window_scale, aspect)
+    half = np.array([0.5, 0.5 * aspect]) - options.inset
+    return np.array([max(0.0, (np.abs(apply(H, corners)) - half).max()) for H in P])
+
+
+# --- sections 3 and 5: the program ------------------------------------------------------------------------------------
+
+
+def estimate_ratio(f: Float64) -> float:
+    """R of k = R t by least squares over the motion, clipped to [-3, -0.3]."""
+    t, k = f[1:, [2, 5]], f[1:, [6, 7]]
+    return float(np.clip((k * t).sum() / (t * t).sum(), -3.0, -0.3)) if t.any() else -1.4
+
+
+def frame_quadratic(options: Any, weight: float, ratio: float) -> Float64:
+    """Q (9, 9) of 1/2 p'Q p: fidelity, anisotropy, shear, keystone."""
+    Q = weight * options.weights[0] * np.eye(9)
+    for form, w in (
+        ({0: 1.0, 4: -1.0}, options.anisotropy),
+        ({1: 1.0, 3: 1.0}, options.shear),
+        ({6: 1.0, 2: -ratio}, options.keystone),
+        ({7: 1.0, 5: -ratio}, options.keystone),
+    ):
+        v = np.zeros(9)
+        for entry, value in form.items():
+            v[entry] = value
+        Q += 2 * w * np.outer(v, v)
+    return Q
+
+
+def objective(
+    p: Float64, velocity: Float64, options: Any, ratio: float, frame_weight: Float64 | None = None
+) -> float:
+    """Equation (4) with the quadratic terms of section 5, over p (n, 9); velocity[t] leads from frame t - 1 to t."""
+    weight = np.ones(len(p)) if frame_weight is None else frame_weight
+    total = sum(0.5 * p[t] @ frame_quadratic(options, weight[t], ratio) @ p[t] for t in range(len(p)))
+    e = np.diff(p, axis=0) + velocity[1:]
+    for w in options.weights[1:]:
+        total += w * np.abs(e).sum()
+        e = np.diff(e, axis=0)
+    return float(total)
+
+
+@dataclass
+class ReferencePath:
+    """What `smooth_path` returns; fields as in `legato.camera.CameraPath`, lengths in frame widths."""
+
+    corrections: Float64
+    logs: Float64
+    objective: float
+    gap: float
+    iterations: int
+    rounds: int
+    optimal: bool
+    violation: Float64
+    ratio: float
+
+
+# Free coordinates: eight entries, p33 = -p11 - p22.
+_BASIS = np.zeros((9, 8))
+for _column, _entry in enumerate((0, 4, 1, 3, 2, 5, 6, 7)):
+    _BASIS[_entry, _column] = 1
+_BASIS[8, :2] = -1
+
+
+def smooth_path(
+    F: Float64, aspect: float, options: Any, fixed: Float64 | None = None, frame_weight: Float64 | None = None
+) -> ReferencePath:
+    """The whole clip by a dense interior point, with sequential re-linearization."""
+    n = len(F)
+    pinned = 0 if fixed is None else len(fixed)
+    F = np.concatenate([np.eye(3)[None], F[1:]])
+    f = log_homography(F).reshape(n, 9)
+    ratio = options.keystone_ratio if options.keystone_ratio is not None else estimate_ratio(f)
+    p = np.zeros((n, 9))
+    if fixed is not None:
+        p[:pinned] = log_homography(fixed).reshape(pinned, 9)
+    scale = options.effective_window_scale
+    zoom = 0.5 * ((1 - options.crop) + min(1 - 2 * options.inset, 1 - 2 * options.inset / aspect)) / scale - 1
+    rest = np.array([zoom / 3, 0, 0, 0, zoom / 3, 0, 0, 0, -2 * zoom / 3])
+    velocity = f
+    iterations = 0
+    for rounds in range(options.relinearize + 5):
+        at = np.zeros((n, 9)) if rounds == 0 else p
+        rows = [crop_rows(at[t], aspect, options) for t in range(n)]
+        if rounds:
+            P = exp_homography(p.reshape(n, 3, 3))
+            exact = log_homography(np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]).reshape(n - 1, 9)
+            velocity = np.vstack([np.zeros(9), exact - np.diff(p, axis=0)])
+            p[pinned:] = rest + 0.9 * (p[pinned:] - rest)
+        p, value, gap, count, optimal = _solve(p, velocity, rows, options, ratio, frame_weight, pinned, rest)
+        iterations += count
+        P = exp_homography(p.reshape(n, 3, 3))
+        violation = exact_violation(P, aspect, options)
+        worst = violation[pinned:].max(initial=0.0)
+        enough = rounds >= options.relinearize and worst <= 0.05 * options.pixel
+        if options.relinearize == 0 or enough:
+            break
+    return ReferencePath(P, p.reshape(n, 3, 3), value, gap, iterations, rounds, optimal, violation, ratio)
+
+
+def _solve(
+    p: Float64,
+    velocity: Float64,
+    rows: list[tuple[Float64, Float64]],
+    options: Any,
+    ratio: float,
+    frame_weight: Float64 | None,
+    pinned: int,
+    rest: Float64,
+) -> tuple[Float64, float, float, int, bool]:
+    """One linear model: Mehrotra's predictor and corrector on the exactly condensed dense system."""
+    n = len(p)
+    m = n - pinned
+    if m == 0:
+        return p, 0.0, 0.0, 0, True
+    free = np.arange(pinned, n)
+    weight = np.ones(n) if frame_weight is None else frame_weight
+    # residual = D b + d over the L1 terms that touch a free frame
+    D_rows, d_rows, w_rows = [], [], []
+    difference = np.eye(n)
+    constants = velocity[1:]
+    for k, w in enumerate(options.weights[1:], start=1):
+        difference = np.diff(difference, axis=0)
+        if k > 1:
+            constants = np.diff(constants, axis=0)
+        for i in range(len(difference)):
+            if w > 0 and i + k >= pinned:
+                held = difference[i, :pinned] @ p[:pinned]
+                D_rows.append(np.kron(difference[i, pinned:], _BASIS))
+                d_rows.append(constants[i] + held)
+                w_rows.append(np.full(9, w))
+    D = np.vstack(D_rows) if D_rows else np.zeros((0, 8 * m))
+    d = np.concatenate(d_rows) if d_rows else np.zeros(0)
+    w_l1 = np.concatenate(w_rows) if w_rows else np.zeros(0)
+    # G b <= h: crop rows and the box on the nine entries
+    box = np.vstack([_BASIS, -_BASIS])
+    blocks = [np.vstack([rows[t][0] @ _BASIS, box]) for t in free]
+    limits = [np.concatenate([rows[t][1], np.full(18, options.bound)]) for t in free]
+    G = np.zeros((sum(map(len, limits)), 8 * m))
+    for i, block in enumerate(blocks):
+        G[i * len(block) : (i + 1) * len(block), 8 * i : 8 * i + 8] = block
+    h = np.concatenate(limits)
+    Q = np.zeros((8 * m, 8 * m))
+    for i, t in enumerate(free):
+        Q[8 * i : 8 * i + 8, 8 * i : 8 * i + 8] = _BASIS.T @ frame_quadratic(options, weight[t], ratio) @ _BASIS
+    entries = [0, 4, 1, 3, 2, 5, 6, 7]
+    b = p[free][:, entries].copy()
+    resting = rest[entries]
+    for i in range(m):
+        if (blocks[i] @ b[i] >= limits[i]).any():
+            b[i] = resting
+        if (blocks[i] @ b[i] >= limits[i]).any():
+            raise InfeasibleError(f"motion, frame {free[i]}: the constraints exclude every path")
+    b = b.ravel()
+
+    def value(b: Float64) -> float:
+        return float(0.5 * b @ Q @ b + w_l1 @ np.abs(D @ b + d))
+
+    start = value(b)
+    gap, iteration, optimal = 0.0, 0, start == 0.0
+    if start > 0:
+        mu = max(10 * start / (27 * m), 1e-12)
+        r = D @ b + d
+        root = np.hypot(mu, r * w_l1)
+        big = (mu + root + np.abs(r) * w_l1) / (2 * w_l1)
+        small = mu / (w_l1 + np.abs(r) * w_l1**2 / (mu + root))
+        sp, sm = np.where(r < 0, small, big), np.where(r < 0, big, small)
+        zp, zm = mu / sp, mu / sm
+        s = h - G @ b
+        z = mu / s
+        while True:
+            gradient = Q @ b + D.T @ (0.5 * (zm - zp)) + G.T @ z
+            products = sp @ zp + sm @ zm + s @ z
+            gap = float(products + 0.5 * gradient @ np.linalg.solve(Q, gradient))  # rigorous (solver page, 3.2)
+            if gap <= options.tolerance * max(value(b), 1e-5 * start):
+                optimal = True
+                break
+            if iteration >= options.max_iterations:
+                break
+            iteration += 1
+            mu = products / (2 * len(sp) + len(s))
+            weights_l1 = 1 / (sp / zp + sm / zm + 1e-12)
+            H = Q + (D.T * weights_l1) @ D + (G.T * (z / s)) @ G
+            cp, cm, c = -sp * zp, -sm * zm, -s * z
+            for corrector in (False, True):
+                shift = weights_l1 * (cm / zm - cp / zp)
+                db = np.linalg.solve(H, -gradient - D.T @ shift - G.T @ (c / s))
+                dy = weights_l1 * (D @ db) + shift
+                dsp, dsm = (cp + sp * dy) / zp, (cm - sm * dy) / zm
+                ds = -G @ db
+                dz = (c - z * ds) / s
+                share = 0.995 if corrector else 1.0
+                primal = share * min(1.0, 1 / _largest(-dsp / sp, -dsm / sm, -ds / s))
+                dual = share * min(1.0, 1 / _largest(dy / zp, -dy / zm, -dz / z))
+                if not corrector:
+                    after = (
+                        (sp + primal * dsp) @ (zp - dual * dy)
+                        + (sm + primal * dsm) @ (zm + dual * dy)
+                        + (s + primal * ds) @ (z + dual * dz)
+                    )
+                    sigma = float(np.clip((after / products) ** 3, 1e-6, 1.0))
+                    cp, cm = sigma * mu - sp * zp + dsp * dy, sigma * mu - sm * zm - dsm * dy
+                    c = sigma * mu - s * z - ds * dz
+            b = b + primal * db
+            sp, sm, s = sp + primal * dsp, sm + primal * dsm, s + primal * ds
+            zp, zm, z = zp - dual * dy, zm + dual * dy, z + dual * dz
+            drift = D @ b + d - (sp - sm)
+            sp, sm = sp + np.maximum(drift, 0), sm + np.maximum(-drift, 0)
+    out = p.copy()
+    out[free] = b.reshape(m, 8) @ _BASIS.T
+    return out, objective(out, velocity, options, ratio, frame_weight), gap, iteration, optimal
+
+
+def _largest(*ratios: Float64) -> float:
+    return max(1e-300, *(float(r.max(initial=0.0)) for r in ratios))

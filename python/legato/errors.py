@@ -1,0 +1,62 @@
+"""Exceptions of Legato: one tree, one class for each kind of trouble.
+
+Every message is one line that names the argument or the file and says what was expected.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "DependencyError",
+    "HomographyError",
+    "InfeasibleError",
+    "InputError",
+    "LegatoError",
+    "NumericalError",
+    "OutputError",
+    "error_of_status",
+]
+
+
+class LegatoError(Exception):
+    """Base class of everything Legato raises on purpose."""
+
+
+class ArgumentError(LegatoError, ValueError):
+    """An argument has a wrong shape, dtype or value."""
+
+
+class DependencyError(LegatoError, ImportError):
+    """An optional package is missing; the message says how to install it."""
+
+
+class InputError(LegatoError, OSError):
+    """A file cannot be read, or is not what it should be."""
+
+
+class OutputError(LegatoError, OSError):
+    """A file cannot be written."""
+
+
+class NumericalError(LegatoError, ArithmeticError):
+    """The data admit no answer, or arithmetic broke down."""
+
+
+class HomographyError(NumericalError, ValueError):
+    """A matrix that is not finite, is singular, or has no principal logarithm."""
+
+
+class InfeasibleError(NumericalError):
+    """The constraints exclude every path; the message names the first frame."""
+
+
+def error_of_status(code: int, text: str, what: str) -> LegatoError:
+    """Turn a status of the core into the exception a caller sees (called by the compiled module)."""
+    message = f"{what}: {text}"
+    if code in {2, 3, 4}:  # not finite, singular, no principal logarithm
+        return HomographyError(message)
+    if code == 6:
+        return InfeasibleError(message)
+    if code == 8:
+        return NumericalError(message)
+    return ArgumentError(message)
