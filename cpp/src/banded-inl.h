@@ -4,7 +4,9 @@
 namespace legato::LEGATO_REGION {
 
 using math::Lanes;
+using math::broadcast;
 using math::constant;
+using math::sums_of;
 constexpr int kBlock = 8;  // variables of a frame
 constexpr int kReach = 4;  // a frame couples with itself and three more
 // Full unrolling keeps a block column in the 32 wide registers. Narrower sets spill anyway, and compile far longer.
@@ -22,26 +24,6 @@ struct Panel {
 struct BlockColumn {
   Lanes column[kBlock][kReach];
 };
-
-template <int lane>
-LEGATO_HD Lanes broadcast(Lanes x) {
-  return __builtin_shufflevector(x, x, lane, lane, lane, lane, lane, lane, lane, lane);
-}
-
-/// The eight sums over lanes of eight packs, as one pack.
-LEGATO_HD Lanes sums_of(const Lanes* a) {
-  Lanes pair[4];
-  for (int i = 0; i < 4; ++i) {
-    pair[i] = __builtin_shufflevector(a[2 * i], a[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
-              __builtin_shufflevector(a[2 * i], a[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-  }
-  const Lanes low = __builtin_shufflevector(pair[0], pair[1], 0, 1, 8, 9, 4, 5, 12, 13) +
-                    __builtin_shufflevector(pair[0], pair[1], 2, 3, 10, 11, 6, 7, 14, 15);
-  const Lanes high = __builtin_shufflevector(pair[2], pair[3], 0, 1, 8, 9, 4, 5, 12, 13) +
-                     __builtin_shufflevector(pair[2], pair[3], 2, 3, 10, 11, 6, 7, 14, 15);
-  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11) +
-         __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
-}
 
 /// Factors n block columns that fetch(t, column) writes one after another (t = 0 .. n-1, blocks past the end zero).
 /// Returns false when a pivot was not positive; it is then replaced by infinity, which drops that unknown.

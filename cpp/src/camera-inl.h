@@ -11,16 +11,16 @@ using math::constant;
 LEGATO_HD math::Matrix3<Lanes> gather(const double* source, std::size_t count) {
   math::Matrix3<Lanes> m;
   for (int j = 0; j < 9; ++j) {
-    for (std::size_t i = 0; i < math::kLanes; ++i) {
-      m.at[j][i] = i < count ? source[9 * i + static_cast<std::size_t>(j)] : (j % 4 == 0 ? 1.0 : 0.0);
+    for (int i = 0; i < math::kLanes; ++i) {
+      m.at[j][i] = static_cast<std::size_t>(i) < count ? source[9 * i + j] : (j % 4 == 0 ? 1.0 : 0.0);
     }
   }
   return m;
 }
 
 LEGATO_HD void scatter(const math::Matrix3<Lanes>& m, std::size_t count, double* target) {
-  for (std::size_t i = 0; i < count; ++i) {
-    for (int j = 0; j < 9; ++j) target[9 * i + static_cast<std::size_t>(j)] = m.at[j][i];
+  for (int i = 0; i < static_cast<int>(count); ++i) {
+    for (int j = 0; j < 9; ++j) target[9 * i + j] = m.at[j][i];
   }
 }
 
@@ -33,8 +33,8 @@ inline std::size_t log_batch(const double* source, double* target, std::size_t b
     const auto bad = result.defect > Lanes{};
     for (auto& entry : result.log.at) entry = math::select(bad, constant<Lanes>(__builtin_nan("")), entry);
     scatter(result.log, count, target + 9 * at);
-    for (std::size_t i = 0; i < count; ++i) {
-      if (bad[i] != 0 && first_bad == end) first_bad = at + i;
+    for (int i = 0; i < static_cast<int>(count); ++i) {
+      if (bad[i] && first_bad == end) first_bad = at + static_cast<std::size_t>(i);
     }
   }
   note_isa(LEGATO_REGION_ISA);
@@ -47,21 +47,21 @@ inline std::size_t exp_batch(const double* source, double* target, std::size_t b
   for (std::size_t at = begin; at < end; at += math::kLanes) {
     const std::size_t count = end - at < math::kLanes ? end - at : math::kLanes;
     math::Matrix3<Lanes> h = gather(source + 9 * at, count);
-    for (std::size_t i = count; i < math::kLanes; ++i) {
+    for (int i = static_cast<int>(count); i < math::kLanes; ++i) {
       for (auto& entry : h.at) entry[i] = 0.0;
     }
     Lanes size{};
     for (int r = 0; r < 9; r += 3) {
       size = math::larger(size, math::magnitude(h.at[r]) + math::magnitude(h.at[r + 1]) + math::magnitude(h.at[r + 2]));
     }
-    auto sound = size <= 500.0;
-    for (const auto& entry : h.at) sound = sound & (math::magnitude(entry) <= 500.0);  // false for NaN
+    auto sound = size <= constant<Lanes>(500.0);
+    for (const auto& entry : h.at) sound = sound & (math::magnitude(entry) <= constant<Lanes>(500.0));  // false for NaN
     for (auto& entry : h.at) entry = math::select(sound, entry, Lanes{});
     math::Matrix3<Lanes> result = math::exponential(h);
     for (auto& entry : result.at) entry = math::select(sound, entry, constant<Lanes>(__builtin_nan("")));
     scatter(result, count, target + 9 * at);
-    for (std::size_t i = 0; i < count; ++i) {
-      if (sound[i] == 0 && first_bad == end) first_bad = at + i;
+    for (int i = 0; i < static_cast<int>(count); ++i) {
+      if (!sound[i] && first_bad == end) first_bad = at + static_cast<std::size_t>(i);
     }
   }
   note_isa(LEGATO_REGION_ISA);

@@ -3,7 +3,8 @@
 //   #define LEGATO_REGION_FILE "camera-inl.h"
 //   #include "isa_region.h"
 //
-// The file opens namespace legato::LEGATO_REGION and may use LEGATO_REGION_ISA. Target pragmas, rather than one file
+// The file opens namespace legato::LEGATO_REGION and may use LEGATO_REGION_ISA and
+// LEGATO_REGION_WIDTH (doubles in a register). Target pragmas, rather than one file
 // for each ISA with its own -m flags, keep AVX-512 copies of STL templates out of the linker's hands. Every standard
 // header must be included before this one. A math/ header is compiled again in each region (lanes-inl.h says how).
 #ifndef LEGATO_REGION_FILE
@@ -12,14 +13,17 @@
 
 #undef LEGATO_REGION
 #undef LEGATO_REGION_ISA
+#undef LEGATO_REGION_WIDTH
 #undef LEGATO_MATH
 
 #define LEGATO_REGION baseline
+#define LEGATO_REGION_WIDTH 2
 #define LEGATO_REGION_ISA Isa::baseline
 #define LEGATO_MATH legato::baseline::math
 #include LEGATO_REGION_FILE
 #undef LEGATO_REGION
 #undef LEGATO_REGION_ISA
+#undef LEGATO_REGION_WIDTH
 #undef LEGATO_MATH
 
 #if defined(__x86_64__)
@@ -31,11 +35,13 @@
 #pragma GCC target("avx2,fma,bmi,bmi2")
 #endif
 #define LEGATO_REGION avx2
+#define LEGATO_REGION_WIDTH 4
 #define LEGATO_REGION_ISA Isa::avx2
 #define LEGATO_MATH legato::avx2::math
 #include LEGATO_REGION_FILE
 #undef LEGATO_REGION
 #undef LEGATO_REGION_ISA
+#undef LEGATO_REGION_WIDTH
 #undef LEGATO_MATH
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -52,11 +58,13 @@
 #pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512")
 #endif
 #define LEGATO_REGION avx512
+#define LEGATO_REGION_WIDTH 8
 #define LEGATO_REGION_ISA Isa::avx512
 #define LEGATO_MATH legato::avx512::math
 #include LEGATO_REGION_FILE
 #undef LEGATO_REGION
 #undef LEGATO_REGION_ISA
+#undef LEGATO_REGION_WIDTH
 #undef LEGATO_MATH
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -10,6 +10,7 @@
 namespace legato::LEGATO_REGION {
 
 using math::LaneMask;
+using math::load;
 
 /// State of the L1 terms of one group: eight components of one derivative, or the ninth components of all three.
 struct L1Terms {
@@ -112,12 +113,6 @@ LEGATO_HD bool invert_positive(const double* a, Lanes* inverse) {
     for (int i = 0; i < kBlock; ++i) inverse[c][i] = x[i];
   }
   return true;
-}
-
-LEGATO_HD Lanes load(const double* x) {
-  Lanes out;
-  __builtin_memcpy(&out, x, sizeof out);
-  return out;
 }
 
 class Interior {
