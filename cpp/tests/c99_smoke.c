@@ -1,0 +1,57 @@
+/* The C face from C99: a shaky clip of a few frames becomes a path. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "legato.h"
+
+#define FRAMES 30
+
+static int failures = 0;
+
+static void check(int holds, const char* what) {
+  if (!holds) {
+    printf("failed: %s\n", what);
+    ++failures;
+  }
+}
+
+int main(void) {
+  double motion[FRAMES * 9], logs[FRAMES * 9], corrections[FRAMES * 9], violation[FRAMES];
+  size_t bad = 0, size, t, i;
+  void* workspace;
+  legato_camera_path_result result;
+  legato_camera_path_options options = legato_camera_path_options_default();
+
+  for (t = 0; t < FRAMES; ++t) {
+    for (i = 0; i < 9; ++i) motion[9 * t + i] = i % 4 == 0 ? 1.0 : 0.0;
+    motion[9 * t + 2] = 0.01 * sin(2.5 * (double)t);
+  }
+  check(legato_camera_log_homography_f64(motion, FRAMES, logs, &bad) == LEGATO_OK, "log");
+  check(logs[9 * 3 + 2] == motion[9 * 3 + 2], "log of a translation is exact");
+  check(legato_camera_exp_homography_f64(logs, FRAMES, logs, NULL) == LEGATO_OK, "exp in place");
+
+  size = legato_camera_smooth_path_workspace(FRAMES, &options);
+  check(size > 0, "workspace size");
+  workspace = malloc(size);
+  check(workspace != NULL, "memory");
+  check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, violation,
+                                      &result) == LEGATO_OK, "path");
+  check(result.objective > 0 && result.gap <= 1e-5 * result.objective, "certified optimum");
+  check(violation[5] < 1e-4, "inside the frame");
+  check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, NULL, NULL) ==
+            LEGATO_OK, "path without the optional outputs");
+  check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size / 2, corrections, violation,
+                                      &result) == LEGATO_WORKSPACE_TOO_SMALL, "small workspace");
+  options.size = 0;
+  check(legato_camera_smooth_path_workspace(FRAMES, &options) == 0, "options of another version");
+  check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, violation,
+                                      &result) == LEGATO_INVALID_ARGUMENT, "options of another version");
+  check(legato_camera_log_homography_f64(NULL, 1, logs, NULL) == LEGATO_INVALID_ARGUMENT, "null");
+  check(strlen(legato_version()) > 0 && strlen(legato_isa()) > 0, "version");
+  check(strcmp(legato_status_text(LEGATO_OK), "done") == 0, "status text");
+  free(workspace);
+  printf("%s, %s: %d failures\n", legato_version(), legato_isa(), failures);
+  return failures != 0;
+}

@@ -1,0 +1,23 @@
+# Installs the build, finds it from another project, runs that project, and sees that a wrong version is refused.
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${ARGV}\n${output}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix --component cpp)
+set(flags "")
+if(SANITIZE)
+  set(flags "-DCMAKE_C_FLAGS=-fsanitize=${SANITIZE}" "-DCMAKE_EXE_LINKER_FLAGS=-fsanitize=${SANITIZE}")
+endif()
+run(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix -DWANTED_VERSION=${VERSION} ${flags})
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/consumer)
+execute_process(
+  COMMAND ${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/wrong -DCMAKE_PREFIX_PATH=${WORK}/prefix -DWANTED_VERSION=99.0
+  RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+if(result EQUAL 0)
+  message(FATAL_ERROR "find_package accepted version 99.0")
+endif()

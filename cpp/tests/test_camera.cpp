@@ -1,0 +1,312 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "allocations.h"
+#include "core.h"
+#include "legato/camera.hpp"
+#include "legato/math/homography.h"
+
+using namespace legato;
+using namespace legato::camera;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+/// Random logarithms of trace 0 with entries of about `size`.
+std::vector<double> random_logs(std::size_t n, double size, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal(0.0, size);
+  std::vector<double> logs(9 * n);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < 8; ++j) logs[9 * i + j] = normal(generator);
+    logs[9 * i + 8] = -logs[9 * i] - logs[9 * i + 4];
+  }
+  return logs;
+}
+
+/// A shaky clip: a slow pan with tremor and roll, keystone tied to translation.
+std::vector<double> shaky_motion(std::size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> logs(9 * n, 0.0);
+  for (std::size_t t = 1; t < n; ++t) {
+    double* f = &logs[9 * t];
+    const double roll = 0.003 * normal(generator);
+    f[2] = 0.002 + 0.006 * normal(generator);
+    f[5] = 0.006 * normal(generator);
+    f[1] = -roll;
+    f[3] = roll;
+    f[6] = -1.2 * f[2] + 1e-4 * normal(generator);
+    f[7] = -1.2 * f[5] + 1e-4 * normal(generator);
+    f[0] = 2e-4 * normal(generator);
+    f[8] = -f[0];
+  }
+  std::vector<double> motion(9 * n);
+  std::size_t bad = 0;
+  REQUIRE(exp_homography(logs, motion, bad) == Status::ok);
+  return motion;
+}
+
+struct Solved {
+  Status status = Status::ok;
+  std::vector<double> corrections, logs, violation;
+  PathResult result;
+};
+
+Solved solve(const std::vector<double>& motion, const PathOptions& options, const std::vector<double>& fixed = {}) {
+  const std::size_t n = motion.size() / 9;
+  Solved out{Status::ok, std::vector<double>(9 * n), std::vector<double>(9 * n), std::vector<double>(n), {}};
+  std::vector<std::byte> workspace(path_workspace_size(n, options));
+  out.status = smooth_path(motion, 9.0 / 16, options, fixed, {}, workspace, out.corrections, out.logs, out.violation,
+                           out.result);
+  return out;
+}
+
+bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), 8 * a.size()) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("logarithm undoes exponential, at every size and scale") {
+  for (const double size : {1e-12, 1e-6, 1e-3, 0.05, 0.3}) {
+    const std::vector<double> logs = random_logs(203, size, 7);
+    std::vector<double> homographies(logs.size()), back(logs.size());
+    std::size_t bad = 0;
+    REQUIRE(exp_homography(logs, homographies, bad) == Status::ok);
+    CHECK(last_isa() == active_isa());
+    for (std::size_t i = 0; i < homographies.size(); ++i) homographies[i] *= 1.0 + static_cast<double>(i / 9);
+    REQUIRE(log_homography(homographies, back, bad) == Status::ok);
+    CHECK(last_isa() == active_isa());
+    for (std::size_t i = 0; i < logs.size(); ++i) CHECK(std::abs(back[i] - logs[i]) <= 2e-15 + 1e-12 * size);
+  }
+}
+
+TEST_CASE("the lanes compute what the scalar code computes") {
+  const std::vector<double> logs = random_logs(77, 0.2, 3);
+  std::vector<double> homographies(logs.size()), back(logs.size());
+  std::size_t bad = 0;
+  REQUIRE(exp_homography(logs, homographies, bad) == Status::ok);
+  REQUIRE(log_homography(homographies, back, bad) == Status::ok);
+  for (std::size_t i = 0; i < 77; ++i) {
+    math::Matrix3<double> h;
+    std::copy_n(&logs[9 * i], 9, h.at);
+    const auto e = math::exponential(h);
+    const auto l = math::logarithm(e);
+    CHECK(l.defect == 0.0);
+    for (std::size_t j = 0; j < 9; ++j) {
+      CHECK(e.at[j] == homographies[9 * i + j]);
+      CHECK(l.log.at[j] == back[9 * i + j]);
+    }
+  }
+}
+
+TEST_CASE("pure translations are exact, and a matrix without a logarithm is named") {
+  std::vector<double> h = {1, 0, 0.3, 0, 1, -7.25, 0, 0, 1};
+  std::vector<double> log(9);
+  std::size_t bad = 0;
+  REQUIRE(log_homography(h, log, bad) == Status::ok);
+  CHECK(log == std::vector<double>{0, 0, 0.3, 0, 0, -7.25, 0, 0, 0});
+
+  std::vector<double> many;
+  for (int i = 0; i < 20; ++i) many.insert(many.end(), h.begin(), h.end());
+  std::vector<double> logs(many.size());
+  const auto spoil = [&](std::size_t index, std::vector<double> matrix) {
+    std::vector<double> copy = many;
+    std::copy(matrix.begin(), matrix.end(), copy.begin() + static_cast<long>(9 * index));
+    const Status status = log_homography(copy, logs, bad);
+    CHECK(bad == index);
+    CHECK(std::isnan(logs[9 * index]));
+    CHECK(logs[9 * (index == 0 ? 1 : index - 1) + 5] == -7.25);  // the neighbors are right
+    return status;
+  };
+  CHECK(spoil(13, {-1, 0, 0, 0, -1, 0, 0, 0, 1}) == Status::no_principal_log);
+  CHECK(spoil(0, {1, 0, 0, 0, -1, 0, 0, 0, 1}) == Status::no_principal_log);
+  CHECK(spoil(19, {1, 2, 3, 2, 4, 6, 0, 0, 1}) == Status::singular);
+  CHECK(spoil(7, {0, 0, 0, 0, 0, 0, 0, 0, 0}) == Status::singular);
+  CHECK(spoil(8, {1, kNan, 0, 0, 1, 0, 0, 0, 1}) == Status::not_finite);
+
+  std::vector<double> huge(9, 0.0);
+  huge[4] = 600;
+  std::vector<double> out(9);
+  CHECK(exp_homography(huge, out, bad) == Status::not_finite);
+  CHECK(log_homography(std::vector<double>(8), logs, bad) == Status::invalid_argument);
+}
+
+TEST_CASE("results do not depend on threads, batch split or place") {
+  const std::vector<double> logs = random_logs(3000, 0.1, 11);
+  std::vector<double> one(logs.size()), three(logs.size()), piece(9);
+  std::size_t bad = 0;
+  REQUIRE(exp_homography(logs, one, bad, 1) == Status::ok);
+  REQUIRE(exp_homography(logs, three, bad, 3) == Status::ok);
+  CHECK(same_bits(one, three));
+  for (std::size_t i : {0u, 5u, 1503u, 2999u}) {
+    REQUIRE(exp_homography(std::span(logs).subspan(9 * i, 9), piece, bad) == Status::ok);
+    CHECK(std::memcmp(piece.data(), &one[9 * i], 72) == 0);
+  }
+  std::vector<double> in_place = logs;
+  REQUIRE(exp_homography(in_place, in_place, bad) == Status::ok);
+  CHECK(same_bits(one, in_place));
+}
+
+TEST_CASE("the path is optimal, feasible, and never worse than no correction") {
+  PathOptions options;
+  options.relinearize = 0;
+  for (std::size_t n : {1u, 2u, 3u, 4u, 5u, 9u, 60u, 200u}) {
+    const auto motion = shaky_motion(n, 5);
+    const Solved full = solve(motion, options);
+    CHECK(full.status == Status::ok);
+    CHECK(full.result.gap <= 1e-6 * std::max(full.result.objective, 1e-12) + 1e-12);
+    PathOptions none = options;
+    none.solver.max_iterations = 0;
+    const Solved rest = solve(motion, none);
+    CHECK(full.result.objective <= rest.result.objective);
+  }
+}
+
+TEST_CASE("any iteration cap returns a feasible path with a sound gap") {
+  const auto motion = shaky_motion(90, 8);
+  PathOptions options;
+  options.relinearize = 0;
+  options.solver.tolerance = 1e-10;
+  const Solved best = solve(motion, options);
+  REQUIRE(best.status == Status::ok);
+  double g[kCropRows * 9], h[kCropRows];
+  const std::vector<double> rest(9, 0.0);
+  REQUIRE(crop_rows(rest, 9.0 / 16, options, g, h) == Status::ok);
+  for (int cap = 0; cap <= 30; ++cap) {
+    options.solver.max_iterations = cap;
+    const Solved found = solve(motion, options);
+    CHECK((found.status == Status::ok || found.status == Status::iteration_limit));
+    CHECK(found.result.objective - found.result.gap <= best.result.objective * (1 + 1e-12));
+    for (std::size_t t = 0; t < 90; ++t) {
+      for (std::size_t r = 0; r < kCropRows; ++r) {
+        double value = 0;
+        for (std::size_t j = 0; j < 9; ++j) value += g[9 * r + j] * found.logs[9 * t + j];
+        CHECK(value <= h[r] + 1e-12);
+      }
+      for (std::size_t j = 0; j < 9; ++j) CHECK(std::abs(found.logs[9 * t + j]) <= 1.0);
+    }
+  }
+}
+
+TEST_CASE("re-linearization makes the crop exact") {
+  const auto motion = shaky_motion(120, 2);
+  PathOptions options;
+  options.pixel = 1.0 / 1920;
+  const Solved found = solve(motion, options);
+  CHECK(found.status == Status::ok);
+  CHECK(found.result.rounds >= 2);
+  CHECK(*std::max_element(found.violation.begin(), found.violation.end()) <= 0.05 * options.pixel);
+}
+
+TEST_CASE("a static clip stays exactly where it is") {
+  std::vector<double> motion;
+  for (int t = 0; t < 30; ++t) motion.insert(motion.end(), {2, 0, 0, 0, 2, 0, 0, 0, 2});
+  const Solved found = solve(motion, PathOptions{});
+  CHECK(found.status == Status::ok);
+  CHECK(found.result.objective == 0.0);
+  for (const double entry : found.logs) CHECK(entry == 0.0);
+}
+
+TEST_CASE("pinned frames are kept, and the rest continues them") {
+  const auto motion = shaky_motion(80, 4);
+  PathOptions options;
+  options.relinearize = 0;
+  options.solver.tolerance = 1e-10;
+  const Solved whole = solve(motion, options);
+  // The optimum's tail is the optimum given three of its frames: derivatives reach back no further.
+  const std::size_t from = 40;
+  const std::vector<double> tail_motion(motion.begin() + 9 * static_cast<long>(from - 3), motion.end());
+  const std::vector<double> fixed(whole.corrections.begin() + 9 * static_cast<long>(from - 3),
+                                  whole.corrections.begin() + 9 * static_cast<long>(from));
+  options.keystone_ratio = whole.result.keystone_ratio;  // the estimate would see another stretch of motion
+  const Solved tail = solve(tail_motion, options, fixed);
+  REQUIRE(tail.status == Status::ok);
+  for (std::size_t t = 0; t < 80 - from + 3; ++t) {
+    for (std::size_t j = 0; j < 9; ++j) {
+      CHECK(std::abs(tail.logs[9 * t + j] - whole.logs[9 * (t + from - 3) + j]) < 1e-6);
+    }
+  }
+}
+
+TEST_CASE("run calls allocate nothing and repeat bit for bit") {
+  const auto motion = shaky_motion(150, 6);
+  const PathOptions options;
+  Solved out{Status::ok, std::vector<double>(motion.size()), std::vector<double>(motion.size()),
+             std::vector<double>(150), {}};
+  std::vector<std::byte> workspace(path_workspace_size(150, options) + 3);
+  const Solved first = solve(motion, options);
+  std::size_t bad = 0;
+  std::vector<double> logs(motion.size());
+  const long before = allocation_count();
+  const Status status = smooth_path(motion, 9.0 / 16, options, {}, {}, std::span(workspace).subspan(3), out.corrections,
+                                    out.logs, out.violation, out.result);
+  const Status log_status = log_homography(motion, logs, bad);
+  const Status exp_status = exp_homography(logs, logs, bad);
+  CHECK(allocation_count() == before);
+  CHECK(status == Status::ok);
+  CHECK(log_status == Status::ok);
+  CHECK(exp_status == Status::ok);
+  CHECK(last_isa() == active_isa());
+  CHECK(same_bits(first.corrections, out.corrections));
+}
+
+TEST_CASE("bad input is refused") {
+  const auto motion = shaky_motion(10, 1);
+  CHECK(solve(motion, PathOptions{}, std::vector<double>(9 * 11)).status == Status::invalid_argument);
+  const auto refused = [&](auto&& change) {
+    PathOptions options;
+    change(options);
+    return solve(motion, options).status == Status::invalid_argument;
+  };
+  CHECK(refused([](PathOptions& o) { o.crop = 0; }));
+  CHECK(refused([](PathOptions& o) { o.crop = 1; }));
+  CHECK(refused([](PathOptions& o) { o.crop = kNan; }));
+  CHECK(refused([](PathOptions& o) { o.window_scale = 1.1; }));
+  CHECK(refused([](PathOptions& o) { o.weights[0] = 0; }));
+  CHECK(refused([](PathOptions& o) { o.weights[2] = -1; }));
+  CHECK(refused([](PathOptions& o) { o.inset = 0.1; }));
+  CHECK(refused([](PathOptions& o) { o.relinearize = -1; }));
+  CHECK(refused([](PathOptions& o) { o.solver.tolerance = 0; }));
+  auto broken = motion;
+  broken[9 * 4 + 2] = kNan;
+  const Solved found = solve(broken, PathOptions{});
+  CHECK(found.status == Status::not_finite);
+  CHECK(found.result.bad_frame == 4);
+
+  Solved out{Status::ok, std::vector<double>(90), std::vector<double>(90), std::vector<double>(10), {}};
+  std::vector<std::byte> small(path_workspace_size(10, PathOptions{}) / 2);
+  CHECK(smooth_path(motion, 0.5, PathOptions{}, {}, {}, small, out.corrections, out.logs, out.violation, out.result) ==
+        Status::workspace_too_small);
+}
+
+TEST_CASE("the banded program reports a start that cannot be made feasible") {
+  BandedProblem problem;
+  problem.frames = 2;
+  problem.rows = 1;
+  const std::vector<double> velocity(16, 0.0), row = {1, 0, 0, 0, 0, 0, 0, 0}, bound = {-1};
+  std::vector<double> quadratic(64, 0.0);
+  for (std::size_t i = 0; i < 8; ++i) {
+    quadratic[9 * i] = 1;
+    problem.lower[i] = -0.5;
+    problem.upper[i] = 0.5;
+  }
+  problem.velocity = velocity.data();
+  problem.quadratic = quadratic.data();
+  problem.row_matrix = row.data();
+  problem.row_bound = bound.data();
+  std::vector<std::byte> workspace(banded_workspace_size(problem));
+  std::vector<double> path(16, 0.0);
+  SolverResult result;
+  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, nullptr, result) == Status::infeasible);
+  quadratic[0] = -1;
+  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, nullptr, result) == Status::invalid_argument);
+}

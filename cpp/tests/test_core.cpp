@@ -1,0 +1,61 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "core.h"
+
+using namespace legato;
+
+TEST_CASE("the arena aligns, counts what it hands out, and notices when memory runs out") {
+  Arena counter;
+  counter.take<double>(3);
+  counter.take<char>(65);
+  const std::size_t size = counter.size();
+  for (std::size_t shift = 0; shift < 70; ++shift) {  // a caller's pointer may have any alignment
+    std::vector<std::byte> memory(size + shift);
+    const std::span<std::byte> shifted = std::span(memory).subspan(shift);
+    Arena arena{shifted};
+    double* a = arena.take<double>(3);
+    char* b = arena.take<char>(65);
+    REQUIRE(a != nullptr);
+    REQUIRE(b != nullptr);
+    CHECK(reinterpret_cast<std::uintptr_t>(a) % Arena::kAlign == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(b) % Arena::kAlign == 0);
+    CHECK(reinterpret_cast<char*>(a + 3) <= b);
+    CHECK(reinterpret_cast<std::byte*>(b + 65) <= memory.data() + memory.size());
+    CHECK_FALSE(arena.overflowed());
+    arena.take<char>(100);
+    CHECK(arena.overflowed());
+  }
+}
+
+TEST_CASE("chunks cover the range once, whatever the number of threads") {
+  for (std::size_t count : {0u, 1u, 7u, 64u, 1000u}) {
+    for (int threads : {1, 2, 3, 100}) {
+      std::vector<std::atomic<int>> seen(count);
+      for_chunks(count, 13, threads, [&](std::size_t begin, std::size_t end) {
+        CHECK(begin % 13 == 0);
+        CHECK(end - begin <= 13);
+        for (std::size_t i = begin; i < end; ++i) ++seen[i];
+      });
+      for (const auto& times : seen) CHECK(times == 1);
+    }
+  }
+}
+
+TEST_CASE("LEGATO_ISA is obeyed") {
+  if (const char* wanted = std::getenv("LEGATO_ISA"); wanted != nullptr && *wanted != '\0') {
+    CHECK(std::strcmp(isa_name(active_isa()), wanted) == 0);
+  } else {
+    CHECK(active_isa() == best_isa());
+  }
+  if (const char* expected = std::getenv("LEGATO_EXPECT_ISA")) CHECK(std::strcmp(isa_name(best_isa()), expected) == 0);
+}
+
+TEST_CASE("every status has a text") {
+  for (int code = 0; code <= 8; ++code) CHECK(std::strcmp(status_text(static_cast<Status>(code)), "unknown status") != 0);
+  CHECK(std::strcmp(status_text(static_cast<Status>(99)), "unknown status") == 0);
+}
