@@ -1,7 +1,8 @@
 /* Legato's face for embedding: C99, no allocation, no global state the caller can see.
  *
- * Every array is row-major and contiguous; its shape stands beside its pointer as [n][9]. Input arrays are const and stay
- * the caller's. A run call needs a workspace of at least the bytes that its size function returns, of any alignment. */
+ * Every array is row-major and contiguous; its shape stands beside its pointer as [n][9]. Input arrays are const and
+ * stay the caller's. A run call needs a workspace of at least the bytes that its size function returns, of any
+ * alignment. */
 #ifndef LEGATO_H
 #define LEGATO_H
 
@@ -19,8 +20,8 @@ typedef enum legato_status {
   LEGATO_NO_PRINCIPAL_LOG = 4,
   LEGATO_WORKSPACE_TOO_SMALL = 5,
   LEGATO_INFEASIBLE = 6,
-  LEGATO_ITERATION_LIMIT = 7,    /* the path is feasible and its gap certified */
-  LEGATO_NUMERICAL_TROUBLE = 8   /* the path is the last sound, feasible one */
+  LEGATO_ITERATION_LIMIT = 7,  /* the path is feasible and its gap certified */
+  LEGATO_NUMERICAL_TROUBLE = 8 /* the path is the last sound, feasible one */
 } legato_status;
 
 const char* legato_version(void);
@@ -33,7 +34,8 @@ legato_status legato_camera_log_homography_f64(const double* homographies, size_
 /* homographies[i] = exp(logs[i]). logs: [n][9]; homographies: [n][9], may be the same memory. */
 legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, double* homographies, size_t* first_bad);
 
-/* Options of a camera path; see legato/camera.hpp, PathOptions, for each field. Lengths are in frame widths. */
+/* Options of a camera path; see legato/camera.hpp, PathOptions, for each field. Lengths are in frame widths;
+ * keystone_ratio NaN: estimated from the motion. */
 typedef struct legato_camera_path_options {
   size_t size; /* sizeof(legato_camera_path_options), set by _default() */
   double crop, window_scale;

@@ -101,10 +101,9 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
   auto* head = static_cast<double*>(std::align(alignof(double), doubles * sizeof(double), aligned, left));
   left -= doubles * sizeof(double);
   camera::PathResult found;
-  const Status status = camera::smooth_path(
-      {motion, 9 * n}, aspect, options_of(*options), {}, {},
-      {reinterpret_cast<std::byte*>(head + doubles), left}, {corrections, 9 * n}, {head, 9 * n},
-      {violation != nullptr ? violation : head + 9 * n, n}, found);
+  const Status status = camera::smooth_path({motion, 9 * n}, aspect, options_of(*options), {}, {},
+                                            {reinterpret_cast<std::byte*>(head + doubles), left}, {corrections, 9 * n},
+                                            {head, 9 * n}, {violation != nullptr ? violation : head + 9 * n, n}, found);
   if (result != nullptr) {
     *result = {found.objective, found.gap, found.keystone_ratio, found.iterations, found.rounds, found.bad_frame};
   }

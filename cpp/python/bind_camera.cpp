@@ -64,6 +64,10 @@ PathOptions options_of(double crop, double window_scale, const std::array<double
   return o;
 }
 
+void crop_rows_into(const Array& log, double aspect, const PathOptions& options, Array& matrix, Array& bound) {
+  check(crop_rows(input(log), aspect, options, output(matrix), output(bound)), "log");
+}
+
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
                    const Array& frame_weight, Array& corrections, Array& logs, Array& violation) {
   PathResult result;
@@ -144,6 +148,9 @@ void bind_camera(py::module_& module) {
       .def(py::init(&options_of), py::kw_only(), arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
            arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"), arg("inset"), arg("pixel"),
            arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+  module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
+             arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
+             "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
   module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),
              arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("corrections").noconvert(),
              arg("logs").noconvert(), arg("violation").noconvert(), "Whole-clip camera path; lengths in frame widths.");

@@ -20,9 +20,7 @@ using Array = py::array_t<double, py::array::c_style>;
 inline std::span<const double> input(const Array& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
-inline std::span<double> output(Array& array) {
-  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
-}
+inline std::span<double> output(Array& array) { return {array.mutable_data(), static_cast<std::size_t>(array.size())}; }
 
 /// Throws legato.errors.error_of_status(code, what) unless `status` is ok.
 void check(Status status, const std::string& what);

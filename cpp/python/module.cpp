@@ -23,7 +23,8 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.def("build_text", &build_text, "Compiler and architecture of the compiled core.");
   module.def("active_isa", [] { return isa_name(active_isa()); }, "Instruction set the kernels run.");
   module.def("best_isa", [] { return isa_name(best_isa()); }, "Best instruction set of this processor.");
-  module.def("last_isa", [] { return isa_name(last_isa()); },
-             "Instruction set of the kernel copy that ran last in this thread.");
+  module.def(
+      "last_isa", [] { return isa_name(last_isa()); },
+      "Instruction set of the kernel copy that ran last in this thread.");
   python::bind_camera(module);
 }

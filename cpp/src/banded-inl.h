@@ -3,9 +3,9 @@
 // No pivoting, no allocation. Compiled once per ISA region; needs lanes-inl.h.
 namespace legato::LEGATO_REGION {
 
-using math::Lanes;
 using math::broadcast;
 using math::constant;
+using math::Lanes;
 using math::sums_of;
 constexpr int kBlock = 8;  // variables of a frame
 constexpr int kReach = 4;  // a frame couples with itself and three more

@@ -4,8 +4,8 @@
 
 namespace legato::LEGATO_REGION {
 
-using math::Lanes;
 using math::constant;
+using math::Lanes;
 
 /// Reads up to eight matrices into lanes; the lanes past `count` repeat the identity.
 LEGATO_HD math::Matrix3<Lanes> gather(const double* source, std::size_t count) {

@@ -55,8 +55,8 @@ void restrict_form(const double* form, double* out) {
 }
 
 struct Window {
-  double corner[4][2];  // TL TR BR BL
-  double half[2];       // allowed |x|, |y| of a corner
+  double corner[4][2];   // TL TR BR BL
+  double half[2];        // allowed |x|, |y| of a corner
   double area, side[2];  // smallest area, width, height
 };
 
@@ -149,7 +149,8 @@ void linear_rows(const Window& w, const double* p, double (&g)[kCropRows][9], do
     const double length = std::sqrt(x * x + y * y);
     for (int j = 0; j < 9; ++j) {
       form[j] = -(x * (jacobian[2 * next][j] - jacobian[2 * i][j]) +
-                  y * (jacobian[2 * next + 1][j] - jacobian[2 * i + 1][j])) / length;
+                  y * (jacobian[2 * next + 1][j] - jacobian[2 * i + 1][j])) /
+                length;
     }
     set(static_cast<std::size_t>(9 + i), form, -length, -w.side[i % 2]);
   }
@@ -190,10 +191,10 @@ void quadratic_of(const PathOptions& options, double fidelity, double ratio, dou
 bool usable(const PathOptions& o, double aspect) {
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
-  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && aspect > 0 && aspect < 1e6 &&
-         o.weights[0] > 0 && o.weights[0] < 1e12 && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
+  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && aspect > 0 && aspect < 1e6 && o.weights[0] > 0 &&
+         o.weights[0] < 1e12 && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
          at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
-         at_least_zero(o.keystone) && std::isfinite(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
+         at_least_zero(o.keystone) && !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
          at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
 }
 
@@ -363,13 +364,13 @@ std::size_t path_workspace_size(std::size_t frames, const PathOptions&) noexcept
 }
 
 Status smooth_path(std::span<const double> motion, double aspect, const PathOptions& options,
-                   std::span<const double> fixed, std::span<const double> frame_weight,
-                   std::span<std::byte> workspace, std::span<double> corrections, std::span<double> logs,
-                   std::span<double> violation, PathResult& result) noexcept {
+                   std::span<const double> fixed, std::span<const double> frame_weight, std::span<std::byte> workspace,
+                   std::span<double> corrections, std::span<double> logs, std::span<double> violation,
+                   PathResult& result) noexcept {
   result = PathResult{};
   const std::size_t n = motion.size() / 9, pinned = fixed.size() / 9;
-  const bool shaped = motion.size() % 9 == 0 && fixed.size() % 9 == 0 && pinned <= n &&
-                      corrections.size() == 9 * n && logs.size() == 9 * n && violation.size() == n &&
+  const bool shaped = motion.size() % 9 == 0 && fixed.size() % 9 == 0 && pinned <= n && corrections.size() == 9 * n &&
+                      logs.size() == 9 * n && violation.size() == n &&
                       (frame_weight.empty() || frame_weight.size() == n);
   if (!shaped || !usable(options, aspect)) return Status::invalid_argument;
   double rest[8];
@@ -394,7 +395,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     if (status != Status::ok) return status;
   }
 
-  result.keystone_ratio = options.keystone_ratio != 0 ? options.keystone_ratio : estimate_ratio(m.logs, n);
+  result.keystone_ratio = std::isnan(options.keystone_ratio) ? estimate_ratio(m.logs, n) : options.keystone_ratio;
   for (std::size_t t = 0; t < n; ++t) {
     const double factor = frame_weight.empty() ? 1.0 : frame_weight[t];
     quadratic_of(options, factor * options.weights[0], result.keystone_ratio, m.quadratic + 64 * t);
@@ -425,8 +426,8 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
       // The linear model's velocity is exact at the present path: v = log(P_{t-1}^-1 F_t P_t) - (p_t - p_{t-1}).
       for (std::size_t t = n; t-- > 1;) {
         const Matrix before = math::adjugate(read(corrections.data() + 9 * (t - 1)));  // the inverse, up to scale
-        const Matrix step = math::product(math::product(before, read(motion.data() + 9 * t)),
-                                          read(corrections.data() + 9 * t));
+        const Matrix step =
+            math::product(math::product(before, read(motion.data() + 9 * t)), read(corrections.data() + 9 * t));
         std::copy_n(step.at, 9, m.steps + 9 * t);
       }
       std::copy_n(identity, 9, m.steps);

@@ -15,8 +15,7 @@ thread_local Isa last = Isa::baseline;
 Isa detect() noexcept {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi2");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   if (avx2 && avx512) return Isa::avx512;
@@ -52,24 +51,36 @@ const Choice& choice() noexcept {
 
 const char* status_text(Status status) noexcept {
   switch (status) {
-    case Status::ok: return "done";
-    case Status::invalid_argument: return "an argument has a size or a value that makes no sense";
-    case Status::not_finite: return "the input holds NaN or infinity";
-    case Status::singular: return "a matrix that must be invertible is singular";
-    case Status::no_principal_log: return "a homography has no principal logarithm";
-    case Status::workspace_too_small: return "the workspace is smaller than its size function says";
-    case Status::infeasible: return "the constraints exclude every path";
-    case Status::iteration_limit: return "stopped at the iteration limit with a feasible path";
-    case Status::numerical_trouble: return "the factorization broke down";
+    case Status::ok:
+      return "done";
+    case Status::invalid_argument:
+      return "an argument has a size or a value that makes no sense";
+    case Status::not_finite:
+      return "the input holds NaN or infinity";
+    case Status::singular:
+      return "a matrix that must be invertible is singular";
+    case Status::no_principal_log:
+      return "a homography has no principal logarithm";
+    case Status::workspace_too_small:
+      return "the workspace is smaller than its size function says";
+    case Status::infeasible:
+      return "the constraints exclude every path";
+    case Status::iteration_limit:
+      return "stopped at the iteration limit with a feasible path";
+    case Status::numerical_trouble:
+      return "the factorization broke down";
   }
   return "unknown status";
 }
 
 const char* isa_name(Isa isa) noexcept {
   switch (isa) {
-    case Isa::baseline: return "baseline";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
+    case Isa::baseline:
+      return "baseline";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
   }
   return "unknown";
 }

@@ -50,8 +50,7 @@ void for_chunks(std::size_t count, std::size_t grain, int threads, Work&& work) 
   grain = std::max<std::size_t>(grain, 1);
   const std::size_t chunks = (count + grain - 1) / grain;
   constexpr std::size_t kMaxThreads = 64;
-  const std::size_t team =
-      std::min({chunks, static_cast<std::size_t>(std::max(threads, 1)), kMaxThreads});
+  const std::size_t team = std::min({chunks, static_cast<std::size_t>(std::max(threads, 1)), kMaxThreads});
   const auto run = [&](std::size_t first) {
     for (std::size_t chunk = first; chunk < chunks; chunk += team) {
       const std::size_t begin = chunk * grain;

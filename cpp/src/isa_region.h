@@ -50,7 +50,7 @@
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(                                                                 \
+#pragma clang attribute push(                                                                                \
     __attribute__((target("avx2,fma,bmi,bmi2,avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512"))), \
     apply_to = function)
 #else
@@ -79,7 +79,7 @@
 
 /// Calls the copy of `function` that active_isa() names.
 #if defined(__x86_64__)
-#define LEGATO_DISPATCH(function, ...)                                         \
+#define LEGATO_DISPATCH(function, ...)                                                 \
   (legato::active_isa() == legato::Isa::avx512 ? legato::avx512::function(__VA_ARGS__) \
    : legato::active_isa() == legato::Isa::avx2 ? legato::avx2::function(__VA_ARGS__)   \
                                                : legato::baseline::function(__VA_ARGS__))

@@ -35,25 +35,25 @@ LEGATO_HD Lanes constant<Lanes>(double x) {
   return out;
 }
 
-#define LEGATO_LANES_ARITHMETIC(op)                                              \
-  LEGATO_HD Lanes operator op(const Lanes& a, const Lanes& b) {                  \
-    Lanes out;                                                                   \
-    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b.part[i];       \
-    return out;                                                                  \
-  }                                                                              \
-  LEGATO_HD Lanes operator op(const Lanes& a, double b) {                        \
-    Lanes out;                                                                   \
-    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b;               \
-    return out;                                                                  \
-  }                                                                              \
-  LEGATO_HD Lanes operator op(double a, const Lanes& b) {                        \
-    Lanes out;                                                                   \
-    for (int i = 0; i < kParts; ++i) out.part[i] = a op b.part[i];               \
-    return out;                                                                  \
-  }                                                                              \
-  LEGATO_HD Lanes& operator op##=(Lanes& a, const Lanes& b) {                    \
-    for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] op b.part[i];         \
-    return a;                                                                    \
+#define LEGATO_LANES_ARITHMETIC(op)                                        \
+  LEGATO_HD Lanes operator op(const Lanes& a, const Lanes& b) {            \
+    Lanes out;                                                             \
+    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b.part[i]; \
+    return out;                                                            \
+  }                                                                        \
+  LEGATO_HD Lanes operator op(const Lanes& a, double b) {                  \
+    Lanes out;                                                             \
+    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b;         \
+    return out;                                                            \
+  }                                                                        \
+  LEGATO_HD Lanes operator op(double a, const Lanes& b) {                  \
+    Lanes out;                                                             \
+    for (int i = 0; i < kParts; ++i) out.part[i] = a op b.part[i];         \
+    return out;                                                            \
+  }                                                                        \
+  LEGATO_HD Lanes& operator op## = (Lanes & a, const Lanes& b) {           \
+    for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] op b.part[i];   \
+    return a;                                                              \
   }
 LEGATO_LANES_ARITHMETIC(+)
 LEGATO_LANES_ARITHMETIC(-)
@@ -67,11 +67,11 @@ LEGATO_HD Lanes operator-(const Lanes& a) {
   return out;
 }
 
-#define LEGATO_LANES_COMPARISON(op)                                              \
-  LEGATO_HD LaneMask operator op(const Lanes& a, const Lanes& b) {               \
-    LaneMask out;                                                                \
-    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b.part[i];       \
-    return out;                                                                  \
+#define LEGATO_LANES_COMPARISON(op)                                        \
+  LEGATO_HD LaneMask operator op(const Lanes& a, const Lanes& b) {         \
+    LaneMask out;                                                          \
+    for (int i = 0; i < kParts; ++i) out.part[i] = a.part[i] op b.part[i]; \
+    return out;                                                            \
   }
 LEGATO_LANES_COMPARISON(<)
 LEGATO_LANES_COMPARISON(<=)
@@ -143,9 +143,7 @@ LEGATO_HD Lanes cube_split(const Lanes& x, Lanes& root) {
 }
 
 /// Sums over the lanes as a fixed tree, so that every instruction set adds in the same order.
-LEGATO_HD double sum(const Lanes& x) {
-  return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
-}
+LEGATO_HD double sum(const Lanes& x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 LEGATO_HD double largest(const Lanes& x) {
   double most = x[0];
   for (int i = 1; i < kLanes; ++i) most = x[i] > most ? double(x[i]) : most;

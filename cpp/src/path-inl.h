@@ -33,9 +33,9 @@ struct FrameTerms {
 
 /// What the condensed system takes from the L1 terms of a frame, the ninth component folded into the first two.
 struct FrameCurvature {
-  Lanes weight[kDerivatives];   // D_k
-  Lanes shift[kDerivatives];    // q_k
-  double tie[kDerivatives];     // D of the ninth component: couples variables 0 and 1
+  Lanes weight[kDerivatives];  // D_k
+  Lanes shift[kDerivatives];   // q_k
+  double tie[kDerivatives];    // D of the ninth component: couples variables 0 and 1
 };
 
 /// Eight rows of one frame, stored twice: by variable (lanes are rows) and by row (lanes are variables).
@@ -45,20 +45,20 @@ struct RowBlock {
 };
 
 struct InteriorMemory {
-  Lanes* b;             // n + 3: three pinned frames, then the free ones
-  Lanes* saved;         // n
-  Lanes* step;          // n + 6: three zeros, the direction, room for the solve
-  Lanes* gradient;      // n
-  Lanes* right;         // n
+  Lanes* b;                       // n + 3: three pinned frames, then the free ones
+  Lanes* saved;                   // n
+  Lanes* step;                    // n + 6: three zeros, the direction, room for the solve
+  Lanes* gradient;                // n
+  Lanes* right;                   // n
   Lanes* constant[kDerivatives];  // n each: e_k without the b of this problem
-  FrameTerms* terms;    // n
-  FrameCurvature* curvature;  // n + 3, zero past the end
-  Inequality* rows;     // n x row blocks
-  RowBlock* row_blocks; // 1 or n, x row blocks
-  Lanes* row_bound;     // n x row blocks
-  Lanes* quadratic;     // 1 or n, x 8
-  Lanes* quadratic_inverse;  // the same
-  Panel* panels;        // n
+  FrameTerms* terms;              // n
+  FrameCurvature* curvature;      // n + 3, zero past the end
+  Inequality* rows;               // n x row blocks
+  RowBlock* row_blocks;           // 1 or n, x row blocks
+  Lanes* row_bound;               // n x row blocks
+  Lanes* quadratic;               // 1 or n, x 8
+  Lanes* quadratic_inverse;       // the same
+  Panel* panels;                  // n
 };
 
 LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
@@ -118,7 +118,9 @@ LEGATO_HD bool invert_positive(const double* a, Lanes* inverse) {
 class Interior {
  public:
   Interior(const BandedProblem& problem, const InteriorMemory& memory)
-      : problem_(problem), m_(memory), n_(problem.frames - problem.pinned),
+      : problem_(problem),
+        m_(memory),
+        n_(problem.frames - problem.pinned),
         blocks_((problem.rows + kBlock - 1) / kBlock) {}
 
   Status run(const SolverOptions& options, double* path, const double* fallback, SolverResult& result) {

@@ -37,17 +37,21 @@ int main(void) {
   workspace = malloc(size);
   check(workspace != NULL, "memory");
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, violation,
-                                      &result) == LEGATO_OK, "path");
+                                      &result) == LEGATO_OK,
+        "path");
   check(result.objective > 0 && result.gap <= 1e-5 * result.objective, "certified optimum");
   check(violation[5] < 1e-4, "inside the frame");
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, NULL, NULL) ==
-            LEGATO_OK, "path without the optional outputs");
+            LEGATO_OK,
+        "path without the optional outputs");
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size / 2, corrections, violation,
-                                      &result) == LEGATO_WORKSPACE_TOO_SMALL, "small workspace");
+                                      &result) == LEGATO_WORKSPACE_TOO_SMALL,
+        "small workspace");
   options.size = 0;
   check(legato_camera_smooth_path_workspace(FRAMES, &options) == 0, "options of another version");
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, violation,
-                                      &result) == LEGATO_INVALID_ARGUMENT, "options of another version");
+                                      &result) == LEGATO_INVALID_ARGUMENT,
+        "options of another version");
   check(legato_camera_log_homography_f64(NULL, 1, logs, NULL) == LEGATO_INVALID_ARGUMENT, "null");
   check(strlen(legato_version()) > 0 && strlen(legato_isa()) > 0, "version");
   check(strcmp(legato_status_text(LEGATO_OK), "done") == 0, "status text");

@@ -240,8 +240,8 @@ TEST_CASE("pinned frames are kept, and the rest continues them") {
 TEST_CASE("run calls allocate nothing and repeat bit for bit") {
   const auto motion = shaky_motion(150, 6);
   const PathOptions options;
-  Solved out{Status::ok, std::vector<double>(motion.size()), std::vector<double>(motion.size()),
-             std::vector<double>(150), {}};
+  Solved out{
+      Status::ok, std::vector<double>(motion.size()), std::vector<double>(motion.size()), std::vector<double>(150), {}};
   std::vector<std::byte> workspace(path_workspace_size(150, options) + 3);
   const Solved first = solve(motion, options);
   std::size_t bad = 0;

@@ -56,6 +56,7 @@ TEST_CASE("LEGATO_ISA is obeyed") {
 }
 
 TEST_CASE("every status has a text") {
-  for (int code = 0; code <= 8; ++code) CHECK(std::strcmp(status_text(static_cast<Status>(code)), "unknown status") != 0);
+  for (int code = 0; code <= 8; ++code)
+    CHECK(std::strcmp(status_text(static_cast<Status>(code)), "unknown status") != 0);
   CHECK(std::strcmp(status_text(static_cast<Status>(99)), "unknown status") == 0);
 }

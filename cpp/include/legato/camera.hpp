@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <span>
 
 #include "legato/core.hpp"
@@ -13,8 +14,8 @@
 namespace legato::camera {
 
 /// logs[i] = log(H_i / cbrt(det H_i)), trace 0. n x 9 each; may be the same memory.
-/// On not_finite, singular or no_principal_log, `first_bad` is the index of the first such matrix and logs[i] is NaN for
-/// every such matrix; all others are right.
+/// On not_finite, singular or no_principal_log, `first_bad` is the index of the first such matrix and logs[i] is NaN
+/// for every such matrix; all others are right.
 Status log_homography(std::span<const double> homographies, std::span<double> logs, std::size_t& first_bad,
                       int threads = 1) noexcept;
 
@@ -30,31 +31,31 @@ Status exp_homography(std::span<const double> logs, std::span<double> homographi
 /// e_k(t)_8 = e_k(t)_0 + e_k(t)_1 (the entry that trace zero ties to two others),
 /// subject to G_t b_t <= h_t and lower <= b_t <= upper. The first `pinned` frames are data: their b_t are given.
 struct BandedProblem {
-  std::size_t frames = 0;              ///< n, the pinned ones included
-  std::size_t pinned = 0;              ///< frames 0 .. pinned-1 are held; the last three of them matter
-  std::size_t rows = 0;                ///< m, inequality rows of each frame
-  const double* velocity = nullptr;    ///< n x 8: v_t; v_0 is ignored
-  double weights[3][9] = {};           ///< w_ki >= 0
-  const double* quadratic = nullptr;   ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
-  std::size_t quadratic_stride = 0;    ///< 0: one Q for all frames; 64: one a frame
-  const double* linear = nullptr;      ///< n x 8: q_t; null for zero
-  const double* row_matrix = nullptr;  ///< m x 8, or n of them (row_matrix_stride)
-  std::size_t row_matrix_stride = 0;   ///< 0, or 8 m
-  const double* row_bound = nullptr;   ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
-  std::size_t row_bound_stride = 0;    ///< 0, or m
+  std::size_t frames = 0;               ///< n, the pinned ones included
+  std::size_t pinned = 0;               ///< frames 0 .. pinned-1 are held; the last three of them matter
+  std::size_t rows = 0;                 ///< m, inequality rows of each frame
+  const double* velocity = nullptr;     ///< n x 8: v_t; v_0 is ignored
+  double weights[3][9] = {};            ///< w_ki >= 0
+  const double* quadratic = nullptr;    ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
+  std::size_t quadratic_stride = 0;     ///< 0: one Q for all frames; 64: one a frame
+  const double* linear = nullptr;       ///< n x 8: q_t; null for zero
+  const double* row_matrix = nullptr;   ///< m x 8, or n of them (row_matrix_stride)
+  std::size_t row_matrix_stride = 0;    ///< 0, or 8 m
+  const double* row_bound = nullptr;    ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
+  std::size_t row_bound_stride = 0;     ///< 0, or m
   double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
 };
 
 struct SolverOptions {
-  double tolerance = 1e-6;      ///< stop at gap <= tolerance * max(objective, 1e-5 * objective of the start)
-  int max_iterations = 100;     ///< 0 returns the start
+  double tolerance = 1e-6;   ///< stop at gap <= tolerance * max(objective, 1e-5 * objective of the start)
+  int max_iterations = 100;  ///< 0 returns the start
 };
 
 struct SolverResult {
-  double objective = 0;         ///< of the returned path
-  double gap = 0;               ///< rigorous: objective - gap <= optimum <= objective
+  double objective = 0;  ///< of the returned path
+  double gap = 0;        ///< rigorous: objective - gap <= optimum <= objective
   int iterations = 0;
-  std::size_t bad_frame = 0;    ///< with infeasible: the first frame without a strictly feasible start
+  std::size_t bad_frame = 0;  ///< with infeasible: the first frame without a strictly feasible start
 };
 
 std::size_t banded_workspace_size(const BandedProblem& problem) noexcept;
@@ -68,29 +69,32 @@ Status solve_banded(const BandedProblem& problem, const SolverOptions& options, 
 
 // --- The camera path ------------------------------------------------------------------------------------------------
 
+/// "Estimate it", where a number would be used as it is.
+constexpr double kEstimate = std::numeric_limits<double>::quiet_NaN();
+
 /// Cinematic-L1 (Bradley et al., WACV 2021), section 3 to 5; defaults are for 30 frames a second.
 struct PathOptions {
-  double crop = 0.12;              ///< minimum field of view kept is 1 - crop, 0 < crop < 1
-  double window_scale = 0.0;       ///< scale of the crop window; 0: 1 - crop / 2
+  double crop = 0.12;                   ///< minimum field of view kept is 1 - crop, 0 < crop < 1
+  double window_scale = 0.0;            ///< scale of the crop window; 0: 1 - crop / 2
   double weights[4] = {1, 1, 10, 100};  ///< w0 (L2 fidelity, > 0), w1, w2, w3 (L1 of the derivatives)
-  double anisotropy = 1000.0;      ///< weight of (p11 - p22)^2
-  double shear = 1000.0;           ///< weight of (p12 + p21)^2
-  double keystone = 100.0;         ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
-  double keystone_ratio = 0.0;     ///< R; 0: estimated from the motion, clipped to [-3, -0.3]
-  double bound = 1.0;              ///< |entries of log P_t| <= bound
-  double inset = 0.0;              ///< the window stays this far (frame widths) inside the frame
-  double pixel = 0.0;              ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it
-  int relinearize = 2;             ///< rounds of sequential re-linearization; 0: the paper's linear model
+  double anisotropy = 1000.0;           ///< weight of (p11 - p22)^2
+  double shear = 1000.0;                ///< weight of (p12 + p21)^2
+  double keystone = 100.0;              ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
+  double keystone_ratio = kEstimate;    ///< R; NaN: estimated from the motion, clipped to [-3, -0.3]
+  double bound = 1.0;                   ///< |entries of log P_t| <= bound
+  double inset = 0.0;                   ///< the window stays this far (frame widths) inside the frame
+  double pixel = 0.0;                   ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it
+  int relinearize = 2;                  ///< rounds of sequential re-linearization; 0: the paper's linear model
   SolverOptions solver;
 };
 
 struct PathResult {
-  double objective = 0;            ///< of the last linear model
-  double gap = 0;                  ///< certified, absolute
-  double keystone_ratio = 0;       ///< the R used
-  int iterations = 0;              ///< of the interior point, all rounds together
-  int rounds = 0;                  ///< re-linearizations done
-  std::size_t bad_frame = 0;       ///< the frame an error speaks of
+  double objective = 0;       ///< of the last linear model
+  double gap = 0;             ///< certified, absolute
+  double keystone_ratio = 0;  ///< the R used
+  int iterations = 0;         ///< of the interior point, all rounds together
+  int rounds = 0;             ///< re-linearizations done
+  std::size_t bad_frame = 0;  ///< the frame an error speaks of
 };
 
 /// The effective window scale: options.window_scale, or 1 - crop / 2.
@@ -103,12 +107,13 @@ std::size_t path_workspace_size(std::size_t frames, const PathOptions& options) 
 /// k frames, held. frame_weight: n factors on w0, or empty. corrections, logs: n x 9 (P_t and log P_t). violation: n,
 /// exact distance of the window from its allowed rectangle, frame widths, 0 where it is inside.
 Status smooth_path(std::span<const double> motion, double aspect, const PathOptions& options,
-                   std::span<const double> fixed, std::span<const double> frame_weight,
-                   std::span<std::byte> workspace, std::span<double> corrections, std::span<double> logs,
-                   std::span<double> violation, PathResult& result) noexcept;
+                   std::span<const double> fixed, std::span<const double> frame_weight, std::span<std::byte> workspace,
+                   std::span<double> corrections, std::span<double> logs, std::span<double> violation,
+                   PathResult& result) noexcept;
 
 /// The linear rows of one frame at p (9 entries, trace 0): G (13 x 9, over the nine entries) and h (13) with
-/// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom left).
+/// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom
+/// left).
 constexpr std::size_t kCropRows = 13;
 Status crop_rows(std::span<const double> log_correction, double aspect, const PathOptions& options,
                  std::span<double> row_matrix, std::span<double> row_bound) noexcept;

@@ -32,8 +32,8 @@ def exp_homography(h: Float64) -> Float64:
     h = np.asarray(h, float)
     flat = h.reshape(-1, 3, 3)
     size = np.abs(flat).sum(-1).max(-1)
-    for index in np.flatnonzero(~(size <= 500)):
-        raise HomographyError(f"log[{index}]: the input holds NaN or infinity")
+    if not (size <= 500).all():
+        raise HomographyError(f"log[{np.flatnonzero(~(size <= 500))[0]}]: the input holds NaN or infinity")
     out = np.empty_like(flat)
     for index, x in enumerate(flat):
         squarings = max(0, int(np.ceil(np.log2(max(size[index], 1e-300) / 0.25))))
@@ -179,7 +179,7 @@ def estimate_ratio(f: Float64) -> float:
 
 def frame_quadratic(options: Any, weight: float, ratio: float) -> Float64:
     """Q (9, 9) of 1/2 p'Q p: fidelity, anisotropy, shear, keystone."""
-    Q = weight * options.weights[0] * np.eye(9)
+    Q: Float64 = weight * options.weights[0] * np.eye(9)
     for form, w in (
         ({0: 1.0, 4: -1.0}, options.anisotropy),
         ({1: 1.0, 3: 1.0}, options.shear),
@@ -193,9 +193,7 @@ def frame_quadratic(options: Any, weight: float, ratio: float) -> Float64:
     return Q
 
 
-def objective(
-    p: Float64, velocity: Float64, options: Any, ratio: float, frame_weight: Float64 | None = None
-) -> float:
+def objective(p: Float64, velocity: Float64, options: Any, ratio: float, frame_weight: Float64 | None = None) -> float:
     """Equation (4) with the quadratic terms of section 5, over p (n, 9); velocity[t] leads from frame t - 1 to t."""
     weight = np.ones(len(p)) if frame_weight is None else frame_weight
     total = sum(0.5 * p[t] @ frame_quadratic(options, weight[t], ratio) @ p[t] for t in range(len(p)))
@@ -344,7 +342,7 @@ def _solve(
             if iteration >= options.max_iterations:
                 break
             iteration += 1
-            mu = products / (2 * len(sp) + len(s))
+            mu = float(products) / (2 * len(sp) + len(s))
             weights_l1 = 1 / (sp / zp + sm / zm + 1e-12)
             H = Q + (D.T * weights_l1) @ D + (G.T * (z / s)) @ G
             cp, cm, c = -sp * zp, -sm * zm, -s * z

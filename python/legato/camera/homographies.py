@@ -10,7 +10,7 @@ from legato._arrays import Float64, as_matrices, output_like
 from legato.camera import _reference
 from legato.errors import ArgumentError, HomographyError
 
-__all__ = ["HomographyError", "exp_homography", "log_homography", "pixel_map"]
+__all__ = ["HomographyError", "exp_homography", "log_homography", "to_pixel_units", "to_width_units"]
 
 
 def log_homography(
@@ -120,10 +120,32 @@ def exp_homography(
     return homographies
 
 
-def pixel_map(size: tuple[int, int]) -> Float64:
-    """Map from frame widths (origin at the frame center) to pixels (pixel centers at whole numbers), shape (3, 3)."""
+def to_width_units(homography: Float64, size: tuple[int, int]) -> Float64:
+    """Homographies (..., 3, 3) from pixels (centers at whole numbers) to frame widths (origin at the frame center).
+
+    Entry by entry rather than by matrix products, so that multiples of the identity stay exactly that.
+    """
     width, height = size
-    return np.array([[width, 0.0, (width - 1) / 2], [0.0, width, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = homography / np.where(homography[..., 2:, 2:] == 0, 1.0, homography[..., 2:, 2:])
+        m = scaled * np.array([width, width, 1.0])
+        m[..., 2] = scaled[..., 0] * cx + scaled[..., 1] * cy + scaled[..., 2]
+        m[..., 0, :] = (m[..., 0, :] - cx * m[..., 2, :]) / width
+        m[..., 1, :] = (m[..., 1, :] - cy * m[..., 2, :]) / width
+    return np.ascontiguousarray(m)
+
+
+def to_pixel_units(homography: Float64, size: tuple[int, int]) -> Float64:
+    """Homographies (..., 3, 3) from frame widths to pixels, with h33 = 1; the inverse of `to_width_units`."""
+    width, height = size
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    m = homography.copy()
+    m[..., 0, :] = width * homography[..., 0, :] + cx * homography[..., 2, :]
+    m[..., 1, :] = width * homography[..., 1, :] + cy * homography[..., 2, :]
+    m[..., :2] /= width
+    m[..., 2] -= cx * m[..., 0] + cy * m[..., 1]
+    return np.asarray(m / m[..., 2:, 2:])
 
 
 def _check_threads(threads: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
 from legato.camera import _reference
-from legato.camera.homographies import exp_homography, log_homography, pixel_map
-from legato.errors import ArgumentError, HomographyError, InfeasibleError
+from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
+from legato.errors import ArgumentError, InfeasibleError
 
 __all__ = [
     "CameraPath",
@@ -215,9 +216,7 @@ def smooth_path(
         if not ((weight > 0) & (weight < 1e12)).all():
             raise ArgumentError("frame_weight: expected numbers above 0")
     if units == "pixel":
-        to_pixel = pixel_map((width, height))
-        to_width = np.linalg.inv(to_pixel)
-        F, held = to_width @ F @ to_pixel, to_width @ held @ to_pixel
+        F, held = to_width_units(F, (width, height)), to_width_units(held, (width, height))
     elif units != "width":
         raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
     aspect = height / width
@@ -237,7 +236,7 @@ def smooth_path(
         )
         corrections, logs, violation = path.corrections, path.logs, path.violation
         status = "optimal" if path.optimal else "iteration_limit"
-        found = {
+        found: dict[str, Any] = {
             "objective": path.objective,
             "gap": path.gap,
             "iterations": path.iterations,
@@ -246,7 +245,7 @@ def smooth_path(
         }
     else:
         found = _core.camera_smooth_path(
-            np.ascontiguousarray(F).reshape(n, 9),
+            F.reshape(n, 9),
             aspect,
             _core.CameraPathOptions(
                 crop=options.crop,
@@ -255,7 +254,7 @@ def smooth_path(
                 anisotropy=options.anisotropy,
                 shear=options.shear,
                 keystone=options.keystone,
-                keystone_ratio=options.keystone_ratio or 0.0,
+                keystone_ratio=math.nan if options.keystone_ratio is None else options.keystone_ratio,
                 bound=options.bound,
                 inset=inset,
                 pixel=1 / width,
@@ -263,7 +262,7 @@ def smooth_path(
                 tolerance=options.tolerance,
                 max_iterations=options.max_iterations,
             ),
-            np.ascontiguousarray(held).reshape(-1, 9),
+            held.reshape(-1, 9),
             weight,
             corrections.reshape(n, 9),
             logs.reshape(n, 9),
@@ -271,8 +270,7 @@ def smooth_path(
         )
         status = _STATUS[found["status"]]
     if units == "pixel":
-        corrections = to_pixel @ corrections @ to_width
-        corrections /= corrections[:, 2:, 2:]
+        corrections = to_pixel_units(corrections, (width, height))
     return CameraPath(
         corrections=corrections,
         log_corrections=logs,
@@ -306,9 +304,7 @@ def crop_map(size: tuple[int, int], options: PathOptions | None = None) -> Float
     """
     width, height = check_size(size)
     scale = (PathOptions() if options is None else options).effective_window_scale
-    return np.array(
-        [[scale, 0, (1 - scale) * (width - 1) / 2], [0, scale, (1 - scale) * (height - 1) / 2], [0, 0, 1]]
-    )
+    return np.array([[scale, 0, (1 - scale) * (width - 1) / 2], [0, scale, (1 - scale) * (height - 1) / 2], [0, 0, 1]])
 
 
 def bridge_motion(motion: ArrayLike, ok: ArrayLike) -> Float64:
@@ -382,17 +378,18 @@ def contain(corrections: ArrayLike, size: tuple[int, int], options: PathOptions 
     bad = np.flatnonzero(outside(P))
     if len(bad) == 0:
         return P
-    to_pixel = pixel_map((width, height))
-    to_width = np.linalg.inv(to_pixel)
-    logs = log_homography(to_width @ P[bad] @ to_pixel)
+    logs = log_homography(to_width_units(P[bad], (width, height)))
+
+    def shrunk(factor: Float64) -> Float64:
+        return to_pixel_units(exp_homography(logs * factor[:, None, None]), (width, height))
+
     inside_factor, outside_factor = np.zeros(len(bad)), np.ones(len(bad))
     for _ in range(30):
         factor = (inside_factor + outside_factor) / 2
-        still_out = outside(to_pixel @ exp_homography(logs * factor[:, None, None]) @ to_width)
+        still_out = outside(shrunk(factor))
         outside_factor = np.where(still_out, factor, outside_factor)
         inside_factor = np.where(still_out, inside_factor, factor)
-    P[bad] = to_pixel @ exp_homography(logs * inside_factor[:, None, None]) @ to_width
-    P[bad] /= P[bad][:, 2:, 2:]
+    P[bad] = shrunk(inside_factor)
     return P
 
 

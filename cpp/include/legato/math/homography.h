@@ -27,16 +27,15 @@ LEGATO_HD Matrix3<T> product(const Matrix3<T>& a, const Matrix3<T>& b) {
 template <class T>
 LEGATO_HD Matrix3<T> adjugate(const Matrix3<T>& a) {
   const T* m = a.at;
-  return {{m[4] * m[8] - m[5] * m[7], m[2] * m[7] - m[1] * m[8], m[1] * m[5] - m[2] * m[4],
-           m[5] * m[6] - m[3] * m[8], m[0] * m[8] - m[2] * m[6], m[2] * m[3] - m[0] * m[5],
-           m[3] * m[7] - m[4] * m[6], m[1] * m[6] - m[0] * m[7], m[0] * m[4] - m[1] * m[3]}};
+  return {{m[4] * m[8] - m[5] * m[7], m[2] * m[7] - m[1] * m[8], m[1] * m[5] - m[2] * m[4], m[5] * m[6] - m[3] * m[8],
+           m[0] * m[8] - m[2] * m[6], m[2] * m[3] - m[0] * m[5], m[3] * m[7] - m[4] * m[6], m[1] * m[6] - m[0] * m[7],
+           m[0] * m[4] - m[1] * m[3]}};
 }
 
 template <class T>
 LEGATO_HD T determinant(const Matrix3<T>& a) {
   const T* m = a.at;
-  return m[0] * (m[4] * m[8] - m[5] * m[7]) + m[1] * (m[5] * m[6] - m[3] * m[8]) +
-         m[2] * (m[3] * m[7] - m[4] * m[6]);
+  return m[0] * (m[4] * m[8] - m[5] * m[7]) + m[1] * (m[5] * m[6] - m[3] * m[8]) + m[2] * (m[3] * m[7] - m[4] * m[6]);
 }
 
 template <class T>

@@ -1,0 +1,30 @@
+"""What every test shares: where the data are, and the backends of the contract tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(params=["native", "numpy"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend a contract must hold on."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def camera_cases() -> dict[str, Any]:
+    """Parameters and expected numbers of the camera vectors."""
+    index: dict[str, Any] = json.loads((DATA / "camera" / "index.json").read_text())
+    return index
+
+
+def camera_arrays(name: str) -> dict[str, np.ndarray]:
+    with np.load(DATA / "camera" / name) as archive:
+        return {key: archive[key] for key in archive.files}

@@ -1,0 +1,146 @@
+"""Contract of log_homography and exp_homography, on every backend; forced instruction sets in test_isa.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import camera_arrays
+from legato import camera
+from legato.errors import ArgumentError
+
+
+def random_logs(n: int, size: float, seed: int = 0) -> np.ndarray:
+    h = np.random.default_rng(seed).normal(scale=size, size=(n, 3, 3))
+    h[:, 2, 2] = -h[:, 0, 0] - h[:, 1, 1]
+    return h
+
+
+def test_vectors(backend: str) -> None:
+    arrays = camera_arrays("lie.npz")
+    h, H, scaled = (arrays[k].reshape(-1, 3, 3) for k in ("h", "H", "H_scaled"))
+    got = camera.exp_homography(h, backend=backend)
+    assert (np.abs(got - H).max((1, 2)) <= 1e-12 * np.abs(H).max((1, 2))).all()
+    log = camera.log_homography(scaled, backend=backend)
+    assert (np.abs(log - h).max((1, 2)) <= 1e-13 + 1e-12 * np.abs(h).max((1, 2))).all()
+
+
+def test_inverse_negates(backend: str) -> None:
+    h = random_logs(50, 0.05)
+    log = camera.log_homography(camera.exp_homography(-h, backend=backend), backend=backend)
+    np.testing.assert_allclose(log, -camera.log_homography(camera.exp_homography(h)), atol=1e-14)
+
+
+def test_translation_is_exact(backend: str) -> None:
+    for x, y in [(0.3, -7.25), (1e-9, 0.0), (1234.5, 0.1)]:
+        H = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+        expected = np.array([[0, 0, x], [0, 0, y], [0, 0, 0]])
+        log = camera.log_homography(H, backend=backend)
+        if backend == "native":
+            assert (log == expected).all()
+        np.testing.assert_allclose(log, expected, rtol=1e-14, atol=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"),
+    [
+        (np.diag([-1.0, -1.0, 1.0]), "no principal logarithm"),
+        (np.diag([1.0, -1.0, 1.0]), "no principal logarithm"),
+        (np.diag([-2.0, -0.5, 1.0]), "no principal logarithm"),
+        (np.array([[1.0, 2, 3], [2, 4, 6], [0, 0, 1]]), "singular"),
+        (np.zeros((3, 3)), "singular"),
+        (np.full((3, 3), np.nan), "NaN or infinity"),
+        (np.diag([1.0, np.inf, 1.0]), "NaN or infinity"),
+    ],
+)
+def test_no_logarithm(backend: str, matrix: np.ndarray, reason: str) -> None:
+    batch = np.tile(np.eye(3), (12, 1, 1))
+    batch[9] = matrix
+    with pytest.raises(camera.HomographyError, match=rf"homography\[9\]: .*{reason}"):
+        camera.log_homography(batch, backend=backend)
+
+
+def test_overflow_is_an_error(backend: str) -> None:
+    with pytest.raises(camera.HomographyError, match=r"log\[0\]"):
+        camera.exp_homography(np.full((3, 3), 300.0), backend=backend)
+
+
+def test_near_half_turn(backend: str) -> None:
+    """A roll just below 180 degrees still has a principal logarithm."""
+    for angle in (3.0, 3.14, np.pi - 1e-5):
+        c, s = np.cos(angle), np.sin(angle)
+        log = camera.log_homography([[c, -s, 0], [s, c, 0], [0, 0, 1]], backend=backend)
+        assert log[1, 0] == pytest.approx(angle, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (0, 3, 3), (1, 3, 3), (7, 3, 3), (2, 5, 3, 3)])
+def test_shapes(backend: str, shape: tuple[int, ...]) -> None:
+    h = np.zeros(shape)
+    H = camera.exp_homography(h, backend=backend)
+    assert H.shape == shape
+    assert (np.eye(3) == H).all()
+    assert camera.log_homography(H, backend=backend).shape == shape
+
+
+def test_inputs_and_outputs(backend: str) -> None:
+    h = random_logs(20, 0.1)
+    expected = camera.exp_homography(h, backend=backend)
+    out = np.empty_like(h)
+    assert camera.exp_homography(h, out=out, backend=backend) is out
+    assert (out == expected).all()
+    np.testing.assert_array_equal(camera.exp_homography(h[::-1][::-1], backend=backend), expected)
+    np.testing.assert_array_equal(camera.exp_homography(h.tolist(), backend=backend), expected)
+    np.testing.assert_allclose(camera.exp_homography(h.astype(np.float32), backend=backend), expected, rtol=1e-6)
+    integers = np.tile(np.eye(3, dtype=int), (2, 1, 1))
+    assert (camera.log_homography(integers, backend=backend) == 0).all()
+
+
+def test_bad_arguments(backend: str) -> None:
+    with pytest.raises(ArgumentError, match=r"homography: expected shape \(\.\.\., 3, 3\), got \(3,\)"):
+        camera.log_homography([1, 2, 3], backend=backend)
+    with pytest.raises(ArgumentError, match="log: expected real numbers"):
+        camera.exp_homography(np.eye(3, dtype=complex), backend=backend)
+    with pytest.raises(ArgumentError, match="log: expected"):
+        camera.exp_homography([[1, 2], [3]], backend=backend)
+    with pytest.raises(ArgumentError, match="threads"):
+        camera.log_homography(np.eye(3), threads=0, backend=backend)
+    for out in (np.empty((3, 3), np.float32), np.empty((2, 3, 3)), np.empty((3, 6))[:, ::2]):
+        with pytest.raises(ArgumentError, match="out: expected"):
+            camera.log_homography(np.eye(3), out=out, backend=backend)
+
+
+def test_backend_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="backend: expected one of"):
+        camera.log_homography(np.eye(3), backend="cuda")
+    monkeypatch.setenv("LEGATO_BACKEND", "fortran")
+    with pytest.raises(ArgumentError, match="LEGATO_BACKEND: expected one of"):
+        camera.log_homography(np.eye(3))
+    assert (camera.log_homography(np.eye(3), backend="native") == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.floats(1e-12, 0.5), st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
+def test_round_trip_and_twin(n: int, size: float, seed: int, scale: float) -> None:
+    h = random_logs(n, size, seed)
+    if np.abs(np.linalg.eigvals(h).imag).max() > 3:  # beyond the principal branch
+        h = h / 4
+    H = camera.exp_homography(h)
+    np.testing.assert_allclose(H, camera.exp_homography(h, backend="numpy"), rtol=0, atol=1e-13 * np.abs(H).max())
+    log = camera.log_homography(H * scale)
+    condition = np.abs(H).max() * np.abs(np.linalg.inv(H)).max()
+    np.testing.assert_allclose(log, h, rtol=0, atol=1e-13 * condition)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_same_bits_whatever_the_batch_and_threads(n: int, threads: int, seed: int) -> None:
+    h = random_logs(n, 0.1, seed)
+    H = camera.exp_homography(h)
+    assert (camera.exp_homography(h, threads=threads) == H).all()
+    index = seed % n
+    assert (camera.exp_homography(h[index]) == H[index]).all()
+    log = camera.log_homography(H)
+    assert (camera.log_homography(H, threads=threads) == log).all()
+    assert (camera.log_homography(H[index]) == log[index]).all()

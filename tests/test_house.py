@@ -1,0 +1,114 @@
+"""The rules of the doors: which room may import which."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTHON = ROOT / "python" / "legato"
+CPP = ROOT / "cpp"
+FAMILIES = {"camera", "video", "diffusion", "rasp", "rft"}
+ALLOWED = {"video": {"camera"}, "cli": FAMILIES}  # which family a room may import, besides itself
+HEAVY = {"cv2", "av", "numba", "scipy", "matplotlib", "rich", "cupy", "osqp", "torch"}
+
+
+def python_files() -> list[Path]:
+    return sorted(PYTHON.rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(module, at run time on import) for each import statement."""
+    tree = ast.parse(path.read_text())
+    lazy: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if guard or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lazy.update(ast.walk(node))
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(name.name, node not in lazy) for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            found.append((module, node not in lazy))
+            found += [(f"{module}.{name.name}", node not in lazy) for name in node.names if module == "legato"]
+    return found
+
+
+def room(path: Path) -> str:
+    inside = path.relative_to(PYTHON)
+    return inside.parts[0] if len(inside.parts) > 1 else ""
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PYTHON)))
+def test_python_rooms(path: Path) -> None:
+    here = room(path)
+    for module, _ in imports(path):
+        parts = module.split(".")
+        if parts[0] == "legato" and len(parts) > 1 and parts[1] in FAMILIES - {here} and here:
+            assert parts[1] in ALLOWED.get(here, set()), f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PYTHON)))
+def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
+    for module, at_import in imports(path):
+        assert not (at_import and module.split(".")[0] in HEAVY), f"{path} imports {module} at the top"
+        if module.split(".")[0] in {"cv2", "av"}:
+            assert room(path) == "video" or path.name == "info.py", f"{path} imports {module}"
+
+
+def test_references_never_see_the_core() -> None:
+    references = list(PYTHON.rglob("_reference.py"))
+    assert references
+    for path in references:
+        assert not [module for module, _ in imports(path) if "_core" in module], path
+
+
+def test_no_vague_file_names() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc"}
+    files = [*PYTHON.rglob("*"), *CPP.rglob("*")]
+    assert not [path for path in files if path.stem in vague]
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s+["<]([^">]+)[">]', path.read_text(), re.MULTILINE)
+
+
+def sources(folder: str) -> list[Path]:
+    found = [p for p in sorted((CPP / folder).rglob("*")) if p.suffix in {".h", ".hpp", ".cpp", ".c"}]
+    assert found
+    return found
+
+
+def test_math_includes_only_math() -> None:
+    for path in sources("include/legato/math"):
+        assert all(name.startswith("legato/math/") for name in includes(path)), path
+
+
+def test_core_never_sees_a_face() -> None:
+    for path in sources("src") + sources("include"):
+        assert not [n for n in includes(path) if "pybind11" in n or "python" in n.lower() or n == "legato.h"], path
+
+
+@pytest.mark.parametrize(("face", "other"), [("python", "c"), ("c", "python")])
+def test_faces_see_only_the_surface(face: str, other: str) -> None:
+    own = {p.name for p in sources(face)}
+    other_names = {p.name for p in sources(other)}
+    inner = {p.name for p in sources("src")}
+    for path in sources(face):
+        for name in includes(path):
+            assert name not in inner, f"{path} includes {name}"
+            assert name in own or name not in other_names, f"{path} includes {name}"
+
+
+def test_no_path_of_a_machine() -> None:
+    """Nothing refers to a place outside the repository, but for the optional clips beside it."""
+    pattern = re.compile(r"(?<![\w.])/(?:work|home|root|tmp)/\w")
+    for path in [*python_files(), *sources("."), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.md")]:
+        if path.name != Path(__file__).name:
+            assert not pattern.search(path.read_text()), path
