@@ -229,7 +229,7 @@ _BASIS[8, :2] = -1
 def smooth_path(
     F: Float64, aspect: float, options: Any, fixed: Float64 | None = None, frame_weight: Float64 | None = None
 ) -> ReferencePath:
-    """The whole clip by a dense interior point, with sequential re-linearization."""
+    """Solve the whole clip by a dense interior point, with sequential re-linearization."""
     n = len(F)
     pinned = 0 if fixed is None else len(fixed)
     F = np.concatenate([np.eye(3)[None], F[1:]])

@@ -57,8 +57,8 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
 
     Notes
     -----
-    The stabilized motion is P_{t-1}^-1 F_t P_t exactly, not its linear model. The scale of a correction M from output
-    to input is 1 / sqrt(det A) with A the affine part of M^-1, which, unlike sqrt(m00 m11), does not count roll as zoom.
+    The stabilized motion is P_{t-1}^-1 F_t P_t exactly, not its linear model. The scale of a correction M is
+    1 / sqrt(det A) with A the affine part of M^-1, which, unlike sqrt(m00 m11), does not count roll as zoom.
     """
     width, height = check_size(size)
     F = as_float64("motion", motion, (None, 3, 3)).copy()

@@ -81,18 +81,16 @@ class PathOptions:
             raise ArgumentError(f"weights: expected four numbers, the first above 0, none below, got {self.weights}")
         object.__setattr__(self, "weights", weights)
         _check_real("crop", self.crop, 0, 1)
-        if self.window_scale is not None:
-            if not 1 - self.crop <= self.window_scale <= 1:
-                raise ArgumentError(
-                    f"window_scale: expected a number from 1 - crop to 1, got {self.window_scale} with crop {self.crop}"
-                )
+        if self.window_scale is not None and not 1 - self.crop <= self.window_scale <= 1:
+            raise ArgumentError(
+                f"window_scale: expected a number from 1 - crop to 1, got {self.window_scale} with crop {self.crop}"
+            )
         for name in ("anisotropy", "shear", "keystone", "inset_px"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < 1e12):
                 raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
-        if self.keystone_ratio is not None:
-            if not math.isfinite(self.keystone_ratio):
-                raise ArgumentError(f"keystone_ratio: expected a finite number, got {self.keystone_ratio}")
+        if self.keystone_ratio is not None and not math.isfinite(self.keystone_ratio):
+            raise ArgumentError(f"keystone_ratio: expected a finite number, got {self.keystone_ratio}")
         _check_real("bound", self.bound, 0, math.inf)
         _check_real("tolerance", self.tolerance, 0, 1)
         for name in ("relinearize", "max_iterations"):
