@@ -91,7 +91,7 @@ def plot_path(
 
 
 def _components(logs: Float64, width: int) -> dict[str, Float64]:
-    """What the curves show, by label, each of shape (n,)."""
+    """Return what the curves show, by label, each of shape (n,)."""
     return {
         "horizontal (px)": width * logs[:, 0, 2],
         "vertical (px)": width * logs[:, 1, 2],

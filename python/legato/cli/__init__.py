@@ -1,0 +1,113 @@
+"""The ``legato`` command: one file per subcommand, no arithmetic."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from legato.cli import demo, info, stabilize
+from legato.errors import ArgumentError, LegatoError
+
+__all__ = ["main"]
+
+_EXIT_CODES = """\
+exit codes:
+  0    done
+  1    failed; one line on stderr says why, and no unfinished file is left under its final name
+  2    wrong usage or arguments
+  130  interrupted (Ctrl-C); unfinished files were removed
+  143  terminated (SIGTERM); unfinished files were removed
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = _Parser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser(
+        prog="legato",
+        description="Steady videos by L1-optimal camera paths.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (stabilize, demo, info):
+        sub = commands.add_parser(
+            command.NAME,
+            parents=[shared],
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=_EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``legato`` command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as done:  # argparse has said what there is to say
+        return done.code if isinstance(done.code, int) else 2
+    try:
+        with _terminated_as_exit():
+            code: int = arguments.run(arguments)
+            return code
+    except KeyboardInterrupt:
+        print("legato: interrupted", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("legato: terminated", file=sys.stderr)
+        return 143
+    except Exception as error:
+        if arguments.debug:
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, LegatoError):
+            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+        print(f"legato: error: {text}", file=sys.stderr)
+        return 2 if isinstance(error, ArgumentError) else 1
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception that lets the ``with`` blocks remove their unfinished files."""
+
+
+@contextlib.contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals belong to the main thread
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,110 @@
+"""Two pictures side by side, labelled: what a person looks at to judge a result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import ArgumentError
+from legato.video.planes import Planes, load_opencv
+
+__all__ = ["Comparison"]
+
+# Of the picture's height; small pictures still need letters that can be read.
+_LETTER_HEIGHT = 0.035
+_SMALLEST_LETTER_PX = 9
+# Luma of the label's ground and letters at 8 bits: black and white in limited range, nearly so in full range.
+_DARK, _BRIGHT = 16, 235
+_GROUND_OPACITY = 0.6
+
+
+class Comparison:
+    """Put two pictures of one size beside each other, each with a label in its upper left corner.
+
+    The labels are drawn once; each picture then costs a copy.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Width and height of one picture in pixels.
+    labels : (str, str)
+        Texts for the left and the right picture.
+
+    Raises
+    ------
+    DependencyError
+        If OpenCV, which draws the letters, is not installed.
+    """
+
+    def __init__(self, size: tuple[int, int], labels: tuple[str, str] = ("original", "stabilized")) -> None:
+        self._half = size
+        self._tags = [_letters(text, size) for text in labels]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pair."""
+        return 2 * self._half[0], self._half[1]
+
+    def draw(self, left: Planes, right: Planes, out: Planes) -> Planes:
+        """Write the pair into a picture.
+
+        Parameters
+        ----------
+        left, right : Planes
+            Pictures of one format, at least as large as `size` says; what is beyond is left out.
+        out : Planes
+            Picture of the pair's `size` in the same format; overwritten.
+
+        Returns
+        -------
+        Planes
+            `out`.
+        """
+        width, height = self._half
+        if out.size != self.size:
+            raise ArgumentError(f"out: expected a picture of {self.size}, got {out.size}")
+        for side, picture in enumerate((left, right)):
+            if picture.size[0] < width or picture.size[1] < height:
+                raise ArgumentError(f"pictures: expected at least {width}x{height}, got {picture.size}")
+            for source, target in zip(_present(picture), _present(out), strict=True):
+                rows, columns = target.shape[0], target.shape[1] // 2
+                target[:, side * columns : (side + 1) * columns] = source[:rows, :columns]
+            self._label(out, side)
+        return out
+
+    def _label(self, out: Planes, side: int) -> None:
+        letters = self._tags[side]
+        depth_scale = 1 << (out.bit_depth - 8)
+        rows, columns = letters.shape
+        x = side * self._half[0]
+        ground = out.y[:rows, x : x + columns]
+        dark = ground * (1 - _GROUND_OPACITY) + _DARK * depth_scale * _GROUND_OPACITY
+        ground[...] = dark + (_BRIGHT * depth_scale - dark) * letters
+        sx, sy = out.subsampling
+        gray = 128 * depth_scale
+        for plane in (out.u, out.v):
+            if plane is not None:
+                patch = plane[: rows // sy, x // sx : (x + columns) // sx]
+                patch[...] = gray + (patch.astype(np.float32) - gray) * (1 - _GROUND_OPACITY)
+
+
+def _present(picture: Planes) -> list[NDArray[Any]]:
+    return [p for p in (picture.y, picture.u, picture.v) if p is not None]
+
+
+def _letters(text: str, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Opacity of white letters on their ground, cut to at most one picture's size."""
+    cv2 = load_opencv()
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    letter = max(_SMALLEST_LETTER_PX, round(_LETTER_HEIGHT * size[1]))
+    thickness = max(1, letter // 9)
+    scale = cv2.getFontScaleFromHeight(font, letter, thickness)
+    (width, height), below = cv2.getTextSize(text, font, scale, thickness)
+    margin = max(3, letter // 2)
+    # Even, so that the ground ends with whole chroma samples.
+    canvas = np.zeros(((height + below + 2 * margin + 1) & ~1, (width + 2 * margin + 1) & ~1), np.uint8)
+    origin = (margin, margin + height)
+    cv2.putText(canvas, text, origin, font, scale, 255, thickness, cv2.LINE_AA)
+    return canvas[: size[1], : size[0]].astype(np.float32) / np.float32(255)

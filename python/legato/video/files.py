@@ -1,0 +1,1056 @@
+"""Video files: reading and writing pictures in planar YUV, with all else in the file kept.
+
+What is kept and what is not, in one place:
+
+- **Pictures** are handed on as the decoder gives them (views, no copy) in 8-bit planar 4:2:0, 4:2:2, 4:4:4 and gray
+  and in their 9 to 16-bit little-endian forms. Every other format becomes the nearest of these that loses no chroma:
+  NV12 and P010 become 4:2:0 planar of the same depth, RGB and palettes become 4:4:4 (BT.709 matrix from 720 lines
+  up, BT.601 below, limited range), alpha is dropped.
+- **Rotation and mirroring** (the display matrix) are applied to the pixels and the tag is not written again, because
+  not every player reads it. A rotation by anything but quarter turns is left alone and reported.
+- **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows: Matroska and
+  WebM count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it),
+  AVI counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to
+  start at zero, all by the same amount.
+- **Odd sizes**: a picture with subsampled chroma is written without its last odd column or row, since H.264 and its
+  players need even sizes. Nothing is padded, so no pixel is invented.
+- **Sound, subtitles and attachments** are copied packet by packet where the container can hold them; what it cannot
+  hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further video streams are not copied.
+- Sample aspect ratio, colour range, primaries, transfer and matrix, chapters and text metadata are written again. HDR
+  mastering metadata is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import ArgumentError, DependencyError, InputError, OutputError
+from legato.video.planes import Planes
+
+__all__ = [
+    "ColorTags",
+    "PendingFile",
+    "VideoFrame",
+    "VideoReader",
+    "VideoWriter",
+    "available_codecs",
+    "encodable_size",
+]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+# Extension of the destination -> muxer, encoder where none is asked for.
+_CONTAINERS = {
+    ".mp4": ("mp4", "libx264"),
+    ".m4v": ("mp4", "libx264"),
+    ".mov": ("mov", "libx264"),
+    ".mkv": ("matroska", "libx264"),
+    ".webm": ("webm", "libvpx-vp9"),
+    ".avi": ("avi", "libx264"),
+    ".ts": ("mpegts", "libx264"),
+}
+_PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+)
+_SVT_PRESETS = dict(zip(_PRESETS, ("10", "9", "8", "7", "6", "5", "4", "3", "2"), strict=True))
+_CODEC_FAMILIES = {
+    "h264": ("libx264", "h264"),
+    "hevc": ("libx265", "hevc"),
+    "av1": ("libsvtav1", "libdav1d"),
+    "vp9": ("libvpx-vp9", "vp9"),
+    "ffv1": ("ffv1", "ffv1"),
+    "prores": ("prores_ks", "prores"),
+    "mpeg4": ("mpeg4", "mpeg4"),
+    "mjpeg": ("mjpeg", "mjpeg"),
+}
+
+# FFmpeg reads these as pictures of text; nobody means that by a video.
+_TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
+_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+_ARBITRARY_START = 0x0200  # AVFMT_TS_DISCONT
+_RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVColorRange
+_MATRIX_BT709, _MATRIX_BT601 = 1, 6  # AVColorSpace
+
+# Written by the muxer itself, or true only of the file that was read.
+_STALE_METADATA = {
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "rotate",
+    "duration",
+    "vendor_id",
+    "handler_name",
+}
+_MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
+
+
+def _load_av() -> Any:
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line from an exception of FFmpeg or of the system, without its number and path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+@dataclass(frozen=True, slots=True)
+class ColorTags:
+    """How the numbers of a picture mean colour, as FFmpeg numbers it (ITU-T H.273); 2 or 0 is unspecified.
+
+    Attributes
+    ----------
+    range : int
+        1 limited ("TV"), 2 full ("PC").
+    primaries, transfer, matrix : int
+        Colour primaries, transfer characteristics and YUV matrix.
+    """
+
+    range: int = 0
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoFrame:
+    """One decoded picture and its place in time.
+
+    Attributes
+    ----------
+    planes : Planes
+        The picture, upright. Read-only views of the decoder's memory where that was possible.
+    pts : int
+        Time of presentation, in units of `time_base`; strictly increasing from frame to frame.
+    duration : int
+        Time on screen in units of `time_base`; 0 where the file does not say.
+    time_base : Fraction
+        Seconds in one unit.
+    key : bool
+        Whether the frame was coded without reference to others.
+    index : int
+        Position in the video, from 0.
+    """
+
+    planes: Planes
+    pts: int
+    duration: int
+    time_base: Fraction
+    key: bool
+    index: int
+
+    @property
+    def time_s(self) -> float:
+        """Time of presentation in seconds."""
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class _Orientation:
+    """How stored pixels become upright ones: first transposed, then mirrored."""
+
+    transposed: bool = False
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+
+    @classmethod
+    def of(cls, matrix: Sequence[int]) -> _Orientation | None:
+        """Read a display matrix (x' = a x + c y, y' = b x + d y); None unless it is made of quarter turns."""
+        a, b, c, d = (matrix[i] / 65536 for i in (0, 1, 3, 4))
+        scale = max(abs(a), abs(b), abs(c), abs(d)) or 1.0
+        if max(abs(b), abs(c)) < 0.02 * scale:
+            return cls(False, a < 0, d < 0)
+        if max(abs(a), abs(d)) < 0.02 * scale:
+            return cls(True, c < 0, b < 0)
+        return None
+
+    def __call__(self, plane: NDArray[Any]) -> NDArray[Any]:
+        if self.transposed:
+            plane = plane.T
+        if self.mirrored_x:
+            plane = plane[:, ::-1]
+        if self.mirrored_y:
+            plane = plane[::-1]
+        return np.ascontiguousarray(plane)
+
+
+class VideoReader:
+    """Read the pictures of a video file, in order, once.
+
+    Opening decodes the first frame, so that size, format and rotation are known and a file without pictures is
+    refused at once.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    width, height : int
+        Size of the upright pictures, in pixels.
+    frame_rate : Fraction
+        Average frames per second, as the file states it; 25 where it states none.
+    time_base : Fraction
+        Unit of the timestamps, in seconds.
+    frame_count : int or None
+        Number of frames according to the file; a hint, not a promise.
+    duration_s : float or None
+        Length according to the file.
+    rotation : int
+        Degrees counterclockwise by which the stored pictures were turned to be upright.
+    stored_format : str
+        FFmpeg's name of the pixel format in the file.
+    pixel_format : str
+        FFmpeg's name of the format in which the pictures are handed on.
+    chroma_location : str
+        "left", or "center" for JPEG and its kin.
+    color : ColorTags
+        Colour tags of the pictures handed on.
+    codec : str
+        Name of the codec.
+    has_audio : bool
+        Whether the file has sound.
+    sample_aspect_ratio : Fraction
+        Width of a pixel over its height.
+    interlaced : bool
+        Whether the first frame is marked as interlaced; it is treated as progressive.
+    skipped_packets, damaged_frames, repaired_timestamps : int
+        Counted while reading: packets that could not be decoded, frames that the decoder marks as damaged (they are
+        handed on), timestamps that were missing or did not increase.
+    notes : list of str
+        What a user should know about how the file was read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no video, has no frame, or changes its size.
+    DependencyError
+        If PyAV is not installed.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self._av = _load_av()
+        self.path = Path(path)
+        self._container = self._opened()
+        try:
+            self._stream = self._video_stream()
+            self._stream.thread_type = "AUTO"
+            self.skipped_packets = self.damaged_frames = self.repaired_timestamps = 0
+            self.notes: list[str] = []
+            self._decoded = self._decode()
+            first = next(self._decoded, None)
+            if first is None:
+                raise InputError(f"{self.path}: no frame could be decoded")
+            self._first: Any = first
+            self._describe(first)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _opened(self) -> Any:
+        path = self.path
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if path.is_dir():
+            raise InputError(f"{path}: a directory, expected a video file")
+        try:
+            # An absolute path cannot be mistaken for a protocol such as "concat:".
+            container = self._av.open(str(path.absolute()), metadata_errors="replace")
+        except self._av.FFmpegError as error:
+            if isinstance(error, PermissionError):
+                raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
+            raise InputError(f"{path}: not a video that can be read ({_reason(error)})") from error
+        if container.format.name in _TEXT_FORMATS:
+            container.close()
+            raise InputError(f"{path}: not a video (text)")
+        return container
+
+    def _video_stream(self) -> Any:
+        streams = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not streams:
+            raise InputError(f"{self.path}: has no video stream")
+        if streams[0].codec_context is None:
+            raise InputError(f"{self.path}: no decoder for its video stream")
+        return streams[0]
+
+    def _describe(self, first: Any) -> None:
+        stream, container = self._stream, self._container
+        self.codec = str(stream.codec_context.codec.canonical_name)
+        self.has_audio = bool(container.streams.audio)
+        rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+        self.frame_rate = Fraction(rate) if rate else Fraction(25)
+        self.time_base = Fraction(stream.time_base or 1 / self.frame_rate)
+        self.duration_s: float | None = None
+        if stream.duration:
+            self.duration_s = float(stream.duration * self.time_base)
+        elif container.duration:
+            self.duration_s = container.duration / self._av.time_base
+        self.frame_count: int | None = int(stream.frames) or None
+        if self.frame_count is None and self.duration_s is not None:
+            self.frame_count = max(1, round(self.duration_s * self.frame_rate))
+
+        self._stored_size = (int(first.width), int(first.height))
+        self._orientation, self.rotation = self._oriented(first)
+        self.width, self.height = self._stored_size
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if self._orientation.transposed:
+            self.width, self.height = self.height, self.width
+            aspect = 1 / aspect
+        self.sample_aspect_ratio = aspect
+
+        self.stored_format = str(first.format.name)
+        self.pixel_format = self._planar(first.format)
+        self.color = self._color(first)
+        self.interlaced = bool(first.interlaced_frame)
+        if self.interlaced:
+            self.notes.append("interlaced pictures are treated as progressive")
+        jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
+        self.chroma_location: Literal["left", "center"] = "center" if jpeg else "left"
+
+    def _oriented(self, frame: Any) -> tuple[_Orientation, int]:
+        upright = _Orientation()
+        kinds = importlib.import_module("av.sidedata.sidedata")
+        try:
+            data = frame.side_data[kinds.Type.DISPLAYMATRIX]
+        except (KeyError, IndexError):
+            return upright, 0
+        orientation = _Orientation.of(np.frombuffer(bytes(data), np.int32).tolist())
+        if orientation is None:
+            self.notes.append(f"a rotation by {frame.rotation} degrees was left as it is")
+            return upright, 0
+        return orientation, int(frame.rotation)
+
+    def _planar(self, stored: Any) -> str:
+        """Nearest planar YUV or gray format that loses no chroma and no depth (up to 16 bits)."""
+        components = [c for c in stored.components if not c.is_alpha]
+        depth = max(c.bits for c in components)
+        if _is_rgb(stored):
+            layout = "yuv444p"
+        elif len(components) < 3:
+            layout = "gray"
+        else:
+            wide, high = stored.chroma_width(16), stored.chroma_height(16)
+            layout = "yuv444p"
+            if wide <= 8:
+                layout = "yuv420p" if high <= 8 else "yuv422p"
+            if layout == "yuv422p" and self._orientation.transposed:
+                layout = "yuv444p"  # turned 4:2:2 is 4:4:0, which encoders do not take
+        depth = next((d for d in (8, 9, 10, 12, 14, 16) if d >= depth), 16)
+        return layout if depth == 8 else f"{layout}{depth}le"
+
+    def _color(self, frame: Any) -> ColorTags:
+        tags = {
+            "range": int(frame.color_range),
+            "primaries": int(frame.color_primaries),
+            "transfer": int(frame.color_trc),
+            "matrix": int(frame.colorspace),
+        }
+        if _is_rgb(frame.format):
+            tags["range"] = _RANGE_LIMITED
+            tags["matrix"] = _MATRIX_BT709 if frame.height >= 720 else _MATRIX_BT601
+        elif self.stored_format.startswith("yuvj"):
+            tags["range"] = _RANGE_FULL
+        return ColorTags(**tags)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """Give the frames in order of presentation; a second iteration finds none left."""
+        step = 1 / (self.frame_rate * self.time_base)
+        anchor, anchor_index = 0, 0  # the last timestamp that the file gave, and its frame
+        last: int | None = None
+        index = 0
+        while (frame := self._next()) is not None:
+            if (int(frame.width), int(frame.height)) != self._stored_size:
+                was = "{}x{}".format(*self._stored_size)
+                raise InputError(
+                    f"{self.path}: frame {index} is {frame.width}x{frame.height} but the video began as {was}"
+                )
+            if frame.pts is None:
+                pts = anchor + round((index - anchor_index) * step)
+                self.repaired_timestamps += 1
+            else:
+                pts = int(frame.pts)
+                anchor, anchor_index = pts, index
+            if last is not None and pts <= last:
+                pts = last + 1
+                self.repaired_timestamps += 1
+            last = pts
+            self.damaged_frames += bool(frame.is_corrupt)
+            yield VideoFrame(
+                planes=self._planes(frame),
+                pts=pts,
+                duration=int(getattr(frame, "duration", 0) or 0),
+                time_base=self.time_base,
+                key=bool(frame.key_frame),
+                index=index,
+            )
+            index += 1
+
+    def _next(self) -> Any:
+        first, self._first = self._first, None
+        return next(self._decoded, None) if first is None else first
+
+    def _decode(self) -> Iterator[Any]:
+        """Give decoded frames; what is damaged is counted and skipped."""
+        container, stream = self._container, self._stream
+        packets = container.demux(stream)
+        failures = 0
+        while failures < _MOST_READ_FAILURES:
+            try:
+                packet = next(packets, None)
+            except self._av.FFmpegError:
+                failures += 1
+                self.skipped_packets += 1
+                packets = container.demux(stream)
+                continue
+            failures = 0
+            if packet is None or (packet.dts is None and not packet.size):
+                break
+            yield from self._decode_packet(packet)
+        yield from self._decode_packet(None)
+
+    def _decode_packet(self, packet: Any) -> list[Any]:
+        try:
+            frames: list[Any] = self._stream.codec_context.decode(packet)
+        except self._av.FFmpegError:
+            self.skipped_packets += 1
+            return []
+        return frames
+
+    def _planes(self, frame: Any) -> Planes:
+        if frame.format.name.replace("yuvj", "yuv") != self.pixel_format:
+            matrix = None
+            if _is_rgb(frame.format):
+                matrix = "ITU709" if self.color.matrix == _MATRIX_BT709 else "ITU601"
+            frame = frame.reformat(format=self.pixel_format, dst_colorspace=matrix)
+        arrays = _plane_views(frame, writable=False)
+        if self._orientation != _Orientation():
+            arrays = [self._orientation(plane) for plane in arrays]
+        return _as_planes(arrays, self.pixel_format, self.chroma_location)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoded.close()  # type: ignore[attr-defined]
+        self._first = None
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
+
+
+def _is_rgb(pixel_format: Any) -> bool:
+    return bool(pixel_format.is_rgb or pixel_format.has_palette)
+
+
+def _depth(pixel_format: str) -> int:
+    digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
+    return int(digits) if digits else 8
+
+
+def _as_planes(arrays: Sequence[NDArray[Any]], pixel_format: str, location: Literal["left", "center"]) -> Planes:
+    u, v = (arrays[1], arrays[2]) if len(arrays) == 3 else (None, None)
+    return Planes(arrays[0], u, v, bit_depth=_depth(pixel_format), chroma_location=location)
+
+
+def _plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
+    """Arrays over the memory of a frame in one of our planar formats; its rows may be padded."""
+    dtype = np.dtype(np.uint8 if _depth(frame.format.name) == 8 else "<u2")
+    views: list[NDArray[Any]] = []
+    for plane in frame.planes:
+        stride = int(plane.line_size)
+        rows = np.frombuffer(plane, dtype).reshape(plane.height, abs(stride) // dtype.itemsize)
+        view = rows[:, : plane.width]
+        if stride < 0:  # stored bottom-up; OpenCV takes no negative strides
+            view = np.ascontiguousarray(view[::-1])
+        if not writable:
+            view.flags.writeable = False  # other frames may still refer to this one
+        views.append(view)
+    return views
+
+
+def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
+    """Give the size in which a picture is written: without the odd column or row that subsampled chroma forbids.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Width and height in pixels.
+    pixel_format : str
+        FFmpeg's name of the encoder's pixel format.
+
+    Returns
+    -------
+    (int, int)
+        The same size, or one less in a direction in which the chroma is subsampled; never below 2 there.
+    """
+    width, height = size
+    if "420" in pixel_format or "422" in pixel_format:
+        width = max(2, width - width % 2)
+    if "420" in pixel_format:
+        height = max(2, height - height % 2)
+    return width, height
+
+
+class PendingFile:
+    """A file under a hidden name beside its destination, renamed over it when it is complete.
+
+    The destination is touched by `commit` alone. Leaving the ``with`` block without it removes the hidden file.
+
+    Parameters
+    ----------
+    destination : str or path
+        The final name; if it is a symbolic link, the file that it points to.
+
+    Attributes
+    ----------
+    destination : Path
+        As given.
+    path : Path
+        The hidden name to write to; it exists, empty, and has the destination's extension.
+
+    Raises
+    ------
+    OutputError
+        If no file can be made there.
+    """
+
+    def __init__(self, destination: PathLike) -> None:
+        self.destination = Path(destination)
+        self._final = Path(os.path.realpath(self.destination))
+        folder = self._final.parent
+        if self._final.is_dir():
+            raise OutputError(f"{self.destination}: a directory, expected a file name")
+        if self._final.exists() and not self._final.is_file():
+            raise OutputError(f"{self.destination}: not a regular file")
+        if not folder.is_dir():
+            raise OutputError(f"{self.destination}: no such directory: {self.destination.parent}")
+        self.path = folder / f".legato-{secrets.token_hex(6)}{self._final.suffix}"
+        try:
+            # Made now, so that a folder without permission is found before the work; the mode follows the umask.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as error:
+            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+
+    def commit(self) -> None:
+        """Bring the content to the disk and give the file its final name."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            self.path.replace(self._final)
+        except OSError as error:
+            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+
+    def discard(self) -> None:
+        """Remove the hidden file; after `commit` there is none and nothing happens."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+class VideoWriter:
+    """Write pictures to a video file with the sound, subtitles and tags of the video that they came from.
+
+    The file grows under a hidden name and appears under its own by `close`, complete or not at all: leaving the
+    ``with`` block by an exception removes what was written and leaves an older file as it was.
+
+    Parameters
+    ----------
+    path : str or path
+        Destination: .mp4, .m4v, .mov, .mkv, .webm, .avi or .ts.
+    source : VideoReader
+        The video whose timestamps, pixel format, tags and other streams are taken over.
+    size : (int, int), optional
+        Width and height to write; by default the source's. See `encodable_size`.
+    codec : str, optional
+        FFmpeg's name of an encoder; by default libx264, and libvpx-vp9 in .webm.
+    crf : float
+        Constant quality, for encoders that have it: lower is better and larger. 18 is close to transparent in
+        H.264 and H.265.
+    preset : str
+        Speed against size, "ultrafast" to "veryslow", for libx264, libx265 and libsvtav1.
+    pixel_format : str, optional
+        FFmpeg's name; by default the source's, or the nearest that the encoder takes.
+    codec_options : dict, optional
+        Further options of the encoder, by FFmpeg's names.
+    copy_streams : bool
+        Whether to copy sound, subtitles and attachments.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Size of the pictures written.
+    codec, pixel_format : str
+        What is encoded.
+    copied, not_copied : list of str
+        The source's other streams, by what became of them.
+    frames : int
+        Pictures written so far.
+
+    Raises
+    ------
+    ArgumentError
+        If the extension, codec, preset, crf or an option is unknown.
+    OutputError
+        If the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        source: VideoReader,
+        *,
+        size: tuple[int, int] | None = None,
+        codec: str | None = None,
+        crf: float = 18,
+        preset: str = "veryfast",
+        pixel_format: str | None = None,
+        codec_options: dict[str, str] | None = None,
+        copy_streams: bool = True,
+    ) -> None:
+        self._av = _load_av()
+        self.path = Path(path)
+        self._muxer, default_codec = _container_of(self.path)
+        self.codec = codec or default_codec
+        self._planar_format = source.pixel_format
+        self._location: Literal["left", "center"] = source.chroma_location
+        encoder = self._encoder(self.codec)
+        self.pixel_format = self._chosen_format(encoder, pixel_format)
+        self.size = encodable_size(size or (source.width, source.height), self.pixel_format)
+        self._time_base, self._clock = source.time_base, source.time_base
+        if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
+            self._clock = 1 / source.frame_rate
+        self.copied: list[str] = []
+        self.not_copied: list[str] = []
+        self.frames = 0
+        self._durations: dict[int, int] = {}
+        self._last_pts: int | None = None
+        self._shift_s = _start_shift(source)
+        self._shift = round(self._shift_s / source.time_base)
+        self._handed: tuple[Planes, Any] | None = None
+        self._copier: _StreamCopier | None = None
+
+        self._pending = PendingFile(self.path)
+        try:
+            options = {}
+            if self._muxer in ("mp4", "mov"):
+                # The movie's clock counts late starts; its usual milliseconds would round them.
+                scale = self._clock.denominator
+                scale *= -(-10_000 // scale)
+                options = {"movflags": "faststart", "movie_timescale": str(scale)}
+            self._container = self._av.open(str(self._pending.path), "w", format=self._muxer, container_options=options)
+            self._stream = self._video_stream(source, encoder)
+            self._open_encoder(_encoder_options(self.codec, crf, preset, self._muxer), codec_options)
+            if copy_streams:
+                self._copier = _StreamCopier(self._av, source, self._container, self._muxer)
+                self._copier.shift_s = self._shift_s
+                self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
+            self._container.metadata.update(_lasting(source._container.metadata))
+            with contextlib.suppress(AttributeError, self._av.FFmpegError):  # not every version
+                self._container.set_chapters(source._container.chapters())
+        except BaseException:
+            self.abort()
+            raise
+
+    def _encoder(self, name: str) -> Any:
+        try:
+            encoder = self._av.codec.Codec(name, "w")
+        except (ValueError, LookupError) as error:
+            raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
+        if encoder.type != "video":
+            raise ArgumentError(f"codec: {name!r} is an encoder of {encoder.type}, expected of video")
+        return encoder
+
+    def _chosen_format(self, encoder: Any, asked: str | None) -> str:
+        taken = [f.name for f in encoder.video_formats or ()]
+        if asked is not None:
+            if taken and asked not in taken:
+                raise ArgumentError(f"pixel_format: {self.codec} takes {', '.join(taken)}; got {asked!r}")
+            return asked
+        wanted = self._planar_format
+        if not taken or wanted in taken:
+            return wanted
+
+        def loss(name: str) -> tuple[int, int, int, int]:
+            chroma = ("gray", "yuv420p", "yuv422p", "yuv444p")
+            mine, other = (next(i for i, c in enumerate(chroma) if n.startswith(c)) for n in (wanted, name))
+            deeper = _depth(name) - _depth(wanted)
+            return max(0, mine - other), max(0, -deeper), max(0, other - mine), max(0, deeper)
+
+        planar = [n for n in taken if n in _planar_names()]
+        return min(planar, key=loss) if planar else str(taken[0])
+
+    def _video_stream(self, source: VideoReader, encoder: Any) -> Any:
+        rate = source.frame_rate.limit_denominator(100_000)
+        try:
+            stream = self._container.add_stream(encoder.name, rate=rate)
+        except ValueError as error:
+            raise ArgumentError(f"codec: {self.path.suffix} files cannot hold {encoder.name}") from error
+        context = stream.codec_context
+        context.width, context.height = self.size
+        context.pix_fmt = self.pixel_format
+        context.time_base = stream.time_base = self._clock
+        context.sample_aspect_ratio = source.sample_aspect_ratio
+        context.color_range = source.color.range
+        context.color_primaries = source.color.primaries
+        context.color_trc = source.color.transfer
+        context.colorspace = source.color.matrix
+        # PyAV's own default is threads within a frame, which costs x264 quality.
+        context.thread_type = "AUTO"
+        if self.codec == "libx265" and self._muxer in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # Apple's players open no other
+        stream.metadata.update(_lasting(source._stream.metadata))
+        return stream
+
+    def _open_encoder(self, options: dict[str, str], extra: dict[str, str] | None) -> None:
+        context = self._stream.codec_context
+        context.options = {**options, **(extra or {})}
+        try:
+            context.open()
+        except (self._av.FFmpegError, ValueError) as error:
+            width, height = self.size
+            raise ArgumentError(
+                f"codec: {self.codec} refuses {width}x{height} {self.pixel_format} with "
+                f"{context.options} ({_reason(error)})"
+            ) from error
+        unknown = sorted(set(extra or {}) & set(context.options))
+        if unknown:
+            raise ArgumentError(f"codec_options: {self.codec} has no option {', '.join(unknown)}")
+
+    def new_planes(self) -> Planes:
+        """Give a picture of the size and format to write, over the encoder's memory, content undefined.
+
+        Handed to `write` next, it is not copied again.
+        """
+        frame = self._av.VideoFrame(*self.size, self._planar_format)
+        planes = _as_planes(_plane_views(frame, writable=True), self._planar_format, self._location)
+        self._handed = planes, frame
+        return planes
+
+    def write(self, planes: Planes, pts: int, duration: int = 0) -> None:
+        """Encode the next picture.
+
+        Parameters
+        ----------
+        planes : Planes
+            A picture of `size`, in the source's planar format.
+        pts, duration : int
+            Its time of presentation and its time on screen (0: unknown), in the source's time base.
+        """
+        frame = self._framed(planes)
+        pts -= self._shift
+        if self._clock != self._time_base:
+            pts = round(pts * self._time_base / self._clock)
+            duration = 1
+            if self._last_pts is not None and pts <= self._last_pts:
+                raise OutputError(
+                    f"{self.path}: {self.path.suffix} holds one constant frame rate and this video's varies; "
+                    "write .mp4 or .mkv"
+                )
+        self._last_pts = pts
+        frame.pts, frame.time_base = pts, self._clock
+        if duration:
+            self._durations[pts] = duration
+        self._encode(frame)
+        self.frames += 1
+
+    def _framed(self, planes: Planes) -> Any:
+        handed, self._handed = self._handed, None
+        if handed is not None and handed[0] is planes:
+            return handed[1]
+        frame = self._av.VideoFrame(*self.size, self._planar_format)
+        views = _plane_views(frame, writable=True)
+        given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
+        if [p.shape for p in given] != [v.shape for v in views] or given[0].dtype != views[0].dtype:
+            raise ArgumentError(f"planes: expected a picture of {self.size[0]}x{self.size[1]} {self._planar_format}")
+        for view, plane in zip(views, given, strict=True):
+            view[...] = plane
+        return frame
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                duration = self._durations.pop(packet.pts, 0)
+                if duration:  # encoders leave it out, and then the last frame's would be a guess
+                    packet.duration = duration
+                if self._copier is not None:
+                    at = packet.dts if packet.dts is not None else packet.pts
+                    self._copier.copy_until(float(at * self._clock))
+                self._container.mux(packet)
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+
+    def finish(self) -> None:
+        """Encode what is still in the encoder and complete the file under its hidden name.
+
+        Raises
+        ------
+        OutputError
+            If no picture was written or the file cannot be completed.
+        """
+        if self.frames == 0:
+            raise OutputError(f"{self.path}: no picture was written")
+        self._encode(None)
+        try:
+            if self._copier is not None:
+                self._copier.copy_until(float("inf"))
+            self._container.close()
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+        if self._copier is not None:
+            self._copier.close()
+
+    def commit(self) -> None:
+        """Give the finished file its final name."""
+        self._pending.commit()
+
+    def close(self) -> None:
+        """Finish the file and give it its final name."""
+        self.finish()
+        self.commit()
+
+    def abort(self) -> None:
+        """Remove what was written; after `commit` nothing happens."""
+        # Unlinked first: closing completes the file as far as it can, and that must not be seen.
+        self._pending.discard()
+        if self._copier is not None:
+            self._copier.close()
+        container = getattr(self, "_container", None)
+        if container is not None:
+            with contextlib.suppress(Exception):
+                container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abort()
+
+
+class _StreamCopier:
+    """Copy the other streams of a file, read a second time so that memory does not depend on its interleaving."""
+
+    def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str) -> None:
+        self._av = av
+        self._output = output
+        self.copied: list[str] = []
+        self.not_copied: list[str] = []
+        self.shift_s = Fraction(0)
+        self._targets: dict[int, Any] = {}
+        self._last_dts: dict[int, int] = {}
+        self._held: Any = None
+        self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
+        for stream in self._input.streams:
+            if stream.index == source._stream.index:
+                continue
+            label = _stream_label(stream)
+            if stream.type in ("audio", "subtitle", "attachment") and self._fits(stream, muxer):
+                self._add(stream)
+                self.copied.append(label)
+            else:
+                self.not_copied.append(label)
+        wanted = [s for s in self._input.streams if s.index in self._targets]
+        self._packets: Iterator[Any] = self._input.demux(wanted) if wanted else iter(())
+
+    def _fits(self, stream: Any, muxer: str) -> bool:
+        """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        try:
+            with self._av.open(io.BytesIO(), "w", format=muxer) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
+        except (self._av.FFmpegError, ValueError, TypeError, AttributeError):
+            return False
+        return True
+
+    def _add(self, stream: Any) -> None:
+        target = self._output.add_stream_from_template(stream)
+        target.metadata.update(_lasting(stream.metadata))
+        with contextlib.suppress(AttributeError):  # not every version of PyAV
+            target.disposition = stream.disposition
+        if stream.type != "attachment":
+            self._targets[stream.index] = target
+
+    def copy_until(self, time_s: float) -> None:
+        """Copy packets in the order of the file until one belongs after the given time."""
+        while (packet := self._next()) is not None:
+            if float(packet.dts * packet.time_base) > time_s:
+                self._held = packet
+                return
+            packet.stream = self._targets[packet.stream.index]
+            self._output.mux(packet)
+
+    def _next(self) -> Any:
+        held, self._held = self._held, None
+        if held is not None:
+            return held
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except self._av.FFmpegError:
+                return None  # the rest of a damaged file
+            if packet is None:
+                return None
+            if packet.size:
+                return self._timed(packet)
+
+    def _timed(self, packet: Any) -> Any:
+        """Make the times such as a muxer takes: present, and increasing within the stream."""
+        shift = round(self.shift_s / packet.time_base)
+        index = packet.stream.index
+        last = self._last_dts.get(index)
+        dts = packet.dts if packet.dts is not None else packet.pts
+        dts = (0 if last is None else last + 1) if dts is None else dts - shift
+        if last is not None and dts <= last:
+            dts = last + 1
+        self._last_dts[index] = dts
+        packet.pts = dts if packet.pts is None else max(packet.pts - shift, dts)
+        packet.dts = dts
+        return packet
+
+    def close(self) -> None:
+        close = getattr(self._packets, "close", None)
+        if close is not None:
+            close()
+        self._held = None
+        self._input.close()
+
+
+def _stream_label(stream: Any) -> str:
+    codec = getattr(stream.codec_context, "name", None) if stream.codec_context else None
+    language = stream.metadata.get("language")
+    parts = [f"#{stream.index}", "cover" if _is_cover(stream) else stream.type, codec, language]
+    return " ".join(str(p) for p in parts if p)
+
+
+def _lasting(metadata: dict[str, str]) -> dict[str, str]:
+    return {
+        k: v
+        for k, v in metadata.items()
+        if k.lower() not in _STALE_METADATA
+        and not k.upper().startswith(("_STATISTICS", "BPS", "NUMBER_OF_", "DURATION"))
+    }
+
+
+def _start_shift(source: VideoReader) -> Fraction:
+    """Seconds by which all streams are moved back, for containers whose clock starts anywhere."""
+    container = source._container
+    if not int(container.format.flags) & _ARBITRARY_START:
+        return Fraction(0)
+    return Fraction(container.start_time or 0, source._av.time_base)
+
+
+def _container_of(path: Path) -> tuple[str, str]:
+    try:
+        return _CONTAINERS[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(_CONTAINERS)
+        raise ArgumentError(f"{path}: unknown kind of video file {path.suffix!r}; expected one of {known}") from None
+
+
+def _planar_names() -> set[str]:
+    depths = ("", "9le", "10le", "12le", "14le", "16le")
+    return {f"{a}{d}" for a in ("gray", "yuv420p", "yuv422p", "yuv444p") for d in depths}
+
+
+def _encoder_options(codec: str, crf: float, preset: str, muxer: str) -> dict[str, str]:
+    if not 0 <= crf <= 63:
+        raise ArgumentError(f"crf: expected a number from 0 to 63, got {crf}")
+    if preset not in _PRESETS:
+        raise ArgumentError(f"preset: expected one of {', '.join(_PRESETS)}; got {preset!r}")
+    options: dict[str, str] = {}
+    if codec in ("libx264", "libx265"):
+        options = {"crf": f"{crf:g}", "preset": preset}
+        if codec == "libx265":
+            options["x265-params"] = "log-level=error"  # it writes to stderr by itself
+    elif codec in ("libvpx-vp9", "libvpx"):
+        options = {"crf": f"{crf:g}", "deadline": "good", "cpu-used": "4"}
+        if codec == "libvpx-vp9":
+            options["row-mt"] = "1"
+    elif codec == "libsvtav1":
+        options = {"crf": f"{crf:g}", "preset": _SVT_PRESETS[preset]}
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: it, too, writes to stderr by itself
+    elif codec in ("mpeg4", "mjpeg", "mpeg2video"):
+        options = {"flags": "+qscale", "global_quality": str(3 * 118)}  # quantizer 3
+        if codec == "mjpeg":
+            options["strict"] = "unofficial"  # or it takes full range only
+    if muxer == "avi" and codec.startswith(("libx26", "mpeg")):
+        options["bf"] = "0"  # AVI has no way to say in which order frames are shown
+    return options
+
+
+def available_codecs() -> dict[str, dict[str, str | None]]:
+    """Tell which well-known video codecs this FFmpeg can write and read.
+
+    Returns
+    -------
+    dict
+        Family ("h264", "av1", ...) to {"encoder": name or None, "decoder": name or None}.
+
+    Raises
+    ------
+    DependencyError
+        If PyAV is not installed.
+    """
+    av = _load_av()
+
+    def present(name: str, mode: str) -> str | None:
+        try:
+            av.codec.Codec(name, mode)
+        except (ValueError, LookupError):
+            return None
+        return name
+
+    return {
+        family: {"encoder": present(encoder, "w"), "decoder": present(decoder, "r")}
+        for family, (encoder, decoder) in _CODEC_FAMILIES.items()
+    }

@@ -1,0 +1,596 @@
+"""Reading and writing video files: nothing lost, nothing invented, nothing half written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clips import SIZE, copy_video, leftovers, packets, shaky, times, turned, write_clip
+from legato.errors import ArgumentError, InputError, OutputError
+
+av = pytest.importorskip("av", reason="needs PyAV")
+
+from legato.video.files import (  # noqa: E402
+    PendingFile,
+    VideoReader,
+    VideoWriter,
+    available_codecs,
+    encodable_size,
+)
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip with AAC sound."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "talking.mp4", shaky(30), sound="aac")
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_reader_tells_what_is_in_the_file(talking: Path) -> None:
+    with VideoReader(talking) as reader:
+        assert (reader.width, reader.height) == SIZE
+        assert reader.frame_rate == 30
+        assert reader.frame_count == 30
+        assert reader.duration_s == pytest.approx(1.0)
+        assert reader.codec == "h264"
+        assert reader.stored_format == reader.pixel_format == "yuv420p"
+        assert reader.has_audio
+        assert reader.rotation == 0
+        frames = list(reader)
+    assert [f.index for f in frames] == list(range(30))
+    assert frames[0].key
+    assert frames[3].time_s == pytest.approx(0.1)
+    assert reader.skipped_packets == reader.damaged_frames == reader.repaired_timestamps == 0
+
+
+@pytest.mark.parametrize("size", [(160, 120), (162, 90), (50, 34), (161, 121)])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
+def test_planes_are_those_of_the_decoder(tmp_path: Path, size: tuple[int, int], pixel_format: str) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(3, size), codec="ffv1", pixel_format=pixel_format)
+    with av.open(str(clip)) as container, VideoReader(clip) as reader:
+        for expected, frame in zip(container.decode(video=0), reader, strict=True):
+            for name, plane in zip("yuv", expected.planes, strict=True):
+                rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
+                got = getattr(frame.planes, name)
+                np.testing.assert_array_equal(got, rows[:, : plane.width])
+                assert not got.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("codec", "stored", "handed_on", "depth"),
+    [
+        ("ffv1", "yuv422p", "yuv422p", 8),
+        ("ffv1", "gray", "gray", 8),
+        ("ffv1", "gray16le", "gray16le", 16),
+        ("ffv1", "yuv420p10le", "yuv420p10le", 10),
+        ("ffv1", "yuv422p10le", "yuv422p10le", 10),
+        ("ffv1", "yuv444p12le", "yuv444p12le", 12),
+        ("ffv1", "yuva420p", "yuv420p", 8),
+        ("ffv1", "yuv411p", "yuv422p", 8),
+        ("ffv1", "yuv440p", "yuv444p", 8),
+        ("ffv1", "bgr0", "yuv444p", 8),
+        ("ffv1", "gbrp10le", "yuv444p10le", 10),
+        ("rawvideo", "nv12", "yuv420p", 8),
+        ("rawvideo", "yuyv422", "yuv422p", 8),
+        ("rawvideo", "rgb24", "yuv444p", 8),
+    ],
+)
+def test_every_pixel_format_becomes_planar_with_its_chroma(
+    tmp_path: Path, codec: str, stored: str, handed_on: str, depth: int
+) -> None:
+    clip = write_clip(tmp_path / "a.nut", shaky(2), codec=codec, pixel_format=stored, container="nut")
+    with VideoReader(clip) as reader:
+        planes = next(iter(reader)).planes
+        assert reader.pixel_format == handed_on
+        assert planes.bit_depth == depth
+        assert planes.size == SIZE
+    original = next(shaky(2)).astype(float)
+    luma = original @ [0.299, 0.587, 0.114]
+    if planes.u is not None:  # FFmpeg makes gray in full range
+        luma = luma * (219 / 255) + 16
+    assert np.abs(planes.y / 2.0 ** (depth - 8) - luma).mean() < 1.5
+    if planes.u is not None:
+        blue_minus_luma = (original[..., 2] - original @ [0.299, 0.587, 0.114]) * 0.564
+        sx, sy = planes.subsampling
+        chroma = np.repeat(np.repeat(planes.u / 2.0 ** (depth - 8), sy, 0), sx, 1)
+        assert np.abs(chroma - 128 - blue_minus_luma * (224 / 255)).mean() < (8 if stored == "yuv411p" else 4)
+
+
+def test_full_range_is_kept_as_such(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.avi", shaky(3), codec="mjpeg", pixel_format="yuvj420p")
+    with VideoReader(clip) as reader:
+        assert reader.pixel_format == "yuv420p"
+        assert reader.color.range == 2
+        assert next(iter(reader)).planes.chroma_location == "center"
+    copy_video(clip, tmp_path / "b.mp4")
+    with VideoReader(tmp_path / "b.mp4") as reader:
+        assert reader.color.range == 2
+
+
+@pytest.mark.parametrize(
+    ("matrix", "upright", "degrees"),
+    [
+        ((0, 1, -1, 0), lambda a: np.rot90(a, -1), -90),
+        ((-1, 0, 0, -1), lambda a: np.rot90(a, 2), 180),
+        ((0, -1, 1, 0), lambda a: np.rot90(a, 1), 90),
+        ((-1, 0, 0, 1), np.fliplr, None),
+        ((0, 1, 1, 0), np.transpose, None),
+    ],
+)
+def test_rotation_is_applied_to_the_pixels(
+    tmp_path: Path, matrix: tuple[int, int, int, int], upright: object, degrees: int | None
+) -> None:
+    plain = write_clip(tmp_path / "plain.mp4", shaky(4))
+    clip = turned(plain, matrix)
+    with VideoReader(plain) as straight, VideoReader(clip) as reader:
+        if degrees is not None:
+            assert abs(reader.rotation) == abs(degrees)
+        for before, after in zip(straight, reader, strict=True):
+            assert after.planes.size == (reader.width, reader.height)
+            for name in "yuv":
+                np.testing.assert_array_equal(getattr(after.planes, name), upright(getattr(before.planes, name)))
+    copy_video(clip, tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as out:
+        assert out.rotation == 0
+        assert (out.width, out.height) == (reader.width, reader.height)
+
+
+def test_other_angles_are_left_and_reported(tmp_path: Path) -> None:
+    clip = turned(write_clip(tmp_path / "plain.mp4", shaky(2)), (1, 1, -1, 1))
+    with VideoReader(clip) as reader:
+        assert (reader.width, reader.height) == SIZE
+        assert "rotation by" in reader.notes[0]
+
+
+def test_missing_timestamps_follow_the_frame_rate(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.h264", shaky(10), rate=25, container="h264")
+    with VideoReader(clip) as reader:
+        frames = list(reader)
+        assert len(frames) == 10
+        np.testing.assert_allclose(np.diff([f.time_s for f in frames]), 0.04, atol=1e-6)
+
+
+def test_damage_in_mid_stream_does_not_end_the_video(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.ts", shaky(40), container="mpegts")
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = np.random.default_rng(1).bytes(4000)
+    clip.write_bytes(bytes(data))
+    counts = []
+    for _ in range(3):
+        with VideoReader(clip) as reader:
+            counts.append(sum(1 for _ in reader))
+    assert len(set(counts)) == 1  # the second pass must see as many as the first
+    assert 30 <= counts[0] <= 40
+
+
+def test_what_cannot_be_decoded_is_skipped_and_counted(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.avi", shaky(20), codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(clip)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(clip.read_bytes())
+    for at, size in places[8:10]:
+        data[at + 8 : at + size - 8] = bytes(size - 16)
+    clip.write_bytes(bytes(data))
+    with VideoReader(clip) as reader:
+        frames = list(reader)
+    assert reader.skipped_packets == 2
+    assert [round(f.time_s * 30) for f in frames] == [*range(8), *range(10, 20)]  # none moved in time
+
+
+def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(40))
+    data = clip.read_bytes()
+    clip.write_bytes(data[: int(len(data) * 0.6)])
+    with VideoReader(clip) as reader:
+        assert 10 <= sum(1 for _ in reader) < 40
+
+
+def test_a_size_change_names_the_frame(tmp_path: Path) -> None:
+    one = write_clip(tmp_path / "one.ts", shaky(12), container="mpegts")
+    two = write_clip(tmp_path / "two.ts", shaky(12, (128, 96)), container="mpegts")
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + two.read_bytes())
+    with (
+        VideoReader(both) as reader,
+        pytest.raises(InputError, match=r"both\.ts: frame 12 is 128x96 .* 160x120"),
+    ):
+        list(reader)
+
+
+@pytest.mark.parametrize("content", [b"", b"just text, no video\n" * 50, b"\0" * 4096])
+@pytest.mark.parametrize("name", ["a.mp4", "a.txt", "a"])
+def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=name) as caught:
+        VideoReader(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_directories_and_sound_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        VideoReader(tmp_path / "absent.mp4")
+    with pytest.raises(InputError, match="a directory"):
+        VideoReader(tmp_path)
+    with av.open(str(tmp_path / "tone.wav"), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=8000)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        out.mux(stream.encode(frame))
+    with pytest.raises(InputError, match="no video stream"):
+        VideoReader(tmp_path / "tone.wav")
+
+
+def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", shaky(2))
+    data = clip.read_bytes()
+    at = data.index(b"mdat")
+    clip.write_bytes(data[: at + 4] + bytes(len(data) - at - 4))  # header kept, pictures wiped
+    with pytest.raises(InputError, match=r"no frame could be decoded|not a video"):
+        VideoReader(clip)
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le", "yuv444p16le"])
+@pytest.mark.parametrize("size", [(160, 120), (50, 34)])
+def test_a_lossless_copy_is_exact(tmp_path: Path, pixel_format: str, size: tuple[int, int]) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(5, size), codec="ffv1", pixel_format=pixel_format)
+    writer = copy_video(clip, tmp_path / "b.mkv", codec="ffv1")
+    assert writer.pixel_format == pixel_format
+    with VideoReader(clip) as before, VideoReader(tmp_path / "b.mkv") as after:
+        for one, two in zip(before, after, strict=True):
+            for name in "yuv":
+                a, b = getattr(one.planes, name), getattr(two.planes, name)
+                if a is not None:
+                    np.testing.assert_array_equal(a, b)
+            assert one.planes.bit_depth == two.planes.bit_depth
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "m4v"])
+def test_timestamps_are_exact_when_the_rate_varies(tmp_path: Path, extension: str) -> None:
+    rng = np.random.default_rng(3)
+    pts = np.cumsum(rng.integers(20, 90, 30)).tolist()  # milliseconds
+    clip = write_clip(tmp_path / f"a.{extension}", shaky(30), pts=pts, time_base=Fraction(1, 1000))
+    copy_video(clip, tmp_path / f"b.{extension}")
+    assert times(tmp_path / f"b.{extension}") == times(clip)
+    with av.open(str(tmp_path / f"b.{extension}")) as after:  # the last picture has its time, too
+        begin = 0 if extension == "mkv" else pts[0]  # Matroska states the end, not the length
+        end = pts[-1] + round(1000 / 30)
+        assert after.duration / 1e6 == pytest.approx((end - begin) / 1000, abs=0.035)
+
+
+def test_a_late_start_is_exact(tmp_path: Path) -> None:
+    pts = [982 + 3000 * t for t in range(8)]  # not a whole number of milliseconds
+    late = write_clip(
+        tmp_path / "a.nut",
+        shaky(8),
+        pts=pts,
+        time_base=Fraction(1, 90_000),
+        codec="mjpeg",
+        pixel_format="yuvj420p",
+        container="nut",
+    )
+    assert times(late)[0] == Fraction(982, 90_000)
+    copy_video(late, tmp_path / "b.mp4", codec="libx264")
+    assert times(tmp_path / "b.mp4") == times(late)
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(25), Fraction(24000, 1001)])
+def test_timestamps_are_exact_at_film_and_tv_rates(tmp_path: Path, rate: Fraction) -> None:
+    clip = write_clip(tmp_path / "a.mp4", shaky(20), rate=rate)
+    copy_video(clip, tmp_path / "b.mp4")
+    assert times(tmp_path / "b.mp4") == times(clip)
+    with VideoReader(tmp_path / "b.mp4") as reader:
+        assert reader.frame_rate == rate
+        assert reader.frame_count == 20
+
+
+@pytest.mark.parametrize("pair", [("mp4", "mp4"), ("mp4", "mov"), ("mkv", "mkv"), ("mkv", "mp4")])
+def test_sound_is_copied_packet_by_packet(tmp_path: Path, pair: tuple[str, str]) -> None:
+    clip = write_clip(tmp_path / f"a.{pair[0]}", shaky(45), sound="aac")
+    writer = copy_video(clip, tmp_path / f"b.{pair[1]}")
+    assert len(writer.copied) == 1
+    assert "audio aac" in writer.copied[0]
+    before, after = packets(clip, "audio"), packets(tmp_path / f"b.{pair[1]}", "audio")
+    assert [b for _, b in after] == [b for _, b in before]
+    assert len(after) > 60
+    np.testing.assert_allclose([float(t) for t, _ in after], [float(t) for t, _ in before], atol=1e-3)
+    if pair[0] == pair[1]:
+        assert [t for t, _ in after] == [t for t, _ in before]
+
+
+def test_sound_longer_than_the_pictures_is_kept_whole(tmp_path: Path) -> None:
+    long = write_clip(tmp_path / "long.mkv", shaky(60), sound="aac")
+    with av.open(str(long)) as source, av.open(str(tmp_path / "a.mkv"), "w") as out:
+        targets = [out.add_stream_from_template(s, opaque=True) for s in source.streams]
+        for packet in source.demux():
+            sound = packet.stream.type == "audio"
+            if packet.size and (sound or packet.pts * packet.time_base < 1):
+                packet.stream = targets[packet.stream.index]
+                out.mux(packet)
+    copy_video(tmp_path / "a.mkv", tmp_path / "b.mkv")
+    assert len(times(tmp_path / "b.mkv")) == 30
+    assert packets(tmp_path / "b.mkv", "audio") == packets(tmp_path / "a.mkv", "audio")
+
+
+def test_sound_and_pictures_are_interleaved(talking: Path, tmp_path: Path) -> None:
+    copy_video(talking, tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        order = [(p.pos, p.stream.type, float(p.dts * p.time_base)) for p in container.demux() if p.size]
+    latest = {"audio": 0.0, "video": 0.0}
+    for _, kind, time_s in sorted(order):
+        latest[kind] = time_s
+        assert abs(latest["audio"] - latest["video"]) < 0.5
+
+
+def test_what_the_container_cannot_hold_is_reported(talking: Path, tmp_path: Path) -> None:
+    writer = copy_video(talking, tmp_path / "b.webm", crf=40)
+    assert writer.codec == "libvpx-vp9"
+    assert writer.copied == []
+    assert "audio aac" in writer.not_copied[0]
+    assert times(tmp_path / "b.webm") == pytest.approx(times(talking), abs=1e-3)
+
+
+def test_subtitles_and_metadata_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,600\nHello\n", encoding="utf-8")
+    clip = write_clip(tmp_path / "a.mkv", shaky(30), sound="aac", subtitles=tmp_path / "a.srt")
+    writer = copy_video(clip, tmp_path / "b.mkv")
+    assert [c.split()[1] for c in writer.copied] == ["audio", "subtitle"]
+    assert packets(tmp_path / "b.mkv", "subtitle") == packets(clip, "subtitle")
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        assert out.metadata["title"] == "a clip"
+        assert out.streams.subtitles[0].metadata["language"] == "eng"
+    in_mp4 = copy_video(clip, tmp_path / "b.mp4")
+    assert [c.split()[1] for c in in_mp4.not_copied] == ["subtitle"]
+
+
+def test_color_tags_are_kept(tmp_path: Path) -> None:
+    tags = (1, 9, 16, 9)  # limited range, BT.2020, PQ
+    clip = write_clip(tmp_path / "a.mp4", shaky(3), pixel_format="yuv420p10le", colors=tags)
+    copy_video(clip, tmp_path / "b.mp4")
+    with VideoReader(tmp_path / "b.mp4") as reader:
+        color = reader.color
+        assert (color.range, color.primaries, color.transfer, color.matrix) == tags
+
+
+def test_ten_bits_stay_ten_bits(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", shaky(4), pixel_format="yuv420p10le")
+    writer = copy_video(clip, tmp_path / "b.mp4")
+    assert writer.pixel_format == "yuv420p10le"
+    with VideoReader(tmp_path / "b.mp4") as reader:
+        assert reader.stored_format == "yuv420p10le"
+
+
+@pytest.mark.parametrize(
+    ("codec", "extension", "name"),
+    [
+        ("libx265", "mp4", "hevc"),
+        ("libsvtav1", "mkv", "av1"),
+        ("libvpx-vp9", "mp4", "vp9"),
+        ("prores_ks", "mov", "prores"),
+        ("mpeg4", "mp4", "mpeg4"),
+        ("mjpeg", "mkv", "mjpeg"),
+        ("ffv1", "avi", "ffv1"),
+    ],
+)
+def test_other_encoders(
+    talking: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], codec: str, extension: str, name: str
+) -> None:
+    if codec not in av.codec.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    copy_video(talking, tmp_path / f"b.{extension}", codec=codec)
+    assert capfd.readouterr() == ("", "")  # encoders that talk are told not to
+    with VideoReader(tmp_path / f"b.{extension}") as reader:
+        assert reader.codec == name
+        assert sum(1 for _ in reader) == 30
+
+
+@pytest.mark.parametrize(
+    ("stored", "codec", "extension", "written"),
+    [
+        ("yuv444p12le", "libx264", "mp4", "yuv444p10le"),
+        ("gray", "libx264", "mp4", "gray"),
+        ("yuv422p10le", "mpeg4", "avi", "yuv420p"),
+        ("gray", "mpeg4", "avi", "yuv420p"),
+    ],
+)
+def test_the_nearest_format_that_the_encoder_takes(
+    tmp_path: Path, stored: str, codec: str, extension: str, written: str
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(3), codec="ffv1", pixel_format=stored)
+    writer = copy_video(clip, tmp_path / f"b.{extension}", codec=codec)
+    assert writer.pixel_format == written
+    with VideoReader(clip) as before, VideoReader(tmp_path / f"b.{extension}") as after:
+        one, two = (next(iter(r)).planes for r in (before, after))
+        levels = [p.y / 2.0 ** (p.bit_depth - 8) for p in (one, two)]
+        assert np.abs(levels[0] - levels[1]).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("size", "stored", "written"),
+    [
+        ((161, 121), "yuv420p", (160, 120)),
+        ((161, 121), "yuv422p", (160, 121)),
+        ((161, 121), "yuv444p", (161, 121)),
+        ((161, 120), "yuv420p", (160, 120)),
+    ],
+)
+def test_odd_sizes_lose_a_column_or_row_and_gain_no_pixel(
+    tmp_path: Path, size: tuple[int, int], stored: str, written: tuple[int, int]
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(3, size), codec="ffv1", pixel_format=stored)
+    assert encodable_size(size, stored) == written
+    copy_video(clip, tmp_path / "b.mp4", crf=1)
+    with VideoReader(clip) as before, VideoReader(tmp_path / "b.mp4") as after:
+        assert (after.width, after.height) == written
+        one, two = (next(iter(r)).planes.y.astype(int) for r in (before, after))
+        assert np.abs(one[: written[1], : written[0]] - two).max() < 12
+
+
+def test_mpegts_is_moved_to_start_at_zero(tmp_path: Path) -> None:
+    late = [90_000 * 3 + 3000 * t for t in range(20)]  # three seconds after zero
+    clip = write_clip(
+        tmp_path / "a.ts",
+        shaky(20),
+        pts=late,
+        time_base=Fraction(1, 90_000),
+        sound="aac",
+        container="mpegts",
+    )
+    copy_video(clip, tmp_path / "b.mp4")
+    before, after = times(clip), times(tmp_path / "b.mp4")
+    assert np.diff(after).tolist() == np.diff(before).tolist()
+    first_sound = packets(clip, "audio")[0][0]
+    moved_sound = packets(tmp_path / "b.mp4", "audio")[0][0]
+    assert abs(moved_sound) < Fraction(1, 1000)
+    assert abs((after[0] - moved_sound) - (before[0] - first_sound)) < Fraction(1, 1000)
+
+
+def test_avi_holds_a_constant_rate_and_refuses_another(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", shaky(10))
+    copy_video(clip, tmp_path / "b.avi")
+    with VideoReader(tmp_path / "b.avi") as reader:
+        np.testing.assert_allclose(np.diff([f.time_s for f in reader]), 1 / 30, atol=1e-6)
+    uneven = write_clip(
+        tmp_path / "c.mp4",
+        shaky(10),
+        pts=[0, 5, 10, 15, 500, 600, 700, 800, 900, 1000],
+        time_base=Fraction(1, 1000),
+    )
+    with pytest.raises(OutputError, match=r"d\.avi.*constant frame rate"):
+        copy_video(uneven, tmp_path / "d.avi")
+    assert not (tmp_path / "d.avi").exists()
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_ffprobe_agrees(tmp_path: Path, extension: str) -> None:
+    clip = write_clip(tmp_path / f"a.{extension}", shaky(40), sound="aac")
+    copy_video(clip, tmp_path / f"b.{extension}")
+
+    def probe(path: Path) -> dict[str, list[dict[str, str]]]:
+        command = ["ffprobe", "-v", "error", "-of", "json", "-count_frames", "-show_entries"]
+        entries = "stream=codec_type,nb_read_frames,duration,start_time:packet=pts_time,stream_index"
+        text = subprocess.run([*command, entries, path], capture_output=True, text=True, check=True)
+        assert text.stderr == ""
+        found: dict[str, list[dict[str, str]]] = json.loads(text.stdout)
+        return found
+
+    before, after = probe(clip), probe(tmp_path / f"b.{extension}")
+    by_kind = [{s["codec_type"]: s for s in p["streams"]} for p in (before, after)]
+    for kind in ("video", "audio"):
+        one, two = by_kind[0][kind], by_kind[1][kind]
+        assert one["nb_read_frames"] == two["nb_read_frames"]
+        if "duration" in one:  # the source, written by PyAV alone, lacks the last picture's time
+            assert float(two["duration"]) == pytest.approx(float(one["duration"]), abs=5e-4)
+        assert one["start_time"] == two["start_time"]
+
+
+# --- nothing half written -----------------------------------------------------------------------
+
+
+def test_an_error_leaves_nothing_and_the_old_file_untouched(talking: Path, tmp_path: Path) -> None:
+    target = tmp_path / "b.mp4"
+    target.write_bytes(b"older")
+
+    def broken() -> None:
+        with VideoReader(talking) as reader, VideoWriter(target, reader) as writer:
+            for frame in reader:
+                writer.write(frame.planes, frame.pts)
+                if frame.index == 15:
+                    raise RuntimeError("in mid-write")
+
+    with pytest.raises(RuntimeError, match="in mid-write"):
+        broken()
+    assert target.read_bytes() == b"older"
+    assert leftovers(tmp_path) == []
+
+
+def test_without_a_picture_there_is_no_file(talking: Path, tmp_path: Path) -> None:
+    def nothing() -> None:
+        with VideoReader(talking) as reader, VideoWriter(tmp_path / "b.mp4", reader):
+            pass
+
+    with pytest.raises(OutputError, match="no picture"):
+        nothing()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing(talking: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"b\.mp4: cannot be written"):
+            copy_video(talking, tmp_path / "b.mp4", crf=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pending_file_keeps_links_and_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "real" / "a.json")
+    with PendingFile(tmp_path / "link.json") as pending:
+        assert pending.path.parent == (tmp_path / "real").resolve()
+        assert pending.path.suffix == ".json"
+        pending.path.write_text("{}")
+        pending.commit()
+    assert (tmp_path / "link.json").is_symlink()
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    assert (tmp_path / "real" / "a.json").stat().st_mode == plain.stat().st_mode
+    assert leftovers(tmp_path / "real") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("absent/b.mp4", "no such directory"), ("folder.mp4", "a directory")],
+)
+def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with VideoReader(talking) as reader, pytest.raises(OutputError, match=match):
+        VideoWriter(tmp_path / name, reader)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("b.xyz", {}, r"b\.xyz: unknown kind of video file '\.xyz'; expected one of \.mp4"),
+        ("b", {}, "unknown kind"),
+        ("b.mp4", {"codec": "nope"}, "no encoder named 'nope'"),
+        ("b.mp4", {"codec": "aac"}, "encoder of audio"),
+        ("b.webm", {"codec": "libx264"}, r"\.webm files cannot hold libx264"),
+        ("b.mp4", {"crf": 99}, "crf: expected a number from 0 to 63"),
+        ("b.mp4", {"preset": "warp9"}, "preset: expected one of"),
+        ("b.mp4", {"pixel_format": "nope"}, "pixel_format: libx264 takes"),
+        ("b.mp4", {"codec_options": {"nope": "1"}}, "codec_options: libx264 has no option nope"),
+        ("b.mp4", {"codec_options": {"profile": "nope"}}, "codec: libx264 refuses"),
+    ],
+)
+def test_wrong_arguments_name_themselves(
+    talking: Path, tmp_path: Path, name: str, options: dict[str, object], match: str
+) -> None:
+    with VideoReader(talking) as reader, pytest.raises(ArgumentError, match=match) as caught:
+        VideoWriter(tmp_path / name, reader, **options)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_available_codecs() -> None:
+    codecs = available_codecs()
+    assert codecs["h264"]["decoder"] == "h264"
+    assert set(codecs) >= {"h264", "hevc", "av1", "vp9", "ffv1", "prores"}

@@ -1,0 +1,386 @@
+"""The main job on small clips: steady pictures, all else kept, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clips import (
+    SIZE,
+    leftovers,
+    packets,
+    scene,
+    shaky,
+    times,
+    turned,
+    write_clip,
+)
+from legato import camera, video
+from legato.errors import ArgumentError, InputError, OutputError
+from legato.video import files, stabilizing
+
+pytest.importorskip("av", reason="needs PyAV")
+pytest.importorskip("cv2", reason="needs OpenCV")
+
+FAST = {"preset": "ultrafast"}
+CLIPS = Path(__file__).parents[1].parent / "shared" / "clips"
+SHAKY_CLIPS = ("nus_towers", "nus_plaza", "nus_fountain", "selh_walk", "selh_indoor", "synth_walk", "synth_walk_rs")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shaky clip with sound."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4", shaky(30), sound="aac")
+
+
+def luma_of(path: Path) -> list[np.ndarray]:
+    with files.VideoReader(path) as reader:
+        return [frame.planes.y.copy() for frame in reader]
+
+
+def same_as(path: Path) -> np.ndarray:
+    return np.stack(luma_of(path)).astype(int)
+
+
+# --- what is gained and what is kept ------------------------------------------------------------
+
+
+def test_the_picture_gets_steady_and_the_rest_is_kept(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    report = video.stabilize(clip, out, **FAST)
+    assert report.motion_known
+    assert report.path_status == "optimal"
+    assert report.jitter_out_px < 0.1 * report.jitter_in_px
+    assert report.frames == 30
+    assert report.failed == report.duplicates == []
+    assert report.violation_px == 0
+    assert 0.88 <= report.cropping <= 1
+    assert 0.9 < report.distortion <= 1
+    assert times(out) == times(clip)
+    assert packets(out, "audio") == packets(clip, "audio")
+    # The gain is in the pictures, too, not only in the numbers.
+    again = video.stabilize(out, tmp_path / "twice.mp4", **FAST)
+    assert again.jitter_in_px < 0.25 * report.jitter_in_px
+    assert leftovers(tmp_path) == []
+
+
+def test_each_picture_gets_its_own_correction(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mkv", shaky(12), codec="ffv1")
+    report = video.stabilize(clip, tmp_path / "out.mkv", codec="ffv1")
+    with files.VideoReader(clip) as before, files.VideoReader(tmp_path / "out.mkv") as after:
+        for correction, one, two in zip(report.corrections, before, after, strict=True):
+            expected = video.warp(one.planes, correction, interpolation="bicubic")
+            for name in "yuv":
+                np.testing.assert_array_equal(getattr(two.planes, name), getattr(expected, name))
+
+
+def test_no_pixel_comes_from_outside_the_frame(tmp_path: Path) -> None:
+    bright = (np.clip(picture, 90, 255) for picture in shaky(30, amplitude=8))
+    clip = write_clip(tmp_path / "in.mkv", bright, codec="ffv1")
+    report = video.stabilize(clip, tmp_path / "out.mkv", codec="ffv1", crop=0.3)
+    assert report.violation_px == 0
+    assert report.cropping >= 0.7
+    assert min(picture.min() for picture in luma_of(tmp_path / "out.mkv")) > 70
+
+
+def test_options_and_crop_reach_the_path(clip: Path, tmp_path: Path) -> None:
+    gentle = video.stabilize(clip, tmp_path / "a.mp4", crop=0.05, **FAST)
+    options = camera.PathOptions(crop=0.3, inset_px=1.0)
+    smooth = video.stabilize(clip, tmp_path / "b.mp4", options=options, **FAST)
+    assert gentle.options["crop"] == 0.05
+    assert smooth.options["inset_px"] == 1.0
+    assert gentle.cropping > smooth.cropping
+    assert gentle.jitter_out_px > smooth.jitter_out_px
+
+
+def test_variable_frame_rate_and_ten_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    pts = np.cumsum(rng.integers(20, 80, 24)).tolist()
+    clip = write_clip(
+        tmp_path / "in.mp4", shaky(24), pts=pts, time_base=Fraction(1, 1000), pixel_format="yuv420p10le", sound="aac"
+    )
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert times(tmp_path / "out.mp4") == times(clip)
+    assert packets(tmp_path / "out.mp4", "audio") == packets(clip, "audio")
+    assert report.pixel_format == "yuv420p10le"
+    assert report.frame_rate == pytest.approx(23 / (pts[-1] - pts[0]) * 1000)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "gray"])
+def test_other_formats(tmp_path: Path, pixel_format: str) -> None:
+    clip = write_clip(tmp_path / "in.mkv", shaky(8), codec="ffv1", pixel_format=pixel_format)
+    report = video.stabilize(clip, tmp_path / "out.mp4", compare=True, **FAST)
+    assert report.pixel_format == pixel_format
+    assert report.frames == 8
+
+
+def test_odd_sizes_and_rotation(tmp_path: Path) -> None:
+    odd = write_clip(tmp_path / "odd.mkv", shaky(8, (161, 121)), codec="ffv1")
+    report = video.stabilize(odd, tmp_path / "odd.mp4", compare=True, **FAST)
+    assert report.size == (161, 121)
+    assert report.output_size == (160, 120)
+    upright = turned(write_clip(tmp_path / "plain.mp4", shaky(8)), (0, 1, -1, 0))
+    report = video.stabilize(upright, tmp_path / "upright.mp4", **FAST)
+    assert report.output_size == SIZE[::-1]
+    with files.VideoReader(tmp_path / "upright.mp4") as reader:
+        assert reader.rotation == 0
+        assert (reader.width, reader.height) == SIZE[::-1]
+
+
+def test_comparison_shows_both_with_their_names(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize(clip, tmp_path / "out.mp4", compare=True, crf=5, **FAST)
+    pair = tmp_path / "out_compare.mp4"
+    assert report.comparison == str(pair)
+    assert times(pair) == times(clip)
+    assert packets(pair, "audio") == packets(clip, "audio")
+    width, height = SIZE
+    both, steady, original = (luma_of(p)[7].astype(int) for p in (pair, tmp_path / "out.mp4", clip))
+    assert both.shape == (height, 2 * width)
+    below = slice(height // 2, None)  # the labels are above
+    assert np.abs(both[below, :width] - original[below]).mean() < 3
+    assert np.abs(both[below, width:] - steady[below]).mean() < 3
+    for side in (0, width):
+        label = both[:20, side : side + 40]
+        assert label.max() > 200
+        assert np.median(label) < np.median(both) - 30
+
+
+def test_comparison_of_deep_and_subsampled_pictures() -> None:
+    rng = np.random.default_rng(1)
+    planes = [
+        video.Planes(
+            rng.integers(200, 800, (60, 96), np.uint16),
+            *(rng.integers(200, 800, (30, 48), np.uint16) for _ in range(2)),
+            bit_depth=10,
+        )
+        for _ in range(2)
+    ]
+    pair = video.Comparison((96, 60))
+    out = video.Planes(*(np.zeros(s, np.uint16) for s in ((60, 192), (30, 96), (30, 96))), bit_depth=10)
+    assert pair.draw(*planes, out) is out
+    for name, half in (("y", 96), ("u", 48), ("v", 48)):
+        drawn = getattr(out, name)
+        rows = slice(drawn.shape[0] * 2 // 3, None)
+        np.testing.assert_array_equal(drawn[rows, :half], getattr(planes[0], name)[rows])
+        np.testing.assert_array_equal(drawn[rows, half:], getattr(planes[1], name)[rows])
+    assert out.y[:20].max() > 800  # letters
+    with pytest.raises(ArgumentError, match="out: expected"):
+        pair.draw(*planes, planes[0])
+
+
+def test_report_is_complete_json(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize(clip, tmp_path / "out.mp4", report=tmp_path / "r.json", **FAST)
+    read = json.loads((tmp_path / "r.json").read_text())
+    assert read == json.loads(report.to_json())
+    assert read["frames"] == 30
+    assert read["size"] == list(SIZE)
+    assert read["duration_s"] == pytest.approx(1.0, abs=0.01)
+    assert set(read["seconds"]) >= {"decode", "track", "path", "warp", "encode", "total"}
+    assert sum(read["shares"].values()) == pytest.approx(1)
+    assert read["versions"]["legato"]
+    assert "motion" not in read
+    assert report.motion.shape == report.corrections.shape == (30, 3, 3)
+    assert "out.mp4" in report.summary()
+
+
+def test_progress_is_told(clip: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    video.stabilize(clip, tmp_path / "out.mp4", progress=lambda *step: seen.append(step), **FAST)
+    assert seen == [(stage, t, 30) for stage in ("track", "render") for t in range(1, 31)]
+
+
+def test_the_progress_bar_goes_to_stderr(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video.stabilize(clip, tmp_path / "out.mp4", progress=True, **FAST)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "rendering" in err
+    assert "30/30" in err
+
+
+def test_plot_is_drawn(clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    video.stabilize(clip, tmp_path / "out.mp4", plot=tmp_path / "p.svg", **FAST)
+    assert "<svg" in (tmp_path / "p.svg").read_text()
+    assert leftovers(tmp_path) == []
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_very_short_clips(tmp_path: Path, count: int) -> None:
+    clip = write_clip(tmp_path / "in.mp4", shaky(count), sound="aac")
+    report = video.stabilize(clip, tmp_path / "out.mp4", compare=True, **FAST)
+    assert report.frames == count
+    assert report.motion_known == (count > 1)
+    assert times(tmp_path / "out.mp4") == times(clip)
+
+
+@pytest.mark.parametrize("level", [0, 128])
+def test_without_features_the_pictures_stay_as_they_are(tmp_path: Path, level: int) -> None:
+    flat = (np.full((*SIZE[::-1], 3), level, np.uint8) for _ in range(8))
+    clip = write_clip(tmp_path / "in.mkv", flat, codec="ffv1")
+    report = video.stabilize(clip, tmp_path / "out.mkv", codec="ffv1")
+    assert not report.motion_known
+    assert "no motion" in report.summary()
+    assert report.path_status == "none"
+    assert report.cropping == 1
+    np.testing.assert_array_equal(report.corrections, np.tile(np.eye(3), (8, 1, 1)))
+    np.testing.assert_array_equal(same_as(tmp_path / "out.mkv"), same_as(clip))
+
+
+def test_a_still_picture_stays_as_it_is(tmp_path: Path) -> None:
+    still = scene(SIZE)
+    clip = write_clip(tmp_path / "in.mkv", [still] * 8, codec="ffv1")
+    report = video.stabilize(clip, tmp_path / "out.mkv", codec="ffv1")
+    assert not report.motion_known
+    np.testing.assert_array_equal(same_as(tmp_path / "out.mkv"), same_as(clip))
+
+
+def test_dark_frames_in_the_middle_are_bridged(tmp_path: Path) -> None:
+    pictures = list(shaky(24))
+    for t in (10, 11):
+        pictures[t] = np.zeros_like(pictures[t])
+    clip = write_clip(tmp_path / "in.mp4", pictures)
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert {10, 12} <= set(report.failed) <= {10, 11, 12}
+    assert report.motion_known
+    assert report.violation_px == 0
+
+
+def test_repeated_frames_are_reported(tmp_path: Path) -> None:
+    pictures = list(shaky(20))
+    pictures[9] = pictures[8]
+    clip = write_clip(tmp_path / "in.mkv", pictures, codec="ffv1")
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert report.duplicates == [9]
+
+
+def refuse(expected: type[Exception], match: str, source: Path, destination: Path, **options: object) -> None:
+    """The call fails with one clear line, and the destination's folder is as it was."""
+    folder = destination.parent
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} if folder.is_dir() else None
+    with pytest.raises(expected, match=match) as caught:
+        video.stabilize(source, destination, **options)
+    assert "\n" not in str(caught.value)
+    after = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} if folder.is_dir() else None
+    assert after == before
+
+
+def test_unreadable_sources(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    refuse(InputError, "absent.mp4: no such file", tmp_path / "absent.mp4", out)
+    (tmp_path / "text.mp4").write_text("no video\n")
+    refuse(InputError, "text.mp4: not a video", tmp_path / "text.mp4", out)
+    (tmp_path / "empty.mp4").touch()
+    refuse(InputError, "empty.mp4: not a video", tmp_path / "empty.mp4", out)
+    (tmp_path / "folder").mkdir()
+    refuse(InputError, "folder: a directory", tmp_path / "folder", out)
+
+
+def test_a_size_change_in_mid_stream(tmp_path: Path) -> None:
+    parts = [
+        write_clip(tmp_path / f"{i}.ts", shaky(8, size), container="mpegts") for i, size in enumerate([SIZE, (128, 96)])
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(p.read_bytes() for p in parts))
+    refuse(InputError, "both.ts: frame 8 is 128x96", both, tmp_path / "out.mp4", compare=True)
+
+
+def test_impossible_destinations(clip: Path, tmp_path: Path) -> None:
+    refuse(OutputError, "no such directory", clip, tmp_path / "absent" / "out.mp4")
+    refuse(ArgumentError, "unknown kind of video file", clip, tmp_path / "out.txt")
+    refuse(ArgumentError, "no encoder named", clip, tmp_path / "out.mp4", codec="nope")
+    refuse(ArgumentError, "plot: expected a name", clip, tmp_path / "out.mp4", plot=tmp_path / "p.txt")
+    refuse(OutputError, "no such directory", clip, tmp_path / "out.mp4", report=tmp_path / "absent" / "r.json")
+    (tmp_path / "out.mp4").mkdir()
+    refuse(OutputError, "a directory", clip, tmp_path / "out.mp4")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(clip: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    refuse(OutputError, "cannot be written", clip, locked / "out.mp4")
+
+
+def test_the_output_is_never_the_input(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in.mp4"
+    source.write_bytes(clip.read_bytes())
+    (tmp_path / "soft.mp4").symlink_to(source)
+    os.link(source, tmp_path / "hard.mp4")
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mp4", "soft.mp4", "hard.mp4", "../" + tmp_path.name + "/in.mp4"):
+        refuse(ArgumentError, "destination: .* is the same file as the input", source, Path(name))
+    same = "is the same file as"
+    refuse(ArgumentError, f"compare: .* {same} the input", source, Path("out.mp4"), compare=source)
+    refuse(ArgumentError, f"report: .* {same} the destination", source, Path("out.mp4"), report="out.mp4")
+    assert source.read_bytes() == clip.read_bytes()
+
+
+def test_overwriting_can_be_forbidden(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"older")
+    refuse(ArgumentError, "exists and overwrite is off", clip, tmp_path / "out.mp4", overwrite=False)
+    video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert len(luma_of(tmp_path / "out.mp4")) == 30
+
+
+@pytest.mark.parametrize("crop", [0.0, 1.0, -0.1, float("nan")])
+def test_impossible_crops(clip: Path, tmp_path: Path, crop: float) -> None:
+    refuse(ArgumentError, "crop", clip, tmp_path / "out.mp4", crop=crop)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
+@pytest.mark.parametrize("stage", ["track", "render"])
+def test_a_failure_in_the_middle_leaves_nothing(clip: Path, tmp_path: Path, stage: str, error: BaseException) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"older")
+
+    def fail(now: str, done: int, _total: int | None) -> None:
+        if (now, done) == (stage, 20):
+            assert leftovers(tmp_path)  # the work is under hidden names
+            raise error
+
+    with pytest.raises(type(error)):
+        video.stabilize(clip, tmp_path / "out.mp4", compare=True, report=tmp_path / "r.json", progress=fail, **FAST)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert (tmp_path / "out.mp4").read_bytes() == b"older"
+
+
+def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = write_clip(tmp_path / "longer.mp4", shaky(33))
+    shorter = write_clip(tmp_path / "shorter.mp4", shaky(28))
+    reader = stabilizing.VideoReader
+    for other, words in ((longer, "more"), (shorter, "only 28")):
+        opened: list[Path] = []
+
+        def changing(path: Path, other: Path = other, opened: list[Path] = opened) -> files.VideoReader:
+            opened.append(path)
+            return reader(path if len(opened) == 1 else other)
+
+        monkeypatch.setattr(stabilizing, "VideoReader", changing)
+        with pytest.raises(InputError, match=f"gave 30 frames when first read and {words}"):
+            video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+        assert not (tmp_path / "out.mp4").exists()
+        assert leftovers(tmp_path) == []
+
+
+# --- acceptance on clips kept beside the repository ---------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips for local measurement are not here")
+@pytest.mark.parametrize("name", sorted(p.name for p in CLIPS.glob("*.mp4")) or ["none"])
+def test_real_clips(name: str, tmp_path: Path) -> None:
+    source = CLIPS / name
+    report = video.stabilize(source, tmp_path / "out.mp4", **FAST)
+    assert times(tmp_path / "out.mp4") == times(source)
+    assert report.violation_px == 0
+    if source.stem in SHAKY_CLIPS:
+        assert report.jitter_out_px < 0.3 * report.jitter_in_px
+    else:
+        assert report.jitter_out_px <= report.jitter_in_px
