@@ -341,7 +341,7 @@ def stabilize(
             with watch("plot"):
                 from legato.camera.plotting import plot_path
 
-                plot_path(motion, path.corrections, size, plot_file.path, fps=analysis.frame_rate)
+                plot_path(motion, path.window, size, plot_file.path, fps=analysis.frame_rate)
         notes = list(reader.notes)
         if path.status not in ("optimal", "none"):
             notes.append(f"the path is feasible but not proven optimal: {path.status}")
