@@ -1,0 +1,226 @@
+"""Planar perspective warp of a picture: chroma sited where it belongs, edges replicated.
+
+Each plane is sampled directly, without a conversion to RGB and back. A chroma plane has a grid of
+its own: with S the map from chroma samples to luma pixels, the correction H of the luma acts on
+chroma as S^-1 H S.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import ArgumentError
+from legato.video.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
+
+__all__ = ["Interpolation", "warp"]
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
+Floats: TypeAlias = NDArray[np.float64]
+PictureT = TypeVar("PictureT", bound=Picture)
+
+# OpenCV keeps positions in 16 bits.
+_LONGEST_SIDE = 32766
+# Of a correction in units of the picture width, with rows of unit length.
+_LEAST_DETERMINANT = 1e-12
+
+
+def warp(
+    frame: PictureT,
+    correction: NDArray[np.floating[Any]],
+    size: tuple[int, int] | None = None,
+    *,
+    interpolation: Interpolation = "bilinear",
+    out: PictureT | None = None,
+    threads: int = 1,
+) -> PictureT:
+    """Resample a picture through a homography.
+
+    Parameters
+    ----------
+    frame : Planes, (h, w) uint8 or uint16 array, or (h, w, 3) uint8 array
+        Planar YUV, gray or packed BGR.
+    correction : (3, 3) array of floats
+        Maps pixel coordinates of the output to those of the input, on the luma grid, with pixel
+        centers at integers: the output pixel x shows the input at ``correction @ x``. The scale of
+        the matrix has no meaning. Beyond a line at infinity that crosses the output, what is shown
+        is defined but means nothing.
+    size : (int, int), optional
+        Width and height of the output, in pixels; the input's by default.
+    interpolation : {"bilinear", "bicubic", "lanczos"}
+        Bicubic has four taps (Keys 1981 with a = -0.75), Lanczos eight. There is no low-pass
+        filter: an output much smaller than its input is aliased.
+    out : like the result, optional
+        A picture that is written and returned. It may not share memory with `frame`.
+    threads : int
+        The number of threads a compiled kernel may use; the result does not depend on it. While
+        OpenCV does the work, its process-wide ``cv2.setNumThreads`` decides, and is left alone.
+
+    Returns
+    -------
+    Planes or array
+        The kind of picture given. Positions outside the input take the value of its nearest edge.
+        The identity at the same size gives exactly the input.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is not as described, or the correction is singular or not finite.
+    DependencyError
+        If OpenCV is not installed.
+    """
+    picture = as_planes(frame)
+    source_size = picture.size if isinstance(picture, Planes) else _size_of(picture)
+    if max(source_size) > _LONGEST_SIDE:
+        raise ArgumentError(f"frame: expected sides up to {_LONGEST_SIDE} px, got {source_size}")
+    target_size = source_size if size is None else _checked_size(size)
+    matrix = _checked_correction(correction, source_size, target_size)
+    if interpolation not in get_args(Interpolation):
+        raise ArgumentError(f"interpolation: expected one of {get_args(Interpolation)}, got {interpolation!r}")
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ArgumentError(f"threads: expected a positive int, got {threads!r}")
+
+    if not isinstance(picture, Planes):
+        target = _checked_out(out, (*target_size[::-1], 3), picture)
+        return cast(PictureT, _sampled(picture, matrix, target_size, interpolation, 8, target))
+    if not isinstance(frame, Planes):
+        target = _checked_out(out, target_size[::-1], picture.y)
+        depth = picture.bit_depth
+        return cast(PictureT, _sampled(picture.y, matrix, target_size, interpolation, depth, target))
+    return cast(PictureT, _warp_planes(picture, matrix, target_size, interpolation, out))
+
+
+def _warp_planes(
+    picture: Planes, matrix: Floats, size: tuple[int, int], interpolation: Interpolation, out: object
+) -> Planes:
+    sx, sy = picture.subsampling
+    chroma_size = -(-size[0] // sx), -(-size[1] // sy)
+    targets = _checked_out_planes(out, picture, size, chroma_size)
+    sited = _siting(sx, sy, picture.chroma_location)
+    chroma_matrix = np.asarray(np.linalg.solve(sited, matrix @ sited), np.float64)
+    depth = picture.bit_depth
+    y = _sampled(picture.y, matrix, size, interpolation, depth, targets["y"])
+    u, v = (
+        None if plane is None else _sampled(plane, chroma_matrix, chroma_size, interpolation, depth, targets[name])
+        for name, plane in (("u", picture.u), ("v", picture.v))
+    )
+    if isinstance(out, Planes):
+        return out
+    return Planes(y, u, v, depth, picture.chroma_location)
+
+
+def _siting(sx: int, sy: int, location: ChromaLocation) -> Floats:
+    """Matrix from chroma samples to luma pixels: where sample (i, j) sits on the luma grid."""
+    ox = 0.5 * (sx - 1) if location == "center" else 0.0
+    oy = 0.0 if location == "topleft" else 0.5 * (sy - 1)
+    return np.array([[sx, 0, ox], [0, sy, oy], [0, 0, 1.0]])
+
+
+def _sampled(
+    plane: Samples,
+    matrix: Floats,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    bit_depth: int,
+    out: Samples | None,
+) -> Samples:
+    """One plane or packed picture, sampled at `matrix` times the output pixel."""
+    if plane.shape[:2] == size[::-1] and np.array_equal(matrix, np.eye(3)):
+        # No rounding of any kind, whatever the interpolation.
+        if out is None:
+            return plane.copy()
+        np.copyto(out, plane)
+        return out
+    cv2 = load_opencv()
+    flags = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+    sampled: Samples = cv2.warpPerspective(
+        np.ascontiguousarray(plane),
+        matrix,
+        size,
+        dst=out if out is not None and out.flags.c_contiguous else None,
+        flags=flags[interpolation] | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if interpolation != "bilinear" and plane.dtype == np.uint16 and bit_depth < 16:
+        # Kernels with negative lobes overshoot; OpenCV saturates at 16 bits, not at the depth.
+        np.minimum(sampled, np.uint16((1 << bit_depth) - 1), out=sampled)
+    if out is None:
+        return sampled
+    if not np.may_share_memory(sampled, out):
+        np.copyto(out, sampled)
+    return out
+
+
+def _size_of(packed: NDArray[Any]) -> tuple[int, int]:
+    return int(packed.shape[1]), int(packed.shape[0])
+
+
+def _checked_size(size: object) -> tuple[int, int]:
+    if (
+        not isinstance(size, (tuple, list))
+        or len(size) != 2
+        or not all(isinstance(side, (int, np.integer)) and 1 <= side <= _LONGEST_SIDE for side in size)
+    ):
+        raise ArgumentError(f"size: expected (width, height), two ints from 1 to {_LONGEST_SIDE}, got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def _checked_correction(correction: object, source_size: tuple[int, int], target_size: tuple[int, int]) -> Floats:
+    """Give the correction as float64, scaled to a last entry of one where it has one."""
+    try:
+        matrix = np.asarray(correction, np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"correction: expected a (3, 3) array of floats, got {type(correction).__name__}") from None
+    if matrix.shape != (3, 3):
+        raise ArgumentError(f"correction: expected shape (3, 3), got {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ArgumentError("correction: expected finite entries, got NaN or infinity")
+    largest = np.abs(matrix).max()
+    if largest > 0:
+        matrix = matrix / largest
+    width, target_width = source_size[0], target_size[0]
+    relative = np.diag([1 / width, 1 / width, 1]) @ matrix @ np.diag([target_width, target_width, 1])
+    volume = float(np.prod(np.linalg.norm(relative, axis=1)))
+    if abs(np.linalg.det(relative)) <= _LEAST_DETERMINANT * volume:
+        raise ArgumentError("correction: expected an invertible matrix, got a singular one")
+    # Its scale has no meaning, but the identity is known by its entries.
+    return np.asarray(matrix / matrix[2, 2] if abs(matrix[2, 2]) > 1e-9 else matrix)
+
+
+def _checked_out(out: object, shape: tuple[int, ...], source: Samples, name: str = "out") -> Samples | None:
+    """`out` as an array that can be written, or None."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray):
+        raise ArgumentError(f"{name}: expected an array as the frame has, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != source.dtype:
+        raise ArgumentError(f"{name}: expected shape {shape} of {source.dtype}, got {out.shape} of {out.dtype}")
+    if not out.flags.writeable:
+        raise ArgumentError(f"{name}: expected a writable array")
+    if np.may_share_memory(out, source):
+        raise ArgumentError(f"{name}: expected memory of its own, got memory of the frame")
+    return cast(Samples, out)
+
+
+def _checked_out_planes(
+    out: object, source: Planes, size: tuple[int, int], chroma_size: tuple[int, int]
+) -> dict[str, Samples | None]:
+    """Give the planes of `out` by name, None where there is nothing to write to."""
+    if out is None:
+        return {"y": None, "u": None, "v": None}
+    if not isinstance(out, Planes):
+        raise ArgumentError(f"out: expected Planes as the frame is, got {type(out).__name__}")
+    for name in ("bit_depth", "chroma_location"):
+        theirs, ours = getattr(out, name), getattr(source, name)
+        if theirs != ours:
+            raise ArgumentError(f"out: expected {name} {ours!r} as the frame has, got {theirs!r}")
+    if (out.u is None) != (source.u is None):
+        raise ArgumentError("out: expected chroma planes where the frame has them, and only there")
+    targets: dict[str, Samples | None] = {}
+    for name in ("y", "u", "v"):
+        shape = (size if name == "y" else chroma_size)[::-1]
+        plane = getattr(source, name)
+        targets[name] = None if plane is None else _checked_out(getattr(out, name), shape, plane, name=f"out.{name}")
+    return targets
