@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video import synthesis
-from legato.video.synthesis import GroundTruth, camera_path, render_scene, synthesize
+from legato.video import scenery, synthesis
+from legato.video.scenery import render_scene
+from legato.video.synthesis import GroundTruth, camera_path, synthesize
 from legato.video.tracking import Tracker
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is an optional package")
@@ -279,7 +280,7 @@ class TestFilm:
         common: dict[str, Any] = {"kind": "still", "seed": 1, "size": (320, 180), "frames": 90, "fps": 30}
         film, empty = synthesis._Film.of(**common, foreground=True), synthesis._Film.of(**common)
         scene = _scene(1, film.scene_size)
-        ferry = synthesis._ferry(1, film.scene_size)
+        ferry = scenery.draw_ferry(1, film.scene_size)
         before = scene.copy()
         covered = []
         for time in (0.0, 2.9):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legato.errors import ArgumentError, DependencyError
-from legato.video import planes, synthesis, tracking
+from legato.video import planes, tracking
+from legato.video.scenery import render_scene
 from legato.video.tracking import Motion, Tracker, estimate_motion
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is an optional package")
@@ -22,7 +23,7 @@ CLIPS = Path(__file__).parents[1].parent / "shared" / "clips"
 @pytest.fixture(scope="module")
 def scene() -> np.ndarray:
     """A gray scene, 1280x720."""
-    return np.asarray(cv2.cvtColor(synthesis.render_scene(3, (1280, 720)), cv2.COLOR_BGR2GRAY))
+    return np.asarray(cv2.cvtColor(render_scene(3, (1280, 720)), cv2.COLOR_BGR2GRAY))
 
 
 def view(scene: np.ndarray, to_scene: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -128,7 +129,7 @@ def test_moving_foreground_is_not_followed(scene: np.ndarray) -> None:
 @pytest.mark.parametrize("size", [(1280, 720), (1277, 719), (960, 540), (360, 640), (321, 241)])
 def test_sizes(size: tuple[int, int]) -> None:
     # Larger than the work image, odd, upright: the motion is in pixels of the frame all the same.
-    big = cv2.cvtColor(synthesis.render_scene(2, (size[0] + 160, size[1] + 160)), cv2.COLOR_BGR2GRAY)
+    big = cv2.cvtColor(render_scene(2, (size[0] + 160, size[1] + 160)), cv2.COLOR_BGR2GRAY)
     base = np.array([[1.0, 0, 80], [0, 1, 80], [0, 0, 1]])
     truth = shake(np.random.default_rng(3), 0.01 * size[0], size)
     motion = estimate_motion(view(big, base, size), view(big, base @ truth, size))
@@ -298,7 +299,7 @@ class TestNothingToSee:
         assert_unknown(estimate_motion(noise(rng, mean, sigma), noise(rng, mean, sigma)))
 
     def test_cut(self, scene: np.ndarray) -> None:
-        other = cv2.cvtColor(synthesis.render_scene(12, SIZE), cv2.COLOR_BGR2GRAY)
+        other = cv2.cvtColor(render_scene(12, SIZE), cv2.COLOR_BGR2GRAY)
         assert_unknown(estimate_motion(view(scene, centered()), other))
         assert_unknown(estimate_motion(other, view(scene, centered())))
 

@@ -48,6 +48,7 @@ __all__ = [
     "VideoWriter",
     "available_codecs",
     "encodable_size",
+    "load_av",
 ]
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -106,7 +107,8 @@ _STALE_METADATA = {
 _MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 
 
-def _load_av() -> Any:
+def load_av() -> Any:
+    """Import PyAV, or say how to install it."""
     try:
         return importlib.import_module("av")
     except ImportError as error:
@@ -257,7 +259,7 @@ class VideoReader:
     """
 
     def __init__(self, path: PathLike) -> None:
-        self._av = _load_av()
+        self._av = load_av()
         self.path = Path(path)
         self._container = self._opened()
         try:
@@ -649,7 +651,7 @@ class VideoWriter:
         codec_options: dict[str, str] | None = None,
         copy_streams: bool = True,
     ) -> None:
-        self._av = _load_av()
+        self._av = load_av()
         self.path = Path(path)
         self._muxer, default_codec = _container_of(self.path)
         self.codec = codec or default_codec
@@ -1041,7 +1043,7 @@ def available_codecs() -> dict[str, dict[str, str | None]]:
     DependencyError
         If PyAV is not installed.
     """
-    av = _load_av()
+    av = load_av()
 
     def present(name: str, mode: str) -> str | None:
         try:
