@@ -15,10 +15,29 @@ std::string matrix_name(const char* argument, std::size_t index) {
   return std::string(argument) + "[" + std::to_string(index) + "]";
 }
 
-/// Workspaces are not zeroed: the kernels write before they read.
-std::unique_ptr<std::byte[]> workspace_of(std::size_t size) {
-  return std::make_unique_for_overwrite<std::byte[]>(size);
-}
+/// The calling thread's workspace, not zeroed: the kernels write before they read. Up to 16 MB stay with the thread:
+/// mapping fresh pages for every window costs as much as solving it.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t size) : size_(size) {
+    constexpr std::size_t kept = std::size_t{16} << 20;
+    thread_local std::unique_ptr<std::byte[]> memory;
+    thread_local std::size_t capacity = 0;
+    if (size > kept) {
+      own_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    } else if (size > capacity) {
+      memory = std::make_unique_for_overwrite<std::byte[]>(size);
+      capacity = size;
+    }
+    at_ = size > kept ? own_.get() : memory.get();
+  }
+  std::span<std::byte> span() const { return {at_, size_}; }
+
+ private:
+  std::unique_ptr<std::byte[]> own_;
+  std::byte* at_;
+  std::size_t size_;
+};
 
 void log_into(const Array& homographies, Array& logs, int threads) {
   std::size_t bad = 0;
@@ -76,9 +95,8 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
     const auto in = input(motion), held = input(fixed), weight = input(frame_weight);
     const auto out = output(corrections), out_logs = output(logs), out_violation = output(violation);
     const py::gil_scoped_release release;
-    const std::size_t size = path_workspace_size(in.size() / 9, options);
-    const auto memory = workspace_of(size);
-    status = smooth_path(in, aspect, options, held, weight, {memory.get(), size}, out, out_logs, out_violation, result);
+    const Workspace workspace(path_workspace_size(in.size() / 9, options));
+    status = smooth_path(in, aspect, options, held, weight, workspace.span(), out, out_logs, out_violation, result);
   }
   if (status != Status::iteration_limit && status != Status::numerical_trouble) {
     check(status, "motion, frame " + std::to_string(result.bad_frame));
@@ -95,10 +113,13 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
 
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
                            const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
-                           std::size_t pinned, double tolerance, int max_iterations, Array& path) {
+                           std::size_t pinned, std::size_t soft_rows, double penalty, double tolerance,
+                           int max_iterations, Array& path) {
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
+  problem.soft_rows = soft_rows;
+  problem.penalty = penalty;
   problem.rows = static_cast<std::size_t>(row_bound.shape(row_bound.ndim() - 1));
   problem.velocity = velocity.data();
   for (std::size_t i = 0; i < 27; ++i) problem.weights[i / 9][i % 9] = weights.data()[i];
@@ -121,9 +142,8 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   {
     const auto out = output(path);
     const py::gil_scoped_release release;
-    const std::size_t size = banded_workspace_size(problem);
-    const auto memory = workspace_of(size);
-    status = solve_banded(problem, options, {memory.get(), size}, out, nullptr, result);
+    const Workspace workspace(banded_workspace_size(problem));
+    status = solve_banded(problem, options, workspace.span(), out, nullptr, result);
   }
   if (status != Status::iteration_limit && status != Status::numerical_trouble) {
     check(status, "the program, frame " + std::to_string(result.bad_frame));
@@ -157,7 +177,7 @@ void bind_camera(py::module_& module) {
   module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
              arg("quadratic").noconvert(), arg("linear").noconvert(), arg("row_matrix").noconvert(),
              arg("row_bound").noconvert(), arg("lower").noconvert(), arg("upper").noconvert(), arg("pinned"),
-             arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
+             arg("soft_rows"), arg("penalty"), arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
              "The banded L1 program over (n, 8); the path holds the start and gets the solution.");
 }
 

@@ -244,6 +244,7 @@ struct PathMemory {
   double* steps;      // n x 9: exact stabilized motions, then their logs
   double* velocity;   // n x 8
   double* path;       // n x 8
+  double* interior;   // n x 8: a point strictly inside the rows of each frame
   double* rows;       // n x 13 x 8
   double* bounds;     // n x 13
   double* quadratic;  // n x 64
@@ -268,6 +269,7 @@ PathMemory lay_out_path(std::size_t n, Arena& arena) {
   m.steps = arena.take<double>(9 * n);
   m.velocity = arena.take<double>(8 * n);
   m.path = arena.take<double>(8 * n);
+  m.interior = arena.take<double>(8 * n);
   m.rows = arena.take<double>(shape.row_matrix_stride * n);
   m.bounds = arena.take<double>(shape.row_bound_stride * n);
   m.quadratic = arena.take<double>(64 * n);
@@ -398,6 +400,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   result.keystone_ratio = std::isnan(options.keystone_ratio) ? estimate_ratio(m.logs, n) : options.keystone_ratio;
   for (std::size_t t = 0; t < n; ++t) {
     const double factor = frame_weight.empty() ? 1.0 : frame_weight[t];
+    std::copy_n(rest, 8, m.interior + 8 * t);
     quadratic_of(options, factor * options.weights[0], result.keystone_ratio, m.quadratic + 64 * t);
     to_coordinates(m.logs + 9 * t, m.velocity + 8 * t);
     if (t < pinned) {
@@ -448,7 +451,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
       }
     }
     SolverResult solved;
-    status = solve_banded(problem, options.solver, {m.solver, m.solver_size}, {m.path, 8 * n}, rest, solved);
+    status = solve_banded(problem, options.solver, {m.solver, m.solver_size}, {m.path, 8 * n}, m.interior, solved);
     result.iterations += solved.iterations;
     result.rounds = round;
     result.objective = solved.objective + held_cost(m.path, m.velocity, m.quadratic, problem.weights, pinned);

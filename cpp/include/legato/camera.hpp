@@ -43,6 +43,8 @@ struct BandedProblem {
   std::size_t row_matrix_stride = 0;    ///< 0, or 8 m
   const double* row_bound = nullptr;    ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
   std::size_t row_bound_stride = 0;     ///< 0, or m
+  std::size_t soft_rows = 0;            ///< the last so many of the m rows are soft: they may be violated at a price
+  double penalty = 0;                   ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
   double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
 };
 
@@ -62,7 +64,7 @@ std::size_t banded_workspace_size(const BandedProblem& problem) noexcept;
 
 /// Block-banded primal-dual interior point (spec: Mehrotra's predictor and corrector on the exactly condensed system).
 /// `path`, n x 8, holds the start on entry (pinned frames first) and the solution on return. Frames whose start is not
-/// strictly inside the constraints start from `fallback` (8 numbers, null: zero). Every iterate is feasible, so
+/// strictly inside the constraints start from `fallback` (n x 8; null: zero). Every iterate is feasible, so
 /// iteration_limit too returns a path that violates nothing. Bitwise repeatable, the same on every ISA; no allocation.
 Status solve_banded(const BandedProblem& problem, const SolverOptions& options, std::span<std::byte> workspace,
                     std::span<double> path, const double* fallback, SolverResult& result) noexcept;
