@@ -331,7 +331,7 @@ class Interior {
   }
 
   double objective() {
-    double total = 0;
+    double total = problem_.constant;
     for (std::size_t t = 0; t < n_; ++t) {
       const Lanes x = b(t);
       Lanes linear{};
@@ -433,6 +433,7 @@ class Interior {
   template <bool start>
   Progress advance(double primal, double dual) {
     Progress out;
+    out.value = problem_.constant;
     for (std::size_t t = 0; t < n_; ++t) {
       if constexpr (!start) {
         m_.saved[t] = b(t);
