@@ -185,7 +185,7 @@ void bind_camera(py::module_& module) {
   module.def("camera_exp_homography", &exp_into, arg("log").noconvert(), arg("homography").noconvert(), arg("threads"),
              "Exponentials of (n, 9) logarithms into (n, 9).");
   py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
-      .def(py::init(&options_of), py::kw_only(), arg("model"), arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
+      .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
            arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"), arg("inset"), arg("pixel"),
            arg("relinearize"), arg("tolerance"), arg("max_iterations"));
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),

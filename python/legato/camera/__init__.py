@@ -28,20 +28,28 @@ from legato.camera.paths import (
     bridge_motion,
     contain,
     crop_map,
+    path_program,
     smooth_path,
 )
+from legato.camera.programs import BandedProgram, ProgramSolution, SparseProgram
+from legato.camera.streams import PathStream
 
 __all__ = [
+    "BandedProgram",
     "CameraPath",
     "HomographyError",
     "InfeasibleError",
     "PathMetrics",
     "PathOptions",
+    "PathStream",
+    "ProgramSolution",
+    "SparseProgram",
     "bridge_motion",
     "contain",
     "crop_map",
     "exp_homography",
     "log_homography",
     "path_metrics",
+    "path_program",
     "smooth_path",
 ]

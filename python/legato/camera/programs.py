@@ -195,10 +195,8 @@ class BandedProgram:
         b = as_float64("path", path, self.velocity.shape)
         held = len(self.held)  # type: ignore[arg-type]
         free = b[held:]
-        Q = self.quadratic if self.quadratic.ndim == 2 else self.quadratic[held:]
-        total = self.constant + 0.5 * float(np.einsum("ti,...ij,tj->", free, Q, free) if Q.ndim == 2 else 0.0)
-        if Q.ndim == 3:
-            total += 0.5 * float(np.einsum("ti,tij,tj->", free, Q, free))
+        Q = np.broadcast_to(self.quadratic, (len(b), 8, 8))[held:]
+        total = self.constant + 0.5 * float(np.einsum("ti,tij,tj->", free, Q, free))
         if self.linear is not None:
             total += float((self.linear[held:] * free).sum())
         e = np.diff(b, axis=0) + self.velocity[1:]
