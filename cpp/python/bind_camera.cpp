@@ -72,9 +72,9 @@ PathModel model_of(const std::string& name) {
   throw py::value_error("model");
 }
 
-PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights, double anisotropy,
-                       double shear, double keystone, double keystone_ratio, double bound, double inset, double pixel,
-                       int relinearize, double tolerance, int max_iterations) {
+PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
+                       double anisotropy, double shear, double keystone, double keystone_ratio, double bound,
+                       double inset, double pixel, int relinearize, double tolerance, int max_iterations) {
   PathOptions o;
   o.model = model_of(model);
   o.crop = crop;
@@ -132,8 +132,8 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
 
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
                            const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
-                           std::size_t pinned, std::size_t soft_rows, double penalty, double offset,
-                           double tolerance, int max_iterations, Array& path) {
+                           std::size_t pinned, std::size_t soft_rows, double penalty, double offset, double tolerance,
+                           int max_iterations, Array& path) {
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
@@ -185,9 +185,9 @@ void bind_camera(py::module_& module) {
   module.def("camera_exp_homography", &exp_into, arg("log").noconvert(), arg("homography").noconvert(), arg("threads"),
              "Exponentials of (n, 9) logarithms into (n, 9).");
   py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
-      .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
-           arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"), arg("inset"), arg("pixel"),
-           arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+      .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"),
+           arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"),
+           arg("inset"), arg("pixel"), arg("relinearize"), arg("tolerance"), arg("max_iterations"));
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
@@ -198,7 +198,8 @@ void bind_camera(py::module_& module) {
   module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
              arg("quadratic").noconvert(), arg("linear").noconvert(), arg("row_matrix").noconvert(),
              arg("row_bound").noconvert(), arg("lower").noconvert(), arg("upper").noconvert(), arg("pinned"),
-             arg("soft_rows"), arg("penalty"), arg("constant"), arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
+             arg("soft_rows"), arg("penalty"), arg("constant"), arg("tolerance"), arg("max_iterations"),
+             arg("path").noconvert(),
              "The banded L1 program over (n, 8); the path holds the start and gets the solution.");
 }
 

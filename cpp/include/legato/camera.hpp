@@ -81,8 +81,8 @@ enum class PathModel { homography, affine, similarity, translation };
 
 /// Cinematic-L1 (Bradley et al., WACV 2021), section 3 to 5; defaults are for 30 frames a second.
 struct PathOptions {
-  double crop = 0.12;                   ///< minimum field of view kept is 1 - crop, 0 < crop < 1
-  double window_scale = 0.0;            ///< scale of the crop window; 0: 1 - crop / 2
+  double crop = 0.12;         ///< minimum field of view kept is 1 - crop, 0 < crop < 1
+  double window_scale = 0.0;  ///< scale of the crop window; 0: 1 - crop / 2
   PathModel model = PathModel::homography;
   double weights[4] = {1, 1, 10, 100};  ///< w0 (L2 fidelity; 0: the linear program), w1, w2, w3 (L1 of the derivatives)
   double anisotropy = 1000.0;           ///< weight of (p11 - p22)^2

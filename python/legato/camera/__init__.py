@@ -19,6 +19,7 @@ True
 
 from __future__ import annotations
 
+from legato.camera.baselines import filter_path, grundmann_path
 from legato.camera.homographies import HomographyError, exp_homography, log_homography
 from legato.camera.metrics import PathMetrics, path_metrics
 from legato.camera.paths import (
@@ -48,6 +49,8 @@ __all__ = [
     "contain",
     "crop_map",
     "exp_homography",
+    "filter_path",
+    "grundmann_path",
     "log_homography",
     "path_metrics",
     "path_program",

@@ -48,7 +48,8 @@ class PathOptions:
     window_scale : float, optional
         Scale of the crop window that corrections move; ``None``: ``1 - crop / 2``.
     weights : tuple of 4 floats
-        w0 (L2 fidelity; 0 is the linear program) and w1, w2, w3 (L1 of the first, second, third differences); paper, equation (4).
+        w0 (L2 fidelity; 0 is the linear program) and w1, w2, w3 (L1 of the first, second, third
+        differences); paper, equation (4).
     anisotropy, shear : float
         Weights of (p11 - p22)^2 and (p12 + p21)^2 (paper, section 5).
     keystone : float
@@ -176,7 +177,7 @@ class CameraPath:
     size: tuple[int, int]
     options: PathOptions
 
-    def plot(self, destination: str | os.PathLike[str], *, fps: float | None = None, zero: float = 1e-8) -> None:
+    def plot(self, destination: str | os.PathLike[str], *, fps: float | None = None, zero: float = 1e-6) -> None:
         """Draw the path, its derivatives with the runs where they are zero, and the room left to the crop.
 
         Parameters
@@ -186,7 +187,7 @@ class CameraPath:
         fps : float, optional
             Makes the horizontal axis seconds instead of frames.
         zero : float
-            Derivatives below this count as zero.
+            Derivatives whose nine entries (frame widths) are all below this count as zero.
 
         Raises
         ------
@@ -508,7 +509,7 @@ def _program(
     Q9 = rest + (w0 * fidelity)[:, None, None] * np.eye(9)
     linear, constant = None, 0.0
     if len(frames.targets) and task.target_weight > 0:
-        some = ~np.isnan(frames.targets).any(1)
+        some = np.asarray(~np.isnan(frames.targets).any(1))
         target = np.zeros((n, 9))
         target[some, 2], target[some, 5] = frames.targets[some].T
         Q9 = Q9 + 2 * task.target_weight * some[:, None, None] * np.eye(9)
@@ -597,11 +598,12 @@ def check_task(
 def solve_frames(
     frames: _Frames, task: _Task, ratio: float | None, held: Float64, first: int, end: int | None = None
 ) -> _Solution:
-    """One solve; `first` is the number of its first frame in the clip, for messages. Frames from `end` on are dropped."""
+    """Solve once; drop frames from `end` on. `first`: the number of the first frame in the clip, for messages."""
     n = len(frames.motion)
     options = task.options
     if task.backend == "numpy":
-        if frames.salient.shape[1] or len(frames.targets) or options.model != "homography" or options.weights[0] == 0:
+        plain = options.model == "homography" and options.weights[0] > 0
+        if frames.salient.shape[1] or task.target_weight > 0 or not plain:
             raise ArgumentError(
                 'backend: "numpy" knows neither salient points, targets, models below homographies nor w0 = 0'
             )
@@ -663,8 +665,9 @@ def solve_frames(
         violation,
     )
     if found["status"] not in STATUS:
-        missing = np.flatnonzero(violation > 0) if frames.salient.shape[1] and task.salient_weight is None else []
-        if len(missing):
+        hard = frames.salient.shape[1] > 0 and task.salient_weight is None
+        missing = np.flatnonzero(violation > 0)
+        if hard and len(missing):
             names = ", ".join(str(first + t) for t in missing[:20]) + (", ..." if len(missing) > 20 else "")
             raise InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
         raise InfeasibleError(f"motion, frame {first + found['bad_frame']}: the constraints exclude every path")
@@ -681,10 +684,8 @@ def solve_frames(
     )
 
 
-def _solve_elsewhere(
-    frames: _Frames, task: _Task, ratio: float | None, held: Float64, end: int | None
-) -> _Solution:
-    """The rounds of `smooth_path` around another solver."""
+def _solve_elsewhere(frames: _Frames, task: _Task, ratio: float | None, held: Float64, end: int | None) -> _Solution:
+    """Do the rounds of `smooth_path` around another solver."""
     options = task.options
     n = len(frames.motion)
     F = frames.motion.copy()
@@ -863,6 +864,14 @@ def window_corners_px(size: tuple[int, int], options: PathOptions) -> Float64:
     width, height = size
     corners = _reference.window_corners(options.effective_window_scale, height / width)
     return np.asarray(corners * width + np.array([(width - 1) / 2, (height - 1) / 2]))
+
+
+def crop_room_px(corrections: Float64, size: tuple[int, int], options: PathOptions) -> Float64:
+    """Exact distance of the crop window from the edge of its allowed rectangle, shape (n,); negative outside."""
+    moved = move_points(corrections, window_corners_px(size, options))
+    center = (np.array(size) - 1) / 2
+    half = np.array(size) / 2 - options.inset_px
+    return np.asarray((half - np.abs(moved - center)).min((1, 2)))
 
 
 def move_points(transforms: Float64, points: Float64) -> Float64:

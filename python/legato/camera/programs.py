@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,11 @@ class BandedProgram:
     weights: Float64
     quadratic: Float64
     linear: Float64 | None = None
-    row_matrix: Float64 | None = None
-    row_bound: Float64 | None = None
-    lower: Float64 | None = None
-    upper: Float64 | None = None
-    held: Float64 | None = None
+    row_matrix: Float64 = field(default_factory=lambda: np.empty((0, 8)))
+    row_bound: Float64 = field(default_factory=lambda: np.empty(0))
+    lower: Float64 = field(default_factory=lambda: np.full(8, -np.inf))
+    upper: Float64 = field(default_factory=lambda: np.full(8, np.inf))
+    held: Float64 = field(default_factory=lambda: np.empty((0, 8)))
     soft_rows: int = 0
     penalty: float = 0.0
     constant: float = 0.0
@@ -121,16 +121,11 @@ class BandedProgram:
         put("quadratic", self.quadratic, (8, 8) if np.ndim(self.quadratic) == 2 else (n, 8, 8))
         if self.linear is not None:
             put("linear", self.linear, (n, 8))
-        if (self.row_matrix is None) != (self.row_bound is None):
-            raise ArgumentError("row_bound: expected together with row_matrix")
-        matrix = np.empty((0, 8)) if self.row_matrix is None else self.row_matrix
-        matrix = put("row_matrix", matrix, (None, 8) if np.ndim(matrix) == 2 else (n, None, 8))
-        m = matrix.shape[-2]
-        bound = np.empty(0) if self.row_bound is None else self.row_bound
-        put("row_bound", bound, (m,) if np.ndim(bound) == 1 else (n, m))
-        put("lower", np.full(8, -np.inf) if self.lower is None else self.lower, (8,))
-        put("upper", np.full(8, np.inf) if self.upper is None else self.upper, (8,))
-        held = put("held", np.empty((0, 8)) if self.held is None else self.held, (None, 8))
+        m = put("row_matrix", self.row_matrix, (None, 8) if np.ndim(self.row_matrix) == 2 else (n, None, 8)).shape[-2]
+        put("row_bound", self.row_bound, (m,) if np.ndim(self.row_bound) == 1 else (n, m))
+        put("lower", self.lower, (8,))
+        put("upper", self.upper, (8,))
+        held = put("held", self.held, (None, 8))
         if len(held) > n:
             raise ArgumentError(f"held: expected at most {n} frames, got {len(held)}")
         if not 0 <= self.soft_rows <= m:
@@ -166,7 +161,7 @@ class BandedProgram:
             The solver's package is not installed.
         """
         path = np.zeros_like(self.velocity) if start is None else as_float64("start", start, self.velocity.shape).copy()
-        path[: len(self.held)] = self.held  # type: ignore[arg-type]
+        path[: len(self.held)] = self.held
         if solver not in SOLVERS:
             raise ArgumentError(f"solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
         if solver != "banded":
@@ -180,7 +175,7 @@ class BandedProgram:
             self.row_bound,
             self.lower,
             self.upper,
-            len(self.held),  # type: ignore[arg-type]
+            len(self.held),
             self.soft_rows,
             self.penalty,
             self.constant,
@@ -193,7 +188,7 @@ class BandedProgram:
     def objective(self, path: ArrayLike) -> float:
         """Objective of a path, shape (n, 8): what does not concern the held frames alone."""
         b = as_float64("path", path, self.velocity.shape)
-        held = len(self.held)  # type: ignore[arg-type]
+        held = len(self.held)
         free = b[held:]
         Q = np.broadcast_to(self.quadratic, (len(b), 8, 8))[held:]
         total = self.constant + 0.5 * float(np.einsum("ti,tij,tj->", free, Q, free))
@@ -210,16 +205,15 @@ class BandedProgram:
 
     def violation(self, path: ArrayLike) -> float:
         """Largest violation of a hard row or a bound by the free frames, at least 0."""
-        free = as_float64("path", path, self.velocity.shape)[len(self.held) :]  # type: ignore[arg-type]
+        free = as_float64("path", path, self.velocity.shape)[len(self.held) :]
         excess = self._excess(free)
         hard = excess[:, : excess.shape[1] - self.soft_rows]
-        worst = [0.0, *(x.max(initial=0.0) for x in (hard, free - self.upper, self.lower - free))]  # type: ignore[operator]
+        worst = [0.0, *(x.max(initial=0.0) for x in (hard, free - self.upper, self.lower - free))]
         return float(max(worst))
 
     def _excess(self, free: Float64) -> Float64:
-        first = len(self.held)  # type: ignore[arg-type]
+        first = len(self.held)
         G, h = self.row_matrix, self.row_bound
-        assert G is not None and h is not None
         values = free @ G.T if G.ndim == 2 else np.einsum("tri,ti->tr", G[first:], free)
         bound = h if h.ndim == 1 else h[first:]
         return np.asarray(values - np.where(bound < _NO_BOUND, bound, np.inf))
@@ -236,15 +230,15 @@ class BandedProgram:
             from scipy import sparse
         except ImportError:
             raise DependencyError('SciPy is missing: pip install "legato[solvers]"') from None
-        n, held = len(self.velocity), len(self.held)  # type: ignore[arg-type]
+        n, held = len(self.velocity), len(self.held)
         G, h = self.row_matrix, self.row_bound
-        assert G is not None and h is not None and self.held is not None
         m = n - held
         # Triplets in frame order: variables and rows of a frame stand together.
         identity = sparse.identity(n, format="csr")
         step = identity
         constants = self.velocity
-        differences, offsets = [], []
+        differences: list[Any] = []
+        offsets: list[Float64] = []
         for _ in range(3):
             step = (step[1:] - step[:-1]).tocsr()
             constants = constants[1:] if not differences else np.diff(constants, axis=0)
@@ -293,8 +287,8 @@ class BandedProgram:
         P = sparse.block_diag([*Q, sparse.csr_matrix((size - 8 * m, size - 8 * m))], format="csr")
         linear = np.zeros(8 * m) if self.linear is None else self.linear[held:].ravel()
         q = np.concatenate([linear, term_weight, term_weight, np.full(m * soft, self.penalty)])
-        box_low = np.concatenate([np.tile(self.lower, m), np.zeros(size - 8 * m)])  # type: ignore[arg-type]
-        box_high = np.concatenate([np.tile(self.upper, m), np.full(size - 8 * m, np.inf)])  # type: ignore[arg-type]
+        box_low = np.concatenate([np.tile(self.lower, m), np.zeros(size - 8 * m)])
+        box_high = np.concatenate([np.tile(self.upper, m), np.full(size - 8 * m, np.inf)])
         kept = np.flatnonzero(np.isfinite(upper))
         rows = kept[np.argsort(row_frame[kept], kind="stable")]
         columns = np.argsort(column_frame, kind="stable")
@@ -311,9 +305,7 @@ class BandedProgram:
         )
 
 
-def _peer(
-    program: BandedProgram, solver: str, tolerance: float, max_iterations: int, path: Float64
-) -> ProgramSolution:
+def _peer(program: BandedProgram, solver: str, tolerance: float, max_iterations: int, path: Float64) -> ProgramSolution:
     sparse = program.sparse()
     try:
         x, dual, iterations, status = {"clarabel": _clarabel, "osqp": _osqp, "piqp": _piqp}[solver](
@@ -323,7 +315,7 @@ def _peer(
         raise DependencyError(f'{solver} is missing: pip install "legato[solvers]"') from None
     if status == "infeasible":
         raise InfeasibleError("the program: the constraints exclude every path")
-    path[len(program.held) :] = x[sparse.coordinates]  # type: ignore[arg-type]
+    path[len(program.held) :] = x[sparse.coordinates]
     objective = program.objective(path)
     return ProgramSolution(path, objective, abs(objective - sparse.constant - dual), iterations, status)
 
@@ -378,20 +370,20 @@ def _osqp(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[Floa
 
 
 def piqp_solver(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[Any, tuple[Any, ...]]:
-    """A PIQP solver that is set up, and the arguments with which `update` passes the program's numbers again."""
+    """Set up a PIQP solver; return it with the arguments by which `update` passes the program's numbers again."""
     import piqp
 
     general = p.A.shape[0] - len(p.q)
     equal = p.l[:general] == p.u[:general]
-    A, l, u = p.A[:general], p.l[:general], p.u[:general]
+    A, low, high = p.A[:general], p.l[:general], p.u[:general]
     arguments = (
         p.P,
         p.q,
         A[equal].tocsc(),
-        u[equal],
+        high[equal],
         A[~equal].tocsc(),
-        l[~equal],
-        u[~equal],
+        low[~equal],
+        high[~equal],
         p.l[general:],
         p.u[general:],
     )

@@ -139,7 +139,7 @@ class PathStream:
             np.empty((k, 0, 2)) if salient is None else as_float64("salient", salient, (k, None, 2)),
             np.full((k, 2), np.nan) if targets is None else as_float64("targets", targets, (k, 2)),
         )
-        good = ~np.isnan(F).any((1, 2))
+        good = np.asarray(~np.isnan(F).any((1, 2)))
         F = np.where(good[:, None, None], F, np.eye(3))
         frames = in_width_units(dataclasses.replace(frames, motion=F), self._windows.task.size, self._units)
         return self._out(self._windows.push(frames, good, [0] if cut else []))
@@ -223,7 +223,9 @@ class _Windows:
         points = {part.salient.shape[1] for part in parts}
         if len(points) > 1:
             raise ArgumentError("salient: expected the same number of points in every push of a scene")
-        frames = _Frames(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(_Frames)))
+        frames = _Frames(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(_Frames))
+        )
         known = dataclasses.replace(frames, motion=fill_motion(frames.motion, good, self._before))
         kt, tt = self._products
         ratio = self.task.options.keystone_ratio
