@@ -200,6 +200,7 @@ class Interior {
       for (int i = 0; i < kBlock; ++i) weight_[k][i] = p.weights[k][i] > 0 ? p.weights[k][i] : 1.0;
       if (p.weights[k][kBlock] > 0) weight_[kDerivatives][k] = p.weights[k][kBlock];
     }
+    boxed_ = math::sum(box_) == kBlock;
     pairs_ = 0;
     for (std::size_t t = 0; t < n_; ++t) {
       for (int k = 0; k < kGroups; ++k) pairs_ += 2 * math::sum(active(t, k));
@@ -425,7 +426,7 @@ class Interior {
   struct Progress {
     double products = 0;  // sum s z
     double value = 0;     // the objective
-    double defect = 0;    // 1/2 gradient' Q^-1 gradient: with the products, the certified gap
+    double defect = 0;    // what the gradient leaves open: with the products, the certified gap
   };
 
   /// Takes the step (unless this is the start) and prepares the next iteration, in one pass over the terms and a short
@@ -506,9 +507,12 @@ class Interior {
       m_.gradient[t] = gradient;
       // The predictor's target, -s z, cancels the multipliers of the inequalities.
       step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
-      out.defect += math::sum(combine(quadratic_inverse(t), gradient) * gradient);
+      // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
+      // be.
+      const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
+      const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
+      out.defect += boxed < curved ? boxed : curved;
     }
-    out.defect *= 0.5;
     return out;
   }
 
@@ -722,7 +726,7 @@ class Interior {
   Lanes unit_[kBlock];
   int groups_ = kGroups;
   double pairs_ = 0;
-  bool has_box_ = false;
+  bool has_box_ = false, boxed_ = false;  // of some variables, of all
 };
 
 inline std::size_t interior_size(const BandedProblem& problem) {
