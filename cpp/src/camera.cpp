@@ -264,10 +264,11 @@ bool usable(const PathOptions& o, double aspect) {
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
   return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && aspect > 0 && aspect < 1e6 &&
-         at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
-         at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
-         at_least_zero(o.keystone) && !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
-         at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+         o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 && at_least_zero(o.weights[0]) &&
+         at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) && at_least_zero(o.weights[3]) &&
+         at_least_zero(o.anisotropy) && at_least_zero(o.shear) && at_least_zero(o.keystone) &&
+         !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) && at_least_zero(o.pixel) &&
+         o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
 }
 
 /// A pure zoom about the center that is strictly inside every row: halfway between the smallest window and the frame.

@@ -320,7 +320,8 @@ def _peer(program: BandedProgram, solver: str, tolerance: float, max_iterations:
     return ProgramSolution(path, objective, abs(objective - sparse.constant - dual), iterations, status)
 
 
-def _clarabel(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[Float64, float, int, str]:
+def clarabel_arguments(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[Any, ...]:
+    """Return what `clarabel.DefaultSolver` takes."""
     import clarabel
     from scipy import sparse
 
@@ -333,7 +334,13 @@ def _clarabel(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[
     settings.max_iter = max_iterations
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
     cones = [clarabel.ZeroConeT(int(equal.sum())), clarabel.NonnegativeConeT(int(above.sum() + below.sum()))]
-    result = clarabel.DefaultSolver(sparse.triu(p.P, format="csc"), p.q, A, b, cones, settings).solve()
+    return sparse.triu(p.P, format="csc"), p.q, A, b, cones, settings
+
+
+def _clarabel(p: SparseProgram, tolerance: float, max_iterations: int) -> tuple[Float64, float, int, str]:
+    import clarabel
+
+    result = clarabel.DefaultSolver(*clarabel_arguments(p, tolerance, max_iterations)).solve()
     status = str(result.status)
     word = (
         "infeasible"
