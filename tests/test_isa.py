@@ -29,6 +29,19 @@ path = camera.smooth_path(motion, (640, 360), units="width")
 ran.add(_core.last_isa())
 digest.update(path.corrections.tobytes())
 digest.update(np.array([path.objective, path.gap]).tobytes())
+points = np.full((80, 1, 2), 0.1)
+for keywords in (
+    {"window": 40, "stride": 20},
+    {"salient": points},
+    {"salient": points, "salient_weight": 500.0},
+    {"targets": points[:, 0], "target_weight": 5.0},
+):
+    path = camera.smooth_path(motion, (640, 360), units="width", **keywords)
+    ran.add(_core.last_isa())
+    digest.update(path.corrections.tobytes())
+for model in ("affine", "similarity", "translation"):
+    path = camera.smooth_path(motion, (640, 360), camera.PathOptions(model=model), units="width")
+    digest.update(path.corrections.tobytes())
 print(digest.hexdigest(), *ran)
 """
 

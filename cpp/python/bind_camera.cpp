@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "binding.h"
 
@@ -15,10 +16,29 @@ std::string matrix_name(const char* argument, std::size_t index) {
   return std::string(argument) + "[" + std::to_string(index) + "]";
 }
 
-/// Workspaces are not zeroed: the kernels write before they read.
-std::unique_ptr<std::byte[]> workspace_of(std::size_t size) {
-  return std::make_unique_for_overwrite<std::byte[]>(size);
-}
+/// The calling thread's workspace, not zeroed: the kernels write before they read. Up to 16 MB stay with the thread:
+/// mapping fresh pages for every window costs as much as solving it.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t size) : size_(size) {
+    constexpr std::size_t kept = std::size_t{16} << 20;
+    thread_local std::unique_ptr<std::byte[]> memory;
+    thread_local std::size_t capacity = 0;
+    if (size > kept) {
+      own_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    } else if (size > capacity) {
+      memory = std::make_unique_for_overwrite<std::byte[]>(size);
+      capacity = size;
+    }
+    at_ = size > kept ? own_.get() : memory.get();
+  }
+  std::span<std::byte> span() const { return {at_, size_}; }
+
+ private:
+  std::unique_ptr<std::byte[]> own_;
+  std::byte* at_;
+  std::size_t size_;
+};
 
 void log_into(const Array& homographies, Array& logs, int threads) {
   std::size_t bad = 0;
@@ -44,10 +64,19 @@ void exp_into(const Array& logs, Array& homographies, int threads) {
   check(status, matrix_name("log", bad));
 }
 
-PathOptions options_of(double crop, double window_scale, const std::array<double, 4>& weights, double anisotropy,
-                       double shear, double keystone, double keystone_ratio, double bound, double inset, double pixel,
-                       int relinearize, double tolerance, int max_iterations) {
+PathModel model_of(const std::string& name) {
+  constexpr std::array<const char*, 4> names = {"homography", "affine", "similarity", "translation"};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (name == names[i]) return static_cast<PathModel>(i);
+  }
+  throw py::value_error("model");
+}
+
+PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
+                       double anisotropy, double shear, double keystone, double keystone_ratio, double bound,
+                       double inset, double pixel, int relinearize, double tolerance, int max_iterations) {
   PathOptions o;
+  o.model = model_of(model);
   o.crop = crop;
   o.window_scale = window_scale;
   for (std::size_t i = 0; i < 4; ++i) o.weights[i] = weights[i];
@@ -69,22 +98,30 @@ void crop_rows_into(const Array& log, double aspect, const PathOptions& options,
 }
 
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
-                   const Array& frame_weight, Array& corrections, Array& logs, Array& violation) {
+                   const Array& frame_weight, const Array& salient, double salient_weight, const Array& targets,
+                   double target_weight, Array& corrections, Array& logs, Array& violation) {
   PathResult result;
   Status status;
   {
     const auto in = input(motion), held = input(fixed), weight = input(frame_weight);
     const auto out = output(corrections), out_logs = output(logs), out_violation = output(violation);
+    Subjects subjects;
+    subjects.salient = input(salient);
+    subjects.points = static_cast<std::size_t>(salient.shape(1));
+    subjects.salient_weight = salient_weight;
+    subjects.targets = input(targets);
+    subjects.target_weight = target_weight;
     const py::gil_scoped_release release;
-    const std::size_t size = path_workspace_size(in.size() / 9, options);
-    const auto memory = workspace_of(size);
-    status = smooth_path(in, aspect, options, held, weight, {memory.get(), size}, out, out_logs, out_violation, result);
+    const Workspace workspace(path_workspace_size(in.size() / 9, options, subjects.points));
+    status = smooth_path(in, aspect, options, held, weight, workspace.span(), out, out_logs, out_violation, result,
+                         subjects);
   }
-  if (status != Status::iteration_limit && status != Status::numerical_trouble) {
+  if (status != Status::infeasible && status != Status::iteration_limit && status != Status::numerical_trouble) {
     check(status, "motion, frame " + std::to_string(result.bad_frame));
   }
   py::dict out;
   out["status"] = static_cast<int>(status);
+  out["bad_frame"] = result.bad_frame;
   out["objective"] = result.objective;
   out["gap"] = result.gap;
   out["keystone_ratio"] = result.keystone_ratio;
@@ -95,10 +132,14 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
 
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
                            const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
-                           std::size_t pinned, double tolerance, int max_iterations, Array& path) {
+                           std::size_t pinned, std::size_t soft_rows, double penalty, double offset, double tolerance,
+                           int max_iterations, Array& path) {
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
+  problem.soft_rows = soft_rows;
+  problem.penalty = penalty;
+  problem.constant = offset;
   problem.rows = static_cast<std::size_t>(row_bound.shape(row_bound.ndim() - 1));
   problem.velocity = velocity.data();
   for (std::size_t i = 0; i < 27; ++i) problem.weights[i / 9][i % 9] = weights.data()[i];
@@ -121,9 +162,8 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   {
     const auto out = output(path);
     const py::gil_scoped_release release;
-    const std::size_t size = banded_workspace_size(problem);
-    const auto memory = workspace_of(size);
-    status = solve_banded(problem, options, {memory.get(), size}, out, nullptr, result);
+    const Workspace workspace(banded_workspace_size(problem));
+    status = solve_banded(problem, options, workspace.span(), out, nullptr, result);
   }
   if (status != Status::iteration_limit && status != Status::numerical_trouble) {
     check(status, "the program, frame " + std::to_string(result.bad_frame));
@@ -145,19 +185,21 @@ void bind_camera(py::module_& module) {
   module.def("camera_exp_homography", &exp_into, arg("log").noconvert(), arg("homography").noconvert(), arg("threads"),
              "Exponentials of (n, 9) logarithms into (n, 9).");
   py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
-      .def(py::init(&options_of), py::kw_only(), arg("crop"), arg("window_scale"), arg("weights"), arg("anisotropy"),
-           arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"), arg("inset"), arg("pixel"),
-           arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+      .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"),
+           arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"),
+           arg("inset"), arg("pixel"), arg("relinearize"), arg("tolerance"), arg("max_iterations"));
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
   module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),
-             arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("corrections").noconvert(),
+             arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("salient").noconvert(),
+             arg("salient_weight"), arg("targets").noconvert(), arg("target_weight"), arg("corrections").noconvert(),
              arg("logs").noconvert(), arg("violation").noconvert(), "Whole-clip camera path; lengths in frame widths.");
   module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
              arg("quadratic").noconvert(), arg("linear").noconvert(), arg("row_matrix").noconvert(),
              arg("row_bound").noconvert(), arg("lower").noconvert(), arg("upper").noconvert(), arg("pinned"),
-             arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
+             arg("soft_rows"), arg("penalty"), arg("constant"), arg("tolerance"), arg("max_iterations"),
+             arg("path").noconvert(),
              "The banded L1 program over (n, 8); the path holds the start and gets the solution.");
 }
 

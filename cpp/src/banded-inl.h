@@ -25,12 +25,44 @@ struct BlockColumn {
   Lanes column[kBlock][kReach];
 };
 
-/// Factors n block columns that fetch(t, column) writes one after another (t = 0 .. n-1, blocks past the end zero).
+template <int j>
+LEGATO_HD void eliminate(const Panel& panel, Lanes& x, Lanes& x1, Lanes& x2, Lanes& x3) {
+  const Lanes s = broadcast<j>(x);
+  x -= panel.column[j][0] * s;
+  x1 -= panel.column[j][1] * s;
+  x2 -= panel.column[j][2] * s;
+  x3 -= panel.column[j][3] * s;
+}
+
+/// One step of forward substitution: r[0] is done, r[1..3] get its share.
+LEGATO_HD void forward(const Panel& panel, Lanes* r) {
+  Lanes x = r[0], x1 = r[1], x2 = r[2], x3 = r[3];
+  eliminate<0>(panel, x, x1, x2, x3);
+  eliminate<1>(panel, x, x1, x2, x3);
+  eliminate<2>(panel, x, x1, x2, x3);
+  eliminate<3>(panel, x, x1, x2, x3);
+  eliminate<4>(panel, x, x1, x2, x3);
+  eliminate<5>(panel, x, x1, x2, x3);
+  eliminate<6>(panel, x, x1, x2, x3);
+  eliminate<7>(panel, x, x1, x2, x3);
+  r[0] = x;
+  r[1] = x1;
+  r[2] = x2;
+  r[3] = x3;
+}
+
+/// Factors n block columns that fetch(t, column) writes one after another (t = 0 .. n-1, blocks past the end zero),
+/// and does the forward substitution of r (n packs and room for three more) on the way, while each panel is at hand.
 /// Returns false when a pivot was not positive; it is then replaced by infinity, which drops that unknown.
 template <class Fetch>
-LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Fetch&& fetch) {
+LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fetch) {
+  r[n] = r[n + 1] = r[n + 2] = Lanes{};
   // window[p].column[c][m]: block (t + p + m, t + p) with the updates of all columns before t applied.
   BlockColumn window[kReach];
+  Lanes below[kBlock];  // ones under the diagonal of column j
+  for (int j = 0; j < kBlock; ++j) {
+    for (int i = 0; i < kBlock; ++i) below[j][i] = i > j ? 1.0 : 0.0;
+  }
   bool positive = true;
   for (int p = 0; p < kReach; ++p) {
     if (static_cast<std::size_t>(p) < n) {
@@ -63,7 +95,7 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Fetch&& fetch) {
       for (int m = 0; m < kReach; ++m) {
         scaled[j][m] = work[j][m];
         unit[m] = work[j][m] * factor;
-        panel.column[j][m] = unit[m];
+        if (m > 0) panel.column[j][m] = unit[m];
       }
 #pragma GCC unroll 8
       for (int k = j + 1; k < kBlock; ++k) {
@@ -71,12 +103,15 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Fetch&& fetch) {
 #pragma GCC unroll 4
         for (int m = 0; m < kReach; ++m) work[k][m] -= scaled[j][m] * l;
       }
-      for (int i = 0; i <= j; ++i) panel.column[j][0][i] = 0.0;
+      panel.column[j][0] = unit[0] * below[j];
     }
-    for (int j = 0; j < kBlock; ++j) panel.inverse_pivot[j] = inverse[j];
-    for (int j = 0; j < kBlock; ++j) {
-      for (int i = 0; i < kBlock; ++i) panel.row[i][j] = panel.column[j][0][i];
+    panel.inverse_pivot = math::load(inverse);
+    for (int i = 0; i < kBlock; ++i) {
+      alignas(64) double row[kBlock] = {};
+      for (int j = 0; j < i; ++j) row[j] = panel.column[j][0][i];
+      panel.row[i] = math::load(row);
     }
+    forward(panel, r + t);
     // Update the three block columns to the right and move them one place to the left.
 #pragma GCC unroll 3
     for (int p = 1; p < kReach; ++p) {
@@ -120,38 +155,18 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Fetch&& fetch) {
 }
 
 template <int j>
-LEGATO_HD void eliminate(const Panel& panel, Lanes& x, Lanes& x1, Lanes& x2, Lanes& x3) {
-  const Lanes s = broadcast<j>(x);
-  x -= panel.column[j][0] * s;
-  x1 -= panel.column[j][1] * s;
-  x2 -= panel.column[j][2] * s;
-  x3 -= panel.column[j][3] * s;
-}
-
-template <int j>
 LEGATO_HD void substitute(const Panel& panel, Lanes& x) {
   x -= panel.row[j] * broadcast<j>(x);
 }
 
-/// Solves L D L' x = r in place; r holds n packs and room for three more.
-LEGATO_HD void solve_banded_system(std::size_t n, const Panel* panels, Lanes* r) {
+/// r = L^-1 r; r holds n packs and room for three more.
+LEGATO_HD void solve_forward(std::size_t n, const Panel* panels, Lanes* r) {
   r[n] = r[n + 1] = r[n + 2] = Lanes{};
-  for (std::size_t t = 0; t < n; ++t) {
-    const Panel& panel = panels[t];
-    Lanes x = r[t], x1 = r[t + 1], x2 = r[t + 2], x3 = r[t + 3];
-    eliminate<0>(panel, x, x1, x2, x3);
-    eliminate<1>(panel, x, x1, x2, x3);
-    eliminate<2>(panel, x, x1, x2, x3);
-    eliminate<3>(panel, x, x1, x2, x3);
-    eliminate<4>(panel, x, x1, x2, x3);
-    eliminate<5>(panel, x, x1, x2, x3);
-    eliminate<6>(panel, x, x1, x2, x3);
-    eliminate<7>(panel, x, x1, x2, x3);
-    r[t] = x;
-    r[t + 1] = x1;
-    r[t + 2] = x2;
-    r[t + 3] = x3;
-  }
+  for (std::size_t t = 0; t < n; ++t) forward(panels[t], r + t);
+}
+
+/// r = L'^-1 D^-1 r.
+LEGATO_HD void solve_backward(std::size_t n, const Panel* panels, Lanes* r) {
   r[n] = r[n + 1] = r[n + 2] = Lanes{};
   Lanes x1{}, x2{}, x3{};
   for (std::size_t t = n; t-- > 0;) {

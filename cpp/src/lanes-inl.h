@@ -156,6 +156,18 @@ LEGATO_HD Lanes load(const double* x) {
   return out;
 }
 
+/// (a, b, c, 0, 0, 0, 0, 0).
+LEGATO_HD Lanes first_three(double a, double b, double c) {
+  Lanes out{};
+#if LEGATO_REGION_WIDTH == 2
+  out.part[0] = Register{a, b};
+  out.part[1] = Register{c, 0.0};
+#else
+  out.part[0] = Register{a, b, c};
+#endif
+  return out;
+}
+
 template <int lane>
 LEGATO_HD Lanes broadcast(const Lanes& x) {
 #if LEGATO_REGION_WIDTH == 8

@@ -12,14 +12,16 @@ namespace legato::LEGATO_REGION {
 using math::LaneMask;
 using math::load;
 
-/// State of the L1 terms of one group: eight components of one derivative, or the ninth components of all three.
-struct L1Terms {
+/// Eight terms hi max(r, 0) + lo max(-r, 0): L1 terms have hi = lo, soft rows lo = 0.
+struct SplitTerms {
   Lanes s_plus, s_minus, z_plus, z_minus;
-  Lanes ds_plus, ds_minus, dy;
+  Lanes inverse_plus, inverse_minus, weight;  // 1 / z+, 1 / z-, D: kept from refresh() to the end of the iteration
+  Lanes dy, ds_plus, ds_minus;                // between the two directions ds holds the corrector's targets
 };
 
 struct Inequality {
-  Lanes s, z, ds, dz;
+  Lanes s, z, inverse;  // 1 / s
+  Lanes ds, dz;         // between the two directions dz holds the corrector's target
 };
 
 constexpr int kDerivatives = 3;
@@ -27,7 +29,7 @@ constexpr int kGroups = kDerivatives + 1;  // the last group: lane k is the nint
 constexpr double kBinomial[kDerivatives][4] = {{1, -1, 0, 0}, {1, -2, 1, 0}, {1, -3, 3, -1}};
 
 struct FrameTerms {
-  L1Terms l1[kGroups];
+  SplitTerms l1[kGroups];
   Inequality high, low;  // the box
 };
 
@@ -35,7 +37,8 @@ struct FrameTerms {
 struct FrameCurvature {
   Lanes weight[kDerivatives];  // D_k
   Lanes shift[kDerivatives];   // q_k
-  double tie[kDerivatives];    // D of the ninth component: couples variables 0 and 1
+  Lanes dual[kDerivatives];    // y_k
+  Lanes tie;                   // lane k: D_k of the ninth component, which couples variables 0 and 1
 };
 
 /// Eight rows of one frame, stored twice: by variable (lanes are rows) and by row (lanes are variables).
@@ -49,11 +52,12 @@ struct InteriorMemory {
   Lanes* saved;                   // n
   Lanes* step;                    // n + 6: three zeros, the direction, room for the solve
   Lanes* gradient;                // n
-  Lanes* right;                   // n
+  Lanes* smooth;                  // n: Q b + q and what soft rows add to the predictor's right-hand side
   Lanes* constant[kDerivatives];  // n each: e_k without the b of this problem
   FrameTerms* terms;              // n
   FrameCurvature* curvature;      // n + 3, zero past the end
-  Inequality* rows;               // n x row blocks
+  Inequality* rows;               // n x hard row blocks
+  SplitTerms* soft;               // n x soft row blocks
   RowBlock* row_blocks;           // 1 or n, x row blocks
   Lanes* row_bound;               // n x row blocks
   Lanes* quadratic;               // 1 or n, x 8
@@ -61,9 +65,11 @@ struct InteriorMemory {
   Panel* panels;                  // n
 };
 
+constexpr std::size_t blocks_of(std::size_t rows) { return (rows + kBlock - 1) / kBlock; }
+
 LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
   const std::size_t n = problem.frames - problem.pinned;
-  const std::size_t blocks = (problem.rows + kBlock - 1) / kBlock;
+  const std::size_t soft = blocks_of(problem.soft_rows), hard = blocks_of(problem.rows - problem.soft_rows);
   const std::size_t row_frames = problem.row_matrix_stride == 0 ? 1 : n;
   const std::size_t quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
   InteriorMemory m;
@@ -71,13 +77,14 @@ LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
   m.saved = arena.take<Lanes>(n);
   m.step = arena.take<Lanes>(n + 6);
   m.gradient = arena.take<Lanes>(n);
-  m.right = arena.take<Lanes>(n);
+  m.smooth = arena.take<Lanes>(n);
   for (auto& line : m.constant) line = arena.take<Lanes>(n);
   m.terms = arena.take<FrameTerms>(n);
   m.curvature = arena.take<FrameCurvature>(n + 3);
-  m.rows = arena.take<Inequality>(n * blocks);
-  m.row_blocks = arena.take<RowBlock>(row_frames * blocks);
-  m.row_bound = arena.take<Lanes>(n * blocks);
+  m.rows = arena.take<Inequality>(n * hard);
+  m.soft = arena.take<SplitTerms>(n * soft);
+  m.row_blocks = arena.take<RowBlock>(row_frames * (hard + soft));
+  m.row_bound = arena.take<Lanes>(n * (hard + soft));
   m.quadratic = arena.take<Lanes>(quadratic_frames * kBlock);
   m.quadratic_inverse = arena.take<Lanes>(quadratic_frames * kBlock);
   m.panels = arena.take<Panel>(n);
@@ -121,7 +128,8 @@ class Interior {
       : problem_(problem),
         m_(memory),
         n_(problem.frames - problem.pinned),
-        blocks_((problem.rows + kBlock - 1) / kBlock) {}
+        hard_(blocks_of(problem.rows - problem.soft_rows)),
+        blocks_(hard_ + blocks_of(problem.soft_rows)) {}
 
   Status run(const SolverOptions& options, double* path, const double* fallback, SolverResult& result) {
     result = SolverResult{};
@@ -130,22 +138,19 @@ class Interior {
     for (std::size_t t = 0; t < n_; ++t) {
       const double* start = path + kBlock * (problem_.pinned + t);
       b(t) = load(start);
-      if (!inside(t)) b(t) = fallback != nullptr ? load(fallback) : Lanes{};
+      if (!inside(t)) b(t) = fallback != nullptr ? load(fallback + kBlock * (problem_.pinned + t)) : Lanes{};
       if (!inside(t)) {
         result.bad_frame = problem_.pinned + t;
         return Status::infeasible;
       }
     }
     const double start_objective = objective();
-    const double scale = 1e-5 * start_objective;
-    Status status = Status::iteration_limit;
-    if (start_objective == 0.0 && problem_.linear == nullptr) {  // nothing is negative: this is the optimum
-      status = Status::ok;
-    } else {
+    result.objective = start_objective;
+    Status status = Status::ok;
+    if (start_objective != 0.0 || problem_.linear != nullptr) {  // else this is the optimum: nothing is negative
       center(mu_start(start_objective));
-      status = iterate(options, scale, result);
+      status = iterate(options, 1e-5 * start_objective, result);
     }
-    result.objective = objective();
     for (std::size_t t = 0; t < n_; ++t) {
       __builtin_memcpy(path + kBlock * (problem_.pinned + t), &b(t), sizeof(Lanes));
     }
@@ -155,7 +160,8 @@ class Interior {
  private:
   Lanes& b(std::size_t t) { return m_.b[t + 3]; }
   Lanes& step(std::size_t t) { return m_.step[t + 3]; }
-  Inequality& row(std::size_t t, std::size_t g) { return m_.rows[t * blocks_ + g]; }
+  Inequality& row(std::size_t t, std::size_t g) { return m_.rows[t * hard_ + g]; }
+  SplitTerms& soft(std::size_t t, std::size_t g) { return m_.soft[t * (blocks_ - hard_) + (g - hard_)]; }
   const RowBlock& row_block(std::size_t t, std::size_t g) {
     return m_.row_blocks[(problem_.row_matrix_stride == 0 ? 0 : t) * blocks_ + g];
   }
@@ -194,11 +200,20 @@ class Interior {
       for (int i = 0; i < kBlock; ++i) weight_[k][i] = p.weights[k][i] > 0 ? p.weights[k][i] : 1.0;
       if (p.weights[k][kBlock] > 0) weight_[kDerivatives][k] = p.weights[k][kBlock];
     }
+    boxed_ = math::sum(box_) == kBlock;
     pairs_ = 0;
     for (std::size_t t = 0; t < n_; ++t) {
       for (int k = 0; k < kGroups; ++k) pairs_ += 2 * math::sum(active(t, k));
     }
-    pairs_ += static_cast<double>(n_) * (2 * math::sum(box_) + static_cast<double>(blocks_ * kBlock));
+    pairs_ += static_cast<double>(n_) *
+              (2 * math::sum(box_) + static_cast<double>(hard_ * kBlock + 2 * (blocks_ - hard_) * kBlock));
+    groups_ = math::sum(active_[3][kDerivatives]) > 0 ? kGroups : kDerivatives;
+    pair_ = math::first_three(1, 1, 0);
+    for (int c = 0; c < kBlock; ++c) {
+      unit_[c] = Lanes{};
+      unit_[c][c] = 1.0;
+    }
+    penalty_ = constant<Lanes>(p.penalty);
 
     for (std::size_t t = 0; t < n_; ++t) {
       Lanes v[3];  // v_t, v_{t-1}, v_{t-2}; those before the first are never used by an active term
@@ -222,7 +237,7 @@ class Interior {
       for (std::size_t g = 0; g < blocks_; ++g) {
         RowBlock& block = m_.row_blocks[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {
-          const std::size_t index = g * kBlock + static_cast<std::size_t>(r);
+          const std::size_t index = row_index(g, r);
           block.by_row[r] = index < p.rows ? load(matrix + kBlock * index) : Lanes{};
           for (int i = 0; i < kBlock; ++i) block.by_variable[i][r] = block.by_row[r][i];
         }
@@ -233,7 +248,7 @@ class Interior {
       for (std::size_t g = 0; g < blocks_; ++g) {
         Lanes& h = m_.row_bound[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {  // no bound is a bound that is never near; padding is 0'b <= 1
-          const std::size_t index = g * kBlock + static_cast<std::size_t>(r);
+          const std::size_t index = row_index(g, r);
           h[r] = index < p.rows ? (bound[index] < kNoBound ? bound[index] : kNoBound) : 1.0;
         }
       }
@@ -246,18 +261,28 @@ class Interior {
     return true;
   }
 
-  Lanes row_values(std::size_t t, std::size_t g, Lanes x) {
-    const RowBlock& block = row_block(t, g);
-    Lanes sum{};
-    for (int i = 0; i < kBlock; ++i) sum += block.by_variable[i] * x[i];
-    return sum;
+  /// Row r of block g in the caller's numbering, or `rows` for padding.
+  std::size_t row_index(std::size_t g, int r) const {
+    const std::size_t hard_rows = problem_.rows - problem_.soft_rows;
+    if (g < hard_) {
+      const std::size_t index = g * kBlock + static_cast<std::size_t>(r);
+      return index < hard_rows ? index : problem_.rows;
+    }
+    const std::size_t index = hard_rows + (g - hard_) * kBlock + static_cast<std::size_t>(r);
+    return index < problem_.rows ? index : problem_.rows;
   }
-  Lanes rows_transposed(std::size_t t, std::size_t g, Lanes y) {
-    const RowBlock& block = row_block(t, g);
-    Lanes sum{};
-    for (int r = 0; r < kBlock; ++r) sum += block.by_row[r] * y[r];
-    return sum;
+
+  /// sum_i column[i] * x[i]
+  static Lanes combine(const Lanes* column, const Lanes& x) {
+    Lanes even = column[0] * x[0], odd = column[1] * x[1];
+    for (int i = 2; i < kBlock; i += 2) {
+      even += column[i] * x[i];
+      odd += column[i + 1] * x[i + 1];
+    }
+    return even + odd;
   }
+  Lanes row_values(std::size_t t, std::size_t g, const Lanes& x) { return combine(row_block(t, g).by_variable, x); }
+  Lanes rows_transposed(std::size_t t, std::size_t g, const Lanes& y) { return combine(row_block(t, g).by_row, y); }
 
   /// Derivative k of x at t; x points at free frame 0 and has three entries before it.
   static Lanes difference(int k, const Lanes* x, std::size_t t) {
@@ -268,49 +293,60 @@ class Interior {
   }
   /// The four groups' differences of x at t; group 3 holds the sums of the first two components.
   static void differences(const Lanes* x, std::size_t t, Lanes (&out)[kGroups]) {
-    out[kDerivatives] = Lanes{};
-    for (int k = 0; k < kDerivatives; ++k) {
-      out[k] = difference(k, x, t);
-      out[kDerivatives][k] = out[k][0] + out[k][1];
-    }
+    for (int k = 0; k < kDerivatives; ++k) out[k] = difference(k, x, t);
+    out[kDerivatives] = tied(out);
+  }
+  static Lanes tied(const Lanes* e) {
+    return math::first_three(e[0][0] + e[0][1], e[1][0] + e[1][1], e[2][0] + e[2][1]);
   }
   /// e_k(t), zero in lanes that are no terms.
   void residuals(std::size_t t, Lanes (&out)[kGroups]) {
-    out[kDerivatives] = Lanes{};
-    for (int k = 0; k < kDerivatives; ++k) {
-      const Lanes e = difference(k, m_.b + 3, t) + m_.constant[k][t];
-      out[k] = e * active(t, k);
-      out[kDerivatives][k] = (e[0] + e[1]) * active(t, kDerivatives)[k];
-    }
+    for (int k = 0; k < kDerivatives; ++k) out[k] = difference(k, m_.b + 3, t) + m_.constant[k][t];
+    out[kDerivatives] = tied(out);
+    for (int k = 0; k < kGroups; ++k) out[k] = out[k] * active(t, k);
+  }
+  /// Adds lane k of the ninth components' pack to variables 0 and 1 of derivative k.
+  void fold(const Lanes& ninth, Lanes* out) const {
+    out[0] += math::broadcast<0>(ninth) * pair_;
+    out[1] += math::broadcast<1>(ninth) * pair_;
+    out[2] += math::broadcast<2>(ninth) * pair_;
+  }
+  /// sum_k Delta_k' x_k at t, with x one of the curvature's arrays.
+  template <Lanes (FrameCurvature::*x)[kDerivatives]>
+  Lanes differences_transposed(std::size_t t) const {
+    const FrameCurvature* at = m_.curvature + t;
+    const Lanes first = (at[0].*x)[0] - (at[1].*x)[0];
+    const Lanes second = (at[0].*x)[1] - 2.0 * (at[1].*x)[1] + (at[2].*x)[1];
+    const Lanes third = (at[0].*x)[2] - 3.0 * (at[1].*x)[2] + 3.0 * (at[2].*x)[2] - (at[3].*x)[2];
+    return first + second + third;
   }
 
   bool inside(std::size_t t) {
     const Lanes x = b(t);
     LaneMask outside = (upper_ - x <= Lanes{}) | (x - lower_ <= Lanes{});
     outside = outside & (box_ > Lanes{});
-    for (std::size_t g = 0; g < blocks_; ++g) {
+    for (std::size_t g = 0; g < hard_; ++g) {
       outside = outside | ~(m_.row_bound[t * blocks_ + g] - row_values(t, g, x) > Lanes{});
     }
     return !math::any(outside) && !math::any(x != x);
   }
 
   double objective() {
-    double total = 0;
+    double total = problem_.constant;
     for (std::size_t t = 0; t < n_; ++t) {
       const Lanes x = b(t);
-      Lanes product{};
-      for (int c = 0; c < kBlock; ++c) product += quadratic(t)[c] * x[c];
-      Lanes cost = 0.5 * product * x;
-      if (problem_.linear != nullptr) {
-        cost += load(problem_.linear + kBlock * (t + problem_.pinned)) * x;
-      }
+      Lanes linear{};
+      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
+      Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
       Lanes e[kGroups];
       residuals(t, e);
-      for (int k = 0; k < kGroups; ++k) cost += weight_[k] * math::magnitude(e[k]);
+      for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
+      for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
       total += math::sum(cost);
     }
     return total;
   }
+  Lanes row_residual(std::size_t t, std::size_t g) { return row_values(t, g, b(t)) - m_.row_bound[t * blocks_ + g]; }
 
   double mu_start(double start_objective) const {
     const double mu = 10.0 * start_objective / (27.0 * static_cast<double>(n_));
@@ -320,12 +356,13 @@ class Interior {
   /// Puts every slack and multiplier on the central path of `mu` for the present b. The split r = s+ - s- then holds
   /// exactly and goes on to hold: only the gradient is left to bring to zero.
   void center(double mu_value) {
-    const Lanes mu = constant<Lanes>(mu_value);
+    const Lanes mu = constant<Lanes>(mu_value), one = constant<Lanes>(1.0);
     for (std::size_t t = 0; t < n_; ++t) {
       Lanes e[kGroups];
       residuals(t, e);
-      for (int k = 0; k < kGroups; ++k) {
-        L1Terms& a = m_.terms[t].l1[k];
+      FrameTerms& f = m_.terms[t];
+      for (int k = 0; k < groups_; ++k) {
+        SplitTerms& a = f.l1[k];
         const Lanes w = weight_[k], size = math::magnitude(e[k]);
         const Lanes root = math::square_root(mu * mu + size * size * w * w);
         const Lanes y = size * w * w / (mu + root);
@@ -335,285 +372,343 @@ class Interior {
         a.s_minus = math::select(negative, big, small);
         a.z_plus = mu / a.s_plus;
         a.z_minus = mu / a.s_minus;
-        a.ds_plus = a.ds_minus = a.dy = Lanes{};
       }
       const Lanes x = b(t);
-      Inequality &high = m_.terms[t].high, &low = m_.terms[t].low;
-      const Lanes one = constant<Lanes>(1.0);
-      high.s = math::select(box_ > Lanes{}, upper_ - x, one);
-      low.s = math::select(box_ > Lanes{}, x - lower_, one);
-      high.z = mu / high.s;
-      low.z = mu / low.s;
-      high.ds = high.dz = low.ds = low.dz = Lanes{};
-      for (std::size_t g = 0; g < blocks_; ++g) {
+      f.high.s = math::select(box_ > Lanes{}, upper_ - x, one);
+      f.low.s = math::select(box_ > Lanes{}, x - lower_, one);
+      f.high.z = mu / f.high.s;
+      f.low.z = mu / f.low.s;
+      for (std::size_t g = 0; g < hard_; ++g) {
         Inequality& a = row(t, g);
-        a.s = m_.row_bound[t * blocks_ + g] - row_values(t, g, x);
+        a.s = -row_residual(t, g);
         a.z = mu / a.s;
-        a.ds = a.dz = Lanes{};
+      }
+      for (std::size_t g = hard_; g < blocks_; ++g) {
+        // s+ - s- = r and mu / s+ + mu / s- = penalty.
+        SplitTerms& a = soft(t, g);
+        const Lanes r = row_residual(t, g), size = math::magnitude(r), w = penalty_;
+        const Lanes root = math::square_root(4.0 * mu * mu + w * w * size * size);
+        const Lanes big = (2.0 * mu + w * size + root) / (w + w);
+        const Lanes small = (mu + 2.0 * mu * mu / (root + w * size)) / w;
+        const LaneMask negative = r < Lanes{};
+        a.s_plus = math::select(negative, small, big);
+        a.s_minus = math::select(negative, big, small);
+        a.z_plus = mu / a.s_plus;
+        a.z_minus = mu / a.s_minus;
       }
     }
   }
 
-  /// sum s z, after a trial step of lengths (primal, dual).
-  double complementarity(double primal, double dual) {
-    double total = 0;
-    for (std::size_t t = 0; t < n_; ++t) {
-      const FrameTerms& f = m_.terms[t];
-      Lanes sum{};
-      for (int k = 0; k < kGroups; ++k) {
-        const L1Terms& a = f.l1[k];
-        sum += active(t, k) * ((a.s_plus + primal * a.ds_plus) * (a.z_plus - dual * a.dy) +
-                               (a.s_minus + primal * a.ds_minus) * (a.z_minus + dual * a.dy));
-      }
-      if (has_box_) {
-        sum += box_ * ((f.high.s + primal * f.high.ds) * (f.high.z + dual * f.high.dz) +
-                       (f.low.s + primal * f.low.ds) * (f.low.z + dual * f.low.dz));
-      }
-      for (std::size_t g = 0; g < blocks_; ++g) {
-        const Inequality& a = row(t, g);
-        sum += (a.s + primal * a.ds) * (a.z + dual * a.dz);
-      }
-      total += math::sum(sum);
-    }
-    return total;
+  /// What an iteration needs of split terms; one division gives three reciprocals.
+  static void refresh(SplitTerms& a, const Lanes& active) {
+    const Lanes z = a.z_plus * a.z_minus;
+    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + 1e-12 * z;
+    const Lanes inverse = 1.0 / (z * sum);
+    const Lanes inverse_z = inverse * sum;
+    a.inverse_plus = inverse_z * a.z_minus;
+    a.inverse_minus = inverse_z * a.z_plus;
+    a.weight = active * (z * (z * inverse));
+  }
+  static void advance(SplitTerms& a, const Lanes& r, double primal, double dual) {
+    a.z_plus -= dual * a.dy;
+    a.z_minus += dual * a.dy;
+    const Lanes plus = a.s_plus + primal * a.ds_plus, minus = a.s_minus + primal * a.ds_minus;
+    // Rounding makes the split drift from r; what is missing goes to the side that can take it.
+    const Lanes drift = r - (plus - minus);
+    a.s_plus = plus + math::larger(drift, Lanes{});
+    a.s_minus = minus + math::larger(-drift, Lanes{});
+  }
+  static void advance(Inequality& a, double primal, double dual) {
+    a.s += primal * a.ds;
+    a.z += dual * a.dz;
   }
 
-  /// Gradient of the Lagrangian; returns 1/2 gradient' Q^-1 gradient, its share of the certified gap.
-  double update_gradient() {
-    double total = 0;
+  struct Progress {
+    double products = 0;  // sum s z
+    double value = 0;     // the objective
+    double defect = 0;    // what the gradient leaves open: with the products, the certified gap
+  };
+
+  /// Takes the step (unless this is the start) and prepares the next iteration, in one pass over the terms and a short
+  /// one over what couples frames: gradient, condensed weights, right-hand side of the predictor.
+  template <bool start>
+  Progress advance(double primal, double dual) {
+    Progress out;
+    out.value = problem_.constant;
     for (std::size_t t = 0; t < n_; ++t) {
+      if constexpr (!start) {
+        m_.saved[t] = b(t);
+        b(t) += primal * step(t);
+      }
       const Lanes x = b(t);
-      const FrameTerms& f = m_.terms[t];
-      Lanes gradient{};
-      for (int c = 0; c < kBlock; ++c) gradient += quadratic(t)[c] * x[c];
-      if (problem_.linear != nullptr) gradient += load(problem_.linear + kBlock * (t + problem_.pinned));
-      if (has_box_) gradient += box_ * (f.high.z - f.low.z);
-      for (std::size_t g = 0; g < blocks_; ++g) gradient += rows_transposed(t, g, row(t, g).z);
-      for (int k = 0; k < kDerivatives; ++k) {
-        for (int j = 0; j <= k + 1; ++j) {
-          const std::size_t at = t + static_cast<std::size_t>(j);
-          if (at < n_) gradient += kBinomial[k][j] * multiplier(at, k);
-        }
-      }
-      m_.gradient[t] = gradient;
-      Lanes product{};
-      for (int c = 0; c < kBlock; ++c) product += quadratic_inverse(t)[c] * gradient[c];
-      total += math::sum(product * gradient);
-    }
-    return 0.5 * total;
-  }
-
-  /// y of derivative k at t with the ninth component folded into the first two.
-  Lanes multiplier(std::size_t t, int k) {
-    const FrameTerms& f = m_.terms[t];
-    Lanes y = 0.5 * (f.l1[k].z_minus - f.l1[k].z_plus) * active(t, k);
-    const L1Terms& ninth = f.l1[kDerivatives];
-    const double tied = 0.5 * (ninth.z_minus[k] - ninth.z_plus[k]) * active(t, kDerivatives)[k];
-    y[0] += tied;
-    y[1] += tied;
-    return y;
-  }
-
-  /// Curvature (predictor only), shifts and right-hand side. The complementarity target is -s z for the predictor and
-  /// mu - s z - ds dz for the corrector.
-  template <bool corrector>
-  void build(double mu_value) {
-    const Lanes mu = constant<Lanes>(mu_value);
-    for (std::size_t t = 0; t < n_; ++t) {
       FrameTerms& f = m_.terms[t];
       FrameCurvature& c = m_.curvature[t];
-      Lanes weight[kGroups], shift[kGroups];
-      for (int k = 0; k < kGroups; ++k) {
-        const L1Terms& a = f.l1[k];
-        const Lanes inverse_plus = 1.0 / a.z_plus, inverse_minus = 1.0 / a.z_minus;
-        // 1e-12 keeps the weight finite when both slacks run to zero.
-        weight[k] = active(t, k) / (a.s_plus * inverse_plus + a.s_minus * inverse_minus + 1e-12);
-        Lanes plus = -a.s_plus, minus = -a.s_minus;
-        if constexpr (corrector) {
-          plus += (mu + a.ds_plus * a.dy) * inverse_plus;
-          minus += (mu - a.ds_minus * a.dy) * inverse_minus;
+      Lanes e[kGroups], products{}, cost{};
+      residuals(t, e);
+      for (int k = 0; k < groups_; ++k) {
+        SplitTerms& a = f.l1[k];
+        const Lanes on = active(t, k);
+        if constexpr (!start) advance(a, e[k], primal, dual);
+        refresh(a, on);
+        products += on * (a.s_plus * a.z_plus + a.s_minus * a.z_minus);
+        cost += weight_[k] * math::magnitude(e[k]);
+        const Lanes shift = a.weight * (a.s_plus - a.s_minus), y = 0.5 * (a.z_minus - a.z_plus) * on;
+        if (k < kDerivatives) {
+          c.weight[k] = a.weight;
+          c.shift[k] = shift;
+          c.dual[k] = y;
+        } else {
+          c.tie = a.weight;
+          fold(a.weight, c.weight);
+          fold(shift, c.shift);
+          fold(y, c.dual);
         }
-        shift[k] = weight[k] * (minus - plus);
       }
-      for (int k = 0; k < kDerivatives; ++k) {
-        c.weight[k] = weight[k];
-        c.shift[k] = shift[k];
-        c.tie[k] = weight[kDerivatives][k];
-        for (int i = 0; i < 2; ++i) {
-          c.weight[k][i] += c.tie[k];
-          c.shift[k][i] += shift[kDerivatives][k];
+      Lanes linear{};
+      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
+      const Lanes curved = combine(quadratic(t), x);
+      cost += (0.5 * curved + linear) * x;
+      Lanes smooth = curved + linear, gradient = smooth;
+      if (has_box_) {
+        for (Inequality* a : {&f.high, &f.low}) {
+          if constexpr (!start) advance(*a, primal, dual);
         }
+        const Lanes inverse = 1.0 / (f.high.s * f.low.s);
+        f.high.inverse = inverse * f.low.s;
+        f.low.inverse = inverse * f.high.s;
+        products += box_ * (f.high.s * f.high.z + f.low.s * f.low.z);
+        gradient += box_ * (f.high.z - f.low.z);
       }
-      Lanes right = -m_.gradient[t];
-      if (has_box_) right -= box_ * (force<corrector>(f.high, mu) - force<corrector>(f.low, mu));
-      for (std::size_t g = 0; g < blocks_; ++g) right -= rows_transposed(t, g, force<corrector>(row(t, g), mu));
-      m_.right[t] = right;
+      for (std::size_t g = 0; g < hard_; ++g) {
+        Inequality& a = row(t, g);
+        if constexpr (!start) advance(a, primal, dual);
+        a.inverse = 1.0 / a.s;
+        products += a.s * a.z;
+        gradient += rows_transposed(t, g, a.z);
+      }
+      for (std::size_t g = hard_; g < blocks_; ++g) {
+        SplitTerms& a = soft(t, g);
+        const Lanes r = row_residual(t, g);
+        if constexpr (!start) advance(a, r, primal, dual);
+        refresh(a, constant<Lanes>(1.0));
+        products += a.s_plus * a.z_plus + a.s_minus * a.z_minus;
+        cost += penalty_ * math::larger(r, Lanes{});
+        gradient += rows_transposed(t, g, a.z_minus);
+        smooth += rows_transposed(t, g, a.z_minus + a.weight * (a.s_plus - a.s_minus));
+      }
+      m_.gradient[t] = gradient;
+      m_.smooth[t] = smooth;
+      out.products += math::sum(products);
+      out.value += math::sum(cost);
     }
     for (std::size_t t = 0; t < n_; ++t) {
-      Lanes sum = m_.right[t];
-      for (int k = 0; k < kDerivatives; ++k) {
-        for (int j = 0; j <= k + 1; ++j) {
-          sum -= kBinomial[k][j] * m_.curvature[t + static_cast<std::size_t>(j)].shift[k];
-        }
-      }
-      step(t) = sum;
+      const Lanes dual_part = differences_transposed<&FrameCurvature::dual>(t);
+      const Lanes gradient = m_.gradient[t] + dual_part;
+      m_.gradient[t] = gradient;
+      // The predictor's target, -s z, cancels the multipliers of the inequalities.
+      step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
+      // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
+      // be.
+      const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
+      const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
+      out.defect += boxed < curved ? boxed : curved;
     }
-  }
-
-  /// The target divided by s.
-  template <bool corrector>
-  static Lanes force(const Inequality& a, Lanes mu) {
-    if constexpr (corrector) return (mu - a.ds * a.dz) / a.s - a.z;
-    return -a.z;
+    return out;
   }
 
   /// Block column t of the condensed matrix.
   void condensed_column(std::size_t t, BlockColumn& out) {
-    for (int c = 0; c < kBlock; ++c) {
-      out.column[c][0] = quadratic(t)[c];
-      for (int m = 1; m < kReach; ++m) out.column[c][m] = Lanes{};
-    }
     for (int m = 0; m < kReach; ++m) {
-      Lanes diagonal{};
-      double tie = 0;
+      Lanes diagonal{}, tie{};
       for (int k = 0; k < kDerivatives; ++k) {
         for (int j = 0; j + m <= k + 1; ++j) {
           const double both = kBinomial[k][j] * kBinomial[k][j + m];
           const FrameCurvature& c = m_.curvature[t + static_cast<std::size_t>(m + j)];
           diagonal += both * c.weight[k];
-          tie += both * c.tie[k];
+          if (groups_ == kGroups) tie += both * c.tie * unit_[k];
         }
       }
       if (m == 0 && has_box_) {
         const FrameTerms& f = m_.terms[t];
-        diagonal += box_ * (f.high.z / f.high.s + f.low.z / f.low.s);
+        diagonal += box_ * (f.high.z * f.high.inverse + f.low.z * f.low.inverse);
       }
-      if (m > 0 && t + static_cast<std::size_t>(m) >= n_) break;
-      for (int c = 0; c < kBlock; ++c) out.column[c][m][c] += diagonal[c];
-      out.column[0][m][1] += tie;
-      out.column[1][m][0] += tie;
+      if (m > 0 && t + static_cast<std::size_t>(m) >= n_) {
+        for (int c = 0; c < kBlock; ++c) out.column[c][m] = Lanes{};
+        continue;
+      }
+      for (int c = 0; c < kBlock; ++c) out.column[c][m] = diagonal * unit_[c];
+      if (m == 0) {
+        for (int c = 0; c < kBlock; ++c) out.column[c][0] += quadratic(t)[c];
+      }
+      if (groups_ == kGroups) {
+        const double both = tie[0] + tie[1] + tie[2];
+        out.column[0][m] += both * unit_[1];
+        out.column[1][m] += both * unit_[0];
+      }
     }
     for (std::size_t g = 0; g < blocks_; ++g) {
       const RowBlock& block = row_block(t, g);
-      const Lanes stiffness = row(t, g).z / row(t, g).s;
+      const Lanes stiffness = g < hard_ ? row(t, g).z * row(t, g).inverse : soft(t, g).weight;
       for (int c = 0; c < kBlock; ++c) {
         const Lanes scaled = stiffness * block.by_variable[c];
-        Lanes sum = out.column[c][0];
-        for (int r = 0; r < kBlock; ++r) sum += block.by_row[r] * scaled[r];
-        out.column[c][0] = sum;
+        out.column[c][0] += combine(block.by_row, scaled);
       }
     }
   }
 
-  /// All directions from the step in b; the longest primal and dual steps that keep slacks and multipliers at zero
-  /// or above.
-  template <bool corrector>
-  void directions(double mu_value, double& primal, double& dual) {
-    const Lanes mu = constant<Lanes>(mu_value);
+  /// The longest primal and dual steps that keep slacks and multipliers at zero or above.
+  struct Reach {
     Lanes shrink_s{}, shrink_z{};  // largest -ds/s and -dz/z
-    const auto move = [&](Inequality& a, Lanes ds) {
-      const Lanes dz = force<corrector>(a, mu) - a.z * ds / a.s;
+
+    void primal(const Lanes& x) { shrink_s = math::larger(shrink_s, x); }
+    void dual(const Lanes& x) { shrink_z = math::larger(shrink_z, x); }
+    static double length(const Lanes& shrink) {
+      const double most = math::largest(shrink);
+      return most > 1.0 ? 1.0 / most : 1.0;
+    }
+  };
+
+  /// The predictor's directions, of which only dy and the inequalities' ds are kept; returns the complementarity after
+  /// the longest step.
+  double predict(double products) {
+    Reach reach;
+    double s_dz = 0, ds_dz = 0;
+    for (std::size_t t = 0; t < n_; ++t) {
+      FrameTerms& f = m_.terms[t];
+      Lanes change[kGroups], first{}, second{};
+      differences(m_.step + 3, t, change);
+      const auto split = [&](SplitTerms& a, const Lanes& by) {
+        const Lanes dy = a.weight * (by + a.s_plus - a.s_minus);
+        const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
+        a.dy = dy;
+        reach.primal(math::larger(1.0 - plus, 1.0 + minus));
+        reach.dual(math::larger(plus, -minus));
+        first += (a.s_minus - a.s_plus) * dy;
+        second -= (a.s_plus * (plus - 1.0) + a.s_minus * (minus + 1.0)) * dy;
+      };
+      const auto bound = [&](Inequality& a, const Lanes& ds, const Lanes& on) {
+        const Lanes relative = ds * a.inverse, dz = -a.z - a.z * relative;
+        a.ds = ds;
+        reach.primal(-relative);
+        reach.dual(1.0 + relative);
+        first += on * (a.s * dz);
+        second += on * (ds * dz);
+      };
+      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+      const Lanes& x = step(t);
+      if (has_box_) {
+        bound(f.high, -x * box_, box_);
+        bound(f.low, x * box_, box_);
+      }
+      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x), constant<Lanes>(1.0));
+      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
+      s_dz += math::sum(first);
+      ds_dz += math::sum(second);
+    }
+    // z ds + s dz = -s z holds term by term, so the sum over z ds need not be taken.
+    const double primal = Reach::length(reach.shrink_s), dual = Reach::length(reach.shrink_z);
+    return products + primal * (-products - s_dz) + dual * s_dz + primal * dual * ds_dz;
+  }
+
+  /// The corrector's targets, mu - s z - ds dz, and its right-hand side.
+  void correct(double mu_value) {
+    const Lanes mu = constant<Lanes>(mu_value);
+    const auto split = [&](SplitTerms& a) {
+      const Lanes ds_plus = a.s_plus * (a.dy * a.inverse_plus - 1.0);
+      const Lanes ds_minus = -a.s_minus * (a.dy * a.inverse_minus + 1.0);
+      a.ds_plus = (mu + ds_plus * a.dy) * a.inverse_plus - a.s_plus;
+      a.ds_minus = (mu - ds_minus * a.dy) * a.inverse_minus - a.s_minus;
+      return a.weight * (a.ds_minus - a.ds_plus);
+    };
+    const auto bound = [&](Inequality& a) {
+      const Lanes dz = -a.z - a.z * (a.ds * a.inverse);
+      a.dz = (mu - a.ds * dz) * a.inverse - a.z;
+      return a.dz;
+    };
+    for (std::size_t t = 0; t < n_; ++t) {
+      FrameTerms& f = m_.terms[t];
+      FrameCurvature& c = m_.curvature[t];
+      for (int k = 0; k < groups_; ++k) {
+        const Lanes shift = split(f.l1[k]);
+        if (k < kDerivatives) {
+          c.shift[k] = shift;
+        } else {
+          fold(shift, c.shift);
+        }
+      }
+      Lanes right = -m_.gradient[t];
+      if (has_box_) right -= box_ * (bound(f.high) - bound(f.low));
+      for (std::size_t g = 0; g < hard_; ++g) right -= rows_transposed(t, g, bound(row(t, g)));
+      for (std::size_t g = hard_; g < blocks_; ++g) right -= rows_transposed(t, g, split(soft(t, g)));
+      step(t) = right;
+    }
+    for (std::size_t t = 0; t < n_; ++t) step(t) -= differences_transposed<&FrameCurvature::shift>(t);
+  }
+
+  void directions(double& primal, double& dual) {
+    Reach reach;
+    const auto split = [&](SplitTerms& a, const Lanes& by) {
+      const Lanes dy = a.weight * (by + a.ds_minus - a.ds_plus);
+      const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
+      a.dy = dy;
+      a.ds_plus += a.s_plus * plus;
+      a.ds_minus -= a.s_minus * minus;
+      const Lanes inverse = 1.0 / (a.s_plus * a.s_minus);
+      reach.primal(math::larger(-a.ds_plus * a.s_minus, -a.ds_minus * a.s_plus) * inverse);
+      reach.dual(math::larger(plus, -minus));
+    };
+    const auto bound = [&](Inequality& a, const Lanes& ds) {
+      const Lanes relative = ds * a.inverse;
       a.ds = ds;
-      a.dz = dz;
-      shrink_s = math::larger(shrink_s, -ds / a.s);
-      shrink_z = math::larger(shrink_z, -dz / a.z);
+      a.dz -= a.z * relative;
+      reach.primal(-relative);
+      reach.dual(-a.dz / a.z);
     };
     for (std::size_t t = 0; t < n_; ++t) {
       FrameTerms& f = m_.terms[t];
       Lanes change[kGroups];
       differences(m_.step + 3, t, change);
-      for (int k = 0; k < kGroups; ++k) {
-        L1Terms& a = f.l1[k];
-        const Lanes inverse_plus = 1.0 / a.z_plus, inverse_minus = 1.0 / a.z_minus;
-        const Lanes weight = active(t, k) / (a.s_plus * inverse_plus + a.s_minus * inverse_minus + 1e-12);
-        Lanes plus = -a.s_plus, minus = -a.s_minus;
-        if constexpr (corrector) {
-          plus += (mu + a.ds_plus * a.dy) * inverse_plus;
-          minus += (mu - a.ds_minus * a.dy) * inverse_minus;
-        }
-        const Lanes dy = weight * (change[k] + minus - plus);
-        a.dy = dy;
-        a.ds_plus = plus + a.s_plus * dy * inverse_plus;
-        a.ds_minus = minus - a.s_minus * dy * inverse_minus;
-        shrink_s = math::larger(shrink_s, math::larger(-a.ds_plus / a.s_plus, -a.ds_minus / a.s_minus));
-        shrink_z = math::larger(shrink_z, math::larger(dy * inverse_plus, -dy * inverse_minus));
-      }
-      const Lanes x = step(t);
+      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+      const Lanes& x = step(t);
       if (has_box_) {
-        move(f.high, -x * box_);
-        move(f.low, x * box_);
+        bound(f.high, -x * box_);
+        bound(f.low, x * box_);
       }
-      for (std::size_t g = 0; g < blocks_; ++g) move(row(t, g), -row_values(t, g, x));
+      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x));
+      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
     }
-    const double s = math::largest(shrink_s), z = math::largest(shrink_z);
-    primal = s > 1.0 ? 1.0 / s : 1.0;
-    dual = z > 1.0 ? 1.0 / z : 1.0;
-  }
-
-  void advance(double primal, double dual) {
-    for (std::size_t t = 0; t < n_; ++t) b(t) += primal * step(t);
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      Lanes e[kGroups];
-      residuals(t, e);
-      for (int k = 0; k < kGroups; ++k) {
-        L1Terms& a = f.l1[k];
-        a.s_plus += primal * a.ds_plus;
-        a.s_minus += primal * a.ds_minus;
-        a.z_plus -= dual * a.dy;
-        a.z_minus += dual * a.dy;
-        // Rounding makes the split drift from r; what is missing goes to the side that can take it.
-        const Lanes drift = e[k] - (a.s_plus - a.s_minus);
-        a.s_plus += math::larger(drift, Lanes{});
-        a.s_minus += math::larger(-drift, Lanes{});
-      }
-      for (Inequality* a : {&f.high, &f.low}) {
-        a->s += primal * a->ds;
-        a->z += dual * a->dz;
-      }
-      for (std::size_t g = 0; g < blocks_; ++g) {
-        Inequality& a = row(t, g);
-        a.s += primal * a.ds;
-        a.z += dual * a.dz;
-      }
-    }
+    primal = Reach::length(reach.shrink_s);
+    dual = Reach::length(reach.shrink_z);
   }
 
   Status iterate(const SolverOptions& options, double scale, SolverResult& result) {
-    double products = complementarity(0, 0);
-    double defect = update_gradient();
-    double value = objective();
+    Progress now = advance<true>(0, 0);
     for (int iteration = 0;; ++iteration) {
       result.iterations = iteration;
-      result.gap = products + defect;
-      if (result.gap <= options.tolerance * (value > scale ? value : scale)) return Status::ok;
+      result.objective = now.value;
+      result.gap = now.products + now.defect;
+      if (result.gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
       if (iteration >= options.max_iterations) return Status::iteration_limit;
 
-      const double mu = products / pairs_;
-      double primal, dual;
-      build<false>(0.0);
-      factor_banded(n_, m_.panels, [this](std::size_t t, BlockColumn& out) { condensed_column(t, out); });
-      solve_banded_system(n_, m_.panels, m_.step + 3);
-      directions<false>(0.0, primal, dual);
-      const double ratio = complementarity(primal, dual) / pairs_ / mu;
+      const double mu = now.products / pairs_;
+      Lanes* step = m_.step + 3;
+      factor_banded(n_, m_.panels, step, [this](std::size_t t, BlockColumn& out) { condensed_column(t, out); });
+      solve_backward(n_, m_.panels, step);
+      const double ratio = predict(now.products) / pairs_ / mu;
       double sigma = ratio * ratio * ratio;
       sigma = sigma < 1e-6 ? 1e-6 : sigma > 1.0 ? 1.0 : sigma;
-      build<true>(sigma * mu);
-      solve_banded_system(n_, m_.panels, m_.step + 3);
-      directions<true>(sigma * mu, primal, dual);
+      correct(sigma * mu);
+      solve_forward(n_, m_.panels, step);
+      solve_backward(n_, m_.panels, step);
+      double primal, dual;
+      directions(primal, dual);
       primal *= kStepShare;
       dual *= kStepShare;
       if (!(primal > 1e-12)) return Status::numerical_trouble;  // NaN too
 
-      for (std::size_t t = 0; t < n_; ++t) m_.saved[t] = b(t);
-      const double old_gap = result.gap;
-      advance(primal, dual);
-      products = complementarity(0, 0);
-      defect = update_gradient();
-      value = objective();
-      if (!(products < 1e300) || !(defect < 1e300) || !(value < 1e300)) {
+      now = advance<false>(primal, dual);
+      if (!(now.products < 1e300) || !(now.defect < 1e300) || !(now.value < 1e300)) {
         for (std::size_t t = 0; t < n_; ++t) b(t) = m_.saved[t];
-        result.gap = old_gap;
         return Status::numerical_trouble;
       }
     }
@@ -624,12 +719,14 @@ class Interior {
 
   const BandedProblem& problem_;
   const InteriorMemory m_;
-  const std::size_t n_, blocks_;
+  const std::size_t n_, hard_, blocks_;  // blocks of eight rows: hard ones first, then soft ones
   Lanes active_[4][kGroups];
   Lanes weight_[kGroups];
-  Lanes box_, lower_, upper_;
+  Lanes box_, lower_, upper_, penalty_, pair_;
+  Lanes unit_[kBlock];
+  int groups_ = kGroups;
   double pairs_ = 0;
-  bool has_box_ = false;
+  bool has_box_ = false, boxed_ = false;  // of some variables, of all
 };
 
 inline std::size_t interior_size(const BandedProblem& problem) {

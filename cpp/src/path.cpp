@@ -24,6 +24,7 @@ Status solve_banded(const BandedProblem& problem, const SolverOptions& options, 
   result = SolverResult{};
   const bool shaped = problem.pinned <= problem.frames && path.size() == 8 * problem.frames &&
                       (problem.frames == 0 || (problem.velocity != nullptr && problem.quadratic != nullptr)) &&
+                      problem.soft_rows <= problem.rows && (problem.soft_rows == 0 || problem.penalty > 0) &&
                       (problem.rows == 0 || (problem.row_matrix != nullptr && problem.row_bound != nullptr)) &&
                       options.tolerance > 0 && options.max_iterations >= 0;
   if (!shaped) return Status::invalid_argument;

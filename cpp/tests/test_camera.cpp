@@ -271,7 +271,8 @@ TEST_CASE("bad input is refused") {
   CHECK(refused([](PathOptions& o) { o.crop = 1; }));
   CHECK(refused([](PathOptions& o) { o.crop = kNan; }));
   CHECK(refused([](PathOptions& o) { o.window_scale = 1.1; }));
-  CHECK(refused([](PathOptions& o) { o.weights[0] = 0; }));
+  CHECK(refused([](PathOptions& o) { o.weights[0] = -1; }));
+  CHECK(refused([](PathOptions& o) { std::fill_n(o.weights, 4, 0.0); }));
   CHECK(refused([](PathOptions& o) { o.weights[2] = -1; }));
   CHECK(refused([](PathOptions& o) { o.inset = 0.1; }));
   CHECK(refused([](PathOptions& o) { o.relinearize = -1; }));
@@ -286,6 +287,46 @@ TEST_CASE("bad input is refused") {
   std::vector<std::byte> small(path_workspace_size(10, PathOptions{}) / 2);
   CHECK(smooth_path(motion, 0.5, PathOptions{}, {}, {}, small, out.corrections, out.logs, out.violation, out.result) ==
         Status::workspace_too_small);
+}
+
+TEST_CASE("salient points: hard, soft, impossible; no allocation") {
+  constexpr std::size_t n = 60;
+  const auto motion = shaky_motion(n, 11);
+  PathOptions options;
+  options.crop = 0.2;
+  std::vector<double> salient(2 * n, kNan);
+  for (std::size_t t = 20; t < 40; ++t) {
+    salient[2 * t] = 0.45;
+    salient[2 * t + 1] = 0.05;
+  }
+  Subjects subjects;
+  subjects.salient = salient;
+  subjects.points = 1;
+  std::vector<std::byte> workspace(path_workspace_size(n, options, 1));
+  const auto run = [&](Solved& out) {
+    return smooth_path(motion, 9.0 / 16, options, {}, {}, workspace, out.corrections, out.logs, out.violation,
+                       out.result, subjects);
+  };
+  Solved hard{Status::ok, std::vector<double>(9 * n), std::vector<double>(9 * n), std::vector<double>(n), {}};
+  Solved soft = hard;
+  const long before = allocation_count();
+  const Status hard_status = run(hard);
+  subjects.salient_weight = 1e3;
+  const Status soft_status = run(soft);
+  CHECK(allocation_count() == before);
+  REQUIRE(hard_status == Status::ok);
+  REQUIRE(soft_status == Status::ok);
+  CHECK(soft.result.objective == doctest::Approx(hard.result.objective).epsilon(1e-5));
+
+  salient[2 * 30] = 0.7;  // outside every frame
+  subjects.salient_weight = 0;
+  CHECK(run(hard) == Status::infeasible);
+  CHECK(hard.result.bad_frame == 30);
+  for (std::size_t t = 0; t < n; ++t) CHECK((hard.violation[t] > 0) == (t == 30));
+  subjects.salient_weight = 1e3;
+  CHECK(run(soft) == Status::ok);
+  subjects.points = 2;
+  CHECK(run(soft) == Status::invalid_argument);
 }
 
 TEST_CASE("the banded program reports a start that cannot be made feasible") {

@@ -43,6 +43,9 @@ struct BandedProblem {
   std::size_t row_matrix_stride = 0;    ///< 0, or 8 m
   const double* row_bound = nullptr;    ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
   std::size_t row_bound_stride = 0;     ///< 0, or m
+  std::size_t soft_rows = 0;            ///< the last so many of the m rows are soft: they may be violated at a price
+  double penalty = 0;                   ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
+  double constant = 0;                  ///< added to the objective
   double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
 };
 
@@ -62,7 +65,7 @@ std::size_t banded_workspace_size(const BandedProblem& problem) noexcept;
 
 /// Block-banded primal-dual interior point (spec: Mehrotra's predictor and corrector on the exactly condensed system).
 /// `path`, n x 8, holds the start on entry (pinned frames first) and the solution on return. Frames whose start is not
-/// strictly inside the constraints start from `fallback` (8 numbers, null: zero). Every iterate is feasible, so
+/// strictly inside the constraints start from `fallback` (n x 8; null: zero). Every iterate is feasible, so
 /// iteration_limit too returns a path that violates nothing. Bitwise repeatable, the same on every ISA; no allocation.
 Status solve_banded(const BandedProblem& problem, const SolverOptions& options, std::span<std::byte> workspace,
                     std::span<double> path, const double* fallback, SolverResult& result) noexcept;
@@ -72,11 +75,16 @@ Status solve_banded(const BandedProblem& problem, const SolverOptions& options, 
 /// "Estimate it", where a number would be used as it is.
 constexpr double kEstimate = std::numeric_limits<double>::quiet_NaN();
 
+/// What a correction may be: a subgroup of the homographies. The motion's logarithm is projected on its algebra too, so
+/// what a model cannot correct costs nothing. The keystone term exists for homographies alone.
+enum class PathModel { homography, affine, similarity, translation };
+
 /// Cinematic-L1 (Bradley et al., WACV 2021), section 3 to 5; defaults are for 30 frames a second.
 struct PathOptions {
-  double crop = 0.12;                   ///< minimum field of view kept is 1 - crop, 0 < crop < 1
-  double window_scale = 0.0;            ///< scale of the crop window; 0: 1 - crop / 2
-  double weights[4] = {1, 1, 10, 100};  ///< w0 (L2 fidelity, > 0), w1, w2, w3 (L1 of the derivatives)
+  double crop = 0.12;         ///< minimum field of view kept is 1 - crop, 0 < crop < 1
+  double window_scale = 0.0;  ///< scale of the crop window; 0: 1 - crop / 2
+  PathModel model = PathModel::homography;
+  double weights[4] = {1, 1, 10, 100};  ///< w0 (L2 fidelity; 0: the linear program), w1, w2, w3 (L1 of the derivatives)
   double anisotropy = 1000.0;           ///< weight of (p11 - p22)^2
   double shear = 1000.0;                ///< weight of (p12 + p21)^2
   double keystone = 100.0;              ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
@@ -100,16 +108,26 @@ struct PathResult {
 /// The effective window scale: options.window_scale, or 1 - crop / 2.
 double window_scale(const PathOptions& options) noexcept;
 
-std::size_t path_workspace_size(std::size_t frames, const PathOptions& options) noexcept;
+/// What is to be kept in view (paper, section 5); NaN coordinates: none. Frame widths, origin at the frame center.
+struct Subjects {
+  std::span<const double> salient;  ///< n x points x 2: stay inside the crop window
+  std::size_t points = 0;
+  double salient_weight = 0;        ///< 0: hard; else an exact penalty on each of a point's distances outside
+  std::span<const double> targets;  ///< n x 2: to be centered
+  double target_weight = 0;         ///< of |p_t - translation to the target|^2 over the nine entries
+};
+
+std::size_t path_workspace_size(std::size_t frames, const PathOptions& options, std::size_t points = 0) noexcept;
 
 /// Solves the whole clip at once.
 /// motion: n x 9, F_t for t = 0..n-1, F_0 ignored. aspect: frame height / width. fixed: k x 9, corrections of the first
 /// k frames, held. frame_weight: n factors on w0, or empty. corrections, logs: n x 9 (P_t and log P_t). violation: n,
 /// exact distance of the window from its allowed rectangle, frame widths, 0 where it is inside.
+/// infeasible because of hard salient points: violation[t] is then what is missing in each frame that cannot show them.
 Status smooth_path(std::span<const double> motion, double aspect, const PathOptions& options,
                    std::span<const double> fixed, std::span<const double> frame_weight, std::span<std::byte> workspace,
                    std::span<double> corrections, std::span<double> logs, std::span<double> violation,
-                   PathResult& result) noexcept;
+                   PathResult& result, const Subjects& subjects = {}) noexcept;
 
 /// The linear rows of one frame at p (9 entries, trace 0): G (13 x 9, over the nine entries) and h (13) with
 /// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom

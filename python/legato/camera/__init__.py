@@ -19,6 +19,7 @@ True
 
 from __future__ import annotations
 
+from legato.camera.baselines import filter_path, grundmann_path
 from legato.camera.homographies import HomographyError, exp_homography, log_homography
 from legato.camera.metrics import PathMetrics, path_metrics
 from legato.camera.paths import (
@@ -28,20 +29,30 @@ from legato.camera.paths import (
     bridge_motion,
     contain,
     crop_map,
+    path_program,
     smooth_path,
 )
+from legato.camera.programs import BandedProgram, ProgramSolution, SparseProgram
+from legato.camera.streams import PathStream
 
 __all__ = [
+    "BandedProgram",
     "CameraPath",
     "HomographyError",
     "InfeasibleError",
     "PathMetrics",
     "PathOptions",
+    "PathStream",
+    "ProgramSolution",
+    "SparseProgram",
     "bridge_motion",
     "contain",
     "crop_map",
     "exp_homography",
+    "filter_path",
+    "grundmann_path",
     "log_homography",
     "path_metrics",
+    "path_program",
     "smooth_path",
 ]

@@ -171,10 +171,13 @@ def exact_violation(P: Float64, aspect: float, options: Any) -> Float64:
 # --- sections 3 and 5: the program ------------------------------------------------------------------------------------
 
 
+NO_RATIO = -1.4  # R = -1/f^2 for a lens of 0.85 frame widths, where the motion tells nothing
+
+
 def estimate_ratio(f: Float64) -> float:
     """R of k = R t by least squares over the motion, clipped to [-3, -0.3]."""
     t, k = f[1:, [2, 5]], f[1:, [6, 7]]
-    return float(np.clip((k * t).sum() / (t * t).sum(), -3.0, -0.3)) if t.any() else -1.4
+    return float(np.clip((k * t).sum() / (t * t).sum(), -3.0, -0.3)) if t.any() else NO_RATIO
 
 
 def frame_quadratic(options: Any, weight: float, ratio: float) -> Float64:

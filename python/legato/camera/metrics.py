@@ -25,10 +25,17 @@ class PathMetrics:
         displacement (the path's acceleration), after and before; pixels per frame squared. 0 below three frames.
     velocity_px, input_velocity_px : float
         Root mean square displacement of the corners from frame to frame, after and before; pixels per frame.
-    cropping : float
-        Mean over frames of the linear scale of the picture that is kept, at most 1.
+    cropping, cropping_min, cropping_area : float
+        Linear scale of the picture that is kept, at most 1: mean and minimum over frames, and the mean of its square.
     distortion : float
         Smallest ratio, over frames, of the singular values of the affine part of the correction; 1 is none.
+    stability, input_stability : float
+        Share of the energy of the corners' velocities at frequencies up to 1/30 cycle a frame (1 Hz at 30 fps), after
+        and before. 1 for a static camera and for a constant pan.
+    stability_translation, stability_rotation : float
+        The field's usual definition, for comparison: the stabilized motions multiplied up; of the length of the
+        translation, and of the roll, the energy in the five lowest bins over that in all but the mean. It cannot see
+        jitter under a pan and depends on the length of the clip. 1 where the signal is constant.
     """
 
     jitter_px: float
@@ -36,7 +43,13 @@ class PathMetrics:
     velocity_px: float
     input_velocity_px: float
     cropping: float
+    cropping_min: float
+    cropping_area: float
     distortion: float
+    stability: float
+    input_stability: float
+    stability_translation: float
+    stability_rotation: float
 
 
 def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int]) -> PathMetrics:
@@ -71,19 +84,56 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
     except np.linalg.LinAlgError:
         raise ArgumentError("corrections: expected invertible matrices") from None
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
-    after = move_points(inverse[:-1] @ F[1:] @ P[1:], corners) - corners
+    steady = inverse[:-1] @ F[1:] @ P[1:]
+    after = move_points(steady, corners) - corners
     before = move_points(F[1:], corners) - corners
     affine = inverse[:, :2, :2] / inverse[:, 2:, 2:]
     singular = np.linalg.svd(affine, compute_uv=False)
+    scale = np.minimum(1, 1 / np.sqrt(singular.prod(-1)))
+    translation, roll = _accumulated(steady)
     return PathMetrics(
         jitter_px=_rms(np.diff(after, axis=0)),
         input_jitter_px=_rms(np.diff(before, axis=0)),
         velocity_px=_rms(after),
         input_velocity_px=_rms(before),
-        cropping=float(np.minimum(1, 1 / np.sqrt(singular.prod(-1))).mean()),
+        cropping=float(scale.mean()),
+        cropping_min=float(scale.min()),
+        cropping_area=float((scale**2).mean()),
         distortion=float((singular[:, 1] / singular[:, 0]).min()),
+        stability=_slow_share(after),
+        input_stability=_slow_share(before),
+        stability_translation=_low_bins(translation),
+        stability_rotation=_low_bins(roll),
     )
 
 
 def _rms(displacement: Float64) -> float:
     return float(np.sqrt((displacement**2).sum(-1).mean())) if displacement.size else 0.0
+
+
+def _slow_share(velocity: Float64) -> float:
+    """Energy at up to 1/30 cycle a frame over all energy; velocity (n - 1, 4, 2)."""
+    if len(velocity) == 0:
+        return 1.0
+    energy = (np.abs(np.fft.rfft(velocity, axis=0)) ** 2).sum((1, 2))
+    energy[1 : (len(velocity) + 1) // 2] *= 2  # the mirrored half of the spectrum
+    slow = np.fft.rfftfreq(len(velocity)) <= 1 / 30 + 1e-12
+    return float(energy[slow].sum() / energy.sum()) if energy.sum() > 1e-18 * velocity.size else 1.0
+
+
+def _accumulated(steady: Float64) -> tuple[Float64, Float64]:
+    """Length of the translation, and roll, of the products of (n - 1, 3, 3) motions."""
+    M = np.eye(3)
+    translation, roll = np.zeros(len(steady)), np.zeros(len(steady))
+    for t, step in enumerate(steady):
+        M = M @ step
+        M = M / M[2, 2]
+        translation[t], roll[t] = np.hypot(M[0, 2], M[1, 2]), np.arctan2(M[1, 0], M[0, 0])
+    return translation, np.unwrap(roll)
+
+
+def _low_bins(signal: Float64) -> float:
+    if len(signal) == 0 or np.ptp(signal) <= 1e-9:
+        return 1.0
+    energy = np.abs(np.fft.rfft(signal)) ** 2
+    return float(energy[1:6].sum() / energy[1:].sum())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
+from legato.camera.programs import SOLVERS, STATUS, BandedProgram
 from legato.errors import ArgumentError, InfeasibleError
 
 __all__ = [
@@ -23,8 +26,12 @@ __all__ = [
     "bridge_motion",
     "contain",
     "crop_map",
+    "path_program",
     "smooth_path",
 ]
+
+
+MODELS = ("homography", "affine", "similarity", "translation")
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class PathOptions:
     window_scale : float, optional
         Scale of the crop window that corrections move; ``None``: ``1 - crop / 2``.
     weights : tuple of 4 floats
-        w0 (L2 fidelity, above 0) and w1, w2, w3 (L1 of the first, second, third differences); paper, equation (4).
+        w0 (L2 fidelity; 0 is the linear program) and w1, w2, w3 (L1 of the first, second, third
+        differences); paper, equation (4).
     anisotropy, shear : float
         Weights of (p11 - p22)^2 and (p12 + p21)^2 (paper, section 5).
     keystone : float
@@ -60,6 +68,10 @@ class PathOptions:
         Relative gap at which the solver stops.
     max_iterations : int
         Iteration cap of each solve; the path is feasible at any cap.
+    model : {"homography", "affine", "similarity", "translation"}
+        What a correction may be. The motion's logarithm is projected on the model's algebra as well: what a model
+        cannot correct costs nothing. "affine" is the model of Grundmann et al. (CVPR 2011); the keystone term exists
+        for "homography" alone.
     """
 
     crop: float = 0.12
@@ -74,11 +86,12 @@ class PathOptions:
     relinearize: int = 2
     tolerance: float = 1e-6
     max_iterations: int = 100
+    model: str = "homography"
 
     def __post_init__(self) -> None:
         weights = tuple(float(w) for w in self.weights)
-        if len(weights) != 4 or not all(0 <= w < 1e12 for w in weights) or weights[0] <= 0:
-            raise ArgumentError(f"weights: expected four numbers, the first above 0, none below, got {self.weights}")
+        if len(weights) != 4 or not all(0 <= w < 1e12 for w in weights) or not any(weights):
+            raise ArgumentError(f"weights: expected four numbers, none below 0, not all 0, got {self.weights}")
         object.__setattr__(self, "weights", weights)
         _check_real("crop", self.crop, 0, 1)
         if self.window_scale is not None and not 1 - self.crop <= self.window_scale <= 1:
@@ -91,6 +104,8 @@ class PathOptions:
                 raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
         if self.keystone_ratio is not None and not math.isfinite(self.keystone_ratio):
             raise ArgumentError(f"keystone_ratio: expected a finite number, got {self.keystone_ratio}")
+        if self.model not in MODELS:
+            raise ArgumentError(f"model: expected one of {', '.join(MODELS)}, got {self.model!r}")
         _check_real("bound", self.bound, 0, math.inf)
         _check_real("tolerance", self.tolerance, 0, 1)
         for name in ("relinearize", "max_iterations"):
@@ -133,14 +148,20 @@ class CameraPath:
         log P_t in frame widths.
     status : str
         "optimal"; "iteration_limit" or "numerical_trouble", where the path is feasible but its gap larger than asked.
+        With windows, the worst of them.
     objective, gap : float
         Objective of the (last) linear model and its certified absolute gap: the optimum is at least objective - gap.
+        With windows: the whole path's objective, and NaN, because no window knows the whole.
     iterations, rounds : int
-        Interior-point iterations of all solves; re-linearizations.
+        Interior-point iterations of all solves; re-linearizations (of the window with most).
     violation_px : ndarray, shape (n,)
         Exact distance, in input pixels, by which the window leaves its allowed rectangle; 0 where it is inside.
     keystone_ratio : float
-        The R that was used.
+        The R that was used (last).
+    motion : ndarray, shape (n, 3, 3)
+        What was smoothed, in frame widths, missing motions filled in.
+    size : (width, height)
+    options : PathOptions
     """
 
     corrections: Float64
@@ -152,9 +173,85 @@ class CameraPath:
     rounds: int
     violation_px: Float64
     keystone_ratio: float
+    motion: Float64
+    size: tuple[int, int]
+    options: PathOptions
+
+    def plot(self, destination: str | os.PathLike[str], *, fps: float | None = None, zero: float = 1e-6) -> None:
+        """Draw the path, its derivatives with the runs where they are zero, and the room left to the crop.
+
+        Parameters
+        ----------
+        destination : path
+            Ends in .svg, .png or .pdf; appears whole or not at all.
+        fps : float, optional
+            Makes the horizontal axis seconds instead of frames.
+        zero : float
+            Derivatives whose nine entries (frame widths) are all below this count as zero.
+
+        Raises
+        ------
+        DependencyError
+            matplotlib is not installed.
+        ArgumentError, OutputError
+            Wrong file name, no frame; the file cannot be written.
+        """
+        from legato.camera.plotting import plot_solution
+
+        plot_solution(self, destination, fps=fps, zero=zero)
 
 
-_STATUS = {0: "optimal", 7: "iteration_limit", 8: "numerical_trouble"}
+@dataclass(frozen=True)
+class _Frames:
+    """What a solve needs of its frames, in frame widths."""
+
+    motion: Float64  # n x 3 x 3
+    weight: Float64  # n, or empty
+    salient: Float64  # n x m x 2
+    targets: Float64  # n x 2, or empty
+
+    def slice(self, first: int, end: int) -> _Frames:
+        return _Frames(
+            self.motion[first:end],
+            self.weight[first:end] if len(self.weight) else self.weight,
+            self.salient[first:end],
+            self.targets[first:end] if len(self.targets) else self.targets,
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What stays the same from solve to solve."""
+
+    size: tuple[int, int]
+    options: PathOptions
+    salient_weight: float | None  # None: hard
+    target_weight: float
+    solver: str
+    backend: str
+
+    @property
+    def aspect(self) -> float:
+        return self.size[1] / self.size[0]
+
+    @property
+    def width_options(self) -> _WidthOptions:
+        return _WidthOptions(self.options, self.options.inset_px / self.size[0], 1 / self.size[0])
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """A solve's result, in frame widths."""
+
+    corrections: Float64
+    logs: Float64
+    violation: Float64
+    status: str
+    objective: float
+    gap: float
+    iterations: int
+    rounds: int
+    ratio: float
 
 
 def smooth_path(
@@ -163,11 +260,20 @@ def smooth_path(
     options: PathOptions | None = None,
     *,
     units: str = "pixel",
+    window: int | None = None,
+    stride: int | None = None,
     fixed: ArrayLike | None = None,
+    salient: ArrayLike | None = None,
+    salient_weight: float | None = None,
+    targets: ArrayLike | None = None,
+    target_weight: float = 0.0,
     frame_weight: ArrayLike | None = None,
+    cuts: ArrayLike | None = None,
+    ok: ArrayLike | None = None,
+    solver: str = "banded",
     backend: str | None = None,
 ) -> CameraPath:
-    """Find the L1-optimal camera path of a clip, the whole clip in one solve.
+    """Find the L1-optimal camera path of a clip.
 
     Parameters
     ----------
@@ -177,11 +283,31 @@ def smooth_path(
         Frame size in pixels.
     options : PathOptions, optional
     units : {"pixel", "width"}
-        "pixel": pixel centers at whole numbers. "width": origin at the frame center, unit one frame width.
+        Of motion, fixed, salient and targets. "pixel": pixel centers at whole numbers. "width": origin at the frame
+        center, unit one frame width.
+    window, stride : int, optional
+        Frames solved at once and frames kept of them (paper, section 3): the next window begins with the last three
+        kept frames, pinned. ``window=None``: the whole clip in one solve. ``stride=None``: a quarter of the window, at
+        least 13 frames, of which ten are new.
     fixed : array_like, shape (k, 3, 3), optional
-        Corrections of the first k frames, held.
+        Corrections of the first k frames, held. Not with windows.
+    salient : array_like, shape (n, m, 2), optional
+        Points to keep inside the crop window; NaN: none. For boxes give the corners, for regions the hull's vertices.
+    salient_weight : float, optional
+        ``None``: they must be inside. A number: an exact penalty on their distance outside (frame widths), which a
+        weight above about ten times w3 makes as good as hard where that is possible.
+    targets : array_like, shape (n, 2), optional
+        Points to be centered; NaN: none. Adds ``target_weight * |p_t - translation to the target|^2``.
+    target_weight : float
     frame_weight : array_like, shape (n,), optional
         Factors on the fidelity weight w0 of each frame, above 0.
+    cuts : sequence of int, optional
+        Frames where a new scene starts: their motion is not read, and nothing is smoothed across.
+    ok : array_like of bool, shape (n,), optional
+        False where the motion is missing; it is filled in as by `bridge_motion`.
+    solver : {"banded", "clarabel", "osqp", "piqp"}
+        "banded" is this package's; the others solve the same program, to compare, through their own packages. Their
+        `iterations` and `gap` are their own, their tolerance is `options.tolerance`.
     backend : {"native", "numpy"}, optional
 
     Returns
@@ -194,17 +320,21 @@ def smooth_path(
         A shape or a value is wrong.
     HomographyError
         A motion is singular, not finite, or without a principal logarithm; the message names the frame.
+    InfeasibleError
+        Hard salient points that cannot all be kept in view; the message names the frames.
 
     Notes
     -----
     Paper: Cinematic-L1, equation (4) with the terms of sections 4 and 5. The solver is a block-banded primal-dual
     interior point: time and memory linear in n, every iterate feasible, no allocation inside, the same bits on every
-    instruction set.
+    instruction set. With `window` memory is bounded too, and the result is bit for bit that of `PathStream`.
     """
     options = PathOptions() if options is None else options
-    width, height = check_size(size)
+    task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
     F = as_float64("motion", motion, (None, 3, 3))
     n = len(F)
+    if fixed is not None and window is not None:
+        raise ArgumentError("fixed: expected no held frames together with window")
     held = np.empty((0, 3, 3)) if fixed is None else as_float64("fixed", fixed, (None, 3, 3))
     if len(held) > n:
         raise ArgumentError(f"fixed: expected at most {n} corrections, as many as motion has frames, got {len(held)}")
@@ -213,73 +343,400 @@ def smooth_path(
         weight = as_float64("frame_weight", frame_weight, (n,))
         if not ((weight > 0) & (weight < 1e12)).all():
             raise ArgumentError("frame_weight: expected numbers above 0")
+    points = np.empty((n, 0, 2)) if salient is None else as_float64("salient", salient, (n, None, 2))
+    centers = np.empty((0, 2)) if targets is None else as_float64("targets", targets, (n, 2))
+    starts = _check_cuts(cuts, n)
+    good = _check_ok(ok, n)
+    frames = in_width_units(_Frames(F, weight, points, centers), task.size, units)
     if units == "pixel":
-        F, held = to_width_units(F, (width, height)), to_width_units(held, (width, height))
-    elif units != "width":
-        raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
-    aspect = height / width
-    inset = options.inset_px / width
-    room = min(1 - 2 * inset, 1 - 2 * inset / aspect)
-    if not room > 1 - options.crop:
-        raise ArgumentError(f"inset_px: expected less than the crop leaves free, got {options.inset_px}")
-
-    corrections, logs, violation = np.empty((n, 3, 3)), np.empty((n, 3, 3)), np.empty(n)
-    if _dispatch.choose(backend) == "numpy":
-        path = _reference.smooth_path(
-            F,
-            aspect,
-            _WidthOptions(options, inset, 1 / width),
-            held if len(held) else None,
-            weight if len(weight) else None,
-        )
-        corrections, logs, violation = path.corrections, path.logs, path.violation
-        status = "optimal" if path.optimal else "iteration_limit"
-        found: dict[str, Any] = {
-            "objective": path.objective,
-            "gap": path.gap,
-            "iterations": path.iterations,
-            "rounds": path.rounds,
-            "keystone_ratio": path.ratio,
-        }
+        held = to_width_units(held, task.size)
+    if window is None:
+        if stride is not None:
+            raise ArgumentError("stride: expected together with window")
+        filled = np.empty((n, 3, 3))
+        parts = []
+        for first, end in itertools.pairwise([0, *starts, n]) if n else []:
+            part = frames.slice(first, end)
+            if good is not None:
+                part = dataclasses.replace(part, motion=bridge_motion(part.motion, good[first:end]))
+            filled[first:end] = part.motion
+            pins = held[first:end]
+            parts.append(solve_frames(part, task, options.keystone_ratio, pins, first))
     else:
-        found = _core.camera_smooth_path(
-            F.reshape(n, 9),
-            aspect,
-            _core.CameraPathOptions(
-                crop=options.crop,
-                window_scale=options.window_scale or 0.0,
-                weights=options.weights,
-                anisotropy=options.anisotropy,
-                shear=options.shear,
-                keystone=options.keystone,
-                keystone_ratio=math.nan if options.keystone_ratio is None else options.keystone_ratio,
-                bound=options.bound,
-                inset=inset,
-                pixel=1 / width,
-                relinearize=options.relinearize,
-                tolerance=options.tolerance,
-                max_iterations=options.max_iterations,
-            ),
-            held.reshape(-1, 9),
-            weight,
-            corrections.reshape(n, 9),
-            logs.reshape(n, 9),
-            violation,
-        )
-        status = _STATUS[found["status"]]
-    if units == "pixel":
-        corrections = to_pixel_units(corrections, (width, height))
+        from legato.camera.streams import smooth_in_windows
+
+        filled, parts = smooth_in_windows(frames, task, window, stride, starts, good)
+    return _joined(parts, filled, task, units, starts, window is not None, frames)
+
+
+def _joined(
+    parts: list[_Solution],
+    motion: Float64,
+    task: _Task,
+    units: str,
+    starts: list[int],
+    windowed: bool,
+    frames: _Frames,
+) -> CameraPath:
+    def gather(name: str, shape: tuple[int, ...]) -> Float64:
+        return np.concatenate([np.empty((0, *shape)), *(getattr(part, name) for part in parts)])
+
+    corrections, logs = gather("corrections", (3, 3)), gather("logs", (3, 3))
+    objective, gap = sum(part.objective for part in parts), sum(part.gap for part in parts)
+    if len(motion):
+        motion = motion.copy()
+        motion[[0, *starts]] = np.eye(3)
+    ratio = parts[-1].ratio if parts else math.nan
+    if windowed:
+        gap = math.nan
+        objective = _whole_objective(corrections, logs, motion, frames, task, ratio, starts)
+    worst = max((part.status for part in parts), key=lambda status: list(STATUS.values()).index(status), default="")
     return CameraPath(
-        corrections=corrections,
+        corrections=to_pixel_units(corrections, task.size) if units == "pixel" else corrections,
         log_corrections=logs,
-        status=status,
-        objective=found["objective"],
-        gap=found["gap"],
-        iterations=found["iterations"],
-        rounds=found["rounds"],
-        violation_px=violation * width,
-        keystone_ratio=found["keystone_ratio"],
+        status=worst or "optimal",
+        objective=float(objective),
+        gap=float(gap),
+        iterations=sum(part.iterations for part in parts),
+        rounds=max((part.rounds for part in parts), default=0),
+        violation_px=gather("violation", ()) * task.size[0],
+        keystone_ratio=ratio,
+        motion=motion,
+        size=task.size,
+        options=task.options,
     )
+
+
+def _whole_objective(
+    P: Float64, logs: Float64, F: Float64, frames: _Frames, task: _Task, ratio: float, starts: list[int]
+) -> float:
+    """Objective of the whole path: of the linear model, or with exact velocities where it was re-linearized."""
+    total = 0.0
+    for first, end in itertools.pairwise([0, *starts, len(P)]) if len(P) else []:
+        p = logs[first:end].reshape(-1, 9)
+        velocity = log_homography(F[first:end]).reshape(-1, 9)
+        if task.options.relinearize:
+            exact = np.linalg.inv(P[first : end - 1]) @ F[first + 1 : end] @ P[first + 1 : end]
+            velocity = np.vstack([np.zeros(9), log_homography(exact).reshape(-1, 9) - np.diff(p, axis=0)])
+        program = _program(frames.slice(first, end), task, ratio, np.empty((0, 3, 3)), velocity, None)
+        total += program.objective(_MODEL[task.options.model].coordinates(p))
+    return total
+
+
+def path_program(
+    motion: ArrayLike,
+    size: tuple[int, int],
+    options: PathOptions | None = None,
+    *,
+    units: str = "pixel",
+    fixed: ArrayLike | None = None,
+    salient: ArrayLike | None = None,
+    salient_weight: float | None = None,
+    targets: ArrayLike | None = None,
+    target_weight: float = 0.0,
+    frame_weight: ArrayLike | None = None,
+) -> BandedProgram:
+    """Return the linear model of a path (`smooth_path` with ``relinearize=0``) as a program.
+
+    Built here in NumPy, apart from the compiled code: `BandedProgram.sparse` hands it to any solver. Parameters as in
+    `smooth_path`. Coordinates are the entries 11 22 12 21 13 23 31 32 of log P_t; for "similarity" 11 and 12 alone of
+    the first four, with 22 = 11 and 21 = -12.
+    """
+    options = PathOptions() if options is None else options
+    task = check_task(size, options, salient_weight, target_weight, "banded", "native")
+    F = as_float64("motion", motion, (None, 3, 3)).copy()
+    n = len(F)
+    F[:1] = np.eye(3)
+    frames = in_width_units(
+        _Frames(
+            F,
+            np.empty(0) if frame_weight is None else as_float64("frame_weight", frame_weight, (n,)),
+            np.empty((n, 0, 2)) if salient is None else as_float64("salient", salient, (n, None, 2)),
+            np.empty((0, 2)) if targets is None else as_float64("targets", targets, (n, 2)),
+        ),
+        task.size,
+        units,
+    )
+    held = np.empty((0, 3, 3)) if fixed is None else as_float64("fixed", fixed, (None, 3, 3))
+    if units == "pixel":
+        held = to_width_units(held, task.size)
+    f = log_homography(frames.motion).reshape(n, 9)
+    ratio = options.keystone_ratio if options.keystone_ratio is not None else _reference.estimate_ratio(f)
+    return _program(frames, task, ratio, held, f, None)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Coordinates of a model's algebra: p = basis x, x = projection p; weight of each coordinate's L1 term."""
+
+    basis: Float64  # 9 x 8
+    projection: Float64  # 8 x 9
+    weight: Float64  # 9
+
+    def coordinates(self, logs: Float64) -> Float64:
+        return np.asarray(logs @ self.projection.T)
+
+
+def _model(name: str) -> _Model:
+    basis, projection, weight = np.zeros((9, 8)), np.zeros((8, 9)), np.zeros(9)
+    entry = (0, 4, 1, 3, 2, 5, 6, 7)
+    alone = {"homography": range(8), "affine": range(6), "similarity": (4, 5), "translation": (4, 5)}[name]
+    for i in alone:
+        basis[entry[i], i] = projection[i, entry[i]] = weight[i] = 1
+    if name in ("homography", "affine"):
+        basis[8, :2], weight[8] = -1, 1
+    if name == "similarity":
+        basis[[0, 4, 8], 0], projection[0, [0, 4]], weight[0] = (1, 1, -2), 0.5, 4
+        basis[[1, 3], 2], projection[2, [1, 3]], weight[2] = (1, -1), (0.5, -0.5), 2
+    return _Model(basis, projection, weight)
+
+
+_MODEL = {name: _model(name) for name in MODELS}
+
+
+def _program(
+    frames: _Frames, task: _Task, ratio: float, held: Float64, velocity: Float64, at: Float64 | None
+) -> BandedProgram:
+    """Build the linear model about `at` (n, 9; None: at rest)."""
+    options = task.width_options
+    model = _MODEL[task.options.model]
+    n, m = len(velocity), frames.salient.shape[1]
+    fidelity = np.ones(n) if len(frames.weight) == 0 else frames.weight
+    smallest = 1e-9 * sum(task.options.weights[1:])
+    w0 = task.options.weights[0] if task.options.weights[0] >= smallest else smallest
+    terms = dataclasses.replace(task.options, keystone=task.options.keystone * (task.options.model == "homography"))
+    rest = _reference.frame_quadratic(dataclasses.replace(terms, weights=(1.0, 0, 0, 0)), 0.0, ratio)
+    Q9 = rest + (w0 * fidelity)[:, None, None] * np.eye(9)
+    linear, constant = None, 0.0
+    if len(frames.targets) and task.target_weight > 0:
+        some = np.asarray(~np.isnan(frames.targets).any(1))
+        target = np.zeros((n, 9))
+        target[some, 2], target[some, 5] = frames.targets[some].T
+        Q9 = Q9 + 2 * task.target_weight * some[:, None, None] * np.eye(9)
+        linear = -2 * task.target_weight * target @ model.basis
+        constant = float(task.target_weight * (target**2).sum())
+    unused = np.diag((~model.basis.any(0)).astype(float))
+    Q = np.einsum("ei,tef,fj->tij", model.basis, Q9, model.basis) + unused
+    places = np.zeros((1, 9)) if at is None else at
+    pairs = [_reference.crop_rows(p, task.aspect, options) for p in places]
+    G9 = np.broadcast_to(np.array([G for G, _ in pairs]), (n, 13, 9))
+    h = np.broadcast_to(np.array([h for _, h in pairs]), (n, 13))
+    last = np.zeros((n, 2, 9))
+    last[:, 0, 8], last[:, 1, 8] = 1, -1
+    salient, inside = _salient_rows(frames.salient, np.zeros((n, 9)) if at is None else at, task)
+    soft = 4 * m if task.salient_weight is not None else 0
+    return BandedProgram(
+        velocity=velocity @ model.projection.T,
+        weights=np.outer(task.options.weights[1:], model.weight),
+        quadratic=Q,
+        linear=linear,
+        row_matrix=np.concatenate([G9, last, salient], 1) @ model.basis,
+        row_bound=np.concatenate([h, np.full((n, 2), task.options.bound), inside], 1),
+        lower=np.full(8, -task.options.bound),
+        upper=np.full(8, task.options.bound),
+        held=log_homography(held).reshape(-1, 9) @ model.projection.T,
+        soft_rows=soft,
+        penalty=task.salient_weight or 0.0,
+        constant=constant,
+    )
+
+
+def _salient_rows(points: Float64, at: Float64, task: _Task) -> tuple[Float64, Float64]:
+    """Rows that keep exp(-p) point in the crop window, linearized at p (n, 9): left right top bottom of each."""
+    n, m = points.shape[:2]
+    G, h = np.zeros((n, 4 * m, 9)), np.ones((n, 4 * m))
+    half = 0.5 * task.options.effective_window_scale * np.array([1, task.aspect])
+    for t, i in np.argwhere(~np.isnan(points).any(-1)):
+        point, p = points[t, i][None], at[t]
+        J = -_reference.point_jacobian(point) if not p.any() else -_reference.point_jacobian_at(-p, point)
+        moved = _reference.apply(_reference.exp_homography(-p.reshape(3, 3)), point)[0]
+        for axis in range(2):
+            for side, sign in enumerate((-1, 1)):
+                row = 4 * i + 2 * axis + side
+                G[t, row] = sign * J[axis]
+                h[t, row] = half[axis] - sign * (moved[axis] - J[axis] @ p)
+    return G, h
+
+
+def in_width_units(frames: _Frames, size: tuple[int, int], units: str) -> _Frames:
+    """Frames with lengths in frame widths."""
+    if units == "width":
+        return frames
+    if units != "pixel":
+        raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
+    center = (np.array(size) - 1) / 2
+    return _Frames(
+        to_width_units(frames.motion, size),
+        frames.weight,
+        (frames.salient - center) / size[0],
+        (frames.targets - center) / size[0],
+    )
+
+
+def check_task(
+    size: tuple[int, int],
+    options: PathOptions,
+    salient_weight: float | None,
+    target_weight: float,
+    solver: str,
+    backend: str,
+) -> _Task:
+    """Check what stays the same from solve to solve."""
+    width, height = check_size(size)
+    inset = options.inset_px / width
+    if not min(1 - 2 * inset, 1 - 2 * inset * width / height) > 1 - options.crop:
+        raise ArgumentError(f"inset_px: expected less than the crop leaves free, got {options.inset_px}")
+    if salient_weight is not None:
+        _check_real("salient_weight", salient_weight, 0, 1e12)
+    if not (isinstance(target_weight, int | float) and 0 <= target_weight < 1e12):
+        raise ArgumentError(f"target_weight: expected a number of at least 0, got {target_weight!r}")
+    if solver not in SOLVERS:
+        raise ArgumentError(f"solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
+    return _Task((width, height), options, salient_weight, float(target_weight), solver, backend)
+
+
+def solve_frames(
+    frames: _Frames, task: _Task, ratio: float | None, held: Float64, first: int, end: int | None = None
+) -> _Solution:
+    """Solve once; drop frames from `end` on. `first`: the number of the first frame in the clip, for messages."""
+    n = len(frames.motion)
+    options = task.options
+    if task.backend == "numpy":
+        plain = options.model == "homography" and options.weights[0] > 0
+        if frames.salient.shape[1] or task.target_weight > 0 or not plain:
+            raise ArgumentError(
+                'backend: "numpy" knows neither salient points, targets, models below homographies nor w0 = 0'
+            )
+        if task.solver != "banded":
+            raise ArgumentError('solver: expected "banded" with backend "numpy"')
+        width_options: Any = task.width_options
+        if ratio is not None:
+            width_options = _WidthOptions(
+                dataclasses.replace(options, keystone_ratio=ratio), width_options.inset, width_options.pixel
+            )
+        path = _reference.smooth_path(
+            frames.motion,
+            task.aspect,
+            width_options,
+            held if len(held) else None,
+            frames.weight if len(frames.weight) else None,
+        )
+        return _Solution(
+            path.corrections[:end],
+            path.logs[:end],
+            path.violation[:end],
+            "optimal" if path.optimal else "iteration_limit",
+            path.objective,
+            path.gap,
+            path.iterations,
+            path.rounds,
+            path.ratio,
+        )
+    if task.solver != "banded":
+        return _solve_elsewhere(frames, task, ratio, held, end)
+    corrections, logs, violation = np.empty((n, 3, 3)), np.empty((n, 3, 3)), np.empty(n)
+    found = _core.camera_smooth_path(
+        frames.motion.reshape(n, 9),
+        task.aspect,
+        _core.CameraPathOptions(
+            model=options.model,
+            crop=options.crop,
+            window_scale=options.window_scale or 0.0,
+            weights=options.weights,
+            anisotropy=options.anisotropy,
+            shear=options.shear,
+            keystone=options.keystone,
+            keystone_ratio=math.nan if ratio is None else ratio,
+            bound=options.bound,
+            inset=options.inset_px / task.size[0],
+            pixel=1 / task.size[0],
+            relinearize=options.relinearize,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
+        ),
+        held.reshape(-1, 9),
+        frames.weight,
+        frames.salient,
+        task.salient_weight or 0.0,
+        frames.targets,
+        task.target_weight,
+        corrections.reshape(n, 9),
+        logs.reshape(n, 9),
+        violation,
+    )
+    if found["status"] not in STATUS:
+        hard = frames.salient.shape[1] > 0 and task.salient_weight is None
+        missing = np.flatnonzero(violation > 0)
+        if hard and len(missing):
+            names = ", ".join(str(first + t) for t in missing[:20]) + (", ..." if len(missing) > 20 else "")
+            raise InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
+        raise InfeasibleError(f"motion, frame {first + found['bad_frame']}: the constraints exclude every path")
+    return _Solution(
+        corrections[:end],
+        logs[:end],
+        violation[:end],
+        STATUS[found["status"]],
+        found["objective"],
+        found["gap"],
+        found["iterations"],
+        found["rounds"],
+        found["keystone_ratio"],
+    )
+
+
+def _solve_elsewhere(frames: _Frames, task: _Task, ratio: float | None, held: Float64, end: int | None) -> _Solution:
+    """Do the rounds of `smooth_path` around another solver."""
+    options = task.options
+    n = len(frames.motion)
+    F = frames.motion.copy()
+    F[:1] = np.eye(3)
+    velocity = log_homography(F).reshape(n, 9)
+    ratio = ratio if ratio is not None else _reference.estimate_ratio(velocity)
+    model = _MODEL[options.model]
+    at, iterations = None, 0
+    for rounds in range(options.relinearize + 5):
+        program = _program(frames, task, ratio, held, velocity, at)
+        solved = program.solve(solver=task.solver, tolerance=options.tolerance, max_iterations=options.max_iterations)
+        iterations += solved.iterations
+        at = solved.path @ model.basis.T
+        P = exp_homography(at.reshape(n, 3, 3))
+        violation = _reference.exact_violation(P, task.aspect, task.width_options)
+        worst = violation[len(held) :].max(initial=0.0)
+        if options.relinearize == 0 or (rounds >= options.relinearize and worst <= 0.05 / task.size[0]):
+            break
+        exact = log_homography(np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]).reshape(n - 1, 9)
+        velocity = np.vstack([np.zeros((1, 9)), exact - np.diff(at, axis=0)])
+    logs = at.reshape(n, 3, 3) if at is not None else np.empty((0, 3, 3))
+    return _Solution(
+        P[:end],
+        logs[:end],
+        violation[:end],
+        solved.status,
+        solved.objective,
+        solved.gap,
+        iterations,
+        rounds,
+        ratio,
+    )
+
+
+def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
+    starts = np.asarray([] if cuts is None else cuts)
+    if starts.ndim != 1 or (starts.size and starts.dtype.kind not in "iu"):
+        raise ArgumentError("cuts: expected whole numbers, the frames where a scene starts")
+    found = sorted({int(t) for t in starts} - {0})
+    if found and not 0 < found[0] <= found[-1] < n:
+        raise ArgumentError(f"cuts: expected frames from 0 to {n - 1}, got {found[0]} to {found[-1]}")
+    return found
+
+
+def _check_ok(ok: ArrayLike | None, n: int) -> NDArray[np.bool_] | None:
+    if ok is None:
+        return None
+    good = np.asarray(ok)
+    if good.dtype != bool or good.shape != (n,):
+        raise ArgumentError(f"ok: expected bool of shape ({n},), got {good.dtype} of shape {good.shape}")
+    return good
 
 
 class _WidthOptions:
@@ -328,17 +785,28 @@ def bridge_motion(motion: ArrayLike, ok: ArrayLike) -> Float64:
         raise ArgumentError(f"ok: expected bool of shape ({len(F)},), got {good.dtype} of shape {good.shape}")
     if len(F) == 0:
         return F
-    F[0] = np.eye(3)
     good = good.copy()
     good[0] = False
-    known = np.flatnonzero(good)
     F[~good] = np.eye(3)
-    if len(known):
-        gap = np.flatnonzero(~good)
-        gap = gap[(gap > known[0]) & (gap < known[-1])]
+    return fill_motion(F, good, None)
+
+
+def fill_motion(motion: Float64, good: NDArray[np.bool_], before: tuple[int, Float64] | None) -> Float64:
+    """Motions with those that are not good interpolated between good neighbors, as logarithms; identity elsewhere.
+
+    `before`: how many frames before the first one the last good motion was, and its logarithm.
+    """
+    F = motion.copy()
+    F[~good] = np.eye(3)
+    known = np.flatnonzero(good)
+    at, logs = known, log_homography(F[known]).reshape(-1, 9)
+    if before is not None:
+        at, logs = np.append(-before[0], at), np.vstack([before[1], logs])
+    gap = np.flatnonzero(~good)
+    if len(at):
+        gap = gap[(gap > at[0]) & (gap < at[-1])]
         if len(gap):
-            logs = log_homography(F[known]).reshape(-1, 9)
-            filled = np.column_stack([np.interp(gap, known, entry) for entry in logs.T])
+            filled = np.column_stack([np.interp(gap, at, entry) for entry in logs.T])
             F[gap] = exp_homography(filled.reshape(-1, 3, 3))
     return F
 
@@ -396,6 +864,14 @@ def window_corners_px(size: tuple[int, int], options: PathOptions) -> Float64:
     width, height = size
     corners = _reference.window_corners(options.effective_window_scale, height / width)
     return np.asarray(corners * width + np.array([(width - 1) / 2, (height - 1) / 2]))
+
+
+def crop_room_px(corrections: Float64, size: tuple[int, int], options: PathOptions) -> Float64:
+    """Exact distance of the crop window from the edge of its allowed rectangle, shape (n,); negative outside."""
+    moved = move_points(corrections, window_corners_px(size, options))
+    center = (np.array(size) - 1) / 2
+    half = np.array(size) / 2 - options.inset_px
+    return np.asarray((half - np.abs(moved - center)).min((1, 2)))
 
 
 def move_points(transforms: Float64, points: Float64) -> Float64:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
-from legato.camera.homographies import log_homography, to_width_units
-from legato.camera.paths import check_size
+from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
+from legato.camera.paths import CameraPath, check_size, crop_room_px
 from legato.errors import ArgumentError, DependencyError, OutputError
 
 __all__ = ["plot_path"]
@@ -49,36 +50,77 @@ def plot_path(
     width, height = check_size(size)
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     P = as_float64("corrections", corrections, (len(F), 3, 3))
+    F[:1] = np.eye(3)
+    before = log_homography(to_width_units(F, (width, height)))
+    after = log_homography(to_width_units(P, (width, height)))
+    figure, axes = _figure(destination, len(F), 4)
+    _draw_path(axes, before, after, width, fps)
+    _save(figure, destination)
+
+
+def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps: float | None, zero: float) -> None:
+    """Draw `CameraPath.plot`: the four curves of `plot_path`, the derivatives and the room left to the crop."""
+    width = path.size[0]
+    figure, axes = _figure(destination, len(path.motion), 8)
+    before = log_homography(path.motion)
+    _draw_path(axes[:4], before, path.log_corrections, width, fps)
+    time = np.arange(len(before)) / (fps or 1)
+    p = path.log_corrections.reshape(-1, 9)
+    derivative = np.diff(p, axis=0) + before.reshape(-1, 9)[1:]
+    if path.options.relinearize:  # the motions as they are, not as the linear model has them
+        P = exp_homography(path.log_corrections)
+        derivative = log_homography(np.linalg.inv(P[:-1]) @ path.motion[1:] @ P[1:]).reshape(-1, 9)
+    for order, axis in enumerate(axes[4:7], start=1):
+        at = time[order:]
+        for entry, color, label in ((2, "#1d4ed8", "horizontal"), (5, "#0f766e", "vertical")):
+            axis.plot(at, width * derivative[:, entry], color=color, linewidth=0.9, label=label)
+        still = (np.abs(derivative) < zero).all(1)
+        axis.plot(at[still], np.zeros(still.sum()), "|", color="#b45309", markersize=9, label="all nine zero")
+        axis.set_ylabel(f"derivative {order}\n(px / frame{'' if order == 1 else f'^{order}'})")
+        derivative = np.diff(derivative, axis=0)
+    axes[4].legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=3)
+    room = crop_room_px(to_pixel_units(exp_homography(path.log_corrections), path.size), path.size, path.options)
+    axes[7].fill_between(time, room, color="#a3a3a3", linewidth=0)
+    axes[7].axhline(0, color="#b91c1c", linewidth=0.8)
+    axes[7].set_ylabel("room to the\nframe edge (px)")
+    _save(figure, destination)
+
+
+def _figure(destination: str | os.PathLike[str], frames: int, rows: int) -> tuple[Any, Any]:
     target = Path(destination)
     if target.suffix.lower() not in {".svg", ".png", ".pdf"}:
         raise ArgumentError(f"destination: expected a name ending in .svg, .png or .pdf, got {target.name}")
-    if len(F) == 0:
+    if frames == 0:
         raise ArgumentError("motion: expected at least one frame")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise DependencyError('matplotlib is missing: pip install "legato[video]"') from None
-
-    F[0] = np.eye(3)
-    before = np.cumsum(log_homography(to_width_units(F, (width, height))), axis=0)
-    after = before + log_homography(to_width_units(P, (width, height)))
-    time = np.arange(len(F)) / (fps or 1)
-
-    figure = Figure(figsize=(9, 7.2), layout="constrained")
+    figure = Figure(figsize=(9, 1.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(4, 1, sharex=True)
-    shaky, steady = _components(before, width), _components(after, width)
+    axes = figure.subplots(rows, 1, sharex=True)
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw_path(axes: Any, motion: Float64, corrections: Float64, width: int, fps: float | None) -> None:
+    before = np.cumsum(motion, axis=0)
+    time = np.arange(len(before)) / (fps or 1)
+    shaky, steady = _components(before, width), _components(before + corrections, width)
     for axis, label in zip(axes, shaky, strict=True):
         axis.plot(time, shaky[label], color="#c2410c", linewidth=0.9, label="shaky")
         axis.plot(time, steady[label], color="#1d4ed8", linewidth=1.8, label="stabilized")
         axis.set_ylabel(label)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=2)
     axes[0].set_title("Camera path", loc="left", fontweight="bold")
-    axes[-1].set_xlabel("frame" if fps is None else "seconds")
+    axes[0].figure.axes[-1].set_xlabel("frame" if fps is None else "seconds")
 
+
+def _save(figure: Any, destination: str | os.PathLike[str]) -> None:
+    target = Path(destination)
     part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
         # Without the date, the same path gives the same picture.

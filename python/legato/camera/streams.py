@@ -1,0 +1,296 @@
+"""Camera paths window by window: clips of any length in bounded memory, and live (Cinematic-L1, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato import _dispatch
+from legato._arrays import Float64, as_float64
+from legato.camera import _reference
+from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
+from legato.camera.paths import (
+    PathOptions,
+    _Frames,
+    _Solution,
+    _Task,
+    check_task,
+    fill_motion,
+    in_width_units,
+    solve_frames,
+)
+from legato.errors import ArgumentError
+
+__all__ = ["PathStream"]
+
+_PINNED = 3  # derivatives reach three frames back, so three pinned frames stand for the whole past
+_SHORT_LOOK_AHEAD = 10  # frames; below that predicted motions help
+_PREDICTED = 15
+_DECAY = 0.9
+_MEAN_OF = 10  # frames whose mean motion is carried on
+
+
+class PathStream:
+    """A camera path while the motion is still coming in.
+
+    Every window of `window` frames is solved as a whole, with the last three committed frames pinned; the first
+    `stride` frames of it (the pinned ones included) are then committed and never change (paper, section 3). So
+    ``stride - 3`` frames come out at a time, and the path of a frame is known at the latest ``window - 3`` frames
+    after it. The result does not depend on how the frames are grouped into pushes, and is bit for bit that of
+    `smooth_path` with the same `window` and `stride`. Memory does not grow.
+
+    Parameters
+    ----------
+    size : (width, height)
+    options : PathOptions, optional
+        A keystone ratio to be estimated is estimated from the scene so far.
+    window, stride : int
+        ``4 <= stride < window``, or ``stride=None``: a quarter of the window, at least 13 frames, of which ten are
+        new; committing fewer at a time was measured to give worse paths.
+    units : {"pixel", "width"}
+    predicted : int, optional
+        Motions appended to each window but a scene's last: the mean of the last ten, each 0.9 times the one before.
+        ``None``: 15 where the look-ahead ``window - stride`` is at most ten frames, else none.
+    salient_weight, target_weight, solver, backend
+        As for `smooth_path`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> stream = camera.PathStream((640, 360), window=60, stride=30)
+    >>> [len(stream.push(np.eye(3))) for _ in range(60)][-1], len(stream.finish())
+    (30, 30)
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        options: PathOptions | None = None,
+        *,
+        window: int = 120,
+        stride: int | None = 30,
+        units: str = "pixel",
+        predicted: int | None = None,
+        salient_weight: float | None = None,
+        target_weight: float = 0.0,
+        solver: str = "banded",
+        backend: str | None = None,
+    ) -> None:
+        options = PathOptions() if options is None else options
+        task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
+        if units not in ("pixel", "width"):
+            raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
+        self._units = units
+        self._windows = _Windows(task, window, stride, predicted)
+
+    @property
+    def latency_frames(self) -> int:
+        """Most frames that must follow a frame before its correction comes out."""
+        return self._windows.window - _PINNED - 1
+
+    @property
+    def pending_frames(self) -> int:
+        """Frames pushed whose corrections have not come out."""
+        return self._windows.pending
+
+    def push(
+        self,
+        motion: ArrayLike | None,
+        *,
+        cut: bool = False,
+        salient: ArrayLike | None = None,
+        targets: ArrayLike | None = None,
+        frame_weight: ArrayLike | None = None,
+    ) -> Float64:
+        """Take frames; return the corrections that became final.
+
+        Parameters
+        ----------
+        motion : array_like, shape (3, 3) or (k, 3, 3), or None
+            Frame t to frame t - 1; not read for the very first frame. ``None`` or NaN: the motion of a frame is
+            missing. It is interpolated between its neighbors within the window; where none follows yet, the camera
+            is taken to stand still.
+        cut : bool
+            A new scene starts with the first of these frames: what is pending comes out, nothing is smoothed across,
+            and that frame's motion is not read.
+        salient : array_like, shape (k, m, 2), optional
+            With the same m in every push of a scene.
+        targets : array_like, shape (k, 2), optional
+        frame_weight : array_like, shape (k,), optional
+
+        Returns
+        -------
+        ndarray, shape (j, 3, 3), j >= 0
+        """
+        if motion is None:
+            motion = np.full((1, 3, 3), np.nan)
+        F = np.asarray(motion)
+        F = as_float64("motion", F[None] if F.ndim == 2 else F, (None, 3, 3))
+        k = len(F)
+        weight = np.ones(k) if frame_weight is None else as_float64("frame_weight", frame_weight, (k,))
+        if not ((weight > 0) & (weight < 1e12)).all():
+            raise ArgumentError("frame_weight: expected numbers above 0")
+        frames = _Frames(
+            F,
+            weight,
+            np.empty((k, 0, 2)) if salient is None else as_float64("salient", salient, (k, None, 2)),
+            np.full((k, 2), np.nan) if targets is None else as_float64("targets", targets, (k, 2)),
+        )
+        good = np.asarray(~np.isnan(F).any((1, 2)))
+        F = np.where(good[:, None, None], F, np.eye(3))
+        frames = in_width_units(dataclasses.replace(frames, motion=F), self._windows.task.size, self._units)
+        return self._out(self._windows.push(frames, good, [0] if cut else []))
+
+    def finish(self) -> Float64:
+        """End the scene: return the remaining corrections. The stream then waits for a new scene."""
+        return self._out(self._windows.end_scene())
+
+    def _out(self, parts: list[_Solution]) -> Float64:
+        P = np.concatenate([np.empty((0, 3, 3)), *(part.corrections for part in parts)])
+        return to_pixel_units(P, self._windows.task.size) if self._units == "pixel" else P
+
+
+class _Windows:
+    """The windows of a clip, in frame widths: what `PathStream` and windowed `smooth_path` share."""
+
+    def __init__(self, task: _Task, window: int, stride: int | None, predicted: int | None) -> None:
+        if not isinstance(window, int) or window <= _PINNED + 1:
+            raise ArgumentError(f"window: expected an integer of at least {_PINNED + 2}, got {window!r}")
+        if stride is None:
+            stride = min(max(window // 4, 13), window - 1)
+        if not isinstance(stride, int) or not _PINNED < stride < window:
+            raise ArgumentError(f"stride: expected an integer from {_PINNED + 1} to window - 1, got {stride!r}")
+        if predicted is None:
+            predicted = _PREDICTED if window - stride <= _SHORT_LOOK_AHEAD else 0
+        if not isinstance(predicted, int) or predicted < 0:
+            raise ArgumentError(f"predicted: expected an integer of at least 0, got {predicted!r}")
+        self.task, self.window, self.stride, self.predicted = task, window, stride, predicted
+        self.filled: list[Float64] | None = None  # motions as they were solved, where the caller wants them
+        self._first = 0  # number in the clip of the first frame kept
+        self._start_scene()
+
+    def _start_scene(self) -> None:
+        self._chunks: list[tuple[_Frames, NDArray[np.bool_]]] = []
+        self._kept = 0  # frames in the chunks
+        self._pins = np.empty((0, 3, 3))
+        self._fresh = True  # the next frame is a scene's first
+        self._products = [0.0, 0.0]  # sums of k t and t t over the scene: the keystone ratio
+        self._before: tuple[int, Float64] | None = None  # last good motion before the kept frames: distance, log
+
+    @property
+    def pending(self) -> int:
+        return self._kept - len(self._pins)
+
+    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[_Solution]:
+        out: list[_Solution] = []
+        at, n = 0, len(frames.motion)
+        marks = [start for start in starts if start < n]
+        while at < n:
+            if marks and at == marks[0]:
+                marks.pop(0)
+                out += self.end_scene()
+            end = min(n, at + self.window - self._kept, *marks)
+            self._append(frames.slice(at, end), good[at:end])
+            at = end
+            if self._kept == self.window:
+                out.append(self._solve(last=False))
+        return out
+
+    def _append(self, frames: _Frames, good: NDArray[np.bool_]) -> None:
+        good = good.copy()
+        if self._fresh:
+            good[0] = False  # a scene's first frame has no motion
+            self._fresh = False
+        logs = log_homography(frames.motion[good]).reshape(-1, 9)
+        for f in logs:  # one by one: the same sums however the frames are grouped
+            self._products[0] += float(f[6] * f[2]) + float(f[7] * f[5])
+            self._products[1] += float(f[2] * f[2]) + float(f[5] * f[5])
+        self._chunks.append((frames, good))
+        self._kept += len(good)
+
+    def end_scene(self) -> list[_Solution]:
+        out = [self._solve(last=True)] if self.pending > 0 else []
+        self._first += self._kept
+        self._start_scene()
+        return out
+
+    def _solve(self, last: bool) -> _Solution:
+        good = np.concatenate([part for _, part in self._chunks])
+        parts = [part for part, _ in self._chunks]
+        points = {part.salient.shape[1] for part in parts}
+        if len(points) > 1:
+            raise ArgumentError("salient: expected the same number of points in every push of a scene")
+        frames = _Frames(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(_Frames))
+        )
+        known = dataclasses.replace(frames, motion=fill_motion(frames.motion, good, self._before))
+        kt, tt = self._products
+        ratio = self.task.options.keystone_ratio
+        if ratio is None:
+            ratio = float(np.clip(kt / tt, -3.0, -0.3)) if tt > 0 else _reference.NO_RATIO
+        n = len(good)
+        keep = n if last else self.stride
+        solved_frames = known if last else self._with_predictions(known)
+        held = len(self._pins)
+        solved = solve_frames(solved_frames, self.task, ratio, self._pins, self._first, keep)
+        if self.filled is not None:
+            self.filled.append(known.motion[held:keep])
+        if not last:
+            drop = self.stride - _PINNED
+            seen = np.flatnonzero(good[:drop])
+            if len(seen):
+                self._before = drop - int(seen[-1]), log_homography(frames.motion[seen[-1]]).ravel()
+            elif self._before is not None:
+                self._before = self._before[0] + drop, self._before[1]
+            self._chunks = [(frames.slice(drop, n), good[drop:])]
+            self._kept = n - drop
+            self._first += drop
+            self._pins = solved.corrections[drop:]
+        return dataclasses.replace(
+            solved,
+            corrections=solved.corrections[held:],
+            logs=solved.logs[held:],
+            violation=solved.violation[held:],
+        )
+
+    def _with_predictions(self, frames: _Frames) -> _Frames:
+        k = self.predicted
+        if k == 0:
+            return frames
+        recent = log_homography(frames.motion[max(len(frames.motion) - _MEAN_OF, 1) :])
+        ahead = exp_homography(recent.mean(0) * (_DECAY ** np.arange(1, k + 1))[:, None, None])
+        m = frames.salient.shape[1]
+        return _Frames(
+            np.concatenate([frames.motion, ahead]),
+            np.concatenate([frames.weight, np.ones(k)]) if len(frames.weight) else frames.weight,
+            np.concatenate([frames.salient, np.full((k, m, 2), np.nan)]),
+            np.concatenate([frames.targets, np.full((k, 2), np.nan)]) if len(frames.targets) else frames.targets,
+        )
+
+
+def smooth_in_windows(
+    frames: _Frames,
+    task: _Task,
+    window: int,
+    stride: int | None,
+    starts: list[int],
+    good: NDArray[np.bool_] | None,
+) -> tuple[Float64, list[_Solution]]:
+    """Push a whole clip through the windows; return the motions as they were used, and the committed parts."""
+    n = len(frames.motion)
+    windows = _Windows(task, window, stride, None)
+    windows.filled = []
+    missing = np.zeros(n, bool) if good is None else ~good
+    motion = np.where(missing[:, None, None], np.eye(3), frames.motion)
+    whole = _Frames(
+        motion,
+        frames.weight if len(frames.weight) else np.ones(n),
+        frames.salient,
+        frames.targets if len(frames.targets) else np.full((n, 2), np.nan),
+    )
+    parts = windows.push(whole, ~missing, starts)
+    parts += windows.end_scene()
+    return np.concatenate([np.empty((0, 3, 3)), *windows.filled]), parts
