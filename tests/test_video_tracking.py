@@ -462,8 +462,9 @@ class TestArguments:
 
         monkeypatch.setattr(importlib, "import_module", missing)
         monkeypatch.setattr(planes.importlib, "import_module", missing)
+        Tracker(SIZE)
         with pytest.raises(DependencyError, match=r"pip install \"legato\[video\]\""):
-            Tracker(SIZE)
+            Tracker(SIZE, backend="opencv")
 
 
 def test_no_numerical_warnings(scene: np.ndarray) -> None:

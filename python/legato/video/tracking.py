@@ -12,21 +12,29 @@ The method, in order; the values are those measured on clips with known motion:
    of unit frame width.
 5. Fewer degrees of freedom where the evidence does not carry the model asked for; and none at all
    where the two pictures, brought together by the motion found, do not resemble each other.
+
+The compiled core does all of it (``cpp/src/track.cpp``, ``fit.cpp``), with differences of its own:
+corners come from a half-size copy, one to a cell of a finer grid, and the hypotheses of step 4 from
+four points in closed form with a truncated score. What stands in this file is the route by way of
+OpenCV, kept under a name to compare with.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from legato import _core
 from legato.errors import ArgumentError
 from legato.video.planes import load_opencv
 
-__all__ = ["Model", "Motion", "Tracker", "estimate_motion"]
+__all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion"]
+
+Backend: TypeAlias = Literal["native", "opencv"]
 
 Model: TypeAlias = Literal["homography", "affine", "similarity", "translation", "identity"]
 Gray: TypeAlias = NDArray[np.uint8]
@@ -158,8 +166,7 @@ class Tracker:
     """Estimate the motion of a video frame by frame.
 
     The tracker keeps the reduced images of the last frame, so each frame is reduced once. The same
-    frames give the same motion, bit for bit: OpenCV's random numbers are seeded before each use.
-    OpenCV runs as many threads as it is set to; that setting is left alone (``cv2.setNumThreads``).
+    frames give the same motion, bit for bit, on every processor.
 
     Parameters
     ----------
@@ -170,23 +177,43 @@ class Tracker:
     mask : (height, width) bool or uint8 array, optional
         Nonzero where the picture may be used; zero on what does not move with the scene, such as a
         logo. Points keep half a window (7 px of the work image) away from it.
+    backend : {"native", "opencv"}
+        "native" is the compiled core. "opencv" is for comparison: it runs as many threads as
+        ``cv2.setNumThreads`` says, and seeds OpenCV's random numbers before each use.
 
     Raises
     ------
     ArgumentError
         If an argument is not as described.
     DependencyError
-        If OpenCV is not installed.
+        If OpenCV is asked for and not installed.
     """
 
-    def __init__(self, size: tuple[int, int], model: Model = "homography", *, mask: NDArray[Any] | None = None) -> None:
-        load_opencv()  # a missing package is better reported here than at the second frame
+    def __init__(
+        self,
+        size: tuple[int, int],
+        model: Model = "homography",
+        *,
+        mask: NDArray[Any] | None = None,
+        backend: Backend = "native",
+    ) -> None:
+        if backend not in get_args(Backend):
+            raise ArgumentError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
+        if backend == "opencv":
+            load_opencv()  # a missing package is better reported here than at the second frame
         self._grid = _Grid.of(_checked_size(size))
         if model not in _LADDER:
             raise ArgumentError(f"model: expected one of {_LADDER}, got {model!r}")
         self._model: Model = model
-        self._usable = None if mask is None else _usable(mask, self._grid)
+        hidden = None if mask is None else _checked_mask(mask, self._grid.size)
+        self._core: _core.VideoTracker | None = None
+        self._usable: Gray | None = None
         self._previous: _Frame | None = None
+        if backend == "native":
+            usable = np.empty(0, np.uint8) if hidden is None else np.ascontiguousarray(hidden != 0).view(np.uint8)
+            self._core = _core.VideoTracker(*self._grid.size, _LADDER.index(model), usable)
+        elif hidden is not None:
+            self._usable = _usable(hidden, self._grid)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -214,7 +241,10 @@ class Tracker:
         ArgumentError
             If `luma` has another size, dtype or number of dimensions.
         """
-        frame = _Frame.of(_checked_luma("luma", luma, self._grid.size), self._grid)
+        image = _checked_luma("luma", luma, self._grid.size)
+        if self._core is not None:
+            return _pushed(self._core, image)
+        frame = _Frame.of(image, self._grid)
         previous = self._previous
         if previous is None:
             self._previous = frame
@@ -227,6 +257,8 @@ class Tracker:
     def reset(self) -> None:
         """Forget the last frame: the next one counts as the first."""
         self._previous = None
+        if self._core is not None:
+            self._core.reset()
 
 
 def estimate_motion(
@@ -235,6 +267,7 @@ def estimate_motion(
     *,
     model: Model = "homography",
     mask: NDArray[Any] | None = None,
+    backend: Backend = "native",
 ) -> Motion:
     """Estimate the motion between two frames.
 
@@ -246,6 +279,8 @@ def estimate_motion(
         The richest model to fit.
     mask : (height, width) bool or uint8 array, optional
         Nonzero where the picture may be used.
+    backend : {"native", "opencv"}
+        As for `Tracker`.
 
     Returns
     -------
@@ -257,16 +292,30 @@ def estimate_motion(
     ArgumentError
         If an argument is not as described.
     DependencyError
-        If OpenCV is not installed.
+        If OpenCV is asked for and not installed.
     """
     first = _checked_luma("previous_luma", previous_luma, None)
     size = int(first.shape[1]), int(first.shape[0])
     second = _checked_luma("luma", luma, size)
-    tracker = Tracker(size, model, mask=mask)
+    tracker = Tracker(size, model, mask=mask, backend=backend)
     tracker.push(first)
     motion = tracker.push(second)
     assert motion is not None  # only the first frame has none
     return motion
+
+
+def _pushed(core: _core.VideoTracker, luma: Gray) -> Motion | None:
+    """Give the next frame to the compiled tracker."""
+    if luma.strides[1] != 1 or abs(luma.strides[0]) < luma.shape[1]:
+        luma = np.ascontiguousarray(luma)
+    homography = np.empty((3, 3))
+    first, ok, duplicate, model, inliers, confidence, residual_px = core.push(luma, homography)
+    if first:
+        return None
+    if not ok:
+        return _unknown()
+    kind: Model = "identity" if duplicate else _LADDER[model]
+    return Motion(homography, inliers, confidence, True, core.matches(), kind, duplicate, residual_px)
 
 
 class _Grid(NamedTuple):
@@ -605,17 +654,21 @@ def _divided(size: tuple[int, int], factor: int) -> tuple[int, int]:
 def _usable(mask: NDArray[Any], grid: _Grid) -> Gray:
     """Reduce a mask to the work image, with a margin of half a window."""
     cv2 = load_opencv()
-    w, h = grid.size
-    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
-        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise ArgumentError(f"mask: expected a bool or uint8 array, got {kind}")
-    if mask.shape != (h, w):
-        raise ArgumentError(f"mask: expected shape {(h, w)} (height, width), got {mask.shape}")
     hidden = (mask == 0).astype(np.uint8) * 255
     hidden = cv2.resize(hidden, grid.work, interpolation=cv2.INTER_AREA)
     hidden = cv2.dilate(hidden, np.ones((_WINDOW, _WINDOW), np.uint8))
     usable: Gray = (hidden == 0).astype(np.uint8)
     return usable
+
+
+def _checked_mask(mask: object, size: tuple[int, int]) -> NDArray[Any]:
+    w, h = size
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
+        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise ArgumentError(f"mask: expected a bool or uint8 array, got {kind}")
+    if mask.shape != (h, w):
+        raise ArgumentError(f"mask: expected shape {(h, w)} (height, width), got {mask.shape}")
+    return mask
 
 
 def _checked_size(size: object) -> tuple[int, int]:

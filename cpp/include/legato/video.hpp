@@ -1,0 +1,129 @@
+// Video kernels: planar warp, robust motion fit, tracker. Spans and images in and out; memory is the caller's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "legato/core.hpp"
+
+namespace legato::video {
+
+enum class Interpolation : int {
+  bilinear = 0,
+  bicubic = 1,  ///< four taps, Keys 1981 with a = -0.75
+  lanczos = 2,  ///< eight taps, a = 4, weights normalized
+};
+
+/// One plane of samples. `stride` is the distance between rows in samples; it may be negative.
+template <class Sample>
+struct Image {
+  Sample* data = nullptr;
+  int width = 0, height = 0;
+  std::ptrdiff_t stride = 0;
+};
+
+constexpr int kLongestSide = 32766;
+constexpr std::size_t kMostPlanes = 3;
+
+/// Resamples up to three planes of one size through one homography: the output pixel (x, y) shows the source at
+/// map (x, y, 1), bilinear, bicubic or Lanczos; positions outside take the value of the nearest edge.
+///
+/// map: [3][3] row-major, output pixel to source pixel, pixel centers at integers; its scale has no meaning.
+/// sources, targets: the same number of planes, the sources of one size, the targets of one size, no memory shared.
+/// bit_depth: 8 for bytes; 9 to 16 for 16-bit samples, which never exceed (1 << bit_depth) - 1 in the result.
+///
+/// Positions are quantized to 1/512 px, within 0.01 px of the exact map; byte planes weigh neighbors across with 7 bits
+/// when bilinear. The result has the same bits on every instruction set and for every number of threads.
+/// Returns invalid_argument for wrong sizes, not_finite for a map with NaN or infinity.
+Status warp(std::span<const double> map, std::span<const Image<const std::uint8_t>> sources,
+            std::span<const Image<std::uint8_t>> targets, Interpolation interpolation, int threads = 1) noexcept;
+Status warp(std::span<const double> map, std::span<const Image<const std::uint16_t>> sources,
+            std::span<const Image<std::uint16_t>> targets, int bit_depth, Interpolation interpolation,
+            int threads = 1) noexcept;
+
+/// The same for packed pixels of three bytes (BGR, RGB, YUV 4:4:4). Width is in pixels, stride in bytes.
+std::size_t warp_packed_workspace_size(int source_width, int source_height, int target_width,
+                                       int target_height) noexcept;
+Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>& source,
+                   const Image<std::uint8_t>& target, Interpolation interpolation, std::span<std::byte> workspace,
+                   int threads = 1) noexcept;
+
+/// The map of a chroma plane: S^-1 map S, with S = [[sx, 0, ox], [0, sy, oy], [0, 0, 1]] from chroma samples to luma
+/// pixels.
+void chroma_map(std::span<const double, 9> map, int sx, int sy, double ox, double oy,
+                std::span<double, 9> chroma) noexcept;
+
+/// Kinds of motion, richest first, and the one that is none.
+enum class Model : int { homography = 0, affine = 1, similarity = 2, translation = 3, identity = 4 };
+
+struct FitOptions {
+  Model model = Model::homography;
+  double threshold_px = 0.5;    ///< of the truncated score that hypotheses are chosen by
+  double least_sigma_px = 0.1;  ///< matches are never taken for more exact than this
+  int hypotheses = 2000;        ///< at most; the search stops when a better one is unlikely
+  std::uint32_t seed = 1;       ///< the same seed and matches give the same bits
+};
+
+struct FitResult {
+  double matrix[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< pixels here to pixels there
+  double residual_px = 0;                          ///< median distance of the inliers
+  double corner_sd_px = 0;                         ///< predicted standard deviation of a frame corner
+  int inliers = 0, hypotheses = 0;
+  bool found = false;  ///< false: too few matches, degenerate, or no motion a camera makes between frames
+};
+
+/// Robust fit of a motion to matches: hypotheses from the fewest points in closed form, a truncated squared error as
+/// their score, then Geman-McClure reweighted least squares over the model's subgroup of SL(3).
+/// here, there: [n][2] pixels of a picture of width x height; inlier: [n], set to 0 or 1.
+std::size_t fit_workspace_size(std::size_t matches) noexcept;
+Status fit_motion(std::span<const float> here, std::span<const float> there, int width, int height,
+                  const FitOptions& options, std::span<std::byte> workspace, std::span<std::uint8_t> inlier,
+                  FitResult& result) noexcept;
+
+struct TrackerOptions {
+  Model model = Model::homography;
+  int longest_work_side = 960;  ///< the frame is reduced by a whole factor until its longer side is at most this
+  double round_trip_px = 0.5;   ///< how far from home a point may return, in pixels of the work image
+};
+
+struct Motion {
+  double homography[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< this frame to the one before it, pixels at full size
+  double confidence = 0, residual_px = 0;
+  int inliers = 0, matches = 0;
+  Model model = Model::identity;
+  bool first = false, ok = false, duplicate = false;
+};
+
+constexpr std::size_t kMostMatches = 320;
+
+/// A tracker lives in the caller's memory: two image pyramids and scratch. push() allocates nothing.
+struct Tracker;
+std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept;
+/// `mask`: empty, or [height][width] at full size, nonzero where the picture may be used. Null when the memory is too
+/// small or an argument makes no sense. The tracker needs no destruction.
+Tracker* create_tracker(int width, int height, const TrackerOptions& options, std::span<const std::uint8_t> mask,
+                        std::span<std::byte> memory) noexcept;
+/// Takes the next frame. `motion.first` is set for the first one. A frame whose motion cannot be found gives ok =
+/// false; a run of repeated frames counts as its first.
+Status push(Tracker& tracker, const Image<const std::uint8_t>& luma, Motion& motion) noexcept;
+/// Matches of the last push: [motion.matches][4], here x y, there x y, pixels at full size, inliers first.
+std::span<const float> matches(const Tracker& tracker) noexcept;
+/// The next frame counts as the first.
+void reset(Tracker& tracker) noexcept;
+
+/// The stages of a tracker, for a caller that has points of its own. All work on level 0 of a pyramid: pixels of the
+/// frame reduced by `factor`.
+struct Pyramid;
+std::size_t pyramid_memory_size(int width, int height, int factor) noexcept;
+Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> memory) noexcept;
+Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint8_t>& luma) noexcept;
+/// Corners, best first, at most one to a cell of a grid; returns how many. points: [n][2].
+std::size_t corners_workspace_size(const Pyramid& pyramid) noexcept;
+std::size_t find_corners(const Pyramid& pyramid, std::span<std::byte> workspace, std::span<float> points) noexcept;
+/// Pyramidal Lucas-Kanade of [n][2] points from one picture to the other, forward and backward; found: [n], 0 or 1.
+/// `round_trip_px` of zero: forward alone.
+Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> points, double round_trip_px,
+              std::span<float> moved, std::span<std::uint8_t> found) noexcept;
+
+}  // namespace legato::video

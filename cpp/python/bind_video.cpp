@@ -1,0 +1,189 @@
+#include "legato/video.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "binding.h"
+
+namespace legato::python {
+namespace {
+
+using namespace video;
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+
+/// A plane (h, w), or packed pixels (h, w, 3); the Python side has checked the inner strides.
+template <class Sample, class Array>
+Image<Sample> image_of(Array& array, Sample* data) {
+  return {data, static_cast<int>(array.shape(1)), static_cast<int>(array.shape(0)),
+          static_cast<std::ptrdiff_t>(array.strides(0)) / static_cast<std::ptrdiff_t>(sizeof(Sample))};
+}
+
+template <class Sample, class Call>
+void warp_planes(const Array& map, const std::vector<py::array>& sources, std::vector<py::array>& targets, Call call) {
+  std::vector<Image<const Sample>> from;
+  std::vector<Image<Sample>> to;
+  for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data())));
+  for (auto& array : targets) to.push_back(image_of(array, static_cast<Sample*>(array.mutable_data())));
+  Status status;
+  {
+    const auto matrix = input(map);
+    const py::gil_scoped_release release;
+    status = call(matrix, std::span<const Image<const Sample>>(from), std::span<const Image<Sample>>(to));
+  }
+  check(status, "correction");
+}
+
+void warp_into(const Array& map, const std::vector<py::array>& sources, std::vector<py::array> targets, int bit_depth,
+               int interpolation, int threads) {
+  const auto kind = static_cast<Interpolation>(interpolation);
+  if (bit_depth == 8) {
+    warp_planes<std::uint8_t>(map, sources, targets,
+                              [=](auto matrix, auto from, auto to) { return warp(matrix, from, to, kind, threads); });
+  } else {
+    warp_planes<std::uint16_t>(map, sources, targets, [=](auto matrix, auto from, auto to) {
+      return warp(matrix, from, to, bit_depth, kind, threads);
+    });
+  }
+}
+
+void warp_packed_into(const Array& map, const py::array& source, py::array target, int interpolation, int threads) {
+  const auto from = image_of(source, static_cast<const std::uint8_t*>(source.data()));
+  const auto to = image_of(target, static_cast<std::uint8_t*>(target.mutable_data()));
+  Status status;
+  {
+    const auto matrix = input(map);
+    const py::gil_scoped_release release;
+    const std::size_t size = warp_packed_workspace_size(from.width, from.height, to.width, to.height);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = warp_packed(matrix, from, to, static_cast<Interpolation>(interpolation), {memory.get(), size}, threads);
+  }
+  check(status, "correction");
+}
+
+/// A tracker with the memory it lives in.
+class TrackerBox {
+ public:
+  TrackerBox(int width, int height, int model, const py::array& mask) {
+    TrackerOptions options;
+    options.model = static_cast<Model>(model);
+    const std::size_t size = tracker_memory_size(width, height, options);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    const auto* hidden = static_cast<const std::uint8_t*>(mask.data());
+    tracker_ =
+        create_tracker(width, height, options, {hidden, static_cast<std::size_t>(mask.size())}, {memory_.get(), size});
+    if (tracker_ == nullptr) check(Status::invalid_argument, "size");
+  }
+
+  py::tuple push(const py::array& luma, Array& homography) {
+    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
+    Motion motion;
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = video::push(*tracker_, image, motion);
+    }
+    check(status, "luma");
+    std::copy_n(motion.homography, 9, output(homography).data());
+    return py::make_tuple(motion.first, motion.ok, motion.duplicate, static_cast<int>(motion.model), motion.inliers,
+                          motion.confidence, motion.residual_px);
+  }
+
+  py::array_t<float> matches() const {
+    const auto found = video::matches(*tracker_);
+    return py::array_t<float>({static_cast<py::ssize_t>(found.size() / 4), py::ssize_t{4}}, found.data());
+  }
+
+  void reset() { video::reset(*tracker_); }
+
+ private:
+  std::unique_ptr<std::byte[]> memory_;
+  Tracker* tracker_ = nullptr;
+};
+
+class PyramidBox {
+ public:
+  PyramidBox(const py::array& luma, int factor) {
+    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
+    const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
+    check(pyramid_ == nullptr ? Status::invalid_argument : fill_pyramid(*pyramid_, image), "luma");
+  }
+
+  py::array_t<float> corners(std::size_t most) const {
+    std::vector<float> points(2 * most);
+    const std::size_t size = corners_workspace_size(*pyramid_);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    const std::size_t count = find_corners(*pyramid_, {memory.get(), size}, points);
+    return py::array_t<float>({static_cast<py::ssize_t>(count), py::ssize_t{2}}, points.data());
+  }
+
+  void follow(const PyramidBox& to, const Floats& points, double round_trip_px, Floats& moved, Bytes& found) const {
+    const auto count = static_cast<std::size_t>(found.size());
+    const std::span<const float> from{points.data(), static_cast<std::size_t>(points.size())};
+    const std::span<float> out{moved.mutable_data(), static_cast<std::size_t>(moved.size())};
+    const std::span<std::uint8_t> flags{found.mutable_data(), count};
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = video::follow(*pyramid_, *to.pyramid_, from, round_trip_px, out, flags);
+    }
+    check(status, "points");
+  }
+
+ private:
+  std::unique_ptr<std::byte[]> memory_;
+  Pyramid* pyramid_ = nullptr;
+};
+
+py::tuple fit_into(const Floats& here, const Floats& there, int width, int height, int model, double threshold_px,
+                   int hypotheses, std::uint32_t seed, Array& homography, Bytes& inlier) {
+  FitOptions options;
+  options.model = static_cast<Model>(model);
+  options.threshold_px = threshold_px;
+  options.hypotheses = hypotheses;
+  options.seed = seed;
+  FitResult result;
+  Status status;
+  {
+    const std::span<const float> from{here.data(), static_cast<std::size_t>(here.size())};
+    const std::span<const float> to{there.data(), static_cast<std::size_t>(there.size())};
+    const std::span<std::uint8_t> flags{inlier.mutable_data(), static_cast<std::size_t>(inlier.size())};
+    const py::gil_scoped_release release;
+    const std::size_t size = fit_workspace_size(flags.size());
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = fit_motion(from, to, width, height, options, {memory.get(), size}, flags, result);
+  }
+  check(status, "matches");
+  std::copy_n(result.matrix, 9, output(homography).data());
+  return py::make_tuple(result.found, result.inliers, result.hypotheses, result.residual_px, result.corner_sd_px);
+}
+
+}  // namespace
+
+void bind_video(py::module_& module) {
+  using py::arg;
+  module.def("video_warp", &warp_into, arg("map").noconvert(), arg("sources"), arg("targets"), arg("bit_depth"),
+             arg("interpolation"), arg("threads"), "Up to three planes of one size through one homography.");
+  module.def("video_warp_packed", &warp_packed_into, arg("map").noconvert(), arg("source"), arg("target"),
+             arg("interpolation"), arg("threads"), "Packed pixels of three bytes through a homography.");
+  module.def("video_fit_motion", &fit_into, arg("here").noconvert(), arg("there").noconvert(), arg("width"),
+             arg("height"), arg("model"), arg("threshold_px"), arg("hypotheses"), arg("seed"),
+             arg("homography").noconvert(), arg("inlier").noconvert(), "Robust fit of a motion to (n, 2) matches.");
+  py::class_<TrackerBox>(module, "VideoTracker", "legato::video::Tracker in memory of its own.")
+      .def(py::init<int, int, int, const py::array&>(), arg("width"), arg("height"), arg("model"), arg("mask"))
+      .def("push", &TrackerBox::push, arg("luma"), arg("homography").noconvert(), "The motion of the next frame.")
+      .def("matches", &TrackerBox::matches, "(m, 4) points of the last push, the inliers first.")
+      .def("reset", &TrackerBox::reset, "The next frame counts as the first.");
+  py::class_<PyramidBox>(module, "VideoPyramid", "legato::video::Pyramid in memory of its own.")
+      .def(py::init<const py::array&, int>(), arg("luma"), arg("factor"))
+      .def("corners", &PyramidBox::corners, arg("most"), "(n, 2) corners, best first.")
+      .def("follow", &PyramidBox::follow, arg("to"), arg("points").noconvert(), arg("round_trip_px"),
+           arg("moved").noconvert(), arg("found").noconvert(), "Pyramidal Lucas-Kanade of (n, 2) points.");
+}
+
+}  // namespace legato::python

@@ -1,0 +1,299 @@
+// Image pyramid, corner response and Lucas-Kanade, compiled once per ISA region by track.cpp. Everything that is summed
+// is an integer, so that the order of a sum does not matter.
+namespace legato::LEGATO_REGION {
+
+using namespace legato::video;
+using std::int16_t;
+using std::int32_t;
+using std::ptrdiff_t;
+using std::uint16_t;
+using std::uint8_t;
+
+inline void halve_row(const uint8_t* __restrict upper, const uint8_t* __restrict lower, int count,
+                      uint8_t* __restrict out) {
+  int x = 0;
+#if LEGATO_REGION_WIDTH >= 4
+  const __m256i one = _mm256_set1_epi8(1), two = _mm256_set1_epi16(2);
+  const auto sums = [&](int at) __attribute__((always_inline)) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper + at));
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lower + at));
+    const __m256i four = _mm256_add_epi16(_mm256_maddubs_epi16(a, one), _mm256_maddubs_epi16(b, one));
+    return _mm256_srli_epi16(_mm256_add_epi16(four, two), 2);
+  };
+  for (; x + 32 <= count; x += 32) {
+    const __m256i both = _mm256_packus_epi16(sums(2 * x), sums(2 * x + 32));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + x), _mm256_permute4x64_epi64(both, 0xD8));
+  }
+#endif
+  for (; x < count; ++x) {
+    out[x] = static_cast<uint8_t>((upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1] + 2) >> 2);
+  }
+}
+
+/// Mean of factor x factor pixels, rounded; `total` holds count * factor column sums.
+inline void reduce_row(const uint8_t* source, ptrdiff_t stride, int factor, int count, uint16_t* __restrict total,
+                       uint8_t* __restrict out) {
+  const int columns = count * factor;
+  for (int x = 0; x < columns; ++x) total[x] = source[x];
+  for (int r = 1; r < factor; ++r) {
+    const uint8_t* __restrict row = source + r * stride;
+    for (int x = 0; x < columns; ++x) total[x] = static_cast<uint16_t>(total[x] + row[x]);
+  }
+  const int area = factor * factor;
+  for (int x = 0; x < count; ++x) {
+    int sum = 0;
+    for (int c = 0; c < factor; ++c) sum += total[x * factor + c];
+    out[x] = static_cast<uint8_t>((sum + area / 2) / area);
+  }
+}
+
+/// Sobel gradients of one row from the rows around it; reads one pixel to either side.
+inline void gradient_row(const uint8_t* __restrict a, const uint8_t* __restrict m, const uint8_t* __restrict b,
+                         int count, int16_t* __restrict gx, int16_t* __restrict gy) {
+  for (int x = 0; x < count; ++x) {
+    const int a0 = a[x - 1], a2 = a[x + 1], b0 = b[x - 1], b2 = b[x + 1];
+    gx[x] = static_cast<int16_t>((a2 - a0) + 2 * (m[x + 1] - m[x - 1]) + (b2 - b0));
+    gy[x] = static_cast<int16_t>((b0 - a0) + 2 * (b[x] - a[x]) + (b2 - a2));
+  }
+}
+
+/// Products of three rows of gradients, summed down.
+inline void product_row(const int16_t* const* gx, const int16_t* const* gy, int count, int32_t* __restrict xx,
+                        int32_t* __restrict xy, int32_t* __restrict yy) {
+  const int16_t* __restrict p = gx[0], * __restrict q = gx[1], * __restrict r = gx[2];
+  const int16_t* __restrict u = gy[0], * __restrict v = gy[1], * __restrict t = gy[2];
+  for (int x = 0; x < count; ++x) {
+    const int g0 = p[x], g1 = q[x], g2 = r[x], h0 = u[x], h1 = v[x], h2 = t[x];
+    xx[x] = g0 * g0 + g1 * g1 + g2 * g2;
+    xy[x] = g0 * h0 + g1 * h1 + g2 * h2;
+    yy[x] = h0 * h0 + h1 * h1 + h2 * h2;
+  }
+}
+
+/// Smaller eigenvalue of the 3 x 3 structure tensor, and per column the best of the cell so far with its row.
+inline void response_row(const int32_t* __restrict xx, const int32_t* __restrict xy, const int32_t* __restrict yy,
+                         const uint8_t* __restrict usable, int count, float row, float* __restrict best,
+                         float* __restrict best_row) {
+  for (int x = 0; x < count; ++x) {
+    const int a = xx[x - 1] + xx[x] + xx[x + 1], b = xy[x - 1] + xy[x] + xy[x + 1], c = yy[x - 1] + yy[x] + yy[x + 1];
+    const float half = 0.5f * static_cast<float>(a + c), side = 0.5f * static_cast<float>(a - c);
+    const float cross = static_cast<float>(b);
+    float value = half - __builtin_sqrtf(side * side + cross * cross);
+    value = usable[x] != 0 ? value : 0.0f;
+    const bool more = value > best[x];
+    best[x] = more ? value : best[x];
+    best_row[x] = more ? row : best_row[x];
+  }
+}
+
+inline int32_t difference_sum(const uint8_t* __restrict a, const uint8_t* __restrict b, int count) {
+  int32_t total = 0;
+  for (int x = 0; x < count; ++x) total += a[x] > b[x] ? a[x] - b[x] : b[x] - a[x];
+  return total;
+}
+
+/// Sums of a, b, a a, b b and a b.
+inline void comoments(const uint8_t* __restrict a, const uint8_t* __restrict b, int count, int32_t* out) {
+  int32_t sa = 0, sb = 0, saa = 0, sbb = 0, sab = 0;
+  for (int x = 0; x < count; ++x) {
+    const int p = a[x], q = b[x];
+    sa += p, sb += q, saa += p * p, sbb += q * q, sab += p * q;
+  }
+  out[0] += sa, out[1] += sb, out[2] += saa, out[3] += sbb, out[4] += sab;
+}
+
+// Sixteen 16-bit integers, of which a window row uses fifteen.
+#if LEGATO_REGION_WIDTH >= 4
+struct Row16 {
+  __m256i v;
+};
+struct Sum8 {
+  __m256i v;
+};
+LEGATO_HD Row16 row_of(int x) { return {_mm256_set1_epi16(static_cast<short>(x))}; }
+LEGATO_HD Row16 widen(const uint8_t* p) {
+  return {_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+LEGATO_HD Row16 load16(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+LEGATO_HD void store16(int16_t* p, Row16 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
+LEGATO_HD Row16 operator+(Row16 a, Row16 b) { return {_mm256_add_epi16(a.v, b.v)}; }
+LEGATO_HD Row16 operator-(Row16 a, Row16 b) { return {_mm256_sub_epi16(a.v, b.v)}; }
+LEGATO_HD Row16 high_half(Row16 a, Row16 b) { return {_mm256_mulhrs_epi16(a.v, b.v)}; }
+LEGATO_HD Row16 times_128(Row16 a) { return {_mm256_slli_epi16(a.v, 7)}; }
+LEGATO_HD Row16 over_4(Row16 a) { return {_mm256_srai_epi16(a.v, 2)}; }
+LEGATO_HD Row16 without_last(Row16 a) { return {_mm256_insert_epi16(a.v, 0, 15)}; }
+LEGATO_HD Sum8 nothing() { return {_mm256_setzero_si256()}; }
+LEGATO_HD void add_products(Sum8& sum, Row16 a, Row16 b) {
+  sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v));
+}
+LEGATO_HD float total(Sum8 sum) {
+  alignas(32) int32_t part[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(part), sum.v);
+  long long all = 0;
+  for (const int32_t p : part) all += p;
+  return static_cast<float>(all);
+}
+#else
+struct Row16 {
+  int16_t v[16];
+};
+struct Sum8 {
+  int32_t v[8];
+};
+#define LEGATO_ROW16(expression)                                            \
+  Row16 out;                                                                \
+  for (int i = 0; i < 16; ++i) out.v[i] = static_cast<int16_t>(expression); \
+  return out
+LEGATO_HD Row16 row_of(int x) { LEGATO_ROW16(x); }
+LEGATO_HD Row16 widen(const uint8_t* p) { LEGATO_ROW16(p[i]); }
+LEGATO_HD Row16 load16(const int16_t* p) { LEGATO_ROW16(p[i]); }
+LEGATO_HD void store16(int16_t* p, const Row16& a) {
+  for (int i = 0; i < 16; ++i) p[i] = a.v[i];
+}
+LEGATO_HD Row16 operator+(const Row16& a, const Row16& b) { LEGATO_ROW16(a.v[i] + b.v[i]); }
+LEGATO_HD Row16 operator-(const Row16& a, const Row16& b) { LEGATO_ROW16(a.v[i] - b.v[i]); }
+LEGATO_HD Row16 high_half(const Row16& a, const Row16& b) { LEGATO_ROW16((a.v[i] * b.v[i] + 16384) >> 15); }
+LEGATO_HD Row16 times_128(const Row16& a) { LEGATO_ROW16(a.v[i] * 128); }
+LEGATO_HD Row16 over_4(const Row16& a) { LEGATO_ROW16(a.v[i] >> 2); }
+LEGATO_HD Row16 without_last(Row16 a) {
+  a.v[15] = 0;
+  return a;
+}
+LEGATO_HD Sum8 nothing() { return {}; }
+LEGATO_HD void add_products(Sum8& sum, const Row16& a, const Row16& b) {
+  for (int i = 0; i < 8; ++i) sum.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
+}
+LEGATO_HD float total(const Sum8& sum) {
+  long long all = 0;
+  for (const int32_t p : sum.v) all += p;
+  return static_cast<float>(all);
+}
+#undef LEGATO_ROW16
+#endif
+
+/// One row interpolated across, 7 bits of fraction; then two rows down, 5 bits.
+LEGATO_HD Row16 across(const uint8_t* p, const Row16& fx) {
+  const Row16 a = widen(p);
+  return times_128(a) + high_half(times_128(widen(p + 1) - a), fx);
+}
+LEGATO_HD Row16 between(const Row16& upper, const Row16& lower, const Row16& fy) {
+  return over_4(upper + high_half(lower - upper, fy) + row_of(1));
+}
+
+struct Place {
+  const uint8_t* at;
+  int fx, fy;  // 15 bits
+};
+
+/// Where a window that begins at (x, y) is read; false too far outside of the padded image.
+inline bool place(const Level& image, float x, float y, Place& out) {
+  const float limit = kPadding - 1;
+  if (!(x >= -limit && y >= -limit && x <= static_cast<float>(image.width + kPadding - 36) &&
+        y <= static_cast<float>(image.height + kPadding - 20))) {
+    return false;
+  }
+  const int ix = static_cast<int>(__builtin_floorf(x)), iy = static_cast<int>(__builtin_floorf(y));
+  const auto fraction = [](float part) {
+    const int f = static_cast<int>(part * 32768.0f);
+    return f < 32767 ? f : 32767;
+  };
+  out = {image.data + iy * image.stride + ix, fraction(x - static_cast<float>(ix)),
+         fraction(y - static_cast<float>(iy))};
+  return true;
+}
+
+/// Follows one point from level to level, Bouguet's way; the gradients are those of the interpolated template. Returns
+/// whether it was found.
+inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, float& mx, float& my) {
+  alignas(64) int16_t patch[kWindow + 2][32], slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
+  const Row16 side = row_of(6144), middle = row_of(20480);  // Scharr's 3 and 10 over 16
+  float vx = 0, vy = 0;
+  for (int level = levels - 1; level >= 0; --level, vx *= 2, vy *= 2) {
+    const float scale = 1.0f / static_cast<float>(1 << level);  // pixels are areas: centers at (x + 1/2) 2^-level - 1/2
+    const float x = (px + 0.5f) * scale - 0.5f, y = (py + 0.5f) * scale - 0.5f;
+    Place p;
+    if (!place(from[level], x - (kReach + 1), y - (kReach + 1), p)) {
+      if (level == 0) return false;
+      continue;
+    }
+    {
+      const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
+      const ptrdiff_t stride = from[level].stride;
+      Row16 left = across(p.at, fx), right = across(p.at + 16, fx);
+      for (int r = 0; r < kWindow + 2; ++r) {
+        p.at += stride;
+        const Row16 next_left = across(p.at, fx), next_right = across(p.at + 16, fx);
+        store16(patch[r], between(left, next_left, fy));
+        store16(patch[r] + 16, between(right, next_right, fy));
+        left = next_left;
+        right = next_right;
+      }
+    }
+    Sum8 sxx = nothing(), sxy = nothing(), syy = nothing();
+    for (int r = 0; r < kWindow; ++r) {
+      const auto cell = [&](int dr, int dc) __attribute__((always_inline)) { return load16(patch[r + dr] + dc); };
+      const Row16 gx = without_last(high_half((cell(0, 2) - cell(0, 0)) + (cell(2, 2) - cell(2, 0)), side) +
+                                    high_half(cell(1, 2) - cell(1, 0), middle));
+      const Row16 gy = without_last(high_half((cell(2, 0) - cell(0, 0)) + (cell(2, 2) - cell(0, 2)), side) +
+                                    high_half(cell(2, 1) - cell(0, 1), middle));
+      store16(slope_x[r], gx);
+      store16(slope_y[r], gy);
+      store16(shown[r], cell(1, 1));
+      add_products(sxx, gx, gx);
+      add_products(sxy, gx, gy);
+      add_products(syy, gy, gy);
+    }
+    const float a = total(sxx), b = total(sxy), c = total(syy), det = a * c - b * b;
+    const float least = 0.5f * (a + c - __builtin_sqrtf((a - c) * (a - c) + 4 * b * b));
+    if (!(least >= kLeastSlope * kWindow * kWindow * 4096) || !(det >= 1)) {  // a slope of 1 per pixel is 64 here
+      if (level == 0) return false;
+      continue;
+    }
+    const float inverse = 2.0f / det;
+    for (int step = 0; step < kMostSteps; ++step) {
+      if (!place(to[level], x + vx - kReach, y + vy - kReach, p)) {
+        if (level == 0) return false;
+        break;
+      }
+      const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
+      const ptrdiff_t stride = to[level].stride;
+      Row16 upper = across(p.at, fx);
+      Sum8 bx = nothing(), by = nothing();
+      for (int r = 0; r < kWindow; ++r) {
+        p.at += stride;
+        const Row16 lower = across(p.at, fx), difference = load16(shown[r]) - between(upper, lower, fy);
+        upper = lower;
+        add_products(bx, difference, load16(slope_x[r]));
+        add_products(by, difference, load16(slope_y[r]));
+      }
+      const float e = total(bx), f = total(by), dx = (c * e - b * f) * inverse, dy = (a * f - b * e) * inverse;
+      vx += dx;
+      vy += dy;
+      if (dx * dx + dy * dy < kLeastStep * kLeastStep) break;
+    }
+    if (level == 0) break;
+  }
+  mx = px + vx;
+  my = py + vy;
+  return mx >= 0 && my >= 0 && mx <= static_cast<float>(to[0].width - 1) && my <= static_cast<float>(to[0].height - 1);
+}
+
+/// `round_trip` of zero: forward alone.
+inline void follow_points(const Level* from, const Level* to, int levels, const float* points, std::size_t count,
+                          float round_trip, float* moved, uint8_t* found) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float x = points[2 * i], y = points[2 * i + 1];
+    float mx = x, my = y, bx, by;
+    bool good = follow_point(from, to, levels, x, y, mx, my);
+    if (good && round_trip > 0) {
+      good = follow_point(to, from, levels, mx, my, bx, by) &&
+             (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
+    }
+    moved[2 * i] = mx;
+    moved[2 * i + 1] = my;
+    found[i] = good;
+  }
+  note_isa(LEGATO_REGION_ISA);
+}
+
+}  // namespace legato::LEGATO_REGION

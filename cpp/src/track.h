@@ -1,0 +1,22 @@
+// What the compiled copies of the tracker share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace legato::video {
+
+constexpr int kPadding = 32;  // replicated pixels around each level
+constexpr int kMostLevels = 5;
+constexpr int kWindow = 15, kReach = 7;
+constexpr int kMostSteps = 10;
+constexpr float kLeastStep = 0.01f;   // of a step, pixels of the level
+constexpr float kLeastSlope = 0.25f;  // mean squared slope in the weakest direction, levels per pixel
+
+struct Level {
+  std::uint8_t* data;  // pixel (0, 0) inside the padding
+  int width, height;
+  std::ptrdiff_t stride;
+};
+
+}  // namespace legato::video
