@@ -10,6 +10,7 @@ __all__ = [
     "DependencyError",
     "HomographyError",
     "InfeasibleError",
+    "IndexRangeError",
     "InputError",
     "LegatoError",
     "NumericalError",
@@ -24,6 +25,10 @@ class LegatoError(Exception):
 
 class ArgumentError(LegatoError, ValueError):
     """An argument has a wrong shape, dtype or value."""
+
+
+class IndexRangeError(ArgumentError, IndexError):
+    """An index points outside of what it indexes."""
 
 
 class DependencyError(LegatoError, ImportError):

@@ -1,0 +1,2 @@
+"""Reinforcement fine-tuning."""
+from legato.rft.tokens import *
