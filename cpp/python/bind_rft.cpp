@@ -30,32 +30,41 @@ Logits logits_of(const Typed<Stored>& array, FloatType type) {
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
 
 void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
-                const Typed<std::uint8_t>& mask, Typed<float>& logp, Typed<float>& entropy, Typed<float>& sum_p2,
-                Typed<float>& lse, int threads) {
+                const Typed<std::uint8_t>& mask, Typed<float>& stats, int threads) {
   std::size_t bad = 0;
   Status status;
   {
-    const auto a = in(ids);
-    const auto m = in(mask);
-    const auto b = out(logp), c = out(entropy), d = out(sum_p2), e = out(lse);
+    const auto tokens = in(ids);
+    const auto keep = in(mask);
+    if (stats.size() != static_cast<py::ssize_t>(6 * logits.rows))
+      throw py::value_error("stats: expected shape (6, n)");
+    float* row = stats.mutable_data();
+    const std::size_t n = logits.rows;
+    const TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
     const py::gil_scoped_release release;
-    status = token_stats(logits, a, temperature, m, b, c, d, e, bad, threads);
+    status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
   check(status, "logits, row " + std::to_string(bad));
 }
 
 void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
-                   const Typed<std::uint8_t>& mask, const Typed<float>& logp, const Typed<float>& entropy,
-                   const Typed<float>& lse, const Typed<float>& grad_logp, const Typed<float>& grad_entropy,
-                   void* gradient, int threads) {
+                   const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+                   const Typed<float>& grad_entropy, void* gradient, int threads) {
   std::size_t bad = 0;
   Status status;
   {
-    const auto a = in(ids);
-    const auto m = in(mask);
-    const auto b = in(logp), c = in(entropy), d = in(lse), e = in(grad_logp), f = in(grad_entropy);
+    const auto tokens = in(ids);
+    const auto keep = in(mask);
+    const auto weights = in(grad_logp), entropy_weights = in(grad_entropy);
+    const std::size_t n = logits.rows;
+    if (stats.size() != static_cast<py::ssize_t>(3 * n)) throw py::value_error("stats: expected shape (3, n)");
+    TokenStats given;  // the kernel only reads what is given here
+    given.entropy = const_cast<float*>(stats.data());
+    given.largest = given.entropy + n;
+    given.log_sum = given.entropy + 2 * n;
     const py::gil_scoped_release release;
-    status = token_stats_backward(logits, a, temperature, m, b, c, d, e, f, gradient, bad, threads);
+    status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
+                                  threads);
   }
   check(status, "logits, row " + std::to_string(bad));
 }
@@ -96,48 +105,40 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_token_stats",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& logp, Typed<float>& entropy, Typed<float>& sum_p2,
-         Typed<float>& lse, int threads) {
-        stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, logp, entropy, sum_p2, lse, threads);
-      },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats,
+         int threads) { stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, threads); },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("logp").noconvert(), arg("entropy").noconvert(), arg("sum_p2").noconvert(), arg("lse").noconvert(),
-      arg("threads"), "Statistics of (n, v) float32 logits into four (n,) arrays.");
+      arg("stats").noconvert(), arg("threads"), "Statistics of (n, v) float32 logits into (6, n).");
   module.def(
       "rft_token_stats_half",
       [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& logp, Typed<float>& entropy, Typed<float>& sum_p2,
-         Typed<float>& lse, int threads) {
-        stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, logp, entropy, sum_p2, lse, threads);
-      },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats,
+         int threads) { stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, threads); },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("logp").noconvert(), arg("entropy").noconvert(), arg("sum_p2").noconvert(), arg("lse").noconvert(),
-      arg("threads"), "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
+      arg("stats").noconvert(), arg("threads"), "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
   module.def(
       "rft_token_stats_backward",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, const Typed<float>& logp, const Typed<float>& entropy,
-         const Typed<float>& lse, const Typed<float>& grad_logp, const Typed<float>& grad_entropy,
-         Typed<float>& gradient, int threads) {
-        gradient_into(logits_of(logits, FloatType::f32), ids, temperature, mask, logp, entropy, lse, grad_logp,
-                      grad_entropy, gradient.mutable_data(), threads);
+         const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+         const Typed<float>& grad_entropy, Typed<float>& gradient, int threads) {
+        gradient_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, grad_logp, grad_entropy,
+                      gradient.mutable_data(), threads);
       },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("logp").noconvert(), arg("entropy").noconvert(), arg("lse").noconvert(), arg("grad_logp").noconvert(),
-      arg("grad_entropy").noconvert(), arg("gradient").noconvert(), arg("threads"),
-      "Gradient with respect to (n, v) float32 logits; may be written over them.");
+      arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
+      arg("gradient").noconvert(), arg("threads"),
+      "Gradient with respect to (n, v) float32 logits; stats: entropy, largest, log_sum.");
   module.def(
       "rft_token_stats_backward_half",
       [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, const Typed<float>& logp, const Typed<float>& entropy,
-         const Typed<float>& lse, const Typed<float>& grad_logp, const Typed<float>& grad_entropy,
-         Typed<std::uint16_t>& gradient, int threads) {
-        gradient_into(logits_of(logits, half_type(brain)), ids, temperature, mask, logp, entropy, lse, grad_logp,
-                      grad_entropy, gradient.mutable_data(), threads);
+         const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+         const Typed<float>& grad_entropy, Typed<std::uint16_t>& gradient, int threads) {
+        gradient_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, grad_logp, grad_entropy,
+                      gradient.mutable_data(), threads);
       },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("logp").noconvert(), arg("entropy").noconvert(), arg("lse").noconvert(), arg("grad_logp").noconvert(),
-      arg("grad_entropy").noconvert(), arg("gradient").noconvert(), arg("threads"),
+      arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
+      arg("gradient").noconvert(), arg("threads"),
       "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
   module.def("rft_gae_f32", &gae_into<float>, arg("rewards").noconvert(), arg("values").noconvert(),
              arg("mask").noconvert(), arg("bootstrap").noconvert(), arg("gamma"), arg("lam"),

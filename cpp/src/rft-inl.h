@@ -60,7 +60,9 @@ LEGATO_HD float logit_at(const void* row, rft::FloatType type, std::size_t colum
   if (type == rft::FloatType::f32) return static_cast<const float*>(row)[column];
   unsigned short pack[kFloatLanes] = {};
   pack[0] = static_cast<const unsigned short*>(row)[column];
-  return type == rft::FloatType::bf16 ? math::load_bfloat16(pack)[0] : math::load_float16(pack)[0];
+  float value[kFloatLanes];
+  math::store(type == rft::FloatType::bf16 ? math::load_bfloat16(pack) : math::load_float16(pack), value);
+  return value[0];
 }
 
 LEGATO_HD float block_largest(const float* z, std::size_t count) {
@@ -74,57 +76,92 @@ LEGATO_HD float block_largest(const float* z, std::size_t count) {
   return math::largest(math::larger(math::larger(most[0], most[1]), math::larger(most[2], most[3])));
 }
 
+/// Sums over a row by lane, in float64; the lanes are added up as a fixed tree when their reference moves.
+struct LaneSums {
+  double s[kFloatLanes] = {}, t[kFloatLanes] = {}, q[kFloatLanes] = {};
+};
+
+LEGATO_HD void add(const Floats& x, double* lanes) {
+  float lane[kFloatLanes];
+  math::store(x, lane);
+  for (int i = 0; i < kFloatLanes; ++i) lanes[i] += static_cast<double>(lane[i]);
+}
+
+LEGATO_HD double take(double* lanes) {
+  for (int width = kFloatLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  const double total = lanes[0];
+  for (int i = 0; i < kFloatLanes; ++i) lanes[i] = 0;
+  return total;
+}
+
+LEGATO_HD void collect(LaneSums& lanes, double temperature, math::SoftmaxSums& sums) {
+  sums.s += take(lanes.s);
+  sums.t += take(lanes.t) / temperature;
+  sums.q += take(lanes.q);
+}
+
 inline math::TokenStats row_stats(const void* row, rft::FloatType type, std::size_t columns, std::size_t id,
                                   double temperature) {
   alignas(64) float buffer[kBlock];
   const Floats scale = float_constant(static_cast<float>(math::kLog2E / temperature));
   const Floats floor = float_constant(math::kNegligible * static_cast<float>(temperature));
-  const Floats zero = float_constant(0.0f);
+  const std::size_t pack_bytes = kFloatLanes * (type == rft::FloatType::f32 ? sizeof(float) : 2);
+  const auto* ahead = static_cast<const std::byte*>(row) + kBlock / kFloatLanes * pack_bytes;
   math::SoftmaxSums sums;
+  LaneSums lanes;
   for (std::size_t at = 0; at < columns; at += kBlock) {
     const std::size_t left = columns - at, count = left < kBlock ? left : kBlock;
     const float* z = widen(row, type, at, count, buffer);
     const std::size_t padded = (count + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
-    math::raise(sums, static_cast<double>(block_largest(z, padded)), temperature);
+    const double most = static_cast<double>(block_largest(z, padded));
+    if (most > sums.largest) {
+      collect(lanes, temperature, sums);
+      math::raise(sums, most, temperature);
+    }
     const bool none = sums.largest == -__builtin_inf();  // NaN may still be among them
     const Floats reference = float_constant(none ? 0.0f : static_cast<float>(sums.largest));
-    Floats s = zero, t = zero, q = zero;
+    Floats s{}, t{}, q{};
     for (std::size_t i = 0; i < padded; i += kFloatLanes) {
-      const Floats d = math::load(z + i) - reference;
-      const auto negligible = d < floor;
-      const Floats kept = math::select(negligible, floor, d);
-      const Floats e = math::select(negligible, zero, math::power_of_two(kept * scale));
+      __builtin_prefetch(ahead);
+      ahead += pack_bytes;
+      const Floats d = math::larger(floor, math::load(z + i) - reference);  // NaN stays
+      const Floats e = math::power_of_two(d, scale);
       s = s + e;
-      t = t + e * kept;
-      q = q + e * e;
+      t = math::fused(e, d, t);
+      q = math::fused(e, e, q);
     }
-    sums.s += math::sum(s);
-    sums.t += math::sum(t) / temperature;
-    sums.q += math::sum(q);
+    add(s, lanes.s);
+    add(t, lanes.t);
+    add(q, lanes.q);
   }
+  collect(lanes, temperature, sums);
   return math::finish(sums, static_cast<double>(logit_at(row, type, id)), temperature);
 }
 
 inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature, const std::uint8_t* mask,
-                       float* logp, float* entropy, float* sum_p2, float* lse, std::size_t begin, std::size_t end) {
+                       const rft::TokenStats& out, std::size_t begin, std::size_t end) {
   const std::size_t stride = logits.columns * (logits.type == rft::FloatType::f32 ? sizeof(float) : 2);
   for (std::size_t n = begin; n < end; ++n) {
-    math::TokenStats stats{0, 0, 0, 0};
+    math::TokenStats stats{};
     if (mask == nullptr || mask[n] != 0) {
       stats = row_stats(static_cast<const std::byte*>(logits.data) + n * stride, logits.type, logits.columns,
                         static_cast<std::size_t>(ids[n]), temperature);
     }
-    logp[n] = static_cast<float>(stats.logp);
-    entropy[n] = static_cast<float>(stats.entropy);
-    sum_p2[n] = static_cast<float>(stats.sum_p2);
-    lse[n] = static_cast<float>(stats.lse);
+    out.logp[n] = static_cast<float>(stats.logp);
+    out.entropy[n] = static_cast<float>(stats.entropy);
+    out.sum_p2[n] = static_cast<float>(stats.sum_p2);
+    out.lse[n] = static_cast<float>(stats.lse);
+    out.largest[n] = static_cast<float>(stats.largest);
+    out.log_sum[n] = static_cast<float>(stats.log_sum);
   }
   note_isa(LEGATO_REGION_ISA);
 }
 
 struct RowGradient {
   std::size_t id;
-  float logp, entropy, lse, grad_logp, grad_entropy;
+  float entropy, largest, log_sum, grad_logp, grad_entropy;
 };
 
 inline void row_gradient(const void* row, void* out, rft::FloatType type, std::size_t columns, double temperature,
@@ -132,24 +169,20 @@ inline void row_gradient(const void* row, void* out, rft::FloatType type, std::s
   alignas(64) float buffer[kBlock];
   alignas(64) float result[kBlock];
   const float inverse = static_cast<float>(1.0 / temperature);
-  // log p_j = (z_j - base) / T + offset: by the token's own logit or by lse, whichever number is smaller and so has the
-  // smaller rounding error.
-  const bool by_token = math::select(g.logp < 0, -g.logp, g.logp) < math::select(g.lse < 0, -g.lse, g.lse);
-  const Floats base = float_constant(by_token ? logit_at(row, type, g.id) : 0.0f);
-  const Floats offset = float_constant(by_token ? g.logp : -g.lse);
-  const Floats floor = float_constant(-87.0f), zero = float_constant(0.0f);
-  const Floats log2e = float_constant(static_cast<float>(math::kLog2E));
-  const Floats weight = float_constant(g.grad_logp * inverse), entropy_weight = float_constant(g.grad_entropy * inverse);
-  const Floats entropy = float_constant(g.entropy);
+  const Floats scale = float_constant(inverse), offset = float_constant(-g.log_sum);
+  const Floats reference = float_constant(g.largest);
+  const Floats floor = float_constant(-87.0f), log2e = float_constant(static_cast<float>(math::kLog2E));
+  const Floats weight = float_constant(-g.grad_logp * inverse);
+  const Floats entropy_weight = float_constant(-g.grad_entropy * inverse), entropy = float_constant(g.entropy);
   for (std::size_t at = 0; at < columns; at += kBlock) {
     const std::size_t left = columns - at, count = left < kBlock ? left : kBlock;
     const float* z = widen(row, type, at, count, buffer);
     for (std::size_t i = 0; i < count; i += kFloatLanes) {
-      const Floats u = (math::load(z + i) - base) * inverse + offset;
+      const Floats u = math::fused(math::load(z + i) - reference, scale, offset);  // log p
       const auto negligible = u < floor;
       const Floats kept = math::select(negligible, floor, u);
-      const Floats p = math::select(negligible, zero, math::power_of_two(kept * log2e));
-      math::store(zero - p * (weight + (kept + entropy) * entropy_weight), result + i);
+      const Floats p = math::select(negligible, Floats{}, math::power_of_two(kept, log2e));
+      math::store(p * math::fused(kept + entropy, entropy_weight, weight), result + i);
     }
     if (g.id >= at && g.id - at < count) result[g.id - at] += g.grad_logp * inverse;
     narrow(result, out, type, at, count);
@@ -157,9 +190,8 @@ inline void row_gradient(const void* row, void* out, rft::FloatType type, std::s
 }
 
 inline void gradient_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature,
-                          const std::uint8_t* mask, const float* logp, const float* entropy, const float* lse,
-                          const float* grad_logp, const float* grad_entropy, void* gradient, std::size_t begin,
-                          std::size_t end) {
+                          const std::uint8_t* mask, const rft::TokenStats& stats, const float* grad_logp,
+                          const float* grad_entropy, void* gradient, std::size_t begin, std::size_t end) {
   const std::size_t stride = logits.columns * (logits.type == rft::FloatType::f32 ? sizeof(float) : 2);
   for (std::size_t n = begin; n < end; ++n) {
     std::byte* out = static_cast<std::byte*>(gradient) + n * stride;
@@ -168,7 +200,7 @@ inline void gradient_rows(const rft::Logits& logits, const std::int64_t* ids, do
       continue;
     }
     row_gradient(static_cast<const std::byte*>(logits.data) + n * stride, out, logits.type, logits.columns, temperature,
-                 {static_cast<std::size_t>(ids[n]), logp[n], entropy[n], lse[n], grad_logp[n],
+                 {static_cast<std::size_t>(ids[n]), stats.entropy[n], stats.largest[n], stats.log_sum[n], grad_logp[n],
                   grad_entropy == nullptr ? 0.0f : grad_entropy[n]});
   }
   note_isa(LEGATO_REGION_ISA);

@@ -7,6 +7,10 @@
 #include <limits>
 #include <span>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "core.h"
 
 #define LEGATO_REGION_FILE "rft-inl.h"
@@ -71,40 +75,35 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
 }  // namespace
 
 Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                   std::span<const std::uint8_t> mask, std::span<float> logp, std::span<float> entropy,
-                   std::span<float> sum_p2, std::span<float> lse, std::size_t& first_bad, int threads) noexcept {
+                   std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
+                   int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
-  if (status != Status::ok) return status;
-  for (const auto& out : {logp, entropy, sum_p2, lse}) {
-    if (out.size() != logits.rows) return Status::invalid_argument;
+  if (status != Status::ok || logits.rows == 0) return status;
+  for (const float* values : {out.logp, out.entropy, out.sum_p2, out.lse, out.largest, out.log_sum}) {
+    if (values == nullptr) return Status::invalid_argument;
   }
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, logp.data(), entropy.data(), sum_p2.data(),
-                    lse.data(), begin, end);
+    LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
   });
   return Status::ok;
 }
 
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                            std::span<const std::uint8_t> mask, std::span<const float> logp,
-                            std::span<const float> entropy, std::span<const float> lse,
+                            std::span<const std::uint8_t> mask, const TokenStats& stats,
                             std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
                             std::size_t& first_bad, int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
-  if (status != Status::ok) return status;
-  for (const auto& in : {logp, entropy, lse, grad_logp}) {
-    if (in.size() != logits.rows) return Status::invalid_argument;
-  }
-  const bool with_entropy = !grad_entropy.empty();
-  if ((with_entropy && grad_entropy.size() != logits.rows) || (logits.rows > 0 && gradient == nullptr)) {
-    return Status::invalid_argument;
-  }
+  if (status != Status::ok || logits.rows == 0) return status;
+  const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
+                      gradient != nullptr && stats.entropy != nullptr && stats.largest != nullptr &&
+                      stats.log_sum != nullptr;
+  if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
-  const float* weights = with_entropy ? grad_entropy.data() : nullptr;
+  const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, logp.data(), entropy.data(), lse.data(),
-                    grad_logp.data(), weights, gradient, begin, end);
+    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights, gradient,
+                    begin, end);
   });
   return Status::ok;
 }

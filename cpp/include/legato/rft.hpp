@@ -1,8 +1,8 @@
 // Reinforcement fine-tuning: the tensor kernels of a policy-gradient step.
 //
 // Conventions. Logits are row-major, one row a generated token, one column an entry of the vocabulary. Logarithms are
-// natural, results in nats. "n x m" beside a span gives its shape. Rows are independent: a result does not depend on the
-// batch, the chunking, the thread count or the instruction set.
+// natural, results in nats. "n x m" beside a span gives its shape. Rows are independent: a result does not depend on
+// the batch, the chunking, the thread count or the instruction set.
 #pragma once
 
 #include <cstddef>
@@ -22,25 +22,34 @@ struct Logits {
   std::size_t rows = 0, columns = 0;  ///< columns >= 1 where rows >= 1
 };
 
+/// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
+struct TokenStats {
+  float* logp = nullptr;     ///< log p(id), nats
+  float* entropy = nullptr;  ///< nats
+  float* sum_p2 = nullptr;   ///< sum of the squared probabilities
+  float* lse = nullptr;      ///< log sum exp(z / T)
+  float* largest = nullptr;  ///< max z
+  float* log_sum = nullptr;  ///< lse - largest / T, with all its digits; the gradient needs it
+};
+
 /// Temperatures outside are refused: beyond them z / T leaves the range of float32.
 constexpr double kMinTemperature = 1e-6, kMaxTemperature = 1e6;
 
-/// For p = softmax(z / T) of each row: log p(id), the entropy, sum p^2 and log sum exp(z / T).
-/// Minus infinity is a logit like any other (0 log 0 = 0). A row that holds NaN or plus infinity, or minus infinity only,
-/// gives NaN four times. Rows whose `mask` is zero are not read and give 0 (empty mask: all rows count).
-/// One pass over memory; no temporary. ids: rows, in [0, columns) where the mask is set; otherwise invalid_argument
-/// with `first_bad` the row. Outputs: rows each.
-/// Absolute error against float64: logp 2e-5, entropy 5e-5, sum_p2 1e-6; relative error of lse 1e-6.
+/// Minus infinity is a logit like any other (0 log 0 = 0). A row that holds NaN or plus infinity, or minus infinity
+/// only, gives NaN throughout. Rows whose `mask` is zero are not read and give 0 (empty mask: all rows count). One pass
+/// over memory; no temporary. ids: rows, in [0, columns) where the mask is set; otherwise invalid_argument with
+/// `first_bad` the row. Absolute error against float64: logp 2e-5, entropy 5e-5, sum_p2 1e-6; relative error of lse
+/// 1e-6. The AVX2 and AVX-512 copies give the same bits; the baseline copy has no fused products and may differ in the
+/// last ones.
 Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                   std::span<const std::uint8_t> mask, std::span<float> logp, std::span<float> entropy,
-                   std::span<float> sum_p2, std::span<float> lse, std::size_t& first_bad, int threads = 1) noexcept;
+                   std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
+                   int threads = 1) noexcept;
 
-/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from what token_stats returned:
-/// (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_entropy: rows, or empty.
-/// gradient: rows x columns of the type of the logits; may be the same memory. Masked rows give 0.
+/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the entropy, largest and log_sum of
+/// token_stats: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows. grad_entropy: rows, or
+/// empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked rows give 0.
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                            std::span<const std::uint8_t> mask, std::span<const float> logp,
-                            std::span<const float> entropy, std::span<const float> lse,
+                            std::span<const std::uint8_t> mask, const TokenStats& stats,
                             std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
                             std::size_t& first_bad, int threads = 1) noexcept;
 
@@ -55,8 +64,9 @@ Status gae(std::span<const double> rewards, std::span<const double> values, std:
            std::span<double> advantages, std::span<double> returns) noexcept;
 
 /// Moments of the rewards of each group: count, least, largest, mean and sum of squared deviations (m2), shifted by the
-/// least first, so that a constant group has m2 exactly 0. groups: n, in [0, g), else invalid_argument with `first_bad`.
-/// Rewards that are not finite: not_finite. An empty group: count 0, least +inf, largest -inf, mean and m2 0.
+/// least first, so that a constant group has m2 exactly 0. groups: n, in [0, g), else invalid_argument with
+/// `first_bad`. Rewards that are not finite: not_finite. An empty group: count 0, least +inf, largest -inf, mean and m2
+/// 0.
 Status group_moments(std::span<const double> rewards, std::span<const std::int64_t> groups,
                      std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
                      std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;

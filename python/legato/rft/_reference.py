@@ -45,8 +45,8 @@ def softmax(z: Array) -> Array:
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
-def token_stats(z: Array, ids: Array, temperature: float) -> tuple[Array, Array, Array, Array]:
-    """Log p(id), entropy, sum p^2 and log-sum-exp of each row; NaN where a row has no distribution."""
+def token_stats(z: Array, ids: Array, temperature: float) -> tuple[Array, ...]:
+    """Log p(id), entropy, sum p^2, log-sum-exp, largest and log sum e^(z - largest); NaN where there is none."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         m = z.max(axis=1, keepdims=True)
         d = (z - m) / temperature  # NaN for rows that are all -inf, or hold NaN or +inf
@@ -56,10 +56,8 @@ def token_stats(z: Array, ids: Array, temperature: float) -> tuple[Array, Array,
         logp = d[np.arange(len(z)), ids] - np.log(s)
         entropy = np.log(s) - (e * np.where(np.isneginf(d), 0.0, d)).sum(axis=1) / s  # 0 * -inf := 0
         sum_p2 = (e * e).sum(axis=1) / s**2
-    bad = ~np.isfinite(s)
-    for out in (logp, entropy, sum_p2, lse):
-        out[bad] = np.nan
-    return logp, np.where(entropy < 0, 0.0, entropy), sum_p2, lse
+    stats = (logp, np.where(entropy < 0, 0.0, entropy), sum_p2, lse, m[:, 0], np.log(s))
+    return tuple(np.where(np.isfinite(s), x, np.nan) for x in stats)
 
 
 def token_stats_backward(z: Array, ids: Array, temperature: float, g: Array, g_entropy: Array | None) -> Array:

@@ -36,12 +36,18 @@ class TokenStats:
         Sum of the squared probabilities: the chance that two draws agree.
     lse : ndarray
         log sum exp(logits / temperature).
+    largest : ndarray
+        The largest logit.
+    log_sum : ndarray
+        lse - largest / temperature with all its digits; exp(-log_sum) is the probability of the likeliest token.
     """
 
     logp: Float32
     entropy: Float32
     sum_p2: Float32
     lse: Float32
+    largest: Float32
+    log_sum: Float32
 
 
 def token_stats(
@@ -97,20 +103,18 @@ def token_stats(
     (array([-1.3862944], dtype=float32), array([1.3862944], dtype=float32), array([0.25], dtype=float32))
     """
     rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
-    stats = TokenStats(*(np.empty(len(rows), np.float32) for _ in range(4)))
-    outputs = (stats.logp, stats.entropy, stats.sum_p2, stats.lse)
+    table = np.empty((6, len(rows)), np.float32)
     _check_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
+        table[:] = 0
         z = _reference.logits_to_float64(rows[on], kind)
-        for out, values in zip(outputs, _reference.token_stats(z, tokens[on], temperature), strict=True):
-            out[:] = 0
-            out[on] = values
+        table[:, on] = np.array(_reference.token_stats(z, tokens[on], temperature))
     elif kind == "float32":
-        _core.rft_token_stats(rows, tokens, temperature, keep, *outputs, threads)
+        _core.rft_token_stats(rows, tokens, temperature, keep, table, threads)
     else:
-        _core.rft_token_stats_half(rows, kind == "bfloat16", tokens, temperature, keep, *outputs, threads)
-    return stats
+        _core.rft_token_stats_half(rows, kind == "bfloat16", tokens, temperature, keep, table, threads)
+    return TokenStats(*table)
 
 
 def token_stats_backward(
@@ -154,9 +158,8 @@ def token_stats_backward(
     n = len(rows)
     weights = [_float32("grad_logp", grad_logp, n)]
     weights.append(np.empty(0, np.float32) if grad_entropy is None else _float32("grad_entropy", grad_entropy, n))
-    for name in ("logp", "entropy", "lse"):
-        if getattr(stats, name).shape != (n,):
-            raise ArgumentError(f"stats.{name}: expected shape ({n},), got {getattr(stats, name).shape}")
+    if stats.entropy.shape != (n,):
+        raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if out is None:
         gradient = np.empty_like(rows)
     else:
@@ -168,11 +171,12 @@ def token_stats_backward(
     if _dispatch.choose(backend) == "numpy":
         _store(gradient, kind, _numpy_gradient(rows, kind, tokens, temperature, weights, keep))
     else:
-        before = (temperature, keep, stats.logp, stats.entropy, stats.lse, *weights, gradient, threads)
+        table = np.stack([stats.entropy, stats.largest, stats.log_sum])
+        rest = (tokens, temperature, keep, table, weights[0], weights[1], gradient, threads)
         if kind == "float32":
-            _core.rft_token_stats_backward(rows, tokens, *before)
+            _core.rft_token_stats_backward(rows, *rest)
         else:
-            _core.rft_token_stats_backward_half(rows, kind == "bfloat16", tokens, *before)
+            _core.rft_token_stats_backward_half(rows, kind == "bfloat16", *rest)
     return gradient.view(np.float16) if kind == "float16" else gradient
 
 
