@@ -103,8 +103,8 @@ def group_moments(r: Array, g: Array, n_groups: int) -> tuple[Array, Array, Arra
     return n, least, largest, mean + shift, m2
 
 
-def leave_one_out(r: Array, g: Array) -> tuple[Array, Array, Array]:
-    """Mean and std (n - 1) of the others of each group, and r minus that mean over that std; a loop, to be obvious."""
+def leave_one_out(r: Array, g: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Mean and std (n - 1) of the others of each group, and (r - mean) / (std + eps); a loop, to be obvious."""
     mean, std, advantage = np.full(len(r), np.nan), np.full(len(r), np.nan), np.zeros(len(r))
     for i in range(len(r)):
         others = np.delete(r, i)[np.delete(g, i) == g[i]]
@@ -115,7 +115,7 @@ def leave_one_out(r: Array, g: Array) -> tuple[Array, Array, Array]:
         if len(others) > 1:
             std[i] = 0.0 if constant else others.std(ddof=1)
         centered = r[i] - mean[i]
-        advantage[i] = centered / std[i] if std[i] > 0 else centered
+        advantage[i] = centered / (std[i] + eps) if std[i] > 0 else centered
     return mean, std, advantage
 
 
