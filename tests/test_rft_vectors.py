@@ -94,7 +94,9 @@ def test_gae(case: dict[str, Any], backend: str) -> None:
     advantages, returns = rft.gae(rewards, values, mask, **options)
     close(advantages, case["adv"], 1e-10, 1e-10)
     close(returns, case["returns"], 1e-10, 1e-10)
-    close(rft.gae(rewards, values, mask, bootstrap=case["bootstrap"], **options)[0], case["adv_bootstrap"], 1e-10, 1e-10)
+    close(
+        rft.gae(rewards, values, mask, bootstrap=case["bootstrap"], **options)[0], case["adv_bootstrap"], 1e-10, 1e-10
+    )
     close(rft.discounted_returns(rewards, mask, case["gamma"], backend=backend), case["rewards_to_go"], 1e-10, 1e-10)
     single = rft.gae(rewards.astype(np.float32), values.astype(np.float32), mask, **options)
     assert single[0].dtype == np.float32

@@ -26,7 +26,10 @@ from legato.rft.advantages import (
     group_stats,
     leave_one_out,
 )
+from legato.rft.doctor import Comparison, Plan, Report, compare, plan, scan
 from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
+from legato.rft.reproduction import check_bounds, reproduce_digits
+from legato.rft.rollouts import Columns
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
@@ -39,13 +42,19 @@ from legato.rft.theory import (
 from legato.rft.tokens import KLEstimates, TokenStats, kl_estimates, token_stats, token_stats_backward
 
 __all__ = [
+    "Columns",
+    "Comparison",
     "GradientBounds",
     "GroupStats",
     "KLEstimates",
     "LeaveOneOut",
     "PPOLoss",
+    "Plan",
+    "Report",
     "SequenceValueGrad",
     "TokenStats",
+    "check_bounds",
+    "compare",
     "discounted_returns",
     "gae",
     "gradient_bounds",
@@ -55,8 +64,11 @@ __all__ = [
     "kl_estimates",
     "leave_one_out",
     "masked_mean",
+    "plan",
     "ppo_loss",
+    "reproduce_digits",
     "reward_std_interval",
+    "scan",
     "sequence_value_grad",
     "token_stats",
     "token_stats_backward",

@@ -76,7 +76,9 @@ def ppo_loss(
     except ValueError:
         raise ArgumentError(f"advantages: expected a shape that fits {new.shape}, got {a.shape}") from None
     if not (0 <= eps_low <= 1 and eps_high >= 0 and math.isfinite(eps_high)):
-        raise ArgumentError(f"eps_low, eps_high: expected 0 <= eps_low <= 1 and eps_high >= 0, got {eps_low}, {eps_high}")
+        raise ArgumentError(
+            f"eps_low, eps_high: expected 0 <= eps_low <= 1 and eps_high >= 0, got {eps_low}, {eps_high}"
+        )
     if dual_clip is not None and not (math.isfinite(dual_clip) and dual_clip > 1):
         raise ArgumentError(f"dual_clip: expected a number above 1, got {dual_clip}")
     return PPOLoss(*_reference.ppo_loss(new, old, a, eps_low, eps_high, dual_clip))

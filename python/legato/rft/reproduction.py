@@ -6,7 +6,7 @@ experiment has exact gradients over all labels, so nothing in it is a matter of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from legato.errors import ArgumentError, DependencyError
 from legato.rft import _reference
 from legato.rft.theory import gradient_bounds, value_grad
 
-__all__ = ["BoundsCheck", "DigitsResult", "check_bounds", "reproduce_digits"]
+__all__ = ["BoundsCheck", "DigitsResult", "bounds_table", "check_bounds", "digits_table", "reproduce_digits"]
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
@@ -181,9 +181,7 @@ def reproduce_digits(
         z = network.logits(x).astype(np.float64)
         value, std, grad = value_grad(z, rewards)
         right, norm = z.argmax(axis=1) == wanted, np.linalg.norm(grad, axis=1)
-        states = (
-            GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small)
-        )
+        states = (GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small))
         return Snapshot(step, *states)
 
     def cross_entropy(goal: Array) -> Callable[[Array, Array], Array]:
@@ -286,7 +284,9 @@ def check_bounds(policies: int = 1500, seed: int = 0) -> BoundsCheck:
         ratios[i] = norm / limits if std > 0 else 0.0
         stds[i] = std
     tiny = (stds > 0) & (stds < 1e-4)
-    per_name = [dict(zip(names, map(float, row), strict=True)) for row in (ratios.max(axis=0), np.median(ratios, axis=0))]
+    per_name = [
+        dict(zip(names, map(float, row), strict=True)) for row in (ratios.max(axis=0), np.median(ratios, axis=0))
+    ]
     tiny_ratios = ratios[tiny].max(axis=0) if tiny.any() else np.full(len(names), np.nan)
     return BoundsCheck(
         policies,
@@ -344,3 +344,43 @@ def _slope(kind: Literal["reward_scale", "rare_success"]) -> float:
         norms.append(np.log(np.linalg.norm(grad)))
         stds.append(np.log(std[0]))
     return float((norms[0] - norms[1]) / (stds[0] - stds[1]))
+
+
+def digits_table(results: Sequence[DigitsResult]) -> str:
+    """The last snapshot of each run, for a terminal: reward (accuracy, reward std, gradient norm) of each group."""
+    names = {"pretrained": "pretrained", "rft": "RFT", "sft": "SFT", "sft_then_rft": "SFT, then RFT"}
+    lines = [f"{'seed':<5} {'run':<14} {'steps':>6}   {'small-std inputs':<34} {'large-std inputs':<34}".rstrip()]
+    lines.append(f"{'':<28}   " + f"{'reward  (accuracy, std, gradient)':<34} " * 2)
+    for result in results:
+        for run, name in names.items():
+            last = result.runs[run][-1]
+            groups = " ".join(
+                f"{g.reward:+.3f}  ({g.accuracy:4.0%}, {g.std:.3f}, {g.gradient:.4f})".ljust(34)
+                for g in (last.small, last.large)
+            )
+            lines.append(f"{result.seed:<5} {name:<14} {last.step:>6}   {groups}".rstrip())
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def bounds_table(check: BoundsCheck) -> str:
+    """The comparison of the gradient norm with its bounds, for a terminal."""
+    rows = {
+        "paper": "paper: 6 L gamma std^(2/3)",
+        "sqrt_half_length": "gamma std sqrt(L / 2)",
+        "trace": "gamma std sqrt(sum E[1 - p])",
+        "fisher": "std sqrt(max eig F)",
+    }
+    lines = [
+        f"gradient norm over bound, {check.policies} random policies",
+        f"{'bound':<30} {'largest':>8} {'median':>8} {'largest, std < 1e-4':>20} {'violations':>11}",
+    ]
+    for name, text in rows.items():
+        lines.append(
+            f"{text:<30} {check.largest[name]:8.4f} {check.median[name]:8.4f} {check.largest_small_std[name]:20.4f} "
+            f"{check.violations[name]:11d}"
+        )
+    scale, rare = check.exponents["reward_scale"], check.exponents["rare_success"]
+    lines.append(
+        f"exponent of the std in the gradient norm: {scale:.3f} as rewards shrink, {rare:.3f} as a success gets rare"
+    )
+    return "\n".join(lines) + "\n"

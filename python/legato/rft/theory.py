@@ -300,7 +300,9 @@ def reward_std_interval(
         from scipy.special import chdtri
 
         total = float(r.var(ddof=1)) * (n - 1)
-        return math.sqrt(total / float(chdtri(n - 1, alpha / 2))), math.sqrt(total / float(chdtri(n - 1, 1 - alpha / 2)))
+        return math.sqrt(total / float(chdtri(n - 1, alpha / 2))), math.sqrt(
+            total / float(chdtri(n - 1, 1 - alpha / 2))
+        )
     raise ArgumentError(f"method: expected auto, bernoulli, mp or chi2, got {method!r}")
 
 

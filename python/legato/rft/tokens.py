@@ -279,7 +279,11 @@ def _numpy_gradient(
     entropy = weights[1].astype(np.float64)[on] if len(weights[1]) else None
     gradient = np.zeros(rows.shape)
     gradient[on] = _reference.token_stats_backward(
-        _reference.logits_to_float64(rows[on], kind), tokens[on], temperature, weights[0].astype(np.float64)[on], entropy
+        _reference.logits_to_float64(rows[on], kind),
+        tokens[on],
+        temperature,
+        weights[0].astype(np.float64)[on],
+        entropy,
     )
     return gradient
 
