@@ -192,11 +192,14 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _rank(arguments: argparse.Namespace) -> int:
     chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
-    _give(
-        "".join(f"{prompt}\n" if isinstance(prompt, int) else json.dumps(prompt) + "\n" for prompt in chosen),
-        arguments.out,
-    )
+    _give("".join(f"{_line(prompt)}\n" for prompt in chosen), arguments.out)
     return 0
+
+
+def _line(prompt: Any) -> str:
+    """The id as it is, or as JSON where it would break the line."""
+    text = str(prompt)
+    return text if text.isprintable() else json.dumps(prompt)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "complement",
+    "covariance",
     "gae",
     "group_moments",
     "leave_one_out",
@@ -43,6 +45,24 @@ def softmax(z: Array) -> Array:
     """exp(z) / sum exp(z) along the last axis."""
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def complement(p: Array) -> Array:
+    """1 - p along the last axis, where the likeliest entry keeps its digits: it is the sum of the others."""
+    rest = 1.0 - p
+    at = p.argmax(axis=-1)[..., None]
+    others = p.copy()
+    np.put_along_axis(others, at, 0.0, axis=-1)
+    np.put_along_axis(rest, at, others.sum(axis=-1, keepdims=True), axis=-1)
+    return rest
+
+
+def covariance(p: Array) -> Array:
+    """diag(p) - p p' of each row."""
+    c = -p[:, :, None] * p[:, None, :]
+    diagonal = np.arange(p.shape[1])
+    c[:, diagonal, diagonal] = p * complement(p)
+    return np.asarray(c)
 
 
 def token_stats(z: Array, ids: Array, temperature: float) -> tuple[Array, ...]:

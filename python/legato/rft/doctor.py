@@ -345,9 +345,9 @@ def _intervals(
     std_low, std_high = np.zeros(len(n)), np.full(len(n), width / 2)
     if binary.any():
         k = np.rint((mean[binary] - ends[0]) / width * n[binary]).astype(np.int64)
-        pairs, back = np.unique(np.stack([k, n[binary]]), axis=1, return_inverse=True)
-        low, high = binary_std_interval(pairs[0], pairs[1], level)
-        back = back.reshape(-1)
+        key = n[binary] * (int(n.max()) + 1) + k  # few pairs of n and k occur: one quantile each
+        pairs, back = np.unique(key, return_inverse=True)
+        low, high = binary_std_interval(pairs % (int(n.max()) + 1), pairs // (int(n.max()) + 1), level)
         std_low[binary], std_high[binary] = width * low[back], width * high[back]
     same = zero & ~binary  # at most a share q of the policy's rewards differs, and by no more than the range allows
     q = np.minimum(1 - (alpha / 2) ** (1 / n[same]), 0.5)

@@ -327,10 +327,10 @@ def _policy_numbers(phi: Array, weights: Array, rewards: Array, length: int) -> 
         after = ahead.reshape(-1, width)
         ahead = (p * after).sum(axis=1)
         grad += np.einsum("kv,kd->vd", w[:, None] * p * (after - ahead[:, None]), f)
-        curvature = p[:, :, None] * np.eye(width) - p[:, :, None] * p[:, None, :]
+        curvature = _reference.covariance(p)
         fisher += np.einsum("k,kvw,kd,ke->vdwe", w, curvature, f, f, optimize=True).reshape(size, size)
-        loose += float(w @ (1 - (p * p).sum(axis=1)))
-    return float(np.linalg.norm(grad)), std, max(float(np.linalg.eigvalsh(fisher)[-1]), 0.0), max(loose, 0.0)
+        loose += float(w @ (p * _reference.complement(p)).sum(axis=1))
+    return float(np.linalg.norm(grad)), std, max(float(np.linalg.eigvalsh(fisher)[-1]), 0.0), loose
 
 
 def _slope(kind: Literal["reward_scale", "rare_success"]) -> float:

@@ -144,8 +144,10 @@ def _codes(keys: Any) -> tuple[NDArray[np.int64], Any]:
     if isinstance(keys, pa.ChunkedArray):
         keys = keys.combine_chunks()
     if pa.types.is_dictionary(keys.type):
-        used, codes = np.unique(keys.indices.to_numpy(), return_inverse=True)
-        return codes.astype(np.int64), keys.dictionary.take(pa.array(used))
+        indices = keys.indices.to_numpy()
+        used = np.zeros(len(keys.dictionary), bool)
+        used[indices] = True
+        return (np.cumsum(used) - 1)[indices], keys.dictionary.filter(pa.array(used))
     head = keys.slice(0, 4096)
     if len(head) > 1 and pc.sum(pc.not_equal(head.slice(1), head.slice(0, len(head) - 1))).as_py() * 2 < len(head):
         runs = pc.run_end_encode(keys)
@@ -190,8 +192,8 @@ def read_rollouts(
     for name, batches in _sources(source, columns):
         row = 0
         try:
-            for batch in batches:
-                _add_batch(moments, pa.table(batch), columns, nan, name, row)
+            for roles, batch in batches:
+                _add_batch(moments, pa.table(batch), columns, roles, nan, name, row)
                 row += batch.num_rows
                 if progress is not None:
                     progress(moments.rollouts)
@@ -206,18 +208,27 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[Any]]]:
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """Which columns of a file say what."""
+
+    prompt: str
+    rewards: list[str]
+
+
+def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tuple[_Roles, Any]]]]:
     import pyarrow as pa
 
     if isinstance(source, str | Path):
         source = [source]
     if isinstance(source, pa.Table):
-        yield "table", source.to_batches(max_chunksize=_BATCH)
+        yield "table", _table_batches(source, columns, "table")
     elif isinstance(source, Mapping):
         try:
-            yield "table", pa.table({k: pa.array(v) for k, v in source.items()}).to_batches(max_chunksize=_BATCH)
+            table = pa.table({k: pa.array(v) for k, v in source.items()})
         except (pa.ArrowException, TypeError) as error:
             raise InputError(f"table: {_one_line(error)}") from None
+        yield "table", _table_batches(table, columns, "table")
     elif isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
         if not source:
             raise ArgumentError("source: expected at least one file")
@@ -225,14 +236,21 @@ def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[Any]
             yield str(path), _file_batches(path, columns)
     elif isinstance(source, Sequence) and all(isinstance(item, Mapping) for item in source):
         try:
-            yield "rows", pa.Table.from_pylist([dict(item) for item in source]).to_batches(max_chunksize=_BATCH)
+            table = pa.Table.from_pylist([dict(item) for item in source])
         except (pa.ArrowException, TypeError) as error:
             raise InputError(f"rows: {_one_line(error)}") from None
+        yield "rows", _table_batches(table, columns, "rows")
     else:
         raise ArgumentError(f"source: expected files, a table, columns or rows, got {type(source).__name__}")
 
 
-def _file_batches(path: Path, columns: Columns) -> Iterator[Any]:
+def _table_batches(table: Any, columns: Columns, name: str) -> Iterator[tuple[_Roles, Any]]:
+    roles, needed = _needed(table.schema, columns, name)
+    for batch in table.select(needed).to_batches(max_chunksize=_BATCH):
+        yield roles, batch
+
+
+def _file_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     suffix = path.suffix.lower()
@@ -245,7 +263,7 @@ def _file_batches(path: Path, columns: Columns) -> Iterator[Any]:
     raise InputError(f"{path}: expected a .parquet, .jsonl or .npz file")
 
 
-def _parquet_batches(path: Path, columns: Columns) -> Iterator[Any]:
+def _parquet_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -254,19 +272,22 @@ def _parquet_batches(path: Path, columns: Columns) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({_one_line(error)})") from None
     with file:
-        needed = _needed(file.schema_arrow, columns, str(path))
-        yield from file.iter_batches(batch_size=_BATCH, columns=needed)
+        roles, needed = _needed(file.schema_arrow, columns, str(path))
+        as_codes = [roles.prompt] if pa.types.is_string(file.schema_arrow.field(roles.prompt).type) else []
+    with pq.ParquetFile(path, read_dictionary=as_codes) as coded:
+        for batch in coded.iter_batches(batch_size=_BATCH, columns=needed):
+            yield roles, batch
 
 
-def _npz_batches(path: Path, columns: Columns) -> Iterator[Any]:
+def _npz_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
     import zipfile
 
     import pyarrow as pa
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            schema = pa.schema([(name, pa.null()) for name in archive.files])
-            arrays = {name: archive[name] for name in _needed(schema, columns, str(path))}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            roles, needed = _needed(pa.schema([(name, pa.null()) for name in archive.files]), columns, str(path))
+            arrays = {name: archive[name] for name in needed}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, InputError):
             raise
@@ -274,10 +295,11 @@ def _npz_batches(path: Path, columns: Columns) -> Iterator[Any]:
     lengths = {name: array.shape for name, array in arrays.items()}
     if any(len(shape) != 1 for shape in lengths.values()) or len(set(lengths.values())) > 1:
         raise InputError(f"{path}: expected columns of one length, got {lengths}")
-    yield from pa.table({name: pa.array(array) for name, array in arrays.items()}).to_batches(max_chunksize=_BATCH)
+    for batch in pa.table({name: pa.array(array) for name, array in arrays.items()}).to_batches(max_chunksize=_BATCH):
+        yield roles, batch
 
 
-def _json_batches(path: Path, columns: Columns) -> Iterator[Any]:
+def _json_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
     """Arrow's reader for the columns that matter; where it stumbles, a plain one that knows the line and the column."""
     import pyarrow as pa
     import pyarrow.json as pj
@@ -289,8 +311,8 @@ def _json_batches(path: Path, columns: Columns) -> Iterator[Any]:
         one = pa.Table.from_pylist([first])
     except pa.ArrowException as error:
         raise InputError(f"{path}: row 0: {_one_line(error)}") from None
-    needed = _needed(one.schema, columns, str(path))
-    rewards = set(_reward_columns(one.schema, columns, str(path)))
+    roles, needed = _needed(one.schema, columns, str(path))
+    rewards = set(roles.rewards)
     schema = pa.schema(
         [
             (name, pa.float64() if name in rewards and not pa.types.is_string(one.schema.field(name).type) else kind)
@@ -301,7 +323,8 @@ def _json_batches(path: Path, columns: Columns) -> Iterator[Any]:
     options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
         with pj.open_json(path, read_options=pj.ReadOptions(block_size=1 << 24), parse_options=options) as reader:
-            yield from reader
+            for batch in reader:
+                yield roles, batch
     except pa.ArrowException as error:
         _find_json_trouble(path, schema)
         raise InputError(f"{path}: {_one_line(error)}") from None
@@ -340,8 +363,9 @@ def _find_json_trouble(path: Path, schema: Any) -> None:
                 ) from None
 
 
-def _needed(schema: Any, columns: Columns, name: str) -> list[str]:
-    wanted = [_prompt_column(schema, columns, name), *_reward_columns(schema, columns, name)]
+def _needed(schema: Any, columns: Columns, name: str) -> tuple[_Roles, list[str]]:
+    roles = _Roles(_prompt_column(schema, columns, name), _reward_columns(schema, columns, name))
+    wanted = [roles.prompt, *roles.rewards]
     if columns.logprobs is not None:
         wanted.append(columns.logprobs)
     if columns.steps is not None:
@@ -349,7 +373,7 @@ def _needed(schema: Any, columns: Columns, name: str) -> list[str]:
     for column in wanted:
         if column not in schema.names:
             raise InputError(f"{name}: no column {column!r}; there are {', '.join(map(repr, schema.names))}")
-    return list(dict.fromkeys(wanted))
+    return roles, list(dict.fromkeys(wanted))
 
 
 def _prompt_column(schema: Any, columns: Columns, name: str) -> str:
@@ -376,12 +400,13 @@ def _reward_columns(schema: Any, columns: Columns, name: str) -> list[str]:
     raise InputError(f"{name}: no reward column ({', '.join(REWARD_COLUMNS)}); name it with --reward-col")
 
 
-def _add_batch(moments: PromptMoments, table: Any, columns: Columns, nan: str, name: str, first_row: int) -> None:
+def _add_batch(
+    moments: PromptMoments, table: Any, columns: Columns, roles: _Roles, nan: str, name: str, first_row: int
+) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    _needed(table.schema, columns, name)
-    names = _reward_columns(table.schema, columns, name)
+    names = roles.rewards
     if not moments.reward_columns:
         moments.reward_columns = names
     rows = np.arange(table.num_rows)
@@ -390,20 +415,12 @@ def _add_batch(moments: PromptMoments, table: Any, columns: Columns, nan: str, n
         inside = pc.and_(pc.greater_equal(steps, columns.steps[0]), pc.less_equal(steps, columns.steps[1]))
         rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False).astype(bool))
         table = table.filter(inside)
-    rewards = np.zeros(table.num_rows)
-    for column in names:
-        kind = table[column].type
-        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-            raise InputError(f"{name}: column {column!r}: expected numbers, got {kind}")
-        values = table[column].combine_chunks()
-        values = values if pa.types.is_float64(kind) else values.cast(pa.float64(), safe=False)
-        rewards = rewards + values.to_numpy(zero_copy_only=False)
-    keys = _keys(table[_prompt_column(table.schema, columns, name)])
+    parts = [_numbers(table[column], name, column) for column in names]
+    rewards = parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
+    keys = _keys(table[roles.prompt])
     if keys.null_count:
         at = int(rows[int(np.argmax(pc.is_null(keys).to_numpy(zero_copy_only=False)))])
-        raise InputError(
-            f"{name}: row {first_row + at}, column {_prompt_column(table.schema, columns, name)!r}: missing"
-        )
+        raise InputError(f"{name}: row {first_row + at}, column {roles.prompt!r}: missing")
     lengths = loose = None
     if columns.logprobs is not None:
         lengths, loose = _token_sums(table[columns.logprobs].combine_chunks(), name, columns.logprobs, first_row)
@@ -417,6 +434,18 @@ def _add_batch(moments: PromptMoments, table: Any, columns: Columns, nan: str, n
         keys, rewards = keys.filter(pa.array(finite)), rewards[finite]
         lengths, loose = (None if x is None else x[finite] for x in (lengths, loose))
     moments.add(keys, rewards, lengths, loose)
+
+
+def _numbers(column: Any, name: str, label: str) -> Float64:
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise InputError(f"{name}: column {label!r}: expected numbers, got {kind}")
+    values = column.combine_chunks()
+    values = values if pa.types.is_float64(kind) else values.cast(pa.float64(), safe=False)
+    found: Float64 = values.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _keys(column: Any) -> Any:

@@ -222,11 +222,11 @@ def sequence_value_grad(
         grad[depth] = reach[depth][:, None] * steps[depth] * (after - ahead[:, None])
     mean = float(ahead[0])
     std = math.sqrt(float(reach[-1] @ (r - low - mean) ** 2))
-    loose = sum(float(w @ (1.0 - (p * p).sum(axis=1))) for w, p in zip(reach, steps, strict=False))
-    bounds = gradient_bounds(std, len(steps), 1.0, max(loose, 0.0), reward_range)
+    loose = sum(float(w @ (p * _reference.complement(p)).sum(axis=1)) for w, p in zip(reach, steps, strict=False))
+    bounds = gradient_bounds(std, len(steps), 1.0, loose, reward_range)
     largest = 0.0
     for weight, p in zip(reach, steps, strict=False):  # the Fisher matrix has a block for each prefix
-        blocks = p[:, :, None] * np.eye(width) - p[:, :, None] * p[:, None, :]
+        blocks = _reference.covariance(p)
         largest = max(largest, float((weight * np.linalg.eigvalsh(blocks)[:, -1]).max()))
     bounds = GradientBounds(bounds.paper, bounds.sqrt_half_length, bounds.trace, std * math.sqrt(max(largest, 0.0)))
     return SequenceValueGrad(mean + low, std, grad, bounds, loose)
