@@ -98,6 +98,11 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   return {static_cast<int>(status), bad};
 }
 
+void advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups, const Typed<double>& shift,
+                     const Typed<double>& center, const Typed<double>& scale, Typed<double>& advantages) {
+  check(group_advantages(in(rewards), in(groups), in(shift), in(center), in(scale), out(advantages)), "groups");
+}
+
 }  // namespace
 
 void bind_rft(py::module_& module) {
@@ -149,6 +154,9 @@ void bind_rft(py::module_& module) {
   module.def("rft_group_moments", &moments_into, arg("rewards").noconvert(), arg("groups").noconvert(),
              arg("count").noconvert(), arg("least").noconvert(), arg("largest").noconvert(), arg("mean").noconvert(),
              arg("m2").noconvert(), "Moments of each group; returns the status and the first bad index.");
+  module.def("rft_group_advantages", &advantages_into, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("shift").noconvert(), arg("center").noconvert(), arg("scale").noconvert(),
+             arg("advantages").noconvert(), "((rewards - shift) - center) / scale with the numbers of each group.");
 }
 
 }  // namespace legato::python

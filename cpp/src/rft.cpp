@@ -162,4 +162,19 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
   return Status::ok;
 }
 
+Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
+                        std::span<double> advantages) noexcept {
+  const std::size_t n = rewards.size();
+  if (groups.size() != n || advantages.size() != n || center.size() != shift.size() || scale.size() != shift.size()) {
+    return Status::invalid_argument;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    if (groups[i] < 0 || static_cast<std::uint64_t>(groups[i]) >= shift.size()) return Status::invalid_argument;
+    const auto at = static_cast<std::size_t>(groups[i]);
+    advantages[i] = ((rewards[i] - shift[at]) - center[at]) / scale[at];
+  }
+  return Status::ok;
+}
+
 }  // namespace legato::rft

@@ -71,4 +71,9 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
                      std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
                      std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;
 
+/// advantages[i] = ((rewards[i] - shift[g]) - center[g]) / scale[g] with g = groups[i], in [0, the size of shift).
+Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
+                        std::span<double> advantages) noexcept;
+
 }  // namespace legato::rft

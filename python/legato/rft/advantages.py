@@ -152,17 +152,21 @@ def group_advantages(
     r, g, count = _grouped(rewards, groups, None)
     n, least, _, mean, m2 = _moments(r, g, count, backend)
     shift = np.where(n > 0, least, 0.0)
-    centered = (r - shift[g]) - (mean - shift)[g]
     if kind == "grpo":
         scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
-        advantages = centered / np.where(scale > 0, scale, 1.0)[g]
+        scale[scale == 0] = 1.0
     elif kind == "rloo":
-        advantages = centered * (n / np.maximum(n - 1, 1))[g]
-    elif kind == "batch":
-        scale = np.sqrt((centered @ centered) / max(len(r) - ddof, 1)) + eps
-        advantages = centered / (scale if scale > 0 else 1.0)
+        scale = np.maximum(n - 1, 1) / np.maximum(n, 1)
     else:
-        advantages = centered
+        scale = np.ones(count)
+    if _dispatch.choose(backend) == "numpy":
+        advantages = ((r - shift[g]) - (mean - shift)[g]) / scale[g]
+    else:
+        advantages = np.empty(len(r))
+        _core.rft_group_advantages(r, g, shift, mean - shift, scale, advantages)
+    if kind == "batch":
+        spread = math.sqrt(float(advantages @ advantages) / max(len(r) - ddof, 1)) + eps
+        advantages /= spread if spread > 0 else 1.0
     if singleton == "raw":
         advantages = np.where(n[g] == 1, r, advantages)
     return advantages
@@ -319,7 +323,8 @@ def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] |
     """Return a mask as 0 and 1 of the given shape, or None."""
     if mask is None:
         return None
-    array = np.ascontiguousarray(as_floating(name, mask) != 0).view(np.uint8)
+    given = mask if isinstance(mask, np.ndarray) and mask.dtype.kind in "biu" else as_floating(name, mask)
+    array = np.ascontiguousarray(given if given.dtype == np.bool_ else given != 0).view(np.uint8)
     if array.shape != shape:
         raise ArgumentError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
