@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from legato import rft
 
 SHAPES = [(4096, 32000), (2048, 151936)]

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from conftest import DATA
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
@@ -307,7 +308,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected lists of log-probabilities"):
         rft.scan(tmp_path / "x.parquet", columns=rft.Columns(logprobs="reward"))
     positive = [{"prompt": "a", "reward": 0.0, "lp": [-0.1]}, {"prompt": "a", "reward": 0.0, "lp": [-0.1, 0.2]}]
-    with pytest.raises(InputError, match="row 1, column 'lp': expected log-probabilities <= 0, got 0.2"):
+    with pytest.raises(InputError, match=r"row 1, column 'lp': expected log-probabilities <= 0, got 0\.2"):
         rft.scan(positive, columns=rft.Columns(logprobs="lp"))
     with pytest.raises(InputError, match="prompt 'q00': reward 1 is outside"):
         rft.scan(tmp_path / "x.parquet", value_range=(0, 0.5))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from legato import rft
 from legato.errors import ArgumentError
 from legato.rft import _reference

@@ -8,11 +8,12 @@ import sys
 import tracemalloc
 from typing import Any
 
-import legato
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import legato
 from legato import _core, rft
 from legato.errors import ArgumentError, IndexRangeError
 
@@ -129,7 +130,8 @@ for columns in (7, 2049, 9001):
     for x in (z, (z.view(np.uint32) >> 16).astype(np.uint16), z.astype(np.float16)):
         stats = rft.token_stats(x, np.arange(9) % columns, 0.9)
         ran.add(_core.last_isa())
-        g = rft.token_stats_backward(x, np.arange(9) % columns, stats, np.ones(9, np.float32), np.ones(9, np.float32), 0.9)
+        one = np.ones(9, np.float32)
+        g = rft.token_stats_backward(x, np.arange(9) % columns, stats, one, one, 0.9)
         ran.add(_core.last_isa())
         for part in (stats.logp, stats.entropy, stats.sum_p2, stats.lse, g):
             digest.update(part.tobytes())

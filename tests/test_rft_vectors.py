@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import DATA
 from legato import rft
 from legato.rft import _reference
 from legato.rft.theory import constant_group_probability
-from conftest import DATA
 
 
 def cases(name: str) -> list[Any]:

@@ -15,8 +15,8 @@ from legato.errors import ArgumentError, InputError
 NAME = "rft"
 HELP = "find prompts that cannot learn by reinforcement, from rollouts"
 DESCRIPTION = (
-    "Judge prompts by the standard deviation of their rollouts' rewards. FILE: Parquet, JSONL or NPZ, one row a rollout;\n"
-    "TRL's completions_*.parquet and verl's dumps are known.\n"
+    "Judge prompts by the standard deviation of their rollouts' rewards.\n"
+    "FILE: Parquet, JSONL or NPZ, one row a rollout; TRL's completions_*.parquet and verl's dumps are known.\n"
     "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
 )
 
@@ -197,7 +197,7 @@ def _rank(arguments: argparse.Namespace) -> int:
 
 
 def _line(prompt: Any) -> str:
-    """The id as it is, or as JSON where it would break the line."""
+    """Write the id as it is, or as JSON where it would break the line."""
     text = str(prompt)
     return text if text.isprintable() else json.dumps(prompt)
 

@@ -142,7 +142,7 @@ def leave_one_out(r: Array, g: Array, eps: float) -> tuple[Array, Array, Array]:
 def ppo_loss(
     logp: Array, old: Array, a: Array, eps_low: float, eps_high: float, dual_clip: float | None
 ) -> tuple[Array, Array, Array, Array]:
-    """[3] equation 7 as a loss, with the dual clip of Ye et al. (arXiv 1912.09729): loss, d loss/d logp, ratio, clipped."""
+    """[3] equation 7 as a loss, with the dual clip of arXiv 1912.09729: loss, d loss/d logp, ratio, clipped."""
     d = logp - old
     ratio = np.exp(np.clip(d, -20.0, 20.0))
     plain, bounded = -a * ratio, -a * np.clip(ratio, 1 - eps_low, 1 + eps_high)
@@ -159,20 +159,20 @@ def ppo_loss(
 def sequence_policy(tree: list[Array], r: Array) -> dict[str, Any]:
     """Enumerate an autoregressive policy: probabilities, value, std, gradient per prefix, Fisher matrix.
 
-    tree[l] is (V**l, V): logits after each prefix of length l, prefixes in base-V order. r: V**L rewards. The parameters
-    are the logits themselves. grad V = sum_y p(y) (r(y) - V) score(y) ([1], section 3); F = sum_y p(y) score score'.
+    tree[l] is (V**l, V): logits after each prefix of length l, prefixes in base-V order. r: V**L rewards. The
+    parameters are the logits themselves. grad V = sum_y p(y) (r(y) - V) score(y); F = sum_y p(y) score score'.
     """
     length, width = len(tree), tree[0].shape[1]
     offset = np.cumsum([0, *[len(level) for level in tree]])
     probabilities, scores = [], []
     for y in itertools.product(range(width), repeat=length):
-        p, score, prefix = 1.0, np.zeros((offset[-1], width)), 0
+        chance, score, prefix = 1.0, np.zeros((offset[-1], width)), 0
         for level, token in enumerate(y):
             step = softmax(tree[level][prefix])
-            p *= step[token]
+            chance *= float(step[token])
             score[offset[level] + prefix] = np.eye(width)[token] - step
             prefix = prefix * width + token
-        probabilities.append(p)
+        probabilities.append(chance)
         scores.append(score.ravel())
     p, s = np.array(probabilities), np.array(scores)
     value = float(p @ r)

@@ -62,7 +62,8 @@ def group_stats(rewards: Any, groups: Any, *, n_groups: int | None = None, backe
     rewards : array, shape (n,)
         Finite numbers; the arithmetic is float64.
     groups : array of int, shape (n,)
-        Which group each reward belongs to, from 0 on, in any order. Strings: ``numpy.unique(ids, return_inverse=True)``.
+        Which group each reward belongs to, from 0 on, in any order. ``numpy.unique(ids, return_inverse=True)`` numbers
+        anything else.
     n_groups : int, optional
         How many groups there are; by default the largest id plus one.
     backend : {"native", "numpy"}, optional
@@ -152,6 +153,8 @@ def group_advantages(
     r, g, count = _grouped(rewards, groups, None)
     n, least, _, mean, m2 = _moments(r, g, count, backend)
     shift = np.where(n > 0, least, 0.0)
+    advantages: Float64
+    scale: Float64
     if kind == "grpo":
         scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
         scale[scale == 0] = 1.0
@@ -209,8 +212,8 @@ def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: str 
 
     Notes
     -----
-    That the others are constant is found by comparing them, not by a threshold on the std: seven times 0.95 beside one 0
-    has a std of rounding errors, which would turn into an advantage of about -10^6.
+    That the others are constant is found by comparing them, not by a threshold on the std: seven times 0.95 beside one
+    0 has a std of rounding errors, which would turn into an advantage of about -10^6.
     """
     r, g, count = _grouped(rewards, groups, None)
     if _dispatch.choose(backend) == "numpy":
@@ -286,17 +289,10 @@ def gae(
         a, b = _reference.gae(*double, on, gamma, lam, last)
         return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
     advantages, returns = np.empty_like(r), np.empty_like(r)
-    run = _core.rft_gae_f32 if dtype == np.float32 else _core.rft_gae_f64
-    run(
-        r,
-        v,
-        np.empty(0, np.uint8) if on is None else on,
-        np.empty(0, dtype) if last is None else last,
-        gamma,
-        lam,
-        advantages,
-        returns,
-    )
+    steps = np.empty(0, np.uint8) if on is None else on
+    ends: NDArray[Any] = np.empty(0, dtype) if last is None else last
+    run: Any = _core.rft_gae_f32 if dtype == np.float32 else _core.rft_gae_f64
+    run(r, v, steps, ends, gamma, lam, advantages, returns)
     return advantages, returns
 
 

@@ -46,13 +46,13 @@ class Report:
     zero_std : ndarray of bool
         All rewards equal. That alone does not make a prompt vanishing.
     verdict : ndarray of str
-        "vanishing": the whole interval is below tau. "suspect": the std is, the interval is not. "healthy": the std is not.
-        "solved": the mean is near the top of the range.
+        "vanishing": the whole interval is below tau. "suspect": the std is, the interval is not. "healthy": the std is
+        not. "solved": the mean is near the top of the range.
     more_rollouts : ndarray of int
-        For a suspect prompt of constant reward: rollouts needed in all for "vanishing" if they all come out equal; else 0.
+        For a suspect prompt of constant reward: rollouts needed in all for "vanishing" if all come out equal; else 0.
     bound_sqrt_half_length, bound_trace, bound_paper : ndarray
-        Upper bounds on the norm of the gradient of the expected reward with respect to the logits, with the sample's std
-        in place of the policy's; NaN without log-probabilities.
+        Upper bounds on the norm of the gradient of the expected reward with respect to the logits, with the sample's
+        std in place of the policy's; NaN without log-probabilities.
     settings, overall : dict
         What was asked, and the numbers over all prompts.
     notes : list of str
@@ -118,12 +118,12 @@ class Report:
         return [dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def to_json(self) -> str:
-        """Everything, as one JSON object."""
+        """Write everything as one JSON object."""
         parts = {"settings": self.settings, "overall": self.overall, "notes": self.notes, "prompts": self.rows()}
         return json.dumps(parts, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """One line a prompt."""
+        """Write one line a prompt."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
         writer.writeheader()
@@ -131,7 +131,7 @@ class Report:
         return text.getvalue()
 
     def to_table(self, limit: int = 20) -> str:
-        """The summary and the `limit` prompts of the smallest std, for a terminal."""
+        """Write the summary and the `limit` prompts of the smallest std, for a terminal."""
         o, low_high = self.overall, self.settings["value_range"]
         lines = [
             f"{o['prompts']} prompts, {o['rollouts']} rollouts; rewards in [{low_high[0]:g}, {low_high[1]:g}], "
@@ -141,7 +141,8 @@ class Report:
             "",
             f"  constant rewards: {o['zero_std']:.1%} of prompts",
             f"  std: 10th percentile {_text(o['std_p10'])}, median {_text(o['std_p50'])}",
-            f"  groups of {self.settings['group_size']} expected to be constant (no GRPO signal): {o['wasted_groups']:.1%}",
+            f"  groups of {self.settings['group_size']} expected to be constant, so without a GRPO signal: "
+            f"{o['wasted_groups']:.1%}",
             "",
         ]
         shown = self.order()[: max(limit, 0)]
@@ -161,7 +162,7 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def to_html(self, limit: int = 200) -> str:
-        """A page with plots that needs no network: the `limit` prompts of the smallest std are listed."""
+        """Write a page with plots that needs no network: the `limit` prompts of the smallest std are listed."""
         from legato.rft.page import report_page
 
         return report_page(self, limit)
@@ -204,8 +205,8 @@ def scan(
         Rollouts a prompt in training, for the share of constant groups.
     interval : {"auto", "mp", "chi2"}
         For prompts whose rewards are not two-valued: Maurer-Pontil (any bounded reward; wide) or chi-square (Gaussian).
-        "auto": the first if `value_range` was given, else the second. Two-valued rewards always get Clopper-Pearson, and
-        equal rewards an interval that assumes nothing but the range.
+        "auto": the first if `value_range` was given, else the second. Two-valued rewards always get Clopper-Pearson,
+        and equal rewards an interval that assumes nothing but the range.
     columns : Columns, optional
         Names of columns.
     nan : {"error", "drop"}
@@ -289,8 +290,8 @@ def scan(
             "supervised examples"
         )
     notes.append(
-        "raising the reward std is necessary for learning, not sufficient: mix in healthy prompts (rehearsal), and scan "
-        "again during training"
+        "raising the reward std is necessary for learning, not sufficient: mix in healthy prompts (rehearsal), and "
+        "scan again during training"
     )
     settings = {
         "value_range": [low, high], "tau": tau, "level": level, "solved_mean": solved_mean, "group_size": group_size,
@@ -399,14 +400,14 @@ class Comparison:
     overall: dict[str, Any]
 
     def to_json(self) -> str:
-        """Everything, as one JSON object."""
+        """Write everything as one JSON object."""
         names = ("prompt", "std_before", "std_after", "mean_before", "mean_after")
         columns = [self.prompt, *([_finite(v) for v in getattr(self, name).tolist()] for name in names[1:])]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         return json.dumps({"overall": self.overall, "prompts": rows}, indent=1, allow_nan=False) + "\n"
 
     def to_table(self) -> str:
-        """The summary, for a terminal."""
+        """Write the summary, for a terminal."""
         o = self.overall
         return (
             f"{o['prompts']} prompts in both ({o['only_before']} only before, {o['only_after']} only after)\n"
@@ -414,7 +415,8 @@ class Comparison:
             f"  std, 10th percentile  {_text(o['std_p10_before']):>8}  {_text(o['std_p10_after']):>8}\n"
             f"  std, median           {_text(o['std_p50_before']):>8}  {_text(o['std_p50_after']):>8}\n"
             f"  mean reward           {o['mean_before']:8.4f}  {o['mean_after']:8.4f}\n"
-            f"  std rose above tau {o['tau']:g}: {o['crossed_up']:.1%} of prompts; fell below it: {o['crossed_down']:.1%}\n"
+            f"  std rose above tau {o['tau']:g}: {o['crossed_up']:.1%} of prompts; "
+            f"fell below it: {o['crossed_down']:.1%}\n"
         )
 
 
@@ -482,7 +484,7 @@ class Plan:
     useful_groups: dict[int, float]
 
     def to_table(self) -> str:
-        """For a terminal."""
+        """Write the numbers, for a terminal."""
         groups = "".join(f"  G = {size:<3} {share:8.2%}\n" for size, share in self.useful_groups.items())
         return (
             f"one input, {self.n_labels} labels, from p = {self.p0:g} (reward std {self.std:.4g}) to p = {self.p1:g}\n"

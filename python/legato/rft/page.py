@@ -15,7 +15,7 @@ __all__ = ["report_page"]
 
 _COLORS = {"vanishing": "#b3261e", "suspect": "#d98200", "healthy": "#1a7f4b", "solved": "#5b6b7f"}
 _MEANING = {
-    "vanishing": "the std is below tau, and so is its whole confidence interval: reinforcement alone will hardly move it",
+    "vanishing": "the std and its whole confidence interval are below tau: reinforcement alone will hardly move it",
     "suspect": "the sample's std is below tau, but too few rollouts tell: roll out more, or add supervised examples",
     "healthy": "the sample's std is at least tau",
     "solved": "the mean reward is near the top of the range: nothing left to learn",

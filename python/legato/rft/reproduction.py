@@ -6,9 +6,11 @@ experiment has exact gradients over all labels, so nothing in it is a matter of 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,18 @@ RELABELED = 0.1  # share of inputs whose finetuning label is outside of their cl
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What a group of inputs gets from the policy: mean reward in [-1, 1], accuracy, mean reward std, and the mean norm
-    of the exact policy gradient with respect to an input's logits."""
+    """What a group of inputs gets from the policy.
+
+    Attributes
+    ----------
+    reward : float
+        Mean, in [-1, 1].
+    accuracy : float
+    std : float
+        Mean over the inputs of the reward's standard deviation.
+    gradient : float
+        Mean over the inputs of the norm of the exact policy gradient with respect to the logits.
+    """
 
     reward: float
     accuracy: float
@@ -70,12 +82,18 @@ class DigitsResult:
         return asdict(self)
 
 
+class _LogitGradient(Protocol):
+    """d loss / d logits of a batch, which is those rows of the data."""
+
+    def __call__(self, z: Array, rows: Array) -> Array: ...
+
+
 class _Network:
     """A ReLU network with Adam, float32."""
 
     def __init__(self, widths: tuple[int, ...], rng: np.random.Generator) -> None:
         self.parameters: list[Array] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             reach = 1.0 / np.sqrt(inputs)
             self.parameters.append(rng.uniform(-reach, reach, (inputs, outputs)).astype(np.float32))
             self.parameters.append(rng.uniform(-reach, reach, outputs).astype(np.float32))
@@ -184,14 +202,17 @@ def reproduce_digits(
         states = (GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small))
         return Snapshot(step, *states)
 
-    def cross_entropy(goal: Array) -> Callable[[Array, Array], Array]:
-        return lambda z, rows: (_reference.softmax(z.astype(np.float64)) - goal[rows]) / len(rows)
+    def cross_entropy(goal: Array) -> _LogitGradient:
+        def gradient(z: Array, rows: Array) -> Array:
+            return np.asarray((_reference.softmax(z.astype(np.float64)) - goal[rows]) / len(rows))
+
+        return gradient
 
     def policy_gradient(z: Array, rows: Array) -> Array:
         return -value_grad(z, rewards[rows])[2] / len(rows)
 
     def train(
-        network: _Network, grad_of: Callable[[Array, Array], Array], count: int, name: str
+        network: _Network, grad_of: _LogitGradient, count: int, name: str
     ) -> tuple[list[Snapshot], _Network | None]:
         curve, midway = [snapshot(network, 0)], None
         network.reset()
@@ -200,7 +221,7 @@ def reproduce_digits(
             if len(order) == 0:
                 order = rng.permutation(len(x))
             rows, order = order[:BATCH], order[BATCH:]
-            network.descend(x[rows], lambda z, rows=rows: grad_of(z, rows))
+            network.descend(x[rows], functools.partial(grad_of, rows=rows))
             if step == sft_first and name == "sft":
                 midway = network.copy()
             if step % every == 0 or step == count:
@@ -272,10 +293,7 @@ def check_bounds(policies: int = 1500, seed: int = 0) -> BoundsCheck:
     for i in range(policies):
         width, length = int(rng.integers(2, 6)), int(rng.integers(1, 4))
         prefixes = sum(width**level for level in range(length))
-        if i % 2:
-            phi = np.eye(prefixes)
-        else:
-            phi = rng.normal(size=(prefixes, 4)) / 2
+        phi = np.eye(prefixes) if i % 2 else rng.normal(size=(prefixes, 4)) / 2
         weights = rng.normal(size=(width, phi.shape[1])) * 10 ** rng.uniform(-1, 1)
         norm, std, fisher, loose = _policy_numbers(phi, weights, _rewards(rng, width**length), length)
         gamma = float(np.linalg.norm(phi, axis=1).max())
@@ -284,15 +302,17 @@ def check_bounds(policies: int = 1500, seed: int = 0) -> BoundsCheck:
         ratios[i] = norm / limits if std > 0 else 0.0
         stds[i] = std
     tiny = (stds > 0) & (stds < 1e-4)
-    per_name = [
-        dict(zip(names, map(float, row), strict=True)) for row in (ratios.max(axis=0), np.median(ratios, axis=0))
-    ]
-    tiny_ratios = ratios[tiny].max(axis=0) if tiny.any() else np.full(len(names), np.nan)
+    tiny_ratios = ratios[tiny].max(axis=0) if tiny.any() else np.zeros(len(names))
+
+    def by_name(values: Array) -> dict[str, float]:
+        return dict(zip(names, map(float, values), strict=True))
+
     return BoundsCheck(
         policies,
         dict(zip(names, map(int, (ratios > 1 + 1e-9).sum(axis=0)), strict=True)),
-        *per_name,
-        dict(zip(names, map(float, tiny_ratios), strict=True)),
+        by_name(ratios.max(axis=0)),
+        by_name(np.median(ratios, axis=0)),
+        by_name(tiny_ratios),
         {"reward_scale": _slope("reward_scale"), "rare_success": _slope("rare_success")},
     )
 
@@ -314,7 +334,7 @@ def _policy_numbers(phi: Array, weights: Array, rewards: Array, length: int) -> 
     """Gradient norm with respect to the weights, std, largest eigenvalue of the Fisher matrix, sum of E[1 - p]."""
     width = len(weights)
     ends = np.cumsum([0, *(width**level for level in range(length))])
-    steps = [_reference.softmax(phi[a:b] @ weights.T) for a, b in zip(ends, ends[1:], strict=False)]
+    steps = [_reference.softmax(phi[a:b] @ weights.T) for a, b in itertools.pairwise(ends)]
     reach = [np.ones(1)]
     for p in steps:
         reach.append((reach[-1][:, None] * p).ravel())
@@ -347,7 +367,7 @@ def _slope(kind: Literal["reward_scale", "rare_success"]) -> float:
 
 
 def digits_table(results: Sequence[DigitsResult]) -> str:
-    """The last snapshot of each run, for a terminal: reward (accuracy, reward std, gradient norm) of each group."""
+    """Write the last snapshot of each run, for a terminal: reward (accuracy, std, gradient norm) of each group."""
     names = {"pretrained": "pretrained", "rft": "RFT", "sft": "SFT", "sft_then_rft": "SFT, then RFT"}
     lines = [f"{'seed':<5} {'run':<14} {'steps':>6}   {'small-std inputs':<34} {'large-std inputs':<34}".rstrip()]
     lines.append(f"{'':<28}   " + f"{'reward  (accuracy, std, gradient)':<34} " * 2)
@@ -363,7 +383,7 @@ def digits_table(results: Sequence[DigitsResult]) -> str:
 
 
 def bounds_table(check: BoundsCheck) -> str:
-    """The comparison of the gradient norm with its bounds, for a terminal."""
+    """Write the comparison of the gradient norm with its bounds, for a terminal."""
     rows = {
         "paper": "paper: 6 L gamma std^(2/3)",
         "sqrt_half_length": "gamma std sqrt(L / 2)",

@@ -1,7 +1,7 @@
 """Rollouts from files and tables, in batches: prompt, reward, length and log-probabilities; moments per prompt.
 
-Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, advantage) and verl's
-JSONL dumps (input, output, score); otherwise the columns are named or guessed.
+Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, advantage) and
+verl's JSONL dumps (input, output, score); otherwise the columns are named or guessed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Columns:
     prompt : str, optional
         By default the first there is of prompt_id, uid, index, prompt, input.
     reward : str, optional
-        By default reward or score; in TRL's layout the sum of the reward functions. Several names with commas are added.
+        By default reward or score; in TRL's layout the sum of the reward functions. Names with commas are added.
     logprobs : str, optional
         Lists of the log-probabilities of each rollout's tokens; not read unless named.
     step : str, optional
@@ -137,7 +137,7 @@ def _merged(codes: NDArray[np.int64], count: int, part: dict[str, NDArray[Any]])
 
 
 def _codes(keys: Any) -> tuple[NDArray[np.int64], Any]:
-    """Number the prompts of a batch; rollouts of one prompt often stand together, so runs are numbered first."""
+    """Give each prompt of a batch a number; rollouts of one prompt often stand together, so runs come first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

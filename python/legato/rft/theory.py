@@ -83,8 +83,8 @@ def gradient_bounds(
     Notes
     -----
     Assumptions: outputs are drawn from a softmax policy; the std is that of the policy, not of a sample. With
-    s = grad log p(y) and F = E[s s'], grad V = E[(r - V) s], so along any direction u the Cauchy-Schwarz inequality gives
-    |u . grad V| <= std sqrt(u' F u). The terms of s are martingale differences, so F = sum_l E[J_l' C_l J_l] with
+    s = grad log p(y) and F = E[s s'], grad V = E[(r - V) s], so along any direction u the Cauchy-Schwarz inequality
+    gives |u . grad V| <= std sqrt(u' F u). The terms of s are martingale differences, so F = sum_l E[J_l' C_l J_l] with
     C_l = diag(p_l) - p_l p_l', whose largest eigenvalue is at most 1/2 and whose trace is 1 - sum p_l^2.
 
     Examples
@@ -116,7 +116,7 @@ def gradient_bounds(
 
 
 def value_grad(logits: Any, rewards: Any) -> tuple[Float64, Float64, Float64]:
-    """Expected reward of enumerable outputs, its std, and its exact gradient.
+    """Return the expected reward of enumerable outputs, its std, and its exact gradient.
 
     Parameters
     ----------
@@ -173,13 +173,13 @@ def sequence_value_grad(
     length: int | None = None,
     reward_range: tuple[float, float] = (-1.0, 1.0),
 ) -> SequenceValueGrad:
-    """Expected reward, its std and exact gradient for an autoregressive policy, in O(v^L).
+    """Return the expected reward, its std and exact gradient for an autoregressive policy, in O(v^L).
 
     Parameters
     ----------
     logits_tree : sequence of L arrays, or callable
-        The l-th array is (v**l, v): the logits after each prefix of l tokens, prefixes numbered in base v with the first
-        token slowest. A callable gets the prefixes (v**l, l) and returns that array; it needs `length`.
+        The l-th array is (v**l, v): the logits after each prefix of l tokens, prefixes numbered in base v with the
+        first token slowest. A callable gets the prefixes (v**l, l) and returns that array; it needs `length`.
     rewards : array, shape (v**L,)
         Of every output, first token slowest.
     length : int, optional
@@ -250,8 +250,8 @@ def reward_std_interval(
         Least and largest possible reward.
     method : {"auto", "bernoulli", "mp", "chi2"}
         "bernoulli": the rewards take two values, those of `value_range`; Clopper-Pearson on their frequency, mapped
-        through (high - low) sqrt(p (1 - p)). "mp": any reward in `value_range` (Maurer and Pontil 2009; wide below a few
-        hundred rollouts). "chi2": Gaussian rewards, an assumption no bounded reward meets. "auto": the first that
+        through (high - low) sqrt(p (1 - p)). "mp": any reward in `value_range` (Maurer and Pontil 2009; wide below a
+        few hundred rollouts). "chi2": Gaussian rewards, an assumption no bounded reward meets. "auto": the first that
         applies. Needs SciPy, but for "mp".
 
     Returns
@@ -333,7 +333,7 @@ def expected_std_ratio(n: Any) -> Float64:
 
 
 def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, float]:
-    """Times for gradient flow on the logits of one input to raise the probability of its label from p0 to p1.
+    """Compute the times that gradient flow on the logits of one input takes from probability p0 to p1.
 
     Parameters
     ----------

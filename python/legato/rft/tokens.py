@@ -64,8 +64,8 @@ def token_stats(
     Parameters
     ----------
     logits : array, shape (n, v)
-        float32, bfloat16 (torch, JAX, ml_dtypes, or uint16 bit patterns) or float16, NumPy or DLPack in CPU memory; read
-        in place where contiguous. Float64 is converted to float32. Minus infinity masks an entry.
+        float32, bfloat16 (torch, JAX, ml_dtypes, or uint16 bit patterns) or float16, NumPy or DLPack in CPU memory;
+        read in place where contiguous. Float64 is converted to float32. Minus infinity masks an entry.
     ids : array of int, shape (n,)
         The token of each row.
     temperature : float
@@ -253,7 +253,7 @@ def _float32(name: str, value: Any, n: int) -> Float32:
 
 
 def _memory(value: Any) -> NDArray[Any]:
-    """The bytes of an output given by the caller, to see that writing did not go to a copy."""
+    """Return the bytes of an output given by the caller, to see that writing did not go to a copy."""
     if str(getattr(value, "dtype", "")).startswith("torch."):
         torch = __import__("torch")
         value = value.detach()
