@@ -28,4 +28,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
       "Instruction set of the kernel copy that ran last in this thread.");
   python::bind_camera(module);
   python::bind_video(module);
+  python::bind_rft(module);
 }

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato.errors import ArgumentError
 
-__all__ = ["as_float64", "as_matrices", "output_like"]
+__all__ = ["as_float64", "as_floating", "as_indices", "as_logits", "as_matrices", "output_like"]
 
 Float64 = NDArray[np.float64]
 
@@ -57,10 +57,55 @@ def output_like(name: str, out: Float64 | None, shape: tuple[int, ...]) -> Float
     return out
 
 
+def as_floating(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as a C-contiguous array, float32 where it is float32 and float64 otherwise."""
+    array = _from_any(name, value)
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
+
+
+def as_indices(name: str, value: Any, length: int | None = None) -> NDArray[np.int64]:
+    """Return `value` as a C-contiguous one-dimensional int64 array of whole numbers."""
+    array = _from_any(name, value)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise ArgumentError(f"{name}: expected whole numbers, got dtype {array.dtype}")
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        raise ArgumentError(f"{name}: expected shape ({'n' if length is None else length},), got {array.shape}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
+    """Return `value` as a C-contiguous (n, v) array and its storage: "float32", "bfloat16" or "float16".
+
+    The 16-bit kinds come back as uint16 bit patterns of the same memory. bfloat16 is what torch, JAX and ml_dtypes call
+    by that name, or a uint16 array. Float64 and whole numbers are converted to float32.
+    """
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # NumPy cannot read it through DLPack
+        torch = __import__("torch")
+        value = value.detach().view(torch.int16)
+        array, kind = _from_any(name, value).view(np.uint16), "bfloat16"
+    else:
+        array = _from_any(name, value)
+        if array.dtype.name == "bfloat16" or array.dtype == np.uint16:
+            array, kind = array.view(np.uint16), "bfloat16"
+        elif array.dtype == np.float16:
+            array, kind = array.view(np.uint16), "float16"
+        elif array.dtype.kind in "fi":
+            array, kind = array.astype(np.float32, copy=False), "float32"
+        else:
+            raise ArgumentError(f"{name}: expected float32, bfloat16 or float16, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ArgumentError(f"{name}: expected shape (n, v) with v >= 1, got {array.shape}")
+    return np.ascontiguousarray(array), kind
+
+
 def _from_any(name: str, value: Any) -> NDArray[Any]:
     try:
         if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
-            return np.from_dlpack(value)
+            return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise ArgumentError(f"{name}: expected an array in CPU memory ({error})") from None

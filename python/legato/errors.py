@@ -9,6 +9,7 @@ __all__ = [
     "ArgumentError",
     "DependencyError",
     "HomographyError",
+    "IndexRangeError",
     "InfeasibleError",
     "InputError",
     "LegatoError",
@@ -24,6 +25,10 @@ class LegatoError(Exception):
 
 class ArgumentError(LegatoError, ValueError):
     """An argument has a wrong shape, dtype or value."""
+
+
+class IndexRangeError(ArgumentError, IndexError):
+    """An index points outside of what it indexes."""
 
 
 class DependencyError(LegatoError, ImportError):

@@ -1,0 +1,79 @@
+// Reinforcement fine-tuning: the tensor kernels of a policy-gradient step.
+//
+// Conventions. Logits are row-major, one row a generated token, one column an entry of the vocabulary. Logarithms are
+// natural, results in nats. "n x m" beside a span gives its shape. Rows are independent: a result does not depend on
+// the batch, the chunking, the thread count or the instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "legato/core.hpp"
+
+namespace legato::rft {
+
+/// Storage of the logits; all arithmetic is in float32 with float64 sums of blocks.
+enum class FloatType : int { f32 = 0, bf16 = 1, f16 = 2 };
+
+struct Logits {
+  const void* data = nullptr;  ///< rows x columns, contiguous, aligned for its type
+  FloatType type = FloatType::f32;
+  std::size_t rows = 0, columns = 0;  ///< columns >= 1 where rows >= 1
+};
+
+/// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
+struct TokenStats {
+  float* logp = nullptr;     ///< log p(id), nats
+  float* entropy = nullptr;  ///< nats
+  float* sum_p2 = nullptr;   ///< sum of the squared probabilities
+  float* lse = nullptr;      ///< log sum exp(z / T)
+  float* largest = nullptr;  ///< max z
+  float* log_sum = nullptr;  ///< lse - largest / T, with all its digits; the gradient needs it
+};
+
+/// Temperatures outside are refused: beyond them z / T leaves the range of float32.
+constexpr double kMinTemperature = 1e-6, kMaxTemperature = 1e6;
+
+/// Minus infinity is a logit like any other (0 log 0 = 0). A row that holds NaN or plus infinity, or minus infinity
+/// only, gives NaN throughout. Rows whose `mask` is zero are not read and give 0 (empty mask: all rows count). One pass
+/// over memory; no temporary. ids: rows, in [0, columns) where the mask is set; otherwise invalid_argument with
+/// `first_bad` the row. Absolute error against float64: logp 2e-5, entropy 5e-5, sum_p2 1e-6; relative error of lse
+/// 1e-6. The AVX2 and AVX-512 copies give the same bits; the baseline copy has no fused products and may differ in the
+/// last ones.
+Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
+                   std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
+                   int threads = 1) noexcept;
+
+/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the entropy, largest and log_sum of
+/// token_stats: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows. grad_entropy: rows, or
+/// empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked rows give 0.
+Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
+                            std::span<const std::uint8_t> mask, const TokenStats& stats,
+                            std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
+                            std::size_t& first_bad, int threads = 1) noexcept;
+
+/// Generalized advantage estimation over n x m steps. Masked steps are skipped: the next value and the next advantage
+/// are carried across them (empty mask: every step counts). bootstrap: n values after the last step, or empty for zero.
+/// advantages, returns: n x m, 0 where masked. The recurrence runs in float64 whatever the storage.
+Status gae(std::span<const float> rewards, std::span<const float> values, std::span<const std::uint8_t> mask,
+           std::span<const float> bootstrap, std::size_t rows, double gamma, double lambda, std::span<float> advantages,
+           std::span<float> returns) noexcept;
+Status gae(std::span<const double> rewards, std::span<const double> values, std::span<const std::uint8_t> mask,
+           std::span<const double> bootstrap, std::size_t rows, double gamma, double lambda,
+           std::span<double> advantages, std::span<double> returns) noexcept;
+
+/// Moments of the rewards of each group: count, least, largest, mean and sum of squared deviations (m2), shifted by the
+/// least first, so that a constant group has m2 exactly 0. groups: n, in [0, g), else invalid_argument with
+/// `first_bad`. Rewards that are not finite: not_finite. An empty group: count 0, least +inf, largest -inf, mean and m2
+/// 0.
+Status group_moments(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                     std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
+                     std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;
+
+/// advantages[i] = ((rewards[i] - shift[g]) - center[g]) / scale[g] with g = groups[i], in [0, the size of shift).
+Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
+                        std::span<double> advantages) noexcept;
+
+}  // namespace legato::rft

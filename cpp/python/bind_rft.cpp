@@ -1,0 +1,162 @@
+#include "legato/rft.hpp"
+
+#include <cstdint>
+#include <utility>
+
+#include "binding.h"
+
+namespace legato::python {
+namespace {
+
+using namespace rft;
+
+template <class T>
+using Typed = py::array_t<T, py::array::c_style>;
+
+template <class T>
+std::span<const T> in(const Typed<T>& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+template <class T>
+std::span<T> out(Typed<T>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
+template <class Stored>
+Logits logits_of(const Typed<Stored>& array, FloatType type) {
+  return {array.data(), type, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+}
+
+FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
+
+void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
+                const Typed<std::uint8_t>& mask, Typed<float>& stats, int threads) {
+  std::size_t bad = 0;
+  Status status;
+  {
+    const auto tokens = in(ids);
+    const auto keep = in(mask);
+    if (stats.size() != static_cast<py::ssize_t>(6 * logits.rows))
+      throw py::value_error("stats: expected shape (6, n)");
+    float* row = stats.mutable_data();
+    const std::size_t n = logits.rows;
+    const TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    const py::gil_scoped_release release;
+    status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
+  }
+  check(status, "logits, row " + std::to_string(bad));
+}
+
+void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
+                   const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+                   const Typed<float>& grad_entropy, void* gradient, int threads) {
+  std::size_t bad = 0;
+  Status status;
+  {
+    const auto tokens = in(ids);
+    const auto keep = in(mask);
+    const auto weights = in(grad_logp), entropy_weights = in(grad_entropy);
+    const std::size_t n = logits.rows;
+    if (stats.size() != static_cast<py::ssize_t>(3 * n)) throw py::value_error("stats: expected shape (3, n)");
+    TokenStats given;  // the kernel only reads what is given here
+    given.entropy = const_cast<float*>(stats.data());
+    given.largest = given.entropy + n;
+    given.log_sum = given.entropy + 2 * n;
+    const py::gil_scoped_release release;
+    status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
+                                  threads);
+  }
+  check(status, "logits, row " + std::to_string(bad));
+}
+
+template <class Real>
+void gae_into(const Typed<Real>& rewards, const Typed<Real>& values, const Typed<std::uint8_t>& mask,
+              const Typed<Real>& bootstrap, double gamma, double lambda, Typed<Real>& advantages,
+              Typed<Real>& returns) {
+  Status status;
+  {
+    const auto a = in(rewards), b = in(values), c = in(bootstrap);
+    const auto m = in(mask);
+    const auto rows = static_cast<std::size_t>(rewards.shape(0));
+    const auto d = out(advantages), e = out(returns);
+    const py::gil_scoped_release release;
+    status = gae(a, b, m, c, rows, gamma, lambda, d, e);
+  }
+  check(status, "rewards");
+}
+
+std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups,
+                                         Typed<std::int64_t>& count, Typed<double>& least, Typed<double>& largest,
+                                         Typed<double>& mean, Typed<double>& m2) {
+  const auto a = in(rewards);
+  const auto b = in(groups);
+  const auto c = out(count);
+  const auto d = out(least), e = out(largest), f = out(mean), g = out(m2);
+  std::size_t bad = 0;
+  const py::gil_scoped_release release;
+  const Status status = group_moments(a, b, c, d, e, f, g, bad);
+  return {static_cast<int>(status), bad};
+}
+
+void advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups, const Typed<double>& shift,
+                     const Typed<double>& center, const Typed<double>& scale, Typed<double>& advantages) {
+  check(group_advantages(in(rewards), in(groups), in(shift), in(center), in(scale), out(advantages)), "groups");
+}
+
+}  // namespace
+
+void bind_rft(py::module_& module) {
+  using py::arg;
+  module.def(
+      "rft_token_stats",
+      [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
+         const Typed<std::uint8_t>& mask, Typed<float>& stats,
+         int threads) { stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, threads); },
+      arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
+      arg("stats").noconvert(), arg("threads"), "Statistics of (n, v) float32 logits into (6, n).");
+  module.def(
+      "rft_token_stats_half",
+      [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
+         const Typed<std::uint8_t>& mask, Typed<float>& stats,
+         int threads) { stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, threads); },
+      arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
+      arg("stats").noconvert(), arg("threads"), "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
+  module.def(
+      "rft_token_stats_backward",
+      [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
+         const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+         const Typed<float>& grad_entropy, Typed<float>& gradient, int threads) {
+        gradient_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, grad_logp, grad_entropy,
+                      gradient.mutable_data(), threads);
+      },
+      arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
+      arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
+      arg("gradient").noconvert(), arg("threads"),
+      "Gradient with respect to (n, v) float32 logits; stats: entropy, largest, log_sum.");
+  module.def(
+      "rft_token_stats_backward_half",
+      [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
+         const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
+         const Typed<float>& grad_entropy, Typed<std::uint16_t>& gradient, int threads) {
+        gradient_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, grad_logp, grad_entropy,
+                      gradient.mutable_data(), threads);
+      },
+      arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
+      arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
+      arg("gradient").noconvert(), arg("threads"),
+      "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
+  module.def("rft_gae_f32", &gae_into<float>, arg("rewards").noconvert(), arg("values").noconvert(),
+             arg("mask").noconvert(), arg("bootstrap").noconvert(), arg("gamma"), arg("lam"),
+             arg("advantages").noconvert(), arg("returns").noconvert(), "Advantages and returns of (n, m) steps.");
+  module.def("rft_gae_f64", &gae_into<double>, arg("rewards").noconvert(), arg("values").noconvert(),
+             arg("mask").noconvert(), arg("bootstrap").noconvert(), arg("gamma"), arg("lam"),
+             arg("advantages").noconvert(), arg("returns").noconvert(), "Advantages and returns of (n, m) steps.");
+  module.def("rft_group_moments", &moments_into, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("count").noconvert(), arg("least").noconvert(), arg("largest").noconvert(), arg("mean").noconvert(),
+             arg("m2").noconvert(), "Moments of each group; returns the status and the first bad index.");
+  module.def("rft_group_advantages", &advantages_into, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("shift").noconvert(), arg("center").noconvert(), arg("scale").noconvert(),
+             arg("advantages").noconvert(), "((rewards - shift) - center) / scale with the numbers of each group.");
+}
+
+}  // namespace legato::python

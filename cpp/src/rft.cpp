@@ -1,0 +1,180 @@
+#include "legato/rft.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "core.h"
+
+#define LEGATO_REGION_FILE "rft-inl.h"
+#include "isa_region.h"
+
+namespace legato::rft {
+namespace {
+
+/// Logits a thread should have; the chunks of rows depend on the number of columns alone.
+constexpr std::size_t kLogitsPerChunk = std::size_t{1} << 18;
+
+Status check_rows(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
+                  std::span<const std::uint8_t> mask, std::size_t& first_bad) noexcept {
+  first_bad = logits.rows;
+  const bool shaped = ids.size() == logits.rows && (mask.empty() || mask.size() == logits.rows) &&
+                      (logits.rows == 0 || (logits.data != nullptr && logits.columns > 0)) &&
+                      temperature >= kMinTemperature && temperature <= kMaxTemperature;
+  if (!shaped) return Status::invalid_argument;
+  for (std::size_t n = 0; n < logits.rows; ++n) {
+    if (!mask.empty() && mask[n] == 0) continue;
+    if (ids[n] < 0 || static_cast<std::uint64_t>(ids[n]) >= logits.columns) {
+      first_bad = n;
+      return Status::invalid_argument;
+    }
+  }
+  return Status::ok;
+}
+
+template <class Work>
+void for_rows(const Logits& logits, int threads, Work&& work) noexcept {
+  for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads, work);
+}
+
+template <class Real>
+Status estimate(std::span<const Real> rewards, std::span<const Real> values, std::span<const std::uint8_t> mask,
+                std::span<const Real> bootstrap, std::size_t rows, double gamma, double lambda,
+                std::span<Real> advantages, std::span<Real> returns) noexcept {
+  const std::size_t total = rewards.size(), columns = rows > 0 ? total / rows : 0;
+  const bool shaped = rows * columns == total && values.size() == total && (mask.empty() || mask.size() == total) &&
+                      (bootstrap.empty() || bootstrap.size() == rows) && advantages.size() == total &&
+                      returns.size() == total;
+  if (!shaped || !std::isfinite(gamma) || !std::isfinite(lambda)) return Status::invalid_argument;
+  const double decay = gamma * lambda;
+  for (std::size_t n = 0; n < rows; ++n) {
+    const std::size_t first = n * columns;
+    double next_value = bootstrap.empty() ? 0.0 : static_cast<double>(bootstrap[n]), last = 0.0;
+    for (std::size_t t = first + columns; t-- > first;) {
+      if (!mask.empty() && mask[t] == 0) {
+        advantages[t] = returns[t] = Real{0};
+        continue;
+      }
+      const double value = static_cast<double>(values[t]);
+      last = static_cast<double>(rewards[t]) + gamma * next_value - value + decay * last;
+      next_value = value;
+      advantages[t] = static_cast<Real>(last);
+      returns[t] = static_cast<Real>(last + value);
+    }
+  }
+  return Status::ok;
+}
+
+}  // namespace
+
+Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
+                   std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
+                   int threads) noexcept {
+  const Status status = check_rows(logits, ids, temperature, mask, first_bad);
+  if (status != Status::ok || logits.rows == 0) return status;
+  for (const float* values : {out.logp, out.entropy, out.sum_p2, out.lse, out.largest, out.log_sum}) {
+    if (values == nullptr) return Status::invalid_argument;
+  }
+  const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
+  for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
+    LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
+  });
+  return Status::ok;
+}
+
+Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
+                            std::span<const std::uint8_t> mask, const TokenStats& stats,
+                            std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
+                            std::size_t& first_bad, int threads) noexcept {
+  const Status status = check_rows(logits, ids, temperature, mask, first_bad);
+  if (status != Status::ok || logits.rows == 0) return status;
+  const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
+                      gradient != nullptr && stats.entropy != nullptr && stats.largest != nullptr &&
+                      stats.log_sum != nullptr;
+  if (!shaped) return Status::invalid_argument;
+  const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
+  const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();
+  for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
+    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights, gradient,
+                    begin, end);
+  });
+  return Status::ok;
+}
+
+Status gae(std::span<const float> rewards, std::span<const float> values, std::span<const std::uint8_t> mask,
+           std::span<const float> bootstrap, std::size_t rows, double gamma, double lambda, std::span<float> advantages,
+           std::span<float> returns) noexcept {
+  return estimate(rewards, values, mask, bootstrap, rows, gamma, lambda, advantages, returns);
+}
+
+Status gae(std::span<const double> rewards, std::span<const double> values, std::span<const std::uint8_t> mask,
+           std::span<const double> bootstrap, std::size_t rows, double gamma, double lambda,
+           std::span<double> advantages, std::span<double> returns) noexcept {
+  return estimate(rewards, values, mask, bootstrap, rows, gamma, lambda, advantages, returns);
+}
+
+Status group_moments(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                     std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
+                     std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept {
+  const std::size_t n = rewards.size(), g = count.size();
+  first_bad = n;
+  if (groups.size() != n || least.size() != g || largest.size() != g || mean.size() != g || m2.size() != g) {
+    return Status::invalid_argument;
+  }
+  std::fill(count.begin(), count.end(), 0);
+  std::fill(least.begin(), least.end(), std::numeric_limits<double>::infinity());
+  std::fill(largest.begin(), largest.end(), -std::numeric_limits<double>::infinity());
+  std::fill(mean.begin(), mean.end(), 0.0);
+  std::fill(m2.begin(), m2.end(), 0.0);
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
+    if (!known || !std::isfinite(rewards[i])) {
+      first_bad = i;
+      return known ? Status::not_finite : Status::invalid_argument;
+    }
+    const auto at = static_cast<std::size_t>(groups[i]);
+    ++count[at];
+    least[at] = std::min(least[at], rewards[i]);
+    largest[at] = std::max(largest[at], rewards[i]);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<std::size_t>(groups[i]);
+    mean[at] += rewards[i] - least[at];
+  }
+  for (std::size_t at = 0; at < g; ++at) {
+    if (count[at] > 0) mean[at] /= static_cast<double>(count[at]);  // still relative to the least
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<std::size_t>(groups[i]);
+    const double d = (rewards[i] - least[at]) - mean[at];
+    m2[at] += d * d;
+  }
+  for (std::size_t at = 0; at < g; ++at) {
+    if (count[at] > 0) mean[at] += least[at];
+  }
+  return Status::ok;
+}
+
+Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
+                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
+                        std::span<double> advantages) noexcept {
+  const std::size_t n = rewards.size();
+  if (groups.size() != n || advantages.size() != n || center.size() != shift.size() || scale.size() != shift.size()) {
+    return Status::invalid_argument;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    if (groups[i] < 0 || static_cast<std::uint64_t>(groups[i]) >= shift.size()) return Status::invalid_argument;
+    const auto at = static_cast<std::size_t>(groups[i]);
+    advantages[i] = ((rewards[i] - shift[at]) - center[at]) / scale[at];
+  }
+  return Status::ok;
+}
+
+}  // namespace legato::rft

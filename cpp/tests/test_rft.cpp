@@ -1,0 +1,151 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "allocations.h"
+#include "legato/math/softmax.h"
+#include "legato/rft.hpp"
+
+using namespace legato;
+using namespace legato::rft;
+
+namespace {
+
+struct Columns {
+  explicit Columns(std::size_t n) : values(6 * n), view{at(n, 0), at(n, 1), at(n, 2), at(n, 3), at(n, 4), at(n, 5)} {}
+  float* at(std::size_t n, std::size_t i) { return values.data() + i * n; }
+  std::vector<float> values;
+  TokenStats view;
+};
+
+std::vector<float> random_logits(std::size_t count) {
+  std::mt19937 generator(3);
+  std::normal_distribution<float> normal(0.0F, 3.0F);
+  std::vector<float> z(count);
+  for (auto& x : z) x = normal(generator);
+  return z;
+}
+
+}  // namespace
+
+TEST_CASE("decay and natural_log are as good as the library's") {
+  for (double x = 0; x > -745; x -= 0.37) {
+    const double expected = x > -700 ? std::exp(x) : 0.0;
+    CHECK(math::decay(x) == doctest::Approx(expected).epsilon(1e-15));
+  }
+  for (double x = 1e-12; x < 1e12; x *= 1.37) {
+    CHECK(std::abs(math::natural_log(x) - std::log(x)) <= 4e-16 * (1 + std::abs(std::log(x))));
+  }
+  CHECK(std::isnan(math::decay(std::numeric_limits<double>::quiet_NaN())));
+}
+
+TEST_CASE("power_of_two is within its error") {
+  for (float x = -60.0F; x <= 60.0F; x += 0.0137F) {
+    const double expected = std::exp2(static_cast<double>(x));
+    CHECK(std::abs(math::power_of_two(x, 1.0F) / expected - 1) < 2.5e-7);
+  }
+}
+
+TEST_CASE("token statistics against plain float64, the forced ISA, and no allocation") {
+  constexpr std::size_t rows = 7, columns = 5003;
+  const auto z = random_logits(rows * columns);
+  const std::vector<std::int64_t> ids = {0, 5002, 17, 4096, 2048, 2047, 1};
+  Columns out(rows);
+  std::size_t bad = 0;
+  const long before = allocation_count();
+  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.3, {}, out.view, bad) == Status::ok);
+  std::vector<float> weights(rows, 1.0F);
+  const long vectors = allocation_count();
+  std::vector<float> gradient(rows * columns);
+  const long buffers = allocation_count();
+  REQUIRE(token_stats_backward({z.data(), FloatType::f32, rows, columns}, ids, 1.3, {}, out.view, weights, {},
+                               gradient.data(), bad) == Status::ok);
+  CHECK(allocation_count() == buffers);
+  CHECK(vectors == before + 1);
+  CHECK(last_isa() == active_isa());
+  for (std::size_t n = 0; n < rows; ++n) {
+    const float* row = &z[n * columns];
+    double most = row[0], s = 0, t = 0, q = 0, total = 0;
+    for (std::size_t i = 0; i < columns; ++i) most = std::max(most, static_cast<double>(row[i]));
+    for (std::size_t i = 0; i < columns; ++i) {
+      const double d = (static_cast<double>(row[i]) - most) / 1.3, e = std::exp(d);
+      s += e;
+      t += e * d;
+      q += e * e;
+      total += static_cast<double>(gradient[n * columns + i]);
+    }
+    CHECK(std::abs(out.view.logp[n] - ((row[ids[n]] - most) / 1.3 - std::log(s))) < 2e-5);
+    CHECK(std::abs(out.view.entropy[n] - (std::log(s) - t / s)) < 5e-5);
+    CHECK(std::abs(out.view.sum_p2[n] - q / (s * s)) < 1e-6);
+    CHECK(std::abs(total) < 1e-5);
+  }
+}
+
+TEST_CASE("threads and batches do not change a bit") {
+  constexpr std::size_t rows = 9, columns = 70001;
+  const auto z = random_logits(rows * columns);
+  const std::vector<std::int64_t> ids(rows, 3);
+  Columns one(rows), four(rows), last(1);
+  std::size_t bad = 0;
+  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, one.view, bad, 1) == Status::ok);
+  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, four.view, bad, 4) == Status::ok);
+  CHECK(std::memcmp(one.values.data(), four.values.data(), one.values.size() * sizeof(float)) == 0);
+  const Logits single{z.data() + (rows - 1) * columns, FloatType::f32, 1, columns};
+  REQUIRE(token_stats(single, std::span(ids).first(1), 1.0, {}, last.view, bad) == Status::ok);
+  CHECK(last.view.logp[0] == one.view.logp[rows - 1]);
+  CHECK(last.view.entropy[0] == one.view.entropy[rows - 1]);
+}
+
+TEST_CASE("what token_stats refuses") {
+  const std::vector<float> z(6, 0.0F);
+  const std::vector<std::int64_t> ids = {0, 3}, good = {0, 2};
+  Columns out(2);
+  std::size_t bad = 99;
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, ids, 1.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(bad == 1);
+  const std::vector<std::uint8_t> mask = {1, 0};
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, ids, 1.0, mask, out.view, bad) == Status::ok);
+  CHECK(out.view.lse[1] == 0.0F);
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 0.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, std::span(good).first(1), 1.0, {}, out.view, bad) ==
+        Status::invalid_argument);
+  CHECK(token_stats({nullptr, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
+  CHECK(token_stats({nullptr, FloatType::f32, 0, 0}, {}, 1.0, {}, TokenStats{}, bad) == Status::ok);
+}
+
+TEST_CASE("moments of groups and advantages over time") {
+  const std::vector<double> rewards = {0.1, 5, 0.1, 7, 0.1};
+  const std::vector<std::int64_t> groups = {0, 2, 0, 2, 0};
+  std::vector<std::int64_t> count(3);
+  std::vector<double> least(3), largest(3), mean(3), m2(3);
+  std::size_t bad = 0;
+  REQUIRE(group_moments(rewards, groups, count, least, largest, mean, m2, bad) == Status::ok);
+  CHECK(count == std::vector<std::int64_t>{3, 0, 2});
+  CHECK(mean == std::vector<double>{0.1, 0, 6});
+  CHECK(m2 == std::vector<double>{0, 0, 2});
+  std::vector<double> advantages5(5);
+  const std::vector<double> shift = {0.1, 0, 5}, center = {0, 0, 1}, scale = {1, 1, 2};
+  REQUIRE(group_advantages(rewards, groups, shift, center, scale, advantages5) == Status::ok);
+  CHECK(advantages5 == std::vector<double>{0, -0.5, 0, 0.5, 0});
+  const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0};
+  CHECK(group_advantages(rewards, outside, scale, scale, scale, advantages5) == Status::invalid_argument);
+  CHECK(group_moments(rewards, outside, count, least, largest, mean, m2, bad) == Status::invalid_argument);
+  CHECK(bad == 3);
+  const std::vector<double> wild = {0, 0, std::numeric_limits<double>::infinity(), 0, 0};
+  CHECK(group_moments(wild, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
+  CHECK(bad == 2);
+
+  const std::vector<double> r = {1, 100, 2}, v = {0.5, 100, 1};
+  const std::vector<std::uint8_t> mask = {1, 0, 1};
+  std::vector<double> advantages(3), returns(3);
+  REQUIRE(gae(r, v, mask, {}, 1, 0.5, 0.5, advantages, returns) == Status::ok);
+  CHECK(advantages == std::vector<double>{1 + 0.5 * 1 - 0.5 + 0.25 * 1, 0, 1});
+  CHECK(returns == std::vector<double>{1.75, 0, 2});
+  CHECK(gae(r, v, mask, {}, 2, 0.5, 0.5, advantages, returns) == Status::invalid_argument);
+}

@@ -1,0 +1,249 @@
+"""``legato rft scan | rank | compare | plan | reproduce``: which prompts can learn by reinforcement."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from legato.errors import ArgumentError, InputError
+
+NAME = "rft"
+HELP = "find prompts that cannot learn by reinforcement, from rollouts"
+DESCRIPTION = (
+    "Judge prompts by the standard deviation of their rollouts' rewards.\n"
+    "FILE: Parquet, JSONL or NPZ, one row a rollout; TRL's completions_*.parquet and verl's dumps are known.\n"
+    "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    scan = commands.add_parser("scan", help="judge each prompt", description="Judge each prompt of the rollouts.")
+    scan.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    _add_reading(scan)
+    scan.add_argument(
+        "--group-size", type=int, default=8, metavar="G", help="rollouts a prompt in training (default: 8)"
+    )
+    scan.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        type=_limit,
+        metavar="VERDICT=SHARE",
+        help="exit with 1 if more prompts than this share are vanishing, suspect, healthy, solved or zero (constant)",
+    )
+    scan.add_argument("--format", choices=("table", "json", "csv", "html"), default="table", help="default: table")
+    scan.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    scan.add_argument("--limit", type=int, default=20, help="prompts listed in the table (default: 20)")
+    scan.add_argument("--html", type=Path, metavar="FILE.html", help="also write a page with plots")
+    scan.set_defaults(rft=_scan)
+
+    rank = commands.add_parser("rank", help="choose prompts for supervised finetuning")
+    rank.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    _add_reading(rank)
+    rank.add_argument("--budget", type=_budget, default=0.01, metavar="N|P%", help="how many (default: 1%%)")
+    rank.add_argument("--mix", type=float, default=0.0, help="healthy prompts to add for each chosen one (default: 0)")
+    rank.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    rank.set_defaults(rft=_rank)
+
+    compare = commands.add_parser("compare", help="compare the rollouts before and after a change")
+    compare.add_argument("before", metavar="BEFORE", type=Path)
+    compare.add_argument("after", metavar="AFTER", type=Path)
+    _add_reading(compare)
+    compare.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    compare.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    compare.set_defaults(rft=_compare)
+
+    plan = commands.add_parser("plan", help="times of reinforcement and supervision in a model of one input")
+    plan.add_argument("--p0", type=float, required=True, help="success probability now")
+    plan.add_argument("--p1", type=float, default=0.9, help="success probability wanted (default: 0.9)")
+    plan.add_argument("--k", type=int, default=10, help="possible outputs (default: 10)")
+    plan.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    plan.set_defaults(rft=_plan)
+
+    reproduce = commands.add_parser("reproduce", help="run the paper's experiment, or check its theorem")
+    reproduce.add_argument("what", choices=("digits", "bounds"), help="the experiment on digits, or random policies")
+    reproduce.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3; bounds use one)")
+    reproduce.add_argument("--steps", type=int, default=10_000, help="training steps of a digits run (default: 10000)")
+    reproduce.add_argument("--policies", type=int, default=1500, help="random policies (default: 1500)")
+    reproduce.add_argument("--out", type=Path, metavar="FILE.json", help="also write the curves or the numbers")
+    reproduce.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    reproduce.set_defaults(rft=_reproduce)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="least and largest possible reward (default: guess)",
+    )
+    parser.add_argument("--tau", type=float, help="a smaller std is small (default: 0.05 of the range)")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument("--solved-mean", type=float, default=0.95, help="share of the range (default: 0.95)")
+    parser.add_argument("--interval", choices=("auto", "mp", "chi2"), default="auto", help="for rewards of many values")
+    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, index, prompt or input")
+    parser.add_argument("--reward-col", metavar="NAME[,NAME]", help="default: reward, score, or TRL's reward functions")
+    parser.add_argument("--logprobs-col", metavar="NAME", help="lists of token log-probabilities, for the bounds")
+    parser.add_argument("--step-col", metavar="NAME", help="with --steps (default: step)")
+    parser.add_argument("--steps", type=_steps, metavar="A:B", help="count training steps A to B only")
+    parser.add_argument("--nan", choices=("error", "drop"), default="error", help="rewards that are no finite numbers")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        value = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if name not in ("vanishing", "suspect", "healthy", "solved", "zero") or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a limit such as vanishing=0.3, got {text!r}")
+    return name, value
+
+
+def _budget(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else int(text)
+    except ValueError:
+        value = -1
+    if value <= 0 or (text.endswith("%") and value > 1):
+        raise argparse.ArgumentTypeError(f"expected a number of prompts or a percentage such as 1%, got {text!r}")
+    return min(value, 0.999999999) if text.endswith("%") else value
+
+
+def _steps(text: str) -> tuple[int, int]:
+    first, colon, last = text.partition(":")
+    try:
+        steps = (int(first), int(last if colon else first))
+    except ValueError:
+        steps = (1, 0)
+    if steps[0] > steps[1]:
+        raise argparse.ArgumentTypeError(f"expected steps such as 10:20, got {text!r}")
+    return steps
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    command: Callable[[argparse.Namespace], int] = arguments.rft
+    try:
+        return command(arguments)
+    except (ArgumentError, InputError) as error:  # what was asked or given cannot be used; 1 stands for a finding
+        print(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
+    from legato.rft.doctor import scan
+    from legato.rft.rollouts import Columns
+
+    show = not arguments.quiet and sys.stderr.isatty()
+    report = scan(
+        source,
+        value_range=tuple(arguments.range) if arguments.range else None,
+        tau=arguments.tau,
+        level=arguments.level,
+        solved_mean=arguments.solved_mean,
+        interval=arguments.interval,
+        columns=Columns(
+            arguments.prompt_col, arguments.reward_col, arguments.logprobs_col, arguments.step_col, arguments.steps
+        ),
+        nan=arguments.nan,
+        progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
+        **options,
+    )
+    if show:
+        print(file=sys.stderr)
+    return report
+
+
+def _give(text: str, path: Path | None) -> None:
+    from legato.rft.doctor import write_text
+
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        write_text(path, text)
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    report = _report(arguments, arguments.files, group_size=arguments.group_size)
+    if arguments.format == "table":
+        text = report.to_table(arguments.limit)
+    else:
+        text = {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]()
+    _give(text, arguments.out)
+    if arguments.html is not None:
+        _give(report.to_html(), arguments.html)
+    shares = {**report.overall["shares"], "zero": report.overall["zero_std"]}
+    exceeded = [(name, limit) for name, limit in arguments.fail_on if shares[name] > limit]
+    for name, limit in exceeded:
+        print(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
+    return 1 if exceeded else 0
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
+    _give("".join(f"{_line(prompt)}\n" for prompt in chosen), arguments.out)
+    return 0
+
+
+def _line(prompt: Any) -> str:
+    """Write the id as it is, or as JSON where it would break the line."""
+    text = str(prompt)
+    return text if text.isprintable() else json.dumps(prompt)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from legato.rft.doctor import compare
+
+    found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
+    _give(found.to_json() if arguments.format == "json" else found.to_table(), arguments.out)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from legato.rft.doctor import plan
+
+    found = plan(arguments.p0, arguments.k, arguments.p1)
+    _give(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), None)
+    return 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from legato.rft.reproduction import bounds_table, check_bounds, digits_table, reproduce_digits
+
+    if arguments.what == "bounds":
+        check = check_bounds(arguments.policies)
+        sys.stdout.write(bounds_table(check))
+        numbers: Any = asdict(check)
+        failed = any(check.violations.values())
+    else:
+        if arguments.seeds < 1:
+            raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
+        say = None if arguments.quiet else (lambda line: print(line, file=sys.stderr))
+        steps = arguments.steps
+        results = [
+            reproduce_digits(
+                seed,
+                steps=steps,
+                sft_first=max(1, steps * 2 // 5),
+                rft_after=max(1, steps // 5),
+                pretraining_steps=min(2000, steps),
+                progress=say,
+            )
+            for seed in range(arguments.seeds)
+        ]
+        sys.stdout.write(digits_table(results))
+        numbers, failed = [result.as_dict() for result in results], False
+    if arguments.out is not None:
+        _give(json.dumps(numbers, indent=1) + "\n", arguments.out)
+    return 1 if failed else 0

@@ -1,0 +1,76 @@
+"""Reinforcement fine-tuning: the tensor kernels of a policy-gradient step, and the reward-std doctor.
+
+Arrays in, arrays out. Paper: Razin, Zhou, Saremi, Thilak, Bradley, Nakkiran, Susskind, Littwin, "Vanishing Gradients in
+Reinforcement Finetuning of Language Models", ICLR 2024 (arXiv 2310.20703).
+
+Examples
+--------
+>>> import numpy as np
+>>> from legato import rft
+>>> logits = np.array([[0.0, np.log(3.0)]], np.float32)
+>>> stats = rft.token_stats(logits, ids=[1])
+>>> round(float(np.exp(stats.logp[0])), 3)
+0.75
+>>> rft.group_advantages([1, 0, 1, 1], groups=[0, 0, 1, 1], kind="dr_grpo")
+array([ 0.5, -0.5,  0. ,  0. ])
+"""
+
+from __future__ import annotations
+
+from legato.rft.advantages import (
+    GroupStats,
+    LeaveOneOut,
+    discounted_returns,
+    gae,
+    group_advantages,
+    group_stats,
+    leave_one_out,
+)
+from legato.rft.doctor import Comparison, Plan, Report, compare, plan, scan
+from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
+from legato.rft.reproduction import check_bounds, reproduce_digits
+from legato.rft.rollouts import Columns
+from legato.rft.theory import (
+    GradientBounds,
+    SequenceValueGrad,
+    gradient_bounds,
+    gradient_flow_time,
+    reward_std_interval,
+    sequence_value_grad,
+    value_grad,
+)
+from legato.rft.tokens import KLEstimates, TokenStats, kl_estimates, token_stats, token_stats_backward
+
+__all__ = [
+    "Columns",
+    "Comparison",
+    "GradientBounds",
+    "GroupStats",
+    "KLEstimates",
+    "LeaveOneOut",
+    "PPOLoss",
+    "Plan",
+    "Report",
+    "SequenceValueGrad",
+    "TokenStats",
+    "check_bounds",
+    "compare",
+    "discounted_returns",
+    "gae",
+    "gradient_bounds",
+    "gradient_flow_time",
+    "group_advantages",
+    "group_stats",
+    "kl_estimates",
+    "leave_one_out",
+    "masked_mean",
+    "plan",
+    "ppo_loss",
+    "reproduce_digits",
+    "reward_std_interval",
+    "scan",
+    "sequence_value_grad",
+    "token_stats",
+    "token_stats_backward",
+    "value_grad",
+]

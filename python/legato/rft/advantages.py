@@ -1,0 +1,370 @@
+"""From rewards to advantages: statistics of groups, leave-one-out baselines, returns over time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import _core, _dispatch
+from legato._arrays import Float64, as_float64, as_floating, as_indices
+from legato.errors import ArgumentError, IndexRangeError
+from legato.rft import _reference
+
+__all__ = [
+    "GroupStats",
+    "LeaveOneOut",
+    "discounted_returns",
+    "gae",
+    "group_advantages",
+    "group_stats",
+    "leave_one_out",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """Statistics of each group's rewards; arrays of shape (g,), in order of the group id.
+
+    Attributes
+    ----------
+    n : ndarray of int
+        Rewards in the group; ids that do not occur have 0.
+    mean, min, max : ndarray
+        NaN, inf and -inf for an empty group.
+    var_biased, std_biased : ndarray
+        Divided by n; 0 for an empty group.
+    var_unbiased, std_unbiased : ndarray
+        Divided by n - 1 (the root is not unbiased); NaN for fewer than two.
+    zero_std : ndarray of bool
+        All rewards of the group are the same number. Its variances are exactly 0.
+    """
+
+    n: NDArray[np.int64]
+    mean: Float64
+    var_biased: Float64
+    var_unbiased: Float64
+    std_biased: Float64
+    std_unbiased: Float64
+    min: Float64
+    max: Float64
+    zero_std: NDArray[np.bool_]
+
+
+def group_stats(rewards: Any, groups: Any, *, n_groups: int | None = None, backend: str | None = None) -> GroupStats:
+    """Count, mean, variance and range of the rewards of each group.
+
+    Parameters
+    ----------
+    rewards : array, shape (n,)
+        Finite numbers; the arithmetic is float64.
+    groups : array of int, shape (n,)
+        Which group each reward belongs to, from 0 on, in any order. ``numpy.unique(ids, return_inverse=True)`` numbers
+        anything else.
+    n_groups : int, optional
+        How many groups there are; by default the largest id plus one.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    GroupStats
+
+    Raises
+    ------
+    ArgumentError
+        A reward is not finite, or shapes do not fit.
+    IndexRangeError
+        A group id is negative or not below `n_groups`.
+
+    Notes
+    -----
+    Two passes, each group shifted by its least reward first: a constant group gives exactly 0, whatever the rounding of
+    its mean. Never E[x^2] - E[x]^2.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> stats = rft.group_stats([1, 0, 0.3, 0.3], [0, 0, 1, 1])
+    >>> stats.mean, stats.zero_std
+    (array([0.5, 0.3]), array([False,  True]))
+    """
+    r, g, count = _grouped(rewards, groups, n_groups)
+    n, least, largest, mean, m2 = _moments(r, g, count, backend)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        biased = m2 / np.maximum(n, 1)
+        unbiased = np.where(n > 1, m2 / (n - 1), np.nan)
+    return GroupStats(
+        n,
+        np.where(n > 0, mean, np.nan),
+        biased,
+        unbiased,
+        np.sqrt(biased),
+        np.sqrt(unbiased),
+        least,
+        largest,
+        (n > 0) & (least == largest),
+    )
+
+
+def group_advantages(
+    rewards: Any,
+    groups: Any,
+    kind: Literal["grpo", "dr_grpo", "rloo", "batch"] = "grpo",
+    ddof: Literal[0, 1] = 1,
+    eps: float = 1e-4,
+    singleton: Literal["zero", "raw"] = "zero",
+    *,
+    backend: str | None = None,
+) -> Float64:
+    """Advantages of rewards relative to their group.
+
+    Parameters
+    ----------
+    rewards, groups : array, shape (n,)
+        As for `group_stats`.
+    kind : {"grpo", "dr_grpo", "rloo", "batch"}
+        "grpo": centered, over the group's std + eps (arXiv 2402.03300). "dr_grpo": centered only (arXiv 2503.20783).
+        "rloo": minus the mean of the others (arXiv 2402.14740). "batch": centered per group, over the std of all
+        centered rewards + eps.
+    ddof : {0, 1}
+        The std divides by n - ddof.
+    eps : float
+        Added to the std.
+    singleton : {"zero", "raw"}
+        What the advantage of a group of one is: 0, or its reward.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
+        Exactly 0 throughout a group whose rewards are all equal.
+    """
+    if kind not in ("grpo", "dr_grpo", "rloo", "batch"):
+        raise ArgumentError(f"kind: expected grpo, dr_grpo, rloo or batch, got {kind!r}")
+    if ddof not in (0, 1):
+        raise ArgumentError(f"ddof: expected 0 or 1, got {ddof!r}")
+    if singleton not in ("zero", "raw"):
+        raise ArgumentError(f"singleton: expected zero or raw, got {singleton!r}")
+    if not (math.isfinite(eps) and eps >= 0):
+        raise ArgumentError(f"eps: expected a finite number >= 0, got {eps}")
+    r, g, count = _grouped(rewards, groups, None)
+    n, least, _, mean, m2 = _moments(r, g, count, backend)
+    shift = np.where(n > 0, least, 0.0)
+    advantages: Float64
+    scale: Float64
+    if kind == "grpo":
+        scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
+        scale[scale == 0] = 1.0
+    elif kind == "rloo":
+        scale = np.maximum(n - 1, 1) / np.maximum(n, 1)
+    else:
+        scale = np.ones(count)
+    if _dispatch.choose(backend) == "numpy":
+        advantages = ((r - shift[g]) - (mean - shift)[g]) / scale[g]
+    else:
+        advantages = np.empty(len(r))
+        _core.rft_group_advantages(r, g, shift, mean - shift, scale, advantages)
+    if kind == "batch":
+        spread = math.sqrt(float(advantages @ advantages) / max(len(r) - ddof, 1)) + eps
+        advantages /= spread if spread > 0 else 1.0
+    if singleton == "raw":
+        advantages = np.where(n[g] == 1, r, advantages)
+    return advantages
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOneOut:
+    """Statistics of the others of each reward's group; arrays of shape (n,).
+
+    Attributes
+    ----------
+    mean : ndarray
+        Of the others; NaN in a group of one.
+    std : ndarray
+        Of the others, divided by their count - 1; exactly 0 where they are all equal, NaN for fewer than two others.
+    advantage : ndarray
+        (reward - mean) / (std + eps); reward - mean where the std is 0 or NaN; 0 in a group of one.
+    """
+
+    mean: Float64
+    std: Float64
+    advantage: Float64
+
+
+def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: str | None = None) -> LeaveOneOut:
+    """Compare each reward with the others of its group.
+
+    Parameters
+    ----------
+    rewards, groups : array, shape (n,)
+        As for `group_stats`.
+    eps : float
+        Added to the std in the advantage.
+    backend : {"native", "numpy"}, optional
+        "numpy" is a plain loop.
+
+    Returns
+    -------
+    LeaveOneOut
+
+    Notes
+    -----
+    That the others are constant is found by comparing them, not by a threshold on the std: seven times 0.95 beside one
+    0 has a std of rounding errors, which would turn into an advantage of about -10^6.
+    """
+    r, g, count = _grouped(rewards, groups, None)
+    if _dispatch.choose(backend) == "numpy":
+        return LeaveOneOut(*_reference.leave_one_out(r, g, eps))
+    n, least, largest, mean, m2 = (x[g] for x in _moments(r, g, count, backend))
+    others = n - 1
+    c = (r - least) - (mean - least)
+    at_least, at_largest = (np.bincount(g[r == edge], minlength=count)[g] for edge in (least, largest))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loo_mean = np.where(others > 0, mean - c / others, np.nan)
+        loo_m2 = m2 - c * c * (n / others)
+        rest_is_least = (at_least == others) & (r == largest) | (least == largest)
+        rest_is_largest = (at_largest == others) & (r == least)
+        cancelled = (loo_m2 < 1e-6 * m2) & ~rest_is_least & ~rest_is_largest & (others > 1)
+        std = np.sqrt(np.maximum(loo_m2, 0.0) / (others - 1))
+    if cancelled.any():
+        _recompute(r, g, np.flatnonzero(cancelled), loo_mean, std)
+    some = others > 0
+    loo_mean = np.where(some & rest_is_least, least, np.where(some & rest_is_largest, largest, loo_mean))
+    std = np.where(others > 1, np.where(rest_is_least | rest_is_largest, 0.0, std), np.nan)
+    centered = np.where(some, r - loo_mean, 0.0)
+    return LeaveOneOut(loo_mean, std, centered / np.where(std > 0, std + eps, 1.0))
+
+
+def gae(
+    rewards: Any,
+    values: Any,
+    mask: Any = None,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    bootstrap: Any = None,
+    *,
+    backend: str | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Generalized advantage estimation (Schulman et al., arXiv 1506.02438), with gaps.
+
+    Parameters
+    ----------
+    rewards, values : array, shape (b, t)
+        Float32 stays float32 where both are; otherwise float64.
+    mask : array, shape (b, t), optional
+        Steps where it is zero are skipped: the next value and the next advantage are carried across them, and rewards
+        there do not count.
+    gamma, lam : float
+        Discount and the mixing of horizons.
+    bootstrap : array, shape (b,), optional
+        Value after the last step; 0 by default.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    advantages, returns : ndarray, shape (b, t)
+        returns = advantages + values; 0 where masked. No whitening. The recurrence runs in float64.
+    """
+    r, v = as_floating("rewards", rewards), as_floating("values", values)
+    dtype = np.float32 if r.dtype == v.dtype == np.float32 else np.float64
+    if r.ndim != 2:
+        raise ArgumentError(f"rewards: expected shape (b, t), got {r.shape}")
+    if v.shape != r.shape:
+        raise ArgumentError(f"values: expected shape {r.shape}, got {v.shape}")
+    on = as_mask("mask", mask, r.shape)
+    for name, number in (("gamma", gamma), ("lam", lam)):
+        if not math.isfinite(number):
+            raise ArgumentError(f"{name}: expected a finite number, got {number}")
+    last = None
+    if bootstrap is not None:
+        last = as_floating("bootstrap", bootstrap).astype(dtype, copy=False)
+        if last.shape != (len(r),):
+            raise ArgumentError(f"bootstrap: expected shape ({len(r)},), got {last.shape}")
+    r, v = r.astype(dtype, copy=False), v.astype(dtype, copy=False)
+    if _dispatch.choose(backend) == "numpy":
+        double = (r.astype(np.float64), v.astype(np.float64))
+        a, b = _reference.gae(*double, on, gamma, lam, last)
+        return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+    advantages, returns = np.empty_like(r), np.empty_like(r)
+    steps = np.empty(0, np.uint8) if on is None else on
+    ends: NDArray[Any] = np.empty(0, dtype) if last is None else last
+    run: Any = _core.rft_gae_f32 if dtype == np.float32 else _core.rft_gae_f64
+    run(r, v, steps, ends, gamma, lam, advantages, returns)
+    return advantages, returns
+
+
+def discounted_returns(
+    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: str | None = None
+) -> NDArray[Any]:
+    """Sum of the rewards from each step on, discounted by gamma a step that counts.
+
+    Parameters
+    ----------
+    rewards, mask, gamma, backend
+        As for `gae`, of which this is the case of values 0 and lam 1.
+
+    Returns
+    -------
+    ndarray, shape (b, t)
+        0 where masked.
+    """
+    r = as_floating("rewards", rewards)
+    return gae(r, np.zeros_like(r), mask, gamma, 1.0, backend=backend)[0]
+
+
+def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return a mask as 0 and 1 of the given shape, or None."""
+    if mask is None:
+        return None
+    given = mask if isinstance(mask, np.ndarray) and mask.dtype.kind in "biu" else as_floating(name, mask)
+    array = np.ascontiguousarray(given if given.dtype == np.bool_ else given != 0).view(np.uint8)
+    if array.shape != shape:
+        raise ArgumentError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, NDArray[np.int64], int]:
+    r = as_float64("rewards", rewards)
+    if r.ndim != 1:
+        raise ArgumentError(f"rewards: expected shape (n,), got {r.shape}")
+    g = as_indices("groups", groups, len(r))
+    top = int(g.max()) + 1 if len(g) else 0
+    if n_groups is None and top > 64 * len(g) + 1_000_000:
+        raise ArgumentError(f"groups: expected ids from 0 on, got {top - 1}; number them with numpy.unique")
+    return r, g, top if n_groups is None else n_groups
+
+
+def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: str | None) -> tuple[Any, ...]:
+    if _dispatch.choose(backend) == "numpy":
+        status, bad = 0, 0
+        outside, wild = (g < 0) | (g >= count), ~np.isfinite(r)
+        if outside.any() or wild.any():
+            bad = int(np.argmax(outside | wild))
+            status = 1 if outside[bad] else 2
+        else:
+            return _reference.group_moments(r, g, count)
+    else:
+        n = np.empty(count, np.int64)
+        out = [np.empty(count) for _ in range(4)]
+        status, bad = _core.rft_group_moments(r, g, n, *out)
+        if status == 0:
+            return (n, *out)
+    if status == 1:
+        raise IndexRangeError(f"groups[{bad}]: expected 0 <= id < {count}, got {g[bad]}")
+    raise ArgumentError(f"rewards[{bad}]: expected a finite number, got {r[bad]}")
+
+
+def _recompute(r: Float64, g: NDArray[np.int64], which: NDArray[np.int64], mean: Float64, std: Float64) -> None:
+    """Statistics of the others where the difference of sums has lost its digits."""
+    order = np.argsort(g, kind="stable")
+    start = np.searchsorted(g[order], g[which])
+    stop = np.searchsorted(g[order], g[which], side="right")
+    for i, first, last in zip(which, start, stop, strict=True):
+        members = order[first:last]
+        others = r[members[members != i]]
+        least = others.min()
+        shifted = others - least
+        mean[i], std[i] = least + shifted.mean(), shifted.std(ddof=1)

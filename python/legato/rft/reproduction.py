@@ -1,0 +1,406 @@
+"""The paper's controlled experiment on scikit-learn digits, and its theorem on random policies.
+
+Razin et al., "Vanishing Gradients in Reinforcement Finetuning of Language Models", ICLR 2024, arXiv 2310.20703. The
+experiment has exact gradients over all labels, so nothing in it is a matter of exploration.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import ArgumentError, DependencyError
+from legato.rft import _reference
+from legato.rft.theory import gradient_bounds, value_grad
+
+__all__ = ["BoundsCheck", "DigitsResult", "bounds_table", "check_bounds", "digits_table", "reproduce_digits"]
+
+Array = NDArray[Any]
+Progress = Callable[[str], None]
+
+LABELS = 10
+HIDDEN = (250, 100)
+BATCH = 512
+LEARNING_RATE = 1e-4
+LABEL_SET = 5  # labels that pretraining gives to each class, its own among them
+RELABELED = 0.1  # share of inputs whose finetuning label is outside of their class's set
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What a group of inputs gets from the policy.
+
+    Attributes
+    ----------
+    reward : float
+        Mean, in [-1, 1].
+    accuracy : float
+    std : float
+        Mean over the inputs of the reward's standard deviation.
+    gradient : float
+        Mean over the inputs of the norm of the exact policy gradient with respect to the logits.
+    """
+
+    reward: float
+    accuracy: float
+    std: float
+    gradient: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """State of both groups of inputs after some steps."""
+
+    step: int
+    small: GroupState
+    large: GroupState
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsResult:
+    """Curves of each run for one seed.
+
+    Attributes
+    ----------
+    seed : int
+    runs : dict
+        "pretrained" (one snapshot), "rft", "sft" and "sft_then_rft": lists of snapshots. "small" are the inputs whose
+        reward std is small at the start (relabeled), "large" the others.
+    """
+
+    seed: int
+    runs: dict[str, list[Snapshot]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+class _LogitGradient(Protocol):
+    """d loss / d logits of a batch, which is those rows of the data."""
+
+    def __call__(self, z: Array, rows: Array) -> Array: ...
+
+
+class _Network:
+    """A ReLU network with Adam, float32."""
+
+    def __init__(self, widths: tuple[int, ...], rng: np.random.Generator) -> None:
+        self.parameters: list[Array] = []
+        for inputs, outputs in itertools.pairwise(widths):
+            reach = 1.0 / np.sqrt(inputs)
+            self.parameters.append(rng.uniform(-reach, reach, (inputs, outputs)).astype(np.float32))
+            self.parameters.append(rng.uniform(-reach, reach, outputs).astype(np.float32))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the moments of Adam."""
+        self.steps = 0
+        self.first = [np.zeros_like(p) for p in self.parameters]
+        self.second = [np.zeros_like(p) for p in self.parameters]
+
+    def copy(self) -> _Network:
+        twin = object.__new__(_Network)
+        twin.parameters = [p.copy() for p in self.parameters]
+        twin.reset()
+        return twin
+
+    def logits(self, x: Array) -> Array:
+        return self._forward(x)[-1]
+
+    def _forward(self, x: Array) -> list[Array]:
+        layers = [x]
+        last = len(self.parameters) - 2
+        for i in range(0, len(self.parameters), 2):
+            z = layers[-1] @ self.parameters[i] + self.parameters[i + 1]
+            layers.append(z if i == last else np.maximum(z, 0))
+        return layers
+
+    def descend(self, x: Array, grad_of: Callable[[Array], Array]) -> None:
+        """One step of Adam; grad_of gives d loss / d logits."""
+        layers = self._forward(x)
+        delta = grad_of(layers[-1]).astype(np.float32)
+        grads: list[Array] = []
+        for i in range(len(self.parameters) - 2, -1, -2):
+            before = layers[i // 2]
+            grads[:0] = [before.T @ delta, delta.sum(axis=0)]
+            if i:
+                delta = (delta @ self.parameters[i].T) * (before > 0)
+        self.steps += 1
+        rate = LEARNING_RATE * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        for p, g, m, v in zip(self.parameters, grads, self.first, self.second, strict=True):
+            m += 0.1 * (g - m)
+            v += 0.001 * (g * g - v)
+            p -= np.float32(rate) * m / (np.sqrt(v) + np.float32(1e-8))
+
+
+def reproduce_digits(
+    seed: int = 0,
+    steps: int = 10_000,
+    pretraining_steps: int = 2_000,
+    sft_first: int = 4_000,
+    rft_after: int = 2_000,
+    every: int = 200,
+    progress: Progress | None = None,
+) -> DigitsResult:
+    """Run the paper's controlled experiment (its section 4.1) on scikit-learn's digits.
+
+    A network is pretrained to spread its probability over five labels of each class. Finetuning then wants one label an
+    input: for 90 % of them the true one, which has probability about 1/5 and so a large reward std; for 10 % a label
+    outside of the five, which has probability near 0 and so a small one. The reward is +1 for that label and -1 for
+    the others.
+
+    Parameters
+    ----------
+    seed : int
+    steps : int
+        Of reinforcement finetuning (exact policy gradient) and of supervised finetuning.
+    pretraining_steps : int
+    sft_first, rft_after : int
+        The third run: that many supervised steps (at most `steps`), then that many of reinforcement.
+    every : int
+        Steps between snapshots.
+    progress : callable, optional
+        Gets a line of text now and then.
+
+    Returns
+    -------
+    DigitsResult
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DependencyError('scikit-learn is missing: pip install "legato[rft]"') from None
+    if not (min(steps, pretraining_steps, rft_after, every) >= 1 and 1 <= sft_first <= steps):
+        raise ArgumentError("steps: expected whole numbers >= 1 and sft_first <= steps")
+    rng = np.random.default_rng(seed)
+    digits = load_digits()
+    chosen = rng.permutation(len(digits.target))[:1000]
+    x, truth = (digits.data[chosen] / 16.0).astype(np.float32), digits.target[chosen]
+
+    sets = np.array([[c, *rng.permutation(np.delete(np.arange(LABELS), c))[: LABEL_SET - 1]] for c in range(LABELS)])
+    spread = np.zeros((LABELS, LABELS))
+    spread[np.arange(LABELS)[:, None], sets] = 1.0 / LABEL_SET
+    small = np.zeros(len(x), bool)
+    small[rng.permutation(len(x))[: int(RELABELED * len(x))]] = True
+    wanted = truth.copy()
+    for i in np.flatnonzero(small):
+        wanted[i] = rng.choice(np.setdiff1d(np.arange(LABELS), sets[truth[i]]))
+    target = np.eye(LABELS)[wanted]
+    rewards = 2.0 * target - 1.0
+
+    def snapshot(network: _Network, step: int) -> Snapshot:
+        z = network.logits(x).astype(np.float64)
+        value, std, grad = value_grad(z, rewards)
+        right, norm = z.argmax(axis=1) == wanted, np.linalg.norm(grad, axis=1)
+        states = (GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small))
+        return Snapshot(step, *states)
+
+    def cross_entropy(goal: Array) -> _LogitGradient:
+        def gradient(z: Array, rows: Array) -> Array:
+            return np.asarray((_reference.softmax(z.astype(np.float64)) - goal[rows]) / len(rows))
+
+        return gradient
+
+    def policy_gradient(z: Array, rows: Array) -> Array:
+        return -value_grad(z, rewards[rows])[2] / len(rows)
+
+    def train(
+        network: _Network, grad_of: _LogitGradient, count: int, name: str
+    ) -> tuple[list[Snapshot], _Network | None]:
+        curve, midway = [snapshot(network, 0)], None
+        network.reset()
+        order: Array = np.empty(0, np.int64)
+        for step in range(1, count + 1):
+            if len(order) == 0:
+                order = rng.permutation(len(x))
+            rows, order = order[:BATCH], order[BATCH:]
+            network.descend(x[rows], functools.partial(grad_of, rows=rows))
+            if step == sft_first and name == "sft":
+                midway = network.copy()
+            if step % every == 0 or step == count:
+                curve.append(snapshot(network, step))
+                if progress is not None and (step % (10 * every) == 0 or step == count):
+                    now = curve[-1]
+                    progress(
+                        f"seed {seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std inputs, "
+                        f"{now.large.reward:+.3f} on large-std inputs"
+                    )
+        return curve, midway
+
+    start = _Network((x.shape[1], *HIDDEN, LABELS), rng)
+    curve, _ = train(start, cross_entropy(spread[truth]), pretraining_steps, "pretraining")
+    result = DigitsResult(seed, {"pretrained": curve[-1:]})
+    result.runs["rft"], _ = train(start.copy(), policy_gradient, steps, "rft")
+    result.runs["sft"], midway = train(start.copy(), cross_entropy(target), steps, "sft")
+    assert midway is not None
+    result.runs["sft_then_rft"], _ = train(midway, policy_gradient, rft_after, "sft_then_rft")
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class BoundsCheck:
+    """How the gradient norm of random policies compares with its bounds.
+
+    Attributes
+    ----------
+    policies : int
+    violations : dict
+        For each bound, the policies whose gradient norm is above it by more than 1e-9 of it.
+    largest, median : dict
+        For each bound, gradient norm over bound.
+    largest_small_std : dict
+        The same over the policies whose std is below 1e-4.
+    exponents : dict
+        Slope of log gradient norm against log std: "reward_scale" (the rewards of one policy shrink) and "rare_success"
+        (the probability of the one rewarded output goes to 0). The paper's bound has 2/3.
+    """
+
+    policies: int
+    violations: dict[str, int]
+    largest: dict[str, float]
+    median: dict[str, float]
+    largest_small_std: dict[str, float]
+    exponents: dict[str, float]
+
+
+def check_bounds(policies: int = 1500, seed: int = 0) -> BoundsCheck:
+    """Compare the exact gradient norm of random autoregressive policies with each bound.
+
+    Half of the policies are tables of logits, half have logits linear in random features of the prefix; vocabularies of
+    2 to 5 tokens, lengths 1 to 3; rewards that are uniform, of two values, rare or nearly constant, in [-1, 1].
+
+    Parameters
+    ----------
+    policies : int
+    seed : int
+
+    Returns
+    -------
+    BoundsCheck
+    """
+    if policies < 1:
+        raise ArgumentError(f"policies: expected a whole number >= 1, got {policies}")
+    rng = np.random.default_rng(seed)
+    names = ("paper", "sqrt_half_length", "trace", "fisher")
+    ratios, stds = np.empty((policies, len(names))), np.empty(policies)
+    for i in range(policies):
+        width, length = int(rng.integers(2, 6)), int(rng.integers(1, 4))
+        prefixes = sum(width**level for level in range(length))
+        phi = np.eye(prefixes) if i % 2 else rng.normal(size=(prefixes, 4)) / 2
+        weights = rng.normal(size=(width, phi.shape[1])) * 10 ** rng.uniform(-1, 1)
+        norm, std, fisher, loose = _policy_numbers(phi, weights, _rewards(rng, width**length), length)
+        gamma = float(np.linalg.norm(phi, axis=1).max())
+        bounds = gradient_bounds(std, length, gamma, loose)
+        limits = np.array([bounds.paper, bounds.sqrt_half_length, bounds.trace, std * np.sqrt(fisher)])
+        ratios[i] = norm / limits if std > 0 else 0.0
+        stds[i] = std
+    tiny = (stds > 0) & (stds < 1e-4)
+    tiny_ratios = ratios[tiny].max(axis=0) if tiny.any() else np.zeros(len(names))
+
+    def by_name(values: Array) -> dict[str, float]:
+        return dict(zip(names, map(float, values), strict=True))
+
+    return BoundsCheck(
+        policies,
+        dict(zip(names, map(int, (ratios > 1 + 1e-9).sum(axis=0)), strict=True)),
+        by_name(ratios.max(axis=0)),
+        by_name(np.median(ratios, axis=0)),
+        by_name(tiny_ratios),
+        {"reward_scale": _slope("reward_scale"), "rare_success": _slope("rare_success")},
+    )
+
+
+def _rewards(rng: np.random.Generator, count: int) -> Array:
+    kind = rng.integers(4)
+    if kind == 0:
+        return rng.uniform(-1, 1, count)
+    if kind == 1:
+        return rng.choice([-1.0, 1.0], count)
+    if kind == 2:
+        rewards = np.full(count, -1.0)
+        rewards[rng.integers(count)] = 1.0
+        return rewards
+    return np.asarray(0.3 + rng.normal(size=count) * 10 ** rng.uniform(-7, -2))
+
+
+def _policy_numbers(phi: Array, weights: Array, rewards: Array, length: int) -> tuple[float, float, float, float]:
+    """Gradient norm with respect to the weights, std, largest eigenvalue of the Fisher matrix, sum of E[1 - p]."""
+    width = len(weights)
+    ends = np.cumsum([0, *(width**level for level in range(length))])
+    steps = [_reference.softmax(phi[a:b] @ weights.T) for a, b in itertools.pairwise(ends)]
+    reach = [np.ones(1)]
+    for p in steps:
+        reach.append((reach[-1][:, None] * p).ravel())
+    value = float(reach[-1] @ (rewards - rewards.min()))
+    std = float(np.sqrt(reach[-1] @ (rewards - rewards.min() - value) ** 2))
+    ahead, size = rewards - rewards.min(), weights.size
+    grad, fisher, loose = np.zeros(weights.shape), np.zeros((size, size)), 0.0
+    for level in range(length - 1, -1, -1):
+        p, w, f = steps[level], reach[level], phi[ends[level] : ends[level + 1]]
+        after = ahead.reshape(-1, width)
+        ahead = (p * after).sum(axis=1)
+        grad += np.einsum("kv,kd->vd", w[:, None] * p * (after - ahead[:, None]), f)
+        curvature = _reference.covariance(p)
+        fisher += np.einsum("k,kvw,kd,ke->vdwe", w, curvature, f, f, optimize=True).reshape(size, size)
+        loose += float(w @ (p * _reference.complement(p)).sum(axis=1))
+    return float(np.linalg.norm(grad)), std, max(float(np.linalg.eigvalsh(fisher)[-1]), 0.0), loose
+
+
+def _slope(kind: Literal["reward_scale", "rare_success"]) -> float:
+    norms, stds = [], []
+    for scale in (1e-3, 1e-4):
+        if kind == "reward_scale":
+            logits, rewards = np.array([[0.3, -0.2, 0.1]]), scale * np.array([[1.0, -0.5, 0.2]])
+        else:
+            logits, rewards = np.array([[np.log(scale / (1 - scale)), 0.0]]), np.array([[1.0, -1.0]])
+        _, std, grad = value_grad(logits, rewards)
+        norms.append(np.log(np.linalg.norm(grad)))
+        stds.append(np.log(std[0]))
+    return float((norms[0] - norms[1]) / (stds[0] - stds[1]))
+
+
+def digits_table(results: Sequence[DigitsResult]) -> str:
+    """Write the last snapshot of each run, for a terminal: reward (accuracy, std, gradient norm) of each group."""
+    names = {"pretrained": "pretrained", "rft": "RFT", "sft": "SFT", "sft_then_rft": "SFT, then RFT"}
+    lines = [f"{'seed':<5} {'run':<14} {'steps':>6}   {'small-std inputs':<34} {'large-std inputs':<34}".rstrip()]
+    lines.append(f"{'':<28}   " + f"{'reward  (accuracy, std, gradient)':<34} " * 2)
+    for result in results:
+        for run, name in names.items():
+            last = result.runs[run][-1]
+            groups = " ".join(
+                f"{g.reward:+.3f}  ({g.accuracy:4.0%}, {g.std:.3f}, {g.gradient:.4f})".ljust(34)
+                for g in (last.small, last.large)
+            )
+            lines.append(f"{result.seed:<5} {name:<14} {last.step:>6}   {groups}".rstrip())
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def bounds_table(check: BoundsCheck) -> str:
+    """Write the comparison of the gradient norm with its bounds, for a terminal."""
+    rows = {
+        "paper": "paper: 6 L gamma std^(2/3)",
+        "sqrt_half_length": "gamma std sqrt(L / 2)",
+        "trace": "gamma std sqrt(sum E[1 - p])",
+        "fisher": "std sqrt(max eig F)",
+    }
+    lines = [
+        f"gradient norm over bound, {check.policies} random policies",
+        f"{'bound':<30} {'largest':>8} {'median':>8} {'largest, std < 1e-4':>20} {'violations':>11}",
+    ]
+    for name, text in rows.items():
+        lines.append(
+            f"{text:<30} {check.largest[name]:8.4f} {check.median[name]:8.4f} {check.largest_small_std[name]:20.4f} "
+            f"{check.violations[name]:11d}"
+        )
+    scale, rare = check.exponents["reward_scale"], check.exponents["rare_success"]
+    lines.append(
+        f"exponent of the std in the gradient norm: {scale:.3f} as rewards shrink, {rare:.3f} as a success gets rare"
+    )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,383 @@
+"""Exact gradients of enumerable policies, bounds on them by the reward's standard deviation, and inference of that std.
+
+Paper: Razin et al., "Vanishing Gradients in Reinforcement Finetuning of Language Models", ICLR 2024, arXiv 2310.20703.
+The tighter bounds are derived in docs/rft.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato._arrays import Float64, as_float64
+from legato.errors import ArgumentError
+from legato.rft import _reference
+
+__all__ = [
+    "GradientBounds",
+    "SequenceValueGrad",
+    "constant_group_probability",
+    "gradient_bounds",
+    "gradient_flow_time",
+    "reward_std_interval",
+    "sequence_value_grad",
+    "value_grad",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBounds:
+    """Upper bounds on the norm of the gradient of the expected reward of one prompt.
+
+    Attributes
+    ----------
+    paper : float or ndarray
+        Theorem 1 of the paper: 6 L gamma h (std / h)^(2/3), h half the range of the rewards.
+    sqrt_half_length : float or ndarray
+        gamma std sqrt(L / 2), L the length or its expectation. Never above `paper`; attained for L = 1.
+    trace : float, ndarray or None
+        gamma std sqrt(sum over positions of E[1 - p(token)]); None where the probabilities are not given.
+    fisher : float or None
+        std sqrt(largest eigenvalue of the Fisher matrix): the tightest; only where the policy is known.
+    """
+
+    paper: Any
+    sqrt_half_length: Any
+    trace: Any = None
+    fisher: Any = None
+
+
+def gradient_bounds(
+    std: Any,
+    length: Any,
+    gamma: float | None = None,
+    one_minus_p: Any = None,
+    reward_range: tuple[float, float] = (-1.0, 1.0),
+) -> GradientBounds:
+    """Bound the gradient norm of the expected reward by the reward's std.
+
+    Parameters
+    ----------
+    std : float or array
+        Standard deviation of the reward under the policy.
+    length : float or array
+        Output length in tokens; its expectation where it varies (the bounds of Legato; the paper's takes the maximum).
+    gamma : float, optional
+        Largest spectral norm of the Jacobian of the logits with respect to the parameters. By default 1: the bounds are
+        then on the gradient with respect to the logits.
+    one_minus_p : float or array, optional
+        Sum over the positions of E[1 - p(token)]: the mean over rollouts of ``sum(1 - exp(logp))``.
+    reward_range : (float, float)
+        Least and largest possible reward.
+
+    Returns
+    -------
+    GradientBounds
+        Numbers or arrays as given.
+
+    Notes
+    -----
+    Assumptions: outputs are drawn from a softmax policy; the std is that of the policy, not of a sample. With
+    s = grad log p(y) and F = E[s s'], grad V = E[(r - V) s], so along any direction u the Cauchy-Schwarz inequality
+    gives |u . grad V| <= std sqrt(u' F u). The terms of s are martingale differences, so F = sum_l E[J_l' C_l J_l] with
+    C_l = diag(p_l) - p_l p_l', whose largest eigenvalue is at most 1/2 and whose trace is 1 - sum p_l^2.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> bounds = rft.gradient_bounds(std=0.1, length=8)
+    >>> round(bounds.paper, 3), round(bounds.sqrt_half_length, 3)
+    (10.341, 0.2)
+    """
+    low, high = _range(reward_range)
+    half = (high - low) / 2
+    sigma, many = np.asarray(std, np.float64), np.asarray(length, np.float64)
+    if not (np.all(sigma >= 0) and np.all(many >= 0)):
+        raise ArgumentError("std, length: expected numbers >= 0")
+    scale = 1.0 if gamma is None else float(gamma)
+    if not (math.isfinite(scale) and scale >= 0):
+        raise ArgumentError(f"gamma: expected a finite number >= 0, got {gamma}")
+    trace = None
+    if one_minus_p is not None:
+        loose = np.asarray(one_minus_p, np.float64)
+        if not np.all(loose >= 0):
+            raise ArgumentError("one_minus_p: expected numbers >= 0")
+        trace = _number(scale * sigma * np.sqrt(loose))
+    return GradientBounds(
+        _number(6.0 * many * scale * half * (sigma / half) ** (2.0 / 3.0)),
+        _number(scale * sigma * np.sqrt(many / 2.0)),
+        trace,
+    )
+
+
+def value_grad(logits: Any, rewards: Any) -> tuple[Float64, Float64, Float64]:
+    """Return the expected reward of enumerable outputs, its std, and its exact gradient.
+
+    Parameters
+    ----------
+    logits, rewards : array, shape (n, k)
+        One row an input, one column an output.
+
+    Returns
+    -------
+    value, std : ndarray, shape (n,)
+    grad : ndarray, shape (n, k)
+        d value / d logits = p (r - value).
+    """
+    z, r = as_float64("logits", logits), as_float64("rewards", rewards)
+    if z.ndim != 2 or z.shape[1] == 0:
+        raise ArgumentError(f"logits: expected shape (n, k) with k >= 1, got {z.shape}")
+    if r.shape != z.shape:
+        raise ArgumentError(f"rewards: expected shape {z.shape}, got {r.shape}")
+    p = _reference.softmax(z)
+    low = r.min(axis=1, keepdims=True)  # a constant row gives std and gradient exactly 0
+    d = r - low
+    mean = (p * d).sum(axis=1, keepdims=True)
+    d -= mean
+    grad = p * d
+    return (mean + low)[:, 0], np.sqrt((grad * d).sum(axis=1)), grad
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceValueGrad:
+    """Expected reward of an autoregressive policy over all outputs.
+
+    Attributes
+    ----------
+    value, std : float
+        Mean and standard deviation of the reward.
+    grad : list of ndarray
+        d value / d logits of the prefixes of each length: (v**l, v).
+    bounds : GradientBounds
+        On the norm of all of `grad` together.
+    one_minus_p2 : float
+        Sum over positions of E[1 - sum p^2], which is that of E[1 - p(token)].
+    """
+
+    value: float
+    std: float
+    grad: list[Float64]
+    bounds: GradientBounds
+    one_minus_p2: float
+
+
+def sequence_value_grad(
+    logits_tree: Sequence[Any] | Callable[[NDArray[np.int64]], Any],
+    rewards: Any,
+    *,
+    length: int | None = None,
+    reward_range: tuple[float, float] = (-1.0, 1.0),
+) -> SequenceValueGrad:
+    """Return the expected reward, its std and exact gradient for an autoregressive policy, in O(v^L).
+
+    Parameters
+    ----------
+    logits_tree : sequence of L arrays, or callable
+        The l-th array is (v**l, v): the logits after each prefix of l tokens, prefixes numbered in base v with the
+        first token slowest. A callable gets the prefixes (v**l, l) and returns that array; it needs `length`.
+    rewards : array, shape (v**L,)
+        Of every output, first token slowest.
+    length : int, optional
+        L, with a callable.
+    reward_range : (float, float)
+        For the paper's bound.
+
+    Returns
+    -------
+    SequenceValueGrad
+        Products forward over the tree, sums backward. The parameters are the logits themselves, so gamma is 1.
+    """
+    if callable(logits_tree):
+        if length is None or length < 1:
+            raise ArgumentError(f"length: expected a whole number >= 1 with a callable, got {length}")
+        tree: list[Float64] = []
+        for depth in range(length):
+            width = tree[0].shape[1] if tree else 0
+            prefixes = np.indices((width,) * depth).reshape(depth, -1).T if depth else np.zeros((1, 0), np.int64)
+            tree.append(as_float64(f"logits_tree(prefixes of {depth})", logits_tree(prefixes.astype(np.int64))))
+    else:
+        tree = [as_float64(f"logits_tree[{i}]", level) for i, level in enumerate(logits_tree)]
+    if not tree or tree[0].ndim != 2 or tree[0].shape[0] != 1 or tree[0].shape[1] < 1:
+        raise ArgumentError("logits_tree: expected arrays of shape (v**l, v) for l = 0, 1, ...")
+    width = tree[0].shape[1]
+    for depth, level in enumerate(tree):
+        if level.shape != (width**depth, width):
+            raise ArgumentError(f"logits_tree[{depth}]: expected shape {(width**depth, width)}, got {level.shape}")
+    r = as_float64("rewards", rewards, (width ** len(tree),))
+    steps = [_reference.softmax(level) for level in tree]
+    reach = [np.ones(1)]
+    for p in steps:
+        reach.append((reach[-1][:, None] * p).ravel())
+    low = float(r.min())
+    ahead = r - low  # expected reward, minus the least, of what follows each prefix
+    grad: list[Float64] = [np.empty(0)] * len(steps)
+    for depth in range(len(steps) - 1, -1, -1):
+        after = ahead.reshape(-1, width)
+        ahead = (steps[depth] * after).sum(axis=1)
+        grad[depth] = reach[depth][:, None] * steps[depth] * (after - ahead[:, None])
+    mean = float(ahead[0])
+    std = math.sqrt(float(reach[-1] @ (r - low - mean) ** 2))
+    loose = sum(float(w @ (p * _reference.complement(p)).sum(axis=1)) for w, p in zip(reach, steps, strict=False))
+    bounds = gradient_bounds(std, len(steps), 1.0, loose, reward_range)
+    largest = 0.0
+    for weight, p in zip(reach, steps, strict=False):  # the Fisher matrix has a block for each prefix
+        blocks = _reference.covariance(p)
+        largest = max(largest, float((weight * np.linalg.eigvalsh(blocks)[:, -1]).max()))
+    bounds = GradientBounds(bounds.paper, bounds.sqrt_half_length, bounds.trace, std * math.sqrt(max(largest, 0.0)))
+    return SequenceValueGrad(mean + low, std, grad, bounds, loose)
+
+
+def reward_std_interval(
+    rewards: Any,
+    level: float = 0.95,
+    value_range: tuple[float, float] | None = None,
+    method: Literal["auto", "bernoulli", "mp", "chi2"] = "auto",
+) -> tuple[float, float]:
+    """Confidence interval of the standard deviation of the reward of one prompt.
+
+    Parameters
+    ----------
+    rewards : array, shape (n,)
+        Rewards of independent rollouts of the prompt.
+    level : float
+        Coverage, between 0 and 1.
+    value_range : (float, float), optional
+        Least and largest possible reward.
+    method : {"auto", "bernoulli", "mp", "chi2"}
+        "bernoulli": the rewards take two values, those of `value_range`; Clopper-Pearson on their frequency, mapped
+        through (high - low) sqrt(p (1 - p)). "mp": any reward in `value_range` (Maurer and Pontil 2009; wide below a
+        few hundred rollouts). "chi2": Gaussian rewards, an assumption no bounded reward meets. "auto": the first that
+        applies. Needs SciPy, but for "mp".
+
+    Returns
+    -------
+    low, high : float
+
+    Notes
+    -----
+    No bootstrap: of equal rewards it says [0, 0]. Eight failures in a row leave a std up to 0.48 possible.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> low, high = rft.reward_std_interval([0.0] * 8, value_range=(0, 1))
+    >>> low, round(high, 3)
+    (0.0, 0.483)
+    """
+    r = as_float64("rewards", rewards)
+    if r.ndim != 1 or len(r) == 0 or not np.isfinite(r).all():
+        raise ArgumentError("rewards: expected finite numbers of shape (n,), n >= 1")
+    if not 0 < level < 1:
+        raise ArgumentError(f"level: expected a number between 0 and 1, got {level}")
+    ends = None if value_range is None else _range(value_range)
+    if ends is not None and (r.min() < ends[0] or r.max() > ends[1]):
+        raise ArgumentError(f"rewards: expected numbers in the value range {ends}")
+    two_values = ends is not None and bool(np.isin(r, ends).all())
+    if method == "auto":
+        method = "bernoulli" if two_values else "mp" if ends is not None else "chi2"
+    n, alpha = len(r), 1 - level
+    if method == "bernoulli":
+        if ends is None or not two_values:
+            raise ArgumentError("value_range: expected the two values that the rewards take")
+        low, high = binary_std_interval(np.array([np.sum(r == ends[1])]), np.array([n]), level)
+        return float(low[0]) * (ends[1] - ends[0]), float(high[0]) * (ends[1] - ends[0])
+    if method == "mp":
+        if ends is None:
+            raise ArgumentError("value_range: expected the least and the largest possible reward for method mp")
+        width = ends[1] - ends[0]
+        if n < 2:
+            return 0.0, width / 2
+        s, reach = float(r.std(ddof=1)), width * math.sqrt(2 * math.log(2 / alpha) / (n - 1))
+        return max(0.0, s - reach), min(width / 2, s + reach)
+    if method == "chi2":
+        if n < 2:
+            return 0.0, math.inf
+        from scipy.special import chdtri
+
+        total = float(r.var(ddof=1)) * (n - 1)
+        return math.sqrt(total / float(chdtri(n - 1, alpha / 2))), math.sqrt(
+            total / float(chdtri(n - 1, 1 - alpha / 2))
+        )
+    raise ArgumentError(f"method: expected auto, bernoulli, mp or chi2, got {method!r}")
+
+
+def binary_std_interval(successes: NDArray[Any], n: NDArray[Any], level: float) -> tuple[Float64, Float64]:
+    """Clopper-Pearson intervals of p, mapped through sqrt(p (1 - p)): its range over each interval."""
+    from scipy.special import betaincinv
+
+    alpha, k, n = 1 - level, np.asarray(successes, np.float64), np.asarray(n, np.float64)
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2), 0.0)
+    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - alpha / 2), 1.0)
+    ends = np.sqrt(low * (1 - low)), np.sqrt(high * (1 - high))
+    inside = (low <= 0.5) & (high >= 0.5)
+    return np.minimum(*ends), np.where(inside, 0.5, np.maximum(*ends))
+
+
+def constant_group_probability(p: Any, size: int) -> Float64:
+    """Chance that a group of `size` rollouts with success probability p has one reward only: p^G + (1 - p)^G."""
+    q = np.asarray(p, np.float64)
+    return np.asarray(q**size + (1 - q) ** size)
+
+
+def expected_std_ratio(n: Any) -> Float64:
+    """E[s] / std for n Gaussian rewards, s dividing by n - 1 (often called c4). Not for binary rewards."""
+    from scipy.special import gammaln
+
+    m = np.asarray(n, np.float64)
+    return np.asarray(np.sqrt(2.0 / (m - 1)) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)))
+
+
+def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, float]:
+    """Compute the times that gradient flow on the logits of one input takes from probability p0 to p1.
+
+    Parameters
+    ----------
+    p0, p1 : float
+        0 < p0 <= p1 < 1.
+    n_labels : int
+        K, the labels; the others share the rest equally.
+
+    Returns
+    -------
+    rft, sft : float
+        Time by the exact policy gradient of the reward +1 on the label and -1 elsewhere, and by cross entropy:
+        dp/dt = 2 K/(K-1) p^2 (1-p)^2 and K/(K-1) p (1-p)^2.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> [round(t, 1) for t in rft.gradient_flow_time(1e-4, 0.9, 10)]
+    [4513.8, 18.4]
+    """
+    if not (0 < p0 <= p1 < 1):
+        raise ArgumentError(f"p0, p1: expected 0 < p0 <= p1 < 1, got {p0}, {p1}")
+    if n_labels < 2:
+        raise ArgumentError(f"n_labels: expected a whole number >= 2, got {n_labels}")
+
+    def odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    def rft(p: float) -> float:
+        return -1 / p + 1 / (1 - p) + 2 * odds(p)
+
+    def sft(p: float) -> float:
+        return odds(p) + 1 / (1 - p)
+
+    share = (n_labels - 1) / n_labels
+    return share / 2 * (rft(p1) - rft(p0)), share * (sft(p1) - sft(p0))
+
+
+def _range(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = (float(end) for end in value)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ArgumentError(f"reward range: expected two numbers, the least and the largest, got {value}")
+    return low, high
+
+
+def _number(x: Any) -> Any:
+    return float(x) if np.ndim(x) == 0 else x

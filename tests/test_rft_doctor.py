@@ -1,0 +1,359 @@
+"""The doctor end to end: known layouts, verdicts, the command, pages, and input that cannot be used."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import DATA
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
+
+from legato import rft  # noqa: E402
+from legato.cli import rft as command  # noqa: E402
+from legato.errors import ArgumentError, InputError, OutputError  # noqa: E402
+from legato.rft import rollouts  # noqa: E402
+
+CASE = json.loads((DATA / "rft" / "doctor.json").read_text())["cases"][0]
+ROWS: list[dict[str, Any]] = CASE["rollouts"]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=17)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        np.savez(path, **{k: np.array([row[k] for row in rows]) for k in ("prompt_id", "reward")})
+    return path
+
+
+def cli(*arguments: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    parsed = parser.parse_args([str(a) for a in arguments])
+    return command.run(parsed)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npz"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_vectors(tmp_path: Path, suffix: str, reverse: bool) -> None:
+    expected = CASE["expected"]
+    path = write(tmp_path / f"rollouts{suffix}", ROWS[::-1] if reverse else ROWS)
+    with_tokens = suffix != ".npz"
+    report = rft.scan(
+        path,
+        value_range=tuple(CASE["value_range"]),
+        tau=CASE["std_threshold"],
+        solved_mean=CASE["solved_mean"],
+        columns=rft.Columns(logprobs="token_logprobs" if with_tokens else None),
+    )
+    assert report.prompt == expected["prompt_id"]
+    assert report.n.tolist() == expected["n"]
+    for name, key in (("mean", "mean"), ("std", "std")):
+        np.testing.assert_allclose(getattr(report, name), expected[key], 1e-9, 1e-12)
+    np.testing.assert_array_equal(report.zero_std, expected["zero_std"])
+    np.testing.assert_allclose(np.stack([report.std_low, report.std_high], 1), expected["ci95"], 1e-9, 1e-12)
+    if with_tokens:
+        np.testing.assert_allclose(report.bound_trace, expected["bound_logit_trace"], 1e-9, 1e-12)
+        np.testing.assert_allclose(report.bound_sqrt_half_length, expected["bound_logit_sqrtL"], 1e-9, 1e-12)
+    assert report.overall["zero_std"] == expected["frac_zero_std"]
+    assert (report.std < 0.1).mean() == expected["frac_vanishing_lt_0p1"]
+    assert report.rank(len(ROWS)) == expected["sft_first"]
+
+
+def test_sources_give_the_same_report(tmp_path: Path) -> None:
+    columns = {k: [row[k] for row in ROWS] for k in ("prompt_id", "reward")}
+    half = [write(tmp_path / "a.parquet", ROWS[:40]), write(tmp_path / "b.parquet", ROWS[40:])]
+    reports = [rft.scan(source) for source in (columns, pa.table(columns), ROWS, half, [str(p) for p in half])]
+    assert len({report.to_json() for report in reports}) == 1
+
+
+def test_small_batches_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every merge there is: many batches, compaction in between, the same moments."""
+    rng = np.random.default_rng(0)
+    table = pa.table({"uid": rng.integers(0, 40, 5000), "score": np.round(rng.random(5000), 2)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    whole = rft.scan(tmp_path / "x.parquet")
+    monkeypatch.setattr(rollouts, "_BATCH", 7)
+    parts = rft.scan(tmp_path / "x.parquet")
+    assert parts.prompt == whole.prompt
+    np.testing.assert_array_equal(parts.n, whole.n)
+    np.testing.assert_allclose(parts.mean, whole.mean, 1e-13)
+    np.testing.assert_allclose(parts.std, whole.std, 1e-12)
+    constant = pa.table({"uid": [1, 2] * 50, "score": [0.1, 0.7] * 50})
+    assert rft.scan(constant).zero_std.all()
+
+
+def test_trl_completions(tmp_path: Path) -> None:
+    """The schema that TRL's GRPO trainer logs: one column a reward function, chats as prompts."""
+    rows = [
+        {
+            "step": step,
+            "prompt": [{"role": "user", "content": f"question {i}"}],
+            "completion": [{"role": "assistant", "content": "..."}],
+            "format_reward": float(i % 2),
+            "accuracy_reward": float((i + k) % 2) if i > 1 else 0.0,
+            "advantage": 0.0,
+        }
+        for step in (1, 2)
+        for i in range(4)
+        for k in range(4)
+    ]
+    path = write(tmp_path / "completions_00001.parquet", rows)
+    report = rft.scan(path, value_range=(0, 2))
+    assert len(report.prompt) == 4
+    assert json.loads(report.prompt[0])[0]["content"] == "question 0"
+    assert report.zero_std.tolist() == [True, True, False, False]
+    assert any("format_reward, accuracy_reward" in note for note in report.notes)
+    first = rft.scan(path, value_range=(0, 2), columns=rft.Columns(steps=(1, 1)))
+    assert first.n.tolist() == [4, 4, 4, 4]
+    only = rft.scan(path, columns=rft.Columns(reward="format_reward"))
+    assert only.zero_std.all()
+
+
+def test_verl_dump(tmp_path: Path) -> None:
+    rows = [{"input": f"q{i}", "output": "text", "score": float(k == 0), "step": 3} for i in range(3) for k in range(4)]
+    report = rft.scan(write(tmp_path / "3.jsonl", rows))
+    assert report.verdict.tolist() == ["healthy"] * 3
+    assert report.settings["reward_columns"] == ["score"]
+
+
+def test_verdicts_and_rollouts_needed() -> None:
+    data: dict[str, list[Any]] = {"prompt": [], "reward": []}
+    for prompt, rewards in {
+        "lost": [0.0] * 3000, "few": [0.0] * 8, "done": [1.0] * 8, "half": [0.0, 1.0] * 4, "once": [0.0],
+    }.items():  # fmt: skip
+        data["prompt"] += [prompt] * len(rewards)
+        data["reward"] += rewards
+    report = rft.scan(data, value_range=(0, 1))
+    found = dict(zip(report.prompt, report.verdict.tolist(), strict=True))
+    assert found == {"lost": "vanishing", "few": "suspect", "done": "solved", "half": "healthy", "once": "suspect"}
+    needed = int(report.more_rollouts[report.prompt.index("few")])
+    for count, verdict in ((needed - 1, "suspect"), (needed, "vanishing")):
+        again = rft.scan({"prompt": ["x"] * count, "reward": [0.0] * count}, value_range=(0, 1))
+        assert again.verdict.tolist() == [verdict]
+    assert report.rank(2) == ["few", "lost"]
+    assert report.rank(2, mix=0.5) == ["few", "lost", "half"]
+    assert report.rank(0.01) == ["few"]
+
+
+def test_constant_rewards_inside_the_range_are_not_certain() -> None:
+    report = rft.scan({"prompt": ["x"] * 20, "reward": [0.5] * 20}, value_range=(0, 1))
+    assert report.verdict.tolist() == ["suspect"]
+    assert 0.1 < report.std_high[0] < 0.3
+    assert rft.scan({"prompt": ["x"] * 20, "reward": [0.5] * 20}).std_high[0] == report.std_high[0]
+
+
+def test_nearly_constant_rewards_are_reported() -> None:
+    rewards = [0.5, 0.5 + 1e-6] * 4
+    report = rft.scan({"prompt": ["x"] * 8, "reward": rewards}, value_range=(0, 1), interval="chi2")
+    assert report.overall["near_constant"] == 1
+    assert any("nearly but not exactly constant" in note for note in report.notes)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), interval=st.sampled_from(["auto", "mp", "chi2"]), binary=st.booleans())
+def test_report_properties(seed: int, interval: Any, binary: bool) -> None:
+    rng = np.random.default_rng(seed)
+    prompts = rng.integers(0, 12, 90)
+    rewards = rng.integers(0, 2, 90).astype(float) if binary else np.round(rng.normal(size=90), 2)
+    report = rft.scan({"prompt": prompts, "reward": rewards}, interval=interval)
+    low, high = report.settings["value_range"]
+    several = report.n > 1
+    assert report.prompt == sorted(set(prompts.tolist()))
+    assert (report.std_low <= report.std_high + 1e-12).all()
+    assert (report.std_high <= (high - low) / 2 + 1e-12).all()
+    assert sum(report.overall["verdicts"].values()) == len(report.n)
+    for i in np.flatnonzero(several):
+        mine = rewards[prompts == report.prompt[i]]
+        assert report.std[i] == pytest.approx(mine.std(ddof=1), abs=1e-12)
+        if binary:
+            pair = rft.reward_std_interval(mine, value_range=(0, 1))
+            assert (report.std_low[i], report.std_high[i]) == pytest.approx(pair, abs=1e-12)
+    json.loads(report.to_json())
+    assert len(report.to_csv().splitlines()) == len(report.n) + 1
+    assert report.to_html().count("<svg") == 2
+
+
+def test_compare_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = rft.scan({"prompt": ["a"] * 4 + ["b"] * 4 + ["c"] * 4, "reward": [0.0] * 8 + [0, 1, 0, 1]})
+    after = rft.scan({"prompt": ["a"] * 4 + ["c"] * 4 + ["d"] * 4, "reward": [0.0, 1, 1, 0] * 3})
+    found = rft.compare(before, after)
+    assert found.overall["prompts"] == 2
+    assert found.overall["crossed_up"] == 0.5
+    assert (found.overall["only_before"], found.overall["only_after"]) == (1, 1)
+    assert json.loads(found.to_json())["overall"]["mean_after"] == 0.5
+    with pytest.raises(InputError, match="no prompt is in both"):
+        rft.compare(before, rft.scan({"prompt": ["z"], "reward": [1.0]}))
+    path = write(tmp_path / "x.jsonl", ROWS)
+    assert cli("compare", path, path) == 0
+    assert cli("plan", "--p0", 1e-4, "--k", 10) == 0
+    text = capsys.readouterr().out
+    assert "12 prompts in both" in text
+    assert "4513.8" in text
+    assert "18.4" in text
+    assert rft.plan(0.001, 10).useful_groups[8] == pytest.approx(0.00797, abs=1e-4)
+
+
+def test_command_formats_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "x.parquet", ROWS)
+    assert cli("scan", path, "--range", 0, 1, "--tau", 0.1) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"suspect +6 +50\.0%", table)
+    assert cli("scan", path, "--format", "json", "--fail-on", "suspect=60%") == 0
+    assert json.loads(capsys.readouterr().out)["overall"]["prompts"] == 12
+    assert cli("scan", path, "--format", "csv", "--fail-on", "zero=0.5") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("prompt,n,mean")
+    assert "zero: 75.0% of prompts, more than 50.0%" in captured.err
+    page = tmp_path / "page.html"
+    assert cli("scan", path, "--html", page, "--out", tmp_path / "t.txt", "--logprobs-col", "token_logprobs") == 0
+    html = page.read_text()
+    assert not re.search(r"https?://|<script|@import|src=", html)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "t.txt", "x.parquet"]
+    assert cli("rank", path, "--budget", 2, "--tau", 0.1) == 0
+    assert capsys.readouterr().out == "q01\nq02\n"
+    assert cli("scan", tmp_path / "missing.parquet") == 2
+    assert "no such file" in capsys.readouterr().err
+    for wrong in (("--fail-on", "lost=0.1"), ("--steps", "3:1"), ("--fail-on", "zero=2")):
+        with pytest.raises(SystemExit, match="2"):
+            cli("scan", path, *wrong)
+    with pytest.raises(SystemExit, match="2"):
+        cli("rank", path, "--budget", "0%")
+    with pytest.raises(OutputError, match="cannot be written"):
+        cli("scan", path, "--out", tmp_path / "no" / "where.txt")
+
+
+def test_reproduce_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("reproduce", "bounds", "--policies", 60, "--out", tmp_path / "b.json") == 0
+    assert "gamma std sqrt(L / 2)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "b.json").read_text())["policies"] == 60
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    assert cli("reproduce", "digits", "--seeds", 1, "--steps", 5, "--quiet", "--out", tmp_path / "d.json") == 0
+    assert "small-std inputs" in capsys.readouterr().out
+    assert cli("reproduce", "digits", "--seeds", 0) == 2
+
+
+BAD_ROWS = [{"prompt": "a", "reward": 0.0}, {"prompt": "a", "reward": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [*BAD_ROWS, {"prompt": "a", "reward": float("nan")}],
+            r"row 2, column 'reward': expected a finite reward, got nan",
+        ),
+        ([*BAD_ROWS, {"prompt": "a", "reward": float("inf")}], r"row 2, column 'reward'.*inf"),
+        ([*BAD_ROWS, {"prompt": "a", "reward": None}], r"row 2, column 'reward'"),
+        ([*BAD_ROWS, {"prompt": None, "reward": 1.0}], r"row 2, column 'prompt': missing"),
+        ([{"prompt": "a", "reward": "high"}], r"column 'reward': expected numbers, got string"),
+        ([{"prompt": "a", "value": 1.0}], r"no reward column"),
+        ([{"question": "a", "reward": 1.0}], r"no prompt column"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_bad_values_name_file_row_and_column(tmp_path: Path, rows: Any, message: str, suffix: str) -> None:
+    path = write(tmp_path / f"bad{suffix}", rows)
+    with pytest.raises(InputError, match=re.escape(str(path)) + ": .*" + message):
+        rft.scan(path)
+
+
+def test_bad_json_names_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    lines = [json.dumps(row) for row in BAD_ROWS]
+    for line, message in (
+        ('{"prompt": "a", "rew', "row 2: not JSON"),
+        ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected double"),
+        ('{"prompt": 3, "reward": 1}', "row 2, column 'prompt': expected string"),
+        ("[1]", "row 2: expected an object"),
+    ):
+        path.write_text("\n".join([*lines, line]) + "\n")
+        with pytest.raises(InputError, match=message):
+            rft.scan(path)
+    path.write_text("")
+    with pytest.raises(InputError, match="at least one prompt"):
+        rft.scan(path)
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    whole = write(tmp_path / "x.parquet", ROWS).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.npz").write_bytes(write(tmp_path / "x.npz", ROWS).read_bytes()[:100])
+    np.savez(tmp_path / "uneven.npz", prompt=np.arange(3), reward=np.zeros(2))
+    (tmp_path / "x.txt").write_text("?")
+    for name, message in (
+        ("cut.parquet", "cannot be read as Parquet"),
+        ("cut.npz", "cannot be read as NPZ"),
+        ("uneven.npz", "expected columns of one length"),
+        ("x.txt", "expected a .parquet, .jsonl or .npz file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            rft.scan(tmp_path / name)
+    mixed = [write(tmp_path / "a.jsonl", BAD_ROWS), write(tmp_path / "b.jsonl", [{"prompt": 1, "reward": 0.0}])]
+    with pytest.raises(InputError, match="expected one type in all files"):
+        rft.scan(mixed)
+    with pytest.raises(InputError, match="no column 'tokens'"):
+        rft.scan(tmp_path / "x.parquet", columns=rft.Columns(logprobs="tokens"))
+    with pytest.raises(InputError, match="expected lists of log-probabilities"):
+        rft.scan(tmp_path / "x.parquet", columns=rft.Columns(logprobs="reward"))
+    positive = [{"prompt": "a", "reward": 0.0, "lp": [-0.1]}, {"prompt": "a", "reward": 0.0, "lp": [-0.1, 0.2]}]
+    with pytest.raises(InputError, match=r"row 1, column 'lp': expected log-probabilities <= 0, got 0\.2"):
+        rft.scan(positive, columns=rft.Columns(logprobs="lp"))
+    with pytest.raises(InputError, match="prompt 'q00': reward 1 is outside"):
+        rft.scan(tmp_path / "x.parquet", value_range=(0, 0.5))
+
+
+def test_bad_arguments_and_dropped_rows() -> None:
+    data = {"prompt": ["a", "a", "b"], "reward": [0.0, np.nan, 1.0]}
+    report = rft.scan(data, nan="drop")
+    assert (report.overall["rollouts"], report.overall["dropped"]) == (2, 1)
+    assert "1 rollouts without" in " ".join(report.notes)
+    for options, message in (
+        ({"level": 1.0}, "level"),
+        ({"solved_mean": 0.0}, "solved_mean"),
+        ({"group_size": 1}, "group_size"),
+        ({"interval": "t"}, "interval"),
+        ({"nan": "keep"}, "nan"),
+        ({"tau": 0.0, "nan": "drop"}, "tau"),
+        ({"value_range": (1, 0), "nan": "drop"}, "value_range"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            rft.scan(data, **options)
+    with pytest.raises(ArgumentError, match="source"):
+        rft.scan(3)
+    with pytest.raises(ArgumentError, match="source"):
+        rft.scan([])
+    with pytest.raises(ArgumentError, match="budget"):
+        report.rank(0)
+
+
+@pytest.mark.slow
+def test_ten_million_rollouts_in_bounded_memory(tmp_path: Path) -> None:
+    """A hundred thousand prompts of a hundred rollouts: what is held goes with the prompts."""
+    rng = np.random.default_rng(0)
+    writer = None
+    for _ in range(10):
+        ids = rng.integers(0, 100_000, 1_000_000)
+        table = pa.table({"prompt_id": ids, "reward": (rng.random(len(ids)) < (ids % 11) / 10).astype(np.float32)})
+        writer = writer or pq.ParquetWriter(tmp_path / "x.parquet", table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    held = pa.total_allocated_bytes()
+    peaks: list[int] = []
+    report = rft.scan(tmp_path / "x.parquet", progress=lambda _: peaks.append(pa.total_allocated_bytes() - held))
+    assert report.overall["rollouts"] == 10_000_000
+    assert len(report.prompt) == 100_000
+    assert report.zero_std.mean() == pytest.approx(2 / 11, abs=0.01)
+    assert max(peaks) < 200 << 20
