@@ -1,6 +1,7 @@
 """Legato: fast compiled kernels for steps repeated many times.
 
-Families: `legato.camera` (L1-optimal camera paths) and `legato.video` (video stabilization).
+Families: `legato.camera` (L1-optimal camera paths), `legato.rasp` (programs of select and aggregate) and `legato.video`
+(video stabilization).
 Each is imported where it is used; `import legato` needs NumPy alone.
 """
 
@@ -13,13 +14,13 @@ from legato import _core
 from legato._dispatch import BACKENDS
 
 if TYPE_CHECKING:
-    from legato import camera, video
+    from legato import camera, rasp, video
 
-__all__ = ["__version__", "backends", "build_info", "camera", "video"]
+__all__ = ["__version__", "backends", "build_info", "camera", "rasp", "video"]
 
 __version__: str = _core.version()
 
-_FAMILIES = ("camera", "video")
+_FAMILIES = ("camera", "rasp", "video")
 
 
 def backends() -> tuple[str, ...]:
