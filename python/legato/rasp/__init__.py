@@ -17,6 +17,7 @@ array([0, 0, 0, 9, 2])
 
 from __future__ import annotations
 
+from legato.rasp import sops
 from legato.rasp.core import (
     aggr,
     aggr_max,
@@ -30,6 +31,7 @@ from legato.rasp.core import (
     seq_map,
     tok_map,
 )
+from legato.rasp.language import Analysis, Interpreter, LanguageError
 from legato.rasp.legality import Report
 from legato.rasp.library import (
     argmax,
@@ -57,6 +59,9 @@ from legato.rasp.programs import Program
 from legato.rasp.selectors import Selector
 
 __all__ = [
+    "Analysis",
+    "Interpreter",
+    "LanguageError",
     "Predicate",
     "Program",
     "Report",
@@ -96,6 +101,7 @@ __all__ = [
     "select",
     "seq_map",
     "shift_right",
+    "sops",
     "tok_map",
     "true",
     "where",

@@ -94,6 +94,12 @@ class Node:
         self.label = label
         return self
 
+    def __call__(self, sequence: Any, *, causal: bool = False) -> list[Any]:
+        """Evaluate on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
+        from legato.rasp.sops import evaluate
+
+        return evaluate(self, sequence, causal=causal)
+
     def __bool__(self) -> bool:
         raise TypeError(f"a symbol ({self.kind}) has no truth value: use where(), & | ~, or seq_map")
 
@@ -223,12 +229,6 @@ class Value(Node):
 
     def __ge__(self, other: Any) -> Value:
         return apply_symbolic("ge", self, other)
-
-    def __call__(self, sequence: Any, *, causal: bool = False) -> list[Any]:
-        """Evaluate on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
-        from legato.rasp.sops import evaluate
-
-        return evaluate(self, sequence, causal=causal)
 
 
 @contextlib.contextmanager

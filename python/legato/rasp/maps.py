@@ -131,7 +131,7 @@ _PROBES = (-7, -3, -2, -1, 0, 1, 2, 3, 5, 10, 64, 101)
 
 
 def symbolic_form(function: Callable[..., Any], values: tuple[Value, ...]) -> Value | None:
-    """Return the function as an expression over `values`, or None when it cannot be followed (branches, lookups, calls)."""
+    """Return the function as an expression over `values`, or None when it cannot be followed."""
     try:
         result = function(*values)
         if isinstance(result, int | float | np.number | np.bool_):

@@ -146,7 +146,7 @@ def _meet(a: Conjunction, b: Conjunction) -> Conjunction | None:
 
 
 def _conjunctions(formula: tuple[Any, ...], negated: bool = False) -> list[Conjunction] | None:
-    """Return the formula as a union of conjunctions, or None where that grows too long or a callable is among its leaves."""
+    """Return the formula as a union of conjunctions, or None where there is none or it grows too long."""
     kind = formula[0]
     if kind == "call":
         return None
