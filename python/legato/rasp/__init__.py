@@ -18,6 +18,7 @@ array([0, 0, 0, 9, 2])
 from __future__ import annotations
 
 from legato.rasp import sops
+from legato.rasp.compiling import CompileError, Verification, Weights, compile
 from legato.rasp.core import (
     aggr,
     aggr_max,
@@ -60,12 +61,15 @@ from legato.rasp.selectors import Selector
 
 __all__ = [
     "Analysis",
+    "CompileError",
     "Interpreter",
     "LanguageError",
     "Predicate",
     "Program",
     "Report",
     "Selector",
+    "Verification",
+    "Weights",
     "aggr",
     "aggr_max",
     "aggr_mean",
@@ -73,6 +77,7 @@ __all__ = [
     "argmax",
     "argmin",
     "binary_mode",
+    "compile",
     "cumsum",
     "equals",
     "false",

@@ -1,8 +1,8 @@
 """The operators of the compiler community (Select, Aggregate, SelectorWidth, Map, SequenceMap) on any Python values.
 
 Sequences may hold strings, numbers, booleans and None. Evaluation is bidirectional unless ``causal=True``. A mean of
-one selected value is that value, of any type; a mean of several is a float and needs numbers. Elementwise functions give
-None for None. Selectors run on the same engine as everything else: keys and queries are replaced by ranks.
+one selected value is that value, of any type; a mean of several is a float and needs numbers. Elementwise functions
+give None for None. Selectors run on the same engine as everything else: keys and queries are replaced by ranks.
 
 Examples
 --------
