@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Any, list[Any], int]] = {
     "detect ab": (_detect(tokens, "ab"), ABC, 6),
     "detect aba": (_detect(tokens, "aba"), ABC, 5),
     "count": (PROGRAMS['make_count(tokens,"a")'], ABC, 6),
-    "count_less_freq": (SelectorWidth(Select(HIST, Full(2), LT)), ABC, 6),
+    "count_less_freq": (SelectorWidth(Select(HIST, Full(2), Comparison.LEQ)), ABC, 6),
     "nary": (SequenceMap(lambda x, y, z: x + y - z, tokens, indices, length), NUMBERS, 5),
 }
 

@@ -17,7 +17,7 @@ array([0, 0, 0, 9, 2])
 
 from __future__ import annotations
 
-from legato.rasp import sops
+from legato.rasp import sops, tasks
 from legato.rasp.compiling import CompileError, Verification, Weights, compile
 from legato.rasp.core import (
     aggr,
@@ -107,6 +107,7 @@ __all__ = [
     "seq_map",
     "shift_right",
     "sops",
+    "tasks",
     "tok_map",
     "true",
     "where",
