@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,12 +58,22 @@ def test_carries(task: tasks.Task, carry: str) -> None:
             assert digits[0] == 1  # the chain reaches the leading zero
 
 
-def test_peer_programs() -> None:
-    """count_lib and addition: on the answer, where the next token is defined, ours give the peer's outputs.
+def count_from_start(x: Any) -> Any:
+    """START first, start, end, then the numbers: the other format of count; the latest START begins the example."""
+    here = rasp.indices(x)
+    begin = rasp.lasts(x, rasp.full(x, tasks.START))
+    first, last = rasp.index_select(x, begin + 1), rasp.index_select(x, begin + 2)
+    return rasp.where(here == begin + 2, first, rasp.where(x == last, rasp.full(x, tasks.END), x + 1))
 
-    On the prompt a next-token program is free; copy, AND, sort and parity are compared everywhere elsewhere.
+
+def test_peer_programs() -> None:
+    """count_lib at every position; addition on the answer, where the next token is defined.
+
+    On the prompt of an addition a next-token program is free, and ours predicts other tokens there than the peer's.
+    Copy, AND, sort and parity are compared at every position elsewhere.
     """
     seen = 0
+    counting = rasp.Program(count_from_start)
     for case in vectors("np_prog"):
         x, out = case["args"]["x"], case["out"]
         if case["op"] == "next_tok_addition_reverse":
@@ -70,7 +81,10 @@ def test_peer_programs() -> None:
             stop = x.index(tasks.ADDITION_END) if tasks.ADDITION_END in x else len(x)
             assert task.program(x)[start:stop].tolist() == out[start:stop] == x[start + 1 : stop + 1]
             seen += 1
-    assert seen == 30
+        if case["op"].startswith("count"):
+            assert counting(x).tolist() == out
+            seen += 1
+    assert seen == 60
 
 
 def test_legality_agrees_with_the_paper() -> None:

@@ -61,6 +61,8 @@ class _Head:
 
 @dataclass
 class _Layer:
+    # name, (query coordinate, key coordinate, score), coordinate read -> coordinates written
+    noted: list[tuple[str, list[tuple[int, int, float]], dict[int, dict[int, float]]]] = field(default_factory=list)
     heads: list[_Head] = field(default_factory=list)
     inner: list[tuple[dict[int, float], float]] = field(default_factory=list)  # hidden unit: weights and bias
     outer: list[dict[int, float]] = field(default_factory=list)  # hidden unit: where it adds
@@ -242,7 +244,7 @@ class Weights:
         for n in longer:
             for _ in range(max(1, samples // len(longer))):
                 inputs.append(tuple(self.vocab[i] for i in rng.integers(len(self.vocab), size=n)))
-        failures = []
+        failures: list[tuple[list[Any], list[Any], list[Any]]] = []
         skipped = 0
         for tokens in inputs:
             try:
@@ -369,9 +371,8 @@ class _Compiler:
             else:
                 self._aggregate(node)
         output = self._named_output(order[-1])
-        heads = [_materialized(layer, self.width) for layer in self.layers]
-        for layer, made in zip(self.layers, heads, strict=True):
-            layer.heads = made
+        for layer in self.layers:
+            layer.heads = _materialized(layer, self.width)
         return Weights(source, self.causal, self.vocab, self.max_len, self.layout, self.layers, self.width, output)
 
     def _named_output(self, node: Node) -> str:
@@ -494,7 +495,7 @@ class _Compiler:
             entries += [(self.one, at, _COLD * rank) for at, rank in ranked[1].items() if rank]
         entries.append((self.one, self.bos, _COLD * (scale * (max(len(pairs), 1) - 1 + bos_height))))
         entries.append((self.bos, self.bos, _COLD * scale * (len(pairs) + 2)))  # BOS sees itself alone
-        self._layer(layer).heads.append((self._name(node), entries, values))  # type: ignore[arg-type]
+        self._layer(layer).noted.append((self._name(node), entries, values))
         return layer
 
     def _width(self, node: Node) -> None:
@@ -696,7 +697,7 @@ def _selects(choice: Node) -> list[Node]:
 def _materialized(layer: _Layer, width: int) -> list[_Head]:
     """Return dense arrays of the heads that were noted sparsely."""
     heads = []
-    for name, entries, reads in layer.heads:  # type: ignore[misc]
+    for name, entries, reads in layer.noted:
         keys = sorted({k for _, k, _ in entries})
         column = {k: at for at, k in enumerate(keys)}
         query, key = np.zeros((width, len(keys))), np.zeros((width, len(keys)))

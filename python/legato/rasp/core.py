@@ -49,7 +49,7 @@ def sequence(op: str, name: str, value: ArrayLike) -> Int64:
 
 def sequences(op: str, **values: ArrayLike) -> list[Int64]:
     """Int64 arrays of one shape; scalars are repeated."""
-    arrays = {name: x if _is_scalar(x) else sequence(op, name, x) for name, x in values.items()}
+    arrays: dict[str, Any] = {name: x if _is_scalar(x) else sequence(op, name, x) for name, x in values.items()}
     shape = next((x.shape for x in arrays.values() if not _is_scalar(x)), None)
     if shape is None:
         raise ArgumentError(f"{op}: expected at least one sequence among {', '.join(values)}")

@@ -98,6 +98,8 @@ class Node:
         """Evaluate on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
         from legato.rasp.sops import evaluate
 
+        if not isinstance(self, Value | Choice):
+            raise TypeError("expected a sequence or a selector")
         return evaluate(self, sequence, causal=causal)
 
     def __bool__(self) -> bool:
@@ -141,7 +143,7 @@ class Value(Node):
 
     __slots__ = ()
     __array_ufunc__ = None
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __add__(self, other: Any) -> Value:
         return apply_symbolic("add", self, other)

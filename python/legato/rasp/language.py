@@ -15,7 +15,7 @@ from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
 from legato.rasp.sops import evaluate
 
 if TYPE_CHECKING:
-    from lark import Lark, Token, Tree
+    from lark import Lark
 
 __all__ = ["Analysis", "IncompleteSource", "Interpreter", "LanguageError"]
 
@@ -76,7 +76,7 @@ def _parser() -> Lark:
 
 
 @functools.cache
-def _parsed(source: str) -> Tree[Token]:
+def _parsed(source: str) -> Any:
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
     lines = source.split("\n")
@@ -97,7 +97,7 @@ def _parsed(source: str) -> Tree[Token]:
         raise LanguageError(f"unexpected {str(error.token)!r}", error.line, error.column, line_of(error.line)) from None
     except UnexpectedCharacters as error:
         raise LanguageError(
-            f"unexpected character {source[error.pos_in_stream]!r}", error.line, error.column, line_of(error.line)
+            f"unexpected character {error.char!r}", error.line, error.column, line_of(error.line)
         ) from None
 
 

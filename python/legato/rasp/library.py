@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 
@@ -49,18 +49,18 @@ __all__ = [
     "where",
 ]
 
-P = ParamSpec("P")
 
-
-def _library(*names: str) -> Callable[[Callable[P, Any]], Callable[..., Any]]:
+def _library(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a definition over the core a library function: `names` are its sequences, checked to be of one shape."""
 
-    def decorate(function: Callable[P, Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         position = {name: at for at, name in enumerate(names)}
 
         @functools.wraps(function)
         def call(*args: Any, lengths: Any = None, **keywords: Any) -> Any:
-            values = {name: args[at] if at < len(args) else keywords.get(name) for name, at in position.items()}
+            values: dict[str, Any] = {
+                name: args[at] if at < len(args) else keywords.get(name) for name, at in position.items()
+            }
             for name, value in values.items():
                 if value is None:
                     raise ArgumentError(f"{function.__name__}: {name}: expected a sequence")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def apply_callable(name: str, function: Callable[..., Any], *arrays: NDArray[Any
         tuples = list(zip(*(x[first].tolist() for x in flat), strict=True))
     results = np.empty(len(tuples), dtype=np.int64)
     for at, values in enumerate(tuples):
-        results[at] = scalar_result(name, function, values, lambda at=at: int(np.argmax(ids == at)))
+        results[at] = scalar_result(name, function, values, partial(_position, ids, at))
     return results[ids].reshape(shape)
 
 
@@ -125,6 +126,10 @@ def scalar_result(name: str, function: Callable[..., Any], values: tuple[Any, ..
     if not _LOW <= number <= _HIGH:
         raise NumericalError(f"{name}: the result at position {position()} does not fit 64 bits")
     return number
+
+
+def _position(ids: NDArray[np.intp], at: int) -> int:
+    return int(np.argmax(ids == at))
 
 
 _PROBES = (-7, -3, -2, -1, 0, 1, 2, 3, 5, 10, 64, 101)

@@ -52,7 +52,7 @@ class Program:
     """
 
     def __init__(self, function: Callable[[Any], Any] | Value, name: str | None = None) -> None:
-        self.name = name or getattr(function, "__name__", "program")
+        self.name = str(name or getattr(function, "__name__", "program"))
         if isinstance(function, Value):
             output: Any = function
         else:
@@ -196,7 +196,7 @@ class Program:
 
     # --- streaming ---
 
-    def step(self, token: int) -> int:
+    def step(self, token: int) -> Any:
         """Append one token and return the output at its position.
 
         The state is kept from call to call; `reset` forgets it. O(1) for equality, O(log^2 n) for orderings.

@@ -69,7 +69,7 @@ class Selector:
         if other.causal != self.causal:
             raise ArgumentError(f"selector {kind}: expected both causal or both not")
         lengths = self.lengths if self.lengths is not None else other.lengths
-        if other.lengths is not None and not np.array_equal(lengths, other.lengths):
+        if lengths is not None and other.lengths is not None and not np.array_equal(lengths, other.lengths):
             raise ArgumentError(f"selector {kind}: the lengths differ")
         return Selector((kind, self.formula, other.formula), self.shape, self.causal, lengths)
 
@@ -298,14 +298,14 @@ def aggregate_selector(
         return out
     n = selector.shape[-1]
     rows = selector.shape[0] if len(selector.shape) == 2 else 1
-    head = ((rows, n), selector.lengths, selector.causal)
-    how = (
+    head: list[Any] = [(rows, n), selector.lengths, selector.causal]
+    how: list[Any] = [
         values,
         REDUCTIONS[reduction],
         ROUNDINGS[rounding],
         0 if real else default,
         float(default) if real else 0.0,
-    )
+    ]
     parts: list[tuple[int, Conjunction]]
     formula = selector.formula
     if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
@@ -334,8 +334,8 @@ def _forced(formula: tuple[Any, ...], reduction: str) -> list[tuple[int, Conjunc
 def _by_conjunctions(
     formula: tuple[Any, ...],
     parts: list[tuple[int, Conjunction]],
-    head: tuple[Any, ...],
-    how: tuple[Any, ...],
+    head: list[Any],
+    how: list[Any],
     out: NDArray[Any],
     threads: int,
 ) -> None:
@@ -376,9 +376,7 @@ def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDA
     return truth
 
 
-def _by_table(
-    formula: tuple[Any, ...], head: tuple[Any, ...], how: tuple[Any, ...], out: NDArray[Any], threads: int
-) -> None:
+def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
     _, key_array, query_array, predicate = formula
     if out.size == 0:
         return
@@ -396,9 +394,7 @@ def _by_table(
     _core.rasp_finish(head[0], head[1], *how[1:], totals, out)
 
 
-def _by_formula(
-    formula: tuple[Any, ...], head: tuple[Any, ...], how: tuple[Any, ...], out: NDArray[Any], threads: int
-) -> None:
+def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
     leaves = {id(leaf): leaf for leaf in _leaves(formula)}
     compared = [leaf for leaf in leaves.values() if leaf[0] == "term"]
     called = [leaf for leaf in leaves.values() if leaf[0] == "call"]

@@ -239,7 +239,7 @@ class Stream:
                     f"streaming: the node {node.label or f'select #{at}'} is not causal: it reads the future"
                 )
 
-    def push(self, token: int) -> int:
+    def push(self, token: int) -> Any:
         """Append a token; the program's output at its position."""
         self.token = token
         values = self._values
