@@ -28,5 +28,6 @@ void check(Status status, const std::string& what);
 void bind_camera(py::module_& module);
 void bind_video(py::module_& module);
 void bind_rft(py::module_& module);
+void bind_rasp(py::module_& module);
 
 }  // namespace legato::python

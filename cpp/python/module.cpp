@@ -29,4 +29,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   python::bind_camera(module);
   python::bind_video(module);
   python::bind_rft(module);
+  python::bind_rasp(module);
 }

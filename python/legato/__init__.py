@@ -2,6 +2,8 @@
 
 Families: `legato.camera` (L1-optimal camera paths), `legato.video` (video stabilization) and `legato.rft`
 (reinforcement fine-tuning).
+Families: `legato.camera` (L1-optimal camera paths), `legato.rasp` (programs of select and aggregate) and `legato.video`
+(video stabilization).
 Each is imported where it is used; `import legato` needs NumPy alone.
 """
 
@@ -21,6 +23,9 @@ __all__ = ["__version__", "backends", "build_info", "camera", "rft", "video"]
 __version__: str = _core.version()
 
 _FAMILIES = ("camera", "rft", "video")
+    from legato import camera, rasp, video
+__all__ = ["__version__", "backends", "build_info", "camera", "rasp", "video"]
+_FAMILIES = ("camera", "rasp", "video")
 
 
 def backends() -> tuple[str, ...]:

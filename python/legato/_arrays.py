@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from legato.errors import ArgumentError
 
 __all__ = ["as_float64", "as_floating", "as_indices", "as_logits", "as_matrices", "output_like"]
+__all__ = ["as_float64", "as_int64", "as_matrices", "output_like"]
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:
@@ -32,6 +34,32 @@ def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None
             wanted = "(" + ", ".join("n" if want is None else str(want) for want in shape) + ")"
             raise ArgumentError(f"{name}: expected shape {wanted}, got {array.shape}")
     return array
+
+
+def as_int64(name: str, value: ArrayLike) -> Int64:
+    """Return `value` as a C-contiguous int64 array.
+
+    Integers and booleans are taken, and floats that are whole numbers. NaN, fractions and numbers beyond 64 bits are
+    errors that name the position.
+    """
+    array = value if isinstance(value, np.ndarray) else _from_any(name, value)
+    kind = array.dtype.kind
+    if kind in "ib":
+        return np.ascontiguousarray(array, dtype=np.int64)
+    if kind == "u":
+        bad = array > np.iinfo(np.int64).max
+    elif kind == "f":
+        with np.errstate(invalid="ignore"):
+            bad = ~((array == np.trunc(array)) & (array >= -(2.0**63)) & (array < 2.0**63))
+    elif kind == "O" and all(isinstance(x, int | np.integer) for x in array.flat):
+        bad = np.array([not -(2**63) <= int(x) < 2**63 for x in array.flat], dtype=bool).reshape(array.shape)
+    else:
+        raise ArgumentError(f"{name}: expected integers, got dtype {array.dtype}")
+    if bad.any():
+        at = np.unravel_index(int(np.argmax(bad)), array.shape)
+        where = ", ".join(str(int(i)) for i in at)
+        raise ArgumentError(f"{name}: expected 64-bit integers, got {array[at]} at position {where}")
+    return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def as_matrices(name: str, value: ArrayLike) -> Float64:

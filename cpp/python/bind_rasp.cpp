@@ -1,0 +1,190 @@
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "binding.h"
+#include "legato/rasp.hpp"
+
+namespace legato::python {
+namespace {
+
+using namespace rasp;
+
+using Integers = py::array_t<std::int64_t, py::array::c_style>;
+using Ids = py::array_t<std::int32_t, py::array::c_style>;
+using Truth = py::array_t<std::uint8_t, py::array::c_style>;
+using MaybeIntegers = std::optional<Integers>;
+using TermTuple = std::tuple<MaybeIntegers, MaybeIntegers, int>;
+using TableTuple = std::tuple<Ids, Ids, Truth>;
+
+Shape shape_of(const py::tuple& shape, const MaybeIntegers& lengths, bool causal) {
+  Shape out;
+  out.rows = shape[0].cast<std::size_t>();
+  out.length = shape[1].cast<std::size_t>();
+  out.lengths = lengths ? lengths->data() : nullptr;
+  out.causal = causal;
+  return out;
+}
+
+Aggregation aggregation_of(const MaybeIntegers& value, int reduction, int rounding, std::int64_t fallback,
+                           double real_fallback) {
+  Aggregation out;
+  out.value = value ? value->data() : nullptr;
+  out.reduction = static_cast<Reduction>(reduction);
+  out.rounding = static_cast<Rounding>(rounding);
+  out.fallback = fallback;
+  out.real_fallback = real_fallback;
+  return out;
+}
+
+std::vector<Term> terms_of(const std::vector<TermTuple>& tuples) {
+  std::vector<Term> terms;
+  terms.reserve(tuples.size());
+  for (const auto& [key, query, compare] : tuples) {
+    terms.push_back({key ? key->data() : nullptr, query ? query->data() : nullptr, static_cast<Compare>(compare)});
+  }
+  return terms;
+}
+
+std::vector<Table> tables_of(const std::vector<TableTuple>& tuples) {
+  std::vector<Table> tables;
+  tables.reserve(tuples.size());
+  for (const auto& [key, query, truth] : tuples) {
+    tables.push_back({key.data(), query.data(), truth.data(), static_cast<std::size_t>(truth.shape(0)),
+                      static_cast<std::size_t>(truth.shape(1))});
+  }
+  return tables;
+}
+
+/// out: the int64 or float64 result, or a tuple (count, sum, best) of totals with the sign to add them with.
+struct Where {
+  std::optional<Integers> integers;
+  std::optional<Array> reals;
+  std::optional<Integers> count, sum, best;
+
+  Where(const py::object& out) {
+    if (py::isinstance<py::tuple>(out)) {
+      const auto totals = out.cast<py::tuple>();
+      count = totals[0].cast<Integers>();
+      if (!totals[1].is_none()) sum = totals[1].cast<Integers>();
+      if (!totals[2].is_none()) best = totals[2].cast<Integers>();
+    } else if (py::isinstance<Integers>(out)) {
+      integers = py::reinterpret_borrow<Integers>(out);
+    } else if (py::isinstance<Array>(out)) {
+      reals = py::reinterpret_borrow<Array>(out);
+    } else {
+      throw py::type_error("out: expected an int64 or float64 array, or totals");
+    }
+  }
+  Sink sink(int sign) {
+    Sink to;
+    if (integers) to.out = integers->mutable_data();
+    if (reals) to.real = reals->mutable_data();
+    if (count) to.count = count->mutable_data();
+    if (sum) to.sum = sum->mutable_data();
+    if (best) to.best = best->mutable_data();
+    to.sign = sign;
+    return to;
+  }
+};
+
+bool fast_route(const std::vector<int>& compares) {
+  std::vector<Compare> conjunction;
+  for (const int compare : compares) conjunction.push_back(static_cast<Compare>(compare));
+  return has_fast_route(conjunction);
+}
+
+void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+                      const std::vector<TermTuple>& tuples, const MaybeIntegers& value, int reduction, int rounding,
+                      std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
+  const Shape form = shape_of(shape, lengths, causal);
+  const Aggregation how = aggregation_of(value, reduction, rounding, fallback, real_fallback);
+  const std::vector<Term> terms = terms_of(tuples);
+  std::vector<Compare> compares;
+  for (const Term& term : terms) compares.push_back(term.compare);
+  Where where(out);
+  const Sink sink = where.sink(sign);
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
+  }
+  check(status, "select");
+}
+
+void table_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal, const TableTuple& tuple,
+                const MaybeIntegers& value, int reduction, int rounding, std::int64_t fallback, double real_fallback,
+                const py::object& out, int sign, int threads) {
+  const Shape form = shape_of(shape, lengths, causal);
+  const Aggregation how = aggregation_of(value, reduction, rounding, fallback, real_fallback);
+  const std::vector<Table> tables = tables_of({tuple});
+  Where where(out);
+  const Sink sink = where.sink(sign);
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    const std::size_t size = table_workspace_size(tables[0], threads);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = aggregate_table(form, tables[0], how, {memory.get(), size}, sink, threads);
+  }
+  check(status, "select");
+}
+
+void formula_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+                  const std::vector<TermTuple>& term_tuples, const std::vector<TableTuple>& table_tuples,
+                  const std::vector<int>& formula, const MaybeIntegers& value, int reduction, int rounding,
+                  std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
+  const Shape form = shape_of(shape, lengths, causal);
+  const Aggregation how = aggregation_of(value, reduction, rounding, fallback, real_fallback);
+  const std::vector<Term> terms = terms_of(term_tuples);
+  const std::vector<Table> tables = tables_of(table_tuples);
+  Where where(out);
+  const Sink sink = where.sink(sign);
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = aggregate_formula(form, terms, tables, formula, how, sink, threads);
+  }
+  check(status, "select");
+}
+
+void finish_into(const py::tuple& shape, const MaybeIntegers& lengths, int reduction, int rounding,
+                 std::int64_t fallback, double real_fallback, const py::tuple& totals, const py::object& out) {
+  const Shape form = shape_of(shape, lengths, true);
+  const Aggregation how = aggregation_of(std::nullopt, reduction, rounding, fallback, real_fallback);
+  Where from(totals), to(out);
+  const Sink source = from.sink(1), sink = to.sink(1);
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = finish(form, how, source, sink);
+  }
+  check(status, "select");
+}
+
+}  // namespace
+
+void bind_rasp(py::module_& module) {
+  using py::arg;
+  module.def("rasp_has_fast_route", &fast_route, arg("compares"),
+             "Whether a conjunction of these comparisons has a sub-quadratic route.");
+  module.def("rasp_conjunction", &conjunction_into, arg("shape"), arg("lengths"), arg("causal"), arg("terms"),
+             arg("value"), arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"), arg("out"),
+             arg("sign"), arg("threads"), "Select-aggregate over a conjunction of (key, query, compare) terms.");
+  module.def("rasp_table", &table_into, arg("shape"), arg("lengths"), arg("causal"), arg("table"), arg("value"),
+             arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"), arg("out"), arg("sign"),
+             arg("threads"), "Select-aggregate over a truth table of (key ids, query ids, truth).");
+  module.def("rasp_formula", &formula_into, arg("shape"), arg("lengths"), arg("causal"), arg("terms"), arg("tables"),
+             arg("formula"), arg("value"), arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"),
+             arg("out"), arg("sign"), arg("threads"), "Select-aggregate over a postfix formula, every pair in blocks.");
+  module.def("rasp_finish", &finish_into, arg("shape"), arg("lengths"), arg("reduction"), arg("rounding"),
+             arg("fallback"), arg("real_fallback"), arg("totals"), arg("out"),
+             "Outputs from totals (count, sum, best).");
+}
+
+}  // namespace legato::python

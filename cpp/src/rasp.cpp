@@ -1,0 +1,933 @@
+#include "legato/rasp.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "core.h"
+
+namespace legato::rasp {
+__extension__ typedef __int128 Int128;
+}
+
+#define LEGATO_REGION_FILE "rasp-inl.h"
+#include "isa_region.h"
+
+namespace legato::rasp {
+namespace {
+
+using Int = std::int64_t;
+using Id = std::int32_t;
+
+constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max and min
+constexpr std::size_t kMostTokens = std::numeric_limits<Id>::max() - 1;
+constexpr std::size_t kBruteBlock = 32;  // divide and conquer stops here
+
+bool is_order(Compare compare) noexcept {
+  return compare == Compare::less || compare == Compare::less_equal || compare == Compare::greater ||
+         compare == Compare::greater_equal;
+}
+
+// --- Results --------------------------------------------------------------------------------------------------------
+
+/// Writes the result of token i of one row: finished, or into the totals.
+struct Emit {
+  Aggregation how;
+  Sink sink;  // moved to the row
+
+  static Emit at(const Aggregation& how, const Sink& sink, std::size_t offset) noexcept {
+    Emit emit{how, sink};
+    if (sink.out != nullptr) emit.sink.out += offset;
+    if (sink.real != nullptr) emit.sink.real += offset;
+    if (sink.count != nullptr) emit.sink.count += offset;
+    if (sink.sum != nullptr) emit.sink.sum += 2 * offset;
+    if (sink.best != nullptr) emit.sink.best += offset;
+    return emit;
+  }
+
+  void operator()(std::size_t i, Int count, Int128 sum) const noexcept {
+    if (sink.count != nullptr) {
+      sink.count[i] += sink.sign * count;
+      if (sink.sum != nullptr) store(i, load(i) + (sink.sign > 0 ? sum : -sum));
+    } else {
+      finished(i, count, sum, kNone);
+    }
+  }
+  /// count: how many, or at least whether there is one.
+  void best(std::size_t i, Int count, Int encoded) const noexcept {
+    if (sink.count != nullptr) {
+      sink.count[i] = std::max(sink.count[i], count);
+      sink.best[i] = std::max(sink.best[i], encoded);
+    } else {
+      finished(i, count, 0, encoded);
+    }
+  }
+  void finished(std::size_t i, Int count, Int128 sum, Int encoded) const noexcept {
+    if (how.reduction == Reduction::width) {
+      sink.out[i] = count;
+    } else if (how.rounding == Rounding::real && how.reduction == Reduction::mean) {
+      sink.real[i] = count == 0 ? how.real_fallback : static_cast<double>(sum) / static_cast<double>(count);
+    } else if (count == 0) {
+      sink.out[i] = how.fallback;
+    } else if (how.reduction == Reduction::mean) {
+      sink.out[i] = mean(sum, count);
+    } else {
+      sink.out[i] = how.reduction == Reduction::min ? ~encoded : encoded;
+    }
+  }
+  Int128 load(std::size_t i) const noexcept {
+    return static_cast<Int128>(static_cast<std::uint64_t>(sink.sum[2 * i])) +
+           (static_cast<Int128>(sink.sum[2 * i + 1]) * (Int128{1} << 64));
+  }
+  void store(std::size_t i, Int128 x) const noexcept {
+    sink.sum[2 * i] = static_cast<Int>(static_cast<std::uint64_t>(x));
+    sink.sum[2 * i + 1] = static_cast<Int>(x >> 64);
+  }
+
+ private:
+  Int mean(Int128 sum, Int count) const noexcept {
+    if (sum >= kNone && sum <= std::numeric_limits<Int>::max() && !(sum == kNone && count == 1)) {
+      return quotient<Int>(static_cast<Int>(sum), count);
+    }
+    return static_cast<Int>(quotient<Int128>(sum, count));
+  }
+  template <class T>
+  T quotient(T sum, T count) const noexcept {
+    const T q = sum / count;  // toward zero
+    return how.rounding == Rounding::floor && sum % count < 0 ? q - 1 : q;
+  }
+};
+
+void clear_tail(const Sink& sink, std::size_t begin, std::size_t end) noexcept {
+  if (sink.out != nullptr) std::fill(sink.out + begin, sink.out + end, Int{0});
+  if (sink.real != nullptr) std::fill(sink.real + begin, sink.real + end, 0.0);
+}
+
+// --- What is kept for a set of keys
+// -----------------------------------------------------------------------------------
+
+struct Width {
+  Id count;
+  void clear() { count = 0; }
+  void add(Int) { ++count; }
+  void merge(const Width& x) { count += x.count; }
+  void remove(const Width& x) { count -= x.count; }
+  void emit(const Emit& out, std::size_t i) const { out(i, count, 0); }
+};
+
+template <class S>
+struct Sum {
+  S sum;
+  Int count;
+  void clear() { sum = 0, count = 0; }
+  void add(Int v) { sum += v, ++count; }
+  void merge(const Sum& x) { sum += x.sum, count += x.count; }
+  void remove(const Sum& x) { sum -= x.sum, count -= x.count; }
+  void emit(const Emit& out, std::size_t i) const { out(i, count, sum); }
+};
+
+struct Best {
+  Int best;
+  void clear() { best = kNone; }
+  void add(Int v) { best = std::max(best, v); }
+  void merge(const Best& x) { add(x.best); }
+  void emit(const Emit& out, std::size_t i) const { out.best(i, best != kNone, best); }
+};
+
+/// For values among which kNone itself appears.
+struct CountedBest {
+  Int best, count;
+  void clear() { best = kNone, count = 0; }
+  void add(Int v) { best = std::max(best, v), ++count; }
+  void merge(const CountedBest& x) { best = std::max(best, x.best), count += x.count; }
+  void emit(const Emit& out, std::size_t i) const { out.best(i, count, best); }
+};
+
+// --- The parts of a row ---------------------------------------------------------------------------------------------
+
+/// Memory of one thread.
+struct Room {
+  Id *key_group, *query_group, *more_key, *more_query;  // n each
+  Id *rank[2], *bound[2];                               // n each: key rank < query bound means selected
+  Id *starts, *order[4];                                // n + 2; n each
+  std::uint64_t* unique;                                // n
+  std::byte* scratch;                                   // one after the other: hash slots, sort buffers, trees
+  std::byte* per_query;                                 // n cells, for two orderings
+  std::size_t scratch_size;
+};
+
+struct Plan {
+  std::size_t equals = 0, orders = 0, cell = 0;
+  bool not_equal = false;
+};
+
+std::size_t slots_of(std::size_t n) noexcept {
+  std::size_t slots = 16;
+  while (slots < 2 * n) slots *= 2;
+  return slots;
+}
+
+Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
+  Room room{};
+  const auto ids = [&](bool wanted) { return wanted ? arena.take<Id>(n) : nullptr; };
+  const bool groups = plan.equals > 0 || plan.not_equal;
+  room.key_group = ids(groups);
+  room.query_group = ids(groups);
+  room.more_key = ids(plan.equals > 1);
+  room.more_query = ids(plan.equals > 1);
+  for (std::size_t t = 0; t < 2; ++t) {
+    room.rank[t] = ids(plan.orders > t);
+    room.bound[t] = ids(plan.orders > t);
+  }
+  room.starts = groups && plan.orders > 0 ? arena.take<Id>(n + 2) : nullptr;
+  for (Id*& order : room.order) order = ids(plan.orders > 1);
+  room.unique = groups || plan.orders > 0 ? arena.take<std::uint64_t>(n) : nullptr;
+  const std::size_t hash = groups ? slots_of(n) * sizeof(Id) : 0;
+  const std::size_t sort = plan.orders > 0 ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
+  room.scratch_size = std::max({hash, sort, (n + 2) * plan.cell});
+  room.scratch = arena.take<std::byte>(room.scratch_size);
+  room.per_query = plan.orders > 1 ? arena.take<std::byte>(n * plan.cell) : nullptr;
+  return room;
+}
+
+std::uint64_t mixed(std::uint64_t x) noexcept {
+  x ^= x >> 32;
+  x *= 0x9E3779B97F4A7C15u;
+  return x ^ (x >> 29);
+}
+
+/// Gives every distinct key an id in order of appearance; queries that are no key get -1. Returns the number of ids.
+template <class Key, class Query>
+std::size_t number_keys(std::size_t n, const Key& key, const Query& query, Id* key_id, Id* query_id,
+                        Room& room) noexcept {
+  Id* slots = reinterpret_cast<Id*>(room.scratch);
+  Int low = std::numeric_limits<Int>::max(), high = std::numeric_limits<Int>::min();
+  for (std::size_t j = 0; j < n; ++j) {
+    low = std::min(low, key(j));
+    high = std::max(high, key(j));
+  }
+  const std::size_t size = slots_of(n);
+  const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
+  Id ids = 0;
+  if (span < size) {  // a narrow range: the value is the slot
+    std::fill_n(slots, span + 1, Id{-1});
+    for (std::size_t j = 0; j < n; ++j) {
+      Id& id = slots[static_cast<std::uint64_t>(key(j)) - base];
+      if (id < 0) id = ids++;
+      key_id[j] = id;
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::uint64_t at = static_cast<std::uint64_t>(query(i)) - base;
+      query_id[i] = at <= span ? slots[at] : -1;
+    }
+    return static_cast<std::size_t>(ids);
+  }
+  std::fill_n(slots, size, Id{-1});
+  const auto find = [&](std::uint64_t x) {
+    std::size_t at = mixed(x) & (size - 1);
+    while (slots[at] >= 0 && room.unique[slots[at]] != x) at = (at + 1) & (size - 1);
+    return at;
+  };
+  for (std::size_t j = 0; j < n; ++j) {
+    const auto x = static_cast<std::uint64_t>(key(j));
+    const std::size_t at = find(x);
+    if (slots[at] < 0) {
+      room.unique[ids] = x;
+      slots[at] = ids++;
+    }
+    key_id[j] = slots[at];
+  }
+  for (std::size_t i = 0; i < n; ++i) query_id[i] = slots[find(static_cast<std::uint64_t>(query(i)))];
+  return static_cast<std::size_t>(ids);
+}
+
+/// Radix sort of (value - low) with the index beside it, and by group above that. Returns the buffers that hold it.
+struct Sorted {
+  std::uint64_t *value, *spare;
+  Id *index, *spare_index;
+};
+
+Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, const Id* group,
+                     std::size_t groups, Room& room) noexcept {
+  Arena arena({room.scratch, room.scratch_size});
+  Sorted s{arena.take<std::uint64_t>(n), arena.take<std::uint64_t>(n), arena.take<Id>(n), arena.take<Id>(n)};
+  for (std::size_t i = 0; i < n; ++i) {
+    s.value[i] = static_cast<std::uint64_t>(x[i]) - base;
+    s.index[i] = static_cast<Id>(i);
+  }
+  constexpr int kBits = 11;
+  constexpr std::size_t kBuckets = std::size_t{1} << kBits;
+  Id bucket[kBuckets + 1];
+  for (int shift = 0; shift < 64 && (span >> shift) != 0; shift += kBits) {
+    std::fill_n(bucket, kBuckets + 1, Id{0});
+    for (std::size_t i = 0; i < n; ++i) ++bucket[((s.value[i] >> shift) & (kBuckets - 1)) + 1];
+    for (std::size_t b = 0; b < kBuckets; ++b) bucket[b + 1] += bucket[b];
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto to = static_cast<std::size_t>(bucket[(s.value[i] >> shift) & (kBuckets - 1)]++);
+      s.spare[to] = s.value[i];
+      s.spare_index[to] = s.index[i];
+    }
+    std::swap(s.value, s.spare);
+    std::swap(s.index, s.spare_index);
+  }
+  if (group != nullptr) {
+    Id* start = room.starts;
+    std::fill_n(start, groups + 1, Id{0});
+    for (std::size_t i = 0; i < n; ++i) ++start[group[i] + 1];
+    for (std::size_t g = 0; g < groups; ++g) start[g + 1] += start[g];
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto to = static_cast<std::size_t>(start[group[s.index[i]]]++);
+      s.spare[to] = s.value[i];
+      s.spare_index[to] = s.index[i];
+    }
+    std::swap(s.value, s.spare);
+    std::swap(s.index, s.spare_index);
+  }
+  return s;
+}
+
+/// Ranks: key j is selected by query i exactly when rank[j] < bound[i] (and their groups agree). Returns the number of
+/// ranks; with groups, ranks count from 0 in each group, and starts[g] is where the ranks of group g begin.
+std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, const Id* query_group, std::size_t groups,
+                      Id* rank, Id* bound, Room& room) noexcept {
+  const Int* key = term.key;
+  const Int* query = term.query;
+  const auto [least, most] = std::minmax_element(key, key + n);
+  const Int low = *least, high = *most;
+  const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
+  const bool reversed = term.compare == Compare::greater || term.compare == Compare::greater_equal;
+  const bool inclusive = term.compare == Compare::less_equal || term.compare == Compare::greater_equal;
+  if (key_group == nullptr && span < n) {  // a narrow range: the value is the rank
+    const Int ranks = static_cast<Int>(span) + 1;
+    for (std::size_t j = 0; j < n; ++j) rank[j] = static_cast<Id>(reversed ? high - key[j] : key[j] - low);
+    for (std::size_t i = 0; i < n; ++i) {
+      const Int q = std::clamp(query[i], low, high);
+      const bool below = query[i]<low, above = query[i]> high;
+      Int at = reversed ? high - q : q - low;
+      if (below || above) {
+        at = below == reversed ? ranks : 0;
+      } else if (inclusive) {
+        ++at;
+      }
+      bound[i] = static_cast<Id>(at);
+    }
+    return static_cast<std::size_t>(ranks);
+  }
+  Sorted sorted = sort_by_value(n, key, base, span, key_group, groups, room);
+  std::size_t used = 0;  // distinct (group, key) pairs so far
+  for (std::size_t s = 0; s < n; ++s) {
+    const auto j = static_cast<std::size_t>(sorted.index[s]);
+    const bool fresh = s == 0 || sorted.value[s] != room.unique[used - 1] ||
+                       (key_group != nullptr && key_group[j] != key_group[sorted.index[s - 1]]);
+    if (fresh) room.unique[used++] = sorted.value[s];
+    rank[j] = static_cast<Id>(used - 1);
+  }
+  if (key_group != nullptr) {
+    // Groups follow one another in `unique`; the first rank of each is its start.
+    std::fill_n(room.starts, groups + 1, static_cast<Id>(used));
+    for (std::size_t j = 0; j < n; ++j) {
+      Id& start = room.starts[key_group[j]];
+      start = std::min(start, rank[j]);
+    }
+    room.starts[groups] = static_cast<Id>(used);
+  }
+  // The bound of a query: how many distinct keys are below it (or not above it); by a second sort, or by bisection in
+  // the query's group.
+  const bool upper = inclusive != reversed;
+  if (key_group == nullptr) {
+    const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
+    const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
+    sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, nullptr, 0, room);
+    std::size_t at = 0;
+    for (std::size_t s = 0; s < n; ++s) {
+      const Int q = static_cast<Int>(sorted.value[s] + qbase);
+      while (at < used) {
+        const Int k = static_cast<Int>(room.unique[at] + base);
+        if (!(upper ? k <= q : k < q)) break;
+        ++at;
+      }
+      bound[sorted.index[s]] = static_cast<Id>(at);
+    }
+  } else {
+    for (std::size_t i = 0; i < n; ++i) {
+      bound[i] = 0;
+      if (query_group[i] < 0 || query[i] < low) continue;
+      const auto g = static_cast<std::size_t>(query_group[i]);
+      const std::uint64_t* begin = room.unique + room.starts[g];
+      const std::uint64_t* end = room.unique + room.starts[g + 1];
+      const std::uint64_t q = static_cast<std::uint64_t>(query[i]) - base;
+      bound[i] = static_cast<Id>((upper ? std::upper_bound(begin, end, q) : std::lower_bound(begin, end, q)) - begin);
+    }
+    for (std::size_t j = 0; j < n; ++j) rank[j] -= room.starts[key_group[j]];
+  }
+  if (reversed) {
+    for (std::size_t j = 0; j < n; ++j) {
+      const Id size =
+          key_group == nullptr ? static_cast<Id>(used) : room.starts[key_group[j] + 1] - room.starts[key_group[j]];
+      rank[j] = size - 1 - rank[j];
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const Id size = key_group == nullptr ? static_cast<Id>(used)
+                      : query_group[i] < 0 ? 0
+                                           : room.starts[query_group[i] + 1] - room.starts[query_group[i]];
+      bound[i] = size - bound[i];
+    }
+  }
+  return used;
+}
+
+// --- Routes ---------------------------------------------------------------------------------------------------------
+
+/// Calls insert(j) and ask(i) so that ask(i) sees the keys it may: j <= i, or all.
+template <bool causal, class Insert, class Ask>
+void in_order(std::size_t n, const Insert& insert, const Ask& ask) {
+  if constexpr (causal) {
+    for (std::size_t i = 0; i < n; ++i) {
+      insert(i);
+      ask(i);
+    }
+  } else {
+    for (std::size_t j = 0; j < n; ++j) insert(j);
+    for (std::size_t i = 0; i < n; ++i) ask(i);
+  }
+}
+
+template <class Cell, bool causal, class Value>
+void every_key(std::size_t n, const Value& value, const Emit& emit) {
+  Cell total;
+  total.clear();
+  in_order<causal>(n, [&](std::size_t j) { total.add(value(j)); }, [&](std::size_t i) { total.emit(emit, i); });
+}
+
+template <class Cell, bool causal, class Value>
+void by_group(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
+  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
+  Cell none;
+  none.clear();
+  in_order<causal>(
+      n, [&](std::size_t j) { cell[room.key_group[j]].add(value(j)); },
+      [&](std::size_t i) { (room.query_group[i] < 0 ? none : cell[room.query_group[i]]).emit(emit, i); });
+}
+
+/// Keys are the indices 0 .. n-1 and the comparison is equality: a gather.
+template <class Cell, bool causal, class Value>
+void by_index(std::size_t n, const Int* query, const Value& value, const Emit& emit) {
+  for (std::size_t i = 0; i < n; ++i) {
+    Cell cell;
+    cell.clear();
+    const auto j = static_cast<std::uint64_t>(query[i]);
+    if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
+    cell.emit(emit, i);
+  }
+}
+
+template <class Cell, bool causal, class Value>
+void other_groups(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
+  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
+  if constexpr (requires(Cell a, Cell b) { a.remove(b); }) {
+    Cell total;
+    total.clear();
+    in_order<causal>(
+        n,
+        [&](std::size_t j) {
+          cell[room.key_group[j]].add(value(j));
+          total.add(value(j));
+        },
+        [&](std::size_t i) {
+          Cell rest = total;
+          if (room.query_group[i] >= 0) rest.remove(cell[room.query_group[i]]);
+          rest.emit(emit, i);
+        });
+  } else {  // the best key, and the best among keys of another group than that one's
+    Id first = -1, second = -1;
+    Int best_first = kNone, best_second = kNone;
+    in_order<causal>(
+        n,
+        [&](std::size_t j) {
+          const Id g = room.key_group[j];
+          const Int x = value(j);
+          if (g == first) {
+            best_first = std::max(best_first, x);
+          } else if (first < 0 || x > best_first) {
+            second = first;
+            best_second = best_first;
+            first = g;
+            best_first = x;
+          } else if (second < 0 || x > best_second) {
+            second = g;
+            best_second = x;
+          }
+        },
+        [&](std::size_t i) {
+          const bool own = first >= 0 && first == room.query_group[i];
+          Cell rest;
+          rest.clear();
+          if ((own ? second : first) >= 0) rest.add(own ? best_second : best_first);
+          rest.emit(emit, i);
+        });
+  }
+}
+
+/// One ordering: a Fenwick tree over ranks, or one for each group.
+template <class Cell, bool causal, class Value>
+void by_rank(std::size_t n, std::size_t ranks, bool grouped, const Value& value, const Emit& emit, const Room& room) {
+  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  for (std::size_t r = 0; r < ranks; ++r) cell[r].clear();
+  const Id* rank = room.rank[0];
+  const Id* bound = room.bound[0];
+  const auto size = static_cast<Id>(ranks);
+  in_order<causal>(
+      n,
+      [&](std::size_t j) {
+        const Id g = grouped ? room.key_group[j] : 0;
+        const Id start = grouped ? room.starts[g] : 0, end = grouped ? room.starts[g + 1] - start : size;
+        Cell* tree = cell + start;
+        const Int x = value(j);
+        for (Id r = rank[j] + 1; r <= end; r += r & -r) tree[r - 1].add(x);
+      },
+      [&](std::size_t i) {
+        Cell found;
+        found.clear();
+        if (!grouped || room.query_group[i] >= 0) {
+          const Cell* tree = cell + (grouped ? room.starts[room.query_group[i]] : 0);
+          for (Id r = bound[i]; r > 0; r -= r & -r) found.merge(tree[r - 1]);
+        }
+        found.emit(emit, i);
+      });
+}
+
+/// Two orderings. Causal: divide and conquer over time, the left half's keys against the right half's queries.
+template <class Cell, bool causal, class Value>
+void by_two_ranks(std::size_t n, std::size_t ranks, const Value& value, const Emit& emit, const Room& room) {
+  Cell* tree = reinterpret_cast<Cell*>(room.scratch);
+  Cell* found = reinterpret_cast<Cell*>(room.per_query);
+  const Id *rank0 = room.rank[0], *bound0 = room.bound[0], *rank1 = room.rank[1], *bound1 = room.bound[1];
+  const auto size = static_cast<Id>(ranks);
+  for (Id r = 0; r < size; ++r) tree[r].clear();
+  for (std::size_t i = 0; i < n; ++i) found[i].clear();
+  Id *keys = room.order[0], *queries = room.order[1], *next_keys = room.order[2], *next_queries = room.order[3];
+  const auto by_key = [&](Id a, Id b) { return rank0[a] < rank0[b]; };
+  const auto by_query = [&](Id a, Id b) { return bound0[a] < bound0[b]; };
+  for (std::size_t i = 0; i < n; ++i) keys[i] = queries[i] = static_cast<Id>(i);
+  const auto sweep = [&](const Id* key, const Id* key_end, const Id* query, const Id* query_end) {
+    const Id* start = key;
+    for (; query < query_end; ++query) {
+      for (; key < key_end && rank0[*key] < bound0[*query]; ++key) {
+        const Int x = value(static_cast<std::size_t>(*key));
+        for (Id r = rank1[*key] + 1; r <= size; r += r & -r) tree[r - 1].add(x);
+      }
+      for (Id r = bound1[*query]; r > 0; r -= r & -r) found[*query].merge(tree[r - 1]);
+    }
+    for (; start < key; ++start) {
+      for (Id r = rank1[*start] + 1; r <= size; r += r & -r) tree[r - 1].clear();
+    }
+  };
+  if constexpr (causal) {
+    for (std::size_t begin = 0; begin < n; begin += kBruteBlock) {
+      const std::size_t end = std::min(n, begin + kBruteBlock);
+      for (std::size_t i = begin; i < end; ++i) {
+        for (std::size_t j = begin; j <= i; ++j) {
+          if (rank0[j] < bound0[i] && rank1[j] < bound1[i]) found[i].add(value(j));
+        }
+      }
+      std::sort(keys + begin, keys + end, by_key);
+      std::sort(queries + begin, queries + end, by_query);
+    }
+    for (std::size_t half = kBruteBlock; half < n; half *= 2) {
+      for (std::size_t begin = 0; begin < n; begin += 2 * half) {
+        const std::size_t middle = std::min(n, begin + half), end = std::min(n, middle + half);
+        sweep(keys + begin, keys + middle, queries + middle, queries + end);
+        std::merge(keys + begin, keys + middle, keys + middle, keys + end, next_keys + begin, by_key);
+        std::merge(queries + begin, queries + middle, queries + middle, queries + end, next_queries + begin, by_query);
+      }
+      std::swap(keys, next_keys);
+      std::swap(queries, next_queries);
+    }
+  } else {
+    std::sort(keys, keys + n, by_key);
+    std::sort(queries, queries + n, by_query);
+    sweep(keys, keys + n, queries, queries + n);
+  }
+  for (std::size_t i = 0; i < n; ++i) found[i].emit(emit, i);
+}
+
+bool counts_up(const Int* key, std::size_t n) noexcept {
+  for (std::size_t j = 0; j < n; ++j) {
+    if (key[j] != static_cast<Int>(j)) return false;
+  }
+  return true;
+}
+
+template <class Cell, bool causal, class Value>
+void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& plan, const Value& value, const Emit& emit,
+                     Room& room) {
+  std::size_t groups = 0, seen = 0, orders = 0, ranks = 0;
+  for (const Term& term : terms) {
+    if (term.compare == Compare::never) {
+      Cell none;
+      none.clear();
+      for (std::size_t i = 0; i < n; ++i) none.emit(emit, i);
+      return;
+    }
+  }
+  for (const Term& term : terms) {
+    if (term.compare != Compare::equal && term.compare != Compare::not_equal) continue;
+    if (term.compare == Compare::equal && terms.size() == 1 && counts_up(term.key, n)) {
+      by_index<Cell, causal>(n, term.query, value, emit);
+      return;
+    }
+    const bool first = seen++ == 0;
+    const auto key = [&](std::size_t j) { return term.key[j]; };
+    const auto query = [&](std::size_t i) { return term.query[i]; };
+    groups = number_keys(n, key, query, first ? room.key_group : room.more_key,
+                         first ? room.query_group : room.more_query, room);
+    if (first) continue;
+    // Pairs of ids: one number again. A query that one of the two does not know is no pair (-1).
+    for (std::size_t i = 0; i < n; ++i) {
+      if (room.more_query[i] < 0) room.query_group[i] = -1;
+    }
+    const auto pair = [](Id a, Id b) { return static_cast<Int>(a) * (Int{1} << 32) + b; };
+    groups = number_keys(
+        n, [&](std::size_t j) { return pair(room.key_group[j], room.more_key[j]); },
+        [&](std::size_t i) { return room.query_group[i] < 0 ? -1 : pair(room.query_group[i], room.more_query[i]); },
+        room.key_group, room.query_group, room);
+  }
+  if (plan.not_equal) {
+    other_groups<Cell, causal>(n, groups, value, emit, room);
+    return;
+  }
+  const bool grouped = seen > 0;
+  for (const Term& term : terms) {
+    if (!is_order(term.compare)) continue;
+    ranks = rank_keys(n, term, grouped ? room.key_group : nullptr, grouped ? room.query_group : nullptr, groups,
+                      room.rank[orders], room.bound[orders], room);
+    ++orders;
+  }
+  if (orders == 2) {
+    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
+  } else if (orders == 1) {
+    by_rank<Cell, causal>(n, ranks, grouped, value, emit, room);
+  } else if (grouped) {
+    by_group<Cell, causal>(n, groups, value, emit, room);
+  } else {
+    every_key<Cell, causal>(n, value, emit);
+  }
+}
+
+struct Extremes {
+  bool wide = false;   ///< 64 bits may not hold the sum
+  bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
+};
+
+Extremes extremes_of(const Aggregation& how, const Int* value, std::size_t n) noexcept {
+  Extremes out;
+  if (how.reduction == Reduction::width || n == 0) return out;
+  const auto [low, high] = std::minmax_element(value, value + n);
+  const Int limit = std::numeric_limits<Int>::max() / static_cast<Int>(n);
+  out.wide = *high > limit || *low < -limit;
+  out.shown = how.reduction == Reduction::max ? *low == kNone : how.reduction == Reduction::min && *high == ~kNone;
+  return out;
+}
+
+template <bool causal, class Row>
+void with_cell(const Aggregation& how, const Int* value, const Extremes& extremes, const Row& row) {
+  const auto best = [&](const auto& encoded) {
+    extremes.shown ? row.template operator()<CountedBest, causal>(encoded)
+                   : row.template operator()<Best, causal>(encoded);
+  };
+  switch (how.reduction) {
+    case Reduction::width:
+      row.template operator()<Width, causal>([](std::size_t) { return Int{0}; });
+      break;
+    case Reduction::mean:
+      if (extremes.wide) {
+        row.template operator()<Sum<Int128>, causal>([value](std::size_t j) { return value[j]; });
+      } else {
+        row.template operator()<Sum<Int>, causal>([value](std::size_t j) { return value[j]; });
+      }
+      break;
+    case Reduction::max:
+      best([value](std::size_t j) { return value[j]; });
+      break;
+    case Reduction::min:
+      best([value](std::size_t j) { return ~value[j]; });
+      break;
+  }
+}
+
+std::size_t cell_size(Reduction reduction) noexcept {
+  switch (reduction) {
+    case Reduction::width:
+      return sizeof(Width);
+    case Reduction::mean:
+      return sizeof(Sum<Int128>);
+    default:
+      return sizeof(CountedBest);
+  }
+}
+
+bool plan_of(std::span<const Compare> conjunction, Reduction reduction, Plan& plan) noexcept {
+  plan = {};
+  for (const Compare compare : conjunction) {
+    if (static_cast<int>(compare) < 0 || compare > Compare::never) return false;
+    if (compare == Compare::equal) ++plan.equals;
+    if (compare == Compare::not_equal) plan.not_equal = true;
+    if (is_order(compare)) ++plan.orders;
+  }
+  plan.cell = cell_size(reduction);
+  if (plan.not_equal && conjunction.size() > 1) return false;
+  return plan.orders + (plan.equals > 0) <= 2;
+}
+
+bool valid(const Shape& shape, const Aggregation& how, const Sink& sink) noexcept {
+  if (shape.length > kMostTokens) return false;
+  if (how.reduction < Reduction::width || how.reduction > Reduction::min) return false;
+  if (how.rounding < Rounding::truncate || how.rounding > Rounding::real) return false;
+  const std::size_t tokens = shape.rows * shape.length;
+  if (how.reduction != Reduction::width && how.value == nullptr && tokens > 0) return false;
+  if (shape.lengths != nullptr) {
+    for (std::size_t r = 0; r < shape.rows; ++r) {
+      if (shape.lengths[r] < 0 || static_cast<std::size_t>(shape.lengths[r]) > shape.length) return false;
+    }
+  }
+  if (tokens == 0) return true;
+  if (sink.count != nullptr) {
+    if (how.reduction == Reduction::mean) return sink.sum != nullptr;
+    return how.reduction == Reduction::width || sink.best != nullptr;
+  }
+  const bool real = how.rounding == Rounding::real && how.reduction == Reduction::mean;
+  return real ? sink.real != nullptr : sink.out != nullptr;
+}
+
+std::size_t length_of(const Shape& shape, std::size_t row) noexcept {
+  return shape.lengths == nullptr ? shape.length : static_cast<std::size_t>(shape.lengths[row]);
+}
+
+int team(const Shape& shape, int threads) noexcept {
+  constexpr int kMost = 64;
+  return static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(std::clamp(threads, 1, kMost)),
+                                                std::max<std::size_t>(shape.rows, 1)));
+}
+
+/// Calls work(row, worker) for each row; rows are shared by stride, and each worker has its own number.
+template <class Work>
+void for_rows(const Shape& shape, int threads, const Work& work) noexcept {
+  const auto workers = static_cast<std::size_t>(team(shape, threads));
+  for_chunks(workers, 1, static_cast<int>(workers), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t worker = begin; worker < end; ++worker) {
+      for (std::size_t row = worker; row < shape.rows; row += workers) work(row, worker);
+    }
+  });
+}
+
+}  // namespace
+
+bool has_fast_route(std::span<const Compare> conjunction) noexcept {
+  Plan plan;
+  return plan_of(conjunction, Reduction::width, plan);
+}
+
+std::size_t conjunction_workspace_size(const Shape& shape, std::span<const Compare> conjunction, Reduction reduction,
+                                       int threads) noexcept {
+  Plan plan;
+  if (!plan_of(conjunction, reduction, plan)) return 0;
+  Arena arena;
+  for (int worker = 0; worker < team(shape, threads); ++worker) lay_out(arena, shape.length, plan);
+  return arena.size();
+}
+
+Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, const Aggregation& aggregation,
+                             std::span<std::byte> workspace, const Sink& sink, int threads) noexcept {
+  constexpr std::size_t kMostTerms = 16;
+  Compare compares[kMostTerms];
+  if (terms.size() > kMostTerms) return Status::invalid_argument;
+  for (std::size_t t = 0; t < terms.size(); ++t) {
+    compares[t] = terms[t].compare;
+    const bool bare = terms[t].compare == Compare::always || terms[t].compare == Compare::never;
+    if (!bare && (terms[t].key == nullptr || terms[t].query == nullptr) && shape.rows * shape.length > 0) {
+      return Status::invalid_argument;
+    }
+  }
+  Plan plan;
+  if (!plan_of({compares, terms.size()}, aggregation.reduction, plan)) return Status::invalid_argument;
+  if (!valid(shape, aggregation, sink)) return Status::invalid_argument;
+  constexpr int kMost = 64;
+  Room rooms[kMost];
+  Arena arena(workspace);
+  for (int worker = 0; worker < team(shape, threads); ++worker) rooms[worker] = lay_out(arena, shape.length, plan);
+  if (arena.overflowed()) return Status::workspace_too_small;
+  for_rows(shape, threads, [&](std::size_t row, std::size_t worker) {
+    const std::size_t n = length_of(shape, row), offset = row * shape.length;
+    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (n == 0) return;
+    Term moved[kMostTerms];
+    std::size_t count = 0;
+    for (const Term& term : terms) {
+      if (term.compare == Compare::always) continue;
+      moved[count] = term;
+      if (term.compare != Compare::never) {
+        moved[count].key += offset;
+        moved[count].query += offset;
+      }
+      ++count;
+    }
+    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    const Extremes extremes = extremes_of(aggregation, value, n);
+    const Emit emit = Emit::at(aggregation, sink, offset);
+    const std::span<const Term> own{moved, count};
+    const auto run = [&]<class Cell, bool causal>(const auto& x) {
+      conjunction_row<Cell, causal>(n, own, plan, x, emit, rooms[worker]);
+    };
+    shape.causal ? with_cell<true>(aggregation, value, extremes, run)
+                 : with_cell<false>(aggregation, value, extremes, run);
+  });
+  return Status::ok;
+}
+
+namespace {
+
+/// By key: each new key is added to the totals of every query that selects it.
+template <class Cell, bool causal, class Value>
+void table_by_key(std::size_t n, const Table& table, const Value& value, const Emit& emit, std::byte* memory) {
+  Cell* cell = reinterpret_cast<Cell*>(memory);
+  for (std::size_t q = 0; q < table.queries; ++q) cell[q].clear();
+  in_order<causal>(
+      n,
+      [&](std::size_t j) {
+        const std::uint8_t* truth = table.truth + static_cast<std::size_t>(table.key[j]) * table.queries;
+        const Int x = value(j);
+        for (std::size_t q = 0; q < table.queries; ++q) {
+          if (truth[q] != 0) cell[q].add(x);
+        }
+      },
+      [&](std::size_t i) {
+        if (table.query[i] >= 0) cell[table.query[i]].emit(emit, i);
+      });
+}
+
+/// By query: the totals of every key that it selects are put together.
+template <class Cell, bool causal, class Value>
+void table_by_query(std::size_t n, const Table& table, const Value& value, const Emit& emit, std::byte* memory) {
+  Cell* cell = reinterpret_cast<Cell*>(memory);
+  for (std::size_t k = 0; k < table.keys; ++k) cell[k].clear();
+  in_order<causal>(
+      n, [&](std::size_t j) { cell[table.key[j]].add(value(j)); },
+      [&](std::size_t i) {
+        if (table.query[i] < 0) return;
+        Cell found;
+        found.clear();
+        const std::uint8_t* truth = table.truth + table.query[i];
+        for (std::size_t k = 0; k < table.keys; ++k) {
+          if (truth[k * table.queries] != 0) found.merge(cell[k]);
+        }
+        found.emit(emit, i);
+      });
+}
+
+bool valid(const Shape& shape, const Table& table) noexcept {
+  const std::size_t tokens = shape.rows * shape.length;
+  if (tokens == 0) return true;
+  if (table.key == nullptr || table.query == nullptr || table.truth == nullptr) return false;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    if (table.key[t] < 0 || static_cast<std::size_t>(table.key[t]) >= table.keys) return false;
+    if (table.query[t] >= 0 && static_cast<std::size_t>(table.query[t]) >= table.queries) return false;
+  }
+  return true;
+}
+
+std::byte* table_cells(Arena& arena, const Table& table) noexcept {
+  return arena.take<std::byte>(std::max<std::size_t>(std::min(table.keys, table.queries), 1) * sizeof(Sum<Int128>));
+}
+
+}  // namespace
+
+std::size_t table_workspace_size(const Table& table, int threads) noexcept {
+  Arena arena;
+  for (int worker = 0; worker < threads; ++worker) table_cells(arena, table);
+  return arena.size();
+}
+
+Status aggregate_table(const Shape& shape, const Table& table, const Aggregation& aggregation,
+                       std::span<std::byte> workspace, const Sink& sink, int threads) noexcept {
+  if (!valid(shape, aggregation, sink) || !valid(shape, table)) return Status::invalid_argument;
+  constexpr int kMost = 64;
+  std::byte* cells[kMost];
+  Arena arena(workspace);
+  for (int worker = 0; worker < team(shape, threads); ++worker) cells[worker] = table_cells(arena, table);
+  if (arena.overflowed()) return Status::workspace_too_small;
+  for_rows(shape, threads, [&](std::size_t row, std::size_t worker) {
+    const std::size_t n = length_of(shape, row), offset = row * shape.length;
+    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (n == 0) return;
+    Table moved = table;
+    moved.key += offset;
+    moved.query += offset;
+    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    const Emit emit = Emit::at(aggregation, sink, offset);
+    const auto run = [&]<class Cell, bool causal>(const auto& x) {
+      table.queries <= table.keys ? table_by_key<Cell, causal>(n, moved, x, emit, cells[worker])
+                                  : table_by_query<Cell, causal>(n, moved, x, emit, cells[worker]);
+    };
+    const Extremes extremes = extremes_of(aggregation, value, n);
+    shape.causal ? with_cell<true>(aggregation, value, extremes, run)
+                 : with_cell<false>(aggregation, value, extremes, run);
+  });
+  return Status::ok;
+}
+
+Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::span<const Table> tables,
+                         std::span<const int> formula, const Aggregation& aggregation, const Sink& sink,
+                         int threads) noexcept {
+  if (!valid(shape, aggregation, sink)) return Status::invalid_argument;
+  for (const Table& table : tables) {
+    if (!valid(shape, table)) return Status::invalid_argument;
+  }
+  std::size_t depth = 0;
+  for (const int code : formula) {
+    if (code >= 0) {
+      if (static_cast<std::size_t>(code) >= terms.size() + tables.size() || ++depth > kFormulaDepth) {
+        return Status::invalid_argument;
+      }
+    } else if (code == kNot) {
+      if (depth < 1) return Status::invalid_argument;
+    } else if ((code != kAnd && code != kOr) || depth-- < 2) {
+      return Status::invalid_argument;
+    }
+  }
+  if (depth != 1) return Status::invalid_argument;
+  for_rows(shape, threads, [&](std::size_t row, std::size_t) {
+    const std::size_t n = length_of(shape, row), offset = row * shape.length;
+    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (n == 0) return;
+    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    const bool wide = extremes_of(aggregation, value, n).wide;
+    LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value,
+                    static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
+  });
+  return Status::ok;
+}
+
+Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept {
+  if (totals.count == nullptr || sink.count != nullptr) return Status::invalid_argument;
+  Aggregation how = aggregation;
+  constexpr Int nothing = 0;
+  if (how.value == nullptr) how.value = &nothing;  // the values are in the totals
+  if (!valid(shape, how, totals) || !valid(shape, how, sink)) return Status::invalid_argument;
+  const Emit read{how, totals}, write{how, sink};
+  for (std::size_t row = 0; row < shape.rows; ++row) {
+    const std::size_t offset = row * shape.length, end = offset + length_of(shape, row);
+    for (std::size_t i = offset; i < end; ++i) {
+      write.finished(i, totals.count[i], totals.sum != nullptr ? read.load(i) : 0,
+                     totals.best != nullptr ? totals.best[i] : kNone);
+    }
+    clear_tail(sink, end, offset + shape.length);
+  }
+  return Status::ok;
+}
+
+}  // namespace legato::rasp

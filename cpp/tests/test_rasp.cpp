@@ -1,0 +1,152 @@
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "allocations.h"
+#include "legato/rasp.hpp"
+
+using namespace legato;
+using namespace legato::rasp;
+using Ints = std::vector<std::int64_t>;
+
+namespace {
+
+bool holds(Compare compare, std::int64_t k, std::int64_t q) {
+  switch (compare) {
+    case Compare::equal:
+      return k == q;
+    case Compare::not_equal:
+      return k != q;
+    case Compare::less:
+      return k < q;
+    case Compare::less_equal:
+      return k <= q;
+    case Compare::greater:
+      return k > q;
+    case Compare::greater_equal:
+      return k >= q;
+    case Compare::always:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Ints by_pairs(std::size_t n, bool causal, const std::vector<Term>& terms, const Aggregation& how) {
+  Ints out(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    std::int64_t count = 0, sum = 0, high = 0, low = 0;
+    for (std::size_t j = 0; j < (causal ? i + 1 : n); ++j) {
+      bool selected = true;
+      for (const Term& t : terms) selected = selected && holds(t.compare, t.key[j], t.query[i]);
+      if (!selected) continue;
+      const std::int64_t v = how.value[j];
+      high = count == 0 ? v : std::max(high, v);
+      low = count == 0 ? v : std::min(low, v);
+      sum += v;
+      ++count;
+    }
+    if (how.reduction == Reduction::width) {
+      out[i] = count;
+    } else if (count == 0) {
+      out[i] = how.fallback;
+    } else {
+      out[i] = how.reduction == Reduction::mean ? sum / count : how.reduction == Reduction::max ? high : low;
+    }
+  }
+  return out;
+}
+
+Ints random_ints(std::mt19937_64& random, std::size_t n, std::int64_t reach) {
+  std::uniform_int_distribution<std::int64_t> draw(-reach, reach);
+  Ints out(n);
+  for (auto& x : out) x = draw(random);
+  return out;
+}
+
+const std::vector<std::vector<Compare>> kConjunctions = {
+    {},
+    {Compare::never},
+    {Compare::equal},
+    {Compare::not_equal},
+    {Compare::less},
+    {Compare::greater_equal},
+    {Compare::equal, Compare::equal},
+    {Compare::equal, Compare::greater},
+    {Compare::less, Compare::less_equal},
+    {Compare::greater, Compare::less},
+};
+
+}  // namespace
+
+TEST_CASE("every route of a conjunction is the pairs, without allocation") {
+  std::mt19937_64 random(1);
+  for (const std::size_t n : {1u, 2u, 31u, 33u, 65u, 300u}) {
+    for (const std::int64_t reach : {2, 60, 1000000000}) {
+      const Ints k1 = random_ints(random, n, reach), q1 = random_ints(random, n, reach);
+      const Ints k2 = random_ints(random, n, reach), q2 = random_ints(random, n, reach);
+      const Ints value = random_ints(random, n, reach);
+      for (const auto& compares : kConjunctions) {
+        std::vector<Term> terms;
+        for (const Compare compare : compares) {
+          terms.push_back(terms.empty() ? Term{k1.data(), q1.data(), compare} : Term{k2.data(), q2.data(), compare});
+        }
+        std::vector<int> formula{0};
+        if (terms.empty()) formula.clear();
+        if (terms.size() == 2) formula = {0, 1, kAnd};
+        for (const Reduction reduction : {Reduction::width, Reduction::mean, Reduction::max, Reduction::min}) {
+          for (const bool causal : {true, false}) {
+            Shape shape;
+            shape.length = n;
+            shape.causal = causal;
+            Aggregation how{value.data(), reduction, Rounding::truncate, -7, 0};
+            std::vector<std::byte> memory(conjunction_workspace_size(shape, compares, reduction, 1));
+            Ints out(n), brute(n);
+            Sink sink, brute_sink;
+            sink.out = out.data();
+            brute_sink.out = brute.data();
+            const long before = allocation_count();
+            const Status status = aggregate_conjunction(shape, terms, how, memory, sink, 1);
+            const long after = allocation_count();
+            REQUIRE(status == Status::ok);
+            CHECK(after == before);
+            const Ints wanted = by_pairs(n, causal, terms, how);
+            CHECK(out == wanted);
+            if (formula.empty()) continue;
+            REQUIRE(aggregate_formula(shape, terms, {}, formula, how, brute_sink, 1) == Status::ok);
+            CHECK(brute == wanted);
+            CHECK(last_isa() == active_isa());
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("bad sizes and formulas are refused") {
+  Ints x{1, 2, 3}, out(3);
+  Shape shape;
+  shape.length = 3;
+  Aggregation how{x.data(), Reduction::max, Rounding::truncate, 0, 0};
+  Sink sink;
+  sink.out = out.data();
+  const std::vector<Term> terms{{x.data(), x.data(), Compare::less}};
+  CHECK(aggregate_conjunction(shape, terms, how, {}, sink, 1) == Status::workspace_too_small);
+  CHECK(aggregate_conjunction(shape, terms, how, {}, Sink{}, 1) == Status::invalid_argument);
+  const std::vector<Compare> three{Compare::less, Compare::less, Compare::less};
+  CHECK_FALSE(has_fast_route(three));
+  for (const std::vector<int>& formula : {std::vector<int>{}, {0, 0}, {1}, {0, kAnd}, {kNot}, {-9}}) {
+    CHECK(aggregate_formula(shape, terms, {}, formula, how, sink, 1) == Status::invalid_argument);
+  }
+  const std::int32_t ids[3] = {0, 1, 5};
+  const std::uint8_t truth[4] = {1, 0, 0, 1};
+  const Table table{ids, ids, truth, 2, 2};
+  std::vector<std::byte> memory(table_workspace_size(table, 1));
+  CHECK(aggregate_table(shape, table, how, memory, sink, 1) == Status::invalid_argument);
+  const std::int64_t lengths[1] = {4};
+  shape.lengths = lengths;
+  CHECK(aggregate_formula(shape, terms, {}, std::vector<int>{0}, how, sink, 1) == Status::invalid_argument);
+}

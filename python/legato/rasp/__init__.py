@@ -1,0 +1,114 @@
+"""RASP and RASP-L: programs of select and aggregate, on long sequences, token by token, and as transformer weights.
+
+Papers: Weiss, Goldberg, Yahav, "Thinking Like Transformers" (ICML 2021); Zhou et al., "What Algorithms can Transformers
+Learn? A Study in Length Generalization" (2023).
+
+Examples
+--------
+>>> from legato import rasp
+>>> rasp.num_prev([5, 7, 5, 5], [5, 5, 5, 7])
+array([1, 1, 2, 1])
+>>> p = rasp.Program(lambda x: rasp.induct(x, x, offset=1))
+>>> p([4, 9, 2, 4, 9])
+array([0, 0, 0, 9, 2])
+>>> p.generate([4, 9, 2, 4], max_new=3)
+[9, 2, 4]
+"""
+
+from __future__ import annotations
+
+from legato.rasp import sops, tasks
+from legato.rasp.compiling import CompileError, Verification, Weights, compile
+from legato.rasp.core import (
+    aggr,
+    aggr_max,
+    aggr_mean,
+    aggr_min,
+    full,
+    indices,
+    kqv,
+    sel_width,
+    select,
+    seq_map,
+    tok_map,
+)
+from legato.rasp.language import Analysis, Interpreter, LanguageError
+from legato.rasp.legality import Report
+from legato.rasp.library import (
+    argmax,
+    argmin,
+    binary_mode,
+    cumsum,
+    first_true,
+    firsts,
+    has_seen,
+    index_select,
+    induct,
+    induct_kqv,
+    induct_prev,
+    lasts,
+    mask,
+    maximum,
+    minimum,
+    mode,
+    num_prev,
+    shift_right,
+    where,
+)
+from legato.rasp.predicates import Predicate, equals, false, geq, gt, leq, lt, neq, true
+from legato.rasp.programs import Program
+from legato.rasp.selectors import Selector
+
+__all__ = [
+    "Analysis",
+    "CompileError",
+    "Interpreter",
+    "LanguageError",
+    "Predicate",
+    "Program",
+    "Report",
+    "Selector",
+    "Verification",
+    "Weights",
+    "aggr",
+    "aggr_max",
+    "aggr_mean",
+    "aggr_min",
+    "argmax",
+    "argmin",
+    "binary_mode",
+    "compile",
+    "cumsum",
+    "equals",
+    "false",
+    "first_true",
+    "firsts",
+    "full",
+    "geq",
+    "gt",
+    "has_seen",
+    "index_select",
+    "indices",
+    "induct",
+    "induct_kqv",
+    "induct_prev",
+    "kqv",
+    "lasts",
+    "leq",
+    "lt",
+    "mask",
+    "maximum",
+    "minimum",
+    "mode",
+    "neq",
+    "num_prev",
+    "sel_width",
+    "select",
+    "seq_map",
+    "shift_right",
+    "sops",
+    "tasks",
+    "tok_map",
+    "true",
+    "where",
+]

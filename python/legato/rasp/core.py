@@ -1,0 +1,335 @@
+"""The core operations of RASP-L, on arrays or on symbols of a program being traced.
+
+Zhou, Bradley, Littwin, Razin, Saremi, Susskind, Bengio, Nakkiran, "What Algorithms can Transformers Learn? A Study in
+Length Generalization" (2023). Sequences are int64 of shape (n,), or (b, n) with ``lengths`` (b,). Keys come before
+queries, and a query sees the keys at its own place and before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato._arrays import Int64, as_int64
+from legato.errors import ArgumentError
+from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
+from legato.rasp.maps import apply_callable, apply_named, symbolic_form
+from legato.rasp.predicates import Predicate
+from legato.rasp.selectors import REDUCTIONS, ROUNDINGS, PairPredicate, Selector, aggregate_selector, term
+
+__all__ = [
+    "aggr",
+    "aggr_max",
+    "aggr_mean",
+    "aggr_min",
+    "full",
+    "indices",
+    "kqv",
+    "sel_width",
+    "select",
+    "seq_map",
+    "tok_map",
+]
+
+Sequence = Any  # an array, or a symbol
+
+
+def sequence(op: str, name: str, value: ArrayLike) -> Int64:
+    """Return an int64 array of shape (n,) or (b, n)."""
+    if type(value) is np.ndarray and value.dtype == np.int64 and value.flags.c_contiguous and 1 <= value.ndim <= 2:
+        return value
+    array = as_int64(f"{op}: {name}", value)
+    if array.ndim not in (1, 2):
+        raise ArgumentError(f"{op}: {name}: expected shape (n,) or (batch, n), got {array.shape}")
+    return array
+
+
+def sequences(op: str, **values: ArrayLike) -> list[Int64]:
+    """Int64 arrays of one shape; scalars are repeated."""
+    arrays: dict[str, Any] = {name: x if _is_scalar(x) else sequence(op, name, x) for name, x in values.items()}
+    shape = next((x.shape for x in arrays.values() if not _is_scalar(x)), None)
+    if shape is None:
+        raise ArgumentError(f"{op}: expected at least one sequence among {', '.join(values)}")
+    out: list[Int64] = []
+    for name, x in arrays.items():
+        if _is_scalar(x):
+            out.append(np.full(shape, as_int64(f"{op}: {name}", x)))
+        elif x.shape != shape:
+            raise ArgumentError(f"{op}: {name}: expected shape {shape} as {next(iter(values))} has, got {x.shape}")
+        else:
+            out.append(x)
+    return out
+
+
+def _is_scalar(x: Any) -> bool:
+    return isinstance(x, bool | int | float | np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0)
+
+
+def is_symbolic(*values: Any) -> bool:
+    """Whether a program is being traced."""
+    return any(isinstance(x, Value | Choice) for x in values)
+
+
+def check_lengths(op: str, lengths: ArrayLike | None, shape: tuple[int, ...]) -> Int64 | None:
+    """Row lengths (b,) of a batch (b, n), or None."""
+    if lengths is None:
+        return None
+    array = as_int64(f"{op}: lengths", lengths)
+    if len(shape) != 2 or array.shape != shape[:1]:
+        raise ArgumentError(f"{op}: lengths: expected one for each row of a (batch, n) array, got shape {array.shape}")
+    bad = (array < 0) | (array > shape[1])
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ArgumentError(f"{op}: lengths: expected 0 to {shape[1]}, got {array[row]} at row {row}")
+    return array
+
+
+def map_values(op: str, *operands: Any) -> Any:
+    """Return a named elementwise operation on symbols or arrays."""
+    return apply_symbolic(op, *operands) if is_symbolic(*operands) else apply_named(op, *operands)
+
+
+def full(x: Sequence, const: int) -> Any:
+    """Return a constant sequence as long as `x`; a float is truncated toward zero.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.full([5, 6, 7], 2)
+    array([2, 2, 2])
+    """
+    if is_symbolic(x):
+        return Value("constant", (), value=bool(const) if isinstance(const, bool | np.bool_) else int(const))
+    return np.full(sequence("full", "x", x).shape, int(const), dtype=np.int64)
+
+
+def indices(x: Sequence) -> Any:
+    """Positions 0 .. n-1.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.indices([5, 6, 7])
+    array([0, 1, 2])
+    """
+    if is_symbolic(x):
+        return Value("indices")
+    array = sequence("indices", "x", x)
+    return np.broadcast_to(np.arange(array.shape[-1], dtype=np.int64), array.shape).copy()
+
+
+def tok_map(x: Sequence, func: Callable[[Any], Any]) -> Any:
+    """Apply `func` to every element; results are truncated toward zero.
+
+    `func` is called once for each distinct value, with a Python integer.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.tok_map([-3, 2, 5], lambda a: a / 2)
+    array([-1,  1,  2])
+    """
+    if is_symbolic(x):
+        return _symbolic_map(func, x)
+    return apply_callable("tok_map", func, sequence("tok_map", "x", x))
+
+
+def seq_map(x: Sequence, y: Sequence, func: Callable[[Any, Any], Any]) -> Any:
+    """Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
+
+    `func` is called once for each distinct pair, with Python integers. (The peer `zip`s: it shortens silently.)
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.seq_map([1, 2, 3], [3, 2, 1], lambda a, b: a if a > b else -b)
+    array([-3, -2,  3])
+    """
+    if is_symbolic(x, y):
+        return _symbolic_map(func, x, y)
+    return apply_callable("seq_map", func, *sequences("seq_map", x=x, y=y))
+
+
+def _symbolic_map(func: Callable[..., Any], *operands: Any) -> Value:
+    values = tuple(as_value(x) for x in operands)
+    found = symbolic_form(func, values)
+    return apply_symbolic(func, *values) if found is None else found
+
+
+def select(
+    k: Sequence,
+    q: Sequence,
+    pred: Predicate | PairPredicate,
+    causal: bool = True,
+    *,
+    lengths: ArrayLike | None = None,
+) -> Any:
+    """Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+
+    Parameters
+    ----------
+    k, q : array_like, shape (n,) or (b, n), integers
+        Keys and queries; a scalar is repeated.
+    pred : Predicate or callable
+        ``equals leq lt geq gt neq true false``, or any function ``(key, query) -> bool`` of two Python integers, which
+        is called once for each distinct pair.
+    causal : bool
+    lengths : array_like, shape (b,), optional
+        Lengths of the rows of a batch.
+
+    Returns
+    -------
+    Selector
+        Nothing is evaluated yet; ``numpy.asarray`` gives the matrix.
+
+    Raises
+    ------
+    ArgumentError
+        Shapes differ, a key is NaN or no integer, or (once evaluated) `pred` returns something else than bool.
+    """
+    if not callable(pred):
+        raise ArgumentError(f"select: pred: expected a predicate (key, query) -> bool, got {type(pred).__name__}")
+    if is_symbolic(k, q):
+        return Choice("select", (as_value(k), as_value(q)), predicate=pred, causal=bool(causal))
+    if type(k) is np.ndarray is type(q) and k.dtype == q.dtype == np.int64 and k.shape == q.shape:
+        keys, queries = sequence("select", "k", k), sequence("select", "q", q)
+    else:
+        keys, queries = sequences("select", k=k, q=q)
+    return Selector(term(keys, queries, pred), keys.shape, bool(causal), check_lengths("select", lengths, keys.shape))
+
+
+def sel_width(A: Any, *, threads: int = 1, backend: str | None = None) -> Any:
+    """Return number of keys that each query selects.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.sel_width(rasp.select([7, 8, 7, 7], [7, 7, 8, 7], rasp.equals))
+    array([1, 1, 1, 3])
+    """
+    if is_symbolic(A):
+        return Value("width", (A,))
+    return aggregate_selector(_selector("sel_width", A), None, "width", threads=threads, backend=backend)
+
+
+def aggr(
+    A: Any,
+    v: Sequence,
+    default: float = 0,
+    reduction: str = "mean",
+    *,
+    rounding: str = "truncate",
+    threads: int = 1,
+    backend: str | None = None,
+) -> Any:
+    """Reduce the values of the selected keys.
+
+    Parameters
+    ----------
+    A : Selector
+    v : array_like, the selector's shape, integers
+    default : number
+        Output where nothing is selected; truncated toward zero unless the output is float.
+    reduction : {"mean", "max", "min"}
+    rounding : {"truncate", "floor", "float"}
+        Of the mean: toward zero as RASP-L's NumPy code, down as its Haskell twin, or float64 as RASP itself. The sum
+        is exact (128 bits where needed), so nothing wraps.
+    threads : int
+        Over the rows of a batch; the result does not depend on it.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray, the selector's shape, int64 (float64 for ``rounding="float"``)
+        0 beyond the lengths of a batch.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown reduction or rounding, or lengths that differ.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> A = rasp.select([1, 2, 3, 4], [3, 3, 3, 3], rasp.lt)
+    >>> rasp.aggr(A, [10, 25, 30, 40]), rasp.aggr(A, [10, 20, 30, 40], reduction="max")
+    (array([10, 17, 17, 17]), array([10, 20, 20, 20]))
+    """
+    if reduction not in REDUCTIONS or reduction == "width":
+        raise ArgumentError(f"aggr: reduction: expected mean, max or min, got {reduction!r}")
+    if rounding not in ROUNDINGS:
+        raise ArgumentError(f"aggr: rounding: expected truncate, floor or float, got {rounding!r}")
+    real = rounding == "float" and reduction == "mean"
+    default = _default(default, real)
+    if is_symbolic(A, v):
+        if not isinstance(A, Choice):
+            raise ArgumentError(f"aggr: A: expected a selector, got {type(A).__name__}")
+        return Value("aggregate", (A, as_value(v)), default=default, reduction=reduction, rounding=rounding)
+    selector = _selector("aggr", A)
+    values = np.full(selector.shape, as_int64("aggr: v", v)) if _is_scalar(v) else sequence("aggr", "v", v)
+    if values.shape != selector.shape:
+        raise ArgumentError(f"aggr: v: expected shape {selector.shape} as the selector has, got {values.shape}")
+    return aggregate_selector(selector, values, reduction, default, rounding, threads=threads, backend=backend)
+
+
+def _default(default: float, real: bool) -> float:
+    if real:
+        return float(default)
+    try:
+        number = int(default)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"aggr: default: expected a number, got {default!r}") from None
+    if not -(2**63) <= number < 2**63:
+        raise ArgumentError(f"aggr: default: expected a 64-bit integer, got {number}")
+    return number
+
+
+def _selector(op: str, A: Any) -> Selector:
+    if not isinstance(A, Selector):
+        raise ArgumentError(f"{op}: A: expected a selector made by select(), got {type(A).__name__}")
+    return A
+
+
+def aggr_mean(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+    """`aggr` with ``reduction="mean"``."""
+    return aggr(A, v, default, "mean", **options)
+
+
+def aggr_max(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+    """`aggr` with ``reduction="max"``."""
+    return aggr(A, v, default, "max", **options)
+
+
+def aggr_min(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+    """`aggr` with ``reduction="min"``."""
+    return aggr(A, v, default, "min", **options)
+
+
+def kqv(
+    k: Sequence,
+    q: Sequence,
+    v: Sequence,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: str = "mean",
+    causal: bool = True,
+    *,
+    rounding: str = "truncate",
+    lengths: ArrayLike | None = None,
+    threads: int = 1,
+    backend: str | None = None,
+) -> NDArray[Any] | Any:
+    """``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> x = [1, 1, 0, 1]
+    >>> rasp.kqv(x, 0, 0, rasp.equals, default=1)       # a running AND
+    array([1, 1, 0, 0])
+    """
+    A = select(k, q, pred, causal, lengths=lengths)
+    return aggr(A, v, default, reduction, rounding=rounding, threads=threads, backend=backend)

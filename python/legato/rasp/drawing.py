@@ -1,0 +1,134 @@
+"""Programs as text and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from legato.errors import OutputError
+from legato.rasp.graph import OPERATIONS, Node
+
+__all__ = ["listing", "write_svg"]
+
+
+def _expressions(nodes: list[Node]) -> tuple[dict[int, str], list[tuple[Node, str, str]]]:
+    """Text of each node, and the lines that name the shared and the attending ones."""
+    uses: dict[int, int] = {}
+    for node in nodes:
+        for source in node.inputs:
+            uses[id(source)] = uses.get(id(source), 0) + 1
+    text: dict[int, str] = {}
+    lines: list[tuple[Node, str, str]] = []
+    taken: set[str] = set()
+    for at, node in enumerate(nodes):
+        written = _written(node, [text[id(source)] for source in node.inputs])
+        leaf = node.kind in ("tokens", "indices", "constant", "length")
+        if not leaf and (uses.get(id(node), 0) > 1 or node.kind in ("width", "aggregate")) and at < len(nodes) - 1:
+            name = node.label if node.label and node.label.isidentifier() and node.label not in taken else f"s{at}"
+            taken.add(name)
+            lines.append((node, name, written))
+            written = name
+        text[id(node)] = written
+    return text, lines
+
+
+def _written(node: Node, inputs: list[str]) -> str:
+    how = node.attributes
+    if node.kind == "tokens":
+        return "x"
+    if node.kind == "indices":
+        return "indices(x)"
+    if node.kind == "constant":
+        return repr(how["value"])
+    if node.kind == "map":
+        op = how["op"]
+        if isinstance(op, str):
+            return OPERATIONS[op].text.format(*inputs)
+        name = getattr(op, "__name__", "f")
+        return f"{'tok_map' if len(inputs) == 1 else 'seq_map'}({', '.join(inputs)}, {name})"
+    if node.kind == "select":
+        predicate = how["predicate"]
+        name = getattr(predicate, "name", getattr(predicate, "__name__", "f"))
+        extra = "" if how["causal"] else ", causal=False"
+        return f"select({inputs[0]}, {inputs[1]}, {name}{extra})"
+    if node.kind in ("and", "or"):
+        return f"({inputs[0]} {'&' if node.kind == 'and' else '|'} {inputs[1]})"
+    if node.kind == "not":
+        return f"~{inputs[0]}"
+    if node.kind == "width":
+        return f"sel_width({inputs[0]})"
+    if node.kind == "aggregate":
+        rounding = "" if how["rounding"] in ("truncate", "value") else f', rounding="{how["rounding"]}"'
+        return f"aggr_{how['reduction']}({inputs[0]}, {inputs[1]}, default={how['default']!r}{rounding})"
+    return node.kind
+
+
+def listing(nodes: list[Node], name: str) -> str:
+    """Return the program as readable RASP-L."""
+    text, lines = _expressions(nodes)
+    title = name if name.isidentifier() else "program"
+    body = [f"    {label} = {written}" for _, label, written in lines]
+    return "\n".join([f"def {title}(x):", *body, f"    return {text[id(nodes[-1])]}"])
+
+
+_COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width": "#ffe3b3", "aggregate": "#ffe3b3"}
+
+
+def write_svg(nodes: list[Node], name: str, path: Path) -> Path:
+    """Draw the graph as SVG: inputs at the top, one row for each depth."""
+    shown = [node for node in nodes if node.kind != "constant"]
+    rank: dict[int, int] = {}
+    rows: dict[int, list[Node]] = {}
+    for node in shown:
+        rank[id(node)] = max((rank[id(s)] + 1 for s in node.inputs if id(s) in rank), default=0)
+        rows.setdefault(rank[id(node)], []).append(node)
+    width, height, gap_x, gap_y = 150, 34, 24, 44
+    total = max(len(row) for row in rows.values()) * (width + gap_x) + gap_x
+    place: dict[int, tuple[float, float]] = {}
+    for depth, row in rows.items():
+        left = (total - len(row) * (width + gap_x) + gap_x) / 2
+        for at, node in enumerate(row):
+            place[id(node)] = (left + at * (width + gap_x), 40 + depth * (height + gap_y))
+    bottom = 40 + len(rows) * (height + gap_y)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{bottom:.0f}" '
+        f'font-family="monospace" font-size="12">',
+        f'<text x="10" y="20" font-weight="bold">{escape(name)}</text>',
+    ]
+    for node in shown:
+        x, y = place[id(node)]
+        for source in node.inputs:
+            if id(source) in place:
+                sx, sy = place[id(source)]
+                parts.append(
+                    f'<line x1="{sx + width / 2:.0f}" y1="{sy + height:.0f}" x2="{x + width / 2:.0f}" y2="{y:.0f}" '
+                    'stroke="#888"/>'
+                )
+    for node in shown:
+        x, y = place[id(node)]
+        color = _COLORS.get(node.kind, "#e4f5dc")
+        parts.append(
+            f'<rect x="{x:.0f}" y="{y:.0f}" width="{width}" height="{height}" rx="5" fill="{color}" stroke="#444"/>'
+            f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{escape(_title(node))}</text>'
+        )
+    try:
+        path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def _title(node: Node) -> str:
+    if node.label:
+        return node.label[:20]
+    how = node.attributes
+    if node.kind == "map":
+        operands = [repr(s.attributes["value"]) if s.kind == "constant" else "." for s in node.inputs]
+        op = how["op"]
+        return (OPERATIONS[op].text.format(*operands) if isinstance(op, str) else getattr(op, "__name__", "f"))[:20]
+    if node.kind == "select":
+        predicate = how["predicate"]
+        return f"select {getattr(predicate, 'name', 'f')}"
+    if node.kind == "aggregate":
+        return f"{how['reduction']}, default {how['default']}"[:20]
+    return {"width": "selector width"}.get(node.kind, node.kind)

@@ -1,0 +1,239 @@
+"""The library of RASP-L, in terms of the core: every function works on arrays, batches and symbols, and is causal.
+
+``out[i]`` depends on positions ``j <= i`` only. With ``lengths`` (b,) on a batch (b, n), outputs beyond a row's length
+are 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from legato.errors import ArgumentError
+from legato.rasp.core import (
+    check_lengths,
+    full,
+    indices,
+    is_symbolic,
+    kqv,
+    map_values,
+    sel_width,
+    select,
+    sequences,
+)
+from legato.rasp.graph import scope
+from legato.rasp.predicates import equals, true
+
+__all__ = [
+    "argmax",
+    "argmin",
+    "binary_mode",
+    "cumsum",
+    "first_true",
+    "firsts",
+    "has_seen",
+    "index_select",
+    "induct",
+    "induct_kqv",
+    "induct_prev",
+    "lasts",
+    "mask",
+    "maximum",
+    "minimum",
+    "mode",
+    "num_prev",
+    "shift_right",
+    "where",
+]
+
+
+def _library(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a definition over the core a library function: `names` are its sequences, checked to be of one shape."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        position = {name: at for at, name in enumerate(names)}
+
+        @functools.wraps(function)
+        def call(*args: Any, lengths: Any = None, **keywords: Any) -> Any:
+            values: dict[str, Any] = {
+                name: args[at] if at < len(args) else keywords.get(name) for name, at in position.items()
+            }
+            for name, value in values.items():
+                if value is None:
+                    raise ArgumentError(f"{function.__name__}: {name}: expected a sequence")
+            if is_symbolic(*values.values()):
+                with scope(function.__name__):
+                    return function(*args, **keywords)
+            arrays = sequences(function.__name__, **values)
+            rest = args[len(names) :]
+            others = {key: x for key, x in keywords.items() if key not in position}
+            row_lengths = check_lengths(function.__name__, lengths, arrays[0].shape)
+            out = np.asarray(function(*arrays, *rest, **others), dtype=np.int64)
+            if row_lengths is not None:
+                out = np.where(np.arange(out.shape[-1]) < row_lengths[:, None], out, 0)
+            return out
+
+        return call
+
+    return decorate
+
+
+@_library("x")
+def shift_right(x: Any, n: int, default: int = 0) -> Any:
+    """``x[i - n]``, and `default` where that is before the start; a negative `n` gives all `default`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.shift_right([1, 4, 0, 3], 1, default=-4)
+    array([-4,  1,  4,  0])
+    """
+    here = indices(x)
+    return kqv(map_values("add", here, n), here, x, equals, default=default)
+
+
+@_library("bool_array")
+def cumsum(bool_array: Any) -> Any:
+    """Return number of elements so far that are not 0.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.cumsum([0, 1, 1, 0, 2])
+    array([0, 1, 2, 2, 3])
+    """
+    return sel_width(select(map_values("truth", bool_array), full(bool_array, True), equals))
+
+
+@_library("condition", "x", "y")
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """``x`` where `condition` is not 0, else ``y``."""
+    return map_values("where", condition, x, y)
+
+
+@_library("x", "bool_mask")
+def mask(x: Any, bool_mask: Any, mask_val: int = 0) -> Any:
+    """``x`` where `bool_mask` is not 0, else `mask_val`."""
+    return map_values("where", bool_mask, x, mask_val)
+
+
+@_library("x")
+def maximum(x: Any) -> Any:
+    """Return running maximum."""
+    return kqv(x, x, x, true, reduction="max")
+
+
+@_library("x")
+def minimum(x: Any) -> Any:
+    """Return running minimum."""
+    return kqv(x, x, x, true, reduction="min")
+
+
+@_library("x")
+def argmax(x: Any) -> Any:
+    """Latest position that holds the running maximum; the peer's raises TypeError.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.argmax([0, 4, 3, 4, 1])
+    array([0, 1, 1, 3, 3])
+    """
+    return kqv(x, maximum(x), indices(x), equals, reduction="max")
+
+
+@_library("x")
+def argmin(x: Any) -> Any:
+    """Latest position that holds the running minimum; the peer's raises TypeError."""
+    return kqv(x, minimum(x), indices(x), equals, reduction="max")
+
+
+@_library("x", "q")
+def num_prev(x: Any, q: Any) -> Any:
+    """How many ``x[j]``, j <= i, equal ``q[i]``."""
+    return sel_width(select(x, q, equals))
+
+
+@_library("x", "q")
+def has_seen(x: Any, q: Any) -> Any:
+    """1 where some ``x[j]``, j <= i, equals ``q[i]``, else 0."""
+    return kqv(x, q, full(x, 1), equals, default=0)
+
+
+@_library("x", "q")
+def firsts(x: Any, q: Any, default: int = -1) -> Any:
+    """First j <= i with ``x[j] == q[i]``, or `default`."""
+    return kqv(x, q, indices(x), equals, default=default, reduction="min")
+
+
+@_library("x", "q")
+def lasts(x: Any, q: Any, default: int = -1) -> Any:
+    """Last j <= i with ``x[j] == q[i]``, or `default`."""
+    return kqv(x, q, indices(x), equals, default=default, reduction="max")
+
+
+@_library("x", "idx")
+def index_select(x: Any, idx: Any, default: int = 0) -> Any:
+    """``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`."""
+    return kqv(indices(x), idx, x, equals, default=default)
+
+
+@_library("x")
+def first_true(x: Any, default: int = -1) -> Any:
+    """First position that holds 1, from there on; before it `default`. Only 1 counts, as in the peer."""
+    return kqv(x, full(x, 1), indices(x), equals, default=default, reduction="min")
+
+
+@_library("x")
+def mode(x: Any) -> Any:
+    """Return running mode; among equal counts the token that reached the count last; the peer's raises TypeError.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.mode([3, 2, 1, 2, 3, 2])
+    array([3, 2, 1, 2, 3, 2])
+    """
+    return index_select(x, argmax(num_prev(x, x)))
+
+
+@_library("x")
+def binary_mode(x: Any) -> Any:
+    """1 where more elements so far are 1 than 0, else 0."""
+    ones, zeros = num_prev(x, full(x, 1)), num_prev(x, full(x, 0))
+    return map_values("where", map_values("gt", ones, zeros), full(x, 1), full(x, 0))
+
+
+@_library("k", "q", "v")
+def induct_kqv(k: Any, q: Any, v: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
+    """``v[p]`` for the first p <= i with ``k[p - offset] == q[i]``, or `default`; an induction head.
+
+    `null_val` stands for "no key here" and "not found": it must be no token and no position.
+    """
+    found = firsts(shift_right(k, offset, default=null_val), q, default=null_val)
+    return index_select(v, found, default=default)
+
+
+@_library("k", "q")
+def induct(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
+    """`induct_kqv` with the keys as values.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.induct([5, 6, 7, 5, 6], [5, 6, 7, 5, 6], offset=1)
+    array([0, 0, 0, 6, 7])
+    """
+    return induct_kqv(k, q, k, offset=offset, default=default, null_val=null_val)
+
+
+@_library("k", "q")
+def induct_prev(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
+    """``k[p + offset]``, offset < 0, for the first p <= i with ``k[p] == q[i]``, or `default`."""
+    if offset >= 0:
+        raise ArgumentError(f"induct_prev: offset: expected a negative number, got {offset}")
+    found = firsts(k, q, default=null_val)
+    return index_select(k, map_values("add", found, offset), default=default)

@@ -1,0 +1,66 @@
+"""The named predicates, and the algebra of comparisons behind the engine's plans.
+
+A comparison of a key with a query is a set of outcomes out of {less, equal, greater}. Sets of outcomes make ``and``,
+``or`` and ``not`` on one pair of sequences single comparisons again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Predicate", "equals", "false", "geq", "gt", "leq", "lt", "neq", "true"]
+
+LESS, EQUAL, GREATER = 1, 2, 4
+
+# Outcome sets as the core numbers its comparisons.
+CORE_CODE = {EQUAL: 0, LESS | GREATER: 1, LESS: 2, LESS | EQUAL: 3, GREATER: 4, GREATER | EQUAL: 5, 7: 6, 0: 7}
+
+
+class Predicate:
+    """A comparison ``(key, query) -> bool`` that the engine knows by name.
+
+    Parameters
+    ----------
+    name : str
+        As printed.
+    outcomes : int
+        The outcomes of comparing key with query that select: 1 less, 2 equal, 4 greater, added up.
+    compare : callable
+        The same on two Python values.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.lt(2, 3), rasp.lt
+    (True, lt)
+    """
+
+    __slots__ = ("compare", "name", "outcomes")
+
+    def __init__(self, name: str, outcomes: int, compare: Callable[[object, object], bool]) -> None:
+        self.name = name
+        self.outcomes = outcomes
+        self.compare = compare
+
+    def __call__(self, key: object, query: object) -> bool:
+        """Compare two Python values."""
+        return bool(self.compare(key, query))
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+equals = Predicate("equals", EQUAL, lambda k, q: k == q)
+neq = Predicate("neq", LESS | GREATER, lambda k, q: k != q)
+lt = Predicate("lt", LESS, lambda k, q: k < q)  # type: ignore[operator]
+leq = Predicate("leq", LESS | EQUAL, lambda k, q: k <= q)  # type: ignore[operator]
+gt = Predicate("gt", GREATER, lambda k, q: k > q)  # type: ignore[operator]
+geq = Predicate("geq", GREATER | EQUAL, lambda k, q: k >= q)  # type: ignore[operator]
+true = Predicate("true", 7, lambda k, q: True)  # noqa: ARG005
+false = Predicate("false", 0, lambda k, q: False)  # noqa: ARG005
+
+BY_NAME = {p.name: p for p in (equals, neq, lt, leq, gt, geq, true, false)}
+BY_OUTCOMES = {p.outcomes: p for p in BY_NAME.values()}

@@ -1,0 +1,347 @@
+"""Programs: Python functions of the token sequence, traced to a graph and evaluated whole, in batches or streaming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato._arrays import as_int64
+from legato.errors import ArgumentError, InputError, LegatoError
+from legato.rasp.core import check_lengths, sequence
+from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
+from legato.rasp.legality import Report, inspect
+from legato.rasp.maps import apply_callable, apply_named
+from legato.rasp.predicates import BY_NAME, Predicate
+from legato.rasp.selectors import Selector, aggregate_selector, term
+from legato.rasp.streams import Stream
+
+__all__ = ["Program"]
+
+_FORMAT = 1
+
+
+class Program:
+    """A RASP-L program.
+
+    Parameters
+    ----------
+    function : callable or symbol
+        Takes the token sequence and returns a sequence, by the functions of `legato.rasp` and Python's operators. It
+        is called once, on symbols: branches on values must be `where`, `tok_map` or `seq_map`.
+    name : str, optional
+        For printing; by default the function's.
+
+    Raises
+    ------
+    ArgumentError
+        The function branches on a symbol, recurses without end, or returns no sequence.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> p = rasp.Program(lambda x: rasp.cumsum(x == 7) * 10)
+    >>> p([7, 1, 7])
+    array([10, 10, 20])
+    >>> [p.step(t) for t in [7, 1, 7]]
+    [10, 10, 20]
+    """
+
+    def __init__(self, function: Callable[[Any], Any] | Value, name: str | None = None) -> None:
+        self.name = str(name or getattr(function, "__name__", "program"))
+        if isinstance(function, Value):
+            output: Any = function
+        else:
+            output = self._traced(function)
+        self.nodes: list[Node] = interned(as_value(output))
+        self._check_causality()
+        self._stream: Stream | None = None
+
+    def _traced(self, function: Callable[[Any], Any]) -> Any:
+        try:
+            output = function(Value("tokens"))
+        except RecursionError:
+            raise ArgumentError(f"{self.name}: the function recurses without end while it is traced") from None
+        except TypeError as error:
+            if isinstance(error, LegatoError):
+                raise
+            raise ArgumentError(f"{self.name}: cannot be traced: {error}") from error
+        if not isinstance(output, Value | int | np.integer):
+            raise ArgumentError(
+                f"{self.name}: expected a function that returns a sequence, got {type(output).__name__}"
+            )
+        return output
+
+    def _check_causality(self) -> None:
+        for node in self.nodes:
+            if node.kind in ("and", "or") and len({self._causal(part) for part in node.inputs}) > 1:
+                raise ArgumentError(f"{self.name}: selector {node.kind}: expected both causal or both not")
+
+    def _causal(self, choice: Node) -> bool:
+        while choice.kind != "select":
+            choice = choice.inputs[0]
+        return bool(choice.attributes["causal"])
+
+    def __repr__(self) -> str:
+        return f"Program({self.name}, {len(self.nodes)} nodes)"
+
+    # --- evaluation ---
+
+    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: str | None = None) -> NDArray[Any]:
+        """Evaluate on a whole sequence (n,); int64 unless the program ends in a float."""
+        tokens = sequence(self.name, "x", x)
+        if tokens.ndim != 1:
+            raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}; use batch() for rows")
+        return self._evaluate(tokens, None, threads, backend)
+
+    def batch(
+        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: str | None = None
+    ) -> NDArray[Any]:
+        """Evaluate on the rows of (b, n); outputs beyond `lengths` (b,) are 0.
+
+        Rows are shared among `threads`; the result does not depend on it.
+        """
+        try:
+            tokens = sequence(self.name, "X", X)
+        except ArgumentError:
+            if isinstance(X, list) and len({len(row) for row in X if hasattr(row, "__len__")}) > 1:
+                raise ArgumentError(
+                    f"{self.name}: X: expected rows of one length; pad them and give lengths="
+                ) from None
+            raise
+        if tokens.ndim != 2:
+            raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
+        return self._evaluate(tokens, check_lengths(self.name, lengths, tokens.shape), threads, backend)
+
+    def _evaluate(
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: str | None
+    ) -> NDArray[Any]:
+        if lengths is not None:  # beyond the end every node sees 0, so that no error can come from there
+            tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
+        position = {id(node): at for at, node in enumerate(self.nodes)}
+        last_use = [
+            max((j for j, n in enumerate(self.nodes) if any(s is node for s in n.inputs)), default=len(self.nodes))
+            for node in self.nodes
+        ]
+        results: list[Any] = [None] * len(self.nodes)
+        for at, node in enumerate(self.nodes):
+            inputs = [results[position[id(source)]] for source in node.inputs]
+            results[at] = self._run(node, inputs, tokens, lengths, threads, backend)
+            if isinstance(node, Value):
+                for source in node.inputs:
+                    if last_use[position[id(source)]] <= at and source.kind in ("map", "width", "aggregate"):
+                        results[position[id(source)]] = None
+        out = np.broadcast_to(np.asarray(results[-1]), tokens.shape)
+        if out.dtype.kind != "f":
+            out = out.astype(np.int64)
+        if lengths is not None:
+            out = np.where(np.arange(tokens.shape[1]) < lengths[:, None], out, out.dtype.type(0))
+        return np.ascontiguousarray(out)
+
+    def _run(
+        self,
+        node: Node,
+        inputs: list[Any],
+        tokens: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None,
+        threads: int,
+        backend: str | None,
+    ) -> Any:
+        kind, how = node.kind, node.attributes
+        if kind == "tokens":
+            return tokens
+        if kind == "indices":
+            return np.broadcast_to(np.arange(tokens.shape[-1], dtype=np.int64), tokens.shape)
+        if kind == "constant":
+            return how["value"]
+        if kind == "map":
+            return self._mapped(node, inputs, tokens)
+        if kind == "select":
+            keys, queries = (self._whole(x, tokens) for x in inputs)
+            return Selector(term(keys, queries, how["predicate"]), tokens.shape, how["causal"], lengths)
+        if kind in ("and", "or"):
+            return inputs[0] & inputs[1] if kind == "and" else inputs[0] | inputs[1]
+        if kind == "not":
+            return ~inputs[0]
+        if kind == "width":
+            return aggregate_selector(inputs[0], None, "width", threads=threads, backend=backend)
+        if kind == "aggregate":
+            values = self._whole(inputs[1], tokens)
+            return aggregate_selector(
+                inputs[0], values, how["reduction"], how["default"], how["rounding"], threads=threads, backend=backend
+            )
+        raise ArgumentError(f"{self.name}: the node {kind} has no causal meaning; evaluate it with rasp.sops")
+
+    def _mapped(self, node: Node, inputs: list[Any], tokens: NDArray[np.int64]) -> Any:
+        op = node.attributes["op"]
+        if isinstance(op, str):
+            if all(not isinstance(x, np.ndarray) for x in inputs):
+                return OPERATIONS[op].scalar(*inputs)
+            return apply_named(op, *inputs)
+        name = node.label or ("tok_map" if len(inputs) == 1 else "seq_map")
+        return apply_callable(name, op, *(np.broadcast_to(np.asarray(x), tokens.shape) for x in inputs))
+
+    def _whole(self, x: Any, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return an aggregation's operand: int64, as long as the tokens, and one array for one node."""
+        array = np.asarray(x)
+        if array.dtype.kind == "f":
+            array = as_int64(f"{self.name}: a selector's operand", array)
+        if array.shape != tokens.shape:
+            array = np.broadcast_to(array, tokens.shape)
+        return np.ascontiguousarray(array, dtype=np.int64)
+
+    # --- streaming ---
+
+    def step(self, token: int) -> Any:
+        """Append one token and return the output at its position.
+
+        The state is kept from call to call; `reset` forgets it. O(1) for equality, O(log^2 n) for orderings.
+
+        Raises
+        ------
+        ArgumentError
+            A selector of the program is not causal, or the token is no 64-bit integer.
+        """
+        if not isinstance(token, int | np.integer):
+            raise ArgumentError(f"{self.name}: token: expected an integer, got {type(token).__name__}")
+        number = int(token)
+        if not -(2**63) <= number < 2**63:
+            raise ArgumentError(f"{self.name}: token: expected a 64-bit integer, got {number}")
+        if self._stream is None:
+            self._stream = Stream(self.nodes)
+        out = self._stream.push(number)
+        return out if isinstance(out, float) else int(out)
+
+    def reset(self) -> None:
+        """Forget the tokens that `step` has seen."""
+        self._stream = None
+
+    def generate(
+        self,
+        prompt: Iterable[int],
+        stop: int | Callable[[int], bool] | None = None,
+        max_new: int = 1000,
+    ) -> list[int]:
+        """Greedy generation: the output at the last position becomes the next token.
+
+        Parameters
+        ----------
+        prompt : iterable of int
+            At least one token.
+        stop : int or callable, optional
+            The token, or a test of a token, after which to stop; that token is returned too.
+        max_new : int
+            Most tokens to generate.
+
+        Returns
+        -------
+        list of int
+            The new tokens. The state of `step` is replaced by that of this generation.
+        """
+        self.reset()
+        out: int | None = None
+        for token in prompt:
+            out = self.step(token)
+        if out is None:
+            raise ArgumentError(f"{self.name}: prompt: expected at least one token")
+        found: list[int] = []
+        while len(found) < max_new:
+            found.append(out)
+            if stop is not None and (stop(out) if callable(stop) else out == stop):
+                break
+            if len(found) < max_new:
+                out = self.step(out)
+        return found
+
+    # --- looking at it ---
+
+    def check(self, bits: int = 8) -> Report:
+        """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length."""
+        return inspect(self.nodes, bits)
+
+    def show(self) -> str:
+        """Return the program as readable RASP-L, one line for each shared step."""
+        from legato.rasp.drawing import listing
+
+        return listing(self.nodes, self.name)
+
+    def draw(self, path: str | Path) -> Path:
+        """Write the graph as SVG."""
+        from legato.rasp.drawing import write_svg
+
+        return write_svg(self.nodes, self.name, Path(path))
+
+    # --- files ---
+
+    def save(self, path: str | Path) -> Path:
+        """Write the program as JSON.
+
+        Raises
+        ------
+        ArgumentError
+            A node holds a Python function that could not be followed as an expression.
+        """
+        position = {id(node): at for at, node in enumerate(self.nodes)}
+        rows = []
+        for at, node in enumerate(self.nodes):
+            how: dict[str, Any] = {}
+            for key, value in node.attributes.items():
+                if isinstance(value, Predicate):
+                    how[key] = value.name
+                elif callable(value):
+                    raise ArgumentError(
+                        f"{self.name}: node {node.label or f'#{at} ({node.kind})'}: a Python function cannot be saved; "
+                        "write it with operators and where()"
+                    )
+                else:
+                    how[key] = value
+            rows.append(
+                {
+                    "kind": node.kind,
+                    "inputs": [position[id(source)] for source in node.inputs],
+                    "attributes": how,
+                    "label": node.label,
+                    "scope": node.scope,
+                }
+            )
+        document = {"format": "legato.rasp.Program", "version": _FORMAT, "name": self.name, "nodes": rows}
+        Path(path).write_text(json.dumps(document, indent=1) + "\n")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Program:
+        """Read a program that `save` wrote."""
+        try:
+            document = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON: {error}") from None
+        if not isinstance(document, dict) or document.get("format") != "legato.rasp.Program":
+            raise InputError(f"{path}: not a saved program")
+        if document.get("version") != _FORMAT:
+            raise InputError(f"{path}: version {document.get('version')}, expected {_FORMAT}")
+        nodes: list[Node] = []
+        try:
+            for row in document["nodes"]:
+                how = dict(row["attributes"])
+                if "predicate" in how:
+                    how["predicate"] = BY_NAME[how["predicate"]]
+                if row["kind"] == "map" and how["op"] not in OPERATIONS:
+                    raise KeyError(how["op"])
+                inputs = tuple(nodes[at] for at in row["inputs"])
+                make = Choice if row["kind"] in ("select", "and", "or", "not") else Value
+                node: Node = make(row["kind"], inputs, **how)
+                node.label = row["label"]
+                node.scope = None if row["scope"] is None else (row["scope"][0], row["scope"][1])
+                nodes.append(node)
+            output = nodes[-1]
+        except (KeyError, IndexError, TypeError) as error:
+            raise InputError(f"{path}: damaged: {type(error).__name__} {error}") from None
+        if not isinstance(output, Value):
+            raise InputError(f"{path}: damaged: the last node is no sequence")
+        return cls(output, name=str(document["name"]))

@@ -1,0 +1,443 @@
+"""Selectors on arrays, and the choice of the route that evaluates them.
+
+A selector is kept as a formula over comparisons, never as an n x n matrix. `aggregate_selector` turns the formula into
+conjunctions of comparisons, asks a cost model for the cheapest route and runs it in the core.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import _core, _dispatch
+from legato._arrays import Int64
+from legato.errors import ArgumentError
+from legato.rasp import _reference
+from legato.rasp.predicates import CORE_CODE, EQUAL, GREATER, LESS, Predicate
+
+__all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
+
+REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3}
+ROUNDINGS = {"truncate": 0, "floor": 1, "float": 2}
+
+_MOST_CONJUNCTIONS = 8  # beyond this, inclusion and exclusion costs more than it saves
+_TABLE_BYTES = 1 << 22  # truth table held at once
+_NO_PLAN = "formula"
+
+PairPredicate = Callable[[Any, Any], Any]
+
+
+class Selector:
+    """Which keys each query looks at; made by `select`, combined with ``&``, ``|`` and ``~``.
+
+    The matrix itself, entry (i, j) for query i and key j, is what ``numpy.asarray`` gives (n x n, so for small n).
+    A causal selector stays causal under ``~``: the future is never selected.
+    """
+
+    __slots__ = ("causal", "formula", "lengths", "shape")
+
+    def __init__(self, formula: tuple[Any, ...], shape: tuple[int, ...], causal: bool, lengths: Int64 | None) -> None:
+        self.formula = formula
+        self.shape = shape
+        self.causal = causal
+        self.lengths = lengths
+
+    def __and__(self, other: Selector) -> Selector:
+        return self._joined("and", other)
+
+    def __or__(self, other: Selector) -> Selector:
+        return self._joined("or", other)
+
+    def __invert__(self) -> Selector:
+        return Selector(("not", self.formula), self.shape, self.causal, self.lengths)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a selector has no truth value: combine selectors with & | ~")
+
+    def _joined(self, kind: str, other: Selector) -> Selector:
+        if not isinstance(other, Selector):
+            return NotImplemented
+        if other.shape != self.shape:
+            raise ArgumentError(
+                f"selector {kind}: expected two selectors of one shape, got {self.shape}, {other.shape}"
+            )
+        if other.causal != self.causal:
+            raise ArgumentError(f"selector {kind}: expected both causal or both not")
+        lengths = self.lengths if self.lengths is not None else other.lengths
+        if lengths is not None and other.lengths is not None and not np.array_equal(lengths, other.lengths):
+            raise ArgumentError(f"selector {kind}: the lengths differ")
+        return Selector((kind, self.formula, other.formula), self.shape, self.causal, lengths)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy
+        rows, n = self.shape if len(self.shape) == 2 else (1, *self.shape)
+        out = np.zeros((rows, n, n), dtype=bool)
+        for row in range(rows):
+            end = n if self.lengths is None else int(self.lengths[row])
+            out[row, :end, :end] = _matrix(self.formula, row, end, self.causal)
+        return out.reshape((*self.shape[:-1], n, n)).astype(bool if dtype is None else dtype)
+
+    def __repr__(self) -> str:
+        return f"Selector(shape={self.shape}, causal={self.causal})"
+
+
+def _matrix(formula: tuple[Any, ...], row: int, n: int, causal: bool) -> NDArray[np.bool_]:
+    """Return the matrix of one row, by the reference."""
+    kind = formula[0]
+    if kind in ("term", "call"):
+        _, key, query, predicate = formula
+        if kind == "call":
+            predicate = _checked(predicate)
+        length = key.shape[-1]
+        return _reference.select(
+            key.reshape(-1, length)[row, :n], query.reshape(-1, length)[row, :n], predicate, causal
+        )
+    parts = [_matrix(part, row, n, causal) for part in formula[1:]]
+    if kind == "not":
+        return ~parts[0] & np.tri(n, dtype=bool) if causal else ~parts[0]
+    return parts[0] & parts[1] if kind == "and" else parts[0] | parts[1]
+
+
+def _checked(predicate: PairPredicate) -> Callable[[int, int], bool]:
+    def call(key: int, query: int) -> bool:
+        result = predicate(int(key), int(query))
+        if not isinstance(result, bool | np.bool_):
+            raise ArgumentError(
+                f"select: expected a predicate that returns bool, got {type(result).__name__} "
+                f"for key {key}, query {query}"
+            )
+        return bool(result)
+
+    return call
+
+
+# --- From formulas to conjunctions ------------------------------------------------------------------------------------
+
+Conjunction = dict[tuple[int, int], int]  # (id of keys, id of queries) -> outcomes that select
+
+
+def _leaves(formula: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    stack = [formula]
+    while stack:
+        part = stack.pop()
+        if part[0] in ("term", "call"):
+            yield part
+        else:
+            stack.extend(part[1:])
+
+
+def _meet(a: Conjunction, b: Conjunction) -> Conjunction | None:
+    """Both at once; None when that is never."""
+    out = dict(a)
+    for pair, outcomes in b.items():
+        both = out.get(pair, 7) & outcomes
+        if both == 0:
+            return None
+        if both == 7:
+            out.pop(pair, None)
+        else:
+            out[pair] = both
+    return out
+
+
+def _conjunctions(formula: tuple[Any, ...], negated: bool = False) -> list[Conjunction] | None:
+    """Return the formula as a union of conjunctions, or None where there is none or it grows too long."""
+    kind = formula[0]
+    if kind == "call":
+        return None
+    if kind == "term":
+        outcomes = 7 ^ formula[3].outcomes if negated else formula[3].outcomes
+        if outcomes == 0:
+            return []
+        return [{}] if outcomes == 7 else [{(id(formula[1]), id(formula[2])): outcomes}]
+    if kind == "not":
+        return _conjunctions(formula[1], not negated)
+    left, right = (_conjunctions(part, negated) for part in formula[1:])
+    if left is None or right is None:
+        return None
+    if (kind == "or") != negated:
+        union = left + right
+    else:
+        union = [c for a in left for b in right if (c := _meet(a, b)) is not None]
+    union = _simplified(union)
+    return union if len(union) <= _MOST_CONJUNCTIONS else None
+
+
+def _simplified(union: list[Conjunction]) -> list[Conjunction]:
+    """Merge conjunctions that differ in one pair of sequences only, and drop those that others contain."""
+    out: list[Conjunction] = []
+    for conjunction in union:
+        for at, other in enumerate(out):
+            differing = [p for p in conjunction.keys() | other.keys() if conjunction.get(p, 7) != other.get(p, 7)]
+            if not differing:
+                break
+            if len(differing) == 1:
+                pair = differing[0]
+                outcomes = conjunction.get(pair, 7) | other.get(pair, 7)
+                merged = {**other, pair: outcomes}
+                if outcomes == 7:
+                    del merged[pair]
+                out[at] = merged
+                break
+        else:
+            out.append(conjunction)
+    return out
+
+
+def _signed_terms(union: list[Conjunction]) -> list[tuple[int, Conjunction]]:
+    """Inclusion and exclusion: the union as a signed sum of conjunctions that hold no ``!=`` beside other terms."""
+    signed: list[tuple[int, Conjunction]] = []
+    for size in range(1, len(union) + 1):
+        for chosen in combinations(union, size):
+            both: Conjunction | None = {}
+            for conjunction in chosen:
+                both = None if both is None else _meet(both, conjunction)
+            if both is not None:
+                signed.append((1 if size % 2 else -1, both))
+    out: list[tuple[int, Conjunction]] = []
+    for sign, conjunction in signed:
+        out += _without_not_equal(sign, conjunction)
+    total: dict[tuple[tuple[tuple[int, int], int], ...], int] = {}
+    for sign, conjunction in out:
+        key = tuple(sorted(conjunction.items()))
+        total[key] = total.get(key, 0) + sign
+    return [(count, dict(key)) for key, count in total.items() if count != 0]
+
+
+def _without_not_equal(sign: int, conjunction: Conjunction) -> list[tuple[int, Conjunction]]:
+    for pair, outcomes in conjunction.items():
+        if outcomes == LESS | GREATER and len(conjunction) > 1:
+            rest = {p: o for p, o in conjunction.items() if p != pair}
+            return _without_not_equal(sign, rest) + _without_not_equal(-sign, {**rest, pair: EQUAL})
+    return [(sign, conjunction)]
+
+
+def _split_not_equal(conjunction: Conjunction) -> list[Conjunction]:
+    """For max and min: ``!=`` beside other terms is less or greater."""
+    for pair, outcomes in conjunction.items():
+        if outcomes == LESS | GREATER and len(conjunction) > 1:
+            return _split_not_equal({**conjunction, pair: LESS}) + _split_not_equal({**conjunction, pair: GREATER})
+    return [conjunction]
+
+
+def aggregation_parts(formula: tuple[Any, ...], reduction: str) -> list[tuple[int, Conjunction]] | None:
+    """Signed conjunctions whose counts and sums add up to the formula's, or whose best is; None where there are none.
+
+    Leaves of the formula are ``("term", keys, queries, predicate)``; keys and queries are told apart by identity.
+    """
+    union = _conjunctions(formula)
+    if union is None:
+        return None
+    if reduction in ("max", "min"):
+        return [(1, part) for conjunction in union for part in _split_not_equal(conjunction)]
+    return _signed_terms(union)
+
+
+# --- The cost model ---------------------------------------------------------------------------------------------------
+
+
+def _fast_cost(conjunction: Conjunction, n: int) -> float:
+    """Nanoseconds that a conjunction takes on the fast routes, or infinity where it has none."""
+    codes = [CORE_CODE[outcomes] for outcomes in conjunction.values()]
+    if not _core.rasp_has_fast_route(codes):
+        return math.inf
+    equal = sum(code == 0 for code in codes)
+    orders = sum(code in (2, 3, 4, 5) for code in codes)
+    log = math.log2(n + 2)
+    return 200 + n * (3 + 8 * (equal + (1 in codes)) + (0, 4 + 3 * log, 3 * log * log)[orders])
+
+
+def _formula_cost(terms: int, n: int, causal: bool) -> float:
+    """Nanoseconds of looking at every pair."""
+    return 20 * n + (0.5 if causal else 1.0) * n * n * (0.5 + 0.4 * terms)
+
+
+def plan_route(
+    formula: tuple[Any, ...], reduction: str, n: int, causal: bool
+) -> tuple[str, list[tuple[int, Conjunction]]]:
+    """Return the route and, for "conjunctions", the signed conjunctions to run.
+
+    "conjunctions": running totals, totals by key, Fenwick trees, divide and conquer. "table": one callable, by its
+    truth table over the distinct keys and queries. "formula": every pair, in blocks.
+    """
+    if formula[0] == "call":
+        return "table", []
+    parts = aggregation_parts(formula, reduction)
+    if parts is None:
+        return _NO_PLAN, []
+    fast = sum(_fast_cost(part, n) for _, part in parts)
+    if fast > _formula_cost(sum(1 for _ in _leaves(formula)), n, causal):
+        return _NO_PLAN, []
+    return "conjunctions", parts
+
+
+# --- Running ----------------------------------------------------------------------------------------------------------
+
+
+def aggregate_selector(
+    selector: Selector,
+    values: Int64 | None,
+    reduction: str,
+    default: float = 0,
+    rounding: str = "truncate",
+    *,
+    threads: int = 1,
+    backend: str | None = None,
+    route: str | None = None,
+) -> NDArray[Any]:
+    """Run a reduction over a selector; `route` forces one of those that `plan_route` names."""
+    real = rounding == "float" and reduction == "mean"
+    out: NDArray[Any] = np.empty(selector.shape, dtype=np.float64 if real else np.int64)
+    if _dispatch.choose(backend) == "numpy":
+        _by_reference(selector, values, reduction, default, rounding, out)
+        return out
+    n = selector.shape[-1]
+    rows = selector.shape[0] if len(selector.shape) == 2 else 1
+    head: list[Any] = [(rows, n), selector.lengths, selector.causal]
+    how: list[Any] = [
+        values,
+        REDUCTIONS[reduction],
+        ROUNDINGS[rounding],
+        0 if real else default,
+        float(default) if real else 0.0,
+    ]
+    parts: list[tuple[int, Conjunction]]
+    formula = selector.formula
+    if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
+        _, key, query, predicate = formula
+        _core.rasp_conjunction(*head, [(key, query, CORE_CODE[predicate.outcomes])], *how, out, 1, threads)
+        return out
+    chosen, parts = plan_route(formula, reduction, n, selector.causal)
+    if route is not None and route != chosen:
+        chosen, parts = (route, _forced(formula, reduction)) if route == "conjunctions" else (route, [])
+    if chosen == "table":
+        _by_table(formula, head, how, out, threads)
+    elif chosen == "conjunctions":
+        _by_conjunctions(formula, parts, head, how, out, threads)
+    else:
+        _by_formula(formula, head, how, out, threads)
+    return out
+
+
+def _forced(formula: tuple[Any, ...], reduction: str) -> list[tuple[int, Conjunction]]:
+    parts = aggregation_parts(formula, reduction)
+    if parts is None or any(math.isinf(_fast_cost(part, 1)) for _, part in parts):
+        raise ArgumentError("route: this selector has no plan of fast conjunctions")
+    return parts
+
+
+def _by_conjunctions(
+    formula: tuple[Any, ...],
+    parts: list[tuple[int, Conjunction]],
+    head: list[Any],
+    how: list[Any],
+    out: NDArray[Any],
+    threads: int,
+) -> None:
+    arrays = {id(array): array for leaf in _leaves(formula) for array in leaf[1:3]}
+    terms = [
+        (count, [(arrays[k], arrays[q], CORE_CODE[outcomes]) for (k, q), outcomes in conjunction.items()])
+        for count, conjunction in parts
+    ]
+    if not terms:
+        terms = [(1, [(None, None, CORE_CODE[0])])]
+    if len(terms) == 1 and terms[0][0] == 1:
+        _core.rasp_conjunction(*head, terms[0][1], *how, out, 1, threads)
+        return
+    totals = _new_totals(out.shape, how[1])
+    for count, conjunction_terms in terms:
+        for _ in range(abs(count)):
+            _core.rasp_conjunction(*head, conjunction_terms, *how, totals, 1 if count > 0 else -1, threads)
+    _core.rasp_finish(head[0], head[1], *how[1:], totals, out)
+
+
+def _new_totals(shape: tuple[int, ...], reduction: int) -> tuple[Any, Any, Any]:
+    count = np.zeros(shape, dtype=np.int64)
+    total = np.zeros((*shape, 2), dtype=np.int64) if reduction == REDUCTIONS["mean"] else None
+    best = np.full(shape, np.iinfo(np.int64).min) if reduction >= REDUCTIONS["max"] else None
+    return count, total, best
+
+
+def _distinct(array: Int64) -> tuple[list[int], NDArray[np.int32]]:
+    distinct, ids = np.unique(array, return_inverse=True)
+    return distinct.tolist(), ids.reshape(array.shape).astype(np.int32)
+
+
+def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDArray[np.uint8]:
+    call = _checked(predicate)
+    truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
+    for row, key in enumerate(keys):
+        truth[row] = [call(key, query) for query in queries]
+    return truth
+
+
+def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
+    _, key_array, query_array, predicate = formula
+    if out.size == 0:
+        return
+    keys, key_ids = _distinct(key_array)
+    queries, query_ids = _distinct(query_array)
+    block = max(1, _TABLE_BYTES // len(keys))
+    if len(queries) <= block:
+        _core.rasp_table(*head, (key_ids, query_ids, _truth(keys, queries, predicate)), *how, out, 1, threads)
+        return
+    totals = _new_totals(out.shape, how[1])
+    for begin in range(0, len(queries), block):
+        part = queries[begin : begin + block]
+        asked = np.where((query_ids >= begin) & (query_ids < begin + len(part)), query_ids - begin, -1).astype(np.int32)
+        _core.rasp_table(*head, (key_ids, asked, _truth(keys, part, predicate)), *how, totals, 1, threads)
+    _core.rasp_finish(head[0], head[1], *how[1:], totals, out)
+
+
+def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
+    leaves = {id(leaf): leaf for leaf in _leaves(formula)}
+    compared = [leaf for leaf in leaves.values() if leaf[0] == "term"]
+    called = [leaf for leaf in leaves.values() if leaf[0] == "call"]
+    numbers = {id(leaf): number for number, leaf in enumerate(compared + called)}
+    terms = [(leaf[1], leaf[2], CORE_CODE[leaf[3].outcomes]) for leaf in compared]
+    tables = []
+    for _, key_array, query_array, predicate in called if out.size else ():
+        keys, key_ids = _distinct(key_array)
+        queries, query_ids = _distinct(query_array)
+        tables.append((key_ids, query_ids, _truth(keys, queries, predicate)))
+    if out.size == 0:
+        return
+    code: list[int] = []
+
+    def write(part: tuple[Any, ...]) -> None:
+        if part[0] in ("term", "call"):
+            code.append(numbers[id(part)])
+            return
+        for operand in part[1:]:
+            write(operand)
+        code.append({"and": -1, "or": -2, "not": -3}[part[0]])
+
+    write(formula)
+    _core.rasp_formula(*head, terms, tables, code, *how, out, 1, threads)
+
+
+def _by_reference(
+    selector: Selector, values: Int64 | None, reduction: str, default: float, rounding: str, out: NDArray[Any]
+) -> None:
+    n = selector.shape[-1]
+    flat = out.reshape(-1, n) if n else out.reshape(0, 0)
+    flat[...] = 0
+    for row in range(len(flat)):
+        end = n if selector.lengths is None else int(selector.lengths[row])
+        matrix = _matrix(selector.formula, row, end, selector.causal)
+        if reduction == "width":
+            flat[row, :end] = _reference.width(matrix)
+        elif values is not None:
+            flat[row, :end] = _reference.aggregate(
+                matrix, values.reshape(-1, n)[row, :end], default, reduction, rounding
+            )
+
+
+def term(key: Int64, query: Int64, predicate: Predicate | PairPredicate) -> tuple[Any, ...]:
+    """Return a leaf of a formula."""
+    return ("term" if isinstance(predicate, Predicate) else "call", key, query, predicate)

@@ -1,0 +1,341 @@
+"""Evaluation one token at a time: a state for each aggregation, append-only because causal programs never look ahead.
+
+Cost of a token: O(1) for always, equality and inequality; O(log^2 n) for one ordering (blocks of doubling size, each
+sorted, with prefix totals), amortized O(log n) to append; O(distinct keys) for a callable predicate; O(n) for two
+orderings at once and for formulas without a plan.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+from legato.errors import ArgumentError, LegatoError, NumericalError
+from legato.rasp.graph import OPERATIONS, Node
+from legato.rasp.maps import scalar_result
+from legato.rasp.predicates import EQUAL, GREATER, LESS
+from legato.rasp.selectors import aggregation_parts
+
+__all__ = ["Stream"]
+
+_LOW, _HIGH = -(2**63), 2**63 - 1
+
+
+class _Totals:
+    """Count and sum of values; or, for max, the best one."""
+
+    __slots__ = ("best", "count", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+        self.best: int | None = None
+
+    def add(self, value: int) -> None:
+        self.count += 1
+        self.total += value
+        if self.best is None or value > self.best:
+            self.best = value
+
+    def ask(self, _query: Any) -> tuple[int, int, int | None]:
+        return self.count, self.total, self.best
+
+
+class _Ordered:
+    """Keys below a query: blocks of doubling size, sorted, with prefix totals."""
+
+    __slots__ = ("blocks",)
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[list[int], list[int], list[int], list[int]]] = []
+
+    def add(self, key: int, value: int) -> None:
+        pairs = [(key, value)]
+        while self.blocks and len(self.blocks[-1][0]) <= len(pairs):
+            keys, values, _, _ = self.blocks.pop()
+            pairs += zip(keys, values, strict=True)
+        pairs.sort()
+        keys, values = [k for k, _ in pairs], [v for _, v in pairs]
+        self.blocks.append((keys, values, list(accumulate(values)), list(accumulate(values, max))))
+
+    def ask(self, query: int, inclusive: bool) -> tuple[int, int, int | None]:
+        count, total, best = 0, 0, None
+        for keys, _, totals, bests in self.blocks:
+            at = bisect_right(keys, query) if inclusive else bisect_left(keys, query)
+            if at:
+                count += at
+                total += totals[at - 1]
+                if best is None or bests[at - 1] > best:
+                    best = bests[at - 1]
+        return count, total, best
+
+
+class _Scan:
+    """Two orderings: every key that was seen."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[tuple[int, ...], int]] = []
+
+
+def _selected(outcomes: int, key: Any, query: Any) -> bool:
+    outcome = LESS if key < query else GREATER if key > query else EQUAL
+    return bool(outcomes & outcome)
+
+
+class _Conjunction:
+    """State of one conjunction: groups by the equal terms, and in each what the orderings need."""
+
+    def __init__(self, terms: list[tuple[int, int, int]]) -> None:
+        self.equal = [(k, q) for k, q, outcomes in terms if outcomes == EQUAL]
+        self.rest = [(k, q, outcomes) for k, q, outcomes in terms if outcomes != EQUAL]
+        self.groups: dict[Any, Any] = {}
+        self.not_equal = len(self.rest) == 1 and self.rest[0][2] == LESS | GREATER
+        self.every = _Totals()
+        self.first: tuple[Any, int] | None = None  # the best value and its key, and the best of another key
+        self.second: tuple[Any, int] | None = None
+
+    def add(self, values: list[Any], value: int) -> None:
+        if self.not_equal:
+            self._add_other(values[self.rest[0][0]], value)
+            return
+        group = tuple(values[k] for k, _ in self.equal)
+        state = self.groups.get(group)
+        if state is None:
+            state = self.groups[group] = (_Totals, _Ordered, _Scan)[min(len(self.rest), 2)]()
+        if isinstance(state, _Totals):
+            state.add(value)
+        elif isinstance(state, _Ordered):
+            k, _, outcomes = self.rest[0]
+            state.add(-values[k] if outcomes & GREATER else values[k], value)
+        else:
+            state.seen.append((tuple(values[k] for k, _, _ in self.rest), value))
+
+    def ask(self, values: list[Any]) -> tuple[int, int, int | None]:
+        if self.not_equal:
+            return self._ask_other(values[self.rest[0][1]])
+        state = self.groups.get(tuple(values[q] for _, q in self.equal))
+        if state is None:
+            return 0, 0, None
+        if isinstance(state, _Totals):
+            return state.count, state.total, state.best
+        if isinstance(state, _Ordered):
+            _, q, outcomes = self.rest[0]
+            return state.ask(-values[q] if outcomes & GREATER else values[q], bool(outcomes & EQUAL))
+        found = _Totals()
+        queries = [(values[q], outcomes) for _, q, outcomes in self.rest]
+        for keys, value in state.seen:
+            if all(_selected(o, key, query) for key, (query, o) in zip(keys, queries, strict=True)):
+                found.add(value)
+        return found.ask(None)
+
+    def _add_other(self, key: Any, value: int) -> None:
+        self.every.add(value)
+        self.groups.setdefault(key, _Totals()).add(value)
+        if self.first is None or key == self.first[0] or value > self.first[1]:
+            if self.first is None or key == self.first[0]:
+                self.first = (key, value if self.first is None else max(value, self.first[1]))
+            else:
+                self.first, self.second = (key, value), self.first
+        elif self.second is None or value > self.second[1]:
+            self.second = (key, value)
+
+    def _ask_other(self, query: Any) -> tuple[int, int, int | None]:
+        own = self.groups.get(query)
+        best = self.second if self.first is not None and self.first[0] == query else self.first
+        return (
+            self.every.count - (own.count if own else 0),
+            self.every.total - (own.total if own else 0),
+            None if best is None else best[1],
+        )
+
+
+class _Called:
+    """A formula with callables, or one that grew too long: totals for each distinct tuple of keys."""
+
+    def __init__(self, formula: tuple[Any, ...], key_slots: list[int], position: dict[int, int]) -> None:
+        self.formula = formula
+        self.slots = key_slots
+        self.position = position
+        self.groups: dict[tuple[Any, ...], _Totals] = {}
+
+    def add(self, values: list[Any], value: int) -> None:
+        key = tuple(values[slot] for slot in self.slots)
+        self.groups.setdefault(key, _Totals()).add(value)
+
+    def ask(self, values: list[Any]) -> tuple[int, int, int | None]:
+        found = _Totals()
+        for keys, totals in self.groups.items():
+            if self._holds(self.formula, dict(zip(self.slots, keys, strict=True)), values):
+                found.count += totals.count
+                found.total += totals.total
+                if totals.best is not None and (found.best is None or totals.best > found.best):
+                    found.best = totals.best
+        return found.ask(None)
+
+    def _holds(self, formula: tuple[Any, ...], keys: dict[int, Any], values: list[Any]) -> bool:
+        kind = formula[0]
+        if kind in ("term", "call"):
+            key, query = keys[self.position[id(formula[1])]], values[self.position[id(formula[2])]]
+            result = formula[3](key, query)
+            if not isinstance(result, bool):
+                raise ArgumentError(
+                    f"select: expected a predicate that returns bool, got {type(result).__name__} "
+                    f"for key {key}, query {query}"
+                )
+            return result
+        if kind == "not":
+            return not self._holds(formula[1], keys, values)
+        left = self._holds(formula[1], keys, values)
+        if left == (kind == "or"):
+            return left
+        return self._holds(formula[2], keys, values)
+
+
+def formula_of(choice: Node) -> tuple[Any, ...]:
+    """Return the selector's formula over nodes; all its selects must be causal or all not."""
+    if choice.kind == "select":
+        from legato.rasp.predicates import Predicate
+
+        predicate = choice.attributes["predicate"]
+        return ("term" if isinstance(predicate, Predicate) else "call", *choice.inputs, predicate)
+    return (choice.kind, *(formula_of(part) for part in choice.inputs))
+
+
+def selects(choice: Node) -> list[Node]:
+    """Return the select nodes of a selector."""
+    if choice.kind == "select":
+        return [choice]
+    return [found for part in choice.inputs for found in selects(part)]
+
+
+class Stream:
+    """The state of a program between tokens.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        Inputs first, the output last.
+    """
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self._position = {id(node): at for at, node in enumerate(nodes)}
+        self._values: list[Any] = [None] * len(nodes)
+        self._steps: list[tuple[int, Node, Callable[[], Any]]] = []
+        self.length = 0
+        self.token = 0
+        for at, node in enumerate(nodes):
+            if node.kind == "constant":
+                self._values[at] = node.attributes["value"]
+            elif node.kind in ("tokens", "indices", "map", "width", "aggregate"):
+                self._steps.append((at, node, getattr(self, f"_{node.kind}")(node, at)))
+            elif node.kind == "length":
+                raise ArgumentError("streaming: the node length reads the future")
+            elif node.kind == "select" and not node.attributes["causal"]:
+                raise ArgumentError(
+                    f"streaming: the node {node.label or f'select #{at}'} is not causal: it reads the future"
+                )
+
+    def push(self, token: int) -> Any:
+        """Append a token; the program's output at its position."""
+        self.token = token
+        values = self._values
+        try:
+            for at, _, step in self._steps:
+                values[at] = step()
+        except LegatoError:
+            raise
+        except ZeroDivisionError:
+            raise NumericalError(f"division by zero at position {self.length}") from None
+        self.length += 1
+        return values[-1]
+
+    def _tokens(self, _node: Node, _at: int) -> Callable[[], Any]:
+        return lambda: self.token
+
+    def _indices(self, _node: Node, _at: int) -> Callable[[], Any]:
+        return lambda: self.length
+
+    def _map(self, node: Node, _at: int) -> Callable[[], Any]:
+        op = node.attributes["op"]
+        values = self._values
+        slots = [self._position[id(source)] for source in node.inputs]
+        if not isinstance(op, str):
+            name = "tok_map" if len(slots) == 1 else "seq_map"
+            return lambda: scalar_result(name, op, tuple(values[s] for s in slots), lambda: self.length)
+        function = OPERATIONS[op].scalar
+        if op in {"eq", "ne", "lt", "le", "gt", "ge"}:
+            a, b = slots
+            return lambda: function(values[a], values[b])
+
+        def step() -> Any:
+            result = function(*[values[s] for s in slots])
+            if not _LOW <= result <= _HIGH:
+                raise NumericalError(f"{op}: the result at position {self.length} does not fit 64 bits")
+            return result
+
+        return step
+
+    def _width(self, node: Node, at: int) -> Callable[[], Any]:
+        return self._reduce(node, at, None, "width", 0, "truncate")
+
+    def _aggregate(self, node: Node, at: int) -> Callable[[], Any]:
+        how = node.attributes
+        value = self._position[id(node.inputs[1])]
+        return self._reduce(node, at, value, how["reduction"], how["default"], how["rounding"])
+
+    def _reduce(
+        self, node: Node, _at: int, slot: int | None, reduction: str, default: float, rounding: str
+    ) -> Callable[[], Any]:
+        formula = formula_of(node.inputs[0])
+        position, values = self._position, self._values
+        parts = aggregation_parts(formula, reduction)
+        states: list[tuple[int, _Conjunction | _Called]]
+        if parts is None:
+            keys = sorted({position[id(select.inputs[0])] for select in selects(node.inputs[0])})
+            states = [(1, _Called(formula, keys, position))]
+        else:
+            states = [
+                (sign, _Conjunction([(position[k], position[q], outcomes) for (k, q), outcomes in part.items()]))
+                for sign, part in parts
+            ]
+        finish = _finisher(reduction, default, rounding)
+        flip = -1 if reduction == "min" else 1
+        if len(states) == 1 and states[0][0] == 1:  # most aggregations
+            state = states[0][1]
+
+            def step() -> Any:
+                state.add(values, 0 if slot is None else flip * int(values[slot]))
+                return finish(*state.ask(values))
+
+            return step
+
+        def step_all() -> Any:
+            count, total, best = 0, 0, None
+            value = 0 if slot is None else flip * int(values[slot])
+            for sign, state in states:
+                state.add(values, value)
+                more, part_total, part_best = state.ask(values)
+                count += sign * more
+                total += sign * part_total
+                if part_best is not None and (best is None or part_best > best):
+                    best = part_best
+            return finish(count, total, best)
+
+        return step_all
+
+
+def _finisher(reduction: str, default: float, rounding: str) -> Callable[[int, int, int | None], Any]:
+    if reduction == "width":
+        return lambda count, _total, _best: count
+    if reduction != "mean":
+        flip = -1 if reduction == "min" else 1
+        return lambda _count, _total, best: default if best is None else flip * best
+    if rounding == "floor":
+        return lambda count, total, _best: total // count if count else default
+    if rounding == "float":
+        return lambda count, total, _best: total / count if count else default
+    return lambda count, total, _best: default if not count else total // count if total >= 0 else -(-total // count)

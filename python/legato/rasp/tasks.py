@@ -1,0 +1,472 @@
+"""The tasks of "What Algorithms can Transformers Learn?": instances, RASP-L solutions, oracles.
+
+An instance is a prompt and an answer in one sequence; a program solves a task when greedy generation from the prompt
+gives the answer. Formats are ours where the paper's listings could not be read.
+
+Examples
+--------
+>>> from legato.rasp import tasks
+>>> tasks.sort.program.generate([5, 2, 9, tasks.START], stop=tasks.END)
+[2, 5, 9, -2]
+>>> batch = tasks.count.sample(length=4, rows=3, seed=0)
+>>> batch.tokens.shape, batch.prompt_lengths.tolist()
+((3, 8), [3, 3, 3])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import ArgumentError
+from legato.rasp.core import full, indices, kqv
+from legato.rasp.library import (
+    argmax,
+    cumsum,
+    first_true,
+    firsts,
+    has_seen,
+    index_select,
+    induct,
+    induct_kqv,
+    induct_prev,
+    minimum,
+    num_prev,
+    shift_right,
+    where,
+)
+from legato.rasp.predicates import equals, gt, lt
+from legato.rasp.programs import Program
+
+__all__ = [
+    "ALL",
+    "Batch",
+    "Task",
+    "addition_forward",
+    "addition_reverse",
+    "copy_repeated",
+    "copy_unique",
+    "count",
+    "mode",
+    "mode_by_count",
+    "mode_by_first",
+    "parity",
+    "parity_scratchpad",
+    "sort",
+]
+
+Ints = NDArray[np.int64]
+
+START, END = -1, -2  #: between prompt and answer, and after the answer (all tasks but addition)
+PLUS, EQUALS, ADDITION_END, NOTHING = -2, -3, -5, -88  #: of addition, as in the authors' code; it begins with START
+FIRST_HINT = -100  #: index hints of addition: -100 for the leading digit, -101, ...
+BIT_HINT = 100  #: index hints of the parity scratchpad: 100, 101, ...
+SYMBOL = 64  #: first symbol of the mode scratchpads; smaller tokens are counts
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Instances of one task."""
+
+    tokens: Ints  #: (rows, n), padded with 0 after `lengths`
+    lengths: Ints  #: (rows,)
+    prompt_lengths: Ints  #: (rows,): the answer begins here
+
+    def row(self, at: int) -> tuple[list[int], list[int]]:
+        """Return prompt and answer of one instance."""
+        split, end = int(self.prompt_lengths[at]), int(self.lengths[at])
+        return self.tokens[at, :split].tolist(), self.tokens[at, split:end].tolist()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes
+    ----------
+    solution : callable or None
+        The next-token function, as RASP-L where there is one (`generalizes`), else as plain RASP or None.
+    generalizes : bool
+        Whether the paper's conjecture expects length generalization: a short RASP-L program exists.
+    oracle : callable
+        The answer to a prompt by independent plain Python.
+    """
+
+    name: str
+    solution: Callable[[Any], Any] | None
+    generalizes: bool
+    oracle: Callable[[list[int]], list[int]]
+    make: Callable[..., Batch]
+    end: int = END
+
+    @cached_property
+    def program(self) -> Program:
+        """The solution as a program."""
+        if self.solution is None:
+            raise ArgumentError(f"{self.name}: this task comes without a program")
+        return Program(self.solution, name=self.name)
+
+    def sample(self, length: int, rows: int, seed: int = 0, **options: Any) -> Batch:
+        """Draw instances.
+
+        Parameters
+        ----------
+        length : int
+            Size of the task: numbers, symbols, digits or bits of the prompt.
+        rows, seed : int
+        **options
+            Of the task: ``carry`` of addition is "standard", "balanced" or "hard".
+        """
+        if length < 1 or rows < 0:
+            raise ArgumentError(f"{self.name}: expected length >= 1 and rows >= 0, got {length}, {rows}")
+        return self.make(length, rows, np.random.default_rng(seed), **options)
+
+
+def _batch(prompt: Ints, answer: Ints) -> Batch:
+    tokens = np.concatenate([prompt, answer], axis=1)
+    rows = len(tokens)
+    return Batch(tokens, np.full(rows, tokens.shape[1]), np.full(rows, prompt.shape[1]))
+
+
+def _ragged(prompts: Ints, answers: list[list[int]]) -> Batch:
+    rows, p = prompts.shape
+    lengths = np.array([p + len(a) for a in answers], dtype=np.int64).reshape(rows)
+    tokens = np.zeros((rows, int(lengths.max(initial=p))), dtype=np.int64)
+    tokens[:, :p] = prompts
+    for at, answer in enumerate(answers):
+        tokens[at, p : p + len(answer)] = answer
+    return Batch(tokens, lengths, np.full(rows, p))
+
+
+def _column(rows: int, *tokens: int) -> Ints:
+    return np.tile(np.array(tokens, dtype=np.int64), (rows, 1))
+
+
+# --- count ------------------------------------------------------------------------------------------------------------
+
+
+def _count(x: Any) -> Any:
+    first = induct_prev(x, full(x, START), offset=-2)
+    last = induct_prev(x, full(x, START), offset=-1)
+    return where(x == START, first, where(x == last, full(x, END), x + 1))
+
+
+def _count_oracle(prompt: list[int]) -> list[int]:
+    return [*range(prompt[0], prompt[1] + 1), END]
+
+
+def _count_make(length: int, rows: int, rng: np.random.Generator, largest: int = 127) -> Batch:
+    if largest < length - 1:
+        raise ArgumentError(f"count: expected length at most {largest + 1}, got {length}")
+    first = rng.integers(0, largest - length + 2, (rows, 1))
+    prompt = np.concatenate([first, first + length - 1, _column(rows, START)], axis=1)
+    return _batch(prompt, np.concatenate([first + np.arange(length), _column(rows, END)], axis=1))
+
+
+# --- mode -------------------------------------------------------------------------------------------------------------
+
+
+def _mode(x: Any) -> Any:
+    counts = where(x == START, full(x, 0), num_prev(x, x))
+    return where(x == START, index_select(x, argmax(counts)), full(x, END))
+
+
+def _mode_oracle(prompt: list[int]) -> list[int]:
+    symbols = prompt[:-1]
+    return [max(set(symbols), key=symbols.count), END]
+
+
+def _mode_symbols(length: int, rows: int, rng: np.random.Generator, base: int, symbols: int, alphabet: int) -> Ints:
+    """Rows with a unique most frequent symbol: one occurrence of a tied one is turned into the first of the tied."""
+    kinds = min(symbols, max(1, length - 1))
+    chosen = np.argsort(rng.random((rows, alphabet)), axis=1)[:, :kinds]
+    draw = rng.integers(0, kinds, (rows, length))
+    counts = np.stack([(draw == s).sum(axis=1) for s in range(kinds)], axis=1)
+    for row in np.flatnonzero((counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1):
+        tied = np.flatnonzero(counts[row] == counts[row].max())
+        draw[row, np.flatnonzero(draw[row] == tied[1])[0]] = tied[0]
+    return np.take_along_axis(chosen, draw, axis=1) + base
+
+
+def _mode_make(length: int, rows: int, rng: np.random.Generator, symbols: int = 5, alphabet: int = 52) -> Batch:
+    drawn = _mode_symbols(length, rows, rng, 0, symbols, alphabet)
+    order = np.sort(drawn, axis=1)
+    run = np.ones_like(order)
+    for at in range(1, length):
+        run[:, at] = np.where(order[:, at] == order[:, at - 1], run[:, at - 1] + 1, 1)
+    best = np.take_along_axis(order, np.argmax(run, axis=1)[:, None], axis=1)
+    return _batch(
+        np.concatenate([drawn, _column(rows, START)], axis=1), np.concatenate([best, _column(rows, END)], axis=1)
+    )
+
+
+def _totals(prompt: list[int]) -> list[tuple[int, int]]:
+    symbols = prompt[:-1]
+    return [(s, symbols.count(s)) for s in dict.fromkeys(symbols)]
+
+
+def _mode_by_first_oracle(prompt: list[int]) -> list[int]:
+    pairs = [token for pair in _totals(prompt) for token in pair]
+    return [*pairs, _mode_oracle(prompt)[0], END]
+
+
+def _mode_by_count_oracle(prompt: list[int]) -> list[int]:
+    return [token for s, n in sorted(_totals(prompt), key=lambda x: (x[1], x[0])) for token in (n, s)] + [END]
+
+
+def _scratchpad_make(oracle: Callable[[list[int]], list[int]]) -> Callable[..., Batch]:
+    def make(length: int, rows: int, rng: np.random.Generator, symbols: int = 5, alphabet: int = 52) -> Batch:
+        if length >= SYMBOL:
+            raise ArgumentError(f"mode scratchpad: expected length below {SYMBOL}, got {length}")
+        drawn = _mode_symbols(length, rows, rng, SYMBOL, symbols, alphabet)
+        prompts = np.concatenate([drawn, _column(rows, START)], axis=1)
+        return _ragged(prompts, [oracle(row) for row in prompts.tolist()])
+
+    return make
+
+
+def _mode_by_first(x: Any) -> Any:
+    """Symbol and count by first occurrence, then the symbol of the largest count written."""
+    here, after = indices(x), has_seen(x, full(x, START))
+    in_prompt = where(after, full(x, NOTHING), x)
+    new = where((firsts(x, x) == here) & (after == 0), here, full(x, -1))  # where a symbol first stands
+    symbol = shift_right(x, 1)  # at a count, the symbol that it counts
+    following = kqv(new, firsts(x, symbol), here, gt, default=-1, reduction="min")
+    is_count = (x < SYMBOL) & (x > 0) & (after == 1)
+    written = where(is_count, x, full(x, 0))
+    best = index_select(x, argmax(written) - 1)
+    at_count = where(following == -1, best, index_select(x, following))
+    over = (
+        (x >= SYMBOL) & (after == 1) & (has_seen(where(is_count & (following == -1), full(x, 1), full(x, 0)), 1) == 1)
+    )
+    answer = where(is_count, at_count, where(over, full(x, END), num_prev(in_prompt, x)))
+    return where(x == START, index_select(x, full(x, 0)), answer)
+
+
+# --- copy and sort ----------------------------------------------------------------------------------------------------
+
+
+def _copy_unique(x: Any) -> Any:
+    following = induct(x, x, offset=1)
+    return where(x == START, index_select(x, full(x, 0)), where(following == START, full(x, END), following))
+
+
+def _copy_repeated(x: Any) -> Any:
+    """Plain RASP: the index arithmetic is what RASP-L forbids."""
+    copied = index_select(x, indices(x) - first_true(x == START))
+    return where(copied == START, full(x, END), copied)
+
+
+def _copy_oracle(prompt: list[int]) -> list[int]:
+    return [*prompt[:-1], END]
+
+
+def _copy_of(drawn: Ints, answer: Ints) -> Batch:
+    rows = len(drawn)
+    return _batch(
+        np.concatenate([drawn, _column(rows, START)], axis=1), np.concatenate([answer, _column(rows, END)], axis=1)
+    )
+
+
+def _distinct(length: int, rows: int, rng: np.random.Generator, alphabet: int) -> Ints:
+    if length > alphabet:
+        raise ArgumentError(f"expected length at most {alphabet}, the size of the alphabet, got {length}")
+    return np.argsort(rng.random((rows, alphabet)), axis=1)[:, :length].astype(np.int64)
+
+
+def _copy_unique_make(length: int, rows: int, rng: np.random.Generator, alphabet: int = 128) -> Batch:
+    drawn = _distinct(length, rows, rng, alphabet)
+    return _copy_of(drawn, drawn)
+
+
+def _copy_repeated_make(length: int, rows: int, rng: np.random.Generator, alphabet: int = 2) -> Batch:
+    drawn = rng.integers(0, alphabet, (rows, length))
+    return _copy_of(drawn, drawn)
+
+
+def _sort(x: Any) -> Any:
+    return kqv(x, x, x, gt, default=END, reduction="min")
+
+
+def _sort_oracle(prompt: list[int]) -> list[int]:
+    return [*sorted(prompt[:-1]), END]
+
+
+def _sort_make(length: int, rows: int, rng: np.random.Generator, alphabet: int = 128) -> Batch:
+    drawn = _distinct(length, rows, rng, alphabet)
+    return _copy_of(drawn, np.sort(drawn, axis=1))
+
+
+# --- parity -----------------------------------------------------------------------------------------------------------
+
+
+def _parity(x: Any) -> Any:
+    """Plain RASP: a count taken modulo 2 is not RASP-L."""
+    return where(x == START, cumsum(x == 1) % 2, full(x, END))
+
+
+def _parity_oracle(prompt: list[int]) -> list[int]:
+    return [sum(prompt[:-1]) % 2, END]
+
+
+def _parity_make(length: int, rows: int, rng: np.random.Generator) -> Batch:
+    bits = rng.integers(0, 2, (rows, length))
+    return _copy_of(bits, bits.sum(axis=1, keepdims=True) % 2)
+
+
+def _parity_scratchpad(x: Any) -> Any:
+    """Hint and running parity of each 1: the next hint by order, the parity by the one before."""
+    before, after = shift_right(x, 1), has_seen(x, full(x, START))
+    ones = where((x == 1) & (after == 0), before, full(x, 0))  # the hint of each 1 of the prompt
+    asked = where(x == START, full(x, BIT_HINT - 1), before)
+    hint = kqv(ones, asked, ones, gt, default=END, reduction="min")
+    bit = where(before == START, full(x, 1), 1 - before)
+    return where(x >= BIT_HINT, bit, hint)
+
+
+def _parity_scratchpad_oracle(prompt: list[int]) -> list[int]:
+    out, running = [], 0
+    for hint, bit in zip(prompt[:-1:2], prompt[1:-1:2], strict=True):
+        if bit:
+            running ^= 1
+            out += [hint, running]
+    return [*out, END]
+
+
+def _parity_scratchpad_make(length: int, rows: int, rng: np.random.Generator) -> Batch:
+    bits = rng.integers(0, 2, (rows, length))
+    prompt = np.empty((rows, 2 * length + 1), dtype=np.int64)
+    prompt[:, 0:-1:2] = BIT_HINT + np.arange(length)
+    prompt[:, 1:-1:2] = bits
+    prompt[:, -1] = START
+    ones = bits.sum(axis=1)
+    order = np.argsort(1 - bits, axis=1, kind="stable")  # the places of the ones first
+    width = 2 * length + 1
+    answer = np.zeros((rows, width), dtype=np.int64)
+    answer[:, 0:-1:2] = BIT_HINT + order
+    answer[:, 1:-1:2] = (np.arange(length) + 1) % 2
+    answer[np.arange(rows), 2 * ones] = END
+    answer[np.arange(width) > 2 * ones[:, None]] = 0
+    lengths = prompt.shape[1] + 2 * ones + 1
+    tokens = np.concatenate([prompt, answer], axis=1)[:, : int(lengths.max(initial=prompt.shape[1]))]
+    return Batch(tokens, lengths, np.full(rows, prompt.shape[1]))
+
+
+# --- addition ---------------------------------------------------------------------------------------------------------
+
+
+def _operands(x: Any) -> tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return where the answer is, and the digits of the two operands by hint."""
+    answering = has_seen(x, full(x, EQUALS))
+    in_second = (has_seen(x, full(x, PLUS)) == 1) & (answering == 0)
+    second = where(in_second, x, full(x, NOTHING))
+    return in_second, lambda hint: induct(x, hint, offset=1), lambda hint: induct_kqv(second, hint, x, offset=1)
+
+
+def _digit(total: Any, x: Any) -> Any:
+    return where(total > 9, total - 10, total) + full(x, 0)
+
+
+def _addition_reverse(x: Any) -> Any:
+    """From the last digit on: the carry follows from the digits and the sum written just before."""
+    _, first, second = _operands(x)
+    before, hint_before = shift_right(x, 1), shift_right(x, 2)
+    carried = (first(hint_before) + second(hint_before)) > before
+    carry = where(before == EQUALS, full(x, 0), carried)
+    digit = _digit(first(x) + second(x) + carry, x)
+    hint = where(before == FIRST_HINT, full(x, ADDITION_END), before + 1)
+    return where(x <= FIRST_HINT, digit, where(x == EQUALS, minimum(x), hint))
+
+
+def _addition_forward(x: Any) -> Any:
+    """From the leading digit on: the carry comes from the next place below whose digits do not add up to 9."""
+    in_second, first, second = _operands(x)
+    before = shift_right(x, 1)
+    pair = first(before) + x  # at a digit of the second operand
+    decides = in_second & (x >= 0) & (pair != 9)
+    place = where(decides, before, full(x, 1))
+    below = kqv(place, x, place, lt, default=0, reduction="max")
+    carry = kqv(place, below, where(pair > 9, full(x, 1), full(x, 0)), equals, default=0, reduction="max")
+    digit = _digit(first(x) + second(x) + carry, x)
+    known = has_seen(x, before - 1)
+    hint = where(known, before - 1, full(x, ADDITION_END))
+    return where(x <= FIRST_HINT, digit, where(x == EQUALS, full(x, FIRST_HINT), hint))
+
+
+def _addition_oracle(reverse: bool) -> Callable[[list[int]], list[int]]:
+    def oracle(prompt: list[int]) -> list[int]:
+        split = prompt.index(PLUS)
+        a, b = ([d for d in part if d >= 0] for part in (prompt[1:split], prompt[split:]))
+        digits = str(int("".join(map(str, a))) + int("".join(map(str, b)))).zfill(len(a))
+        pairs = [(FIRST_HINT - at, int(d)) for at, d in enumerate(digits)]
+        return [token for pair in (reversed(pairs) if reverse else pairs) for token in pair] + [ADDITION_END]
+
+    return oracle
+
+
+def _addition_make(reverse: bool) -> Callable[..., Batch]:
+    def make(length: int, rows: int, rng: np.random.Generator, carry: str = "standard") -> Batch:
+        """Digits with one leading zero; balanced: one carry chain of uniform length and place; hard: through all."""
+        if carry not in ("standard", "balanced", "hard"):
+            raise ArgumentError(f"addition: carry: expected standard, balanced or hard, got {carry!r}")
+        a = rng.integers(0, 10, (rows, length))
+        b = rng.integers(0, 10, (rows, length))
+        if carry != "standard":
+            low = rng.integers(0, 10 - a)  # no carries: a + b <= 9
+            chain = np.full(rows, length) if carry == "hard" else rng.integers(0, length + 1, rows)
+            end = length - (rng.random(rows) * (length - chain + 1)).astype(np.int64)  # first place below the chain
+            place = np.arange(length)
+            inside = (place >= (end - chain)[:, None]) & (place < end[:, None])
+            starts = inside & (place == (end - 1)[:, None])  # the last place of the chain makes the carry
+            b = np.where(inside, 9 - a, low)
+            below = place == (end - chain - 1)[:, None]
+            b = np.where(below & (a + b == 9), np.maximum(b - 1, 0), b)
+            a = np.where(below & (a + b == 9), a - 1, a)  # the carry stops above the chain
+            a = np.where(starts & (a == 0), 1, a)
+            b = np.where(starts, np.minimum(9, 10 - a + (rng.random((rows, length)) * a).astype(np.int64)), b)
+        zero = np.zeros((rows, 1), dtype=np.int64)
+        a, b = np.concatenate([zero, a], axis=1), np.concatenate([zero, b], axis=1)
+        total = a + b
+        for at in range(length, 0, -1):
+            total[:, at - 1] += total[:, at] // 10
+            total[:, at] %= 10
+        hints = np.broadcast_to(FIRST_HINT - np.arange(length + 1), a.shape)
+        a, b, total = (np.stack([hints, d], axis=2).reshape(rows, -1) for d in (a, b, total))
+        if reverse:
+            total = total.reshape(rows, -1, 2)[:, ::-1].reshape(rows, -1)
+        prompt = [_column(rows, START), a, _column(rows, PLUS), b, _column(rows, EQUALS)]
+        return _batch(np.concatenate(prompt, axis=1), np.concatenate([total, _column(rows, ADDITION_END)], axis=1))
+
+    return make
+
+
+count = Task("count", _count, True, _count_oracle, _count_make)
+mode = Task("mode", _mode, True, _mode_oracle, _mode_make)
+mode_by_first = Task(
+    "mode_by_first", _mode_by_first, False, _mode_by_first_oracle, _scratchpad_make(_mode_by_first_oracle)
+)
+mode_by_count = Task("mode_by_count", None, False, _mode_by_count_oracle, _scratchpad_make(_mode_by_count_oracle))
+copy_unique = Task("copy_unique", _copy_unique, True, _copy_oracle, _copy_unique_make)
+copy_repeated = Task("copy_repeated", _copy_repeated, False, _copy_oracle, _copy_repeated_make)
+sort = Task("sort", _sort, True, _sort_oracle, _sort_make)
+parity = Task("parity", _parity, False, _parity_oracle, _parity_make)
+parity_scratchpad = Task(
+    "parity_scratchpad", _parity_scratchpad, True, _parity_scratchpad_oracle, _parity_scratchpad_make
+)
+addition_forward = Task(
+    "addition_forward", _addition_forward, True, _addition_oracle(False), _addition_make(False), ADDITION_END
+)
+addition_reverse = Task(
+    "addition_reverse", _addition_reverse, True, _addition_oracle(True), _addition_make(True), ADDITION_END
+)
+
+ALL = {
+    task.name: task
+    for task in (count, mode, mode_by_first, mode_by_count, copy_unique, copy_repeated, sort, parity,
+                 parity_scratchpad, addition_forward, addition_reverse)
+}  # fmt: skip

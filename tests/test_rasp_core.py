@@ -1,0 +1,329 @@
+"""RASP-L core and library: the peer's numbers, every route of the engine against the reference, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from legato import _core, rasp
+from legato.errors import ArgumentError, NumericalError
+from legato.rasp.selectors import Selector, aggregate_selector, plan_route
+
+DATA = Path(__file__).parent / "data" / "rasp"
+PREDICATES: dict[str, Any] = {
+    "eq": rasp.equals,
+    "neq": rasp.neq,
+    "lt": rasp.lt,
+    "leq": rasp.leq,
+    "gt": rasp.gt,
+    "geq": rasp.geq,
+    "true": rasp.true,
+    "false": rasp.false,
+    "k": lambda k, q: bool(k),  # noqa: ARG005
+    "q": lambda k, q: bool(q),  # noqa: ARG005
+    "k_plus_1_eq_q": lambda k, q: k + 1 == q,
+    "abs_le_2": lambda k, q: abs(k - q) <= 2,
+    "same_parity": lambda k, q: (k - q) % 2 == 0,
+}
+
+
+def vectors(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((DATA / f"{name}.json").read_text())["vectors"]
+    assert found
+    return found
+
+
+# --- the peer's numbers -----------------------------------------------------------------------------------------------
+
+
+def test_core_vectors(backend: str) -> None:
+    for case in vectors("np_core"):
+        k, q = np.array(case["k"]), np.array(case["q"])
+        predicate = PREDICATES[case["pred"]]
+        A = rasp.select(k, q, predicate, case["causal"])
+        if case["op"] == "select":
+            got = np.asarray(A, dtype=int)
+        elif case["op"] == "sel_width":
+            got = rasp.sel_width(A, backend=backend)
+        elif case["op"] == "aggr":
+            got = rasp.aggr(A, case["v"], case["default"], case["reduction"], backend=backend)
+        else:
+            got = rasp.kqv(k, q, case["v"], predicate, case["default"], case["reduction"], backend=backend)
+        assert got.tolist() == case["out"], case
+
+
+def test_library_vectors() -> None:
+    """`[patched]`: argmax, argmin and mode raise TypeError in the peer; there keys are x, queries the running max."""
+    for case in vectors("np_lib"):
+        function = getattr(rasp, case["op"].removesuffix("[patched]"))
+        assert function(*case["args"].values()).tolist() == case["out"], case
+
+
+LIBRARY: dict[str, Any] = {
+    "shift_right": lambda x, y, z: rasp.shift_right(x, 2, default=-4),  # noqa: ARG005
+    "cumsum": lambda x, y, z: rasp.cumsum(x),  # noqa: ARG005
+    "where": rasp.where,
+    "mask": lambda x, y, z: rasp.mask(x, y, 9),  # noqa: ARG005
+    "maximum": lambda x, y, z: rasp.maximum(x),  # noqa: ARG005
+    "minimum": lambda x, y, z: rasp.minimum(x),  # noqa: ARG005
+    "argmax": lambda x, y, z: rasp.argmax(x),  # noqa: ARG005
+    "argmin": lambda x, y, z: rasp.argmin(x),  # noqa: ARG005
+    "num_prev": lambda x, y, z: rasp.num_prev(x, y),  # noqa: ARG005
+    "has_seen": lambda x, y, z: rasp.has_seen(x, y),  # noqa: ARG005
+    "firsts": lambda x, y, z: rasp.firsts(x, y, default=-7),  # noqa: ARG005
+    "lasts": lambda x, y, z: rasp.lasts(x, y),  # noqa: ARG005
+    "index_select": lambda x, y, z: rasp.index_select(x, y, default=5),  # noqa: ARG005
+    "first_true": lambda x, y, z: rasp.first_true(x),  # noqa: ARG005
+    "mode": lambda x, y, z: rasp.mode(x),  # noqa: ARG005
+    "binary_mode": lambda x, y, z: rasp.binary_mode(x),  # noqa: ARG005
+    "induct_kqv": lambda x, y, z: rasp.induct_kqv(x, y, z, offset=1),
+    "induct": lambda x, y, z: rasp.induct(x, y, offset=1),  # noqa: ARG005
+    "induct_prev": lambda x, y, z: rasp.induct_prev(x, y, offset=-1),  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_library_by_definition(name: str) -> None:
+    """Words of the specification, position by position, in plain Python."""
+    rng = np.random.default_rng(3)
+    for n in (0, 1, 2, 9, 40):
+        x, y, z = (rng.integers(-2, 5, n).tolist() for _ in range(3))
+        expected = [_by_definition(name, x[: i + 1], y[: i + 1], z[: i + 1]) for i in range(n)]
+        assert LIBRARY[name](np.array(x), np.array(y), np.array(z)).tolist() == expected
+
+
+def _by_definition(name: str, x: list[int], y: list[int], z: list[int]) -> int:
+    i = len(x) - 1
+    q = y[i]
+    hits = [j for j in range(i + 1) if x[j] == q]
+    counts = [x[: j + 1].count(x[j]) for j in range(i + 1)]
+    latest = max(j for j in range(i + 1) if counts[j] == max(counts))
+    shifted = [-999, *x[:-1]]
+    found = next((j for j in range(i + 1) if shifted[j] == q), -999)
+    answers = {
+        "shift_right": lambda: x[i - 2] if i >= 2 else -4,
+        "cumsum": lambda: sum(1 for a in x if a),
+        "where": lambda: y[i] if x[i] else z[i],
+        "mask": lambda: x[i] if y[i] else 9,
+        "maximum": lambda: max(x),
+        "minimum": lambda: min(x),
+        "argmax": lambda: max(j for j in range(i + 1) if x[j] == max(x)),
+        "argmin": lambda: max(j for j in range(i + 1) if x[j] == min(x)),
+        "num_prev": lambda: len(hits),
+        "has_seen": lambda: int(bool(hits)),
+        "firsts": lambda: hits[0] if hits else -7,
+        "lasts": lambda: hits[-1] if hits else -1,
+        "index_select": lambda: x[q] if 0 <= q <= i else 5,
+        "first_true": lambda: x.index(1) if 1 in x else -1,
+        "mode": lambda: x[latest],
+        "binary_mode": lambda: int(x.count(1) > x.count(0)),
+        "induct_kqv": lambda: z[found] if found >= 0 else 0,
+        "induct": lambda: x[found] if found >= 0 else 0,
+        "induct_prev": lambda: x[hits[0] - 1] if hits and hits[0] >= 1 else 0,
+    }
+    return answers[name]()
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_library_in_batches(name: str) -> None:
+    rng = np.random.default_rng(4)
+    x, y, z = (rng.integers(-1, 3, (5, 12)) for _ in range(3))
+    lengths = [12, 0, 1, 7, 11]
+    got = rasp.Program(lambda t: LIBRARY[name](t, t, t)).batch(x, lengths, threads=2)
+    for row, n in enumerate(lengths):
+        assert got[row, :n].tolist() == LIBRARY[name](x[row, :n], x[row, :n], x[row, :n]).tolist()
+        assert not got[row, n:].any()
+    assert np.array_equal(LIBRARY[name](x, y, z)[3], LIBRARY[name](x[3], y[3], z[3]))
+
+
+def test_library_lengths() -> None:
+    x = np.ones((2, 4), dtype=np.int64)
+    assert rasp.cumsum(x, lengths=[2, 4]).tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
+    with pytest.raises(ArgumentError, match="cumsum: lengths: expected 0 to 4, got 5 at row 1"):
+        rasp.cumsum(x, lengths=[2, 5])
+
+
+# --- every route is the reference -------------------------------------------------------------------------------------
+
+KINDS = [rasp.equals, rasp.neq, rasp.lt, rasp.leq, rasp.gt, rasp.geq, rasp.true, rasp.false]
+RANGES = [2, 40, 10**9]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Selector, np.ndarray, int]:
+    n, rows = draw(st.integers(0, 40)), draw(st.integers(1, 2))
+    reach = draw(st.sampled_from(RANGES))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    arrays = [rng.integers(-reach, reach + 1, (rows, n)) for _ in range(4)]
+    arrays[3] = np.where(rng.random((rows, n)) < 0.5, arrays[0], arrays[3])
+    arrays.append(np.broadcast_to(np.arange(n), (rows, n)).copy())
+    values = rng.integers(-reach, reach + 1, (rows, n))
+    if draw(st.integers(0, 9)) == 0:
+        values = rng.choice(np.array([-(2**63), 2**63 - 1, 2**62, 0]), (rows, n))
+    causal = draw(st.booleans())
+    lengths = rng.integers(0, n + 1, rows) if draw(st.booleans()) else None
+
+    def leaf() -> Selector:
+        k, q = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+        return rasp.select(arrays[k], arrays[q], draw(st.sampled_from(KINDS)), causal, lengths=lengths)
+
+    A = leaf()
+    for _ in range(draw(st.integers(0, 3))):
+        shape = draw(st.integers(0, 3))
+        A = ~A if shape == 0 else A & leaf() if shape == 1 else A | leaf() if shape == 2 else leaf() & ~A
+    return A, values, draw(st.integers(-3, 3))
+
+
+def check_routes(problem: tuple[Selector, np.ndarray, int]) -> int:
+    A, values, default = problem
+    compared = 0
+    for reduction in ("width", "mean", "max", "min"):
+        for rounding in ("truncate", "floor", "float") if reduction == "mean" else ("truncate",):
+            wanted = aggregate_selector(A, values, reduction, default, rounding, backend="numpy")
+            routes = [None, "formula"]
+            if plan_route(A.formula, reduction, 10**6, A.causal)[0] == "conjunctions":
+                routes.append("conjunctions")
+            for route in routes:
+                got = aggregate_selector(A, values, reduction, default, rounding, route=route, threads=2)
+                if rounding == "float":
+                    np.testing.assert_allclose(got, wanted, rtol=1e-15)
+                else:
+                    assert np.array_equal(got, wanted), (reduction, rounding, route)
+                compared += 1
+    return compared
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_routes(problem: tuple[Selector, np.ndarray, int]) -> None:
+    check_routes(problem)
+
+
+@pytest.mark.slow
+def test_ten_thousand_route_comparisons() -> None:
+    compared = 0
+
+    @settings(max_examples=800, deadline=None, database=None)
+    @given(problems())
+    def run(problem: tuple[Selector, np.ndarray, int]) -> None:
+        nonlocal compared
+        compared += check_routes(problem)
+
+    run()
+    assert compared >= 10_000
+
+
+@pytest.mark.parametrize("name", ["k", "k_plus_1_eq_q", "abs_le_2", "same_parity"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_callables_by_table(name: str, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for reach_k, reach_q in ((3, 30), (30, 3)):
+        k, q = rng.integers(-reach_k, reach_k, (2, 70)), rng.integers(-reach_q, reach_q, (2, 70))
+        v = rng.integers(-9, 9, (2, 70))
+        A = rasp.select(k, q, PREDICATES[name], causal)
+        B = A & ~rasp.select(k, q, rasp.lt, causal)
+        for reduction in ("width", "mean", "max", "min"):
+            for selector in (A, B, ~A):
+                wanted = aggregate_selector(selector, v, reduction, -1, backend="numpy")
+                assert np.array_equal(aggregate_selector(selector, v, reduction, -1), wanted)
+            with monkeypatch.context() as patch:  # tables in several blocks
+                patch.setattr("legato.rasp.selectors._TABLE_BYTES", 17)
+                wanted = aggregate_selector(A, v, reduction, -1, backend="numpy")
+                assert np.array_equal(aggregate_selector(A, v, reduction, -1), wanted)
+
+
+def test_predicate_is_called_once_for_each_distinct_pair() -> None:
+    calls: list[tuple[int, int]] = []
+
+    def predicate(k: int, q: int) -> bool:
+        calls.append((k, q))
+        return k < q
+
+    rasp.sel_width(rasp.select(np.arange(600) % 3, np.arange(600) % 4, predicate))
+    assert sorted(calls) == [(k, q) for k in range(3) for q in range(4)]
+
+
+@pytest.mark.parametrize("n", [31, 32, 33, 63, 64, 65, 255, 256, 257, 1000])
+def test_block_edges(n: int) -> None:
+    """Around the blocks of the formula route, of divide and conquer, and the crossover."""
+    rng = np.random.default_rng(n)
+    a, b, c, d, v = (rng.integers(0, 30, n) for _ in range(5))
+    for causal in (True, False):
+        A = rasp.select(a, b, rasp.lt, causal) & rasp.select(c, d, rasp.geq, causal)
+        for reduction in ("width", "mean", "max", "min"):
+            got = [aggregate_selector(A, v, reduction, -1, route=route) for route in (None, "formula", "conjunctions")]
+            assert np.array_equal(got[0], got[1])
+            assert np.array_equal(got[1], got[2])
+
+
+def test_threads_do_not_matter() -> None:
+    rng = np.random.default_rng(1)
+    x, y, v = (rng.integers(0, 9, (13, 200)) for _ in range(3))
+    A = rasp.select(x, y, rasp.lt)
+    assert np.array_equal(rasp.aggr(A, v), rasp.aggr(A, v, threads=4))
+
+
+def test_sums_are_exact() -> None:
+    """The peer wraps: three times 2**62 give [2**62, -2**62, ...]."""
+    x = np.full(3, 2**62)
+    assert rasp.kqv(x, x, x, rasp.equals).tolist() == [2**62] * 3
+    low = np.array([-(2**63), 2**63 - 1])
+    assert rasp.kqv(low, low, low, rasp.true).tolist() == [-(2**63), 0]
+    assert rasp.kqv(low, low, low, rasp.true, rounding="floor").tolist() == [-(2**63), -1]
+
+
+def test_extremes_are_values_too() -> None:
+    v = np.array([-(2**63), 2**63 - 1])
+    assert rasp.kqv([0, 1], [0, 0], v, rasp.equals, default=5, reduction="max").tolist() == [-(2**63)] * 2
+    assert rasp.kqv([0, 1], [1, 1], v, rasp.equals, default=5, reduction="min").tolist() == [5, 2**63 - 1]
+    assert rasp.kqv([0, 1], [1, 0], v, rasp.neq, default=5, reduction="max").tolist() == [-(2**63), 2**63 - 1]
+
+
+def test_forced_isa_ran() -> None:
+    A = rasp.select(np.arange(10), np.arange(10), rasp.lt)
+    aggregate_selector(A, np.arange(10), "max", route="formula")
+    assert _core.last_isa() == _core.active_isa()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rasp.kqv([1], [1], [1], rasp.equals, reduction="sum"), "aggr: reduction: expected mean, max or min"),
+        (lambda: rasp.kqv([1], [1], [1], rasp.equals, rounding="up"), "aggr: rounding: expected truncate, floor"),
+        (lambda: rasp.select([1, 2, 3], [1, 2], rasp.equals), r"select: q: expected shape \(3,\) as k has"),
+        (lambda: rasp.seq_map([1, 2, 3], [1, 2], max), r"seq_map: y: expected shape \(3,\)"),
+        (lambda: rasp.select([1.0, float("nan")], [1, 1], rasp.lt), "select: k: .* got nan at position 1"),
+        (lambda: rasp.select([1, 2.5], [1, 1], rasp.lt), "select: k: .* got 2.5 at position 1"),
+        (lambda: rasp.select([1, 2**70], [1, 1], rasp.lt), "select: k: .* at position 1"),
+        (lambda: rasp.select(["a"], [1], rasp.lt), "select: k: expected integers"),
+        (lambda: rasp.select([1], [1], 3), "select: pred: expected a predicate"),
+        (lambda: rasp.sel_width(rasp.select([2], [7], lambda k, q: k - q)), "returns bool, got int for key 2, query 7"),
+        (lambda: rasp.sel_width(np.eye(3)), "sel_width: A: expected a selector"),
+        (lambda: rasp.tok_map([1, 2], lambda a: 2**70 * a), "tok_map: the result at position 0 does not fit"),
+        (lambda: rasp.tok_map([1, 2], lambda a: float("inf") * (a - 1)), "tok_map: the result at position"),
+        (lambda: rasp.tok_map([1, 2], str.__class__), "tok_map: expected a function that returns numbers"),
+        (lambda: rasp.cumsum(np.zeros((2, 2, 2))), "expected shape"),
+        (lambda: rasp.cumsum(np.zeros((2, 2)), lengths=[1]), "cumsum: lengths: expected one for each row"),
+        (lambda: rasp.induct_prev([1], [1], offset=0), "induct_prev: offset: expected a negative number"),
+        (lambda: rasp.where([1], None, [1]), "where: x: expected a sequence"),
+        (lambda: rasp.select([1], [1], rasp.lt) & rasp.select([1], [1], rasp.lt, False), "both causal or both not"),
+    ],
+)
+def test_bad_input(call: Any, message: str) -> None:
+    with pytest.raises((ArgumentError, NumericalError), match=message):
+        call()
+
+
+def test_empty_sequences() -> None:
+    for function in LIBRARY.values():
+        assert function(np.array([]), np.array([]), np.array([])).shape == (0,)
+    assert rasp.kqv([], [], [], lambda k, q: k == q).shape == (0,)

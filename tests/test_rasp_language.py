@@ -1,0 +1,324 @@
+"""The RASP language and the compiler community's operators: the peers' numbers, errors with a caret, a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from legato import rasp
+from legato.cli import rasp as command
+from legato.errors import ArgumentError
+from legato.rasp.language import IncompleteSource
+from legato.rasp.sops import (
+    Aggregate,
+    Comparison,
+    Full,
+    LinearSequenceMap,
+    Map,
+    Select,
+    SelectorWidth,
+    SequenceMap,
+    indices,
+    length,
+    tokens,
+)
+from test_rasp_core import vectors
+
+EQ, LT, LEQ, TRUE = Comparison.EQ, Comparison.LT, Comparison.LEQ, Comparison.TRUE
+
+
+@pytest.fixture
+def interpreter() -> rasp.Interpreter:
+    return rasp.Interpreter()
+
+
+def test_language_vectors(interpreter: rasp.Interpreter) -> None:
+    """Outputs, layers and heads of the language authors' own interpreter."""
+    for case in vectors("techsrl"):
+        assert interpreter.evaluate(case["expr"], case["x"]) == case["out"], case
+        found = interpreter.analyze(case["expr"], case["x"])
+        wanted = case["analysis"]
+        assert (found.n_layers, found.max_heads) == (wanted["n_layers"], wanted["max_heads"])
+        assert {str(k): n for k, n in found.heads_per_layer.items()} == wanted["heads_per_layer"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "wanted", "layers", "heads"),
+    [
+        ("shift(indices,-1,99)", "bbaca", [1, 2, 3, 4, 99], 1, 1),
+        ('mark_first_instance(tokens,"b")', "bbacc", [True, False, False, False, False], 1, 1),
+        ("sort(indices,tokens)", "abbcb", [0, 1, 2, 4, 3], 2, 2),
+        ("selector_width(not select(tokens,tokens,==))", "cbccc", [1, 4, 1, 1, 1], 1, 2),
+        ("aggregate(select_next_identical(tokens),indices,-1)", "bcbba", [2, -1, 3, -1, -1], 2, 2),
+        ('tokens if indices%2==0 else "x"', "abaab", ["a", "x", "a", "x", "b"], 0, 0),
+        ("hist_nobos", "bbccb", [3, 3, 2, 2, 3], 1, 2),
+        ("reverse", "babaa", ["a", "a", "b", "a", "b"], 2, 1),
+        ("hist2_bos", "§bbabc", [0, 1, 1, 2, 1, 2], 2, 2),
+        ("sort_by_most_freq", "§acbbc", ["§", "c", "b", "a", "§", "§"], 3, 2),
+        ("dyck2_ptf", "(}})}", ["P", "F", "F", "F", "F"], 4, 2),
+        ("dyck3_ptf", "([{}])", ["P", "P", "P", "P", "P", "T"], 4, 2),
+    ],
+)
+def test_library_and_examples(
+    interpreter: rasp.Interpreter, expression: str, text: str, wanted: list[Any], layers: int, heads: int
+) -> None:
+    assert interpreter.evaluate(expression, text) == wanted
+    found = interpreter.analyze(expression)
+    assert (found.n_layers, found.max_heads) == (layers, heads)
+
+
+def test_dyck_against_a_stack(interpreter: rasp.Interpreter) -> None:
+    from itertools import product
+
+    for text in ("".join(x) for n in (1, 3, 5) for x in product("(){}", repeat=n)):
+        stack: list[str] = []
+        wanted = []
+        failed = False
+        for c in text:
+            if c in "({":
+                stack.append(c)
+            elif not stack or stack.pop() + c not in ("()", "{}"):
+                failed = True
+            wanted.append("F" if failed else "P" if stack else "T")
+        if len(text) < 5 or text[0] in "({":
+            assert interpreter.evaluate("dyck2_ptf", text) == wanted, text
+
+
+def test_long_inputs_stay_exact(interpreter: rasp.Interpreter) -> None:
+    text = "(" * 300 + ")" * 300
+    assert interpreter.evaluate("dyck1_ptf", text)[-1] == "T"
+    assert interpreter.evaluate("length", "a" * 997) == [997] * 997
+
+
+def test_statements(interpreter: rasp.Interpreter) -> None:
+    shown = interpreter.run("""
+        # everything the grammar has
+        def both(a, b = 2) { return a + b, a * b; }
+        x, y = both(indices);
+        total = 0;
+        for i, name in zip(range(3), ["p", "q", "r"]) { total = total + i; }
+        squares = {n: n ^ 2 for n in [1, 2, 3] if n > 1};
+        total; squares[3]; len([c for c in "abc"]); 7 % 4; -2 * 3; both; x; 1 not in [2];
+        set example "aab"
+        select(tokens, tokens, ==) and not select(indices, indices, ==);
+        show example;
+        examples off
+        y;
+    """)
+    assert shown[:5] == ["3", "9", "3", "3", "-6"]
+    assert shown[5] == "function: both(a, b)"
+    assert shown[6] == 's-op: x\n  example: "hello" -> [2, 3, 4, 5, 6]'
+    assert shown[7] == "True"
+    assert shown[8].splitlines()[1:] == ["  a a b", "a   1  ", "a 1    ", "b      "]
+    assert shown[9:] == ['example: "aab"', "s-op: y"]
+    assert interpreter.evaluate('{"a": 1, "b": 2}[tokens]', "ab") == [1, 2]
+    assert interpreter.value('x("ab")') == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "line", "column"),
+    [
+        ("x = 1;\ny = x $ 2;", "unexpected character", 2, 7),
+        ("x = ;", "unexpected ';'", 1, 5),
+        ("a = 1;\nb = a + unknown;", "unknown name unknown", 2, 9),
+        ("select(tokens, tokens, ==) + 1;", "expected sequences, got a selector", 1, 1),
+        ("aggregate(tokens, tokens);", "aggregate: expected a selector first", 1, 1),
+        ("def f(x) { return f(x); } f(1);", "recurses without end", 1, 19),
+        ("def f(x) { return x; } f();", "the argument x is missing", 1, 24),
+        ("x, y = 1;", "expected 2 values", 1, 8),
+        ("return 1;", "return outside a function", 0, 0),
+        ('load "no such file";', "no file", 1, 1),
+        ("[1, 2][5];", "list index out of range", 1, 1),
+    ],
+)
+def test_errors_show_the_place(
+    interpreter: rasp.Interpreter, source: str, message: str, line: int, column: int
+) -> None:
+    with pytest.raises(rasp.LanguageError, match=message) as caught:
+        interpreter.run(source)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    if line:
+        last = str(caught.value).splitlines()[-1]
+        assert last.index("^") == column + 1
+
+
+def test_incomplete_and_empty(interpreter: rasp.Interpreter) -> None:
+    with pytest.raises(IncompleteSource):
+        interpreter.run("def f(x) {")
+    with pytest.raises(rasp.LanguageError, match="at least one token"):
+        interpreter.evaluate("tokens", "")
+    with pytest.raises(rasp.LanguageError, match="got a function"):
+        interpreter.evaluate("sort", "ab")
+    with pytest.raises(rasp.LanguageError, match="not all are numbers"):
+        interpreter.evaluate("aggregate(full_s, tokens)", "ab")
+
+
+def test_load_and_draw(interpreter: rasp.Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.rasp").write_text("third = load_from_location(tokens, 2);")
+    assert interpreter.run('load "mine"; third;') == ['s-op: third\n  example: "hello" -> "lllll"']
+    assert interpreter.run("draw(third);") == ["'written: third.svg'"]
+    assert (tmp_path / "third.svg").read_text().startswith("<svg")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def call(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+def test_command_runs_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.rasp"
+    path.write_text("sort(tokens, tokens);")
+    assert call(str(path), "--input", "cab") == 0
+    assert '"abc"' in capsys.readouterr().out
+    assert call("--evaluate", "indices", "--analyze", "reverse", "--input", "xy") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "[0, 1]"
+    path.write_text("sort(;")
+    assert call(str(path)) == 1
+    assert "line 1, column 6: unexpected ';'" in capsys.readouterr().err
+    with pytest.raises(ArgumentError, match="--input"):
+        call("--input", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_session_at_a_terminal() -> None:
+    """The language paper's examples, typed at a real terminal."""
+    import pty
+    import select
+    import time
+
+    code = (
+        "import argparse; from legato.cli import rasp; p = argparse.ArgumentParser(); rasp.add_arguments(p); "
+        "raise SystemExit(rasp.run(p.parse_args([])))"
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["TERM"] = "dumb"
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    seen = ""
+
+    def until(text: str) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 60
+        while text not in seen:
+            assert time.monotonic() < deadline, seen
+            if select.select([terminal], [], [], 0.2)[0]:
+                seen += os.read(terminal, 4096).decode(errors="replace")
+
+    until(">> ")
+    for typed, answer in (
+        ('set example "hello"', ">> "),
+        ("reverse;", '-> "olleh"'),
+        ("sort(tokens, tokens);", '-> "ehllo"'),
+        ("hist_nobos;", "-> [1, 1, 2, 2, 1]"),
+        ("def f(x) {", ".. "),
+        ("return x + 1; } f(indices);", "-> [1, 2, 3, 4, 5]"),
+        ('dyck1_ptf("()(");', "TP"),
+        ('sort_by_most_freq("§abb");', "§b"),
+        ("tokens +;", "unexpected ';'"),
+    ):
+        seen = ""
+        os.write(terminal, f"{typed}\n".encode())
+        until(answer)
+    os.write(terminal, b"exit\n")
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+# --- Select, Aggregate, SelectorWidth, Map, SequenceMap ---------------------------------------------------------------
+
+
+def _frac_prevs(bools: Any) -> Any:
+    return Aggregate(Select(indices, indices, LEQ), bools)
+
+
+def _shift_by(offset: int, sop: Any) -> Any:
+    return Aggregate(Select(indices, SequenceMap(lambda i: i - offset, indices), EQ), sop)
+
+
+def _detect(sop: Any, pattern: str) -> Any:
+    parts = [_shift_by(len(pattern) - 1 - at, sop == c) for at, c in enumerate(pattern)]
+    out = parts[0]
+    for part in parts[1:]:
+        out = SequenceMap(lambda x, y: x and y, part, out)
+    return out
+
+
+def _pair_balance(sop: Any, opening: str, closing: str) -> Any:
+    return LinearSequenceMap(_frac_prevs(sop == opening), _frac_prevs(sop == closing), 1, -1)
+
+
+def _length() -> Any:
+    return SelectorWidth(Select(tokens, tokens, TRUE))
+
+
+def _shuffle_dyck(pairs: list[str]) -> Any:
+    balances = [_pair_balance(tokens, *pair) for pair in pairs]
+    negative = [Map(lambda x: x < 0, b) for b in balances]
+    any_negative = negative[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a or b, *negative)
+    has_negative = Aggregate(Select(any_negative, Full(True), EQ), Full(1), default=0) > 0
+    zero = [Map(lambda x: x == 0, b) for b in balances]
+    all_zero = zero[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a and b, *zero)
+    last_zero = Aggregate(Select(indices, _length() - 1, EQ), all_zero)
+    return SequenceMap(lambda last, bad: last and not bad, last_zero, has_negative)
+
+
+def _sort_unique(values: Any, keys: Any) -> Any:
+    return Aggregate(Select(SelectorWidth(Select(keys, keys, LT)), indices, EQ), values)
+
+
+PROGRAMS: dict[str, Any] = {
+    "make_length": _length(),
+    "make_hist": SelectorWidth(Select(tokens, tokens, EQ)),
+    "make_sort_unique(tokens,tokens)": _sort_unique(tokens, tokens),
+    'make_frac_prevs(tokens=="a")': _frac_prevs(tokens == "a"),
+    "shift_by(2,tokens)": _shift_by(2, tokens),
+    'detect_pattern(tokens,"ab")': _detect(tokens, "ab"),
+    'make_count(tokens,"a")': SelectorWidth(Select(tokens, Full("a"), EQ)),
+    "make_nary_sequencemap(x+y-z; tokens,indices,length)": SequenceMap(
+        lambda x, y, z: x + y - z, tokens, indices, length
+    ),
+    "SelectorWidth(tokens<tokens | (tokens==tokens & idx<idx))": SelectorWidth(
+        Select(tokens, tokens, LT) | (Select(tokens, tokens, EQ) & Select(indices, indices, LT))
+    ),
+    "Aggregate(tokens>tokens, indices, default=-1)": Aggregate(
+        Select(tokens, tokens, Comparison.GT), indices, default=-1
+    ),
+    'make_shuffle_dyck(["()"])': _shuffle_dyck(["()"]),
+}
+
+
+def test_compiler_community_vectors() -> None:
+    """tracr's evaluators, bidirectional and causal; its `length` is n in both, the program make_length is not."""
+    for case in vectors("tracr"):
+        got = PROGRAMS[case["program"]](case["x"], causal=case["mode"] == "causal")
+        assert got == pytest.approx(case["out"], rel=1e-15, abs=0) if _numbers(case["out"]) else got == case["out"], (
+            case
+        )
+
+
+def _numbers(values: list[Any]) -> bool:
+    return all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+
+
+def test_operators_errors() -> None:
+    with pytest.raises(ArgumentError, match="the key at position 1 is None"):
+        SelectorWidth(Select(tokens, tokens, EQ))(["a", None])
+    with pytest.raises(ArgumentError, match="values of int and str cannot be ordered"):
+        SelectorWidth(Select(tokens, tokens, LT))(["a", 1])
+    with pytest.raises(ArgumentError, match="is NaN"):
+        SelectorWidth(Select(tokens, tokens, LT))([1.0, float("nan")])
+    with pytest.raises(ArgumentError, match="at position 1"):
+        Map(lambda x: 1 / x, tokens)([1, 0])
+    assert Aggregate(Select(tokens, tokens, TRUE), tokens)([0.5, 1.5]) == [1.0, 1.0]
+    assert Select(tokens, tokens, lambda k, q: k == q)([1, 2]) == [[True, False], [False, True]]
