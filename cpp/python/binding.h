@@ -26,5 +26,6 @@ inline std::span<double> output(Array& array) { return {array.mutable_data(), st
 void check(Status status, const std::string& what);
 
 void bind_camera(py::module_& module);
+void bind_diffusion(py::module_& module);
 
 }  // namespace legato::python

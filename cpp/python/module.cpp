@@ -27,4 +27,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
       "last_isa", [] { return isa_name(last_isa()); },
       "Instruction set of the kernel copy that ran last in this thread.");
   python::bind_camera(module);
+  python::bind_diffusion(module);
 }

@@ -1,6 +1,7 @@
 """Legato: fast compiled kernels for steps repeated many times.
 
-Families: `legato.camera` (L1-optimal camera paths) and `legato.video` (video stabilization).
+Families: `legato.camera` (L1-optimal camera paths), `legato.diffusion` (diffusion sampling) and `legato.video` (video
+stabilization).
 Each is imported where it is used; `import legato` needs NumPy alone.
 """
 
@@ -13,13 +14,13 @@ from legato import _core
 from legato._dispatch import BACKENDS
 
 if TYPE_CHECKING:
-    from legato import camera, video
+    from legato import camera, diffusion, video
 
-__all__ = ["__version__", "backends", "build_info", "camera", "video"]
+__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "video"]
 
 __version__: str = _core.version()
 
-_FAMILIES = ("camera", "video")
+_FAMILIES = ("camera", "diffusion", "video")
 
 
 def backends() -> tuple[str, ...]:
