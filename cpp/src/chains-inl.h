@@ -223,7 +223,7 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
 // --- Point clouds ---------------------------------------------------------------------------------------------------
 
 /// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight, in the distance form, which
-/// stays exact down to the nearest-neighbor limit. Weights below exp(-lowest) of the largest are nothing in `Real`, so
+/// stays exact down to the nearest-neighbor limit. Weights below exp(-30), or exp(-60), of the largest are nothing in `Real`, so
 /// those points are not added: at small sigma that is nearly all of them.
 template <class Real>
 inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Pack<Real>* x,
@@ -233,7 +233,7 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
   const double steepest = sizeof(Real) == 4 ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
   const double wanted = 0.5 / (sigma * sigma);
   const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest);
-  const Real lowest = sizeof(Real) == 4 ? Real(-30) : Real(-60);
+  const Pack<Real> least = filled(sizeof(Real) == 4 ? Real(-30) : Real(-60));
   Pack<Real> most = filled(Real(sizeof(Real) == 4 ? -3e38 : -1e308)), total{};
   for (std::size_t j = 0; j < d; ++j) out[j] = Pack<Real>{};
   for (std::size_t first = 0; first < cloud.points; first += kPointTile) {
@@ -265,11 +265,10 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
       for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * shrink;
       most = top;
     }
-    const Pack<Real> least = most + lowest;
     for (std::size_t i = 0; i < count; ++i) {
-      if (!any_less(least, scratch.logits[i])) continue;
-      const Pack<Real> weight =
-          select_less(least, scratch.logits[i], exponential_of(scratch.logits[i] - most), Pack<Real>{});
+      const Pack<Real> below = scratch.logits[i] - most;
+      if (!any_less(least, below)) continue;
+      const Pack<Real> weight = select_less(least, below, exponential_of(below), Pack<Real>{});
       const Real* row = cloud.data + (first + i) * d;
       total = total + weight;
       for (std::size_t j = 0; j < d; ++j) out[j] = out[j] + weight * row[j];

@@ -75,7 +75,7 @@ def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArra
         array, kind = array.astype(np.float64), "float64"
     if storage is not None and kind != storage:
         raise ArgumentError(f"{name}: expected {storage} like the state, got {kind}")
-    return np.ascontiguousarray(array), kind
+    return np.asarray(array, order="C"), kind
 
 
 def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> NDArray[Any]:
@@ -106,7 +106,7 @@ def _is_bfloat16(value: Any) -> bool:
 
 
 def _bits_of_bfloat16(value: Any) -> Any:
-    """The same memory as 16-bit integers, for an array of bfloat16 (ml_dtypes or torch); anything else as it is."""
+    """Return the same memory as 16-bit integers, for an array of bfloat16 (ml_dtypes or torch); anything else as it is."""
     if not _is_bfloat16(value):
         return value
     if isinstance(value, np.ndarray):

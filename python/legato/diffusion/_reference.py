@@ -34,13 +34,13 @@ __all__ = [
 def threefry4x32(counter: Words, key: Words, rounds: int) -> Words:
     """Threefry4x32 with `rounds` rounds, counters and keys (..., 4); SC 2011, section 3.3, rotations of Skein."""
     first, second = (10, 11, 13, 23, 6, 17, 25, 18), (26, 21, 27, 5, 20, 11, 10, 20)
-    keys = [key[..., i] for i in range(4)]
+    keys = [key[..., i : i + 1] for i in range(4)]  # slices: NumPy scalars would warn when they wrap around
     keys.append(np.uint32(0x1BD11BDA) ^ keys[0] ^ keys[1] ^ keys[2] ^ keys[3])
 
     def rotated(x: Words, count: int) -> Words:
         return (x << np.uint32(count)) | (x >> np.uint32(32 - count))
 
-    x = [counter[..., i] + keys[i] for i in range(4)]
+    x = [counter[..., i : i + 1] + keys[i] for i in range(4)]
     for turn in range(rounds):
         p, q = (1, 3) if turn % 2 == 0 else (3, 1)
         x[0] = x[0] + x[p]
@@ -51,19 +51,19 @@ def threefry4x32(counter: Words, key: Words, rounds: int) -> Words:
             injection = turn // 4 + 1
             x = [x[i] + keys[(injection + i) % 5] for i in range(4)]
             x[3] = x[3] + np.uint32(injection)
-    return np.stack(x, -1)
+    return np.concatenate(x, -1)
 
 
 def philox4x32(counter: Words, key: Words) -> Words:
     """Philox4x32-10, counters (..., 4), keys (..., 2); SC 2011, section 3.2."""
-    x = [counter[..., i].astype(np.uint64) for i in range(4)]
-    k = [key[..., i].astype(np.uint64) for i in range(2)]
+    x = [counter[..., i : i + 1].astype(np.uint64) for i in range(4)]
+    k = [key[..., i : i + 1].astype(np.uint64) for i in range(2)]
     low = np.uint64(0xFFFFFFFF)
     for _ in range(10):
         p, q = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
         x = [(q >> np.uint64(32)) ^ x[1] ^ k[0], q & low, (p >> np.uint64(32)) ^ x[3] ^ k[1], p & low]
         k = [(k[0] + np.uint64(0x9E3779B9)) & low, (k[1] + np.uint64(0xBB67AE85)) & low]
-    return np.stack(x, -1).astype(np.uint32)
+    return np.concatenate(x, -1).astype(np.uint32)
 
 
 def normal(
@@ -88,7 +88,7 @@ def normal(
     z = np.empty(words.shape, np.float32)
     for pair in (0, 2):
         z[..., pair], z[..., pair + 1] = _box_muller(words[..., pair], words[..., pair + 1])
-    return z.reshape(len(seeds), -1)[:, :elements]
+    return z.reshape(len(seeds), 4 * len(blocks))[:, :elements]
 
 
 def _box_muller(a: Words, b: Words) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -133,7 +133,7 @@ _LOG = (
 
 
 def ddim_step(a: float, s: float, a1: float, s1: float, eta: float) -> tuple[float, float, float]:
-    """Return (A, B, C) of x' = A x + B eps + C z: DDIM with noise eta; eta = 1 is ancestral DDPM, the true posterior."""
+    """Return (A, B, C) of x' = A x + B eps + C z: DDIM with noise eta; eta = 1 is ancestral DDPM."""
     w = eta * s1 * np.sqrt(max(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
     r = a1 / a
     return r, np.sqrt(max(s1 * s1 - w * w, 0.0)) - r * s, w

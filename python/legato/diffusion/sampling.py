@@ -234,7 +234,7 @@ def langevin(
             raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
     state = as_stored("x", x)[0].copy()
     rows = np.zeros((n_steps, 12))
-    form = "x0" if runner.exact else prediction
+    form = "exact" if runner.exact else prediction
     rows[:, :2], rows[:, 4] = (alpha, sigma), guidance_scale
     rows[:, 9] = first_step + np.arange(n_steps)
     rows[:, [2, 3, 8, 11]] = _corrector_row(alpha, sigma, step_size, form)
@@ -298,7 +298,7 @@ def gaussian_moments(
     (mc, vc), (mu, vu), (mean, variance) = pairs
     end = len(schedule) if stop is None else stop
     rows = _plan(
-        schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "x0",
+        schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "exact",
         vc > 0 and vu > 0, 0, end, 0,
     )  # fmt: skip
     for alpha, sigma, a, b, g, _, _, _, noise, _, _, score in rows:
@@ -320,8 +320,8 @@ def gaussian_moments(
 
 
 def _corrector_row(alpha: float, sigma: float, size: float, form: str) -> tuple[float, float, float, float]:
-    """Return (a, b, noise, score) of a Langevin step, for exact models ("x0") by their score."""
-    if form == "x0":
+    """Return (a, b, noise, score) of a Langevin step, for exact models by their score."""
+    if form == "exact":
         return 1.0, 0.5 * size, size**0.5, 1.0
     if form == "score":
         return 1.0, 0.5 * size, size**0.5, 0.0
@@ -345,20 +345,18 @@ def _plan(
     after: int,
     start: int,
 ) -> Float64:
-    """Rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
+    """Return rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
     a, s = schedule.alpha, schedule.sigma
     if sampler in _SECOND_ORDER:
         if corrector_steps or rule.rule == "cfg++":
             raise ArgumentError(f"sampler: {sampler!r} takes neither correctors nor CFG++")
-        if form != "x0":
-            raise AssertionError("second-order samplers are planned in x0")  # pragma: no cover
         return _second_order(schedule, sampler, rule, first, after, start)
     if sampler == "langevin":
         raise ArgumentError("sampler: for Langevin at one level call langevin()")
-    wanted = form if sampler in SAMPLERS else None
-    if wanted is None:
+    if sampler not in SAMPLERS:
         raise ArgumentError(f"sampler: expected one of {', '.join((*SAMPLERS, *_SECOND_ORDER))}, got {sampler!r}")
-    table = step_coefficients(schedule, sampler, eta=eta, prediction=wanted)
+    kind = "x0" if form == "exact" else form
+    table = step_coefficients(schedule, sampler, eta=eta, prediction=kind)
     if corrector_steps:
         euler = sampler in ("reverse_sde", "pf_ode")
         default = schedule.euler_increments()[1] if euler else schedule.forward_variance
@@ -376,8 +374,8 @@ def _plan(
                 raise ArgumentError("guidance_scale: CFG++ goes with sampler 'ddim', eta 0, and no corrector")
             ones = np.ones(1)
             level = a[k] * ones, s[k] * ones
-            denoise = _toward(form, *level, a[k + 1] * ones, 0 * ones)[0]
-            renoise = _toward(form, *level, 0 * ones, s[k + 1] * ones)[0]
+            denoise = _toward(kind, *level, a[k + 1] * ones, 0 * ones)[0]
+            renoise = _toward(kind, *level, 0 * ones, s[k + 1] * ones)[0]
             on_x, on_out, extra = denoise[0] + renoise[0], denoise[1], renoise[1]
         rows.append([a[k], s[k], on_x, on_out, scale, extra, 0, 0, noise, k, 0, 0])
         if corrector_steps and (s[k + 1] > 0 or has_score):
@@ -450,8 +448,10 @@ class _Runner:
             self.cond, self.uncond = (_callable(one, arrays) for one in (self.cond, self.uncond))
 
     def form(self, rule: Guidance, sampler: str) -> str:
-        """Return what the rows' `out` is: x0 for exact models, and where a rule or a sampler is made in x0."""
-        made_in_x0 = self.exact or rule.rule == "apg" or sampler in _SECOND_ORDER
+        """Return what the rows' `out` is: x0 (or the score, in correctors) of "exact" models, else a prediction."""
+        if self.exact:
+            return "exact"
+        made_in_x0 = rule.rule == "apg" or sampler in _SECOND_ORDER
         return "x0" if made_in_x0 else self.prediction
 
     def run(
