@@ -223,8 +223,8 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
 // --- Point clouds ---------------------------------------------------------------------------------------------------
 
 /// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight, in the distance form, which
-/// stays exact down to the nearest-neighbor limit. Weights below exp(-30), or exp(-60), of the largest are nothing in `Real`, so
-/// those points are not added: at small sigma that is nearly all of them.
+/// stays exact down to the nearest-neighbor limit. Weights below exp(-30), or exp(-60), of the largest are nothing in
+/// `Real`, so those points are not added: at small sigma that is nearly all of them.
 template <class Real>
 inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Pack<Real>* x,
                            const Scratch<Real>& scratch, Pack<Real>* out) {
@@ -370,6 +370,7 @@ struct Chains {
   const diffusion::Noise& noise;
   std::size_t samples, dimension;
   Real* x;
+  bool remembers;  // some row looks back at the one before it
 };
 
 template <bool kPhilox, class Real>
@@ -405,9 +406,9 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   }
   if (row.noise != 0) {
     for (std::size_t block = 0; 4 * block < d; ++block) {
-      Floats four[4];
-      four_across<kPhilox>(streams, static_cast<unsigned>(block), row.step, row.substep, four);
-      for (std::size_t q = 0; q < 4; ++q) work.noise[4 * block + q] = four[q];
+      Floats four[4] = {};
+      four_across<kPhilox>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block, four);
+      for (std::size_t q = 0; q < 4 && 4 * block + q < d; ++q) work.noise[4 * block + q] = four[q];
     }
   }
   const Real a = static_cast<Real>(row.a), b = static_cast<Real>(row.b), g = static_cast<Real>(row.guidance);
@@ -421,8 +422,10 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
     if (row.previous != 0) value = value + last_out[j] * previous;
     if (row.base != 0) value = value + last_x[j] * base;
     if (row.noise != 0) value = value + to_real(work.noise[j], Real{}) * n;
-    last_out[j] = out;
-    last_x[j] = x[j];
+    if (chains.remembers) {
+      last_out[j] = out;
+      last_x[j] = x[j];
+    }
     x[j] = value;
   }
 }

@@ -92,7 +92,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   if (!sound(cond) || !sound(uncond)) return Status::invalid_argument;
   const std::size_t dimension = dimension_of(cond);
   if (dimension_of(uncond) != dimension) return Status::invalid_argument;
-  bool noisy = false;
+  bool noisy = false, remembers = false;
   for (const Row& row : rows) {
     for (const double value : {row.alpha, row.sigma, row.a, row.b, row.guidance, row.uncond, row.previous, row.base}) {
       if (!std::isfinite(value)) return Status::invalid_argument;
@@ -101,6 +101,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
     const bool cloudy = cond.cloud != nullptr || uncond.cloud != nullptr;
     if (cloudy && row.output == Output::score && row.sigma == 0) return Status::singular;
     noisy = noisy || row.noise != 0;
+    remembers = remembers || row.previous != 0 || row.base != 0;
   }
   const bool named = noise.generator == Generator::threefry || noise.generator == Generator::philox;
   if (noisy && (noise.seeds == nullptr || noise.stride > 1 || !named)) return Status::invalid_argument;
@@ -115,18 +116,18 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
 #if defined(__x86_64__)
     if (active_isa() == Isa::avx512) {
-      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x}, memory, worker,
-                             workers);
+      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers}, memory,
+                             worker, workers);
       return;
     }
     if (active_isa() == Isa::avx2) {
-      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x}, memory, worker,
-                           workers);
+      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers}, memory,
+                           worker, workers);
       return;
     }
 #endif
-    baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x}, memory, worker,
-                             workers);
+    baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers},
+                             memory, worker, workers);
   });
   return Status::ok;
 }

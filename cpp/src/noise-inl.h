@@ -89,19 +89,19 @@ LEGATO_HD void sixty_four(const Draw& of, std::uint64_t group, Floats (&z)[4]) {
 template <bool kPhilox, class Sink>
 LEGATO_HD void for_groups(const Draw& of, std::uint64_t group, std::size_t count, Sink&& sink) {
   for (std::size_t at = 0; at < count; at += 64, ++group) {
-    Floats four[4];
+    Floats four[4] = {};
     sixty_four<kPhilox>(of, group, four);
     sink(at, four);
   }
 }
 
-/// Sixteen samples side by side: normals 4 block .. 4 block + 3 of each, lane by lane.
+/// Sixteen samples side by side: the first `wanted` (at least) of normals 4 block .. 4 block + 3 of each, lane by lane.
 template <bool kPhilox>
 LEGATO_HD void four_across(const math::Stream<Words>& streams, unsigned block, unsigned step, unsigned substep,
-                           Floats (&z)[4]) {
+                           std::size_t wanted, Floats (&z)[4]) {
   const auto words = math::draw<kPhilox, Words>(streams, filled(block), filled(0u), filled(step), filled(substep));
   math::gaussian_pair(words.word[0], words.word[1], z[0], z[1]);
-  math::gaussian_pair(words.word[2], words.word[3], z[2], z[3]);
+  if (wanted > 2) math::gaussian_pair(words.word[2], words.word[3], z[2], z[3]);
 }
 
 LEGATO_HD Draw draw_of(const diffusion::Noise& noise, std::size_t sample) {
@@ -135,8 +135,8 @@ inline void fill_across(const diffusion::Noise& noise, std::size_t first, std::s
                         float* z) {
   const auto streams = streams_of(noise, first, count);
   for (std::size_t block = 0; 4 * block < elements; ++block) {
-    Floats four[4];
-    four_across<kPhilox>(streams, static_cast<unsigned>(block), noise.step, noise.substep, four);
+    Floats four[4] = {};
+    four_across<kPhilox>(streams, static_cast<unsigned>(block), noise.step, noise.substep, elements - 4 * block, four);
     for (std::size_t q = 0; q < 4 && 4 * block + q < elements; ++q) {
       for (std::size_t lane = 0; lane < count; ++lane) {
         z[lane * elements + 4 * block + q] = four[q][static_cast<int>(lane)];
@@ -253,7 +253,8 @@ inline void step_tiles(const diffusion::Step<Storage>& step, std::size_t begin, 
   const auto run = [&](const Coefficients& by, std::size_t from, std::size_t count,
                        const float* z) __attribute__((always_inline)) {
     const Real scale = static_cast<Real>(by.noise);
-    const Storage *x = step.x + from, *cond = step.cond + from, *given = step.given_noise != nullptr ? step.given_noise + from : nullptr;
+    const Storage *x = step.x + from, *cond = step.cond + from,
+                  *given = step.given_noise != nullptr ? step.given_noise + from : nullptr;
     const Storage* uncond = (kUncond ? step.uncond : step.cond) + from;
     Storage* out = step.out + from;
     if (by.noise == 0) {

@@ -202,22 +202,22 @@ LEGATO_HD Doubles to_real(const Floats& x, double) {
 }
 LEGATO_HD Doubles to_double(const Floats& x) { return to_real(x, double{}); }
 LEGATO_HD Doubles to_double(const Doubles& x) { return x; }
-/// exp(x) for x <= 0, relative error below 3e-8 (float) or 1e-15; 0 below Exponential::lowest.
+/// exp(x) for x <= 0, relative error below 3e-8 (float) or 1e-15; the same below Exponential::lowest as there.
 template <class Real>
 LEGATO_HD Pack<Real> exponential_of(const Pack<Real>& x) {
   using Constants = Exponential<Real>;
   using Bits = typename RegisterOf<Real>::bits;
   Pack<Real> out;
   for (int i = 0; i < Pack<Real>::kParts; ++i) {
-    const auto held = x.part[i] > Constants::lowest ? x.part[i] : x.part[i] * Real(0) + Constants::lowest;
+    const auto lowest = typename Pack<Real>::Register{} + Constants::lowest;
+    const auto held = x.part[i] > lowest ? x.part[i] : lowest;
     const auto shifted = held * Real(1.4426950408889634) + Constants::round;
     const auto n = shifted - Constants::round;
     const auto r = (held - n * Constants::log2_high) - n * Constants::log2_low;
     auto p = r * Constants::coefficient[Constants::degree] + Constants::coefficient[Constants::degree - 1];
     for (int j = Constants::degree - 2; j >= 0; --j) p = p * r + Constants::coefficient[j];
     const auto mantissa = p * (r * r) + r + Real(1);
-    const auto value = (typename Pack<Real>::Register)((Bits)mantissa + ((Bits)shifted << Constants::mantissa));
-    out.part[i] = x.part[i] > Constants::lowest ? value : value * Real(0);
+    out.part[i] = (typename Pack<Real>::Register)((Bits)mantissa + ((Bits)shifted << Constants::mantissa));
   }
   return out;
 }

@@ -16,6 +16,7 @@ Float64 = NDArray[np.float64]
 
 # Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
 STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
+_NATIVE_STORAGES = {np.dtype(kind): name for name, kind in STORAGES.items() if name != "bfloat16"}
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:
@@ -67,6 +68,10 @@ def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArra
     float32, float64, float16 and bfloat16 are taken as they are, from NumPy or through DLPack, without a copy where
     the array is contiguous; other real numbers become float64. With `storage` given, another type is refused.
     """
+    if type(value) is np.ndarray and value.flags.c_contiguous:  # the common case, without ceremony
+        known = _NATIVE_STORAGES.get(value.dtype)
+        if known is not None and storage in (None, known):
+            return value, known
     array = _from_any(name, _bits_of_bfloat16(value))
     kind = "bfloat16" if _is_bfloat16(value) else array.dtype.name
     if kind not in STORAGES:
@@ -82,6 +87,10 @@ def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> 
     """Return a writable view of `out` when it fits, or a new array."""
     if out is None:
         return np.empty(shape, STORAGES[storage])
+    if type(out) is np.ndarray and out.dtype == STORAGES[storage] and out.shape == shape:
+        flags = out.flags
+        if flags.c_contiguous and flags.writeable:
+            return out
     array = _from_any(name, _bits_of_bfloat16(out))
     kind = "bfloat16" if _is_bfloat16(out) else array.dtype.name
     if kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,10 @@ class Streams:
     def __init__(self, seeds: Seeds, samples: int, first_sample: int = 0, generator: str = "threefry") -> None:
         if generator not in ("threefry", "philox"):
             raise ArgumentError(f"generator: expected 'threefry' or 'philox', got {generator!r}")
+        self.samples, self.first, self.philox = samples, first_sample, generator == "philox"
+        if type(seeds) is int and 0 <= seeds < 2**64 and first_sample == 0 and not self.philox:
+            self.shared, self.array = True, np.array([seeds], np.uint64)
+            return
         try:
             array = np.asarray(seeds)
             whole = array.dtype.kind in "iu" and (array.size == 0 or int(array.min()) >= 0)
@@ -40,9 +45,6 @@ class Streams:
         if generator == "philox" and self.shared and first_sample + samples > 2**32:
             raise ArgumentError("first_sample: Philox has 2^32 streams; give seeds= an array")
         self.array = np.ascontiguousarray(np.atleast_1d(array), np.uint64)
-        self.first = first_sample
-        self.samples = samples
-        self.philox = generator == "philox"
 
     def native(self, step: int = 0, substep: int = 0) -> Any:
         """Return the core's view of it, for one step."""
@@ -128,7 +130,7 @@ def normal(
         raise ArgumentError(f"substep: expected 0 to 2^32 - 1, got {substep}")
     check_threads(threads)
     target = stored_output("out", out, sizes, dtype)
-    samples, elements = sizes[0], int(np.prod(sizes[1:], dtype=np.int64))
+    samples, elements = sizes[0], math.prod(sizes[1:])
     streams = Streams(seeds, samples, first_sample, generator)
     if _dispatch.choose(backend) == "numpy":
         drawn = streams.reference(elements, step, substep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -262,7 +263,7 @@ def apply_step(
     if cond is None:
         raise ArgumentError("eps: expected an array")
     samples = state.shape[0]
-    elements = int(np.prod(state.shape[1:], dtype=np.int64))
+    elements = math.prod(state.shape[1:])
     table = _full_coefficients(coef, weights, guidance_scale, uncond is not None, samples)
     check_threads(threads)
     target = stored_output("out", out, state.shape, storage)
@@ -295,6 +296,12 @@ def _full_coefficients(
     coef: ArrayLike, weights: ArrayLike | None, guidance_scale: float, guided: bool, samples: int
 ) -> Float64:
     """(1 or samples, 4): a, weight of eps, weight of eps_uncond, noise."""
+    if isinstance(coef, np.ndarray) and coef.shape == (3,):
+        coef = tuple(coef.tolist())
+    if weights is None and isinstance(coef, tuple) and len(coef) == 3 and (guided or guidance_scale == 1):
+        a, b, c = coef
+        if math.isfinite(a) and math.isfinite(b * guidance_scale) and math.isfinite(c):
+            return np.array([[a, b * guidance_scale, b * (1.0 - guidance_scale), c]], np.float64)
     table = as_float64("coef", coef)
     if table.shape not in ((3,), (samples, 3)):
         raise ArgumentError(f"coef: expected shape (3,) or ({samples}, 3), got {table.shape}")

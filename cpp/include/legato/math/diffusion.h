@@ -51,7 +51,7 @@ template <class Real>
 struct Exponential;
 template <>
 struct Exponential<float> {
-  static constexpr float lowest = -80.0f;  // below it: 0
+  static constexpr float lowest = -80.0f;  // a weight of 1e-35: nothing beside 1
   static constexpr float round = 0x1.8p23f;
   static constexpr float log2_high = 0x1.62e4p-1f, log2_low = 1.4286068203094173e-6f;
   static constexpr int mantissa = 23, degree = 4;
