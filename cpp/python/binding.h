@@ -29,5 +29,6 @@ void bind_camera(py::module_& module);
 void bind_video(py::module_& module);
 void bind_rft(py::module_& module);
 void bind_rasp(py::module_& module);
+void bind_diffusion(py::module_& module);
 
 }  // namespace legato::python

@@ -30,4 +30,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   python::bind_video(module);
   python::bind_rft(module);
   python::bind_rasp(module);
+  python::bind_diffusion(module);
 }

@@ -4,6 +4,8 @@ Families: `legato.camera` (L1-optimal camera paths), `legato.video` (video stabi
 (reinforcement fine-tuning).
 Families: `legato.camera` (L1-optimal camera paths), `legato.rasp` (programs of select and aggregate) and `legato.video`
 (video stabilization).
+Families: `legato.camera` (L1-optimal camera paths), `legato.diffusion` (diffusion sampling) and `legato.video` (video
+stabilization).
 Each is imported where it is used; `import legato` needs NumPy alone.
 """
 
@@ -26,6 +28,9 @@ _FAMILIES = ("camera", "rft", "video")
     from legato import camera, rasp, video
 __all__ = ["__version__", "backends", "build_info", "camera", "rasp", "video"]
 _FAMILIES = ("camera", "rasp", "video")
+    from legato import camera, diffusion, video
+__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "video"]
+_FAMILIES = ("camera", "diffusion", "video")
 
 
 def backends() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,14 @@ from legato.errors import ArgumentError
 
 __all__ = ["as_float64", "as_floating", "as_indices", "as_logits", "as_matrices", "output_like"]
 __all__ = ["as_float64", "as_int64", "as_matrices", "output_like"]
+__all__ = ["STORAGES", "as_float64", "as_matrices", "as_stored", "in_the_type_of", "output_like", "stored_output"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+# Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
+STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
+_NATIVE_STORAGES = {np.dtype(kind): name for name, kind in STORAGES.items() if name != "bfloat16"}
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:
@@ -128,12 +134,67 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     if array.ndim != 2 or array.shape[1] == 0:
         raise ArgumentError(f"{name}: expected shape (n, v) with v >= 1, got {array.shape}")
     return np.ascontiguousarray(array), kind
+def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArray[Any], str]:
+    """Return `value` as a C-contiguous array of one of the storage types, and the name of the type.
+    float32, float64, float16 and bfloat16 are taken as they are, from NumPy or through DLPack, without a copy where
+    the array is contiguous; other real numbers become float64. With `storage` given, another type is refused.
+    if type(value) is np.ndarray and value.flags.c_contiguous:  # the common case, without ceremony
+        known = _NATIVE_STORAGES.get(value.dtype)
+        if known is not None and storage in (None, known):
+            return value, known
+    array = _from_any(name, _bits_of_bfloat16(value))
+    kind = "bfloat16" if _is_bfloat16(value) else array.dtype.name
+    if kind not in STORAGES:
+        if array.dtype.kind not in "iub":
+            raise ArgumentError(f"{name}: expected float32, float64, float16 or bfloat16, got {array.dtype}")
+        array, kind = array.astype(np.float64), "float64"
+    if storage is not None and kind != storage:
+        raise ArgumentError(f"{name}: expected {storage} like the state, got {kind}")
+    return np.asarray(array, order="C"), kind
+def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> NDArray[Any]:
+    """Return a writable view of `out` when it fits, or a new array."""
+    if out is None:
+        return np.empty(shape, STORAGES[storage])
+    if type(out) is np.ndarray and out.dtype == STORAGES[storage] and out.shape == shape:
+        flags = out.flags
+        if flags.c_contiguous and flags.writeable:
+            return out
+    array = _from_any(name, _bits_of_bfloat16(out))
+    kind = "bfloat16" if _is_bfloat16(out) else array.dtype.name
+    if kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:
+        raise ArgumentError(f"{name}: expected a writable C-contiguous {storage} array of shape {shape}")
+    return array
+def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
+    """`array`, or for bfloat16 bits an array of the package that `value` came from."""
+    if not _is_bfloat16(value):
+        return array
+    if isinstance(value, np.ndarray):
+        return array.view(value.dtype)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return array
+def _is_bfloat16(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")).removeprefix("torch.") == "bfloat16"
+def _bits_of_bfloat16(value: Any) -> Any:
+    """Return the same memory as 16-bit integers, for an array of bfloat16 (ml_dtypes or torch); anything else as it is."""
+    if not _is_bfloat16(value):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.view(np.uint16)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return value.detach().view(torch.int16).numpy().view(np.uint16)
+    return np.asarray(value).view(np.uint16)
 
 
 def _from_any(name: str, value: Any) -> NDArray[Any]:
     try:
         if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
             return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
+            if getattr(value, "requires_grad", False):
+                value = value.detach()
+            return np.from_dlpack(value)
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise ArgumentError(f"{name}: expected an array in CPU memory ({error})") from None

@@ -1,0 +1,285 @@
+#include "legato/diffusion.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "binding.h"
+
+namespace legato::python {
+namespace {
+
+using namespace diffusion;
+
+/// Names of storage types as the Python side says them; 16-bit types travel as arrays of uint16.
+template <class Work>
+void with_storage(const std::string& storage, Work&& work) {
+  if (storage == "float32") {
+    work(float{});
+  } else if (storage == "float64") {
+    work(double{});
+  } else if (storage == "float16") {
+    work(Half{});
+  } else if (storage == "bfloat16") {
+    work(BFloat16{});
+  } else {
+    check(Status::invalid_argument, "storage");
+  }
+}
+
+template <class Storage>
+const Storage* read(const std::optional<py::array>& array) {
+  return array ? static_cast<const Storage*>(array->data()) : nullptr;
+}
+template <class Storage>
+Storage* write(py::array& array) {
+  return static_cast<Storage*>(array.mutable_data());
+}
+
+using Seeds = py::array_t<std::uint64_t, py::array::c_style>;
+using Counters = py::array_t<std::uint32_t, py::array::c_style>;
+
+/// One seed: every sample has a stream of its own. More: one a sample.
+Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std::uint32_t step, std::uint32_t substep,
+               bool philox) {
+  Noise noise;
+  noise.seeds = seeds.size() > 0 ? seeds.data() : nullptr;
+  noise.stride = shared ? 0 : 1;
+  noise.first_stream = first_stream;
+  noise.step = step;
+  noise.substep = substep;
+  noise.generator = philox ? Generator::philox : Generator::threefry;
+  return noise;
+}
+
+template <class Array>
+auto words(Array& array) {
+  return std::span(array.mutable_data(), static_cast<std::size_t>(array.size()));
+}
+
+void threefry_into(const Counters& counter, const Counters& key, int rounds, Counters& out) {
+  check(threefry4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, rounds,
+                     words(out)),
+        "rounds");
+}
+
+void philox_into(const Counters& counter, const Counters& key, Counters& out) {
+  check(philox4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, words(out)),
+        "key");
+}
+
+void normal_into(const std::string& storage, std::size_t samples, std::size_t elements, const Noise& noise,
+                 py::array& out, int threads) {
+  with_storage(storage, [&](auto kind) {
+    using Storage = decltype(kind);
+    auto* target = write<Storage>(out);
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = normal<Storage>(noise, samples, elements, {target, samples * elements}, threads);
+    }
+    check(status, "seeds");
+  });
+}
+
+void step_into(const std::string& storage, std::size_t samples, std::size_t elements, const Array& coefficients,
+               const py::array& x, const py::array& cond, const std::optional<py::array>& uncond,
+               const std::optional<py::array>& given_noise, const Noise& noise, py::array& out, int threads) {
+  static_assert(sizeof(Coefficients) == 4 * sizeof(double));
+  with_storage(storage, [&](auto kind) {
+    using Storage = decltype(kind);
+    Step<Storage> step;
+    step.samples = samples;
+    step.elements = elements;
+    step.coefficients = {reinterpret_cast<const Coefficients*>(coefficients.data()),
+                         static_cast<std::size_t>(coefficients.size()) / 4};
+    step.x = read<Storage>(x);
+    step.cond = read<Storage>(cond);
+    step.uncond = read<Storage>(uncond);
+    step.given_noise = read<Storage>(given_noise);
+    step.noise = noise;
+    step.out = write<Storage>(out);
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = apply_step(step, threads);
+    }
+    check(status, "step");
+  });
+}
+
+void sums_into(const std::string& storage, std::size_t samples, std::size_t elements, const py::array& cond,
+               const py::array& uncond, const std::optional<py::array>& x, Array& out, int threads) {
+  with_storage(storage, [&](auto kind) {
+    using Storage = decltype(kind);
+    const auto* c = read<Storage>(cond);
+    const auto* u = read<Storage>(uncond);
+    const auto* at = read<Storage>(x);
+    const auto target = output(out);
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = guidance_sums(samples, elements, c, u, at, target, threads);
+    }
+    check(status, "cond");
+  });
+}
+
+/// A mixture or a cloud in arrays that the object keeps alive.
+struct ModelArrays {
+  std::optional<Array> log_weights, means, variances, rotations;
+  std::optional<py::array> data, point_weights;
+  bool isotropic = false;
+
+  std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
+  std::size_t dimension() const { return static_cast<std::size_t>(means ? means->shape(1) : data->shape(1)); }
+};
+
+ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array& variances,
+                       const std::optional<Array>& rotations) {
+  ModelArrays model;
+  model.log_weights = log_weights;
+  model.means = means;
+  model.variances = variances;
+  model.rotations = rotations;
+  model.isotropic = variances.ndim() == 1;
+  return model;
+}
+
+ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
+  ModelArrays model;
+  model.data = data;
+  model.point_weights = log_weights;
+  return model;
+}
+
+template <class Real>
+struct Held {
+  Mixture mixture;
+  PointCloud<Real> cloud;
+  Model<Real> model;
+
+  explicit Held(const ModelArrays& arrays) {
+    if (arrays.means) {
+      mixture.components = arrays.components();
+      mixture.dimension = arrays.dimension();
+      mixture.isotropic = arrays.isotropic;
+      mixture.log_weights = arrays.log_weights->data();
+      mixture.means = arrays.means->data();
+      mixture.variances = arrays.variances->data();
+      mixture.rotations = arrays.rotations ? arrays.rotations->data() : nullptr;
+      model.mixture = &mixture;
+    } else {
+      cloud.points = static_cast<std::size_t>(arrays.data->shape(0));
+      cloud.dimension = arrays.dimension();
+      cloud.data = read<Real>(arrays.data);
+      cloud.log_weights = read<Real>(arrays.point_weights);
+      model.cloud = &cloud;
+    }
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+};
+
+template <class Real>
+using Reals = py::array_t<Real, py::array::c_style>;
+
+template <class Real>
+void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool score, const Reals<Real>& x,
+                   Reals<Real>& out, std::optional<Reals<Real>>& log_density, int threads) {
+  const Held<Real> held(arrays);
+  const auto samples = static_cast<std::size_t>(x.shape(0));
+  const Real* from = x.data();
+  Real* to = out.mutable_data();
+  std::span<Real> density;
+  if (log_density) density = {log_density->mutable_data(), samples};
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    const std::size_t size = evaluate_workspace_size(arrays.components(), arrays.dimension(), threads);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = evaluate<Real>(held.model, alpha, sigma, score ? Output::score : Output::denoised, samples, from, to,
+                            density, {memory.get(), size}, threads);
+  }
+  check(status, "model");
+}
+
+/// Rows as the Python side writes them: the nine numbers of diffusion::Row, step, substep, output.
+constexpr std::size_t kRowNumbers = 12;
+
+template <class Real>
+void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array& rows, const Noise& noise,
+                 Reals<Real>& x, int threads) {
+  const Held<Real> held_cond(cond), held_uncond(uncond);
+  const auto samples = static_cast<std::size_t>(x.shape(0));
+  Real* state = x.mutable_data();
+  std::vector<Row> table(static_cast<std::size_t>(rows.shape(0)));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const double* r = rows.data() + kRowNumbers * i;
+    table[i] = {r[0],
+                r[1],
+                r[2],
+                r[3],
+                r[4],
+                r[5],
+                r[6],
+                r[7],
+                r[8],
+                static_cast<std::uint32_t>(r[9]),
+                static_cast<std::uint32_t>(r[10]),
+                r[11] != 0 ? Output::score : Output::denoised};
+  }
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    const std::size_t size =
+        chains_workspace_size(std::max(cond.components(), uncond.components()), cond.dimension(), threads);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    status = run_chains<Real>(held_cond.model, held_uncond.model, table, noise, samples, state, {memory.get(), size},
+                              threads);
+  }
+  check(status, "model");
+}
+
+template <class Real>
+void bind_exact(py::module_& module, const char* evaluate_name, const char* chains_name) {
+  using py::arg;
+  module.def(evaluate_name, &evaluate_into<Real>, arg("model"), arg("alpha"), arg("sigma"), arg("score"),
+             arg("x").noconvert(), arg("out").noconvert(), arg("log_density").noconvert(), arg("threads"),
+             "Denoised mean or score of (n, d) points, and the log density of a mixture where asked for.");
+  module.def(chains_name, &chains_into<Real>, arg("cond"), arg("uncond"), arg("rows").noconvert(), arg("noise"),
+             arg("x").noconvert(), arg("threads"), "Runs (R, 12) rows on (n, d) samples in place.");
+}
+
+}  // namespace
+
+void bind_diffusion(py::module_& module) {
+  using py::arg;
+  py::class_<Noise>(module, "DiffusionNoise", "legato::diffusion::Noise; keeps the seeds alive.")
+      .def(py::init(&noise_of), py::keep_alive<1, 2>(), arg("seeds").noconvert(), arg("shared"), arg("first_stream"),
+           arg("step"), arg("substep"), arg("philox"));
+  module.def("diffusion_threefry4x32", &threefry_into, arg("counter").noconvert(), arg("key").noconvert(),
+             arg("rounds"), arg("out").noconvert(), "Threefry4x32 blocks of (n, 4) counters under (n, 4) keys.");
+  module.def("diffusion_philox4x32", &philox_into, arg("counter").noconvert(), arg("key").noconvert(),
+             arg("out").noconvert(), "Philox4x32-10 blocks of (n, 4) counters under (n, 2) keys.");
+  module.def("diffusion_normal", &normal_into, arg("storage"), arg("samples"), arg("elements"), arg("noise"),
+             arg("out").noconvert(), arg("threads"), "Standard normals of (samples, elements) into out.");
+  module.def("diffusion_step", &step_into, arg("storage"), arg("samples"), arg("elements"),
+             arg("coefficients").noconvert(), arg("x").noconvert(), arg("cond").noconvert(), arg("uncond").noconvert(),
+             arg("given_noise").noconvert(), arg("noise"), arg("out").noconvert(), arg("threads"),
+             "The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.");
+  module.def("diffusion_sums", &sums_into, arg("storage"), arg("samples"), arg("elements"), arg("cond").noconvert(),
+             arg("uncond").noconvert(), arg("x").noconvert(), arg("out").noconvert(), arg("threads"),
+             "c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample into (samples, 8).");
+  py::class_<ModelArrays>(module, "DiffusionModel", "A Gaussian mixture or a point cloud; keeps its arrays alive.")
+      .def_static("mixture", &mixture_of, arg("log_weights").noconvert(), arg("means").noconvert(),
+                  arg("variances").noconvert(), arg("rotations").noconvert())
+      .def_static("cloud", &cloud_of, arg("data").noconvert(), arg("log_weights").noconvert());
+  bind_exact<float>(module, "diffusion_evaluate_f32", "diffusion_chains_f32");
+  bind_exact<double>(module, "diffusion_evaluate_f64", "diffusion_chains_f64");
+}
+
+}  // namespace legato::python

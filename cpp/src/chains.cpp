@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core.h"
+#include "legato/diffusion.hpp"
+
+#define LEGATO_REGION_FILE "chains-inl.h"
+#include "isa_region.h"
+
+namespace legato::diffusion {
+namespace {
+
+constexpr std::size_t kMaxWorkers = 64;
+
+std::size_t workers_of(int threads) { return std::min(static_cast<std::size_t>(std::max(threads, 1)), kMaxWorkers); }
+
+bool sound(const Mixture& mixture) {
+  const std::size_t all = mixture.components * mixture.dimension;
+  const std::size_t variances = mixture.isotropic ? mixture.components : all;
+  if (mixture.components == 0 || mixture.dimension == 0) return false;
+  if (mixture.log_weights == nullptr || mixture.means == nullptr || mixture.variances == nullptr) return false;
+  if (mixture.isotropic && mixture.rotations != nullptr) return false;
+  for (std::size_t i = 0; i < variances; ++i) {
+    if (!(mixture.variances[i] > 0) || !std::isfinite(mixture.variances[i])) return false;
+  }
+  return true;
+}
+
+template <class Real>
+bool sound(const Model<Real>& model) {
+  if (model.mixture != nullptr) return model.cloud == nullptr && sound(*model.mixture);
+  return model.cloud != nullptr && model.cloud->points > 0 && model.cloud->dimension > 0 &&
+         model.cloud->data != nullptr;
+}
+
+template <class Real>
+std::size_t dimension_of(const Model<Real>& model) {
+  return model.mixture != nullptr ? model.mixture->dimension : model.cloud->dimension;
+}
+
+template <class Real>
+std::size_t components_of(const Model<Real>& model) {
+  return model.mixture != nullptr ? model.mixture->components : 0;
+}
+
+/// Runs work(worker, its memory) for every worker.
+template <class Work>
+void for_workers(std::size_t workers, std::span<std::byte> workspace, Work&& work) {
+  const std::size_t each = workspace.size() / workers;
+  for_chunks(workers, 1, static_cast<int>(workers),
+             [&](std::size_t begin, std::size_t) { work(begin, workspace.subspan(begin * each, each)); });
+}
+
+}  // namespace
+
+std::size_t chains_workspace_size(std::size_t components, std::size_t dimension, int threads) noexcept {
+  return workers_of(threads) * LEGATO_DISPATCH(worker_size, components, dimension);
+}
+
+std::size_t evaluate_workspace_size(std::size_t components, std::size_t dimension, int threads) noexcept {
+  return chains_workspace_size(components, dimension, threads);
+}
+
+template <class Real>
+Status evaluate(const Model<Real>& model, double alpha, double sigma, Output output, std::size_t samples, const Real* x,
+                Real* out, std::span<Real> log_density, std::span<std::byte> workspace, int threads) noexcept {
+  if (!sound(model) || !std::isfinite(alpha) || !std::isfinite(sigma) || sigma < 0) return Status::invalid_argument;
+  if (!log_density.empty() && (log_density.size() != samples || model.mixture == nullptr)) {
+    return Status::invalid_argument;
+  }
+  if (model.cloud != nullptr && output == Output::score && sigma == 0) return Status::singular;
+  if (samples == 0) return Status::ok;
+  if (workspace.size() < evaluate_workspace_size(components_of(model), dimension_of(model), threads)) {
+    return Status::workspace_too_small;
+  }
+  const Row row{.alpha = alpha, .sigma = sigma, .output = output};
+  const std::size_t packs = (samples + 15) / 16, workers = std::min(workers_of(threads), packs);
+  for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
+    const std::size_t begin = packs * worker / workers, end = packs * (worker + 1) / workers;
+    LEGATO_DISPATCH(evaluate_range, model, row, samples, x, out, log_density.empty() ? nullptr : log_density.data(),
+                    memory, begin, end);
+  });
+  return Status::ok;
+}
+
+template <class Real>
+Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<const Row> rows, const Noise& noise,
+                  std::size_t samples, Real* x, std::span<std::byte> workspace, int threads) noexcept {
+  if (!sound(cond) || !sound(uncond)) return Status::invalid_argument;
+  const std::size_t dimension = dimension_of(cond);
+  if (dimension_of(uncond) != dimension) return Status::invalid_argument;
+  bool noisy = false, remembers = false;
+  for (const Row& row : rows) {
+    for (const double value : {row.alpha, row.sigma, row.a, row.b, row.guidance, row.uncond, row.previous, row.base}) {
+      if (!std::isfinite(value)) return Status::invalid_argument;
+    }
+    if (row.sigma < 0 || !std::isfinite(row.noise)) return Status::invalid_argument;
+    const bool cloudy = cond.cloud != nullptr || uncond.cloud != nullptr;
+    if (cloudy && row.output == Output::score && row.sigma == 0) return Status::singular;
+    noisy = noisy || row.noise != 0;
+    remembers = remembers || row.previous != 0 || row.base != 0;
+  }
+  const bool named = noise.generator == Generator::threefry || noise.generator == Generator::philox;
+  if (noisy && (noise.seeds == nullptr || noise.stride > 1 || !named)) return Status::invalid_argument;
+  if (noisy && noise.generator == Generator::philox && noise.stride == 0 &&
+      noise.first_stream + samples > (std::uint64_t{1} << 32)) {
+    return Status::invalid_argument;
+  }
+  if (samples == 0) return Status::ok;
+  const std::size_t components = std::max(components_of(cond), components_of(uncond));
+  if (workspace.size() < chains_workspace_size(components, dimension, threads)) return Status::workspace_too_small;
+  const std::size_t workers = workers_of(threads);
+  for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
+#if defined(__x86_64__)
+    if (active_isa() == Isa::avx512) {
+      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers}, memory,
+                             worker, workers);
+      return;
+    }
+    if (active_isa() == Isa::avx2) {
+      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers}, memory,
+                           worker, workers);
+      return;
+    }
+#endif
+    baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers},
+                             memory, worker, workers);
+  });
+  return Status::ok;
+}
+
+#define LEGATO_REAL(Real)                                                                                             \
+  template Status evaluate(const Model<Real>&, double, double, Output, std::size_t, const Real*, Real*,               \
+                           std::span<Real>, std::span<std::byte>, int) noexcept;                                      \
+  template Status run_chains(const Model<Real>&, const Model<Real>&, std::span<const Row>, const Noise&, std::size_t, \
+                             Real*, std::span<std::byte>, int) noexcept;
+LEGATO_REAL(float)
+LEGATO_REAL(double)
+#undef LEGATO_REAL
+
+}  // namespace legato::diffusion

@@ -1,0 +1,120 @@
+"""Guidance: how a conditional and an unconditional prediction become one.
+
+Every rule is linear in the two predictions once a few sums over each sample are known, so a guided step stays what a
+step without guidance is: one fused pass, after one pass for the sums where the rule needs any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato._arrays import Float64
+from legato.diffusion.steps import guidance_sums
+from legato.errors import ArgumentError
+
+__all__ = ["Guidance"]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A guidance rule, for the ``guidance_scale=`` of `sample`.
+
+    Parameters
+    ----------
+    scale : float
+        g in uncond + g (cond - uncond); 1 is the conditional model. (Ho and Salimans 2022 count w = g - 1.)
+    rule : {"cfg", "cfg++", "apg", "zero_star"}
+        "cfg++" (Chung et al. 2024): x0 from the guided prediction, the noise from the unconditional one; scale 0 to 1.
+        "apg" (Sadat et al. 2024): the difference in x0 with momentum, clamped norm, and its part along the conditional
+        x0 scaled by `parallel`. "zero_star" (CFG-Zero*, Fan et al. 2025): the unconditional prediction times its best
+        scale, and nothing predicted in the first `zero_steps` steps.
+    interval : (float, float), optional
+        Guide only where sigma / alpha lies in it (Kynkaanniemi et al. 2024); elsewhere the conditional model alone.
+    rescale : float
+        0 to 1: how far to bring the standard deviation of each sample's prediction back to that of the conditional one
+        (Lin et al. 2023, section 3.4).
+    momentum, norm, parallel
+        Of "apg": weight of the past difference (negative in the paper), largest norm (0: none), eta of the paper.
+    zero_steps : int
+        Of "zero_star".
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> D.Guidance(5.0, interval=(0.2, 3.0)).scale_at(alpha=1.0, sigma=10.0)
+    1.0
+    """
+
+    scale: float
+    rule: Literal["cfg", "cfg++", "apg", "zero_star"] = "cfg"
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+    momentum: float = 0.0
+    norm: float = 0.0
+    parallel: float = 1.0
+    zero_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not np.isfinite(self.scale):
+            raise ArgumentError(f"scale: expected a finite number, got {self.scale}")
+        if self.rule not in ("cfg", "cfg++", "apg", "zero_star"):
+            raise ArgumentError(f"rule: expected cfg, cfg++, apg or zero_star, got {self.rule!r}")
+        if not 0 <= self.rescale <= 1:
+            raise ArgumentError(f"rescale: expected 0 to 1, got {self.rescale}")
+        if self.rescale and self.rule != "cfg":
+            raise ArgumentError("rescale: goes with rule 'cfg' alone")
+        if self.interval is not None and not self.interval[0] <= self.interval[1]:
+            raise ArgumentError(f"interval: expected (low, high), got {self.interval}")
+        if self.norm < 0 or self.zero_steps < 0:
+            raise ArgumentError("norm, zero_steps: expected numbers that are not negative")
+
+    @property
+    def linear(self) -> bool:
+        """Whether the weights are known before the predictions are (the compiled loops run these)."""
+        return self.rule in ("cfg", "cfg++") and self.rescale == 0
+
+    def scale_at(self, alpha: float, sigma: float) -> float:
+        """Return the scale at a level: 1 outside the interval."""
+        if self.interval is None:
+            return self.scale
+        inside = self.interval[0] * alpha <= sigma <= self.interval[1] * alpha
+        return self.scale if inside else 1.0
+
+    def weights(self, cond: Any, uncond: Any, scale: float, step: int) -> Float64:
+        """Return weights (samples, 2) of the two predictions; for "apg" of x0 and of the (accumulated) difference."""
+        samples = len(cond)
+        plain = np.tile([scale, 1.0 - scale], (samples, 1))
+        if self.rule == "zero_star" and step < self.zero_steps:
+            return np.zeros((samples, 2))
+        if self.linear:
+            return plain
+        cc, uu, cu, c, u = guidance_sums(cond, uncond).T[:5]
+        count = float(np.prod(cond.shape[1:], dtype=np.int64))
+        tiny = np.finfo(float).tiny
+        if self.rule == "zero_star":
+            best = cu / np.maximum(uu, tiny)
+            return np.stack([np.full(samples, scale), (1.0 - scale) * best], 1)
+        if self.rule == "apg":
+            shrink = np.minimum(1.0, self.norm / np.sqrt(np.maximum(uu, tiny))) if self.norm > 0 else np.ones(samples)
+            along = shrink * cu / np.maximum(cc, tiny)
+            return np.stack([1.0 + (scale - 1.0) * (self.parallel - 1.0) * along, (scale - 1.0) * shrink], 1)
+        mean = scale * c + (1.0 - scale) * u
+        spread_c = cc - c * c / count
+        spread = scale**2 * cc + (1.0 - scale) ** 2 * uu + 2 * scale * (1.0 - scale) * cu - mean * mean / count
+        ratio = np.sqrt(np.maximum(spread_c, 0.0) / np.maximum(spread, tiny))
+        return np.asarray(plain * (self.rescale * ratio + 1.0 - self.rescale)[:, None])
+
+
+def guidance_of(value: float | Guidance) -> Guidance:
+    """Take a number as plain guidance."""
+    return value if isinstance(value, Guidance) else Guidance(float(value))
+
+
+def accumulated(difference: NDArray[Any], before: NDArray[Any] | None, momentum: float) -> NDArray[Any]:
+    """Return the running difference of "apg"."""
+    return difference if before is None or momentum == 0 else difference + difference.dtype.type(momentum) * before

@@ -1,0 +1,315 @@
+"""Models known exactly: Gaussian mixtures, the ideal denoiser of a data set, and pairs of models for guidance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato import _core, _dispatch
+from legato._arrays import Float64, as_float64
+from legato.diffusion import _reference
+from legato.diffusion.noise import check_threads
+from legato.errors import ArgumentError
+
+__all__ = ["EmpiricalDenoiser", "GaussianMixture", "Guided", "guided"]
+
+
+class GaussianMixture:
+    """sum_k w_k N(mu_k, C_k), and exactly what noise makes of it.
+
+    Parameters
+    ----------
+    weights : array_like, shape (K,)
+        Not negative, not all 0; they are normalized.
+    means : array_like, shape (K, d)
+    covariances : array_like, shape (K,), (K, d) or (K, d, d)
+        Isotropic, diagonal or full; positive definite.
+
+    Raises
+    ------
+    ArgumentError
+        Shapes do not fit, or a covariance is singular, negative or not symmetric (a distribution on points is what
+        `EmpiricalDenoiser` is for).
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> gm = D.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.1, 0.1])
+    >>> gm.denoise([[0.5]], alpha=1.0, sigma=0.0).tolist()
+    [[0.5]]
+    """
+
+    def __init__(self, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> None:
+        w = as_float64("weights", weights, (None,))
+        mu = as_float64("means", means)
+        if mu.ndim != 2 or len(mu) != len(w) or mu.size == 0:
+            raise ArgumentError(f"means: expected shape ({len(w)}, d), got {mu.shape}")
+        cov = as_float64("covariances", covariances)
+        count, d = mu.shape
+        if cov.shape not in ((count,), (count, d), (count, d, d)):
+            raise ArgumentError(f"covariances: expected shape ({count},), ({count}, {d}) or ({count}, {d}, {d})")
+        if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+            raise ArgumentError("weights: expected finite numbers that are not negative, not all 0")
+        if not np.isfinite(mu).all():
+            raise ArgumentError("means: expected finite numbers")
+        rotations = None
+        variances = cov
+        if cov.ndim == 3:
+            if not np.allclose(cov, cov.swapaxes(1, 2), rtol=1e-12, atol=1e-12 * np.abs(cov).max()):
+                raise ArgumentError("covariances: expected symmetric matrices")
+            variances, rotations = np.linalg.eigh(cov)
+            variances, rotations = np.ascontiguousarray(variances), np.ascontiguousarray(rotations)
+        smallest = np.abs(variances).max() * 1e-14 if cov.ndim == 3 else 0.0
+        if not (np.isfinite(variances).all() and (variances > smallest).all()):
+            raise ArgumentError("covariances: expected positive definite ones")
+        with np.errstate(divide="ignore"):
+            self._log_weights = np.log(w / w.sum())
+        self.weights, self.means, self.covariances = w / w.sum(), mu.copy(), cov.copy()
+        self._variances, self._rotations = variances.copy(), rotations
+        self._native = _core.DiffusionModel.mixture(self._log_weights, self.means, self._variances, rotations)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return int(self.means.shape[1])
+
+    def reweighted(self, weights: ArrayLike) -> GaussianMixture:
+        """Return the same components with other weights: in a guided pair the two share their exponentials."""
+        other = GaussianMixture(weights, self.means, self.covariances)
+        other.means, other.covariances = self.means, self.covariances
+        other._variances, other._rotations = self._variances, self._rotations
+        other._native = _core.DiffusionModel.mixture(
+            other._log_weights, other.means, other._variances, other._rotations
+        )
+        return other
+
+    def score(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
+        """Gradient of the log density of x_t = alpha x0 + sigma eps at `x` (n, d); float32 in, float32 out."""
+        return _evaluate(self, x, alpha, sigma, True, **options)
+
+    def denoise(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
+        """E[x0 | x_t = x], shape (n, d)."""
+        return _evaluate(self, x, alpha, sigma, False, **options)
+
+    def eps(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
+        """E[eps | x_t = x] = -sigma score, shape (n, d)."""
+        out = self.score(x, alpha, sigma, **options)
+        out *= -sigma
+        return out
+
+    def log_density(
+        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: str | None = None
+    ) -> NDArray[Any]:
+        """Log density of x_t at `x`, shape (n,)."""
+        points = _points(x, self.dimension)
+        _check_level(alpha, sigma)
+        if _dispatch.choose(backend) == "numpy":
+            return self._in_numpy(points, alpha, sigma)[0].astype(points.dtype)
+        out, density = np.empty_like(points), np.empty(len(points), points.dtype)
+        _native_evaluate(self._native, alpha, sigma, True, points, out, density, threads)
+        return density
+
+    def _in_numpy(self, x: NDArray[Any], alpha: float, sigma: float) -> tuple[Float64, Float64, Float64]:
+        count, d = self.means.shape
+        cov = self.covariances
+        if cov.ndim < 3:
+            cov = np.einsum("kd,de->kde", np.broadcast_to(cov.reshape(count, -1), (count, d)), np.eye(d))
+        return _reference.mixture_evaluate(self._log_weights, self.means, cov, x.astype(float), alpha, sigma)
+
+    def _evaluate_numpy(self, x: NDArray[Any], alpha: float, sigma: float, score: bool) -> Float64:
+        return self._in_numpy(x, alpha, sigma)[1 if score else 2]
+
+    def _model(self, dtype: Any) -> Any:  # noqa: ARG002  (a mixture is the same for every dtype)
+        return self._native
+
+
+class EmpiricalDenoiser:
+    """The ideal denoiser of a data set: E[x0 | x_t] when x0 is one of its points.
+
+    Parameters
+    ----------
+    data : array_like, shape (N, d)
+        Finite. float32 stays float32.
+    labels : array_like of int, shape (N,), optional
+        Classes, for ``denoise(..., label=)`` and `given`.
+    log_weights : array_like, shape (N,), optional
+        Unnormalized log weights; equal ones by default. -inf leaves a point out.
+
+    Notes
+    -----
+    Softmax attention over the data, in the distance form: at small sigma it is exactly the nearest neighbor. Nothing of
+    size queries x N is formed, and points whose weight vanishes in the type of the arithmetic are not added.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> ed = D.EmpiricalDenoiser([[0.0, 0.0], [1.0, 1.0]], labels=[0, 1])
+    >>> ed.denoise([[0.9, 0.8]], alpha=1.0, sigma=0.01).tolist()
+    [[1.0, 1.0]]
+    >>> ed.denoise([[0.9, 0.8]], alpha=1.0, sigma=0.01, label=0).tolist()
+    [[0.0, 0.0]]
+    """
+
+    def __init__(self, data: ArrayLike, labels: ArrayLike | None = None, log_weights: ArrayLike | None = None) -> None:
+        points = np.asarray(data)
+        if points.ndim != 2 or points.size == 0 or points.dtype.kind not in "fiub":
+            raise ArgumentError(f"data: expected real numbers of shape (N, d), got {points.dtype} {points.shape}")
+        points = np.ascontiguousarray(points, np.float32 if points.dtype == np.float32 else np.float64)
+        if not np.isfinite(points).all():
+            raise ArgumentError("data: expected finite numbers")
+        self.labels = None if labels is None else np.asarray(labels)
+        if self.labels is not None and self.labels.shape != (len(points),):
+            raise ArgumentError(f"labels: expected shape ({len(points)},), got {self.labels.shape}")
+        weights = None if log_weights is None else as_float64("log_weights", log_weights, (len(points),))
+        if weights is not None:
+            if np.isnan(weights).any() or (weights == np.inf).any() or not (weights > -np.inf).any():
+                raise ArgumentError("log_weights: expected numbers below infinity, not all -infinity")
+            kept = weights > -np.inf
+            points, weights = np.ascontiguousarray(points[kept]), weights[kept] - weights.max()
+            self.labels = None if self.labels is None else self.labels[kept]
+        self.data, self.log_weights = points, weights
+        self._natives: dict[str, Any] = {}
+        self._classes: dict[Any, EmpiricalDenoiser] = {}
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return int(self.data.shape[1])
+
+    def given(self, label: Any) -> EmpiricalDenoiser:
+        """Return the denoiser of one class alone; its cost is that of the class, not of the data set."""
+        if self.labels is None:
+            raise ArgumentError("label: this denoiser was made without labels")
+        if label not in self._classes:
+            chosen = self.labels == label
+            if not chosen.any():
+                raise ArgumentError(f"label: no point has {label!r}")
+            weights = None if self.log_weights is None else self.log_weights[chosen]
+            self._classes[label] = EmpiricalDenoiser(self.data[chosen], self.labels[chosen], weights)
+        return self._classes[label]
+
+    def denoise(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
+        """E[x0 | x_t = x], shape (n, d); float32 in, float32 out. sigma 0 is the nearest point."""
+        model = self if label is None else self.given(label)
+        return _evaluate(model, x, alpha, sigma, False, **options)
+
+    def score(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
+        """Gradient of the log density of x_t at `x`, shape (n, d); sigma > 0."""
+        if not sigma > 0:
+            raise ArgumentError(f"sigma: the score of a set of points needs sigma > 0, got {sigma}")
+        model = self if label is None else self.given(label)
+        return _evaluate(model, x, alpha, sigma, True, **options)
+
+    def eps(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
+        """E[eps | x_t = x] = -sigma score, shape (n, d); sigma > 0."""
+        out = self.score(x, alpha, sigma, label=label, **options)
+        out *= -sigma
+        return out
+
+    def _evaluate_numpy(self, x: NDArray[Any], alpha: float, sigma: float, score: bool) -> Float64:
+        y = x.astype(float)
+        out = _reference.cloud_denoise(self.data.astype(float), self.log_weights, y, alpha, sigma)
+        return (alpha * out - y) / sigma**2 if score else out
+
+    def _model(self, dtype: Any) -> Any:
+        name = np.dtype(dtype).name
+        if name not in self._natives:
+            weights = None if self.log_weights is None else self.log_weights.astype(dtype)
+            self._natives[name] = _core.DiffusionModel.cloud(self.data.astype(dtype), weights)
+        return self._natives[name]
+
+
+ExactModel = GaussianMixture | EmpiricalDenoiser
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A conditional and an unconditional model; see `guided`."""
+
+    cond: Any
+    uncond: Any
+
+
+def guided(cond: Any, uncond: Any) -> Guided:
+    """Pair a conditional model with an unconditional one, for guidance.
+
+    Parameters
+    ----------
+    cond, uncond : model
+        Both exact (`GaussianMixture`, `EmpiricalDenoiser`) of one dimension, or both callables. A weaker model as
+        `uncond` is autoguidance (Karras et al. 2024).
+
+    Returns
+    -------
+    Guided
+    """
+    if isinstance(cond, Guided) or isinstance(uncond, Guided):
+        raise ArgumentError("cond: expected a model, not a pair of them")
+    exact = [isinstance(model, GaussianMixture | EmpiricalDenoiser) for model in (cond, uncond)]
+    if exact[0] != exact[1]:
+        raise ArgumentError("uncond: expected an exact model beside an exact one, a callable beside a callable")
+    if all(exact) and cond.dimension != uncond.dimension:
+        raise ArgumentError(f"uncond: expected dimension {cond.dimension}, got {uncond.dimension}")
+    if all(exact):
+        uncond = _sharing(cond, uncond)
+    return Guided(cond, uncond)
+
+
+def _sharing(cond: ExactModel, uncond: ExactModel) -> ExactModel:
+    """`uncond` on the arrays of `cond` where their components are the same ones."""
+    if (
+        isinstance(cond, GaussianMixture)
+        and isinstance(uncond, GaussianMixture)
+        and np.array_equal(cond.means, uncond.means)
+        and np.array_equal(cond.covariances, uncond.covariances)
+    ):
+        return cond.reweighted(uncond.weights)
+    return uncond
+
+
+def _evaluate(
+    model: ExactModel,
+    x: ArrayLike,
+    alpha: float,
+    sigma: float,
+    score: bool,
+    *,
+    threads: int = 1,
+    backend: str | None = None,
+) -> NDArray[Any]:
+    points = _points(x, model.dimension)
+    _check_level(alpha, sigma)
+    check_threads(threads)
+    if _dispatch.choose(backend) == "numpy":
+        return model._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
+    out = np.empty_like(points)
+    _native_evaluate(model._model(points.dtype), alpha, sigma, score, points, out, None, threads)
+    return out
+
+
+def _native_evaluate(
+    native: Any, alpha: float, sigma: float, score: bool, x: NDArray[Any], out: NDArray[Any], density: Any, threads: int
+) -> None:
+    run = _core.diffusion_evaluate_f32 if x.dtype == np.float32 else _core.diffusion_evaluate_f64
+    run(native, alpha, sigma, score, x, out, density, threads)
+
+
+def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
+    array = np.asarray(x)
+    if array.dtype != np.float32:
+        array = as_float64("x", x)
+    if array.ndim != 2 or array.shape[1] != dimension:
+        raise ArgumentError(f"x: expected shape (n, {dimension}), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ArgumentError("x: expected finite numbers")
+    return np.ascontiguousarray(array)
+
+
+def _check_level(alpha: float, sigma: float) -> None:
+    if not (np.isfinite(alpha) and alpha >= 0):
+        raise ArgumentError(f"alpha: expected a finite number, at least 0, got {alpha}")
+    if not (np.isfinite(sigma) and sigma >= 0):
+        raise ArgumentError(f"sigma: expected a finite number, at least 0, got {sigma}")

@@ -1,0 +1,630 @@
+"""Whole sampling runs: compiled for exact models, around any callable otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato import _core, _dispatch
+from legato._arrays import Float64, as_float64, as_stored
+from legato.diffusion import _reference
+from legato.diffusion.guidance import Guidance, accumulated, guidance_of
+from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided
+from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, normal
+from legato.diffusion.schedules import Schedule
+from legato.diffusion.steps import (
+    PREDICTIONS,
+    SAMPLERS,
+    _from_epsilon,
+    _table,
+    apply_step,
+    convert_prediction,
+    step_coefficients,
+)
+from legato.errors import ArgumentError
+
+__all__ = ["gaussian_moments", "langevin", "sample"]
+
+_SECOND_ORDER = ("heun", "dpmpp_2m")
+_STABLE = 4.0  # Langevin on precision P is stable for 0 < step P < 4
+
+
+def sample(
+    model: Any,
+    shape: tuple[int, ...],
+    schedule: Schedule,
+    sampler: str = "ddim",
+    *,
+    eta: float | None = None,
+    guidance_scale: float | Guidance = 1.0,
+    corrector_steps: int = 0,
+    corrector_scale: float | None = None,
+    corrector_size: ArrayLike | None = None,
+    seeds: Seeds = 0,
+    x: Any = None,
+    start: int = 0,
+    stop: int | None = None,
+    callback: Callable[[int, NDArray[Any]], Any] | None = None,
+    progress: bool = False,
+    prediction: str = "epsilon",
+    arrays: Callable[[NDArray[Any]], Any] | None = None,
+    dtype: str = "float32",
+    generator: Generator = "threefry",
+    first_sample: int = 0,
+    threads: int = 1,
+    backend: str | None = None,
+) -> NDArray[Any]:
+    """Run a sampler through a schedule.
+
+    Parameters
+    ----------
+    model : GaussianMixture, EmpiricalDenoiser, Guided, callable, numba.cfunc or scipy.LowLevelCallable
+        Exact models (and `guided` pairs of them) run whole in compiled code. A Python callable is called as
+        ``model(x, alpha, sigma, k)`` and returns a prediction of the shape of x. A C function has the signature
+        ``void (const T* x, T* out, int64 n, int64 d, double alpha, double sigma, int64 k)`` with T double or float, as
+        `dtype` says, and is called without the interpreter lock; a LowLevelCallable with user data gets it as one more
+        pointer at the end.
+    shape : tuple of int
+        (samples, ...); (samples, d) for exact models and C functions.
+    schedule : Schedule
+    sampler : str
+        Those of `step_coefficients` but "langevin", and "heun" (Karras et al. 2022, algorithm 1 without churn) and
+        "dpmpp_2m" (DPM-Solver++ 2M, Lu et al. 2022; first order at both ends).
+    eta : float, optional
+    guidance_scale : float or Guidance
+        Needs a `guided` pair where it is not 1.
+    corrector_steps : int
+        K of PCG (arXiv 2408.09000): the predictor is then the conditional model alone, and K Langevin steps follow at
+        the new level, with the guided score.
+    corrector_scale : float, optional
+        Their gamma'; by default 2 guidance_scale - 1.
+    corrector_size : array_like, scalar or (N,), optional
+        Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt).
+    seeds, generator, first_sample
+        As in `normal`. Step k draws (step k, substep 0); its j-th corrector (step k, substep j); the start (step -1).
+    x : array_like, optional
+        State at level `start`; by default sigma_0 times noise. It is not changed.
+    start, stop : int
+        First step, and the step before which to stop: a run cut in two gives the same bits ("dpmpp_2m" begins anew
+        with first order).
+    callback : callable, optional
+        ``callback(k, x)`` after step k; a true result stops the run. x is the state itself.
+    progress : bool
+        Show a bar (needs rich).
+    prediction : {"epsilon", "x0", "v", "flow", "score"}
+        What a callable predicts.
+    arrays : callable, optional
+        Turns the NumPy state into what a callable wants, such as ``torch.from_dlpack``; its results come back through
+        DLPack.
+    dtype : {"float32", "float64"}
+        Of the state, where `x` is not given.
+    threads : int
+        The result does not depend on it.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray of `shape`
+
+    Raises
+    ------
+    ArgumentError
+
+    Notes
+    -----
+    The last level often has sigma 0. The corrector runs there for Gaussian mixtures (their score exists) and is skipped
+    for every other model.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> gm = D.GaussianMixture([1.0], [[3.0]], [0.04])
+    >>> x = D.sample(gm, (1000, 1), D.Schedule.karras(40), seeds=1)
+    >>> bool(abs(x.mean() - 3.0) < 0.05)
+    True
+    """
+    steps = len(schedule)
+    end = steps if stop is None else stop
+    if not 0 <= start <= end <= steps:
+        raise ArgumentError(f"start, stop: expected 0 <= start <= stop <= {steps}, got {start}, {end}")
+    if not isinstance(corrector_steps, int) or corrector_steps < 0:
+        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {corrector_steps!r}")
+    check_threads(threads)
+    rule = guidance_of(guidance_scale)
+    runner = _Runner(model, prediction, arrays, threads, backend)
+    if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
+        raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
+    state = _start(x, shape, schedule, start, dtype, seeds, generator, first_sample, threads, backend)
+    streams = Streams(seeds, len(state), first_sample, generator)
+    form = runner.form(rule, sampler)
+    stepwise = callback is not None or progress
+    pieces = [(k, k + 1) for k in range(start, end)] if stepwise else [(start, end)]
+    with _bar(progress, end - start) as advance:
+        for first, after in pieces:
+            rows = _plan(
+                schedule, sampler, eta, rule, corrector_steps, corrector_scale, corrector_size, form,
+                runner.has_score, first, after, start,
+            )  # fmt: skip
+            looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
+            state = runner.run(state, rows, streams, rule, form, compiled=not looks_back)
+            advance()
+            if callback is not None and callback(after - 1, state):
+                break
+    return state
+
+
+def langevin(
+    model: Any,
+    x: Any,
+    step_size: float,
+    n_steps: int,
+    seeds: Seeds = 0,
+    *,
+    alpha: float = 1.0,
+    sigma: float = 0.0,
+    guidance_scale: float = 1.0,
+    first_step: int = 0,
+    prediction: str = "score",
+    generator: Generator = "threefry",
+    first_sample: int = 0,
+    threads: int = 1,
+    backend: str | None = None,
+) -> NDArray[Any]:
+    """Unadjusted Langevin dynamics at one level: x + step_size / 2 score + sqrt(step_size) z, `n_steps` times.
+
+    Parameters
+    ----------
+    model
+        As in `sample`; a callable predicts the score unless `prediction` says otherwise.
+    x : array_like, shape (samples, ...)
+        The start; it is not changed.
+    step_size : float
+        For a Gaussian of precision P the chain is stable for 0 < step_size P < 4, and its stationary variance is
+        1 / (P (1 - step_size P / 4)).
+    n_steps : int
+    seeds, generator, first_sample
+        As in `normal`; step k draws (step first_step + k, substep 0).
+    alpha, sigma : float
+        The level: the law of alpha x0 + sigma eps is sampled.
+    guidance_scale : float
+        Needs a `guided` pair where it is not 1.
+    threads : int
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray like x
+
+    Raises
+    ------
+    ArgumentError
+        The step is unstable for a Gaussian mixture (the narrowest component counts), among others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import diffusion as D
+    >>> gm = D.GaussianMixture([1.0], [[0.0]], [1.0])
+    >>> x = D.langevin(gm, np.zeros((4000, 1), np.float32), 0.1, 200)
+    >>> bool(abs(x.var() - 1 / (1 - 0.1 / 4)) < 0.08)
+    True
+    """
+    if not (np.isfinite(step_size) and step_size > 0):
+        raise ArgumentError(f"step_size: expected a positive number, got {step_size}")
+    if not isinstance(n_steps, int) or n_steps < 0:
+        raise ArgumentError(f"n_steps: expected an integer of at least 0, got {n_steps!r}")
+    check_threads(threads)
+    runner = _Runner(model, prediction, None, threads, backend)
+    if runner.alone and guidance_scale != 1:
+        raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
+    for one in (runner.cond, runner.uncond):
+        if isinstance(one, GaussianMixture):
+            narrowest = alpha**2 * float(one._variances.min()) + sigma**2
+            if step_size >= _STABLE * narrowest:
+                raise ArgumentError(
+                    f"step_size: {step_size:g} is unstable; step_size * precision must stay below 4, so below "
+                    f"{_STABLE * narrowest:g} for the narrowest component"
+                )
+        elif sigma <= 0 and (runner.exact or prediction != "score"):
+            raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
+    state = as_stored("x", x)[0].copy()
+    rows = np.zeros((n_steps, 12))
+    form = "exact" if runner.exact else prediction
+    rows[:, :2], rows[:, 4] = (alpha, sigma), guidance_scale
+    rows[:, 9] = first_step + np.arange(n_steps)
+    rows[:, [2, 3, 8, 11]] = _corrector_row(alpha, sigma, step_size, form)
+    streams = Streams(seeds, len(state), first_sample, generator)
+    return runner.run(state, rows, streams, Guidance(guidance_scale), form)
+
+
+def gaussian_moments(
+    schedule: Schedule,
+    *,
+    sampler: str = "ddim",
+    cond: tuple[float, float],
+    uncond: tuple[float, float] | None = None,
+    start: tuple[float, float] | None = None,
+    guidance_scale: float = 1.0,
+    eta: float | None = None,
+    corrector_steps: int = 0,
+    corrector_scale: float | None = None,
+    corrector_size: ArrayLike | None = None,
+    stop: int | None = None,
+) -> tuple[float, float]:
+    """Exact mean and variance that a first-order sampler gives in one dimension, where all models are Gaussian.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    sampler, guidance_scale, eta, corrector_steps, corrector_scale, corrector_size, stop
+        As in `sample`.
+    cond, uncond : (mean, variance)
+        Laws of x0; without `uncond` there is no guidance.
+    start : (mean, variance), optional
+        Of the first state; by default (0, sigma_0^2).
+
+    Returns
+    -------
+    mean, variance : float
+        After the last step. They come from the same table of steps that `sample` runs.
+
+    Notes
+    -----
+    Every step is linear in x: V' = (A + B kappa)^2 V + C^2, and the mean likewise (derivation in docs/diffusion.md).
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> mean, variance = D.gaussian_moments(D.Schedule.ve(4000, 100.0, sigma_min=0.01), cond=(0, 1), uncond=(0, 2),
+    ...                                     guidance_scale=3.0)
+    >>> round(variance, 2)                                  # 2^(1 - 3): CFG with DDIM
+    0.25
+    """
+    if sampler in _SECOND_ORDER:
+        raise ArgumentError(f"sampler: the moments of {sampler!r} are not to be had step by step")
+    if uncond is None and (guidance_scale != 1 or corrector_scale not in (None, 1.0)):
+        raise ArgumentError("uncond: expected (mean, variance), because there is guidance")
+    pairs = []
+    for name, law in (("cond", cond), ("uncond", uncond or cond), ("start", start or (0.0, schedule.sigma[0] ** 2))):
+        m, v = (float(number) for number in law)
+        if not (np.isfinite([m, v]).all() and v >= 0):
+            raise ArgumentError(f"{name}: expected a finite mean and a variance that is not negative, got {law}")
+        pairs.append((m, v))
+    (mc, vc), (mu, vu), (mean, variance) = pairs
+    end = len(schedule) if stop is None else stop
+    rows = _plan(
+        schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "exact",
+        vc > 0 and vu > 0, 0, end, 0,
+    )  # fmt: skip
+    for alpha, sigma, a, b, g, _, _, _, noise, _, _, score in rows:
+        totals = [alpha * alpha * v + sigma * sigma for v in (vc, vu)]
+        if score:  # out = -(x - alpha m) / total
+            slopes = [-1.0 / total for total in totals]
+            offsets = [alpha * m / total for m, total in zip((mc, mu), totals, strict=True)]
+        else:  # out = m + alpha v / total (x - alpha m)
+            slopes = [alpha * v / total for v, total in zip((vc, vu), totals, strict=True)]
+            offsets = [m * sigma * sigma / total for m, total in zip((mc, mu), totals, strict=True)]
+        slope = g * slopes[0] + (1 - g) * slopes[1]
+        offset = g * offsets[0] + (1 - g) * offsets[1]
+        mean = (a + b * slope) * mean + b * offset
+        variance = (a + b * slope) ** 2 * variance + noise * noise
+    return float(mean), float(variance)
+
+
+# --- The table of a run -----------------------------------------------------------------------------------------------
+
+
+def _corrector_row(alpha: float, sigma: float, size: float, form: str) -> tuple[float, float, float, float]:
+    """Return (a, b, noise, score) of a Langevin step, for exact models by their score."""
+    if form == "exact":
+        return 1.0, 0.5 * size, size**0.5, 1.0
+    if form == "score":
+        return 1.0, 0.5 * size, size**0.5, 0.0
+    level = [np.array([value]) for value in (alpha, sigma)]
+    on_eps = np.array([-size / (2 * sigma)])
+    a, b, noise = _from_epsilon(np.ones(1), on_eps, np.array([size**0.5]), level[0], level[1], form)[0]
+    return float(a), float(b), float(noise), 0.0
+
+
+def _plan(
+    schedule: Schedule,
+    sampler: str,
+    eta: float | None,
+    rule: Guidance,
+    corrector_steps: int,
+    corrector_scale: float | None,
+    corrector_size: ArrayLike | None,
+    form: str,
+    has_score: bool,
+    first: int,
+    after: int,
+    start: int,
+) -> Float64:
+    """Return rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
+    a, s = schedule.alpha, schedule.sigma
+    if sampler in _SECOND_ORDER:
+        if corrector_steps or rule.rule == "cfg++":
+            raise ArgumentError(f"sampler: {sampler!r} takes neither correctors nor CFG++")
+        return _second_order(schedule, sampler, rule, first, after, start)
+    if sampler == "langevin":
+        raise ArgumentError("sampler: for Langevin at one level call langevin()")
+    if sampler not in SAMPLERS:
+        raise ArgumentError(f"sampler: expected one of {', '.join((*SAMPLERS, *_SECOND_ORDER))}, got {sampler!r}")
+    kind = "x0" if form == "exact" else form
+    table = step_coefficients(schedule, sampler, eta=eta, prediction=kind)
+    if corrector_steps:
+        euler = sampler in ("reverse_sde", "pf_ode")
+        default = schedule.euler_increments()[1] if euler else schedule.forward_variance
+        sizes = default if corrector_size is None else as_float64("corrector_size", corrector_size)
+        sizes = np.broadcast_to(sizes, (len(schedule),))
+        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            raise ArgumentError("corrector_size: expected positive numbers")
+    rows = []
+    for k in range(first, after):
+        scale = 1.0 if corrector_steps else rule.scale_at(a[k], s[k])
+        on_x, on_out, noise = table[k]
+        extra = 0.0
+        if rule.rule == "cfg++":  # x' = a' x0 + s' eps_u; eps_u by what the model predicts
+            if sampler != "ddim" or noise != 0 or corrector_steps:
+                raise ArgumentError("guidance_scale: CFG++ goes with sampler 'ddim', eta 0, and no corrector")
+            ones = np.ones(1)
+            level = a[k] * ones, s[k] * ones
+            denoise = _toward(kind, *level, a[k + 1] * ones, 0 * ones)[0]
+            renoise = _toward(kind, *level, 0 * ones, s[k + 1] * ones)[0]
+            on_x, on_out, extra = denoise[0] + renoise[0], denoise[1], renoise[1]
+        rows.append([a[k], s[k], on_x, on_out, scale, extra, 0, 0, noise, k, 0, 0])
+        if corrector_steps and (s[k + 1] > 0 or has_score):
+            guided_by = 2 * rule.scale - 1 if corrector_scale is None else corrector_scale
+            if rule.interval is not None and rule.scale_at(a[k + 1], s[k + 1]) != rule.scale:
+                guided_by = 1.0
+            b_x, b_out, b_noise, score = _corrector_row(a[k + 1], s[k + 1], float(sizes[k]), form)
+            for j in range(corrector_steps):
+                rows.append([a[k + 1], s[k + 1], b_x, b_out, guided_by, 0, 0, 0, b_noise, k, j + 1, score])
+    return np.array(rows, float).reshape(-1, 12)
+
+
+def _toward(form: str, a: Float64, s: Float64, a1: Float64, toward: Float64) -> Float64:
+    return _table(a, s, a1, toward, 0 * a, form)
+
+
+def _second_order(schedule: Schedule, sampler: str, rule: Guidance, first: int, after: int, start: int) -> Float64:
+    """Heun in x / alpha over sigma / alpha (EDM, algorithm 1), and DPM-Solver++ 2M in log(alpha / sigma)."""
+    a, s = schedule.alpha, schedule.sigma
+    if a[0] == 0:
+        raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha > 0 at every level")
+    rows = []
+    for k in range(first, after):
+        scale = rule.scale_at(a[k], s[k])
+        if sampler == "heun":
+            rows.append([a[k], s[k], s[k + 1] / s[k], a[k + 1] - a[k] * s[k + 1] / s[k], scale, 0, 0, 0, 0, k, 0, 0])
+            if s[k + 1] > 0:
+                level, level1 = s[k] / a[k], s[k + 1] / a[k + 1]
+                slope = 0.5 * (level1 - level) / level1
+                scale1 = rule.scale_at(a[k + 1], s[k + 1])
+                base = 0.5 * a[k + 1] / a[k]
+                rows.append([a[k + 1], s[k + 1], 0.5 + slope, -a[k + 1] * slope, scale1, 0, 0, base, 0, k, 0, 0])
+            continue
+        on_x, on_out = s[k + 1] / s[k], a[k + 1] - a[k] * s[k + 1] / s[k]
+        previous = 0.0
+        if k > start and s[k + 1] > 0:
+            lam = np.log(a[k - 1 : k + 2] / s[k - 1 : k + 2])
+            half_over_r = 0.5 * (lam[2] - lam[1]) / (lam[1] - lam[0])
+            on_out, previous = on_out * (1 + half_over_r), -on_out * half_over_r
+        rows.append([a[k], s[k], on_x, on_out, scale, 0, previous, 0, 0, k, 0, 0])
+    return np.array(rows, float).reshape(-1, 12)
+
+
+# --- Running it -------------------------------------------------------------------------------------------------------
+
+
+class _Runner:
+    """One or two models, and how to run a table of rows with them."""
+
+    def __init__(
+        self,
+        model: Any,
+        prediction: str,
+        arrays: Callable[[NDArray[Any]], Any] | None,
+        threads: int,
+        backend: str | None,
+    ) -> None:
+        if prediction not in PREDICTIONS:
+            raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        self.alone = not isinstance(model, Guided)
+        self.cond, self.uncond = (model, model) if self.alone else (model.cond, model.uncond)
+        self.exact = isinstance(self.cond, GaussianMixture | EmpiricalDenoiser)
+        self.has_score = isinstance(self.cond, GaussianMixture) and isinstance(self.uncond, GaussianMixture)
+        self.prediction = prediction
+        self.arrays = arrays
+        self.threads, self.backend = threads, _dispatch.choose(backend)
+        self.past: tuple[Any, Any] | None = None  # prediction and state of the row before
+        self.difference: NDArray[Any] | None = None  # accumulated, of "apg"
+        if not self.exact:
+            self.cond, self.uncond = (_callable(one, arrays) for one in (self.cond, self.uncond))
+
+    def form(self, rule: Guidance, sampler: str) -> str:
+        """Return what the rows' `out` is: x0 (or the score, in correctors) of "exact" models, else a prediction."""
+        if self.exact:
+            return "exact"
+        made_in_x0 = rule.rule == "apg" or sampler in _SECOND_ORDER
+        return "x0" if made_in_x0 else self.prediction
+
+    def run(
+        self,
+        state: NDArray[Any],
+        rows: Float64,
+        streams: Streams,
+        rule: Guidance,
+        form: str,
+        *,
+        compiled: bool = True,
+    ) -> NDArray[Any]:
+        """Return the state after the rows."""
+        if self.exact and rule.linear and compiled:
+            return self._run_exact(state, rows, streams)
+        return self._run_callables(state, rows, streams, rule, form, compiled)
+
+    def _run_exact(self, state: NDArray[Any], rows: Float64, streams: Streams) -> NDArray[Any]:
+        if state.ndim != 2 or state.shape[1] != self.cond.dimension or state.dtype.kind != "f" or state.itemsize < 4:
+            raise ArgumentError(
+                f"shape: expected (samples, {self.cond.dimension}), float32 or float64, got {state.shape} {state.dtype}"
+            )
+        if self.backend == "numpy":
+
+            def evaluate(model: Any) -> Any:
+                return lambda x, alpha, sigma, score: model._evaluate_numpy(x, alpha, sigma, score)
+
+            def draw(step: int, substep: int) -> Any:
+                return streams.reference(state.shape[1], step, substep)
+
+            done = _reference.chains(evaluate(self.cond), evaluate(self.uncond), rows, draw, state.astype(float))
+            return done.astype(state.dtype)
+        run = _core.diffusion_chains_f32 if state.dtype == np.float32 else _core.diffusion_chains_f64
+        native = [one._model(state.dtype) for one in (self.cond, self.uncond)]
+        run(native[0], native[1], rows, streams.native(), state, self.threads)
+        return state
+
+    def _predict(self, model: Any, x: NDArray[Any], row: Float64, form: str) -> NDArray[Any]:
+        alpha, sigma, score = row[0], row[1], bool(row[11])
+        if self.exact:
+            return model.score(x, alpha, sigma) if score else model.denoise(x, alpha, sigma)
+        out = as_stored("model's result", model(x, alpha, sigma, int(row[9])))[0]
+        if out.shape != x.shape:
+            raise ArgumentError(f"model: expected a result of shape {x.shape}, got {out.shape}")
+        if form != self.prediction:
+            out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=form)
+        return np.ascontiguousarray(out, x.dtype)
+
+    def _run_callables(
+        self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: str, compiled: bool
+    ) -> NDArray[Any]:
+        remembers = bool((rows[:, 6:8] != 0).any()) or not compiled
+        seeds = int(streams.array[0]) if streams.shared else streams.array
+        generator: Generator = "philox" if streams.philox else "threefry"
+        for row in rows:
+            _, _, a, b, g, extra, previous, base, noise, step, substep, _ = row
+            out = self._predict(self.cond, state, row, form)
+            second, weights = None, np.array([[b, 0.0]])
+            if g != 1 or extra != 0 or (not rule.linear and substep == 0):
+                second = self._predict(self.uncond, state, row, form)
+                if rule.rule == "apg" and substep == 0:
+                    second = self.difference = accumulated(out - second, self.difference, rule.momentum)
+                pair = np.array([[g, 1.0 - g]]) if substep else rule.weights(out, second, g, int(step))
+                if remembers:  # the guided prediction itself is wanted later
+                    out = apply_step(out, out, (0.0, 0.0, 0.0), second, weights=pair)
+                    second = None
+                else:
+                    weights = b * pair + np.array([0.0, extra])
+            before = state.copy() if remembers else None
+            if previous != 0 and self.past is not None:
+                second, weights = self.past[0], np.array([[b, previous]])
+            state = apply_step(
+                state, out, (a, 0.0, noise), second, weights=weights, seeds=seeds, step=int(step),
+                substep=int(substep), generator=generator, first_sample=streams.first, out=state,
+                threads=self.threads, backend=self.backend,
+            )  # fmt: skip
+            if base != 0 and self.past is not None:
+                state += state.dtype.type(base) * self.past[1]
+            self.past = (out, before) if remembers else None
+        return state
+
+
+def _callable(model: Any, arrays: Callable[[NDArray[Any]], Any] | None) -> Callable[..., Any]:
+    """`model` as a callable on NumPy arrays."""
+    address, user_data = _c_function(model)
+    if address is not None:
+        return _CFunction(address, user_data)
+    if not callable(model):
+        raise ArgumentError(f"model: expected an exact model, a callable or a C function, got {type(model).__name__}")
+    if arrays is None:
+        return model  # type: ignore[no-any-return]
+    return lambda x, alpha, sigma, k: model(arrays(x), alpha, sigma, k)
+
+
+def _c_function(model: Any) -> tuple[int | None, int | None]:
+    """Address and user data of a numba.cfunc or scipy.LowLevelCallable, or (None, None)."""
+    if type(model).__name__ == "LowLevelCallable":
+        function, data = model.function, model.user_data
+        if not hasattr(function, "address") and not isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
+            raise ArgumentError("model: expected a LowLevelCallable of a ctypes or numba function")
+        pointer = ctypes.cast(data, ctypes.c_void_p).value if data is not None else None
+        return _address(function), pointer if data is not None else None
+    if hasattr(model, "address") and hasattr(model, "native_name"):  # numba.cfunc
+        return int(model.address), None
+    if isinstance(model, ctypes._CFuncPtr):  # type: ignore[attr-defined]
+        return _address(model), None
+    return None, None
+
+
+def _address(function: Any) -> int:
+    if hasattr(function, "address"):
+        return int(function.address)
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+class _CFunction:
+    """A C function on batches; ctypes lets go of the interpreter lock while it runs."""
+
+    def __init__(self, address: int, user_data: int | None) -> None:
+        kinds = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64]
+        self.extra = [] if user_data is None else [ctypes.c_void_p(user_data)]
+        self.function = ctypes.CFUNCTYPE(None, *kinds, *[ctypes.c_void_p] * len(self.extra))(address)
+
+    def __call__(self, x: NDArray[Any], alpha: float, sigma: float, k: int) -> NDArray[Any]:
+        if x.ndim != 2:
+            raise ArgumentError(f"shape: expected (samples, d) for a C function, got {x.shape}")
+        out = np.empty_like(x)
+        self.function(x.ctypes.data, out.ctypes.data, *x.shape, alpha, sigma, k, *self.extra)
+        return out
+
+
+def _start(
+    x: Any,
+    shape: tuple[int, ...],
+    schedule: Schedule,
+    start: int,
+    dtype: str,
+    seeds: Seeds,
+    generator: Generator,
+    first_sample: int,
+    threads: int,
+    backend: str | None,
+) -> NDArray[Any]:
+    if x is not None:
+        state, kind = as_stored("x", x)
+        if state.shape != tuple(shape):
+            raise ArgumentError(f"x: expected shape {tuple(shape)}, got {state.shape}")
+        if kind not in ("float32", "float64"):
+            raise ArgumentError(f"x: expected float32 or float64, got {kind}")
+        if not np.isfinite(state).all():
+            raise ArgumentError("x: expected finite numbers")
+        return state.copy()
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(f"dtype: expected float32 or float64, got {dtype!r}")
+    if start != 0:
+        raise ArgumentError("x: expected the state at level start, because start is not 0")
+    options: dict[str, Any] = {"generator": generator, "first_sample": first_sample, "threads": threads}
+    state = normal(shape, seeds, step=-1, dtype=dtype, backend=backend, **options)
+    state *= state.dtype.type(schedule.sigma[0])
+    return state
+
+
+@contextmanager
+def _bar(wanted: bool, total: int) -> Any:
+    if not wanted:
+        yield lambda: None
+        return
+    try:
+        from rich.progress import Progress
+    except ImportError:
+        from legato.errors import DependencyError
+
+        raise DependencyError("progress: needs rich (pip install rich)") from None
+    with Progress(transient=True) as bar:
+        task = bar.add_task("sampling", total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,349 @@
+"""One step of a sampler: its coefficients, and the fused pass that applies them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from legato import _core, _dispatch
+from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, stored_output
+from legato.diffusion import _reference
+from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, from_storage, to_storage
+from legato.diffusion.schedules import Schedule
+from legato.errors import ArgumentError
+
+__all__ = ["PREDICTIONS", "SAMPLERS", "apply_step", "convert_prediction", "step_coefficients"]
+
+SAMPLERS = (
+    "ddim",
+    "ddpm",
+    "euler_ancestral",
+    "reverse_sde",
+    "pf_ode",
+    "tutorial_ddpm",
+    "tutorial_ddim",
+    "langevin",
+    "flow_euler",
+)
+PREDICTIONS = ("epsilon", "x0", "v", "flow", "score")
+
+
+def step_coefficients(
+    schedule: Schedule,
+    sampler: str = "ddim",
+    *,
+    eta: float | None = None,
+    prediction: str | None = None,
+    step_size: ArrayLike | None = None,
+) -> Float64:
+    """Table (A, B, C) of x' = A x + B out + C z, one row a step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    sampler : str
+        "ddim" (noise `eta`, 0 by default), "ddpm" (ancestral: eta 1), "euler_ancestral" (k-diffusion's, eta 1),
+        "reverse_sde" and "pf_ode" (Euler), "tutorial_ddpm" and "tutorial_ddim" (arXiv 2406.08929, algorithms 1 and 2;
+        alpha must be 1), "langevin" (of `step_size`, at level k), "flow_euler" (out is the velocity eps - x0).
+    eta : float, optional
+        Noise of "ddim" and "euler_ancestral", 0 to 1.
+    prediction : {"epsilon", "x0", "v", "flow", "score"}, optional
+        What `out` is: the noise (default), x0, v = alpha eps - sigma x0, the velocity eps - x0, or the
+        score.
+    step_size : array_like, scalar or shape (N,), optional
+        Of "langevin": d in x + d/2 score + sqrt(d) z. Default: the variance the forward process adds.
+
+    Returns
+    -------
+    ndarray, shape (N, 3), float64
+
+    Raises
+    ------
+    ArgumentError
+        Unknown names; a sampler that the schedule does not admit; a schedule that starts at alpha 0 with "epsilon" or
+        "score" (x0 cannot be had from them there).
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> D.step_coefficients(D.Schedule.ve(2, 2.0), "tutorial_ddim").round(3).tolist()
+    [[1.0, -0.586, 0.0], [1.0, -1.414, 0.0]]
+    """
+    if sampler not in SAMPLERS:
+        raise ArgumentError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}")
+    wanted = prediction if prediction is not None else ("flow" if sampler == "flow_euler" else "epsilon")
+    if wanted not in PREDICTIONS:
+        raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+    if eta is not None and not 0 <= eta <= 1:
+        raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
+    if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
+        raise ArgumentError(f"eta: sampler {sampler!r} has none")
+    a, s, a1, s1 = schedule.alpha[:-1], schedule.sigma[:-1], schedule.alpha[1:], schedule.sigma[1:]
+
+    if sampler in ("ddim", "ddpm", "flow_euler"):
+        noise = {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0)
+        # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
+        w = noise * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
+        return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, wanted)
+    if (a == 0).any():
+        raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha > 0 at every level")
+    if sampler == "euler_ancestral":
+        level, level1 = s / a, s1 / a1
+        up = (1.0 if eta is None else eta) * np.sqrt(level1**2 * (level**2 - level1**2) / level**2)
+        up = np.minimum(level1, up)
+        down = np.sqrt(np.maximum(level1**2 - up**2, 0.0))
+        return _table(a, s, a1, a1 * down, a1 * up, wanted)
+    if sampler in ("tutorial_ddpm", "tutorial_ddim"):
+        if not ((a == 1).all() and (a1 == 1).all()):
+            raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha 1 at every level (VE)")
+        if sampler == "tutorial_ddim":
+            return _from_epsilon(np.ones_like(s), s1 - s, np.zeros_like(s), a, s, wanted)
+        added = s * s - s1 * s1
+        return _from_epsilon(np.ones_like(s), -added / s, np.sqrt(added), a, s, wanted)
+    if sampler == "langevin":
+        size = schedule.forward_variance if step_size is None else as_float64("step_size", step_size)
+        size = np.broadcast_to(size, s.shape)
+        if not (np.isfinite(size).all() and (size > 0).all()):
+            raise ArgumentError("step_size: expected positive numbers")
+        return _from_epsilon(np.ones_like(s), -size / (2 * s), np.sqrt(size), a, s, wanted)
+    drift, added = schedule.euler_increments()
+    share = 1.0 if sampler == "reverse_sde" else 0.5
+    noise_scale = np.sqrt(added) if sampler == "reverse_sde" else np.zeros_like(s)
+    return _from_epsilon(1.0 + drift, -share * added / s, noise_scale, a, s, wanted)
+
+
+def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: str) -> Float64:
+    """X' = a' x0 + toward eps + w z, in terms of x and what the model predicts."""
+    if prediction == "x0":
+        return np.stack([toward / s, a1 - a * toward / s, w], 1)
+    if prediction == "v":
+        square = a * a + s * s
+        return np.stack([(a1 * a + toward * s) / square, (toward * a - a1 * s) / square, w], 1)
+    if prediction == "flow":
+        return np.stack([(a1 + toward) / (a + s), (toward * a - a1 * s) / (a + s), w], 1)
+    if (a == 0).any():
+        raise ArgumentError(f"prediction: {prediction!r} says nothing on x0 where alpha is 0; expected x0, v or flow")
+    on_eps = toward - a1 / a * s
+    return np.stack([a1 / a, -s * on_eps if prediction == "score" else on_eps, w], 1)
+
+
+def _from_epsilon(on_x: Float64, on_eps: Float64, w: Float64, a: Float64, s: Float64, prediction: str) -> Float64:
+    """X' = on_x x + on_eps eps + w z, in terms of x and what the model predicts."""
+    if prediction == "epsilon":
+        return np.stack([on_x, on_eps, w], 1)
+    if prediction == "score":
+        return np.stack([on_x, -s * on_eps, w], 1)
+    if prediction == "x0":
+        return np.stack([on_x + on_eps / s, -on_eps * a / s, w], 1)
+    if prediction == "v":
+        square = a * a + s * s
+        return np.stack([on_x + on_eps * s / square, on_eps * a / square, w], 1)
+    return np.stack([on_x + on_eps / (a + s), on_eps * a / (a + s), w], 1)
+
+
+def convert_prediction(
+    out: ArrayLike, x: ArrayLike, alpha: float, sigma: float, *, given: str, wanted: str
+) -> NDArray[Any]:
+    """Turn one kind of prediction into another.
+
+    Parameters
+    ----------
+    out, x : array_like of one shape
+        The prediction, and the state x = alpha x0 + sigma eps it was made at.
+    alpha, sigma : float
+        The level. What divides by one that is 0 is refused.
+    given, wanted : {"epsilon", "x0", "v", "flow", "score"}
+        v is alpha eps - sigma x0, flow is eps - x0.
+
+    Returns
+    -------
+    ndarray
+    """
+    for name, kind in (("given", given), ("wanted", wanted)):
+        if kind not in PREDICTIONS:
+            raise ArgumentError(f"{name}: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
+    y, o = np.asarray(x), np.asarray(out)
+    if given == wanted:
+        return o
+    if given in ("epsilon", "score"):
+        eps = o if given == "epsilon" else -sigma * o
+        x0 = (y - sigma * eps) / alpha if alpha > 0 else None
+    elif given == "x0":
+        x0, eps = o, (y - alpha * o) / sigma if sigma > 0 else None
+    elif given == "v":
+        square = alpha * alpha + sigma * sigma
+        x0, eps = (alpha * y - sigma * o) / square, (sigma * y + alpha * o) / square
+    else:
+        x0 = (y - sigma * o) / (alpha + sigma)
+        eps = x0 + o
+    needed = {"epsilon": eps, "x0": x0, "score": None if eps is None or sigma == 0 else -eps / sigma}
+    if wanted in ("v", "flow"):
+        if x0 is None or eps is None:
+            needed[wanted] = None
+        else:
+            needed[wanted] = alpha * eps - sigma * x0 if wanted == "v" else eps - x0
+    if needed[wanted] is None:
+        raise ArgumentError(f"wanted: {given!r} does not determine {wanted!r} at alpha {alpha}, sigma {sigma}")
+    return np.asarray(needed[wanted])
+
+
+def apply_step(
+    x: Any,
+    eps: Any,
+    coef: ArrayLike,
+    eps_uncond: Any = None,
+    guidance_scale: float = 1.0,
+    *,
+    seeds: Seeds = 0,
+    step: int = 0,
+    substep: int = 0,
+    noise: Any = None,
+    weights: ArrayLike | None = None,
+    generator: Generator = "threefry",
+    first_sample: int = 0,
+    out: Any = None,
+    threads: int = 1,
+    backend: str | None = None,
+) -> Any:
+    """One step in one pass: x' = A x + B (eps_uncond + guidance_scale (eps - eps_uncond)) + C z.
+
+    Parameters
+    ----------
+    x : array, shape (samples, ...)
+        State: float32, float64, float16 or bfloat16; arithmetic is float32, and float64 for float64.
+    eps, eps_uncond : array like x
+        Predictions of the kind that `coef` is for. Without `eps_uncond` there is no guidance.
+    coef : array_like, shape (3,) or (samples, 3)
+        (A, B, C), as `step_coefficients` returns them.
+    guidance_scale : float
+        1 is the conditional model (Ho and Salimans' w is guidance_scale - 1).
+    seeds, step, substep, generator, first_sample
+        Which noise to draw where C is not 0, as in `normal`.
+    noise : array like x, optional
+        Noise to use instead.
+    weights : array_like, shape (2,) or (samples, 2), optional
+        Weights of eps and eps_uncond that take the place of B and `guidance_scale` (see `guidance`).
+    out : array like x, optional
+        Where to write; may be `x` itself.
+    threads : int
+        The result does not depend on it.
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray
+        `out` where it was given. bfloat16 comes back in the type of `x`.
+
+    Raises
+    ------
+    ArgumentError
+        Shapes or types differ, or a coefficient is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import diffusion as D
+    >>> x, eps = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    >>> D.apply_step(x, eps, (0.5, 1.0, 0.0)).tolist()
+    [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+    """
+    state, storage = as_stored("x", x)
+    if state.ndim == 0:
+        raise ArgumentError("x: expected at least one axis, that of the samples")
+    others = []
+    for name, value in (("eps", eps), ("eps_uncond", eps_uncond), ("noise", noise)):
+        array = None if value is None else as_stored(name, value, storage)[0]
+        if array is not None and array.shape != state.shape:
+            raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
+        others.append(array)
+    cond, uncond, given = others
+    if cond is None:
+        raise ArgumentError("eps: expected an array")
+    samples = state.shape[0]
+    elements = math.prod(state.shape[1:])
+    table = _full_coefficients(coef, weights, guidance_scale, uncond is not None, samples)
+    check_threads(threads)
+    target = stored_output("out", out, state.shape, storage)
+    streams = Streams(seeds, samples, first_sample, generator)
+    if _dispatch.choose(backend) == "numpy":
+        z = given
+        if z is None and (table[:, 3] != 0).any():
+            z = to_storage(streams.reference(elements, step, substep), "float32").reshape(state.shape)
+        elif z is not None:
+            z = from_storage(z, storage)
+        target[...] = _step_in_numpy(state, cond, uncond, z, table, storage)
+    else:
+        _core.diffusion_step(
+            storage,
+            samples,
+            elements,
+            table,
+            state,
+            cond,
+            uncond,
+            given,
+            streams.native(step, substep),
+            target,
+            threads,
+        )
+    return out if out is not None else in_the_type_of(x, target)
+
+
+def _full_coefficients(
+    coef: ArrayLike, weights: ArrayLike | None, guidance_scale: float, guided: bool, samples: int
+) -> Float64:
+    """(1 or samples, 4): a, weight of eps, weight of eps_uncond, noise."""
+    if isinstance(coef, np.ndarray) and coef.shape == (3,):
+        coef = tuple(coef.tolist())
+    if weights is None and isinstance(coef, tuple) and len(coef) == 3 and (guided or guidance_scale == 1):
+        a, b, c = coef
+        if math.isfinite(a) and math.isfinite(b * guidance_scale) and math.isfinite(c):
+            return np.array([[a, b * guidance_scale, b * (1.0 - guidance_scale), c]], np.float64)
+    table = as_float64("coef", coef)
+    if table.shape not in ((3,), (samples, 3)):
+        raise ArgumentError(f"coef: expected shape (3,) or ({samples}, 3), got {table.shape}")
+    table = np.atleast_2d(table)
+    if weights is None:
+        if not guided and guidance_scale != 1:
+            raise ArgumentError("eps_uncond: expected an array, because guidance_scale is not 1")
+        pair = table[:, 1:2] * np.array([guidance_scale, 1.0 - guidance_scale])
+    else:
+        pair = np.atleast_2d(as_float64("weights", weights))
+        if pair.shape not in ((1, 2), (samples, 2)):
+            raise ArgumentError(f"weights: expected shape (2,) or ({samples}, 2), got {pair.shape}")
+    rows = max(len(table), len(pair))
+    full = np.empty((rows, 4))
+    full[:, 0], full[:, 1:3], full[:, 3] = table[:, 0], pair, table[:, 2]
+    if not np.isfinite(full).all():
+        raise ArgumentError("coef: expected finite coefficients")
+    return full
+
+
+def _step_in_numpy(
+    x: NDArray[Any], cond: NDArray[Any], uncond: NDArray[Any] | None, z: Any, table: Float64, storage: str
+) -> NDArray[Any]:
+    real = np.float64 if storage == "float64" else np.float32
+    a, c, u, n = (column.astype(real).reshape(-1, *[1] * (x.ndim - 1)) for column in table.T)
+    value = from_storage(x, storage) * a + from_storage(cond, storage) * c
+    if uncond is not None:
+        value = value + from_storage(uncond, storage) * u
+    if z is not None:
+        value = np.where(n != 0, value + z.astype(real) * n, value)
+    return to_storage(value, storage)
+
+
+def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: str | None = None) -> Float64:
+    """Return c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample, shape (samples, 8), added in float64."""
+    c, storage = as_stored("cond", cond)
+    u = as_stored("uncond", uncond, storage)[0]
+    at = None if x is None else as_stored("x", x, storage)[0]
+    samples, elements = c.shape[0], int(np.prod(c.shape[1:], dtype=np.int64))
+    if _dispatch.choose(backend) == "numpy":
+        flat = [None if y is None else from_storage(y, storage).reshape(samples, -1) for y in (c, u, at)]
+        return _reference.sums(*flat)  # type: ignore[arg-type]
+    out = np.empty((samples, 8))
+    _core.diffusion_sums(storage, samples, elements, c, u, at, out, threads)
+    return out
