@@ -1,11 +1,7 @@
 """Legato: fast compiled kernels for steps repeated many times.
 
-Families: `legato.camera` (L1-optimal camera paths), `legato.video` (video stabilization) and `legato.rft`
-(reinforcement fine-tuning).
-Families: `legato.camera` (L1-optimal camera paths), `legato.rasp` (programs of select and aggregate) and `legato.video`
-(video stabilization).
-Families: `legato.camera` (L1-optimal camera paths), `legato.diffusion` (diffusion sampling) and `legato.video` (video
-stabilization).
+Families: `legato.camera` (L1-optimal camera paths), `legato.diffusion` (sampling from diffusion models), `legato.rasp`
+(programs of select and aggregate), `legato.rft` (reinforcement fine-tuning) and `legato.video` (video stabilization).
 Each is imported where it is used; `import legato` needs NumPy alone.
 """
 
@@ -18,19 +14,13 @@ from legato import _core
 from legato._dispatch import BACKENDS
 
 if TYPE_CHECKING:
-    from legato import camera, rft, video
+    from legato import camera, diffusion, rasp, rft, video
 
-__all__ = ["__version__", "backends", "build_info", "camera", "rft", "video"]
+__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "rasp", "rft", "video"]
 
 __version__: str = _core.version()
 
-_FAMILIES = ("camera", "rft", "video")
-    from legato import camera, rasp, video
-__all__ = ["__version__", "backends", "build_info", "camera", "rasp", "video"]
-_FAMILIES = ("camera", "rasp", "video")
-    from legato import camera, diffusion, video
-__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "video"]
-_FAMILIES = ("camera", "diffusion", "video")
+_FAMILIES = ("camera", "diffusion", "rasp", "rft", "video")
 
 
 def backends() -> tuple[str, ...]:

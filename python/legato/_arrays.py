@@ -10,9 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato.errors import ArgumentError
 
-__all__ = ["as_float64", "as_floating", "as_indices", "as_logits", "as_matrices", "output_like"]
-__all__ = ["as_float64", "as_int64", "as_matrices", "output_like"]
-__all__ = ["STORAGES", "as_float64", "as_matrices", "as_stored", "in_the_type_of", "output_like", "stored_output"]
+__all__ = [
+    "STORAGES",
+    "as_float64",
+    "as_floating",
+    "as_indices",
+    "as_int64",
+    "as_logits",
+    "as_matrices",
+    "as_stored",
+    "in_the_type_of",
+    "output_like",
+    "stored_output",
+]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -117,20 +127,15 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     The 16-bit kinds come back as uint16 bit patterns of the same memory. bfloat16 is what torch, JAX and ml_dtypes call
     by that name, or a uint16 array. Float64 and whole numbers are converted to float32.
     """
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # NumPy cannot read it through DLPack
-        torch = __import__("torch")
-        value = value.detach().view(torch.int16)
-        array, kind = _from_any(name, value).view(np.uint16), "bfloat16"
+    array = _from_any(name, _bits_of_bfloat16(value))
+    if array.dtype == np.uint16 or _is_bfloat16(value):
+        array, kind = array.view(np.uint16), "bfloat16"
+    elif array.dtype == np.float16:
+        array, kind = array.view(np.uint16), "float16"
+    elif array.dtype.kind in "fi":
+        array, kind = array.astype(np.float32, copy=False), "float32"
     else:
-        array = _from_any(name, value)
-        if array.dtype.name == "bfloat16" or array.dtype == np.uint16:
-            array, kind = array.view(np.uint16), "bfloat16"
-        elif array.dtype == np.float16:
-            array, kind = array.view(np.uint16), "float16"
-        elif array.dtype.kind in "fi":
-            array, kind = array.astype(np.float32, copy=False), "float32"
-        else:
-            raise ArgumentError(f"{name}: expected float32, bfloat16 or float16, got dtype {array.dtype}")
+        raise ArgumentError(f"{name}: expected float32, bfloat16 or float16, got dtype {array.dtype}")
     if array.ndim != 2 or array.shape[1] == 0:
         raise ArgumentError(f"{name}: expected shape (n, v) with v >= 1, got {array.shape}")
     return np.ascontiguousarray(array), kind
@@ -191,7 +196,6 @@ def _bits_of_bfloat16(value: Any) -> Any:
 def _from_any(name: str, value: Any) -> NDArray[Any]:
     try:
         if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
-            return np.from_dlpack(value.detach() if hasattr(value, "detach") else value)
             if getattr(value, "requires_grad", False):
                 value = value.detach()
             return np.from_dlpack(value)
