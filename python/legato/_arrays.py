@@ -139,10 +139,14 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     if array.ndim != 2 or array.shape[1] == 0:
         raise ArgumentError(f"{name}: expected shape (n, v) with v >= 1, got {array.shape}")
     return np.ascontiguousarray(array), kind
+
+
 def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArray[Any], str]:
     """Return `value` as a C-contiguous array of one of the storage types, and the name of the type.
+
     float32, float64, float16 and bfloat16 are taken as they are, from NumPy or through DLPack, without a copy where
     the array is contiguous; other real numbers become float64. With `storage` given, another type is refused.
+    """
     if type(value) is np.ndarray and value.flags.c_contiguous:  # the common case, without ceremony
         known = _NATIVE_STORAGES.get(value.dtype)
         if known is not None and storage in (None, known):
@@ -156,6 +160,8 @@ def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArra
     if storage is not None and kind != storage:
         raise ArgumentError(f"{name}: expected {storage} like the state, got {kind}")
     return np.asarray(array, order="C"), kind
+
+
 def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> NDArray[Any]:
     """Return a writable view of `out` when it fits, or a new array."""
     if out is None:
@@ -169,6 +175,8 @@ def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> 
     if kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:
         raise ArgumentError(f"{name}: expected a writable C-contiguous {storage} array of shape {shape}")
     return array
+
+
 def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
     """`array`, or for bfloat16 bits an array of the package that `value` came from."""
     if not _is_bfloat16(value):
@@ -179,8 +187,12 @@ def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
     if torch is not None and isinstance(value, torch.Tensor):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return array
+
+
 def _is_bfloat16(value: Any) -> bool:
     return str(getattr(value, "dtype", "")).removeprefix("torch.") == "bfloat16"
+
+
 def _bits_of_bfloat16(value: Any) -> Any:
     """Return the same memory as 16-bit integers, for an array of bfloat16 (ml_dtypes or torch); anything else as it is."""
     if not _is_bfloat16(value):
