@@ -310,7 +310,7 @@ def test_bad_files(tmp_path: Path) -> None:
     positive = [{"prompt": "a", "reward": 0.0, "lp": [-0.1]}, {"prompt": "a", "reward": 0.0, "lp": [-0.1, 0.2]}]
     with pytest.raises(InputError, match=r"row 1, column 'lp': expected log-probabilities <= 0, got 0\.2"):
         rft.scan(positive, columns=rft.Columns(logprobs="lp"))
-    with pytest.raises(InputError, match="prompt 'q00': reward 1 is outside"):
+    with pytest.raises(InputError, match=r"row 0, column 'reward': reward 1 is outside of \[0, 0\.5\]"):
         rft.scan(tmp_path / "x.parquet", value_range=(0, 0.5))
 
 

@@ -238,12 +238,17 @@ def scan(
         raise ArgumentError(f"group_size: expected a whole number >= 2, got {group_size}")
     if interval not in ("auto", "mp", "chi2"):
         raise ArgumentError(f"interval: expected auto, mp or chi2, got {interval!r}")
-    moments = read_rollouts(source, columns or Columns(), nan, progress)
+    if value_range is not None:
+        value_range = (float(value_range[0]), float(value_range[1]))
+        if not (math.isfinite(value_range[0]) and math.isfinite(value_range[1]) and value_range[0] < value_range[1]):
+            raise ArgumentError(f"value_range: expected two numbers, the least and the largest, got {value_range}")
+    anything = (-math.inf, math.inf)
+    moments = read_rollouts(source, columns or Columns(), nan, value_range or anything, progress)
     prompt, m = moments.finish()
     if not prompt:
         raise InputError("no rollouts: expected at least one prompt")
     notes: list[str] = []
-    low, high = _value_range(value_range, prompt, m, notes)
+    low, high = value_range or _guess_range(m, notes)
     width = high - low
     tau = 0.05 * width if tau is None else float(tau)
     if not 0 < tau < math.inf:
@@ -310,19 +315,8 @@ def scan(
     )  # fmt: skip
 
 
-def _value_range(
-    given: tuple[float, float] | None, prompt: list[Any], m: dict[str, NDArray[Any]], notes: list[str]
-) -> tuple[float, float]:
+def _guess_range(m: dict[str, NDArray[Any]], notes: list[str]) -> tuple[float, float]:
     least, largest = float(m["least"].min()), float(m["largest"].max())
-    if given is not None:
-        low, high = map(float, given)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ArgumentError(f"value_range: expected two numbers, the least and the largest, got {given}")
-        if least < low or largest > high:
-            at = int(np.argmax((m["least"] < low) | (m["largest"] > high)))
-            wrong = m["least"][at] if m["least"][at] < low else m["largest"][at]
-            raise InputError(f"prompt {prompt[at]!r}: reward {wrong:g} is outside of the range [{low:g}, {high:g}]")
-        return low, high
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         if low <= least and largest <= high:
             break

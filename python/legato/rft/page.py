@@ -49,9 +49,9 @@ def report_page(report: Report, limit: int) -> str:
     )
     facts = [
         ("prompts / rollouts", f"{o['prompts']} / {o['rollouts']}"),
-        ("constant rewards", f"{o['zero_std']:.1%} of prompts"),
+        ("prompts of constant rewards", f"{o['zero_std']:.1%}"),
         ("std, 10th percentile / median", f"{_number(o['std_p10'])} / {_number(o['std_p50'])}"),
-        (f"groups of {s['group_size']} without a signal", f"{o['wasted_groups']:.1%} expected"),
+        (f"groups of {s['group_size']} expected without a signal", f"{o['wasted_groups']:.1%}"),
     ]
     fact_cards = "".join(f'<div class="card"><small>{name}</small><b>{value}</b></div>' for name, value in facts)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
@@ -64,6 +64,8 @@ def report_page(report: Report, limit: int) -> str:
         f"{s['level']:.0%} confidence intervals.</p>\n"
         f'<div class="cards">{cards}</div><div class="cards">{fact_cards}</div>\n'
         f"<h2>Mean and standard deviation of each prompt</h2>\n{_scatter(report)}\n"
+        "<p>One disk for all prompts of one place, larger for more of them. The curve is the largest std that a mean "
+        "allows; with few rollouts a sample's std, which divides by n - 1, can lie a little above.</p>\n"
         f"<h2>How the standard deviations are spread</h2>\n{_histogram(report)}\n"
         f"<h2>What to keep in mind</h2>\n<ul>{notes}</ul>\n"
         f"<h2>Prompts of the smallest standard deviation ({len(shown)} of {len(report.n)})</h2>\n"
@@ -94,7 +96,7 @@ def _table(report: Report, shown: Any) -> str:
 class _Plot:
     """Axes over [x0, x1] and [y0, y1] in a box of 860 by 320."""
 
-    left, top, width, height = 64, 12, 780, 260
+    left, top, width, height = 84, 12, 740, 260
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], x_name: str, y_name: str) -> None:
         self.x, self.y = x, y
@@ -102,14 +104,14 @@ class _Plot:
             f'<rect x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height}" fill="none" '
             'stroke="var(--line)"/>'
         ]
-        for tick in np.linspace(*x, 6):
+        for tick in _ticks(*x):
             at = self.across(tick)
             self.parts.append(
-                f'<text x="{at:.1f}" y="{self.top + self.height + 18}" text-anchor="middle">{tick:.3g}</text>'
+                f'<text x="{at:.1f}" y="{self.top + self.height + 18}" text-anchor="middle">{tick:.6g}</text>'
             )
-        for tick in np.linspace(*y, 5):
+        for tick in _ticks(*y):
             self.parts.append(
-                f'<text x="{self.left - 8}" y="{self.up(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
+                f'<text x="{self.left - 8}" y="{self.up(tick) + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
             )
         middle = self.top + self.height / 2
         self.parts.append(f'<text x="{self.left + self.width / 2}" y="312" text-anchor="middle">{x_name}</text>')
@@ -131,6 +133,14 @@ class _Plot:
         return f'<svg viewBox="0 0 860 320" role="img" aria-label="{html.escape(label)}">{"".join(self.parts)}</svg>'
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers inside of [low, high]: about five."""
+    rough = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough)
+    return [round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
 def _scatter(report: Report) -> str:
     """Prompts that share a place are one disk whose area grows with their number."""
     low, high = report.settings["value_range"]
@@ -142,7 +152,7 @@ def _scatter(report: Report) -> str:
     plot.line(means, np.sqrt((means - low) * (high - means)), 'stroke="var(--line)" stroke-width="2"')
     plot.line((low, high), (tau, tau), 'stroke="#b3261e" stroke-dasharray="5 4"')
     plot.parts.append(
-        f'<text x="{plot.left + plot.width - 6}" y="{plot.up(tau) - 6:.1f}" text-anchor="end">tau = {tau:g}</text>'
+        f'<text x="{plot.left + plot.width / 2}" y="{plot.up(tau) - 6:.1f}" text-anchor="middle">tau = {tau:g}</text>'
     )
     columns = np.rint((report.mean - low) / (high - low) * 120).astype(int)
     rows = np.rint(std / top * 60).astype(int)

@@ -159,7 +159,11 @@ def _codes(keys: Any) -> tuple[NDArray[np.int64], Any]:
 
 
 def read_rollouts(
-    source: Any, columns: Columns, nan: Literal["error", "drop"] = "error", progress: Any = None
+    source: Any,
+    columns: Columns,
+    nan: Literal["error", "drop"] = "error",
+    value_range: tuple[float, float] = (-np.inf, np.inf),
+    progress: Any = None,
 ) -> PromptMoments:
     """Read rollouts once, in batches.
 
@@ -170,6 +174,8 @@ def read_rollouts(
     columns : Columns
     nan : {"error", "drop"}
         What to do with rewards that are missing, NaN or infinite.
+    value_range : (float, float)
+        Least and largest possible reward.
     progress : callable, optional
         Called with the rollouts read so far.
 
@@ -193,7 +199,7 @@ def read_rollouts(
         row = 0
         try:
             for roles, batch in batches:
-                _add_batch(moments, pa.table(batch), columns, roles, nan, name, row)
+                _add_batch(moments, pa.table(batch), columns, roles, nan, value_range, name, row)
                 row += batch.num_rows
                 if progress is not None:
                     progress(moments.rollouts)
@@ -401,7 +407,14 @@ def _reward_columns(schema: Any, columns: Columns, name: str) -> list[str]:
 
 
 def _add_batch(
-    moments: PromptMoments, table: Any, columns: Columns, roles: _Roles, nan: str, name: str, first_row: int
+    moments: PromptMoments,
+    table: Any,
+    columns: Columns,
+    roles: _Roles,
+    nan: str,
+    value_range: tuple[float, float],
+    name: str,
+    first_row: int,
 ) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -431,8 +444,13 @@ def _add_batch(
             where = f"{name}: row {first_row + int(rows[at])}, column {'+'.join(names)!r}"
             raise InputError(f"{where}: expected a finite reward, got {rewards[at]} (--nan drop leaves such rows out)")
         moments.dropped += int((~finite).sum())
-        keys, rewards = keys.filter(pa.array(finite)), rewards[finite]
+        keys, rewards, rows = keys.filter(pa.array(finite)), rewards[finite], rows[finite]
         lengths, loose = (None if x is None else x[finite] for x in (lengths, loose))
+    outside = (rewards < value_range[0]) | (rewards > value_range[1])
+    if outside.any():
+        at = int(np.argmax(outside))
+        where = f"{name}: row {first_row + int(rows[at])}, column {'+'.join(names)!r}"
+        raise InputError(f"{where}: reward {rewards[at]:g} is outside of [{value_range[0]:g}, {value_range[1]:g}]")
     moments.add(keys, rewards, lengths, loose)
 
 
