@@ -288,7 +288,8 @@ def smooth_path(
     window, stride : int, optional
         Frames solved at once and frames kept of them (paper, section 3): the next window begins with the last three
         kept frames, pinned. ``window=None``: the whole clip in one solve. ``stride=None``: a quarter of the window, at
-        least 13 frames, of which ten are new.
+        least 13 frames, of which ten are new. With a look-ahead ``window - stride`` of at most ten frames, predicted
+        motions are appended to each window as `PathStream` says.
     fixed : array_like, shape (k, 3, 3), optional
         Corrections of the first k frames, held. Not with windows.
     salient : array_like, shape (n, m, 2), optional
