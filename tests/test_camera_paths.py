@@ -243,6 +243,20 @@ def test_relinearization_on_the_vector(camera_cases: dict[str, Any]) -> None:
             assert path.violation_px.max() <= 0.05
 
 
+@pytest.mark.parametrize("name", ["qp60_paper", "qp120_paper", "qp120_full", "qp120_crop10", "qp120_saliency"])
+@pytest.mark.parametrize("crop", [None, 0.3])
+def test_the_crop_is_exact_after_relinearization(camera_cases: dict[str, Any], name: str, crop: float | None) -> None:
+    case = camera_cases["cases"][name]
+    motion = camera.exp_homography(camera_arrays(case["file"])["f"].reshape(-1, 3, 3))
+    options = options_of(case) if crop is None else options_of(case, crop=crop, window_scale=1 - crop)
+    linear, exact = (
+        camera.smooth_path(motion, (1920, 1080), dataclasses.replace(options, relinearize=rounds), units="width")
+        for rounds in (0, 2)
+    )
+    assert linear.violation_px.max() > 0.5 or name == "qp60_paper"
+    assert exact.violation_px.max() <= 0.05
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 10**6), st.floats(0.001, 0.03), st.floats(0.05, 0.3), st.integers(0, 12))
 def test_every_path_is_feasible_and_certified(n: int, seed: int, size: float, crop: float, cap: int) -> None:

@@ -402,7 +402,7 @@ class Interior {
   /// What an iteration needs of split terms; one division gives three reciprocals.
   static void refresh(SplitTerms& a, const Lanes& active) {
     const Lanes z = a.z_plus * a.z_minus;
-    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + 1e-12 * z;
+    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + 1e-11 * z;
     const Lanes inverse = 1.0 / (z * sum);
     const Lanes inverse_z = inverse * sum;
     a.inverse_plus = inverse_z * a.z_minus;

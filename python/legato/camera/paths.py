@@ -288,7 +288,8 @@ def smooth_path(
     window, stride : int, optional
         Frames solved at once and frames kept of them (paper, section 3): the next window begins with the last three
         kept frames, pinned. ``window=None``: the whole clip in one solve. ``stride=None``: a quarter of the window, at
-        least 13 frames, of which ten are new.
+        least 13 frames, of which ten are new. With a look-ahead ``window - stride`` of at most ten frames, predicted
+        motions are appended to each window as `PathStream` says.
     fixed : array_like, shape (k, 3, 3), optional
         Corrections of the first k frames, held. Not with windows.
     salient : array_like, shape (n, m, 2), optional
@@ -411,16 +412,33 @@ def _whole_objective(
     P: Float64, logs: Float64, F: Float64, frames: _Frames, task: _Task, ratio: float, starts: list[int]
 ) -> float:
     """Objective of the whole path: of the linear model, or with exact velocities where it was re-linearized."""
-    total = 0.0
+    options, model = task.options, _MODEL[task.options.model]
+    p = logs.reshape(-1, 9)
+    keystone = options.keystone if options.model == "homography" else 0.0
+    total = (
+        options.anisotropy * ((p[:, 0] - p[:, 4]) ** 2).sum()
+        + options.shear * ((p[:, 1] + p[:, 3]) ** 2).sum()
+        + keystone * ((p[:, [6, 7]] - ratio * p[:, [2, 5]]) ** 2).sum()
+        + 0.5 * options.weights[0] * ((p**2).sum(1) * (frames.weight if len(frames.weight) else 1.0)).sum()
+    )
+    if task.target_weight > 0:
+        target = np.zeros_like(p)
+        target[:, [2, 5]] = frames.targets
+        total += task.target_weight * np.nansum(((p - target) ** 2).sum(1))
+    if frames.salient.shape[1] and task.salient_weight is not None:
+        G, h = _salient_rows(frames.salient, p if options.relinearize else np.zeros_like(p), task)
+        total += task.salient_weight * np.maximum(np.einsum("tri,ti->tr", G, p) - h, 0).sum()
     for first, end in itertools.pairwise([0, *starts, len(P)]) if len(P) else []:
-        p = logs[first:end].reshape(-1, 9)
-        velocity = log_homography(F[first:end]).reshape(-1, 9)
-        if task.options.relinearize:
-            exact = np.linalg.inv(P[first : end - 1]) @ F[first + 1 : end] @ P[first + 1 : end]
-            velocity = np.vstack([np.zeros(9), log_homography(exact).reshape(-1, 9) - np.diff(p, axis=0)])
-        program = _program(frames.slice(first, end), task, ratio, np.empty((0, 3, 3)), velocity, None)
-        total += program.objective(_MODEL[task.options.model].coordinates(p))
-    return total
+        if options.relinearize:
+            steady = np.linalg.inv(P[first : end - 1]) @ F[first + 1 : end] @ P[first + 1 : end]
+            e = log_homography(steady).reshape(-1, 9) @ (model.basis @ model.projection).T
+        else:
+            velocity = log_homography(F[first + 1 : end]).reshape(-1, 9)
+            e = np.diff(p[first:end], axis=0) + velocity @ (model.basis @ model.projection).T
+        for weight in options.weights[1:]:
+            total += weight * np.abs(e).sum()
+            e = np.diff(e, axis=0)
+    return float(total)
 
 
 def path_program(

@@ -46,8 +46,8 @@ class SparseProgram:
     """minimize 1/2 x'Px + q'x + constant subject to l <= A x <= u, as `scipy.sparse` CSC matrices.
 
     The variables of each frame stand together: its eight coordinates, then s+ and s- of its L1 terms (the split form
-    |r| = s+ + s-, r = s+ - s-, which general solvers take about twice as fast as bounds -s <= r <= s), then the
-    violations of its soft rows. The last ``len(q)`` rows of A are the identity: the bounds of the variables.
+    |r| = s+ + s-, r = s+ - s-, which general solvers like better than bounds -s <= r <= s), then the violations of its
+    soft rows. The last ``len(q)`` rows of A are the identity: the bounds of the variables.
 
     Attributes
     ----------
