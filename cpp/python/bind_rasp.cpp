@@ -1,9 +1,15 @@
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <tuple>
 #include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "binding.h"
 #include "legato/rasp.hpp"
@@ -59,6 +65,28 @@ std::vector<Table> tables_of(const std::vector<TableTuple>& tuples) {
   return tables;
 }
 
+struct Free {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+
+/// Memory that is not zeroed; in huge pages where it is large, because touching it for the first time would otherwise
+/// cost more than the arithmetic.
+std::unique_ptr<std::byte, Free> workspace_of(std::size_t size) {
+  constexpr std::size_t kHuge = std::size_t{1} << 21;
+  if (size < 2 * kHuge) {
+    auto* memory = static_cast<std::byte*>(std::malloc(size));
+    if (memory == nullptr) throw std::bad_alloc();
+    return std::unique_ptr<std::byte, Free>(memory);
+  }
+  const std::size_t rounded = (size + kHuge - 1) / kHuge * kHuge;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHuge, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  madvise(memory, rounded, MADV_HUGEPAGE);
+#endif
+  return std::unique_ptr<std::byte, Free>(memory);
+}
+
 /// out: the int64 or float64 result, or a tuple (count, sum, best) of totals with the sign to add them with.
 struct Where {
   std::optional<Integers> integers;
@@ -111,7 +139,7 @@ void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool
   {
     const py::gil_scoped_release release;
     const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
-    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    const auto memory = workspace_of(size);
     status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
   }
   check(status, "select");
