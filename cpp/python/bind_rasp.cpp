@@ -5,6 +5,7 @@
 #include <new>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -26,10 +27,12 @@ using MaybeIntegers = std::optional<Integers>;
 using TermTuple = std::tuple<MaybeIntegers, MaybeIntegers, int>;
 using TableTuple = std::tuple<Ids, Ids, Truth>;
 
-Shape shape_of(const py::tuple& shape, const MaybeIntegers& lengths, bool causal) {
+using Size = std::pair<std::size_t, std::size_t>;  // rows, n
+
+Shape shape_of(const Size& shape, const MaybeIntegers& lengths, bool causal) {
   Shape out;
-  out.rows = shape[0].cast<std::size_t>();
-  out.length = shape[1].cast<std::size_t>();
+  out.rows = shape.first;
+  out.length = shape.second;
   out.lengths = lengths ? lengths->data() : nullptr;
   out.causal = causal;
   return out;
@@ -125,7 +128,7 @@ bool fast_route(const std::vector<int>& compares) {
   return has_fast_route(conjunction);
 }
 
-void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+void conjunction_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
                       const std::vector<TermTuple>& tuples, const MaybeIntegers& value, int reduction, int rounding,
                       std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
   const Shape form = shape_of(shape, lengths, causal);
@@ -145,7 +148,7 @@ void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool
   check(status, "select");
 }
 
-void table_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal, const TableTuple& tuple,
+void table_into(const Size& shape, const MaybeIntegers& lengths, bool causal, const TableTuple& tuple,
                 const MaybeIntegers& value, int reduction, int rounding, std::int64_t fallback, double real_fallback,
                 const py::object& out, int sign, int threads) {
   const Shape form = shape_of(shape, lengths, causal);
@@ -163,7 +166,7 @@ void table_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causa
   check(status, "select");
 }
 
-void formula_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
                   const std::vector<TermTuple>& term_tuples, const std::vector<TableTuple>& table_tuples,
                   const std::vector<int>& formula, const MaybeIntegers& value, int reduction, int rounding,
                   std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
@@ -181,8 +184,8 @@ void formula_into(const py::tuple& shape, const MaybeIntegers& lengths, bool cau
   check(status, "select");
 }
 
-void finish_into(const py::tuple& shape, const MaybeIntegers& lengths, int reduction, int rounding,
-                 std::int64_t fallback, double real_fallback, const py::tuple& totals, const py::object& out) {
+void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction, int rounding, std::int64_t fallback,
+                 double real_fallback, const py::object& totals, const py::object& out) {
   const Shape form = shape_of(shape, lengths, true);
   const Aggregation how = aggregation_of(std::nullopt, reduction, rounding, fallback, real_fallback);
   Where from(totals), to(out);
