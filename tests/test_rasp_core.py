@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato import _core, rasp
+import legato
+from legato import rasp
 from legato.errors import ArgumentError, NumericalError
 from legato.rasp.selectors import Selector, aggregate_selector, plan_route
 
@@ -285,10 +289,37 @@ def test_extremes_are_values_too() -> None:
     assert rasp.kqv([0, 1], [1, 0], v, rasp.neq, default=5, reduction="max").tolist() == [-(2**63), 2**63 - 1]
 
 
-def test_forced_isa_ran() -> None:
-    A = rasp.select(np.arange(10), np.arange(10), rasp.lt)
-    aggregate_selector(A, np.arange(10), "max", route="formula")
-    assert _core.last_isa() == _core.active_isa()
+PROBE = """
+import hashlib
+import numpy as np
+from legato import _core, rasp
+from legato.rasp.selectors import aggregate_selector
+rng = np.random.default_rng(0)
+k, q, v = (rng.integers(-9, 9, (2, 700)) for _ in range(3))
+A = rasp.select(k, q, rasp.lt) | ~rasp.select(q, v, rasp.geq)
+digest = hashlib.sha256()
+for reduction in ("width", "mean", "max", "min"):
+    digest.update(aggregate_selector(A, v, reduction, 0, route="formula").tobytes())
+    assert np.array_equal(aggregate_selector(A, v, reduction, 0, route="conjunctions"),
+                          aggregate_selector(A, v, reduction, 0, route="formula"))
+print(digest.hexdigest(), _core.last_isa())
+"""
+
+
+def test_forced_isa_ran_and_gives_the_same_bits() -> None:
+    digests = set()
+    for isa in legato.build_info()["isas"]:
+        result = subprocess.run(
+            [sys.executable, "-c", PROBE],
+            env={**os.environ, "LEGATO_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digest, ran = result.stdout.split()[-2:]
+        assert ran == isa
+        digests.add(digest)
+    assert len(digests) == 1
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -160,6 +160,10 @@ def test_trace_errors() -> None:
         rasp.Program(recursive)
     with pytest.raises(ArgumentError, match=r"cannot be traced: a symbol .* has no truth value"):
         rasp.Program(lambda x: x if x == 1 else x + 1)
+    with pytest.raises(ArgumentError, match="is no RASP-L; use"):
+        rasp.Program(rasp.sops.length + 1)
+    with pytest.raises(ArgumentError, match="neither causal nor not"):
+        rasp.Program(rasp.sops.SelectorWidth(rasp.sops.Select(rasp.sops.tokens, 1, rasp.equals)))
     with pytest.raises(ArgumentError, match="expected a function that returns a sequence, got NoneType"):
         rasp.Program(lambda x: None)  # noqa: ARG005
 
@@ -170,6 +174,9 @@ def test_run_time_errors_name_operation_and_position() -> None:
         program([1, 2, 0])
     with pytest.raises(NumericalError, match="division by zero at position 1"):
         streamed(program, [1, 0])
+    assert program.batch([[3, 0], [1, 2]], [1, 2]).tolist() == [[4, 0], [12, 6]]  # what is beyond the end is no error
+    with pytest.raises(NumericalError, match="row 1: floordiv: division by zero at position 1"):
+        program.batch([[3, 0], [1, 0]], [1, 2])
     product = rasp.Program(lambda x: x * x)
     with pytest.raises(NumericalError, match="mul: the result at position 1 does not fit"):
         product([3, 2**40])

@@ -1,9 +1,16 @@
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "binding.h"
 #include "legato/rasp.hpp"
@@ -20,10 +27,12 @@ using MaybeIntegers = std::optional<Integers>;
 using TermTuple = std::tuple<MaybeIntegers, MaybeIntegers, int>;
 using TableTuple = std::tuple<Ids, Ids, Truth>;
 
-Shape shape_of(const py::tuple& shape, const MaybeIntegers& lengths, bool causal) {
+using Size = std::pair<std::size_t, std::size_t>;  // rows, n
+
+Shape shape_of(const Size& shape, const MaybeIntegers& lengths, bool causal) {
   Shape out;
-  out.rows = shape[0].cast<std::size_t>();
-  out.length = shape[1].cast<std::size_t>();
+  out.rows = shape.first;
+  out.length = shape.second;
   out.lengths = lengths ? lengths->data() : nullptr;
   out.causal = causal;
   return out;
@@ -57,6 +66,28 @@ std::vector<Table> tables_of(const std::vector<TableTuple>& tuples) {
                       static_cast<std::size_t>(truth.shape(1))});
   }
   return tables;
+}
+
+struct Free {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+
+/// Memory that is not zeroed; in huge pages where it is large, because touching it for the first time would otherwise
+/// cost more than the arithmetic.
+std::unique_ptr<std::byte, Free> workspace_of(std::size_t size) {
+  constexpr std::size_t kHuge = std::size_t{1} << 21;
+  if (size < 2 * kHuge) {
+    auto* memory = static_cast<std::byte*>(std::malloc(size));
+    if (memory == nullptr) throw std::bad_alloc();
+    return std::unique_ptr<std::byte, Free>(memory);
+  }
+  const std::size_t rounded = (size + kHuge - 1) / kHuge * kHuge;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHuge, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  madvise(memory, rounded, MADV_HUGEPAGE);
+#endif
+  return std::unique_ptr<std::byte, Free>(memory);
 }
 
 /// out: the int64 or float64 result, or a tuple (count, sum, best) of totals with the sign to add them with.
@@ -97,7 +128,7 @@ bool fast_route(const std::vector<int>& compares) {
   return has_fast_route(conjunction);
 }
 
-void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+void conjunction_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
                       const std::vector<TermTuple>& tuples, const MaybeIntegers& value, int reduction, int rounding,
                       std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
   const Shape form = shape_of(shape, lengths, causal);
@@ -111,13 +142,13 @@ void conjunction_into(const py::tuple& shape, const MaybeIntegers& lengths, bool
   {
     const py::gil_scoped_release release;
     const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
-    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+    const auto memory = workspace_of(size);
     status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
   }
   check(status, "select");
 }
 
-void table_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal, const TableTuple& tuple,
+void table_into(const Size& shape, const MaybeIntegers& lengths, bool causal, const TableTuple& tuple,
                 const MaybeIntegers& value, int reduction, int rounding, std::int64_t fallback, double real_fallback,
                 const py::object& out, int sign, int threads) {
   const Shape form = shape_of(shape, lengths, causal);
@@ -135,7 +166,7 @@ void table_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causa
   check(status, "select");
 }
 
-void formula_into(const py::tuple& shape, const MaybeIntegers& lengths, bool causal,
+void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
                   const std::vector<TermTuple>& term_tuples, const std::vector<TableTuple>& table_tuples,
                   const std::vector<int>& formula, const MaybeIntegers& value, int reduction, int rounding,
                   std::int64_t fallback, double real_fallback, const py::object& out, int sign, int threads) {
@@ -153,8 +184,8 @@ void formula_into(const py::tuple& shape, const MaybeIntegers& lengths, bool cau
   check(status, "select");
 }
 
-void finish_into(const py::tuple& shape, const MaybeIntegers& lengths, int reduction, int rounding,
-                 std::int64_t fallback, double real_fallback, const py::tuple& totals, const py::object& out) {
+void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction, int rounding, std::int64_t fallback,
+                 double real_fallback, const py::object& totals, const py::object& out) {
   const Shape form = shape_of(shape, lengths, true);
   const Aggregation how = aggregation_of(std::nullopt, reduction, rounding, fallback, real_fallback);
   Where from(totals), to(out);

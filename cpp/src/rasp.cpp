@@ -413,6 +413,23 @@ void by_group(std::size_t n, std::size_t groups, const Value& value, const Emit&
       [&](std::size_t i) { (room.query_group[i] < 0 ? none : cell[room.query_group[i]]).emit(emit, i); });
 }
 
+/// Equality in a narrow range: the value is the cell.
+template <class Cell, bool causal, class Value>
+void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, const Value& value, const Emit& emit,
+              const Room& room) {
+  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  for (std::uint64_t x = 0; x <= span; ++x) cell[x].clear();
+  Cell none;
+  none.clear();
+  const auto at = [&](Int x) { return static_cast<std::uint64_t>(x) - static_cast<std::uint64_t>(low); };
+  in_order<causal>(
+      n, [&](std::size_t j) { cell[at(term.key[j])].add(value(j)); },
+      [&](std::size_t i) {
+        const std::uint64_t x = at(term.query[i]);
+        (x <= span ? cell[x] : none).emit(emit, i);
+      });
+}
+
 /// Keys are the indices 0 .. n-1 and the comparison is equality: a gather.
 template <class Cell, bool causal, class Value>
 void by_index(std::size_t n, const Int* query, const Value& value, const Emit& emit) {
@@ -580,6 +597,14 @@ void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& pla
     if (term.compare == Compare::equal && terms.size() == 1 && counts_up(term.key, n)) {
       by_index<Cell, causal>(n, term.query, value, emit);
       return;
+    }
+    if (term.compare == Compare::equal && terms.size() == 1) {
+      const auto [low, high] = std::minmax_element(term.key, term.key + n);
+      const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
+      if (span < n) {
+        by_value<Cell, causal>(n, term, *low, span, value, emit, room);
+        return;
+      }
     }
     const bool first = seen++ == 0;
     const auto key = [&](std::size_t j) { return term.key[j]; };

@@ -130,11 +130,11 @@ class Interpreter:
         self._source = ""
         self._scopes: list[dict[str, Any]] = [{}]
         self._globals: dict[str, Any] = {
-            "tokens": Value("tokens"),
+            "tokens": Value("tokens").named("tokens"),
             "tokens_str": apply_symbolic(str, Value("tokens")),
             "tokens_int": apply_symbolic(int, Value("tokens")),
             "tokens_float": apply_symbolic(float, Value("tokens")),
-            "indices": Value("indices"),
+            "indices": Value("indices").named("indices"),
             "aggregate": self._aggregate,
             "indicator": lambda x: self._apply(_indicator, x),
             "round": lambda x: self._apply(round, x),

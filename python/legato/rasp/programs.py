@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
-from legato.errors import ArgumentError, InputError, LegatoError
+from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
@@ -58,7 +58,13 @@ class Program:
         else:
             output = self._traced(function)
         self.nodes: list[Node] = interned(as_value(output))
-        self._check_causality()
+        position = {id(node): at for at, node in enumerate(self.nodes)}
+        self._inputs = [[position[id(source)] for source in node.inputs] for node in self.nodes]
+        last_use = {source: at for at, sources in enumerate(self._inputs) for source in sources}
+        self._released: list[list[int]] = [[] for _ in self.nodes]
+        for source, at in last_use.items():
+            self._released[at].append(source)
+        self._check_nodes()
         self._stream: Stream | None = None
 
     def _traced(self, function: Callable[[Any], Any]) -> Any:
@@ -76,8 +82,12 @@ class Program:
             )
         return output
 
-    def _check_causality(self) -> None:
+    def _check_nodes(self) -> None:
         for node in self.nodes:
+            if node.kind == "length" or node.attributes.get("rounding") == "value":
+                raise ArgumentError(f"{self.name}: the node {node.label or node.kind} is no RASP-L; use rasp.sops")
+            if node.kind == "select" and node.attributes["causal"] is None:
+                raise ArgumentError(f"{self.name}: a select that is neither causal nor not; use rasp.sops")
             if node.kind in ("and", "or") and len({self._causal(part) for part in node.inputs}) > 1:
                 raise ArgumentError(f"{self.name}: selector {node.kind}: expected both causal or both not")
 
@@ -115,26 +125,41 @@ class Program:
             raise
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
-        return self._evaluate(tokens, check_lengths(self.name, lengths, tokens.shape), threads, backend)
+        ends = check_lengths(self.name, lengths, tokens.shape)
+        try:
+            return self._evaluate(tokens, ends, threads, backend)
+        except (ArgumentError, NumericalError):
+            if ends is None:
+                raise
+        return self._row_by_row(tokens, ends, threads, backend)
+
+    def _row_by_row(
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: str | None
+    ) -> NDArray[Any]:
+        """Evaluate rows at their own length: an error beyond the end of a row is none, any other names the row."""
+        out: NDArray[Any] | None = None
+        for row, end in enumerate(lengths.tolist()):
+            try:
+                found = self._evaluate(tokens[row, :end].copy(), None, threads, backend)
+            except (ArgumentError, NumericalError) as error:
+                raise type(error)(f"row {row}: {error}") from None
+            if out is None:
+                out = np.zeros(tokens.shape, dtype=found.dtype)
+            out[row, :end] = found
+        return np.zeros(tokens.shape, dtype=np.int64) if out is None else out
 
     def _evaluate(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: str | None
     ) -> NDArray[Any]:
-        if lengths is not None:  # beyond the end every node sees 0, so that no error can come from there
+        if lengths is not None:
             tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
-        position = {id(node): at for at, node in enumerate(self.nodes)}
-        last_use = [
-            max((j for j, n in enumerate(self.nodes) if any(s is node for s in n.inputs)), default=len(self.nodes))
-            for node in self.nodes
-        ]
         results: list[Any] = [None] * len(self.nodes)
         for at, node in enumerate(self.nodes):
-            inputs = [results[position[id(source)]] for source in node.inputs]
+            sources = self._inputs[at]
+            inputs = [results[source] for source in sources]
             results[at] = self._run(node, inputs, tokens, lengths, threads, backend)
-            if isinstance(node, Value):
-                for source in node.inputs:
-                    if last_use[position[id(source)]] <= at and source.kind in ("map", "width", "aggregate"):
-                        results[position[id(source)]] = None
+            for source in self._released[at]:
+                results[source] = None
         out = np.broadcast_to(np.asarray(results[-1]), tokens.shape)
         if out.dtype.kind != "f":
             out = out.astype(np.int64)

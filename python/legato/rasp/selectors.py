@@ -310,7 +310,7 @@ def aggregate_selector(
     formula = selector.formula
     if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
         _, key, query, predicate = formula
-        _core.rasp_conjunction(*head, [(key, query, CORE_CODE[predicate.outcomes])], *how, out, 1, threads)
+        _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes])], *how, out, 1, threads])
         return out
     chosen, parts = plan_route(formula, reduction, n, selector.causal)
     if route is not None and route != chosen:
@@ -347,13 +347,13 @@ def _by_conjunctions(
     if not terms:
         terms = [(1, [(None, None, CORE_CODE[0])])]
     if len(terms) == 1 and terms[0][0] == 1:
-        _core.rasp_conjunction(*head, terms[0][1], *how, out, 1, threads)
+        _core.rasp_conjunction(*[*head, terms[0][1], *how, out, 1, threads])
         return
     totals = _new_totals(out.shape, how[1])
     for count, conjunction_terms in terms:
         for _ in range(abs(count)):
-            _core.rasp_conjunction(*head, conjunction_terms, *how, totals, 1 if count > 0 else -1, threads)
-    _core.rasp_finish(head[0], head[1], *how[1:], totals, out)
+            _core.rasp_conjunction(*[*head, conjunction_terms, *how, totals, 1 if count > 0 else -1, threads])
+    _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
 
 
 def _new_totals(shape: tuple[int, ...], reduction: int) -> tuple[Any, Any, Any]:
@@ -384,14 +384,14 @@ def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: ND
     queries, query_ids = _distinct(query_array)
     block = max(1, _TABLE_BYTES // len(keys))
     if len(queries) <= block:
-        _core.rasp_table(*head, (key_ids, query_ids, _truth(keys, queries, predicate)), *how, out, 1, threads)
+        _core.rasp_table(*[*head, (key_ids, query_ids, _truth(keys, queries, predicate)), *how, out, 1, threads])
         return
     totals = _new_totals(out.shape, how[1])
     for begin in range(0, len(queries), block):
         part = queries[begin : begin + block]
         asked = np.where((query_ids >= begin) & (query_ids < begin + len(part)), query_ids - begin, -1).astype(np.int32)
-        _core.rasp_table(*head, (key_ids, asked, _truth(keys, part, predicate)), *how, totals, 1, threads)
-    _core.rasp_finish(head[0], head[1], *how[1:], totals, out)
+        _core.rasp_table(*[*head, (key_ids, asked, _truth(keys, part, predicate)), *how, totals, 1, threads])
+    _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
 
 
 def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
@@ -418,7 +418,7 @@ def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: 
         code.append({"and": -1, "or": -2, "not": -3}[part[0]])
 
     write(formula)
-    _core.rasp_formula(*head, terms, tables, code, *how, out, 1, threads)
+    _core.rasp_formula(*[*head, terms, tables, code, *how, out, 1, threads])
 
 
 def _by_reference(
