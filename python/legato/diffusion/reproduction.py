@@ -85,7 +85,7 @@ def counterexample2(scale: float = 3.0, *, chains: int = 40_000, steps: int = 30
     mean = float((weight * grid[:, 0]).sum())
     rows: list[tuple[Any, ...]] = [("powered law", mean, float((weight * (grid[:, 0] - mean) ** 2).sum()))]
     schedule = Schedule.vp_linear(steps)
-    for name, sampler, correctors in (("CFG-DDIM", "ddim", 0), ("CFG-DDPM", "reverse_sde", 0), ("PCG", "ddim", 1)):
+    for name, sampler, correctors in (("CFG-DDIM", "ddim", 0), ("CFG-DDPM", "ddpm", 0), ("PCG", "ddim", 1)):
         x = sample(
             guided(cond, uncond), (chains, 1), schedule, sampler, guidance_scale=scale, corrector_steps=correctors,
             seeds=2, threads=threads,
