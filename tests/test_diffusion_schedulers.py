@@ -33,10 +33,11 @@ def fake_model(x: Any, t: Any) -> Any:
 
 def trajectory(scheduler: Any, **options: Any) -> list[Any]:
     scheduler.set_timesteps(STEPS)
-    x = torch.from_numpy(D.normal(SHAPE, 1).astype(np.float32)) * float(scheduler.init_noise_sigma)
+    x = torch.from_numpy(D.normal(SHAPE, 1).astype(np.float32)) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     states = []
     for t in scheduler.timesteps:
-        out = fake_model(scheduler.scale_model_input(x, t), t)
+        scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        out = fake_model(scaled, t)
         extra = {k: v(len(states)) if callable(v) else v for k, v in options.items()}
         x = scheduler.step(out, t, x, **extra).prev_sample
         states.append(x)

@@ -64,6 +64,29 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result);
 
+/* Standard normals from counters: number e of sample i is a function of (seed, first_sample + i, step, substep, e)
+ * alone (Threefry4x32-13 and Box-Muller; the same bits as legato.diffusion.normal). out: [samples][elements]. */
+legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,
+                                          unsigned substep, size_t samples, size_t elements, float* out);
+
+/* One sampler step in one pass: out = a x + b (u + guidance (c - u)) + noise z, z drawn as above where noise is not 0.
+ * Coefficients as legato.diffusion.step_coefficients makes them. */
+typedef struct legato_diffusion_step {
+  size_t size; /* sizeof(legato_diffusion_step), set by _default() */
+  double a, b, noise, guidance;
+  unsigned long long seed, first_sample;
+  unsigned step, substep;
+  int threads;
+} legato_diffusion_step;
+
+legato_diffusion_step legato_diffusion_step_default(void);
+
+/* x, cond: [samples][elements]; uncond: the same, or null where guidance is 1; out may be any of them. */
+legato_status legato_diffusion_apply_step_f32(const legato_diffusion_step* step, size_t samples, size_t elements,
+                                              const float* x, const float* cond, const float* uncond, float* out);
+legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step, size_t samples, size_t elements,
+                                              const double* x, const double* cond, const double* uncond, double* out);
+
 #ifdef __cplusplus
 }
 #endif

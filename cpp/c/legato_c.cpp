@@ -1,16 +1,19 @@
 #include "legato.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
 #include "legato/camera.hpp"
 #include "legato/core.hpp"
+#include "legato/diffusion.hpp"
 
 namespace {
 
 using legato::Status;
 namespace camera = legato::camera;
+namespace diffusion = legato::diffusion;
 
 legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
 
@@ -38,6 +41,27 @@ camera::PathOptions options_of(const legato_camera_path_options& c) {
 
 /// The logs and, where the caller does not want it, the violation live at the head of the workspace.
 std::size_t head_size(std::size_t n) { return (9 * n + n) * sizeof(double) + alignof(double); }
+
+template <class Real>
+legato_status apply_step(const legato_diffusion_step* options, std::size_t samples, std::size_t elements, const Real* x,
+                         const Real* cond, const Real* uncond, Real* out) {
+  if (options == nullptr || options->size != sizeof *options) return LEGATO_INVALID_ARGUMENT;
+  if (uncond == nullptr && options->guidance != 1) return LEGATO_INVALID_ARGUMENT;
+  const double g = options->guidance;
+  const diffusion::Coefficients by{options->a, options->b * g, options->b * (1 - g), options->noise};
+  const std::uint64_t seed = options->seed;
+  diffusion::Step<Real> step;
+  step.samples = samples;
+  step.elements = elements;
+  step.coefficients = {&by, 1};
+  step.x = x;
+  step.cond = cond;
+  step.uncond = uncond;
+  step.noise = {
+      .seeds = &seed, .first_stream = options->first_sample, .step = options->step, .substep = options->substep};
+  step.out = out;
+  return c_status(diffusion::apply_step(step, options->threads));
+}
 
 }  // namespace
 
@@ -108,6 +132,33 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
     *result = {found.objective, found.gap, found.keystone_ratio, found.iterations, found.rounds, found.bad_frame};
   }
   return c_status(status);
+}
+
+legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,
+                                          unsigned substep, size_t samples, size_t elements, float* out) {
+  if (samples > 0 && elements > 0 && out == nullptr) return LEGATO_INVALID_ARGUMENT;
+  const std::uint64_t seeds = seed;
+  const diffusion::Noise noise{.seeds = &seeds, .first_stream = first_sample, .step = step, .substep = substep};
+  return c_status(diffusion::normal<float>(noise, samples, elements, {out, samples * elements}));
+}
+
+legato_diffusion_step legato_diffusion_step_default(void) {
+  legato_diffusion_step step = {};
+  step.size = sizeof step;
+  step.a = 1;
+  step.guidance = 1;
+  step.threads = 1;
+  return step;
+}
+
+legato_status legato_diffusion_apply_step_f32(const legato_diffusion_step* step, size_t samples, size_t elements,
+                                              const float* x, const float* cond, const float* uncond, float* out) {
+  return apply_step(step, samples, elements, x, cond, uncond, out);
+}
+
+legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step, size_t samples, size_t elements,
+                                              const double* x, const double* cond, const double* uncond, double* out) {
+  return apply_step(step, samples, elements, x, cond, uncond, out);
 }
 
 }  // extern "C"

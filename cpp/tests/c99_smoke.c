@@ -17,6 +17,30 @@ static void check(int holds, const char* what) {
   }
 }
 
+static void check_diffusion(void) {
+  float z[2 * 100], one[100], x[2 * 100], e[2 * 100];
+  size_t i;
+  legato_diffusion_step step = legato_diffusion_step_default();
+  check(legato_diffusion_normal_f32(7, 0, 3, 0, 2, 100, z) == LEGATO_OK, "normal");
+  check(legato_diffusion_normal_f32(7, 1, 3, 0, 1, 100, one) == LEGATO_OK, "normal of the second sample");
+  check(memcmp(one, z + 100, sizeof one) == 0, "a sample does not know its batch");
+  for (i = 0; i < 200; ++i) {
+    x[i] = 1.0f;
+    e[i] = 2.0f;
+  }
+  step.a = 0.5;
+  step.b = 0.25;
+  step.noise = 1.0;
+  step.seed = 7;
+  step.step = 3;
+  check(legato_diffusion_apply_step_f32(&step, 2, 100, x, e, NULL, x) == LEGATO_OK, "step in place");
+  check(x[150] == 1.0f + z[150], "the step draws the same noise");
+  step.guidance = 2;
+  check(legato_diffusion_apply_step_f32(&step, 2, 100, x, e, NULL, x) == LEGATO_INVALID_ARGUMENT, "no uncond");
+  step.size = 0;
+  check(legato_diffusion_apply_step_f32(&step, 2, 100, x, e, e, x) == LEGATO_INVALID_ARGUMENT, "another version");
+}
+
 int main(void) {
   double motion[FRAMES * 9], logs[FRAMES * 9], corrections[FRAMES * 9], violation[FRAMES];
   size_t bad = 0, size, t, i;
@@ -56,6 +80,7 @@ int main(void) {
   check(strlen(legato_version()) > 0 && strlen(legato_isa()) > 0, "version");
   check(strcmp(legato_status_text(LEGATO_OK), "done") == 0, "status text");
   free(workspace);
+  check_diffusion();
   printf("%s, %s: %d failures\n", legato_version(), legato_isa(), failures);
   return failures != 0;
 }

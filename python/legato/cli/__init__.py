@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from legato.cli import demo, info, rasp, rft, stabilize
+from legato.cli import demo, diffusion, info, rasp, rft, stabilize
 from legato.errors import ArgumentError, LegatoError
 
 __all__ = ["main"]
@@ -38,12 +38,12 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(
         prog="legato",
-        description="Fast compiled kernels for steps repeated many times: steady videos, RASP programs, reward diagnostics.",
+        description="Fast compiled kernels for steps repeated many times: steady videos, diffusion sampling, RASP, RFT.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (stabilize, demo, rasp, rft, info):
+    for command in (stabilize, demo, diffusion, rasp, rft, info):
         sub = commands.add_parser(
             command.NAME,
             parents=[shared],

@@ -99,12 +99,12 @@ class _Scheduler:
         )
         self.seeds = seeds
         self.num_inference_steps: int | None = None
-        self.timesteps: Any = None
+        self.timesteps: Any = np.arange(num_train_timesteps)[::-1]  # until set_timesteps()
         self._schedule: Schedule | None = None
         self._index: dict[float, int] = {}
         self._tables: dict[float, Float64] = {}
-        self.set_timesteps(num_train_timesteps)
-        self.num_inference_steps = None
+        if timestep_spacing not in ("leading", "trailing", "linspace"):
+            raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {timestep_spacing!r}")
 
     @property
     def alphas_cumprod(self) -> Any:
@@ -156,9 +156,7 @@ class _Scheduler:
             return ((np.arange(steps) * (trained // steps)).round()[::-1] + self.config.steps_offset).astype(float)
         if spacing == "trailing":
             return np.round(np.arange(trained, 0, -trained / steps)) - 1.0
-        if spacing == "linspace":
-            return np.linspace(0, trained - 1, steps).round()[::-1].astype(float)
-        raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {spacing!r}")
+        return np.linspace(0, trained - 1, steps).round()[::-1].astype(float)
 
     def _install(self, schedule: Schedule, time: Float64) -> None:
         import torch
@@ -218,7 +216,9 @@ class _Scheduler:
 
         squares = torch.from_numpy(self.alphas_cumprod_float64)[timesteps.to(torch.int64)]
         shape = (-1, *[1] * (original_samples.ndim - 1))
-        alpha, sigma = (level.to(original_samples.dtype).reshape(shape) for level in (squares**0.5, (1 - squares) ** 0.5))
+        alpha, sigma = (
+            level.to(original_samples.dtype).reshape(shape) for level in (squares**0.5, (1 - squares) ** 0.5)
+        )
         return alpha * original_samples + sigma * noise
 
 
@@ -231,11 +231,13 @@ class DDIMScheduler(_Scheduler):
         timestep: Any,
         sample: Any,
         eta: float = 0.0,
+        use_clipped_model_output: bool = False,
         generator: Any = None,
         variance_noise: Any = None,
         return_dict: bool = True,
     ) -> Any:
         """Take one step; `eta` 0 is DDIM, 1 has the variance of DDPM."""
+        del use_clipped_model_output  # nothing is clipped
         return self._fused(model_output, timestep, sample, eta, generator, variance_noise, return_dict)
 
 
@@ -293,7 +295,9 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
         """Return x0 + sigma noise at timesteps of the run, one a sample."""
         import torch
 
-        sigma = torch.tensor([self.schedule.sigma[self._step_index(t)] for t in timesteps], dtype=original_samples.dtype)
+        sigma = torch.tensor(
+            [self.schedule.sigma[self._step_index(t)] for t in timesteps], dtype=original_samples.dtype
+        )
         return original_samples + sigma.reshape(-1, *[1] * (original_samples.ndim - 1)) * noise
 
 

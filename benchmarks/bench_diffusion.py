@@ -1,0 +1,313 @@
+"""Diffusion against its peers, on one thread: one group a claim, the answer asserted before it is timed."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from legato import diffusion as D
+
+A, B, C, G = 0.9, -0.2, 0.3, 5.0
+SIZES = {"65k": (1, 4, 128, 128), "524k": (8, 4, 128, 128)}
+pytestmark = pytest.mark.filterwarnings("ignore")  # peers warn of their own doings
+
+
+def torch_alone() -> Any:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.set_num_threads(1)
+    return torch
+
+
+def measure(benchmark: Any, call: Callable[[], Any]) -> None:
+    benchmark.pedantic(call, rounds=60, iterations=5, warmup_rounds=5)
+
+
+def arrays(size: str) -> list[np.ndarray]:
+    return [D.normal(SIZES[size], seed) for seed in (1, 2, 3)]
+
+
+def stepped(x: np.ndarray, c: np.ndarray, u: np.ndarray) -> np.ndarray:
+    return (A * x.astype(float) + B * (u + G * (c.astype(float) - u))).astype(np.float32)
+
+
+def step_legato(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    x, c, u = arrays(size)
+    call = lambda: D.apply_step(x, c, (A, B, 0.0), u, G, out=x)  # noqa: E731
+    return call, call().copy()
+
+
+def step_numpy(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    x, c, u = arrays(size)
+    call = lambda: A * x + B * (u + G * (c - u))  # noqa: E731
+    return call, call()
+
+
+def step_numba(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    x, c, u = (array.ravel() for array in arrays(size))
+
+    @numba.njit(fastmath=True)
+    def run(x, c, u, a, bc, bu):
+        for i in range(x.size):
+            x[i] = a * x[i] + bc * c[i] + bu * u[i]
+        return x
+
+    scalars = [np.float32(value) for value in (A, B * G, B * (1 - G))]
+    call = lambda: run(x, c, u, *scalars)  # noqa: E731
+    return call, call().copy().reshape(SIZES[size])
+
+
+def step_torch(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    torch = torch_alone()
+    x, c, u = (torch.from_numpy(array) for array in arrays(size))
+    call = lambda: A * x + B * torch.lerp(u, c, G)  # noqa: E731
+    return call, call().numpy()
+
+
+def step_torch_compile(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    torch = torch_alone()
+    x, c, u = (torch.from_numpy(array) for array in arrays(size))
+    run = torch.compile(lambda x, c, u: A * x + B * (u + G * (c - u)))
+    return lambda: run(x, c, u), run(x, c, u).numpy()
+
+
+def step_jax(size: str) -> tuple[Callable[[], Any], np.ndarray]:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, c, u = (jax.numpy.asarray(array) for array in arrays(size))
+    run = jax.jit(lambda x, c, u: A * x + B * (u + G * (c - u)))
+    return lambda: run(x, c, u).block_until_ready(), np.asarray(run(x, c, u))
+
+
+STEPS = [step_legato, step_numba, step_torch_compile, step_jax, step_torch, step_numpy]
+
+
+@pytest.mark.parametrize("make", STEPS, ids=lambda make: make.__name__.removeprefix("step_"))
+@pytest.mark.parametrize("size", SIZES)
+def test_step(benchmark: Any, make: Callable[[str], Any], size: str) -> None:
+    benchmark.group = f"DDIM step with guidance, {size} elements float32"
+    call, answer = make(size)
+    np.testing.assert_allclose(answer, stepped(*arrays(size)), atol=1e-5)
+    measure(benchmark, call)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_step_diffusers(benchmark: Any, size: str) -> None:
+    benchmark.group = f"DDIM step with guidance, {size} elements float32"
+    torch = torch_alone()
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(50)
+    t = scheduler.timesteps[20]
+    x, c, u = (torch.from_numpy(array) for array in arrays(size))
+    call = lambda: scheduler.step(u + G * (c - u), t, x).prev_sample  # noqa: E731
+    coef = D.step_coefficients(D.Schedule.from_diffusers(scheduler))[20]
+    ours = D.apply_step(x.numpy(), c.numpy(), coef, u.numpy(), G)
+    np.testing.assert_allclose(call().numpy(), ours, atol=1e-4)
+    measure(benchmark, call)
+
+
+def noisy_legato(size: str) -> Callable[[], Any]:
+    x, c, u = arrays(size)
+    z = D.normal(SIZES[size], 7, step=1)
+    np.testing.assert_allclose(
+        D.apply_step(x, c, (A, B, C), u, G, seeds=7, step=1), stepped(x, c, u) + np.float32(C) * z, atol=1e-5
+    )
+    return lambda: D.apply_step(x, c, (A, B, C), u, G, seeds=7, step=1, out=x)
+
+
+def noisy_torch(size: str) -> Callable[[], Any]:
+    torch = torch_alone()
+    x, c, u = (torch.from_numpy(array) for array in arrays(size))
+    return lambda: (A * x + B * torch.lerp(u, c, G)).add_(torch.randn_like(x), alpha=C)
+
+
+def noisy_jax(size: str) -> Callable[[], Any]:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, c, u = (jax.numpy.asarray(array) for array in arrays(size))
+    run = jax.jit(lambda x, c, u, k: A * x + B * (u + G * (c - u)) + C * jax.random.normal(k, x.shape))
+    key = jax.random.PRNGKey(0)
+    return lambda: run(x, c, u, key).block_until_ready()
+
+
+def noisy_numpy(size: str) -> Callable[[], Any]:
+    x, c, u = arrays(size)
+    rng = np.random.Generator(np.random.SFC64(0))
+    return lambda: A * x + B * (u + G * (c - u)) + np.float32(C) * rng.standard_normal(x.shape, np.float32)
+
+
+@pytest.mark.parametrize("make", [noisy_legato, noisy_torch, noisy_jax, noisy_numpy], ids=lambda m: m.__name__[6:])
+@pytest.mark.parametrize("size", SIZES)
+def test_step_with_noise(benchmark: Any, make: Callable[[str], Any], size: str) -> None:
+    benchmark.group = f"DDPM step with guidance and fresh noise, {size} elements float32"
+    call = make(size)
+    assert np.isfinite(np.asarray(call())).all()
+    measure(benchmark, call)
+
+
+@pytest.mark.parametrize("who", ["legato", "legato-philox", "torch", "numpy", "jax"])
+@pytest.mark.parametrize("size", SIZES)
+def test_fill(benchmark: Any, who: str, size: str) -> None:
+    benchmark.group = f"Gaussian fill, {size} elements float32"
+    out = np.empty(SIZES[size], np.float32)
+    if who.startswith("legato"):
+        generator = "philox" if who.endswith("philox") else "threefry"
+        call = lambda: D.normal(SIZES[size], 1, generator=generator, out=out)  # noqa: E731
+    elif who == "torch":
+        tensor = torch_alone().from_numpy(out)
+        call = lambda: tensor.normal_()  # noqa: E731
+    elif who == "numpy":
+        rng = np.random.Generator(np.random.SFC64(0))
+        call = lambda: rng.standard_normal(out=out, dtype=np.float32)  # noqa: E731
+    else:
+        jax = pytest.importorskip("jax", reason="jax is not installed")
+        run, key = jax.jit(lambda k: jax.random.normal(k, out.shape)), jax.random.PRNGKey(0)
+        call = lambda: run(key).block_until_ready()  # noqa: E731
+    drawn = np.asarray(call())
+    assert abs(drawn.std() - 1) < 0.02
+    measure(benchmark, call)
+
+
+CHAINS, CHAIN_STEPS = 8192, 1000
+
+
+def mixture_pair() -> tuple[np.ndarray, np.ndarray, D.Guided]:
+    angle = np.arange(8) * np.pi / 4
+    means = 3 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    weights = np.array([8.0, 4, 2, 1, 1, 1, 2, 4])
+    gm = D.GaussianMixture(np.ones(8), means, np.full(8, 0.2))
+    return means, weights / weights.sum(), D.guided(gm.reweighted(weights), gm)
+
+
+def chain_function(xp: Any, means: np.ndarray, weights: np.ndarray) -> Callable[..., Any]:
+    """One guided step for peers: x, z, alpha, sigma, A, B on x0, C -> x'; one exponential for both models."""
+    mu, ratio = xp.asarray(means.astype(np.float32)), xp.asarray((weights * 8).astype(np.float32))
+
+    def step(x: Any, z: Any, alpha: Any, sigma: Any, a: Any, b: Any, c: Any) -> Any:
+        total = alpha * alpha * 0.2 + sigma * sigma
+        off = x[:, None, :] - alpha * mu[None]
+        logit = -0.5 * (off * off).sum(-1) / total
+        e = (
+            xp.exp(logit - logit.max(-1, keepdims=True))
+            if xp.__name__ != "torch"
+            else xp.exp(logit - logit.max(-1, keepdim=True).values)
+        )
+        local = mu[None] + (alpha * 0.2 / total) * off
+        u = (e[..., None] * local).sum(1) / e.sum(1)[:, None]
+        e = e * ratio
+        k = (e[..., None] * local).sum(1) / e.sum(1)[:, None]
+        return a * x + b * (u + 3.0 * (k - u)) + c * z
+
+    return step
+
+
+@pytest.mark.parametrize("who", ["legato", "torch-compile", "jax", "numba"])
+def test_mixture_chains(benchmark: Any, who: str) -> None:
+    benchmark.group = f"2-D mixture, 8 components, CFG-DDPM, {CHAINS} chains x {CHAIN_STEPS} steps"
+    means, weights, pair = mixture_pair()
+    s = D.Schedule.vp_linear(CHAIN_STEPS)
+    table = D.step_coefficients(s, "ddpm", prediction="x0").astype(np.float32)
+    levels = np.stack([s.alpha[:-1], s.sigma[:-1]], 1).astype(np.float32)
+    rows = np.concatenate([levels, table], 1)
+    start = D.normal((CHAINS, 2), 5, step=-1)
+    if who == "legato":
+        call = lambda: D.sample(pair, (CHAINS, 2), s, "ddpm", guidance_scale=3.0, x=start)  # noqa: E731
+    elif who == "torch-compile":
+        torch = torch_alone()
+        step = torch.compile(chain_function(torch, means, weights), dynamic=False)
+        scalars = torch.from_numpy(rows)
+
+        def call() -> Any:
+            x = torch.from_numpy(start)
+            for k in range(CHAIN_STEPS):
+                x = step(x, torch.randn_like(x), *scalars[k])
+            return x.numpy()
+    elif who == "jax":
+        jax = pytest.importorskip("jax", reason="jax is not installed")
+        step = chain_function(jax.numpy, means, weights)
+
+        @jax.jit
+        def run(x: Any, key: Any) -> Any:
+            def one(carry: Any, row: Any) -> Any:
+                x, key = carry
+                key, sub = jax.random.split(key)
+                return (step(x, jax.random.normal(sub, x.shape), *row), key), None
+
+            return jax.lax.scan(one, (x, key), jax.numpy.asarray(rows))[0][0]
+
+        call = lambda: np.asarray(run(start, jax.random.PRNGKey(0)))  # noqa: E731
+    else:
+        numba = pytest.importorskip("numba", reason="numba is not installed")
+
+        @numba.njit(fastmath=True)
+        def run(start, rows, mu, ratio):
+            out = np.empty_like(start)
+            for i in range(len(start)):
+                x, y = start[i]
+                for alpha, sigma, a, b, c in rows:
+                    total = alpha * alpha * np.float32(0.2) + sigma * sigma
+                    gain = alpha * np.float32(0.2) / total
+                    su = sc = ux = uy = cx = cy = np.float32(0)
+                    for k in range(8):
+                        dx, dy = x - alpha * mu[k, 0], y - alpha * mu[k, 1]
+                        e = np.exp(np.float32(-0.5) * (dx * dx + dy * dy) / total)
+                        lx, ly = mu[k, 0] + gain * dx, mu[k, 1] + gain * dy
+                        su += e
+                        ux += e * lx
+                        uy += e * ly
+                        e *= ratio[k]
+                        sc += e
+                        cx += e * lx
+                        cy += e * ly
+                    su, sc = su + np.float32(1e-30), sc + np.float32(1e-30)
+                    ux, uy, cx, cy = ux / su, uy / su, cx / sc, cy / sc
+                    x = a * x + b * (ux + 3 * (cx - ux)) + c * np.float32(np.random.standard_normal())  # noqa: NPY002
+                    y = a * y + b * (uy + 3 * (cy - uy)) + c * np.float32(np.random.standard_normal())  # noqa: NPY002
+                out[i, 0], out[i, 1] = x, y
+            return out
+
+        call = lambda: run(start, rows, means.astype(np.float32), (weights * 8).astype(np.float32))  # noqa: E731
+    x = call().astype(float)
+    exact = D.sample(pair, (CHAINS, 2), s, "ddpm", guidance_scale=3.0, seeds=77).astype(float)
+    assert np.abs(x.mean(0) - exact.mean(0)).max() < 6 * exact.std() * np.sqrt(2 / CHAINS)
+    benchmark.pedantic(call, rounds=5, iterations=1, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("who", ["legato", "numpy", "torch-softmax", "torch-sdpa", "jax"])
+def test_ideal_denoiser(benchmark: Any, who: str) -> None:
+    benchmark.group = "ideal denoiser, digits (1797 x 64), 256 queries, sigma 0.5"
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    data = (datasets.load_digits().data / 16).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = (data[rng.integers(len(data), size=256)] + 0.5 * rng.normal(size=(256, 64))).astype(np.float32)
+    ed = D.EmpiricalDenoiser(data)
+    bias = (-2.0 * (data * data).sum(1)).astype(np.float32)
+    if who == "legato":
+        call = lambda: ed.denoise(x, 1.0, 0.5)  # noqa: E731
+    elif who == "numpy":
+
+        def call() -> Any:
+            logits = np.float32(4) * (x @ data.T) + bias
+            weights = np.exp(logits - logits.max(1, keepdims=True))
+            return (weights / weights.sum(1, keepdims=True)) @ data
+    elif who == "jax":
+        jax = pytest.importorskip("jax", reason="jax is not installed")
+        run = jax.jit(lambda q: jax.nn.softmax(4 * q @ data.T + bias, axis=1) @ data)
+        call = lambda: np.asarray(run(x))  # noqa: E731
+    else:
+        torch = torch_alone()
+        q, y, b = (torch.from_numpy(array) for array in (x, data, bias))
+        if who == "torch-softmax":
+            call = lambda: (torch.softmax(torch.addmm(b, q, y.T, alpha=4.0), 1) @ y).numpy()  # noqa: E731
+        else:
+            attend = torch.nn.functional.scaled_dot_product_attention
+            mask = b.expand(1, 1, 256, -1)
+            call = lambda: attend(q[None, None], y[None, None], y[None, None], mask, scale=4.0)[0, 0].numpy()  # noqa: E731
+    np.testing.assert_allclose(call(), ed.denoise(x.astype(float), 1.0, 0.5), atol=1e-4)
+    benchmark.pedantic(call, rounds=40, iterations=2, warmup_rounds=3)

@@ -1,0 +1,115 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "allocations.h"
+#include "legato/diffusion.hpp"
+
+using namespace legato;
+using namespace legato::diffusion;
+
+namespace {
+
+const std::uint64_t kSeed[1] = {12345};
+
+Noise shared(std::uint32_t step, Generator generator = Generator::threefry) {
+  return {.seeds = kSeed, .step = step, .generator = generator};
+}
+
+struct TwoModes {
+  double log_weights[2] = {std::log(0.3), std::log(0.7)}, means[4] = {-1, 0, 2, 1}, variances[2] = {0.2, 0.1};
+  Mixture mixture{.components = 2,
+                  .dimension = 2,
+                  .isotropic = true,
+                  .log_weights = log_weights,
+                  .means = means,
+                  .variances = variances};
+};
+
+}  // namespace
+
+TEST_CASE("known answers of Threefry4x32-20 and Philox4x32-10") {
+  const std::vector<std::uint32_t> counter = {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344};
+  const std::vector<std::uint32_t> key = {0xa4093822, 0x299f31d0, 0x082efa98, 0xec4e6c89};
+  std::vector<std::uint32_t> out(4);
+  REQUIRE(threefry4x32(counter, key, 20, out) == Status::ok);
+  CHECK(out == std::vector<std::uint32_t>{0x59cd1dbb, 0xb8879579, 0x86b5d00c, 0xac8b6d84});
+  REQUIRE(philox4x32(std::vector<std::uint32_t>(4), std::vector<std::uint32_t>(2), out) == Status::ok);
+  CHECK(out == std::vector<std::uint32_t>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  CHECK(threefry4x32(counter, key, 11, out) == Status::invalid_argument);
+  CHECK(philox4x32(counter, key, out) == Status::invalid_argument);
+}
+
+TEST_CASE("a number of the noise is a function of its address alone") {
+  for (const Generator generator : {Generator::threefry, Generator::philox}) {
+    std::vector<float> all(40 * 1500), part(1500);
+    REQUIRE(normal<float>(shared(3, generator), 40, 1500, all, 3) == Status::ok);
+    CHECK(std::strcmp(isa_name(last_isa()), isa_name(active_isa())) == 0);
+    Noise one = shared(3, generator);
+    one.first_stream = 17;
+    REQUIRE(normal<float>(one, 1, 1500, part) == Status::ok);
+    CHECK(std::memcmp(part.data(), all.data() + 17 * 1500, 1500 * sizeof(float)) == 0);
+    std::vector<float> few(40 * 7);  // small samples go sixteen at a time
+    REQUIRE(normal<float>(shared(3, generator), 40, 7, few) == Status::ok);
+    for (std::size_t i = 0; i < 40; ++i) CHECK(std::memcmp(&few[7 * i], &all[1500 * i], 7 * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE("the first normals of seed 12345, on every instruction set") {
+  std::vector<float> z(8);
+  REQUIRE(normal<float>(shared(0), 1, 8, z) == Status::ok);
+  const float expected[8] = {0x1.80c20cp+0f,  0x1.8e8a82p-1f,  -0x1.fb9286p-1f, -0x1.75e928p-1f,
+                             -0x1.5964f0p-2f, -0x1.b3ae68p-2f, 0x1.600aeep-1f,  0x1.ad299ep-1f};
+  for (int i = 0; i < 8; ++i) CHECK(z[i] == expected[i]);
+}
+
+TEST_CASE("run calls allocate nothing") {
+  std::vector<float> x(64 * 300, 1.0f), e(64 * 300, 0.5f);
+  const Coefficients by{0.9, 0.3, -0.1, 0.2};
+  Step<float> step;
+  step.samples = 64;
+  step.elements = 300;
+  step.coefficients = {&by, 1};
+  step.x = x.data();
+  step.cond = step.uncond = e.data();
+  step.noise = shared(1);
+  step.out = x.data();
+  std::vector<double> sums(64 * kSums);
+  const TwoModes modes;
+  const Model<float> model{.mixture = &modes.mixture};
+  const Row rows[2] = {{.alpha = 1, .sigma = 2, .a = 0.5, .b = 0.5, .noise = 0.1},
+                       {.alpha = 1, .sigma = 1, .a = 0.5, .b = 0.5}};
+  std::vector<std::byte> memory(chains_workspace_size(2, 2, 1));
+  std::vector<float> states(100 * 2, 0.5f), out(100 * 2), density(100);
+  const long before = allocation_count();
+  CHECK(apply_step(step) == Status::ok);
+  CHECK(normal<float>(shared(2), 64, 300, x) == Status::ok);
+  CHECK(guidance_sums<float>(64, 300, x.data(), e.data(), nullptr, sums) == Status::ok);
+  CHECK(run_chains<float>(model, model, rows, shared(0), 100, states.data(), memory) == Status::ok);
+  CHECK(evaluate<float>(model, 1, 0.5, Output::score, 100, states.data(), out.data(), density, memory) == Status::ok);
+  CHECK(allocation_count() == before);
+}
+
+TEST_CASE("bad input is refused, not run") {
+  std::vector<float> x(8);
+  CHECK(normal<float>(shared(0), 2, 5, x) == Status::invalid_argument);
+  CHECK(normal<float>(Noise{}, 2, 4, x) == Status::invalid_argument);
+  Noise many = shared(0, Generator::philox);
+  many.first_stream = std::uint64_t{1} << 32;
+  CHECK(normal<float>(many, 2, 4, x) == Status::invalid_argument);
+  TwoModes modes;
+  const Model<float> model{.mixture = &modes.mixture};
+  std::vector<std::byte> memory(chains_workspace_size(2, 2, 1));
+  const Row row{.noise = 1};
+  CHECK(run_chains<float>(model, model, {&row, 1}, Noise{}, 4, x.data(), memory) == Status::invalid_argument);
+  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x.data(), std::span(memory).first(64)) ==
+        Status::workspace_too_small);
+  modes.variances[0] = 0;
+  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x.data(), memory) == Status::invalid_argument);
+  const Row at_zero{.sigma = 0, .output = Output::score};
+  const PointCloud<float> cloud{.points = 2, .dimension = 2, .data = x.data()};
+  const Model<float> points{.cloud = &cloud};
+  CHECK(run_chains<float>(points, points, {&at_zero, 1}, shared(0), 4, x.data(), memory) == Status::singular);
+}
