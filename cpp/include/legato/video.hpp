@@ -95,7 +95,7 @@ struct Motion {
   bool first = false, ok = false, duplicate = false;
 };
 
-constexpr std::size_t kMostMatches = 320;
+constexpr std::size_t kMostMatches = 256;
 
 /// A tracker lives in the caller's memory: two image pyramids and scratch. push() allocates nothing.
 struct Tracker;
