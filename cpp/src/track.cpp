@@ -634,6 +634,8 @@ Status push(Tracker& t, const Image<const std::uint8_t>& luma, Motion& motion) n
   return Status::ok;
 }
 
+FrameSize frame_size(const Tracker& t) noexcept { return {t.width, t.height}; }
+
 std::span<const float> matches(const Tracker& t) noexcept {
   return {t.matches, 4 * static_cast<std::size_t>(t.match_count)};
 }
