@@ -15,6 +15,7 @@ import pytest
 import legato
 
 ROOT = Path(__file__).parents[1]
+FAMILIES = ["legato.camera", "legato.diffusion", "legato.rasp", "legato.rft", "legato.video"]
 HEAVY = {"cv2", "av", "numba", "scipy", "matplotlib", "rich", "cupy", "osqp", "torch", "pyarrow", "sklearn", "lark"}
 
 
@@ -24,7 +25,7 @@ def loaded_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in result.stdout.splitlines()[-1].split()}
 
 
-@pytest.mark.parametrize("module", ["legato", "legato.camera", "legato.diffusion", "legato.rasp", "legato.rft", "legato.video", "legato.cli"])
+@pytest.mark.parametrize("module", ["legato", *FAMILIES, "legato.cli"])
 def test_import_loads_nothing_heavy(module: str) -> None:
     loaded = loaded_by(f"import {module}")
     assert "legato" in loaded
@@ -55,7 +56,7 @@ def _is_editable() -> bool:
     return text is not None and json.loads(text).get("dir_info", {}).get("editable", False)
 
 
-@pytest.mark.parametrize("module", ["legato", "legato.camera", "legato.diffusion", "legato.rasp", "legato.rft", "legato.video", "legato.errors"])
+@pytest.mark.parametrize("module", ["legato", *FAMILIES, "legato.errors"])
 def test_every_public_name_exists_and_is_documented(module: str) -> None:
     namespace = importlib.import_module(module)
     assert namespace.__doc__

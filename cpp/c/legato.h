@@ -7,6 +7,7 @@
 #define LEGATO_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -86,6 +87,53 @@ legato_status legato_diffusion_apply_step_f32(const legato_diffusion_step* step,
                                               const float* x, const float* cond, const float* uncond, float* out);
 legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step, size_t samples, size_t elements,
                                               const double* x, const double* cond, const double* uncond, double* out);
+
+/* --- video: luma in, steady planes out --- */
+
+typedef enum legato_video_model {
+  LEGATO_VIDEO_HOMOGRAPHY = 0,
+  LEGATO_VIDEO_AFFINE = 1,
+  LEGATO_VIDEO_SIMILARITY = 2,
+  LEGATO_VIDEO_TRANSLATION = 3,
+  LEGATO_VIDEO_IDENTITY = 4 /* of a frame without a motion of its own; not to be asked for */
+} legato_video_model;
+
+typedef enum legato_video_interpolation {
+  LEGATO_VIDEO_BILINEAR = 0,
+  LEGATO_VIDEO_BICUBIC = 1,
+  LEGATO_VIDEO_LANCZOS = 2
+} legato_video_interpolation;
+
+typedef struct legato_video_motion {
+  double homography[9]; /* this frame to the one before it, pixels, centers at integers; the identity unless ok */
+  double confidence, residual_px;
+  int inliers, matches;
+  int model; /* legato_video_model */
+  int first, ok, duplicate;
+} legato_video_motion;
+
+typedef struct legato_video_tracker legato_video_tracker;
+
+/* Bytes of memory for a tracker of frames of width x height; 0 for sizes that make no sense. */
+size_t legato_video_tracker_memory(int width, int height);
+/* A tracker inside the caller's memory, which must outlive it; null on a wrong argument. mask: [height][width], nonzero
+ * where the picture may be used, or null. There is nothing to destroy. */
+legato_video_tracker* legato_video_tracker_create(int width, int height, legato_video_model model, const uint8_t* mask,
+                                                  void* memory, size_t memory_size);
+/* luma: [height] rows of width bytes, `stride` bytes apart; not kept. */
+legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const uint8_t* luma, ptrdiff_t stride,
+                                           legato_video_motion* motion);
+void legato_video_tracker_reset(legato_video_tracker* tracker);
+
+/* One plane through a homography: output pixel to source pixel, [3][3]. Strides in samples. bit_depth: 9 to 16. */
+legato_status legato_video_warp_u8(const double* map, const uint8_t* source, int source_width, int source_height,
+                                   ptrdiff_t source_stride, uint8_t* target, int target_width, int target_height,
+                                   ptrdiff_t target_stride, legato_video_interpolation interpolation);
+legato_status legato_video_warp_u16(const double* map, const uint16_t* source, int source_width, int source_height,
+                                    ptrdiff_t source_stride, uint16_t* target, int target_width, int target_height,
+                                    ptrdiff_t target_stride, int bit_depth, legato_video_interpolation interpolation);
+/* The map of a chroma plane subsampled by sx, sy, whose first sample sits at (ox, oy) luma pixels. */
+legato_status legato_video_chroma_map_f64(const double* map, int sx, int sy, double ox, double oy, double* chroma);
 
 #ifdef __cplusplus
 }

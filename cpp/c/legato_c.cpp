@@ -8,6 +8,7 @@
 #include "legato/camera.hpp"
 #include "legato/core.hpp"
 #include "legato/diffusion.hpp"
+#include "legato/video.hpp"
 
 namespace {
 
@@ -62,6 +63,10 @@ legato_status apply_step(const legato_diffusion_step* options, std::size_t sampl
   step.out = out;
   return c_status(diffusion::apply_step(step, options->threads));
 }
+
+namespace video = legato::video;
+
+video::Tracker* tracker_of(legato_video_tracker* tracker) { return reinterpret_cast<video::Tracker*>(tracker); }
 
 }  // namespace
 
@@ -159,6 +164,66 @@ legato_status legato_diffusion_apply_step_f32(const legato_diffusion_step* step,
 legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step, size_t samples, size_t elements,
                                               const double* x, const double* cond, const double* uncond, double* out) {
   return apply_step(step, samples, elements, x, cond, uncond, out);
+}
+
+size_t legato_video_tracker_memory(int width, int height) { return video::tracker_memory_size(width, height, {}); }
+
+legato_video_tracker* legato_video_tracker_create(int width, int height, legato_video_model model, const uint8_t* mask,
+                                                  void* memory, size_t memory_size) {
+  if (memory == nullptr || legato_video_tracker_memory(width, height) == 0) return nullptr;
+  video::TrackerOptions options;
+  options.model = static_cast<video::Model>(model);
+  const auto area = mask == nullptr ? 0 : static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
+  return reinterpret_cast<legato_video_tracker*>(
+      video::create_tracker(width, height, options, {mask, area}, {static_cast<std::byte*>(memory), memory_size}));
+}
+
+legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const uint8_t* luma, ptrdiff_t stride,
+                                           legato_video_motion* motion) {
+  if (tracker == nullptr || luma == nullptr || motion == nullptr) return LEGATO_INVALID_ARGUMENT;
+  video::Motion found;
+  const auto [width, height] = video::frame_size(*tracker_of(tracker));
+  const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, found);
+  for (int i = 0; i < 9; ++i) motion->homography[i] = found.homography[i];
+  motion->confidence = found.confidence;
+  motion->residual_px = found.residual_px;
+  motion->inliers = found.inliers;
+  motion->matches = found.matches;
+  motion->model = static_cast<int>(found.model);
+  motion->first = found.first;
+  motion->ok = found.ok;
+  motion->duplicate = found.duplicate;
+  return c_status(status);
+}
+
+void legato_video_tracker_reset(legato_video_tracker* tracker) {
+  if (tracker != nullptr) video::reset(*tracker_of(tracker));
+}
+
+legato_status legato_video_warp_u8(const double* map, const uint8_t* source, int source_width, int source_height,
+                                   ptrdiff_t source_stride, uint8_t* target, int target_width, int target_height,
+                                   ptrdiff_t target_stride, legato_video_interpolation interpolation) {
+  if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
+  const video::Image<const std::uint8_t> from{source, source_width, source_height, source_stride};
+  const video::Image<std::uint8_t> to{target, target_width, target_height, target_stride};
+  return c_status(
+      video::warp({map, 9}, {&from, 1}, {&to, 1}, static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+}
+
+legato_status legato_video_warp_u16(const double* map, const uint16_t* source, int source_width, int source_height,
+                                    ptrdiff_t source_stride, uint16_t* target, int target_width, int target_height,
+                                    ptrdiff_t target_stride, int bit_depth, legato_video_interpolation interpolation) {
+  if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
+  const video::Image<const std::uint16_t> from{source, source_width, source_height, source_stride};
+  const video::Image<std::uint16_t> to{target, target_width, target_height, target_stride};
+  return c_status(video::warp({map, 9}, {&from, 1}, {&to, 1}, bit_depth,
+                              static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+}
+
+legato_status legato_video_chroma_map_f64(const double* map, int sx, int sy, double ox, double oy, double* chroma) {
+  if (map == nullptr || chroma == nullptr || sx < 1 || sy < 1) return LEGATO_INVALID_ARGUMENT;
+  video::chroma_map(std::span<const double, 9>(map, 9), sx, sy, ox, oy, std::span<double, 9>(chroma, 9));
+  return LEGATO_OK;
 }
 
 }  // extern "C"

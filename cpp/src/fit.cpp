@@ -19,6 +19,7 @@ constexpr int kSampleSize[] = {4, 3, 2, 1};
 constexpr int kProbe = 64;  // matches scored before the rest are
 constexpr double kMissRate = 1e-3;
 constexpr int kRefitSteps = 12;
+constexpr double kGate = 6.0;  // in thresholds: matches farther off do not tell of the noise
 constexpr double kRefitStop = 1e-7;
 // In standard deviations of the matches: where a match has lost three quarters of its weight, and where it stops
 // counting as an inlier.
@@ -257,10 +258,19 @@ bool refit_step(int k, const Matches& all, double sigma, double* h, double (&nor
   return std::isfinite(largest);
 }
 
-double median_error(const Matches& all) {
-  std::copy_n(all.m.squared, all.n, all.m.sorted);
-  std::nth_element(all.m.sorted, all.m.sorted + all.n / 2, all.m.sorted + all.n);
-  return std::sqrt(all.m.sorted[all.n / 2]);
+/// Median distance of the matches within `gate`: of all of them in an ordinary pair, of the part that a hypothesis
+/// explains where outliers are the majority.
+double median_error(const Matches& all, double gate) {
+  int count = 0;
+  for (int i = 0; i < all.n; ++i) {
+    if (all.m.squared[i] < gate * gate) all.m.sorted[count++] = all.m.squared[i];
+  }
+  if (count < 4) {
+    std::copy_n(all.m.squared, all.n, all.m.sorted);
+    count = all.n;
+  }
+  std::nth_element(all.m.sorted, all.m.sorted + count / 2, all.m.sorted + count);
+  return std::sqrt(all.m.sorted[count / 2]);
 }
 
 double median(double* values, int n) {
@@ -377,7 +387,8 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
   double sums[26], normal[8][8], sigma = floor;
   for (int step = 0; step < kRefitSteps; ++step) {
     squared_errors(h, all);
-    sigma = std::max(1.4826 * median_error(all), floor);  // falls while the fit improves, which anneals the cost
+    sigma = std::max(1.4826 * median_error(all, kGate * options.threshold_px * unit),
+                     floor);  // falls while the fit improves, which anneals the cost
     double largest;
     if (!refit_step(k, all, sigma, h, normal, sums, largest)) return Status::ok;
     if (largest < kRefitStop) break;

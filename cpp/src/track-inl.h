@@ -202,12 +202,13 @@ inline bool place(const Level& image, float x, float y, Place& out) {
   return true;
 }
 
-/// Follows one point from level to level, Bouguet's way; the gradients are those of the interpolated template. Returns
-/// whether it was found.
+/// Follows one point from level to level, Bouguet's way, beginning where (mx, my) is; the gradients are those of the
+/// interpolated template. Returns whether it was found.
 inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, float& mx, float& my) {
   alignas(64) int16_t patch[kWindow + 2][32], slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
   const Row16 side = row_of(6144), middle = row_of(20480);  // Scharr's 3 and 10 over 16
-  float vx = 0, vy = 0;
+  const float coarsest = 1.0f / static_cast<float>(1 << (levels - 1));
+  float vx = (mx - px) * coarsest, vy = (my - py) * coarsest;
   for (int level = levels - 1; level >= 0; --level, vx *= 2, vy *= 2) {
     const float scale = 1.0f / static_cast<float>(1 << level);  // pixels are areas: centers at (x + 1/2) 2^-level - 1/2
     const float x = (px + 0.5f) * scale - 0.5f, y = (py + 0.5f) * scale - 0.5f;
@@ -283,10 +284,10 @@ inline void follow_points(const Level* from, const Level* to, int levels, const 
                           float round_trip, float* moved, uint8_t* found) {
   for (std::size_t i = 0; i < count; ++i) {
     const float x = points[2 * i], y = points[2 * i + 1];
-    float mx = x, my = y, bx, by;
+    float mx = x, my = y, bx = x, by = y;
     bool good = follow_point(from, to, levels, x, y, mx, my);
     if (good && round_trip > 0) {
-      good = follow_point(to, from, levels, mx, my, bx, by) &&
+      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, bx, by) &&
              (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
     }
     moved[2 * i] = mx;

@@ -52,7 +52,7 @@ constexpr int kShortestWorkSide = 24;  // below this a window and its pyramid ha
 constexpr int kShortestLevel = 12;
 constexpr int kReferenceWidth = 640;  // thresholds in pixels of the work image grow with it beyond this width
 constexpr int kCellsAcross = 6, kCellsDown = 4;
-constexpr int kCornerCells = 420;   // about so many cells of one corner each
+constexpr int kCornerCells = 620;   // about so many cells of one corner each
 constexpr int kSmallestCorner = 4;  // side of a cell, at least
 constexpr int kCornerBorder = 3;
 // Of the response: what noise of a gray level makes; and relative to the best.
@@ -146,8 +146,11 @@ void build_levels(const Pyramid& p) {
 
 // --- corners ---
 
-/// The level that corners are sought on: half size where there is one.
-int corner_level(const Pyramid& p) { return p.levels > 1 ? 1 : 0; }
+/// The level that corners are sought on: the work image, or its half where that is large. On clips of known motion
+/// corners of the half of 640 x 360 cost a quarter of the accuracy.
+int corner_level(int width, int height) { return width > kReferenceWidth && count_levels(width, height) > 1 ? 1 : 0; }
+int corner_level(const Pyramid& p) { return corner_level(p.level[0].width, p.level[0].height); }
+int half_level(const Pyramid& p) { return p.levels > 1 ? 1 : 0; }
 
 int corner_cell(const Level& level) {
   const double area = static_cast<double>(level.width) * level.height;
@@ -192,7 +195,7 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
   Arena arena(workspace);
   const CornerMemory m = lay_out_corners(level, arena);
   const int w = level.width, h = level.height, cell = corner_cell(level);
-  const int across = std::max(1, w / cell), down = std::max(1, h / cell);
+  const int across = (w + cell - 1) / cell, down = (h + cell - 1) / cell;
   const int first = kCornerBorder, last_x = std::min(w - kCornerBorder, across * cell);
   const int last_y = std::min(h - kCornerBorder, down * cell);
   if (last_x <= first || last_y <= first) return 0;
@@ -249,12 +252,18 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
   std::sort(m.order, m.order + count, [&m](int a, int b) {
     return m.cells[a].score > m.cells[b].score || (m.cells[a].score == m.cells[b].score && a < b);
   });
-  const std::size_t taken = std::min(most, static_cast<std::size_t>(count));
+  // Evidence from the whole picture and not from its busiest part: each of 6 x 4 parts has a quota.
   const auto scale = static_cast<float>(1 << index);
-  for (std::size_t i = 0; i < taken; ++i) {
+  const std::size_t quota = (most * 13 / 10 + kCellsAcross * kCellsDown - 1) / (kCellsAcross * kCellsDown);
+  std::size_t held[kCellsAcross * kCellsDown] = {}, taken = 0;
+  for (int i = 0; i < count && taken < most; ++i) {
     const Corner& corner = m.cells[m.order[i]];
-    points[2 * i] = (corner.x + 0.5f) * scale - 0.5f;
-    points[2 * i + 1] = (corner.y + 0.5f) * scale - 0.5f;
+    const int part =
+        static_cast<int>(corner.y) * kCellsDown / h * kCellsAcross + static_cast<int>(corner.x) * kCellsAcross / w;
+    if (held[part]++ >= quota) continue;
+    points[2 * taken] = (corner.x + 0.5f) * scale - 0.5f;
+    points[2 * taken + 1] = (corner.y + 0.5f) * scale - 0.5f;
+    ++taken;
   }
   return taken;
 }
@@ -272,7 +281,7 @@ bool same_picture(const Level& a, const Level& b) {
 /// by about d times its mean slope; on a half-size copy the noise of sensor and codec is averaged down.
 bool repeats(const Pyramid& previous, const Pyramid& current) {
   if (same_picture(previous.level[0], current.level[0])) return true;
-  const int index = corner_level(current);
+  const int index = half_level(current);
   const Level &a = previous.level[index], &b = current.level[index];
   if (a.width < kCellsAcross || a.height < kCellsDown) return false;
   double change = 0, slope_across = 0, slope_down = 0;
@@ -322,7 +331,7 @@ double agreement(const std::uint8_t* a, std::ptrdiff_t a_stride, const Level& b)
 }
 
 /// The level pictures are compared on: quarter size where that leaves enough.
-int agreement_level(const Pyramid& p) { return p.levels > 2 && p.level[0].width >= 320 ? 2 : corner_level(p); }
+int agreement_level(const Pyramid& p) { return p.levels > 2 && p.level[0].width >= 320 ? 2 : half_level(p); }
 
 /// F between pictures `scale` times smaller (larger below one): S^-1 F S, S the map from small pixels to large.
 void rescale(const double* f, double scale, double* out) {
@@ -464,7 +473,7 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
     out.usable = arena.take<std::uint8_t>(area);
     out.usable_half = arena.take<std::uint8_t>(area);
   }
-  const int half = count_levels(w, h) > 1 ? 1 : 0;
+  const int half = corner_level(w, h);
   const Level corner_image{nullptr, w >> half, h >> half, 0};
   Arena counter;
   lay_out_corners(corner_image, counter);
@@ -512,7 +521,7 @@ void reduce_mask(const std::uint8_t* mask, const Tracker& t, std::uint8_t* usabl
     }
   }
   for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(w) * h; ++i) usable[i] = usable[i] == 1;
-  const int half = count_levels(w, h) > 1 ? 1 : 0, hw = w >> half, hh = h >> half;
+  const int half = corner_level(w, h), hw = w >> half, hh = h >> half;
   for (int y = 0; y < hh; ++y) {
     for (int x = 0; x < hw; ++x) {
       const std::uint8_t* at = usable + static_cast<std::ptrdiff_t>(y << half) * w + (x << half);
@@ -624,6 +633,8 @@ Status push(Tracker& t, const Image<const std::uint8_t>& luma, Motion& motion) n
   if (!motion.duplicate) std::swap(t.previous, t.current);
   return Status::ok;
 }
+
+FrameSize frame_size(const Tracker& t) noexcept { return {t.width, t.height}; }
 
 std::span<const float> matches(const Tracker& t) noexcept {
   return {t.matches, 4 * static_cast<std::size_t>(t.match_count)};

@@ -41,6 +41,58 @@ static void check_diffusion(void) {
   check(legato_diffusion_apply_step_f32(&step, 2, 100, x, e, e, x) == LEGATO_INVALID_ARGUMENT, "another version");
 }
 
+enum { WIDTH = 160, HEIGHT = 120 };
+
+/* Blocks of random gray, seen from (x, y). */
+static void draw(uint8_t* luma, int x, int y) {
+  int row, column;
+  for (row = 0; row < HEIGHT; ++row) {
+    for (column = 0; column < WIDTH; ++column) {
+      const unsigned cell = (unsigned)((row + y) / 6) * 7919u + (unsigned)((column + x) / 6) * 104729u;
+      luma[row * WIDTH + column] = (uint8_t)((cell * 2654435761u) >> 24);
+    }
+  }
+}
+
+static void check_video(void) {
+  static uint8_t before[WIDTH * HEIGHT], after[WIDTH * HEIGHT], steady[WIDTH * HEIGHT];
+  const size_t size = legato_video_tracker_memory(WIDTH, HEIGHT);
+  void* memory = malloc(size);
+  legato_video_tracker* tracker;
+  legato_video_motion motion;
+  double inverse[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, chroma[9];
+  int row, column, wrong = 0;
+  check(size > 0 && memory != NULL && legato_video_tracker_memory(0, 3) == 0, "tracker memory");
+  check(legato_video_tracker_create(WIDTH, HEIGHT, LEGATO_VIDEO_HOMOGRAPHY, NULL, memory, size / 2) == NULL,
+        "too small");
+  tracker = legato_video_tracker_create(WIDTH, HEIGHT, LEGATO_VIDEO_HOMOGRAPHY, NULL, memory, size);
+  check(tracker != NULL, "tracker");
+  draw(before, 20, 20);
+  draw(after, 23, 18);
+  check(legato_video_tracker_push_u8(tracker, before, WIDTH, &motion) == LEGATO_OK && motion.first, "first frame");
+  check(legato_video_tracker_push_u8(tracker, after, WIDTH, &motion) == LEGATO_OK && motion.ok, "motion");
+  check(fabs(motion.homography[2] - 3) < 0.3 && fabs(motion.homography[5] + 2) < 0.3, "the shift is found");
+  check(legato_video_tracker_push_u8(tracker, after, 3, &motion) == LEGATO_INVALID_ARGUMENT, "stride");
+  inverse[2] = -3;
+  inverse[5] = 2;
+  check(legato_video_warp_u8(inverse, after, WIDTH, HEIGHT, WIDTH, steady, WIDTH, HEIGHT, WIDTH,
+                             LEGATO_VIDEO_BICUBIC) == LEGATO_OK,
+        "warp");
+  for (row = 10; row < HEIGHT - 10; ++row) {
+    for (column = 10; column < WIDTH - 10; ++column) {
+      wrong += steady[row * WIDTH + column] != before[row * WIDTH + column];
+    }
+  }
+  check(wrong == 0, "the steady picture is the one before");
+  check(legato_video_chroma_map_f64(inverse, 2, 2, 0, 0.5, chroma) == LEGATO_OK && chroma[2] == -1.5, "chroma map");
+  check(legato_video_warp_u8(NULL, after, WIDTH, HEIGHT, WIDTH, steady, WIDTH, HEIGHT, WIDTH, LEGATO_VIDEO_BILINEAR) ==
+            LEGATO_INVALID_ARGUMENT,
+        "null map");
+  legato_video_tracker_reset(tracker);
+  check(legato_video_tracker_push_u8(tracker, after, WIDTH, &motion) == LEGATO_OK && motion.first, "reset");
+  free(memory);
+}
+
 int main(void) {
   double motion[FRAMES * 9], logs[FRAMES * 9], corrections[FRAMES * 9], violation[FRAMES];
   size_t bad = 0, size, t, i;
@@ -81,6 +133,7 @@ int main(void) {
   check(strcmp(legato_status_text(LEGATO_OK), "done") == 0, "status text");
   free(workspace);
   check_diffusion();
+  check_video();
   printf("%s, %s: %d failures\n", legato_version(), legato_isa(), failures);
   return failures != 0;
 }

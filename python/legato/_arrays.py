@@ -194,7 +194,7 @@ def _is_bfloat16(value: Any) -> bool:
 
 
 def _bits_of_bfloat16(value: Any) -> Any:
-    """Return the same memory as 16-bit integers, for an array of bfloat16 (ml_dtypes or torch); anything else as it is."""
+    """Return an array of bfloat16 (ml_dtypes or torch) as 16-bit integers over the same memory; others as they are."""
     if not _is_bfloat16(value):
         return value
     if isinstance(value, np.ndarray):

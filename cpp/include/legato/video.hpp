@@ -95,7 +95,7 @@ struct Motion {
   bool first = false, ok = false, duplicate = false;
 };
 
-constexpr std::size_t kMostMatches = 320;
+constexpr std::size_t kMostMatches = 224;
 
 /// A tracker lives in the caller's memory: two image pyramids and scratch. push() allocates nothing.
 struct Tracker;
@@ -104,6 +104,10 @@ std::size_t tracker_memory_size(int width, int height, const TrackerOptions& opt
 /// small or an argument makes no sense. The tracker needs no destruction.
 Tracker* create_tracker(int width, int height, const TrackerOptions& options, std::span<const std::uint8_t> mask,
                         std::span<std::byte> memory) noexcept;
+struct FrameSize {
+  int width, height;
+};
+FrameSize frame_size(const Tracker& tracker) noexcept;
 /// Takes the next frame. `motion.first` is set for the first one. A frame whose motion cannot be found gives ok =
 /// false; a run of repeated frames counts as its first.
 Status push(Tracker& tracker, const Image<const std::uint8_t>& luma, Motion& motion) noexcept;

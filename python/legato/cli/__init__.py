@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(
         prog="legato",
-        description="Fast compiled kernels for steps repeated many times: steady videos, diffusion sampling, RASP, RFT.",
+        description="Fast compiled kernels: steady videos, diffusion sampling, RASP programs, reward diagnostics.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,0 +1,126 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "allocations.h"
+#include "legato/video.hpp"
+
+using namespace legato;
+using namespace legato::video;
+
+namespace {
+
+struct Picture {
+  int width, height;
+  std::vector<std::uint8_t> data;
+  Image<const std::uint8_t> view() const { return {data.data(), width, height, width}; }
+  Image<std::uint8_t> view() { return {data.data(), width, height, width}; }
+};
+
+/// Smooth random texture, seen from (dx, dy).
+Picture textured(int width, int height, double dx, double dy) {
+  Picture p{width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(width) * height)};
+  std::mt19937 generator(7);
+  std::uniform_real_distribution<double> uniform(-0.5, 0.5);
+  double wave[24][3];
+  for (auto& w : wave) w[0] = uniform(generator), w[1] = uniform(generator), w[2] = 6 * uniform(generator);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      double v = 0;
+      for (const auto& w : wave) v += std::sin(w[0] * (x + dx) + w[1] * (y + dy) + w[2]);
+      p.data[static_cast<std::size_t>(y) * width + x] = static_cast<std::uint8_t>(std::lround(128 + 14 * v));
+    }
+  }
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("run calls allocate nothing, and the forced instruction set runs") {
+  const int w = 200, h = 150;
+  const Picture first = textured(w, h, 0, 0), second = textured(w, h, 2.5, -1.25);
+  Picture out = first;
+  std::vector<std::byte> memory(tracker_memory_size(w, h, {}));
+  Tracker* tracker = create_tracker(w, h, {}, {}, memory);
+  REQUIRE(tracker != nullptr);
+  const double map[9] = {1, 0.01, 2, -0.01, 1, 1, 0, 0, 1};
+  const Image<const std::uint8_t> source = second.view();
+  const Image<std::uint8_t> target = out.view();
+  for (int kind = 0; kind < 3; ++kind) {  // the first use builds the tables of weights
+    REQUIRE(warp(map, {&source, 1}, {&target, 1}, static_cast<Interpolation>(kind)) == Status::ok);
+    CHECK(last_isa() == active_isa());
+  }
+  Motion motion;
+  const long before = allocation_count();
+  CHECK(push(*tracker, first.view(), motion) == Status::ok);
+  CHECK(motion.first);
+  CHECK(push(*tracker, second.view(), motion) == Status::ok);
+  for (int kind = 0; kind < 3; ++kind) warp(map, {&source, 1}, {&target, 1}, static_cast<Interpolation>(kind));
+  CHECK(allocation_count() == before);
+  CHECK(last_isa() == active_isa());
+  CHECK(motion.ok);
+  CHECK(motion.homography[2] == doctest::Approx(2.5).epsilon(0.04));
+  CHECK(motion.homography[5] == doctest::Approx(-1.25).epsilon(0.04));
+  CHECK(matches(*tracker).size() == 4 * static_cast<std::size_t>(motion.matches));
+}
+
+TEST_CASE("a fit survives more than half outliers and says when there is none") {
+  std::mt19937 generator(3);
+  std::uniform_real_distribution<float> across(0, 639), down(0, 359);
+  std::normal_distribution<float> noise(0, 0.1f);
+  const double truth[9] = {1.01, -0.02, 5, 0.015, 0.99, -3, 1e-5, -2e-5, 1};
+  std::vector<float> here, there;
+  for (int i = 0; i < 300; ++i) {
+    const float x = across(generator), y = down(generator);
+    here.insert(here.end(), {x, y});
+    if (i % 10 < 6) {
+      there.insert(there.end(), {across(generator), down(generator)});
+    } else {
+      const double w = truth[6] * x + truth[7] * y + 1;
+      there.push_back(static_cast<float>((truth[0] * x + truth[1] * y + truth[2]) / w) + noise(generator));
+      there.push_back(static_cast<float>((truth[3] * x + truth[4] * y + truth[5]) / w) + noise(generator));
+    }
+  }
+  std::vector<std::byte> memory(fit_workspace_size(300));
+  std::vector<std::uint8_t> inlier(300);
+  FitResult fit;
+  REQUIRE(fit_motion(here, there, 640, 360, {}, memory, inlier, fit) == Status::ok);
+  REQUIRE(fit.found);
+  for (const double x : {0.0, 639.0}) {
+    for (const double y : {0.0, 359.0}) {
+      const auto at = [x, y](const double* f, int r) {
+        return (f[3 * r] * x + f[3 * r + 1] * y + f[3 * r + 2]) / (f[6] * x + f[7] * y + f[8]);
+      };
+      CHECK(std::abs(at(fit.matrix, 0) - at(truth, 0)) < 0.5);
+      CHECK(std::abs(at(fit.matrix, 1) - at(truth, 1)) < 0.5);
+    }
+  }
+  const std::vector<float> same(600, 5.0f);
+  REQUIRE(fit_motion(same, same, 640, 360, {}, memory, inlier, fit) == Status::ok);
+  CHECK_FALSE(fit.found);
+  CHECK(fit_motion(here, there, 640, 360, {}, {memory.data(), 10}, inlier, fit) == Status::workspace_too_small);
+  there[5] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(fit_motion(here, there, 640, 360, {}, memory, inlier, fit) == Status::not_finite);
+  CHECK(fit_motion(here, {there.data(), 4}, 640, 360, {}, memory, inlier, fit) == Status::invalid_argument);
+}
+
+TEST_CASE("wrong arguments are refused") {
+  CHECK(tracker_memory_size(0, 10, {}) == 0);
+  CHECK(pyramid_memory_size(10, 10, 0) == 0);
+  std::vector<std::byte> memory(tracker_memory_size(64, 48, {}));
+  CHECK(create_tracker(64, 48, {}, {}, {memory.data(), memory.size() / 2}) == nullptr);
+  Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
+  REQUIRE(tracker != nullptr);
+  Motion motion;
+  const Picture other = textured(65, 48, 0, 0);
+  CHECK(push(*tracker, other.view(), motion) == Status::invalid_argument);
+  Picture out = other;
+  const Image<const std::uint8_t> source = other.view();
+  const Image<std::uint8_t> target = out.view();
+  CHECK(warp(std::vector<double>(8), {&source, 1}, {&target, 1}, Interpolation::bilinear) == Status::invalid_argument);
+  CHECK(warp_packed(std::vector<double>(9), source, target, Interpolation::bilinear, {}) == Status::invalid_argument);
+}
