@@ -6,12 +6,60 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'last_isa', 'version']
+__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
     """
-    def __init__(self, *, crop: typing.SupportsFloat | typing.SupportsIndex, window_scale: typing.SupportsFloat | typing.SupportsIndex, weights: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"], anisotropy: typing.SupportsFloat | typing.SupportsIndex, shear: typing.SupportsFloat | typing.SupportsIndex, keystone: typing.SupportsFloat | typing.SupportsIndex, keystone_ratio: typing.SupportsFloat | typing.SupportsIndex, bound: typing.SupportsFloat | typing.SupportsIndex, inset: typing.SupportsFloat | typing.SupportsIndex, pixel: typing.SupportsFloat | typing.SupportsIndex, relinearize: typing.SupportsInt | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, *, model: str = 'homography', crop: typing.SupportsFloat | typing.SupportsIndex, window_scale: typing.SupportsFloat | typing.SupportsIndex, weights: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"], anisotropy: typing.SupportsFloat | typing.SupportsIndex, shear: typing.SupportsFloat | typing.SupportsIndex, keystone: typing.SupportsFloat | typing.SupportsIndex, keystone_ratio: typing.SupportsFloat | typing.SupportsIndex, bound: typing.SupportsFloat | typing.SupportsIndex, inset: typing.SupportsFloat | typing.SupportsIndex, pixel: typing.SupportsFloat | typing.SupportsIndex, relinearize: typing.SupportsInt | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+class VideoTracker:
+    """
+    legato::video::Tracker in memory of its own.
+    """
+    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, mask: numpy.ndarray) -> None:
+        ...
+    def matches(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        (m, 4) points of the last push, the inliers first.
+        """
+    def push(self, luma: numpy.ndarray, homography: numpy.typing.NDArray[numpy.float64]) -> tuple:
+        """
+        The motion of the next frame.
+        """
+    def reset(self) -> None:
+        """
+        The next frame counts as the first.
+        """
+class VideoPyramid:
+    """
+    legato::video::Pyramid in memory of its own.
+    """
+    def __init__(self, luma: numpy.ndarray, factor: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def corners(self, most: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        (n, 2) corners, best first.
+        """
+    def follow(self, to: VideoPyramid, points: numpy.typing.NDArray[numpy.float32], round_trip_px: typing.SupportsFloat | typing.SupportsIndex, moved: numpy.typing.NDArray[numpy.float32], found: numpy.typing.NDArray[numpy.uint8]) -> None:
+        """
+        Pyramidal Lucas-Kanade of (n, 2) points.
+        """
+class DiffusionNoise:
+    """
+    legato::diffusion::Noise; keeps the seeds alive.
+    """
+    def __init__(self, seeds: numpy.typing.NDArray[numpy.uint64], shared: bool, first_stream: typing.SupportsInt | typing.SupportsIndex, step: typing.SupportsInt | typing.SupportsIndex, substep: typing.SupportsInt | typing.SupportsIndex, philox: bool) -> None:
+        ...
+class DiffusionModel:
+    """
+    A Gaussian mixture or a point cloud; keeps its arrays alive.
+    """
+    @staticmethod
+    def cloud(data: numpy.ndarray, log_weights: numpy.ndarray | None) -> DiffusionModel:
+        ...
+    @staticmethod
+    def mixture(log_weights: numpy.typing.NDArray[numpy.float64], means: numpy.typing.NDArray[numpy.float64], variances: numpy.typing.NDArray[numpy.float64], rotations: numpy.typing.NDArray[numpy.float64] | None) -> DiffusionModel:
         ...
 def active_isa() -> str:
     """
@@ -37,19 +85,119 @@ def camera_log_homography(homography: numpy.typing.NDArray[numpy.float64], log: 
     """
     Logarithms of (n, 9) homographies into (n, 9).
     """
-def camera_smooth_path(motion: numpy.typing.NDArray[numpy.float64], aspect: typing.SupportsFloat | typing.SupportsIndex, options: CameraPathOptions, fixed: numpy.typing.NDArray[numpy.float64], frame_weight: numpy.typing.NDArray[numpy.float64], corrections: numpy.typing.NDArray[numpy.float64], logs: numpy.typing.NDArray[numpy.float64], violation: numpy.typing.NDArray[numpy.float64]) -> dict:
+def camera_smooth_path(motion: numpy.typing.NDArray[numpy.float64], aspect: typing.SupportsFloat | typing.SupportsIndex, options: CameraPathOptions, fixed: numpy.typing.NDArray[numpy.float64], frame_weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], salient_weight: typing.SupportsFloat | typing.SupportsIndex, targets: numpy.typing.NDArray[numpy.float64], target_weight: typing.SupportsFloat | typing.SupportsIndex, corrections: numpy.typing.NDArray[numpy.float64], logs: numpy.typing.NDArray[numpy.float64], violation: numpy.typing.NDArray[numpy.float64]) -> dict:
     """
     Whole-clip camera path; lengths in frame widths.
     """
-def camera_solve_banded(velocity: numpy.typing.NDArray[numpy.float64], weights: numpy.typing.NDArray[numpy.float64], quadratic: numpy.typing.NDArray[numpy.float64], linear: numpy.typing.NDArray[numpy.float64], row_matrix: numpy.typing.NDArray[numpy.float64], row_bound: numpy.typing.NDArray[numpy.float64], lower: numpy.typing.NDArray[numpy.float64], upper: numpy.typing.NDArray[numpy.float64], pinned: typing.SupportsInt | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex, path: numpy.typing.NDArray[numpy.float64]) -> dict:
+def camera_solve_banded(velocity: numpy.typing.NDArray[numpy.float64], weights: numpy.typing.NDArray[numpy.float64], quadratic: numpy.typing.NDArray[numpy.float64], linear: numpy.typing.NDArray[numpy.float64], row_matrix: numpy.typing.NDArray[numpy.float64], row_bound: numpy.typing.NDArray[numpy.float64], lower: numpy.typing.NDArray[numpy.float64], upper: numpy.typing.NDArray[numpy.float64], pinned: typing.SupportsInt | typing.SupportsIndex, soft_rows: typing.SupportsInt | typing.SupportsIndex, penalty: typing.SupportsFloat | typing.SupportsIndex, constant: typing.SupportsFloat | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex, path: numpy.typing.NDArray[numpy.float64]) -> dict:
     """
     The banded L1 program over (n, 8); the path holds the start and gets the solution.
+    """
+def diffusion_chains_f32(cond: DiffusionModel, uncond: DiffusionModel, rows: numpy.typing.NDArray[numpy.float64], noise: DiffusionNoise, x: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Runs (R, 12) rows on (n, d) samples in place.
+    """
+def diffusion_chains_f64(cond: DiffusionModel, uncond: DiffusionModel, rows: numpy.typing.NDArray[numpy.float64], noise: DiffusionNoise, x: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Runs (R, 12) rows on (n, d) samples in place.
+    """
+def diffusion_evaluate_f32(model: DiffusionModel, alpha: typing.SupportsFloat | typing.SupportsIndex, sigma: typing.SupportsFloat | typing.SupportsIndex, score: bool, x: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], log_density: numpy.typing.NDArray[numpy.float32] | None, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Denoised mean or score of (n, d) points, and the log density of a mixture where asked for.
+    """
+def diffusion_evaluate_f64(model: DiffusionModel, alpha: typing.SupportsFloat | typing.SupportsIndex, sigma: typing.SupportsFloat | typing.SupportsIndex, score: bool, x: numpy.typing.NDArray[numpy.float64], out: numpy.typing.NDArray[numpy.float64], log_density: numpy.typing.NDArray[numpy.float64] | None, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Denoised mean or score of (n, d) points, and the log density of a mixture where asked for.
+    """
+def diffusion_normal(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, noise: DiffusionNoise, out: numpy.ndarray, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Standard normals of (samples, elements) into out.
+    """
+def diffusion_philox4x32(counter: numpy.typing.NDArray[numpy.uint32], key: numpy.typing.NDArray[numpy.uint32], out: numpy.typing.NDArray[numpy.uint32]) -> None:
+    """
+    Philox4x32-10 blocks of (n, 4) counters under (n, 2) keys.
+    """
+def diffusion_step(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, coefficients: numpy.typing.NDArray[numpy.float64], x: numpy.ndarray, cond: numpy.ndarray, uncond: numpy.ndarray | None, given_noise: numpy.ndarray | None, noise: DiffusionNoise, out: numpy.ndarray, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.
+    """
+def diffusion_sums(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, cond: numpy.ndarray, uncond: numpy.ndarray, x: numpy.ndarray | None, out: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample into (samples, 8).
+    """
+def diffusion_threefry4x32(counter: numpy.typing.NDArray[numpy.uint32], key: numpy.typing.NDArray[numpy.uint32], rounds: typing.SupportsInt | typing.SupportsIndex, out: numpy.typing.NDArray[numpy.uint32]) -> None:
+    """
+    Threefry4x32 blocks of (n, 4) counters under (n, 4) keys.
     """
 def last_isa() -> str:
     """
     Instruction set of the kernel copy that ran last in this thread.
     """
+def rasp_conjunction(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Select-aggregate over a conjunction of (key, query, compare) terms.
+    """
+def rasp_finish(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, totals: typing.Any, out: typing.Any) -> None:
+    """
+    Outputs from totals (count, sum, best).
+    """
+def rasp_formula(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], tables: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]]], formula: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Select-aggregate over a postfix formula, every pair in blocks.
+    """
+def rasp_has_fast_route(compares: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> bool:
+    """
+    Whether a conjunction of these comparisons has a sub-quadratic route.
+    """
+def rasp_table(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, table: tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Select-aggregate over a truth table of (key ids, query ids, truth).
+    """
+def rft_gae_f32(rewards: numpy.typing.NDArray[numpy.float32], values: numpy.typing.NDArray[numpy.float32], mask: numpy.typing.NDArray[numpy.uint8], bootstrap: numpy.typing.NDArray[numpy.float32], gamma: typing.SupportsFloat | typing.SupportsIndex, lam: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float32], returns: numpy.typing.NDArray[numpy.float32]) -> None:
+    """
+    Advantages and returns of (n, m) steps.
+    """
+def rft_gae_f64(rewards: numpy.typing.NDArray[numpy.float64], values: numpy.typing.NDArray[numpy.float64], mask: numpy.typing.NDArray[numpy.uint8], bootstrap: numpy.typing.NDArray[numpy.float64], gamma: typing.SupportsFloat | typing.SupportsIndex, lam: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float64], returns: numpy.typing.NDArray[numpy.float64]) -> None:
+    """
+    Advantages and returns of (n, m) steps.
+    """
+def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], shift: numpy.typing.NDArray[numpy.float64], center: numpy.typing.NDArray[numpy.float64], scale: numpy.typing.NDArray[numpy.float64], advantages: numpy.typing.NDArray[numpy.float64]) -> None:
+    """
+    ((rewards - shift) - center) / scale with the numbers of each group.
+    """
+def rft_group_moments(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], least: numpy.typing.NDArray[numpy.float64], largest: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
+    """
+    Moments of each group; returns the status and the first bad index.
+    """
+def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Statistics of (n, v) float32 logits into (6, n).
+    """
+def rft_token_stats_backward(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], grad_logp: numpy.typing.NDArray[numpy.float32], grad_entropy: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Gradient with respect to (n, v) float32 logits; stats: entropy, largest, log_sum.
+    """
+def rft_token_stats_backward_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], grad_logp: numpy.typing.NDArray[numpy.float32], grad_entropy: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.uint16], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    The same for bfloat16 (brain) or float16 given as 16-bit patterns.
+    """
+def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    The same for bfloat16 (brain) or float16 given as 16-bit patterns.
+    """
 def version() -> str:
     """
     Version of the compiled core.
+    """
+def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8]) -> tuple:
+    """
+    Robust fit of a motion to (n, 2) matches.
+    """
+def video_warp(map: numpy.typing.NDArray[numpy.float64], sources: collections.abc.Sequence[numpy.ndarray], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Up to three planes of one size through one homography.
+    """
+def video_warp_packed(map: numpy.typing.NDArray[numpy.float64], source: numpy.ndarray, target: numpy.ndarray, interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Packed pixels of three bytes through a homography.
     """
