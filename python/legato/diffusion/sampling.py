@@ -492,7 +492,7 @@ class _Runner:
     def _predict(self, model: Any, x: NDArray[Any], row: Float64, form: str) -> NDArray[Any]:
         alpha, sigma, score = row[0], row[1], bool(row[11])
         if self.exact:
-            return model.score(x, alpha, sigma) if score else model.denoise(x, alpha, sigma)
+            return np.asarray(model.score(x, alpha, sigma) if score else model.denoise(x, alpha, sigma))
         out = as_stored("model's result", model(x, alpha, sigma, int(row[9])))[0]
         if out.shape != x.shape:
             raise ArgumentError(f"model: expected a result of shape {x.shape}, got {out.shape}")

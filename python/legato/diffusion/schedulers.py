@@ -153,10 +153,11 @@ class _Scheduler:
     def _spaced(self, steps: int) -> Float64:
         trained, spacing = self.config.num_train_timesteps, self.config.timestep_spacing
         if spacing == "leading":
-            return ((np.arange(steps) * (trained // steps)).round()[::-1] + self.config.steps_offset).astype(float)
+            times = (np.arange(steps) * (trained // steps)).round()[::-1] + self.config.steps_offset
+            return np.asarray(times, np.float64)
         if spacing == "trailing":
-            return np.round(np.arange(trained, 0, -trained / steps)) - 1.0
-        return np.linspace(0, trained - 1, steps).round()[::-1].astype(float)
+            return np.asarray(np.round(np.arange(trained, 0, -trained / steps)) - 1.0, np.float64)
+        return np.asarray(np.linspace(0, trained - 1, steps).round()[::-1], np.float64)
 
     def _install(self, schedule: Schedule, time: Float64) -> None:
         import torch
@@ -315,7 +316,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         trained, shift = self.config.num_train_timesteps, self.config.shift
 
         def shifted(sigma: Float64) -> Float64:
-            return shift * sigma / (1 + (shift - 1) * sigma)
+            return np.asarray(shift * sigma / (1 + (shift - 1) * sigma), np.float64)
 
         ends = shifted(np.array([1.0, 1.0 / trained]))  # diffusers shifts the trained range, and then the run again
         sigma = np.append(shifted(np.linspace(ends[0], ends[1], num_inference_steps)), 0.0)

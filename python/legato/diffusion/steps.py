@@ -168,6 +168,7 @@ def convert_prediction(
     y, o = np.asarray(x), np.asarray(out)
     if given == wanted:
         return o
+    eps: NDArray[Any] | None
     if given in ("epsilon", "score"):
         eps = o if given == "epsilon" else -sigma * o
         x0 = (y - sigma * eps) / alpha if alpha > 0 else None

@@ -33,7 +33,7 @@ def token_logp_entropy(logits: Any, ids: Any, temperature: float = 1.0, threads:
     except ImportError:
         raise DependencyError("torch is missing: pip install torch") from None
 
-    class Function(torch.autograd.Function):
+    class Function(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, z: Any) -> tuple[Any, Any]:
             stats = token_stats(z, ids.reshape(-1), temperature, threads=threads)
@@ -59,5 +59,5 @@ def token_logp_entropy(logits: Any, ids: Any, temperature: float = 1.0, threads:
             return gradient
 
     flat = logits.reshape(-1, logits.shape[-1]).contiguous()
-    logp, entropy = Function.apply(flat)  # type: ignore[no-untyped-call]
+    logp, entropy = Function.apply(flat)
     return logp.reshape(ids.shape), entropy.reshape(ids.shape)
