@@ -1,4 +1,4 @@
-"""The compiled warp against its slow twin, over random shapes and maps; warp and tracker with the same bits everywhere."""
+"""The compiled warp against its slow twin; warp and tracker with the same bits on every instruction set."""
 
 from __future__ import annotations
 
