@@ -493,3 +493,22 @@ def test_clips_with_known_motion(clip: str, most: float) -> None:
                 truth = np.linalg.solve(to_photo[t - 1], to_photo[t])
                 errors.append(corner_error(motion.homography, truth / truth[2, 2]))
     assert np.sqrt(np.mean(np.square(errors))) < most
+
+
+@pytest.mark.parametrize("clip", ["synth_walk", "synth_pan_fg", "synth_still"])
+def test_as_accurate_as_opencv_on_known_motion(clip: str) -> None:
+    if not (CLIPS / f"{clip}.mp4").exists():
+        pytest.skip("the shared clips are not beside the repository")
+    av = pytest.importorskip("av", reason="PyAV is an optional package")
+    to_photo = np.load(CLIPS / f"{clip}.npz")["H"]
+    errors: dict[str, list[float]] = {"native": [], "opencv": []}
+    trackers = {"native": Tracker(SIZE), "opencv": Tracker(SIZE, backend="opencv")}
+    with av.open(str(CLIPS / f"{clip}.mp4")) as container:
+        for t, frame in zip(range(40), container.decode(video=0), strict=False):
+            luma = frame.to_ndarray(format="gray")
+            for name, tracker in trackers.items():
+                motion = tracker.push(luma)
+                if motion is not None:
+                    truth = np.linalg.solve(to_photo[t - 1], to_photo[t])
+                    errors[name].append(corner_error(motion.homography, truth / truth[2, 2]))
+    assert np.median(errors["native"]) <= 1.15 * np.median(errors["opencv"])
