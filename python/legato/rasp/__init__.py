@@ -32,9 +32,7 @@ from legato.rasp.core import (
     seq_map,
     tok_map,
 )
-from legato.rasp.language import Analysis, Interpreter, LanguageError
-from legato.rasp.legality import Report
-from legato.rasp.library import (
+from legato.rasp.functions import (
     argmax,
     argmin,
     binary_mode,
@@ -55,6 +53,8 @@ from legato.rasp.library import (
     shift_right,
     where,
 )
+from legato.rasp.language import Analysis, Interpreter, LanguageError
+from legato.rasp.legality import Report
 from legato.rasp.predicates import Predicate, equals, false, geq, gt, leq, lt, neq, true
 from legato.rasp.programs import Program
 from legato.rasp.selectors import Selector

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from legato.errors import ArgumentError
 from legato.rasp.core import full, indices, kqv
-from legato.rasp.library import (
+from legato.rasp.functions import (
     argmax,
     cumsum,
     first_true,
