@@ -533,23 +533,28 @@ def _program(
         Q9 = Q9 + 2 * task.target_weight * some[:, None, None] * np.eye(9)
         linear = -2 * task.target_weight * target @ model.basis
         constant = float(task.target_weight * (target**2).sum())
+    elif len(frames.weight) == 0 and n:
+        Q9 = Q9[0]
     unused = np.diag((~model.basis.any(0)).astype(float))
-    Q = np.einsum("ei,tef,fj->tij", model.basis, Q9, model.basis) + unused
     places = np.zeros((1, 9)) if at is None else at
-    pairs = [_reference.crop_rows(p, task.aspect, options) for p in places]
-    G9 = np.broadcast_to(np.array([G for G, _ in pairs]), (n, 13, 9))
-    h = np.broadcast_to(np.array([h for _, h in pairs]), (n, 13))
-    last = np.zeros((n, 2, 9))
-    last[:, 0, 8], last[:, 1, 8] = 1, -1
-    salient, inside = _salient_rows(frames.salient, np.zeros((n, 9)) if at is None else at, task)
+    crop = [_reference.crop_rows(p, task.aspect, options) for p in places]
+    last = np.broadcast_to(np.outer((1, -1), np.eye(9)[8]), (len(places), 2, 9))
+    rows = np.concatenate([np.array([G for G, _ in crop]), last], 1)
+    bounds = np.concatenate([np.array([h for _, h in crop]), np.full((len(places), 2), task.options.bound)], 1)
+    if m:
+        salient, inside = _salient_rows(frames.salient, np.zeros((n, 9)) if at is None else at, task)
+        rows = np.concatenate([np.broadcast_to(rows, (n, 15, 9)), salient], 1)
+        bounds = np.concatenate([np.broadcast_to(bounds, (n, 15)), inside], 1)
+    elif at is None:  # every frame has the rows of the window at rest
+        rows, bounds = rows[0], bounds[0]
     soft = 4 * m if task.salient_weight is not None else 0
     return BandedProgram(
         velocity=velocity @ model.projection.T,
         weights=np.outer(task.options.weights[1:], model.weight),
-        quadratic=Q,
+        quadratic=model.basis.T @ Q9 @ model.basis + unused,
         linear=linear,
-        row_matrix=np.concatenate([G9, last, salient], 1) @ model.basis,
-        row_bound=np.concatenate([h, np.full((n, 2), task.options.bound), inside], 1),
+        row_matrix=rows @ model.basis,
+        row_bound=bounds,
         lower=np.full(8, -task.options.bound),
         upper=np.full(8, task.options.bound),
         held=log_homography(held).reshape(-1, 9) @ model.projection.T,
