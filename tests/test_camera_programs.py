@@ -143,6 +143,9 @@ def test_random_programs_against_clarabel(seed: int, n: int, held: int, soft: in
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-6, abs=1e-7)
     assert program.objective(ours.path) == pytest.approx(ours.objective, rel=1e-10)
     assert program.violation(ours.path) <= 1e-12
+    twin = program.solve(tolerance=1e-8, backend="numpy")
+    assert twin.status == "optimal"
+    assert twin.objective == pytest.approx(ours.objective, rel=2e-8)
 
 
 def test_sparse_form_has_the_objective_of_the_program() -> None:
