@@ -621,29 +621,13 @@ def solve_frames(
 ) -> _Solution:
     """Solve once; drop frames from `end` on. `first`: the number of the first frame in the clip, for messages."""
     n = len(frames.motion)
-    options = task.options
     if task.backend == "numpy" or task.solver != "banded":
         return _solve_in_numpy(frames, task, ratio, held, first, end)
     corrections, logs, violation = np.empty((n, 3, 3)), np.empty((n, 3, 3)), np.empty(n)
     found = _core.camera_smooth_path(
         frames.motion.reshape(n, 9),
         task.aspect,
-        _core.CameraPathOptions(
-            model=options.model,
-            crop=options.crop,
-            window_scale=options.window_scale or 0.0,
-            weights=options.weights,
-            anisotropy=options.anisotropy,
-            shear=options.shear,
-            keystone=options.keystone,
-            keystone_ratio=math.nan if ratio is None else ratio,
-            bound=options.bound,
-            inset=options.inset_px / task.size[0],
-            pixel=1 / task.size[0],
-            relinearize=options.relinearize,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-        ),
+        core_options(task, ratio),
         held.reshape(-1, 9),
         frames.weight,
         frames.salient,
@@ -655,9 +639,7 @@ def solve_frames(
         violation,
     )
     if found["status"] not in STATUS:
-        if frames.salient.shape[1] > 0 and task.salient_weight is None and violation.any():
-            raise _hidden_points(np.flatnonzero(violation > 0), first)
-        raise InfeasibleError(f"motion, frame {first + found['bad_frame']}: the constraints exclude every path")
+        raise infeasible(task, violation, first, first + found["bad_frame"])
     return _Solution(
         corrections[:end],
         logs[:end],
@@ -671,9 +653,34 @@ def solve_frames(
     )
 
 
-def _hidden_points(missing: NDArray[np.intp], first: int) -> InfeasibleError:
-    names = ", ".join(str(first + t) for t in missing[:20]) + (", ..." if len(missing) > 20 else "")
-    return InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
+def core_options(task: _Task, ratio: float | None) -> _core.CameraPathOptions:
+    """Options as the compiled code takes them; a ratio of None is estimated from the motion."""
+    options = task.options
+    return _core.CameraPathOptions(
+        model=options.model,
+        crop=options.crop,
+        window_scale=options.window_scale or 0.0,
+        weights=options.weights,
+        anisotropy=options.anisotropy,
+        shear=options.shear,
+        keystone=options.keystone,
+        keystone_ratio=math.nan if ratio is None else ratio,
+        bound=options.bound,
+        inset=options.inset_px / task.size[0],
+        pixel=1 / task.size[0],
+        relinearize=options.relinearize,
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+    )
+
+
+def infeasible(task: _Task, missing: Float64, first: int, bad_frame: int) -> InfeasibleError:
+    """Return the error of a solve without a path; frames from `first` on lack `missing` to show their points."""
+    frames = np.flatnonzero(missing > 0)
+    if task.salient_weight is None and len(frames):
+        names = ", ".join(str(first + t) for t in frames[:20]) + (", ..." if len(frames) > 20 else "")
+        return InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
+    return InfeasibleError(f"motion, frame {bad_frame}: the constraints exclude every path")
 
 
 def _solve_in_numpy(
@@ -694,7 +701,7 @@ def _solve_in_numpy(
         if task.solver == "banded":
             inside = np.tile(model.coordinates(_resting_log(task)), (n, 1))
             if hard_points:
-                inside = _find_inside(program, inside, first)
+                inside = _find_inside(program, inside, task, first)
             start = np.zeros((n, 8)) if at is None else inside + 0.9 * (model.coordinates(at) - inside)
             start[:pinned] = program.held
             x, objective, gap, count, optimal = _reference.solve_program(
@@ -762,13 +769,13 @@ def _resting_log(task: _Task) -> Float64:
     return zoom / 3 * np.array([1, 0, 0, 0, 1, 0, 0, 0, -2.0])
 
 
-def _find_inside(program: BandedProgram, start: Float64, first: int) -> Float64:
+def _find_inside(program: BandedProgram, start: Float64, task: _Task, first: int) -> Float64:
     """Points strictly inside the rows of each frame: alone, without derivatives, the points' rows soft and tighter."""
     n, held = len(start), len(program.held)
     for margin in (1e-3, 1e-6):
         bound = program.row_bound.copy()
         bound[:, 15:] -= margin
-        inside, missing = start.copy(), []
+        inside, missing = start.copy(), np.zeros(n)
         for t in range(held, n):
             alone = BandedProgram(
                 velocity=np.zeros((1, 8)),
@@ -782,11 +789,10 @@ def _find_inside(program: BandedProgram, start: Float64, first: int) -> Float64:
                 penalty=1e3,
             )
             inside[t] = _reference.solve_program(alone, start[t : t + 1], start[t : t + 1], 1e-9, 100)[0][0]
-            if not (program.row_matrix[t] @ inside[t] < program.row_bound[t]).all():
-                missing.append(t)
-        if not missing:
+            missing[t] = not (program.row_matrix[t] @ inside[t] < program.row_bound[t]).all()
+        if not missing.any():
             return inside
-    raise _hidden_points(np.array(missing), first)
+    raise infeasible(task, missing, first, first)
 
 
 def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
