@@ -232,11 +232,20 @@ class Interior {
       m_.constant[2][t] = v[0] - v[1] - v[1] + v[2];
     }
     const std::size_t quadratics = p.quadratic_stride == 0 ? 1 : n_;
+    double least = 1;
     for (std::size_t t = 0; t < quadratics; ++t) {
       const double* q = p.quadratic + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
       for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + c] = load(q + kBlock * c);
       if (!invert_positive(q, m_.quadratic_inverse + t * kBlock)) return false;
+      for (int c = 0; c < kBlock; ++c) {
+        const double diagonal = q[(kBlock + 1) * c];
+        least = t == 0 && c == 0 ? diagonal : diagonal < least ? diagonal : least;
+      }
     }
+    // D far beyond Q leaves nothing of Q in a pivot; too low a limit on D leaves the splits inexact and iterations
+    // slow.
+    slack_ = 1e-14 / least;
+    slack_ = slack_ > 1e-12 ? 1e-12 : slack_ < 1e-13 ? 1e-13 : slack_;
     const std::size_t row_frames = p.row_matrix_stride == 0 ? 1 : n_;
     for (std::size_t t = 0; t < row_frames; ++t) {
       const double* matrix = p.row_matrix + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
@@ -406,9 +415,9 @@ class Interior {
   }
 
   /// What an iteration needs of split terms; one division gives three reciprocals.
-  static void refresh(SplitTerms& a, const Lanes& active) {
+  void refresh(SplitTerms& a, const Lanes& active) const {
     const Lanes z = a.z_plus * a.z_minus;
-    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + 1e-11 * z;
+    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + slack_ * z;
     const Lanes inverse = 1.0 / (z * sum);
     const Lanes inverse_z = inverse * sum;
     a.inverse_plus = inverse_z * a.z_minus;
@@ -738,6 +747,7 @@ class Interior {
   Lanes tie_[kReach][kReach];  // lane k: what D_k at t + m + j adds to block (t + m, t)
   int groups_ = kGroups;
   double pairs_ = 0;
+  double slack_ = 0;                      // added to 1 / D: no term is infinitely stiff
   bool has_box_ = false, boxed_ = false;  // of some variables, of all
 };
 
