@@ -321,12 +321,13 @@ def test_one_window_reports_the_objective_of_the_whole_solve(model: str, relinea
     assert one.objective == pytest.approx(whole.objective, rel=2e-3 if relinearize else 1e-8)
 
 
-def test_windows_of_a_calm_path_converge() -> None:
+@pytest.mark.parametrize("n", [8, 12, 20, 30])
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_windows_of_a_calm_path_converge(n: int, seed: int) -> None:
     """Pinned to an optimum, with hardly anything left to pay: the splits of stiff terms must stay exact."""
-    for n, seed in ((30, 7), (12, 25), (12, 43), (20, 85), (12, 103)):
-        motion = np.tile(np.eye(3), (n, 1, 1)) if seed % 3 == 0 else shaky(n, seed)
-        motion[:, 0, 2] += 0.01 * np.sin(2.5 * np.arange(n) + seed)
-        whole = camera.smooth_path(motion, (1920, 1080), units="width")
-        again = camera.smooth_path(motion, (1920, 1080), units="width", fixed=whole.corrections[:3])
-        assert again.status == whole.status == "optimal"
-        assert again.iterations < 150
+    motion = shaky(n, seed, 0.002)
+    whole = camera.smooth_path(motion, (1920, 1080), units="width")
+    options = camera.PathOptions(crop=0.2)
+    again = camera.smooth_path(motion, (1920, 1080), options, units="width", fixed=whole.corrections[:3])
+    assert again.status == "optimal"
+    assert again.iterations < 150
