@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 
-from legato import camera
+from legato import _core, camera
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "camera"
 SIZE = (1920, 1080)
@@ -119,23 +120,58 @@ def ablation(motion: np.ndarray) -> None:
     row("Grundmann 2011 (window 0.9)", *measures(camera.grundmann_path(pixels, SIZE, window), motion))
 
 
+def resident_mb() -> float:
+    """Physical memory of this process (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def offline(motion: np.ndarray, quick: bool) -> None:
-    head("Long clips, gap 1e-4, window 240, 200 kept", "frames", "CPU s", "us a frame", "stream: peak Python memory")
+    head("Long clips, gap 1e-4, window 240, 200 kept", "frames", "CPU s", "us a frame")
     options = dataclasses.replace(MODEL, tolerance=1e-4)
     for frames in (1000, 10_000) if quick else (1000, 10_000, 100_000):
         long = np.resize(motion, (frames, 3, 3))
         start = time.thread_time()
         solve(long, options, window=240, stride=200)
         seconds = time.thread_time() - start
-        peak = "-"
-        if frames <= 10_000:
-            stream = camera.PathStream(SIZE, options, window=240, stride=200, units="width")
-            tracemalloc.start()
-            for at in range(0, frames, 100):
-                stream.push(long[at : at + 100])
-            peak = f"{tracemalloc.get_traced_memory()[1] / 2**20:.1f} MB"
-            tracemalloc.stop()
-        row(frames, f"{seconds:.2f}", f"{1e6 * seconds / frames:.1f}", peak)
+        row(frames, f"{seconds:.2f}", f"{1e6 * seconds / frames:.1f}")
+
+
+def memory(motion: np.ndarray, quick: bool) -> None:
+    head(
+        "Memory of a stream, window 240, 200 kept, as frames go by", "frames", "Python objects, peak", "process, growth"
+    )
+    options = dataclasses.replace(MODEL, tolerance=1e-4)
+    stream = camera.PathStream(SIZE, options, window=240, stride=200, units="width")
+    stream.push(motion)  # everything is allocated once
+    tracemalloc.start()
+    before, out, seen = resident_mb(), 0, len(motion)
+    for report in (1000, 10_000) if quick else (1000, 10_000, 100_000):
+        while seen < report:
+            chunk = motion[1 : min(101, report - seen + 1)]
+            out += len(stream.push(chunk))
+            seen += len(chunk)
+        row(seen, f"{tracemalloc.get_traced_memory()[1] / 2**20:.2f} MB", f"{resident_mb() - before:.2f} MB")
+    tracemalloc.stop()
+    assert out > 0
+    head("Workspace of one solve", "frames", "MB", "kB a frame")
+    core = _core.CameraPathOptions(
+        crop=options.crop,
+        window_scale=options.effective_window_scale,
+        weights=options.weights,
+        anisotropy=options.anisotropy,
+        shear=options.shear,
+        keystone=options.keystone,
+        keystone_ratio=-1.0,
+        bound=options.bound,
+        inset=0.0,
+        pixel=0.0,
+        relinearize=0,
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+    )
+    for frames in (60, 120, 240, 1000, 10_000):
+        size = _core.camera_path_workspace_size(frames, core)
+        row(frames, f"{size / 2**20:.1f}", f"{size / frames / 1000:.1f}")
 
 
 def main() -> None:
@@ -148,6 +184,7 @@ def main() -> None:
     windows(motion, quick)
     ablation(motion)
     offline(motion, quick)
+    memory(motion, quick)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,32 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result);
 
+/* A camera path while the motion is still coming in: windows with three pinned frames, as legato.camera.PathStream.
+ * A stream lives in the caller's memory, the same for clips of any length, and no call allocates. */
+typedef struct legato_camera_stream_options {
+  size_t size; /* sizeof(legato_camera_stream_options), set by _default() */
+  legato_camera_path_options path;
+  double aspect;         /* frame height / width */
+  size_t window, stride; /* frames solved at once, and kept of them: 4 <= stride < window */
+  int predicted;         /* motions appended to each window; -1: 15 where window - stride is at most 10, else none */
+} legato_camera_stream_options;
+
+typedef struct legato_camera_stream legato_camera_stream;
+
+legato_camera_stream_options legato_camera_stream_options_default(void);
+/* Bytes; 0 when the options make no sense. */
+size_t legato_camera_stream_memory(const legato_camera_stream_options* options);
+/* A stream inside the caller's memory, which must outlive it; null on a wrong argument. Nothing to destroy. */
+legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* options, void* memory,
+                                                  size_t memory_size);
+/* Takes one frame. motion: [9], this frame to the one before it, frame widths; null: missing. *corrections:
+ * [*count][9], what became final, in the stream's memory until its next call; a frame's comes at most window - 4 frames
+ * later. */
+legato_status legato_camera_stream_push_f64(legato_camera_stream* stream, const double* motion,
+                                            const double** corrections, size_t* count);
+/* Ends the scene, at a cut or at the end: what is pending becomes final. The next frame starts a new scene. */
+legato_status legato_camera_stream_finish_f64(legato_camera_stream* stream, const double** corrections, size_t* count);
+
 /* Standard normals from counters: number e of sample i is a function of (seed, first_sample + i, step, substep, e)
  * alone (Threefry4x32-13 and Box-Muller; the same bits as legato.diffusion.normal). out: [samples][elements]. */
 legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,

@@ -40,6 +40,28 @@ camera::PathOptions options_of(const legato_camera_path_options& c) {
   return o;
 }
 
+bool current(const legato_camera_stream_options* options) {
+  return options != nullptr && options->size == sizeof(legato_camera_stream_options) && current(&options->path);
+}
+
+camera::StreamOptions stream_options_of(const legato_camera_stream_options& c) {
+  camera::StreamOptions o;
+  o.path = options_of(c.path);
+  o.aspect = c.aspect;
+  o.window = c.window;
+  o.stride = c.stride;
+  o.predicted = c.predicted;
+  return o;
+}
+
+camera::PathStream* stream_of(legato_camera_stream* stream) { return reinterpret_cast<camera::PathStream*>(stream); }
+
+legato_status hand_out(Status status, const camera::StreamResult& found, const double** corrections, size_t* count) {
+  *corrections = found.corrections.data();
+  *count = found.corrections.size() / 9;
+  return c_status(status);
+}
+
 /// The logs and, where the caller does not want it, the violation live at the head of the workspace.
 std::size_t head_size(std::size_t n) { return (9 * n + n) * sizeof(double) + alignof(double); }
 
@@ -137,6 +159,46 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
     *result = {found.objective, found.gap, found.keystone_ratio, found.iterations, found.rounds, found.bad_frame};
   }
   return c_status(status);
+}
+
+legato_camera_stream_options legato_camera_stream_options_default(void) {
+  const camera::StreamOptions o;
+  legato_camera_stream_options c = {};
+  c.size = sizeof c;
+  c.path = legato_camera_path_options_default();
+  c.aspect = o.aspect;
+  c.window = o.window;
+  c.stride = o.stride;
+  c.predicted = o.predicted;
+  return c;
+}
+
+size_t legato_camera_stream_memory(const legato_camera_stream_options* options) {
+  return current(options) ? camera::path_stream_memory_size(stream_options_of(*options)) : 0;
+}
+
+legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* options, void* memory,
+                                                  size_t memory_size) {
+  if (!current(options) || memory == nullptr) return nullptr;
+  return reinterpret_cast<legato_camera_stream*>(
+      camera::create_path_stream(stream_options_of(*options), {static_cast<std::byte*>(memory), memory_size}));
+}
+
+legato_status legato_camera_stream_push_f64(legato_camera_stream* stream, const double* motion,
+                                            const double** corrections, size_t* count) {
+  if (stream == nullptr || corrections == nullptr || count == nullptr) return LEGATO_INVALID_ARGUMENT;
+  camera::StreamFrame frame;
+  frame.motion = motion;
+  camera::StreamResult found;
+  const Status status = camera::push(*stream_of(stream), frame, found);
+  return hand_out(status, found, corrections, count);
+}
+
+legato_status legato_camera_stream_finish_f64(legato_camera_stream* stream, const double** corrections, size_t* count) {
+  if (stream == nullptr || corrections == nullptr || count == nullptr) return LEGATO_INVALID_ARGUMENT;
+  camera::StreamResult found;
+  const Status status = camera::finish(*stream_of(stream), found);
+  return hand_out(status, found, corrections, count);
 }
 
 legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,

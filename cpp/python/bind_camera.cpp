@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "binding.h"
 
@@ -130,6 +131,75 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
   return out;
 }
 
+/// A stream in memory of its own.
+class OwnedStream {
+ public:
+  OwnedStream(const PathOptions& path, double aspect, std::size_t window, std::size_t stride, int predicted,
+              std::size_t points, double salient_weight, double target_weight, std::size_t first)
+      : points_(points), first_(first), taken_(first) {
+    const StreamOptions options{path, aspect, window, stride, predicted, points, salient_weight, target_weight};
+    memory_.resize(path_stream_memory_size(options));
+    stream_ = create_path_stream(options, memory_);
+    if (stream_ == nullptr) throw py::value_error("stream");
+  }
+
+  std::size_t pending() const { return pending_frames(*stream_); }
+
+  /// Takes frames until corrections come out or none is left; motion that is NaN is missing.
+  py::dict take(const Array& motion, const Array& weight, const Array& salient, const Array& targets,
+                std::size_t begin) {
+    const auto f = input(motion), w = input(weight), s = input(salient), c = input(targets);
+    if (f.size() != 9 * w.size() || s.size() != 2 * points_ * w.size() || c.size() != 2 * w.size()) {
+      throw py::value_error("stream");
+    }
+    StreamResult result;
+    Status status = Status::ok;
+    std::size_t t = begin;
+    {
+      const py::gil_scoped_release release;
+      while (t < w.size() && result.corrections.empty()) {
+        const StreamFrame frame{&f[9 * t], w[t], points_ > 0 ? &s[2 * points_ * t] : nullptr, &c[2 * t]};
+        status = push(*stream_, frame, result);
+        if (!usable(status)) break;
+        ++t;
+        ++taken_;
+      }
+    }
+    return answer(status, result, t);
+  }
+
+  py::dict end_scene() {
+    StreamResult result;
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = finish(*stream_, result);
+    }
+    return answer(status, result, 0);
+  }
+
+ private:
+  static bool usable(Status status) {
+    return status == Status::ok || status == Status::iteration_limit || status == Status::numerical_trouble;
+  }
+  py::dict answer(Status status, const StreamResult& result, std::size_t taken) const {
+    if (!usable(status) && status != Status::infeasible) check(status, "motion, frame " + std::to_string(taken_));
+    py::dict out;
+    out["status"] = static_cast<int>(status);
+    out["taken"] = taken;
+    out["first_frame"] = first_ + result.first_frame;
+    out["bad_frame"] = first_ + result.solve.bad_frame;
+    const auto n = static_cast<py::ssize_t>(result.violation.size());
+    out["violation"] = Array(n, result.violation.data());
+    out["corrections"] = Array({result.corrections.empty() ? 0 : n, py::ssize_t{9}}, result.corrections.data());
+    return out;
+  }
+
+  std::vector<std::byte> memory_;
+  PathStream* stream_ = nullptr;
+  std::size_t points_, first_, taken_;  // number of the first frame, and of the next: for messages
+};
+
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
                            const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
                            std::size_t pinned, std::size_t soft_rows, double penalty, double offset, double tolerance,
@@ -191,6 +261,17 @@ void bind_camera(py::module_& module) {
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
+  py::class_<OwnedStream>(module, "CameraPathStream", "legato::camera::PathStream in memory of its own.")
+      .def(py::init<const PathOptions&, double, std::size_t, std::size_t, int, std::size_t, double, double,
+                    std::size_t>(),
+           arg("options"), arg("aspect"), arg("window"), arg("stride"), arg("predicted"), arg("points"),
+           arg("salient_weight"), arg("target_weight"), arg("first"))
+      .def_property_readonly("pending", &OwnedStream::pending, "Frames taken whose corrections have not come out.")
+      .def("push", &OwnedStream::take, arg("motion").noconvert(), arg("weight").noconvert(), arg("salient").noconvert(),
+           arg("targets").noconvert(), arg("begin"), "Takes frames from `begin` on until corrections come out.")
+      .def("finish", &OwnedStream::end_scene, "Ends the scene.");
+  module.def("camera_path_workspace_size", &path_workspace_size, arg("frames"), arg("options"), arg("points") = 0,
+             "Bytes a solve of so many frames works in.");
   module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),
              arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("salient").noconvert(),
              arg("salient_weight"), arg("targets").noconvert(), arg("target_weight"), arg("corrections").noconvert(),

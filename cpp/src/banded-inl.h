@@ -58,7 +58,8 @@ template <class Fetch>
 LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fetch) {
   r[n] = r[n + 1] = r[n + 2] = Lanes{};
   // window[p].column[c][m]: block (t + p + m, t + p) with the updates of all columns before t applied.
-  BlockColumn window[kReach];
+  BlockColumn columns[kReach];
+  BlockColumn* window[kReach] = {&columns[0], &columns[1], &columns[2], &columns[3]};
   Lanes below[kBlock];  // ones under the diagonal of column j
   for (int j = 0; j < kBlock; ++j) {
     for (int i = 0; i < kBlock; ++i) below[j][i] = i > j ? 1.0 : 0.0;
@@ -66,9 +67,9 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fet
   bool positive = true;
   for (int p = 0; p < kReach; ++p) {
     if (static_cast<std::size_t>(p) < n) {
-      fetch(static_cast<std::size_t>(p), window[p]);
+      fetch(static_cast<std::size_t>(p), columns[p]);
     } else {
-      window[p] = BlockColumn{};
+      columns[p] = BlockColumn{};
     }
   }
   for (std::size_t t = 0; t < n; ++t) {
@@ -78,7 +79,7 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fet
 #pragma GCC unroll 8
     for (int j = 0; j < kBlock; ++j) {
 #pragma GCC unroll 4
-      for (int m = 0; m < kReach; ++m) work[j][m] = window[0].column[j][m];
+      for (int m = 0; m < kReach; ++m) work[j][m] = window[0]->column[j][m];
     }
     alignas(64) double inverse[kBlock];
 #pragma GCC unroll kUnroll
@@ -106,22 +107,22 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fet
       panel.column[j][0] = unit[0] * below[j];
     }
     panel.inverse_pivot = math::load(inverse);
-    for (int i = 0; i < kBlock; ++i) {
-      alignas(64) double row[kBlock] = {};
-      for (int j = 0; j < i; ++j) row[j] = panel.column[j][0][i];
-      panel.row[i] = math::load(row);
-    }
+    Lanes unit_block[kBlock];
+#pragma GCC unroll 8
+    for (int j = 0; j < kBlock; ++j) unit_block[j] = panel.column[j][0];
+    math::transpose(unit_block, panel.row);
     forward(panel, r + t);
-    // Update the three block columns to the right and move them one place to the left.
+    // Update the three block columns to the right.
 #pragma GCC unroll 3
     for (int p = 1; p < kReach; ++p) {
+      BlockColumn& right = *window[p];
 #pragma GCC unroll 2
       for (int first = 0; first < kBlock; first += 4) {
         Lanes sum[4][kReach - 1];
 #pragma GCC unroll 4
         for (int c = 0; c < 4; ++c) {
 #pragma GCC unroll 3
-          for (int m = 0; m < kReach - p; ++m) sum[c][m] = window[p].column[first + c][m];
+          for (int m = 0; m < kReach - p; ++m) sum[c][m] = right.column[first + c][m];
         }
 #pragma GCC unroll kUnroll
         for (int j = 0; j < kBlock; ++j) {
@@ -135,20 +136,18 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fet
 #pragma GCC unroll 4
         for (int c = 0; c < 4; ++c) {
 #pragma GCC unroll 3
-          for (int m = 0; m < kReach - p; ++m) window[p - 1].column[first + c][m] = sum[c][m];
+          for (int m = 0; m < kReach - p; ++m) right.column[first + c][m] = sum[c][m];
         }
       }
     }
-    // Block rows t + 4 and later are untouched by column t; they only move.
-    for (int p = 1; p < kReach; ++p) {
-      for (int c = 0; c < kBlock; ++c) {
-        for (int m = kReach - p; m < kReach; ++m) window[p - 1].column[c][m] = window[p].column[c][m];
-      }
-    }
+    // The column that is done makes room for the next to come in.
+    BlockColumn* free = window[0];
+    for (int p = 1; p < kReach; ++p) window[p - 1] = window[p];
+    window[kReach - 1] = free;
     if (t + kReach < n) {
-      fetch(t + kReach, window[kReach - 1]);
+      fetch(t + kReach, *free);
     } else {
-      window[kReach - 1] = BlockColumn{};
+      *free = BlockColumn{};
     }
   }
   return positive;

@@ -571,7 +571,9 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   const double regular = kSmallestFidelity * (options.weights[1] + options.weights[2] + options.weights[3]);
   const bool linear_program = options.weights[0] < regular;
   const bool centered = !subjects.targets.empty() && subjects.target_weight > 0;
-  const bool same = frame_weight.empty() && !centered;
+  const bool even =
+      std::all_of(frame_weight.begin(), frame_weight.end(), [&](double w) { return w == frame_weight[0]; });
+  const bool same = even && !centered;  // every frame has the quadratic terms of the first
   problem.quadratic = m.quadratic;
   problem.quadratic_stride = same ? 0 : 64;
   if (centered) problem.linear = m.linear;

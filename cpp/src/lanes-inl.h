@@ -219,6 +219,35 @@ LEGATO_HD Lanes sums_of(const Lanes* a) {
   return out;
 }
 
+/// out[i] = (a[0][i], ..., a[7][i]).
+LEGATO_HD void transpose(const Lanes* a, Lanes* out) {
+#if LEGATO_REGION_WIDTH == 8
+  Register pair[8], four[8];
+  for (int i = 0; i < 4; ++i) {
+    const Register x = a[2 * i].part[0], y = a[2 * i + 1].part[0];
+    pair[2 * i] = __builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14);
+    pair[2 * i + 1] = __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+  for (int i = 0; i < 2; ++i) {
+    for (int odd = 0; odd < 2; ++odd) {
+      const Register x = pair[4 * i + odd], y = pair[4 * i + 2 + odd];
+      four[4 * i + odd] = __builtin_shufflevector(x, y, 0, 1, 8, 9, 4, 5, 12, 13);
+      four[4 * i + 2 + odd] = __builtin_shufflevector(x, y, 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    out[i].part[0] = __builtin_shufflevector(four[i], four[4 + i], 0, 1, 2, 3, 8, 9, 10, 11);
+    out[4 + i].part[0] = __builtin_shufflevector(four[i], four[4 + i], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    Lanes row;
+    for (int j = 0; j < kLanes; ++j) row.part[j / kWidth][j % kWidth] = a[j][i];
+    out[i] = row;
+  }
+#endif
+}
+
 }  // namespace LEGATO_MATH
 
 #include "legato/math/homography.h"

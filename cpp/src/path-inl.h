@@ -214,6 +214,12 @@ class Interior {
       unit_[c][c] = 1.0;
     }
     penalty_ = constant<Lanes>(p.penalty);
+    for (int m = 0; m < kReach; ++m) {
+      for (int j = 0; j + m < kReach; ++j) {
+        const auto both = [&](int k) { return kBinomial[k][j] * kBinomial[k][j + m]; };
+        tie_[m][j] = math::first_three(both(0), both(1), both(2));
+      }
+    }
 
     for (std::size_t t = 0; t < n_; ++t) {
       Lanes v[3];  // v_t, v_{t-1}, v_{t-2}; those before the first are never used by an active term
@@ -226,11 +232,20 @@ class Interior {
       m_.constant[2][t] = v[0] - v[1] - v[1] + v[2];
     }
     const std::size_t quadratics = p.quadratic_stride == 0 ? 1 : n_;
+    double least = 1;
     for (std::size_t t = 0; t < quadratics; ++t) {
       const double* q = p.quadratic + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
       for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + c] = load(q + kBlock * c);
       if (!invert_positive(q, m_.quadratic_inverse + t * kBlock)) return false;
+      for (int c = 0; c < kBlock; ++c) {
+        const double diagonal = q[(kBlock + 1) * c];
+        least = t == 0 && c == 0 ? diagonal : diagonal < least ? diagonal : least;
+      }
     }
+    // D far beyond Q leaves nothing of Q in a pivot; too low a limit on D leaves the splits inexact and iterations
+    // slow.
+    slack_ = 1e-14 / least;
+    slack_ = slack_ > 1e-12 ? 1e-12 : slack_ < 1e-13 ? 1e-13 : slack_;
     const std::size_t row_frames = p.row_matrix_stride == 0 ? 1 : n_;
     for (std::size_t t = 0; t < row_frames; ++t) {
       const double* matrix = p.row_matrix + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
@@ -400,9 +415,9 @@ class Interior {
   }
 
   /// What an iteration needs of split terms; one division gives three reciprocals.
-  static void refresh(SplitTerms& a, const Lanes& active) {
+  void refresh(SplitTerms& a, const Lanes& active) const {
     const Lanes z = a.z_plus * a.z_minus;
-    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + 1e-11 * z;
+    const Lanes sum = a.s_plus * a.z_minus + a.s_minus * a.z_plus + slack_ * z;
     const Lanes inverse = 1.0 / (z * sum);
     const Lanes inverse_z = inverse * sum;
     a.inverse_plus = inverse_z * a.z_minus;
@@ -518,42 +533,47 @@ class Interior {
 
   /// Block column t of the condensed matrix.
   void condensed_column(std::size_t t, BlockColumn& out) {
-    for (int m = 0; m < kReach; ++m) {
+    for (std::size_t m = 0; m < kReach; ++m) {
       Lanes diagonal{}, tie{};
-      for (int k = 0; k < kDerivatives; ++k) {
-        for (int j = 0; j + m <= k + 1; ++j) {
-          const double both = kBinomial[k][j] * kBinomial[k][j + m];
-          const FrameCurvature& c = m_.curvature[t + static_cast<std::size_t>(m + j)];
-          diagonal += both * c.weight[k];
-          if (groups_ == kGroups) tie += both * c.tie * unit_[k];
+      for (std::size_t j = 0; j + m < kReach; ++j) {
+        const FrameCurvature& c = m_.curvature[t + m + j];
+        for (std::size_t k = j + m > 0 ? j + m - 1 : 0; k < kDerivatives; ++k) {
+          diagonal += kBinomial[k][j] * kBinomial[k][j + m] * c.weight[k];
         }
+        if (groups_ == kGroups) tie += tie_[m][j] * c.tie;
       }
       if (m == 0 && has_box_) {
         const FrameTerms& f = m_.terms[t];
         diagonal += box_ * (f.high.z * f.high.inverse + f.low.z * f.low.inverse);
       }
-      if (m > 0 && t + static_cast<std::size_t>(m) >= n_) {
+      if (m > 0 && t + m >= n_) {
         for (int c = 0; c < kBlock; ++c) out.column[c][m] = Lanes{};
         continue;
       }
       for (int c = 0; c < kBlock; ++c) out.column[c][m] = diagonal * unit_[c];
-      if (m == 0) {
-        for (int c = 0; c < kBlock; ++c) out.column[c][0] += quadratic(t)[c];
-      }
       if (groups_ == kGroups) {
         const double both = tie[0] + tie[1] + tie[2];
         out.column[0][m] += both * unit_[1];
         out.column[1][m] += both * unit_[0];
       }
     }
+    // Q + G' diag(stiffness) G: the sums stay in registers, and the rows' entries come from memory one by one.
+    const Lanes* q = quadratic(t);
+    Lanes sum[kBlock];
+#pragma GCC unroll 8
+    for (int c = 0; c < kBlock; ++c) sum[c] = out.column[c][0] + q[c];
     for (std::size_t g = 0; g < blocks_; ++g) {
       const RowBlock& block = row_block(t, g);
       const Lanes stiffness = g < hard_ ? row(t, g).z * row(t, g).inverse : soft(t, g).weight;
-      for (int c = 0; c < kBlock; ++c) {
-        const Lanes scaled = stiffness * block.by_variable[c];
-        out.column[c][0] += combine(block.by_row, scaled);
+#pragma GCC unroll kUnroll
+      for (int r = 0; r < kBlock; ++r) {
+        const Lanes scaled = block.by_row[r] * stiffness[r];
+#pragma GCC unroll 8
+        for (int c = 0; c < kBlock; ++c) sum[c] += scaled * block.by_row[r][c];
       }
     }
+#pragma GCC unroll 8
+    for (int c = 0; c < kBlock; ++c) out.column[c][0] = sum[c];
   }
 
   /// The longest primal and dual steps that keep slacks and multipliers at zero or above.
@@ -715,7 +735,7 @@ class Interior {
   }
 
   static constexpr double kNoBound = 1e6;
-  static constexpr double kStepShare = 0.995;  // of the way to the boundary
+  static constexpr double kStepShare = 0.999;  // of the way to the boundary
 
   const BandedProblem& problem_;
   const InteriorMemory m_;
@@ -724,8 +744,10 @@ class Interior {
   Lanes weight_[kGroups];
   Lanes box_, lower_, upper_, penalty_, pair_;
   Lanes unit_[kBlock];
+  Lanes tie_[kReach][kReach];  // lane k: what D_k at t + m + j adds to block (t + m, t)
   int groups_ = kGroups;
   double pairs_ = 0;
+  double slack_ = 0;                      // added to 1 / D: no term is infinitely stiff
   bool has_box_ = false, boxed_ = false;  // of some variables, of all
 };
 

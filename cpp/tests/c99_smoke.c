@@ -93,6 +93,53 @@ static void check_video(void) {
   free(memory);
 }
 
+/* The first window of a stream is a solve of its own; the rest comes out too. */
+static void check_stream(const double* motion, const double* whole) {
+  legato_camera_stream_options options = legato_camera_stream_options_default();
+  legato_camera_stream* stream;
+  const double* corrections;
+  size_t count, out = 0, t;
+  size_t size;
+  void* memory;
+
+  options.window = FRAMES + 1; /* all of the clip is one window */
+  options.stride = FRAMES;
+  options.predicted = 0;
+  size = legato_camera_stream_memory(&options);
+  check(size > 0, "stream memory");
+  memory = malloc(size);
+  check(memory != NULL, "memory");
+  check(legato_camera_stream_create(&options, memory, size / 2) == NULL, "small stream memory");
+  stream = legato_camera_stream_create(&options, memory, size);
+  check(stream != NULL, "stream");
+  for (t = 0; t < FRAMES; ++t) {
+    check(legato_camera_stream_push_f64(stream, motion + 9 * t, &corrections, &count) == LEGATO_OK, "push");
+    out += count;
+  }
+  check(out == 0, "a window that is not full");
+  check(legato_camera_stream_finish_f64(stream, &corrections, &count) == LEGATO_OK, "finish");
+  check(count == FRAMES, "everything comes out");
+  check(memcmp(corrections, whole, 9 * FRAMES * sizeof(double)) == 0, "as in one solve");
+
+  options.window = 8;
+  options.stride = 6;
+  stream = legato_camera_stream_create(&options, memory, size);
+  check(stream != NULL, "a smaller stream in the same memory");
+  out = 0;
+  for (t = 0; t < FRAMES; ++t) {
+    check(legato_camera_stream_push_f64(stream, t == 3 ? NULL : motion + 9 * t, &corrections, &count) == LEGATO_OK,
+          "push, one motion missing");
+    out += count;
+  }
+  check(out > 0, "frames came out while others went in");
+  check(legato_camera_stream_finish_f64(stream, &corrections, &count) == LEGATO_OK, "finish");
+  check(out + count == FRAMES, "each frame once");
+  check(legato_camera_stream_push_f64(NULL, motion, &corrections, &count) == LEGATO_INVALID_ARGUMENT, "null");
+  options.stride = 3;
+  check(legato_camera_stream_memory(&options) == 0, "a stride too short");
+  free(memory);
+}
+
 int main(void) {
   double motion[FRAMES * 9], logs[FRAMES * 9], corrections[FRAMES * 9], violation[FRAMES];
   size_t bad = 0, size, t, i;
@@ -123,6 +170,7 @@ int main(void) {
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size / 2, corrections, violation,
                                       &result) == LEGATO_WORKSPACE_TOO_SMALL,
         "small workspace");
+  check_stream(motion, corrections);
   options.size = 0;
   check(legato_camera_smooth_path_workspace(FRAMES, &options) == 0, "options of another version");
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size, corrections, violation,

@@ -351,3 +351,98 @@ TEST_CASE("the banded program reports a start that cannot be made feasible") {
   quadratic[0] = -1;
   CHECK(solve_banded(problem, SolverOptions{}, workspace, path, nullptr, result) == Status::invalid_argument);
 }
+
+namespace {
+
+StreamOptions short_stream() {
+  StreamOptions options;
+  options.path.relinearize = 1;
+  options.path.pixel = 1.0 / 1920;
+  options.window = 40;
+  options.stride = 25;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("a stream is its windows one after another, and allocates nothing") {
+  const std::size_t n = 130;
+  const std::vector<double> motion = shaky_motion(n, 11);
+  StreamOptions options = short_stream();
+  options.path.keystone_ratio = -1.2;
+  std::vector<std::byte> memory(path_stream_memory_size(options) + 1);
+  PathStream* stream = create_path_stream(options, std::span(memory).subspan(1));
+  REQUIRE(stream != nullptr);
+
+  std::vector<double> streamed(9 * n);
+  std::size_t out = 0, most_pending = 0;
+  StreamResult result;
+  const auto keep = [&] {
+    if (result.corrections.empty()) return true;
+    const bool next = result.first_frame == out && result.corrections.size() == 9 * result.violation.size();
+    std::copy(result.corrections.begin(), result.corrections.end(), streamed.begin() + static_cast<long>(9 * out));
+    out += result.violation.size();
+    return next;
+  };
+  const long before = allocation_count();
+  bool sound = true;
+  for (std::size_t t = 0; t < n; ++t) {
+    sound = sound && push(*stream, {.motion = &motion[9 * t]}, result) == Status::ok && keep();
+    most_pending = std::max(most_pending, pending_frames(*stream));
+  }
+  sound = sound && finish(*stream, result) == Status::ok && keep();
+  CHECK(allocation_count() == before);
+  CHECK(sound);
+  CHECK(out == n);
+  CHECK(most_pending < options.window);
+
+  std::vector<double> windowed;
+  for (std::size_t first = 0, pinned = 0;; first += options.stride - 3, pinned = 3) {
+    const std::size_t end = std::min(first + options.window, n);
+    const std::vector<double> part(motion.begin() + static_cast<long>(9 * first),
+                                   motion.begin() + static_cast<long>(9 * end));
+    const std::vector<double> fixed(windowed.end() - static_cast<long>(9 * pinned), windowed.end());
+    const Solved solved = solve(part, options.path, fixed);
+    REQUIRE(solved.status == Status::ok);
+    const std::size_t last = end - first < options.window ? end - first : options.stride;
+    windowed.insert(windowed.end(), solved.corrections.begin() + static_cast<long>(9 * pinned),
+                    solved.corrections.begin() + static_cast<long>(9 * last));
+    if (end - first < options.window) break;
+  }
+  CHECK(same_bits(streamed, windowed));
+}
+
+TEST_CASE("a stream bridges missing motion, starts scenes anew, and says what is wrong") {
+  StreamOptions options = short_stream();
+  std::vector<std::byte> memory(path_stream_memory_size(options));
+  CHECK(create_path_stream(options, std::span(memory).first(memory.size() - 1)) == nullptr);
+  PathStream* stream = create_path_stream(options, memory);
+  REQUIRE(stream != nullptr);
+  StreamResult result;
+  const std::vector<double> motion = shaky_motion(60, 3);
+  const auto scene = [&] {
+    std::vector<double> out;
+    const auto keep = [&] { out.insert(out.end(), result.corrections.begin(), result.corrections.end()); };
+    for (std::size_t t = 0; t < 60; ++t) {
+      const bool missing = t >= 20 && t < 24;
+      REQUIRE(push(*stream, {.motion = missing ? nullptr : &motion[9 * t]}, result) == Status::ok);
+      keep();
+    }
+    REQUIRE(finish(*stream, result) == Status::ok);
+    keep();
+    return out;
+  };
+  const std::vector<double> first = scene();
+  CHECK(first.size() == motion.size());
+  CHECK(same_bits(first, scene()));  // nothing is left of a scene
+  for (const double x : first) CHECK(std::isfinite(x));
+
+  std::vector<double> wrong(9, 0.0);
+  REQUIRE(push(*stream, {}, result) == Status::ok);
+  CHECK(push(*stream, {.motion = wrong.data()}, result) == Status::singular);
+  CHECK(push(*stream, {.motion = motion.data(), .weight = 0}, result) == Status::invalid_argument);
+  CHECK(pending_frames(*stream) == 1);
+  options.stride = options.window;
+  CHECK(path_stream_memory_size(options) == 0);
+  CHECK(create_path_stream(options, memory) == nullptr);
+}

@@ -129,6 +129,52 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
                    std::span<double> corrections, std::span<double> logs, std::span<double> violation,
                    PathResult& result, const Subjects& subjects = {}) noexcept;
 
+// --- Streams: windows over motions as they come in ------------------------------------------------------------------
+
+struct StreamOptions {
+  PathOptions path;
+  double aspect = 9.0 / 16;   ///< frame height / width
+  std::size_t window = 120;   ///< frames solved at once
+  std::size_t stride = 30;    ///< frames kept of them, the three pinned ones included; 4 <= stride < window
+  int predicted = -1;         ///< motions appended to each window; -1: 15 where window - stride <= 10, else none
+  std::size_t points = 0;     ///< salient points of each frame
+  double salient_weight = 0;  ///< as in Subjects
+  double target_weight = 0;
+};
+
+/// What is known of a frame. Null: none of that.
+struct StreamFrame {
+  const double* motion = nullptr;   ///< 9: this frame to the one before it; null or NaN: missing, it is bridged
+  double weight = 1;                ///< factor on w0
+  const double* salient = nullptr;  ///< points x 2
+  const double* target = nullptr;   ///< 2
+};
+
+/// What a call made final. The spans lie in the stream's memory and last until its next call.
+struct StreamResult {
+  std::span<const double> corrections;  ///< j x 9, j >= 0
+  std::span<const double> violation;    ///< j; with infeasible, smooth_path's, of the whole window
+  std::size_t first_frame = 0;          ///< number in the stream of the first of them
+  PathResult solve;                     ///< of the window that was solved, if one was
+};
+
+/// A camera path while its motion is still coming in (paper, section 3): each window is solved as a whole with the last
+/// three kept frames pinned, and its first `stride` frames become final. Missing motions are interpolated as logarithms
+/// between their neighbors as far as the window sees. Lives in the caller's memory, the same for clips of any length;
+/// no call allocates. Needs no destruction.
+class PathStream;
+/// Bytes; 0 when the options make no sense.
+std::size_t path_stream_memory_size(const StreamOptions& options) noexcept;
+/// Null when the memory is too small or the options make no sense.
+PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept;
+/// Takes one frame. iteration_limit and numerical_trouble come with corrections, as from smooth_path. Another error of
+/// the motion or the weight leaves the stream as it was; one of the window comes back until finish().
+Status push(PathStream& stream, const StreamFrame& frame, StreamResult& result) noexcept;
+/// Ends the scene, at a cut or at the end: what is pending becomes final. The next frame starts a new scene; its motion
+/// is not read.
+Status finish(PathStream& stream, StreamResult& result) noexcept;
+std::size_t pending_frames(const PathStream& stream) noexcept;
+
 /// The linear rows of one frame at p (9 entries, trace 0): G (13 x 9, over the nine entries) and h (13) with
 /// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom
 /// left).

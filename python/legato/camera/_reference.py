@@ -9,7 +9,6 @@ F_t maps frame t to frame t-1; P_t acts on the crop window of frame t.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -207,175 +206,132 @@ def objective(p: Float64, velocity: Float64, options: Any, ratio: float, frame_w
     return float(total)
 
 
-@dataclass
-class ReferencePath:
-    """What `smooth_path` returns; fields as in `legato.camera.CameraPath`, lengths in frame widths."""
-
-    corrections: Float64
-    logs: Float64
-    objective: float
-    gap: float
-    iterations: int
-    rounds: int
-    optimal: bool
-    violation: Float64
-    ratio: float
-
-
-# Free coordinates: eight entries, p33 = -p11 - p22.
-_BASIS = np.zeros((9, 8))
-for _column, _entry in enumerate((0, 4, 1, 3, 2, 5, 6, 7)):
-    _BASIS[_entry, _column] = 1
-_BASIS[8, :2] = -1
-
-
-def smooth_path(
-    F: Float64, aspect: float, options: Any, fixed: Float64 | None = None, frame_weight: Float64 | None = None
-) -> ReferencePath:
-    """Solve the whole clip by a dense interior point, with sequential re-linearization."""
-    n = len(F)
-    pinned = 0 if fixed is None else len(fixed)
-    F = np.concatenate([np.eye(3)[None], F[1:]])
-    f = log_homography(F).reshape(n, 9)
-    ratio = options.keystone_ratio if options.keystone_ratio is not None else estimate_ratio(f)
-    p = np.zeros((n, 9))
-    if fixed is not None:
-        p[:pinned] = log_homography(fixed).reshape(pinned, 9)
-    scale = options.effective_window_scale
-    zoom = 0.5 * ((1 - options.crop) + min(1 - 2 * options.inset, 1 - 2 * options.inset / aspect)) / scale - 1
-    rest = np.array([zoom / 3, 0, 0, 0, zoom / 3, 0, 0, 0, -2 * zoom / 3])
-    velocity = f
-    iterations = 0
-    for rounds in range(options.relinearize + 5):
-        at = np.zeros((n, 9)) if rounds == 0 else p
-        rows = [crop_rows(at[t], aspect, options) for t in range(n)]
-        if rounds:
-            P = exp_homography(p.reshape(n, 3, 3))
-            exact = log_homography(np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]).reshape(n - 1, 9)
-            velocity = np.vstack([np.zeros(9), exact - np.diff(p, axis=0)])
-            p[pinned:] = rest + 0.9 * (p[pinned:] - rest)
-        p, value, gap, count, optimal = _solve(p, velocity, rows, options, ratio, frame_weight, pinned, rest)
-        iterations += count
-        P = exp_homography(p.reshape(n, 3, 3))
-        violation = exact_violation(P, aspect, options)
-        worst = violation[pinned:].max(initial=0.0)
-        enough = rounds >= options.relinearize and worst <= 0.05 * options.pixel
-        if options.relinearize == 0 or enough:
-            break
-    return ReferencePath(P, p.reshape(n, 3, 3), value, gap, iterations, rounds, optimal, violation, ratio)
-
-
-def _solve(
-    p: Float64,
-    velocity: Float64,
-    rows: list[tuple[Float64, Float64]],
-    options: Any,
-    ratio: float,
-    frame_weight: Float64 | None,
-    pinned: int,
-    rest: Float64,
+def solve_program(
+    program: Any, start: Float64, fallback: Float64, tolerance: float, max_iterations: int
 ) -> tuple[Float64, float, float, int, bool]:
-    """One linear model: Mehrotra's predictor and corrector on the exactly condensed dense system."""
-    n = len(p)
+    """Solve a `BandedProgram`: Mehrotra's predictor and corrector on the exactly condensed system, kept dense.
+
+    `start` (n, 8) holds the held frames; free frames not strictly inside begin at `fallback`. Returns the path, its
+    objective, the certified gap, the iterations, and whether the gap is below the tolerance.
+    """
+    n, pinned = len(start), len(program.held)
     m = n - pinned
+    path = start.copy()
     if m == 0:
-        return p, 0.0, 0.0, 0, True
-    free = np.arange(pinned, n)
-    weight = np.ones(n) if frame_weight is None else frame_weight
-    # residual = D b + d over the L1 terms that touch a free frame
-    D_rows, d_rows, w_rows = [], [], []
-    difference = np.eye(n)
-    constants = velocity[1:]
-    for k, w in enumerate(options.weights[1:], start=1):
+        return path, float(program.constant), 0.0, 0, True
+    free = range(pinned, n)
+
+    def of_frame(value: Float64, t: int, shared: int) -> Float64:
+        return value if value.ndim == shared else np.asarray(value[t])
+
+    # residual = R b + d: the L1 terms that touch a free frame, then the soft rows; each costs high r+ + low r-
+    pick = np.vstack([np.eye(8), np.eye(8)[:2].sum(0)])
+    blocks, constants, high, low = [], [], [], []
+    difference, offset = np.eye(n), program.velocity
+    for k, weight in enumerate(program.weights, start=1):
         difference = np.diff(difference, axis=0)
-        if k > 1:
-            constants = np.diff(constants, axis=0)
-        for i in range(len(difference)):
-            if w > 0 and i + k >= pinned:
-                held = difference[i, :pinned] @ p[:pinned]
-                D_rows.append(np.kron(difference[i, pinned:], _BASIS))
-                d_rows.append(constants[i] + held)
-                w_rows.append(np.full(9, w))
-    D = np.vstack(D_rows) if D_rows else np.zeros((0, 8 * m))
-    d = np.concatenate(d_rows) if d_rows else np.zeros(0)
-    w_l1 = np.concatenate(w_rows) if w_rows else np.zeros(0)
-    # G b <= h: crop rows and the box on the nine entries
-    box = np.vstack([_BASIS, -_BASIS])
-    blocks = [np.vstack([rows[t][0] @ _BASIS, box]) for t in free]
-    limits = [np.concatenate([rows[t][1], np.full(18, options.bound)]) for t in free]
-    G = np.zeros((sum(map(len, limits)), 8 * m))
-    for i, block in enumerate(blocks):
-        G[i * len(block) : (i + 1) * len(block), 8 * i : 8 * i + 8] = block
-    h = np.concatenate(limits)
-    Q = np.zeros((8 * m, 8 * m))
+        offset = np.diff(offset, axis=0) if k > 1 else offset[1:]
+        rows = pick[weight > 0]
+        for i in range(max(pinned - k, 0), len(difference)):
+            blocks.append(np.kron(difference[i, pinned:], rows))
+            constants.append(rows @ (offset[i] + difference[i, :pinned] @ program.held))
+            high.append(weight[weight > 0])
+            low.append(weight[weight > 0])
+    # G b <= h: the hard rows and the box
+    bounded = np.flatnonzero(np.isfinite(program.upper))
+    box = np.vstack([np.eye(8)[bounded], -np.eye(8)[bounded]])
+    box_limit = np.concatenate([program.upper[bounded], -program.lower[bounded]])
+    hard = program.row_bound.shape[-1] - program.soft_rows
+    G_blocks, limits = [], []
+    Q, q = np.zeros((8 * m, 8 * m)), np.zeros(8 * m)
     for i, t in enumerate(free):
-        Q[8 * i : 8 * i + 8, 8 * i : 8 * i + 8] = _BASIS.T @ frame_quadratic(options, weight[t], ratio) @ _BASIS
-    entries = [0, 4, 1, 3, 2, 5, 6, 7]
-    b = p[free][:, entries].copy()
-    resting = rest[entries]
-    for i in range(m):
-        if (blocks[i] @ b[i] >= limits[i]).any():
-            b[i] = resting
-        if (blocks[i] @ b[i] >= limits[i]).any():
-            raise InfeasibleError(f"motion, frame {free[i]}: the constraints exclude every path")
-    b = b.ravel()
+        matrix, bound = of_frame(program.row_matrix, t, 2), np.minimum(of_frame(program.row_bound, t, 1), 1e6)
+        at = np.eye(m)[i]
+        G_blocks.append(np.vstack([matrix[:hard], box]))
+        limits.append(np.concatenate([bound[:hard], box_limit]))
+        if program.soft_rows:
+            blocks.append(np.kron(at, matrix[hard:]))
+            constants.append(-bound[hard:])
+            high.append(np.full(program.soft_rows, program.penalty))
+            low.append(np.zeros(program.soft_rows))
+        Q[8 * i : 8 * i + 8, 8 * i : 8 * i + 8] = of_frame(program.quadratic, t, 2)
+        if program.linear is not None:
+            q[8 * i : 8 * i + 8] = program.linear[t]
+        for point in (path[t], fallback[t]):
+            path[t] = point
+            if (G_blocks[i] @ path[t] < limits[i]).all():
+                break
+        else:
+            raise InfeasibleError(f"the program, frame {t}: the constraints exclude every path")
+    R = np.vstack(blocks) if blocks else np.zeros((0, 8 * m))
+    d, hi, lo = (np.concatenate(part) if part else np.zeros(0) for part in (constants, high, low))
+    G, h = np.zeros((sum(map(len, limits)), 8 * m)), np.concatenate(limits)
+    for i, block in enumerate(G_blocks):
+        G[i * len(block) : (i + 1) * len(block), 8 * i : 8 * i + 8] = block
 
     def value(b: Float64) -> float:
-        return float(0.5 * b @ Q @ b + w_l1 @ np.abs(D @ b + d))
+        r = R @ b + d
+        return float(0.5 * b @ Q @ b + q @ b + hi @ np.maximum(r, 0) + lo @ np.maximum(-r, 0) + program.constant)
 
-    start = value(b)
-    gap, iteration, optimal = 0.0, 0, start == 0.0
-    if start > 0:
-        mu = max(10 * start / (27 * m), 1e-12)
-        r = D @ b + d
-        root = np.hypot(mu, r * w_l1)
-        big = (mu + root + np.abs(r) * w_l1) / (2 * w_l1)
-        small = mu / (w_l1 + np.abs(r) * w_l1**2 / (mu + root))
-        sp, sm = np.where(r < 0, small, big), np.where(r < 0, big, small)
-        zp, zm = mu / sp, mu / sm
-        s = h - G @ b
-        z = mu / s
-        while True:
-            gradient = Q @ b + D.T @ (0.5 * (zm - zp)) + G.T @ z
-            products = sp @ zp + sm @ zm + s @ z
-            gap = float(products + 0.5 * gradient @ np.linalg.solve(Q, gradient))  # rigorous (solver page, 3.2)
-            if gap <= options.tolerance * max(value(b), 1e-5 * start):
-                optimal = True
-                break
-            if iteration >= options.max_iterations:
-                break
-            iteration += 1
-            mu = float(products) / (2 * len(sp) + len(s))
-            weights_l1 = 1 / (sp / zp + sm / zm + 1e-12)
-            H = Q + (D.T * weights_l1) @ D + (G.T * (z / s)) @ G
-            cp, cm, c = -sp * zp, -sm * zm, -s * z
-            for corrector in (False, True):
-                shift = weights_l1 * (cm / zm - cp / zp)
-                db = np.linalg.solve(H, -gradient - D.T @ shift - G.T @ (c / s))
-                dy = weights_l1 * (D @ db) + shift
-                dsp, dsm = (cp + sp * dy) / zp, (cm - sm * dy) / zm
-                ds = -G @ db
-                dz = (c - z * ds) / s
-                share = 0.995 if corrector else 1.0
-                primal = share * min(1.0, 1 / _largest(-dsp / sp, -dsm / sm, -ds / s))
-                dual = share * min(1.0, 1 / _largest(dy / zp, -dy / zm, -dz / z))
-                if not corrector:
-                    after = (
-                        (sp + primal * dsp) @ (zp - dual * dy)
-                        + (sm + primal * dsm) @ (zm + dual * dy)
-                        + (s + primal * ds) @ (z + dual * dz)
-                    )
-                    sigma = float(np.clip((after / products) ** 3, 1e-6, 1.0))
-                    cp, cm = sigma * mu - sp * zp + dsp * dy, sigma * mu - sm * zm - dsm * dy
-                    c = sigma * mu - s * z - ds * dz
-            b = b + primal * db
-            sp, sm, s = sp + primal * dsp, sm + primal * dsm, s + primal * ds
-            zp, zm, z = zp - dual * dy, zm + dual * dy, z + dual * dz
-            drift = D @ b + d - (sp - sm)
-            sp, sm = sp + np.maximum(drift, 0), sm + np.maximum(-drift, 0)
-    out = p.copy()
-    out[free] = b.reshape(m, 8) @ _BASIS.T
-    return out, objective(out, velocity, options, ratio, frame_weight), gap, iteration, optimal
+    b = path[pinned:].ravel()
+    first = value(b)
+    if first == 0 and program.linear is None:  # nothing is negative: the optimum
+        return path, 0.0, 0.0, 0, True
+    # Everything on the central path of mu: s+ - s- = r, mu / s+ + mu / s- = hi + lo, s z = mu.
+    mu = max(10 * first / (27 * m), 1e-12)
+    r, width = R @ b + d, hi + lo
+    root = np.sqrt(4 * mu**2 + (width * r) ** 2)
+    big = (2 * mu + width * np.abs(r) + root) / (2 * width)
+    small = (mu + 2 * mu**2 / (root + width * np.abs(r))) / width
+    sp, sm = np.where(r < 0, small, big), np.where(r < 0, big, small)
+    zp, zm = mu / sp, mu / sm
+    s = h - G @ b
+    z = mu / s
+    room = np.tile(program.upper - program.lower, m) if len(bounded) == 8 else None
+    iteration = 0
+    while True:
+        gradient = Q @ b + q + R.T @ (zm - lo) + G.T @ z
+        products = sp @ zp + sm @ zm + s @ z
+        # Rigorous (solver page, 3.2): what the gradient leaves open, and no more than the box lets it be.
+        curved = (0.5 * gradient * np.linalg.solve(Q, gradient)).reshape(m, 8).sum(1)
+        if room is not None:
+            curved = np.minimum(curved, (np.abs(gradient) * room).reshape(m, 8).sum(1))
+        gap = float(products + curved.sum())
+        now = value(b)
+        optimal = gap <= tolerance * max(now, 1e-5 * first)
+        if optimal or iteration >= max_iterations:
+            break
+        iteration += 1
+        mu = float(products) / (2 * len(sp) + len(s))
+        condensed = 1 / (sp / zp + sm / zm + 1e-12)
+        H = Q + (R.T * condensed) @ R + (G.T * (z / s)) @ G
+        cp, cm, c = -sp * zp, -sm * zm, -s * z
+        for corrector in (False, True):
+            shift = condensed * (cm / zm - cp / zp)
+            db = np.linalg.solve(H, -gradient - R.T @ shift - G.T @ (c / s))
+            dy = condensed * (R @ db) + shift
+            dsp, dsm = (cp + sp * dy) / zp, (cm - sm * dy) / zm
+            ds = -G @ db
+            dz = (c - z * ds) / s
+            share = 0.995 if corrector else 1.0
+            primal = share * min(1.0, 1 / _largest(-dsp / sp, -dsm / sm, -ds / s))
+            dual = share * min(1.0, 1 / _largest(dy / zp, -dy / zm, -dz / z))
+            if not corrector:
+                after = (
+                    (sp + primal * dsp) @ (zp - dual * dy)
+                    + (sm + primal * dsm) @ (zm + dual * dy)
+                    + (s + primal * ds) @ (z + dual * dz)
+                )
+                sigma = float(np.clip((after / products) ** 3, 1e-6, 1.0))
+                cp, cm = sigma * mu - sp * zp + dsp * dy, sigma * mu - sm * zm - dsm * dy
+                c = sigma * mu - s * z - ds * dz
+        b = b + primal * db
+        sp, sm, s = sp + primal * dsp, sm + primal * dsm, s + primal * ds
+        zp, zm, z = zp - dual * dy, zm + dual * dy, z + dual * dz
+        drift = R @ b + d - (sp - sm)
+        sp, sm = sp + np.maximum(drift, 0), sm + np.maximum(-drift, 0)
+    path[pinned:] = b.reshape(m, 8)
+    return path, now, gap, iteration, optimal
 
 
 def _largest(*ratios: Float64) -> float:

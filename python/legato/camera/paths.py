@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +15,7 @@ from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.programs import SOLVERS, STATUS, BandedProgram
+from legato.camera.programs import SOLVERS, STATUS, BandedProgram, ProgramSolution
 from legato.errors import ArgumentError, InfeasibleError
 
 __all__ = [
@@ -520,8 +519,7 @@ def _program(
     model = _MODEL[task.options.model]
     n, m = len(velocity), frames.salient.shape[1]
     fidelity = np.ones(n) if len(frames.weight) == 0 else frames.weight
-    smallest = 1e-9 * sum(task.options.weights[1:])
-    w0 = task.options.weights[0] if task.options.weights[0] >= smallest else smallest
+    w0 = max(task.options.weights[0], _smallest_fidelity(task.options))
     terms = dataclasses.replace(task.options, keystone=task.options.keystone * (task.options.model == "homography"))
     rest = _reference.frame_quadratic(dataclasses.replace(terms, weights=(1.0, 0, 0, 0)), 0.0, ratio)
     Q9 = rest + (w0 * fidelity)[:, None, None] * np.eye(9)
@@ -533,23 +531,28 @@ def _program(
         Q9 = Q9 + 2 * task.target_weight * some[:, None, None] * np.eye(9)
         linear = -2 * task.target_weight * target @ model.basis
         constant = float(task.target_weight * (target**2).sum())
+    elif len(frames.weight) == 0 and n:
+        Q9 = Q9[0]
     unused = np.diag((~model.basis.any(0)).astype(float))
-    Q = np.einsum("ei,tef,fj->tij", model.basis, Q9, model.basis) + unused
     places = np.zeros((1, 9)) if at is None else at
-    pairs = [_reference.crop_rows(p, task.aspect, options) for p in places]
-    G9 = np.broadcast_to(np.array([G for G, _ in pairs]), (n, 13, 9))
-    h = np.broadcast_to(np.array([h for _, h in pairs]), (n, 13))
-    last = np.zeros((n, 2, 9))
-    last[:, 0, 8], last[:, 1, 8] = 1, -1
-    salient, inside = _salient_rows(frames.salient, np.zeros((n, 9)) if at is None else at, task)
+    crop = [_reference.crop_rows(p, task.aspect, options) for p in places]
+    last = np.broadcast_to(np.outer((1, -1), np.eye(9)[8]), (len(places), 2, 9))
+    rows = np.concatenate([np.array([G for G, _ in crop]), last], 1)
+    bounds = np.concatenate([np.array([h for _, h in crop]), np.full((len(places), 2), task.options.bound)], 1)
+    if m:
+        salient, inside = _salient_rows(frames.salient, np.zeros((n, 9)) if at is None else at, task)
+        rows = np.concatenate([np.broadcast_to(rows, (n, 15, 9)), salient], 1)
+        bounds = np.concatenate([np.broadcast_to(bounds, (n, 15)), inside], 1)
+    elif at is None:  # every frame has the rows of the window at rest
+        rows, bounds = rows[0], bounds[0]
     soft = 4 * m if task.salient_weight is not None else 0
     return BandedProgram(
         velocity=velocity @ model.projection.T,
         weights=np.outer(task.options.weights[1:], model.weight),
-        quadratic=Q,
+        quadratic=model.basis.T @ Q9 @ model.basis + unused,
         linear=linear,
-        row_matrix=np.concatenate([G9, last, salient], 1) @ model.basis,
-        row_bound=np.concatenate([h, np.full((n, 2), task.options.bound), inside], 1),
+        row_matrix=rows @ model.basis,
+        row_bound=bounds,
         lower=np.full(8, -task.options.bound),
         upper=np.full(8, task.options.bound),
         held=log_homography(held).reshape(-1, 9) @ model.projection.T,
@@ -618,60 +621,13 @@ def solve_frames(
 ) -> _Solution:
     """Solve once; drop frames from `end` on. `first`: the number of the first frame in the clip, for messages."""
     n = len(frames.motion)
-    options = task.options
-    if task.backend == "numpy":
-        plain = options.model == "homography" and options.weights[0] > 0
-        if frames.salient.shape[1] or task.target_weight > 0 or not plain:
-            raise ArgumentError(
-                'backend: "numpy" knows neither salient points, targets, models below homographies nor w0 = 0'
-            )
-        if task.solver != "banded":
-            raise ArgumentError('solver: expected "banded" with backend "numpy"')
-        width_options: Any = task.width_options
-        if ratio is not None:
-            width_options = _WidthOptions(
-                dataclasses.replace(options, keystone_ratio=ratio), width_options.inset, width_options.pixel
-            )
-        path = _reference.smooth_path(
-            frames.motion,
-            task.aspect,
-            width_options,
-            held if len(held) else None,
-            frames.weight if len(frames.weight) else None,
-        )
-        return _Solution(
-            path.corrections[:end],
-            path.logs[:end],
-            path.violation[:end],
-            "optimal" if path.optimal else "iteration_limit",
-            path.objective,
-            path.gap,
-            path.iterations,
-            path.rounds,
-            path.ratio,
-        )
-    if task.solver != "banded":
-        return _solve_elsewhere(frames, task, ratio, held, end)
+    if task.backend == "numpy" or task.solver != "banded":
+        return _solve_in_numpy(frames, task, ratio, held, first, end)
     corrections, logs, violation = np.empty((n, 3, 3)), np.empty((n, 3, 3)), np.empty(n)
     found = _core.camera_smooth_path(
         frames.motion.reshape(n, 9),
         task.aspect,
-        _core.CameraPathOptions(
-            model=options.model,
-            crop=options.crop,
-            window_scale=options.window_scale or 0.0,
-            weights=options.weights,
-            anisotropy=options.anisotropy,
-            shear=options.shear,
-            keystone=options.keystone,
-            keystone_ratio=math.nan if ratio is None else ratio,
-            bound=options.bound,
-            inset=options.inset_px / task.size[0],
-            pixel=1 / task.size[0],
-            relinearize=options.relinearize,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-        ),
+        core_options(task, ratio),
         held.reshape(-1, 9),
         frames.weight,
         frames.salient,
@@ -683,12 +639,7 @@ def solve_frames(
         violation,
     )
     if found["status"] not in STATUS:
-        hard = frames.salient.shape[1] > 0 and task.salient_weight is None
-        missing = np.flatnonzero(violation > 0)
-        if hard and len(missing):
-            names = ", ".join(str(first + t) for t in missing[:20]) + (", ..." if len(missing) > 20 else "")
-            raise InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
-        raise InfeasibleError(f"motion, frame {first + found['bad_frame']}: the constraints exclude every path")
+        raise infeasible(task, violation, first, first + found["bad_frame"])
     return _Solution(
         corrections[:end],
         logs[:end],
@@ -702,40 +653,146 @@ def solve_frames(
     )
 
 
-def _solve_elsewhere(frames: _Frames, task: _Task, ratio: float | None, held: Float64, end: int | None) -> _Solution:
-    """Do the rounds of `smooth_path` around another solver."""
+def core_options(task: _Task, ratio: float | None) -> _core.CameraPathOptions:
+    """Options as the compiled code takes them; a ratio of None is estimated from the motion."""
     options = task.options
-    n = len(frames.motion)
+    return _core.CameraPathOptions(
+        model=options.model,
+        crop=options.crop,
+        window_scale=options.window_scale or 0.0,
+        weights=options.weights,
+        anisotropy=options.anisotropy,
+        shear=options.shear,
+        keystone=options.keystone,
+        keystone_ratio=math.nan if ratio is None else ratio,
+        bound=options.bound,
+        inset=options.inset_px / task.size[0],
+        pixel=1 / task.size[0],
+        relinearize=options.relinearize,
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+    )
+
+
+def infeasible(task: _Task, missing: Float64, first: int, bad_frame: int) -> InfeasibleError:
+    """Return the error of a solve without a path; frames from `first` on lack `missing` to show their points."""
+    frames = np.flatnonzero(missing > 0)
+    if task.salient_weight is None and len(frames):
+        names = ", ".join(str(first + t) for t in frames[:20]) + (", ..." if len(frames) > 20 else "")
+        return InfeasibleError(f"salient: the points cannot all be kept in view in frames {names}")
+    return InfeasibleError(f"motion, frame {bad_frame}: the constraints exclude every path")
+
+
+def _solve_in_numpy(
+    frames: _Frames, task: _Task, ratio: float | None, held: Float64, first: int, end: int | None
+) -> _Solution:
+    """Do the rounds of `smooth_path` in NumPy, around the dense solver or another package's."""
+    options = task.options
+    n, pinned = len(frames.motion), len(held)
     F = frames.motion.copy()
     F[:1] = np.eye(3)
     velocity = log_homography(F).reshape(n, 9)
     ratio = ratio if ratio is not None else _reference.estimate_ratio(velocity)
     model = _MODEL[options.model]
+    hard_points = frames.salient.shape[1] > 0 and task.salient_weight is None
     at, iterations = None, 0
     for rounds in range(options.relinearize + 5):
         program = _program(frames, task, ratio, held, velocity, at)
-        solved = program.solve(solver=task.solver, tolerance=options.tolerance, max_iterations=options.max_iterations)
+        if task.solver == "banded":
+            inside = np.tile(model.coordinates(_resting_log(task)), (n, 1))
+            if hard_points:
+                inside = _find_inside(program, inside, task, first)
+            start = np.zeros((n, 8)) if at is None else inside + 0.9 * (model.coordinates(at) - inside)
+            start[:pinned] = program.held
+            x, objective, gap, count, optimal = _reference.solve_program(
+                program, start, inside, options.tolerance, options.max_iterations
+            )
+            solved = ProgramSolution(x, objective, gap, count, "optimal" if optimal else "iteration_limit")
+        else:
+            solved = program.solve(
+                solver=task.solver, tolerance=options.tolerance, max_iterations=options.max_iterations
+            )
         iterations += solved.iterations
         at = solved.path @ model.basis.T
         P = exp_homography(at.reshape(n, 3, 3))
         violation = _reference.exact_violation(P, task.aspect, task.width_options)
-        worst = violation[len(held) :].max(initial=0.0)
+        worst = violation[pinned:].max(initial=0.0)
         if options.relinearize == 0 or (rounds >= options.relinearize and worst <= 0.05 / task.size[0]):
             break
         exact = log_homography(np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]).reshape(n - 1, 9)
         velocity = np.vstack([np.zeros((1, 9)), exact - np.diff(at, axis=0)])
+    smallest = _smallest_fidelity(options)
+    hidden = 4.5 * smallest * options.bound**2 * (n - pinned) if options.weights[0] < smallest else 0.0
     logs = at.reshape(n, 3, 3) if at is not None else np.empty((0, 3, 3))
     return _Solution(
         P[:end],
         logs[:end],
         violation[:end],
         solved.status,
-        solved.objective,
-        solved.gap,
+        solved.objective + _held_cost(program),
+        solved.gap + hidden,
         iterations,
         rounds,
         ratio,
     )
+
+
+def _smallest_fidelity(options: PathOptions) -> float:
+    """Return what stands for w0 in the linear program: the solver needs a definite Q."""
+    return 1e-9 * sum(options.weights[1:])
+
+
+def _held_cost(program: BandedProgram) -> float:
+    """Cost of the held frames alone: a constant of the solve."""
+    k = len(program.held)
+    if k == 0:
+        return 0.0
+    alone = dataclasses.replace(
+        program,
+        velocity=program.velocity[:k],
+        quadratic=program.quadratic if program.quadratic.ndim == 2 else program.quadratic[:k],
+        linear=None if program.linear is None else program.linear[:k],
+        row_matrix=np.empty((0, 8)),
+        row_bound=np.empty(0),
+        held=np.empty((0, 8)),
+        soft_rows=0,
+        constant=0.0,
+    )
+    return alone.objective(program.held)
+
+
+def _resting_log(task: _Task) -> Float64:
+    """Return a pure zoom strictly inside every crop row: halfway between the smallest window and the frame."""
+    options, inset = task.options, task.width_options.inset
+    scale = options.effective_window_scale
+    zoom = 0.5 * ((1 - options.crop) + min(1 - 2 * inset, 1 - 2 * inset / task.aspect)) / scale - 1
+    return zoom / 3 * np.array([1, 0, 0, 0, 1, 0, 0, 0, -2.0])
+
+
+def _find_inside(program: BandedProgram, start: Float64, task: _Task, first: int) -> Float64:
+    """Points strictly inside the rows of each frame: alone, without derivatives, the points' rows soft and tighter."""
+    n, held = len(start), len(program.held)
+    for margin in (1e-3, 1e-6):
+        bound = program.row_bound.copy()
+        bound[:, 15:] -= margin
+        inside, missing = start.copy(), np.zeros(n)
+        for t in range(held, n):
+            alone = BandedProgram(
+                velocity=np.zeros((1, 8)),
+                weights=np.zeros((3, 9)),
+                quadratic=np.eye(8),
+                row_matrix=program.row_matrix[t],
+                row_bound=bound[t],
+                lower=program.lower,
+                upper=program.upper,
+                soft_rows=bound.shape[1] - 15,
+                penalty=1e3,
+            )
+            inside[t] = _reference.solve_program(alone, start[t : t + 1], start[t : t + 1], 1e-9, 100)[0][0]
+            missing[t] = not (program.row_matrix[t] @ inside[t] < program.row_bound[t]).all()
+        if not missing.any():
+            return inside
+    raise infeasible(task, missing, first, first)
 
 
 def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:

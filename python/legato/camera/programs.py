@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from legato import _core
+from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
+from legato.camera import _reference
 from legato.errors import ArgumentError, DependencyError, InfeasibleError
 
 __all__ = ["SOLVERS", "BandedProgram", "ProgramSolution", "SparseProgram"]
@@ -140,6 +141,7 @@ class BandedProgram:
         tolerance: float = 1e-6,
         max_iterations: int = 200,
         start: ArrayLike | None = None,
+        backend: str | None = None,
     ) -> ProgramSolution:
         """Solve the program.
 
@@ -152,6 +154,8 @@ class BandedProgram:
         max_iterations : int
         start : array_like, shape (n, 8), optional
             For "banded": a path to start from; frames that are not strictly inside start from zero.
+        backend : {"native", "numpy"}, optional
+            Of "banded": the compiled solver, or its dense twin in NumPy, for some tens of frames.
 
         Raises
         ------
@@ -166,6 +170,11 @@ class BandedProgram:
             raise ArgumentError(f"solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
         if solver != "banded":
             return _peer(self, solver, tolerance, max_iterations, path)
+        if _dispatch.choose(backend) == "numpy":
+            path, value, gap, iterations, optimal = _reference.solve_program(
+                self, path, np.zeros_like(path), tolerance, max_iterations
+            )
+            return ProgramSolution(path, value, gap, iterations, "optimal" if optimal else "iteration_limit")
         found = _core.camera_solve_banded(
             self.velocity,
             self.weights,

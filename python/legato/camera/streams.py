@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from legato import _dispatch
+from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
@@ -17,11 +18,14 @@ from legato.camera.paths import (
     _Solution,
     _Task,
     check_task,
+    core_options,
     fill_motion,
     in_width_units,
+    infeasible,
     solve_frames,
 )
-from legato.errors import ArgumentError
+from legato.camera.programs import STATUS
+from legato.errors import ArgumentError, HomographyError
 
 __all__ = ["PathStream"]
 
@@ -84,12 +88,16 @@ class PathStream:
         if units not in ("pixel", "width"):
             raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
         self._units = units
-        self._windows = _Windows(task, window, stride, predicted)
+        self._size = task.size
+        windows = _Windows(task, window, stride, predicted)
+        self._latency = windows.window - _PINNED - 1
+        native = task.backend == "native" and task.solver == "banded"
+        self._windows: _Windows | _NativeWindows = _NativeWindows(windows) if native else windows
 
     @property
     def latency_frames(self) -> int:
         """Most frames that must follow a frame before its correction comes out."""
-        return self._windows.window - _PINNED - 1
+        return self._latency
 
     @property
     def pending_frames(self) -> int:
@@ -141,16 +149,72 @@ class PathStream:
         )
         good = np.asarray(~np.isnan(F).any((1, 2)))
         F = np.where(good[:, None, None], F, np.eye(3))
-        frames = in_width_units(dataclasses.replace(frames, motion=F), self._windows.task.size, self._units)
+        frames = in_width_units(dataclasses.replace(frames, motion=F), self._size, self._units)
         return self._out(self._windows.push(frames, good, [0] if cut else []))
 
     def finish(self) -> Float64:
         """End the scene: return the remaining corrections. The stream then waits for a new scene."""
         return self._out(self._windows.end_scene())
 
-    def _out(self, parts: list[_Solution]) -> Float64:
-        P = np.concatenate([np.empty((0, 3, 3)), *(part.corrections for part in parts)])
-        return to_pixel_units(P, self._windows.task.size) if self._units == "pixel" else P
+    def _out(self, parts: list[_Solution] | list[Float64]) -> Float64:
+        final = [part.corrections if isinstance(part, _Solution) else part for part in parts]
+        P = np.concatenate([np.empty((0, 3, 3)), *final])
+        return to_pixel_units(P, self._size) if self._units == "pixel" else P
+
+
+class _NativeWindows:
+    """What `_Windows` does, for the package's own solver, compiled (`legato::camera::PathStream`)."""
+
+    def __init__(self, windows: _Windows) -> None:
+        self._plan = windows
+        self._stream: _core.CameraPathStream | None = None  # made when a scene tells how many salient points it has
+        self._points = 0
+        self._taken = 0  # frames, in the whole stream
+
+    @property
+    def pending(self) -> int:
+        return self._stream.pending if self._stream is not None else 0
+
+    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[Float64]:
+        out = self.end_scene() if starts else []
+        n, points = len(good), frames.salient.shape[1]
+        if n == 0:
+            return out
+        if self._stream is None or (points != self._points and self.pending == 0):
+            self._stream, self._points = self._create(points), points
+        elif points != self._points:
+            raise ArgumentError("salient: expected the same number of points in every push of a scene")
+        motion = np.where(good[:, None, None], frames.motion, np.nan).reshape(n, 9)
+        at = 0
+        while at < n:
+            found = self._stream.push(motion, frames.weight, frames.salient, frames.targets, at)
+            self._taken += found["taken"] - at
+            at = found["taken"]
+            out += self._final(found)
+        return out
+
+    def end_scene(self) -> list[Float64]:
+        return [] if self._stream is None else self._final(self._stream.finish())
+
+    def _create(self, points: int) -> _core.CameraPathStream:
+        plan, task = self._plan, self._plan.task
+        return _core.CameraPathStream(
+            core_options(task, task.options.keystone_ratio),
+            task.aspect,
+            plan.window,
+            plan.stride,
+            plan.predicted,
+            points,
+            task.salient_weight or 0.0,
+            task.target_weight,
+            self._taken,
+        )
+
+    def _final(self, found: dict[str, Any]) -> list[Float64]:
+        if found["status"] not in STATUS:
+            raise infeasible(self._plan.task, found["violation"], found["first_frame"], found["bad_frame"])
+        corrections: Float64 = found["corrections"]
+        return [corrections.reshape(-1, 3, 3)] if len(corrections) else []
 
 
 class _Windows:
@@ -201,21 +265,34 @@ class _Windows:
 
     def _append(self, frames: _Frames, good: NDArray[np.bool_]) -> None:
         good = good.copy()
-        if self._fresh:
+        if self._fresh and len(good):
             good[0] = False  # a scene's first frame has no motion
-            self._fresh = False
-        logs = log_homography(frames.motion[good]).reshape(-1, 9)
+        logs = self._logs(frames.motion, np.flatnonzero(good))
+        self._fresh = self._fresh and len(good) == 0
         for f in logs:  # one by one: the same sums however the frames are grouped
             self._products[0] += float(f[6] * f[2]) + float(f[7] * f[5])
             self._products[1] += float(f[2] * f[2]) + float(f[5] * f[5])
         self._chunks.append((frames, good))
         self._kept += len(good)
 
+    def _logs(self, motion: Float64, at: NDArray[np.intp]) -> Float64:
+        try:
+            return log_homography(motion[at]).reshape(-1, 9)
+        except HomographyError:
+            for t in at:
+                try:
+                    log_homography(motion[t])
+                except HomographyError as error:
+                    reason = str(error).partition(": ")[2]
+                    raise HomographyError(f"motion, frame {self._first + self._kept + t}: {reason}") from None
+            raise
+
     def end_scene(self) -> list[_Solution]:
-        out = [self._solve(last=True)] if self.pending > 0 else []
-        self._first += self._kept
-        self._start_scene()
-        return out
+        try:
+            return [self._solve(last=True)] if self.pending > 0 else []
+        finally:
+            self._first += self._kept
+            self._start_scene()
 
     def _solve(self, last: bool) -> _Solution:
         good = np.concatenate([part for _, part in self._chunks])
@@ -261,7 +338,7 @@ class _Windows:
         if k == 0:
             return frames
         recent = log_homography(frames.motion[max(len(frames.motion) - _MEAN_OF, 1) :])
-        ahead = exp_homography(recent.mean(0) * (_DECAY ** np.arange(1, k + 1))[:, None, None])
+        ahead = exp_homography(recent.mean(0) * np.cumprod(np.full(k, _DECAY))[:, None, None])
         m = frames.salient.shape[1]
         return _Frames(
             np.concatenate([frames.motion, ahead]),
