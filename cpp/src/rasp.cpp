@@ -8,10 +8,7 @@
 #include <span>
 
 #include "core.h"
-
-namespace legato::rasp {
-__extension__ typedef __int128 Int128;
-}
+#include "rasp.h"
 
 #define LEGATO_REGION_FILE "rasp-inl.h"
 #include "isa_region.h"
@@ -19,10 +16,6 @@ __extension__ typedef __int128 Int128;
 namespace legato::rasp {
 namespace {
 
-using Int = std::int64_t;
-using Id = std::int32_t;
-
-constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max and min
 constexpr std::size_t kMostTokens = std::numeric_limits<Id>::max() - 1;
 constexpr std::size_t kBruteBlock = 32;  // divide and conquer stops here
 
@@ -31,137 +24,25 @@ bool is_order(Compare compare) noexcept {
          compare == Compare::greater_equal;
 }
 
-// --- Results --------------------------------------------------------------------------------------------------------
-
-/// Writes the result of token i of one row: finished, or into the totals.
-struct Emit {
-  Aggregation how;
-  Sink sink;  // moved to the row
-
-  static Emit at(const Aggregation& how, const Sink& sink, std::size_t offset) noexcept {
-    Emit emit{how, sink};
-    if (sink.out != nullptr) emit.sink.out += offset;
-    if (sink.real != nullptr) emit.sink.real += offset;
-    if (sink.count != nullptr) emit.sink.count += offset;
-    if (sink.sum != nullptr) emit.sink.sum += 2 * offset;
-    if (sink.best != nullptr) emit.sink.best += offset;
-    return emit;
-  }
-
-  void operator()(std::size_t i, Int count, Int128 sum) const noexcept {
-    if (sink.count != nullptr) {
-      sink.count[i] += sink.sign * count;
-      if (sink.sum != nullptr) store(i, load(i) + (sink.sign > 0 ? sum : -sum));
-    } else {
-      finished(i, count, sum, kNone);
-    }
-  }
-  /// count: how many, or at least whether there is one.
-  void best(std::size_t i, Int count, Int encoded) const noexcept {
-    if (sink.count != nullptr) {
-      sink.count[i] = std::max(sink.count[i], count);
-      sink.best[i] = std::max(sink.best[i], encoded);
-    } else {
-      finished(i, count, 0, encoded);
-    }
-  }
-  void finished(std::size_t i, Int count, Int128 sum, Int encoded) const noexcept {
-    if (how.reduction == Reduction::width) {
-      sink.out[i] = count;
-    } else if (how.rounding == Rounding::real && how.reduction == Reduction::mean) {
-      sink.real[i] = count == 0 ? how.real_fallback : static_cast<double>(sum) / static_cast<double>(count);
-    } else if (count == 0) {
-      sink.out[i] = how.fallback;
-    } else if (how.reduction == Reduction::mean) {
-      sink.out[i] = mean(sum, count);
-    } else {
-      sink.out[i] = how.reduction == Reduction::min ? ~encoded : encoded;
-    }
-  }
-  Int128 load(std::size_t i) const noexcept {
-    return static_cast<Int128>(static_cast<std::uint64_t>(sink.sum[2 * i])) +
-           (static_cast<Int128>(sink.sum[2 * i + 1]) * (Int128{1} << 64));
-  }
-  void store(std::size_t i, Int128 x) const noexcept {
-    sink.sum[2 * i] = static_cast<Int>(static_cast<std::uint64_t>(x));
-    sink.sum[2 * i + 1] = static_cast<Int>(x >> 64);
-  }
-
- private:
-  Int mean(Int128 sum, Int count) const noexcept {
-    if (sum >= kNone && sum <= std::numeric_limits<Int>::max() && !(sum == kNone && count == 1)) {
-      return quotient<Int>(static_cast<Int>(sum), count);
-    }
-    return static_cast<Int>(quotient<Int128>(sum, count));
-  }
-  template <class T>
-  T quotient(T sum, T count) const noexcept {
-    const T q = sum / count;  // toward zero
-    return how.rounding == Rounding::floor && sum % count < 0 ? q - 1 : q;
-  }
-};
-
-void clear_tail(const Sink& sink, std::size_t begin, std::size_t end) noexcept {
-  if (sink.out != nullptr) std::fill(sink.out + begin, sink.out + end, Int{0});
-  if (sink.real != nullptr) std::fill(sink.real + begin, sink.real + end, 0.0);
-}
-
-// --- What is kept for a set of keys
-// -----------------------------------------------------------------------------------
-
-struct Width {
-  Id count;
-  void clear() { count = 0; }
-  void add(Int) { ++count; }
-  void merge(const Width& x) { count += x.count; }
-  void remove(const Width& x) { count -= x.count; }
-  void emit(const Emit& out, std::size_t i) const { out(i, count, 0); }
-};
-
-template <class S>
-struct Sum {
-  S sum;
-  Int count;
-  void clear() { sum = 0, count = 0; }
-  void add(Int v) { sum += v, ++count; }
-  void merge(const Sum& x) { sum += x.sum, count += x.count; }
-  void remove(const Sum& x) { sum -= x.sum, count -= x.count; }
-  void emit(const Emit& out, std::size_t i) const { out(i, count, sum); }
-};
-
-struct Best {
-  Int best;
-  void clear() { best = kNone; }
-  void add(Int v) { best = std::max(best, v); }
-  void merge(const Best& x) { add(x.best); }
-  void emit(const Emit& out, std::size_t i) const { out.best(i, best != kNone, best); }
-};
-
-/// For values among which kNone itself appears.
-struct CountedBest {
-  Int best, count;
-  void clear() { best = kNone, count = 0; }
-  void add(Int v) { best = std::max(best, v), ++count; }
-  void merge(const CountedBest& x) { best = std::max(best, x.best), count += x.count; }
-  void emit(const Emit& out, std::size_t i) const { out.best(i, count, best); }
-};
-
 // --- The parts of a row ---------------------------------------------------------------------------------------------
 
 /// Memory of one thread.
 struct Room {
-  Id *key_group, *query_group, *more_key, *more_query;  // n each
-  Id *rank[2], *bound[2];                               // n each: key rank < query bound means selected
-  Id *starts, *order[4];                                // n + 2; n each
-  std::uint64_t* unique;                                // n
-  std::byte* scratch;                                   // one after the other: hash slots, sort buffers, trees
-  std::byte* per_query;                                 // n cells, for two orderings
+  Id *key_group, *query_group, *more_key, *more_query;  // n each, of several equalities
+  Int *pair_key, *pair_query;                           // n each, of several equalities beside an ordering
+  Id *rank[2], *bound[2];  // n each, of two orderings: key rank < query bound means selected
+  Id* order[4];            // n each, of two orderings
+  std::uint64_t* unique;   // n
+  std::byte* scratch;      // one after the other: hash slots, sort buffers, trees, totals
+  std::byte* per_query;    // n cells, of two orderings
   std::size_t scratch_size;
+  BucketRoom buckets;
 };
 
 struct Plan {
   std::size_t equals = 0, orders = 0, cell = 0;
   bool not_equal = false;
+  Reduction reduction = Reduction::width;
 };
 
 std::size_t slots_of(std::size_t n) noexcept {
@@ -173,23 +54,28 @@ std::size_t slots_of(std::size_t n) noexcept {
 Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   Room room{};
   const auto ids = [&](bool wanted) { return wanted ? arena.take<Id>(n) : nullptr; };
-  const bool groups = plan.equals > 0 || plan.not_equal;
-  room.key_group = ids(groups);
-  room.query_group = ids(groups);
-  room.more_key = ids(plan.equals > 1);
-  room.more_query = ids(plan.equals > 1);
+  const bool several = plan.equals > 1, two = plan.orders > 1;
+  room.key_group = ids(several);
+  room.query_group = ids(several);
+  room.more_key = ids(several);
+  room.more_query = ids(several);
+  room.pair_key = several && plan.orders > 0 ? arena.take<Int>(n) : nullptr;
+  room.pair_query = several && plan.orders > 0 ? arena.take<Int>(n) : nullptr;
   for (std::size_t t = 0; t < 2; ++t) {
-    room.rank[t] = ids(plan.orders > t);
-    room.bound[t] = ids(plan.orders > t);
+    room.rank[t] = ids(two);
+    room.bound[t] = ids(two);
   }
-  room.starts = groups && plan.orders > 0 ? arena.take<Id>(n + 2) : nullptr;
-  for (Id*& order : room.order) order = ids(plan.orders > 1);
-  room.unique = groups || plan.orders > 0 ? arena.take<std::uint64_t>(n) : nullptr;
-  const std::size_t hash = groups ? slots_of(n) * sizeof(Id) : 0;
-  const std::size_t sort = plan.orders > 0 ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
+  for (Id*& order : room.order) order = ids(two);
+  room.unique = several || two ? arena.take<std::uint64_t>(n) : nullptr;
+  const std::size_t hash = several ? slots_of(n) * sizeof(Id) : 0;
+  const std::size_t sort = two ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
   room.scratch_size = std::max({hash, sort, (n + 2) * plan.cell});
   room.scratch = arena.take<std::byte>(room.scratch_size);
-  room.per_query = plan.orders > 1 ? arena.take<std::byte>(n * plan.cell) : nullptr;
+  room.per_query = two ? arena.take<std::byte>(n * plan.cell) : nullptr;
+  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1;
+  if (ordered || (grouped && !several)) {
+    room.buckets = lay_out_buckets(arena, n, {grouped, ordered, plan.reduction});
+  }
   return room;
 }
 
@@ -244,14 +130,13 @@ std::size_t number_keys(std::size_t n, const Key& key, const Query& query, Id* k
   return static_cast<std::size_t>(ids);
 }
 
-/// Radix sort of (value - low) with the index beside it, and by group above that. Returns the buffers that hold it.
+/// Radix sort of (value - low) with the index beside it. Returns the buffers that hold it.
 struct Sorted {
   std::uint64_t *value, *spare;
   Id *index, *spare_index;
 };
 
-Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, const Id* group,
-                     std::size_t groups, Room& room) noexcept {
+Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, Room& room) noexcept {
   Arena arena({room.scratch, room.scratch_size});
   Sorted s{arena.take<std::uint64_t>(n), arena.take<std::uint64_t>(n), arena.take<Id>(n), arena.take<Id>(n)};
   for (std::size_t i = 0; i < n; ++i) {
@@ -273,26 +158,11 @@ Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint6
     std::swap(s.value, s.spare);
     std::swap(s.index, s.spare_index);
   }
-  if (group != nullptr) {
-    Id* start = room.starts;
-    std::fill_n(start, groups + 1, Id{0});
-    for (std::size_t i = 0; i < n; ++i) ++start[group[i] + 1];
-    for (std::size_t g = 0; g < groups; ++g) start[g + 1] += start[g];
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto to = static_cast<std::size_t>(start[group[s.index[i]]]++);
-      s.spare[to] = s.value[i];
-      s.spare_index[to] = s.index[i];
-    }
-    std::swap(s.value, s.spare);
-    std::swap(s.index, s.spare_index);
-  }
   return s;
 }
 
-/// Ranks: key j is selected by query i exactly when rank[j] < bound[i] (and their groups agree). Returns the number of
-/// ranks; with groups, ranks count from 0 in each group, and starts[g] is where the ranks of group g begin.
-std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, const Id* query_group, std::size_t groups,
-                      Id* rank, Id* bound, Room& room) noexcept {
+/// Ranks: key j is selected by query i exactly when rank[j] < bound[i]. Returns the number of ranks.
+std::size_t rank_keys(std::size_t n, const Term& term, Id* rank, Id* bound, Room& room) noexcept {
   const Int* key = term.key;
   const Int* query = term.query;
   const auto [least, most] = std::minmax_element(key, key + n);
@@ -300,14 +170,14 @@ std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, cons
   const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
   const bool reversed = term.compare == Compare::greater || term.compare == Compare::greater_equal;
   const bool inclusive = term.compare == Compare::less_equal || term.compare == Compare::greater_equal;
-  if (key_group == nullptr && span < n) {  // a narrow range: the value is the rank
+  if (span < n) {  // a narrow range: the value is the rank
     const Int ranks = static_cast<Int>(span) + 1;
     for (std::size_t j = 0; j < n; ++j) rank[j] = static_cast<Id>(reversed ? high - key[j] : key[j] - low);
     for (std::size_t i = 0; i < n; ++i) {
       const Int q = std::clamp(query[i], low, high);
-      const bool below = query[i]<low, above = query[i]> high;
+      const bool below = query[i] < low;
       Int at = reversed ? high - q : q - low;
-      if (below || above) {
+      if (q != query[i]) {
         at = below == reversed ? ranks : 0;
       } else if (inclusive) {
         ++at;
@@ -316,65 +186,31 @@ std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, cons
     }
     return static_cast<std::size_t>(ranks);
   }
-  Sorted sorted = sort_by_value(n, key, base, span, key_group, groups, room);
-  std::size_t used = 0;  // distinct (group, key) pairs so far
+  Sorted sorted = sort_by_value(n, key, base, span, room);
+  std::size_t used = 0;  // distinct keys so far
   for (std::size_t s = 0; s < n; ++s) {
-    const auto j = static_cast<std::size_t>(sorted.index[s]);
-    const bool fresh = s == 0 || sorted.value[s] != room.unique[used - 1] ||
-                       (key_group != nullptr && key_group[j] != key_group[sorted.index[s - 1]]);
-    if (fresh) room.unique[used++] = sorted.value[s];
-    rank[j] = static_cast<Id>(used - 1);
+    if (s == 0 || sorted.value[s] != room.unique[used - 1]) room.unique[used++] = sorted.value[s];
+    rank[sorted.index[s]] = static_cast<Id>(used - 1);
   }
-  if (key_group != nullptr) {
-    // Groups follow one another in `unique`; the first rank of each is its start.
-    std::fill_n(room.starts, groups + 1, static_cast<Id>(used));
-    for (std::size_t j = 0; j < n; ++j) {
-      Id& start = room.starts[key_group[j]];
-      start = std::min(start, rank[j]);
-    }
-    room.starts[groups] = static_cast<Id>(used);
-  }
-  // The bound of a query: how many distinct keys are below it (or not above it); by a second sort, or by bisection in
-  // the query's group.
+  // The bound of a query: how many distinct keys are below it (or not above it), by a second sort.
   const bool upper = inclusive != reversed;
-  if (key_group == nullptr) {
-    const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
-    const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
-    sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, nullptr, 0, room);
-    std::size_t at = 0;
-    for (std::size_t s = 0; s < n; ++s) {
-      const Int q = static_cast<Int>(sorted.value[s] + qbase);
-      while (at < used) {
-        const Int k = static_cast<Int>(room.unique[at] + base);
-        if (!(upper ? k <= q : k < q)) break;
-        ++at;
-      }
-      bound[sorted.index[s]] = static_cast<Id>(at);
+  const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
+  const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
+  sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, room);
+  std::size_t at = 0;
+  for (std::size_t s = 0; s < n; ++s) {
+    const Int q = static_cast<Int>(sorted.value[s] + qbase);
+    while (at < used) {
+      const Int k = static_cast<Int>(room.unique[at] + base);
+      if (!(upper ? k <= q : k < q)) break;
+      ++at;
     }
-  } else {
-    for (std::size_t i = 0; i < n; ++i) {
-      bound[i] = 0;
-      if (query_group[i] < 0 || query[i] < low) continue;
-      const auto g = static_cast<std::size_t>(query_group[i]);
-      const std::uint64_t* begin = room.unique + room.starts[g];
-      const std::uint64_t* end = room.unique + room.starts[g + 1];
-      const std::uint64_t q = static_cast<std::uint64_t>(query[i]) - base;
-      bound[i] = static_cast<Id>((upper ? std::upper_bound(begin, end, q) : std::lower_bound(begin, end, q)) - begin);
-    }
-    for (std::size_t j = 0; j < n; ++j) rank[j] -= room.starts[key_group[j]];
+    bound[sorted.index[s]] = static_cast<Id>(at);
   }
   if (reversed) {
-    for (std::size_t j = 0; j < n; ++j) {
-      const Id size =
-          key_group == nullptr ? static_cast<Id>(used) : room.starts[key_group[j] + 1] - room.starts[key_group[j]];
-      rank[j] = size - 1 - rank[j];
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      const Id size = key_group == nullptr ? static_cast<Id>(used)
-                      : query_group[i] < 0 ? 0
-                                           : room.starts[query_group[i] + 1] - room.starts[query_group[i]];
-      bound[i] = size - bound[i];
-    }
+    const auto size = static_cast<Id>(used);
+    for (std::size_t j = 0; j < n; ++j) rank[j] = size - 1 - rank[j];
+    for (std::size_t i = 0; i < n; ++i) bound[i] = size - bound[i];
   }
   return used;
 }
@@ -413,20 +249,33 @@ void by_group(std::size_t n, std::size_t groups, const Value& value, const Emit&
       [&](std::size_t i) { (room.query_group[i] < 0 ? none : cell[room.query_group[i]]).emit(emit, i); });
 }
 
-/// Equality in a narrow range: the value is the cell.
-template <class Cell, bool causal, class Value>
+/// Equality in a narrow range, or with `rest` every other key: the value is the cell.
+template <class Cell, bool causal, bool rest, class Value>
 void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, const Value& value, const Emit& emit,
               const Room& room) {
   Cell* cell = reinterpret_cast<Cell*>(room.scratch);
   for (std::uint64_t x = 0; x <= span; ++x) cell[x].clear();
-  Cell none;
+  Cell none, total;
   none.clear();
+  total.clear();
   const auto at = [&](Int x) { return static_cast<std::uint64_t>(x) - static_cast<std::uint64_t>(low); };
   in_order<causal>(
-      n, [&](std::size_t j) { cell[at(term.key[j])].add(value(j)); },
+      n,
+      [&](std::size_t j) {
+        const Int x = value(j);
+        cell[at(term.key[j])].add(x);
+        if constexpr (rest) total.add(x);
+      },
       [&](std::size_t i) {
         const std::uint64_t x = at(term.query[i]);
-        (x <= span ? cell[x] : none).emit(emit, i);
+        const Cell& own = x <= span ? cell[x] : none;
+        if constexpr (rest) {
+          Cell others = total;
+          others.remove(own);
+          others.emit(emit, i);
+        } else {
+          own.emit(emit, i);
+        }
       });
 }
 
@@ -442,80 +291,36 @@ void by_index(std::size_t n, const Int* query, const Value& value, const Emit& e
   }
 }
 
+/// The best of the keys that differ from the query: the best key, and the best among keys other than that one.
 template <class Cell, bool causal, class Value>
-void other_groups(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
-  if constexpr (requires(Cell a, Cell b) { a.remove(b); }) {
-    Cell total;
-    total.clear();
-    in_order<causal>(
-        n,
-        [&](std::size_t j) {
-          cell[room.key_group[j]].add(value(j));
-          total.add(value(j));
-        },
-        [&](std::size_t i) {
-          Cell rest = total;
-          if (room.query_group[i] >= 0) rest.remove(cell[room.query_group[i]]);
-          rest.emit(emit, i);
-        });
-  } else {  // the best key, and the best among keys of another group than that one's
-    Id first = -1, second = -1;
-    Int best_first = kNone, best_second = kNone;
-    in_order<causal>(
-        n,
-        [&](std::size_t j) {
-          const Id g = room.key_group[j];
-          const Int x = value(j);
-          if (g == first) {
-            best_first = std::max(best_first, x);
-          } else if (first < 0 || x > best_first) {
-            second = first;
-            best_second = best_first;
-            first = g;
-            best_first = x;
-          } else if (second < 0 || x > best_second) {
-            second = g;
-            best_second = x;
-          }
-        },
-        [&](std::size_t i) {
-          const bool own = first >= 0 && first == room.query_group[i];
-          Cell rest;
-          rest.clear();
-          if ((own ? second : first) >= 0) rest.add(own ? best_second : best_first);
-          rest.emit(emit, i);
-        });
-  }
-}
-
-/// One ordering: a Fenwick tree over ranks, or one for each group.
-template <class Cell, bool causal, class Value>
-void by_rank(std::size_t n, std::size_t ranks, bool grouped, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t r = 0; r < ranks; ++r) cell[r].clear();
-  const Id* rank = room.rank[0];
-  const Id* bound = room.bound[0];
-  const auto size = static_cast<Id>(ranks);
+void best_other(std::size_t n, const Term& term, const Value& value, const Emit& emit) {
+  Int first = 0, second = 0;  // keys
+  Cell best_first, best_second;
+  best_first.clear();
+  best_second.clear();
+  bool one = false, two = false;  // whether there are such keys
   in_order<causal>(
       n,
       [&](std::size_t j) {
-        const Id g = grouped ? room.key_group[j] : 0;
-        const Id start = grouped ? room.starts[g] : 0, end = grouped ? room.starts[g + 1] - start : size;
-        Cell* tree = cell + start;
-        const Int x = value(j);
-        for (Id r = rank[j] + 1; r <= end; r += r & -r) tree[r - 1].add(x);
-      },
-      [&](std::size_t i) {
-        Cell found;
-        found.clear();
-        if (!grouped || room.query_group[i] >= 0) {
-          const Cell* tree = cell + (grouped ? room.starts[room.query_group[i]] : 0);
-          for (Id r = bound[i]; r > 0; r -= r & -r) found.merge(tree[r - 1]);
+        const Int key = term.key[j], x = value(j);
+        if (one && key == first) {
+          best_first.add(x);
+        } else if (!one || x > best_first.best) {
+          second = first;
+          best_second = best_first;
+          two = one;
+          first = key;
+          best_first.clear();
+          best_first.add(x);
+          one = true;
+        } else if (!two || x > best_second.best) {
+          second = key;
+          best_second.clear();
+          best_second.add(x);
+          two = true;
         }
-        found.emit(emit, i);
-      });
+      },
+      [&](std::size_t i) { (one && first == term.query[i] ? best_second : best_first).emit(emit, i); });
 }
 
 /// Two orderings. Causal: divide and conquer over time, the left half's keys against the right half's queries.
@@ -580,10 +385,32 @@ bool counts_up(const Int* key, std::size_t n) noexcept {
   return true;
 }
 
+struct Extremes {
+  bool wide = false;   ///< 64 bits may not hold the sum
+  bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
+};
+
+/// Numbers the pairs of the groups so far and this term's; a query that one of the two does not know is no pair (-1).
+std::size_t number_pairs(std::size_t n, const Term& term, bool first, Room& room) noexcept {
+  const auto key = [&](std::size_t j) { return term.key[j]; };
+  const auto query = [&](std::size_t i) { return term.query[i]; };
+  if (first) return number_keys(n, key, query, room.key_group, room.query_group, room);
+  number_keys(n, key, query, room.more_key, room.more_query, room);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (room.more_query[i] < 0) room.query_group[i] = -1;
+  }
+  const auto pair = [](Id a, Id b) { return static_cast<Int>(a) * (Int{1} << 32) + b; };
+  return number_keys(
+      n, [&](std::size_t j) { return pair(room.key_group[j], room.more_key[j]); },
+      [&](std::size_t i) { return room.query_group[i] < 0 ? -1 : pair(room.query_group[i], room.more_query[i]); },
+      room.key_group, room.query_group, room);
+}
+
+/// `whole` holds the row's length, values and direction.
 template <class Cell, bool causal, class Value>
-void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& plan, const Value& value, const Emit& emit,
-                     Room& room) {
-  std::size_t groups = 0, seen = 0, orders = 0, ranks = 0;
+void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& plan, const Aggregation& how,
+                     const Extremes& extremes, const Value& value, const Emit& emit, Room& room) {
+  const std::size_t n = whole.n;
   for (const Term& term : terms) {
     if (term.compare == Compare::never) {
       Cell none;
@@ -592,62 +419,72 @@ void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& pla
       return;
     }
   }
-  for (const Term& term : terms) {
-    if (term.compare != Compare::equal && term.compare != Compare::not_equal) continue;
-    if (term.compare == Compare::equal && terms.size() == 1 && counts_up(term.key, n)) {
+  if (terms.empty()) {
+    every_key<Cell, causal>(n, value, emit);
+    return;
+  }
+  if (plan.orders == 2) {
+    std::size_t ranks = 0;
+    for (std::size_t t = 0; t < 2; ++t) ranks = rank_keys(n, terms[t], room.rank[t], room.bound[t], room);
+    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
+    return;
+  }
+  Row row = whole;
+  if (terms.size() == 1 && !is_order(terms[0].compare)) {
+    const Term& term = terms[0];
+    const bool equal = term.compare == Compare::equal;
+    if (equal && counts_up(term.key, n)) {
       by_index<Cell, causal>(n, term.query, value, emit);
       return;
     }
-    if (term.compare == Compare::equal && terms.size() == 1) {
-      const auto [low, high] = std::minmax_element(term.key, term.key + n);
-      const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
-      if (span < n) {
-        by_value<Cell, causal>(n, term, *low, span, value, emit, room);
+    if constexpr (!requires(Cell a, Cell b) { a.remove(b); }) {
+      if (!equal) {
+        best_other<Cell, causal>(n, term, value, emit);
         return;
       }
     }
-    const bool first = seen++ == 0;
-    const auto key = [&](std::size_t j) { return term.key[j]; };
-    const auto query = [&](std::size_t i) { return term.query[i]; };
-    groups = number_keys(n, key, query, first ? room.key_group : room.more_key,
-                         first ? room.query_group : room.more_query, room);
-    if (first) continue;
-    // Pairs of ids: one number again. A query that one of the two does not know is no pair (-1).
-    for (std::size_t i = 0; i < n; ++i) {
-      if (room.more_query[i] < 0) room.query_group[i] = -1;
+    const auto [low, high] = std::minmax_element(term.key, term.key + n);
+    const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
+    if (span < n) {
+      if constexpr (requires(Cell a, Cell b) { a.remove(b); }) {
+        if (!equal) {
+          by_value<Cell, causal, true>(n, term, *low, span, value, emit, room);
+          return;
+        }
+      }
+      by_value<Cell, causal, false>(n, term, *low, span, value, emit, room);
+      return;
     }
-    const auto pair = [](Id a, Id b) { return static_cast<Int>(a) * (Int{1} << 32) + b; };
-    groups = number_keys(
-        n, [&](std::size_t j) { return pair(room.key_group[j], room.more_key[j]); },
-        [&](std::size_t i) { return room.query_group[i] < 0 ? -1 : pair(room.query_group[i], room.more_query[i]); },
-        room.key_group, room.query_group, room);
-  }
-  if (plan.not_equal) {
-    other_groups<Cell, causal>(n, groups, value, emit, room);
-    return;
-  }
-  const bool grouped = seen > 0;
-  for (const Term& term : terms) {
-    if (!is_order(term.compare)) continue;
-    ranks = rank_keys(n, term, grouped ? room.key_group : nullptr, grouped ? room.query_group : nullptr, groups,
-                      room.rank[orders], room.bound[orders], room);
-    ++orders;
-  }
-  if (orders == 2) {
-    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
-  } else if (orders == 1) {
-    by_rank<Cell, causal>(n, ranks, grouped, value, emit, room);
-  } else if (grouped) {
-    by_group<Cell, causal>(n, groups, value, emit, room);
+    row.group_key = term.key;
+    row.group_query = term.query;
+    row.rest = !equal;
   } else {
-    every_key<Cell, causal>(n, value, emit);
+    std::size_t groups = 0, seen = 0;
+    for (const Term& term : terms) {
+      if (is_order(term.compare)) {
+        row.key = term.key;
+        row.query = term.query;
+        row.compare = term.compare;
+      } else if (plan.equals == 1) {
+        row.group_key = term.key;
+        row.group_query = term.query;
+      } else {
+        groups = number_pairs(n, term, seen++ == 0, room);
+      }
+    }
+    if (plan.equals > 1 && plan.orders == 0) {
+      by_group<Cell, causal>(n, groups, value, emit, room);
+      return;
+    }
+    if (plan.equals > 1) {
+      std::copy_n(room.key_group, n, room.pair_key);
+      std::copy_n(room.query_group, n, room.pair_query);
+      row.group_key = room.pair_key;
+      row.group_query = room.pair_query;
+    }
   }
+  by_buckets(row, how.reduction, extremes.wide, extremes.shown, emit, room.buckets);
 }
-
-struct Extremes {
-  bool wide = false;   ///< 64 bits may not hold the sum
-  bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
-};
 
 Extremes extremes_of(const Aggregation& how, const Int* value, std::size_t n) noexcept {
   Extremes out;
@@ -705,6 +542,7 @@ bool plan_of(std::span<const Compare> conjunction, Reduction reduction, Plan& pl
     if (is_order(compare)) ++plan.orders;
   }
   plan.cell = cell_size(reduction);
+  plan.reduction = reduction;
   if (plan.not_equal && conjunction.size() > 1) return false;
   return plan.orders + (plan.equals > 0) <= 2;
 }
@@ -805,8 +643,13 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
     const Extremes extremes = extremes_of(aggregation, value, n);
     const Emit emit = Emit::at(aggregation, sink, offset);
     const std::span<const Term> own{moved, count};
+    Row whole;
+    whole.n = n;
+    whole.causal = shape.causal;
+    whole.value = aggregation.reduction == Reduction::width ? nullptr : value;
+    whole.flip = aggregation.reduction == Reduction::min ? -1 : 0;
     const auto run = [&]<class Cell, bool causal>(const auto& x) {
-      conjunction_row<Cell, causal>(n, own, plan, x, emit, rooms[worker]);
+      conjunction_row<Cell, causal>(whole, own, plan, aggregation, extremes, x, emit, rooms[worker]);
     };
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
