@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -264,6 +266,40 @@ def test_block_edges(n: int) -> None:
             got = [aggregate_selector(A, v, reduction, -1, route=route) for route in (None, "formula", "conjunctions")]
             assert np.array_equal(got[0], got[1])
             assert np.array_equal(got[1], got[2])
+
+
+def _wide_keys(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    if kind == "uniform":
+        return rng.integers(-(10**9), 10**9, n)
+    if kind == "repeated":  # more keys than a bucket holds share one value
+        return rng.choice(rng.integers(-(2**40), 2**40, 3), n)
+    if kind == "skewed":
+        return (2.0 ** rng.uniform(0, 62, n)).astype(np.int64)
+    return rng.choice(np.array([-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 2, 2**63 - 1]), n)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "repeated", "skewed", "extreme"])
+def test_buckets_of_wide_keys(kind: str) -> None:
+    """Rows long enough for several buckets, against every pair."""
+    rng = np.random.default_rng(11)
+    n = 9000
+    a, c = (_wide_keys(kind, rng, n) for _ in range(2))
+    b, d = np.roll(a, 1), np.where(rng.random(n) < 0.5, c, _wide_keys("uniform", rng, n))
+    v = rng.integers(-(10**9), 10**9, n)
+    huge = rng.choice(np.array([-(2**63), 2**63 - 1, 2**62, 0]), n)
+    turn = 0
+    for predicates in ("eq", "neq", "lt", "leq", "gt", "geq", "eq lt", "eq geq", "eq eq", "eq eq eq", "eq gt eq"):
+        for causal in (True, False):
+            pairs = iter([(a, b), (c, d), (b, b)])
+            A = functools.reduce(
+                operator.and_, (rasp.select(*next(pairs), PREDICATES[p], causal) for p in predicates.split())
+            )
+            for reduction in (("width", "max"), ("mean", "min"), ("mean", "max"))[turn % 3]:
+                turn += 1
+                values = huge if turn % 5 == 0 else v
+                got = aggregate_selector(A, values, reduction, -5, route="conjunctions")
+                wanted = aggregate_selector(A, values, reduction, -5, route="formula")
+                assert np.array_equal(got, wanted), (predicates, causal, reduction)
 
 
 def test_threads_do_not_matter() -> None:

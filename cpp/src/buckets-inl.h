@@ -36,6 +36,19 @@ struct Parts<CountedBest> {
   static constexpr bool counts = true, sums = false, extremes = true;
 };
 
+/// Eight children at a time, in whatever registers there are.
+using Eight = Int __attribute__((vector_size(64), may_alias));
+using EightIds = Id __attribute__((vector_size(32), may_alias));
+inline constexpr struct Later {  // [child]: -1 for the siblings after it
+  alignas(64) Int wide[8][8];
+  alignas(32) Id narrow[8][8];
+  constexpr Later() : wide{}, narrow{} {
+    for (int child = 0; child < 8; ++child) {
+      for (int c = child + 1; c < 8; ++c) wide[child][c] = narrow[child][c] = -1;
+    }
+  }
+} kLater;
+
 /// Totals of the leaves before a place. Child c of a node holds the total of its siblings before it, so that a query
 /// reads one cell a level and an insertion updates one node of eight cells a level, without a branch.
 template <class Cell>
@@ -65,20 +78,21 @@ class Steps {
 
   void add(std::size_t leaf, Int value) noexcept {
     for (int level = 0; level < levels_; ++level, leaf /= 8) {
-      const std::size_t at = start_[level] + leaf / 8 * 8;
-      const auto child = static_cast<Int>(leaf % 8);
+      const std::size_t at = start_[level] + leaf / 8 * 8, child = leaf % 8;
       if constexpr (P::counts) {
-        Id* count = count_ + at;
-        for (Id c = 0; c < 8; ++c) count[c] += c > static_cast<Id>(child);
+        auto* count = reinterpret_cast<EightIds*>(count_ + at);
+        *count -= *reinterpret_cast<const EightIds*>(kLater.narrow[child]);
       }
-      if constexpr (P::sums) {
-        Total* total = total_ + at;
-        for (Int c = 0; c < 8; ++c) total[c] += c > child ? value : 0;
-      } else if constexpr (P::extremes) {
-        Total* total = total_ + at;
-        for (Int c = 0; c < 8; ++c) {
-          const Int x = c > child ? value : kNone;
-          total[c] = total[c] > x ? total[c] : x;
+      if constexpr (sizeof(Total) > sizeof(Int)) {
+        for (std::size_t c = child + 1; c < 8; ++c) total_[at + c] += value;
+      } else if constexpr (P::sums || P::extremes) {
+        auto* total = reinterpret_cast<Eight*>(total_ + at);
+        const Eight later = *reinterpret_cast<const Eight*>(kLater.wide[child]);
+        if constexpr (P::sums) {
+          *total += later & value;
+        } else {
+          const Eight x = (later & value) | (~later & kNone);
+          *total = *total > x ? *total : x;
         }
       }
     }
@@ -293,18 +307,31 @@ inline SortedKeys sort_keys(const Bucket& bucket, const BucketRoom& room) noexce
   return {key, index, spare_index};
 }
 
-/// How many of the sorted keys are below x, or not above it.
-template <bool inclusive>
-Id keys_before(const std::uint64_t* key, Id count, std::uint64_t x) noexcept {
-  const auto before = [x](std::uint64_t k) { return inclusive ? k <= x : k < x; };
-  if (count == 0) return 0;
-  const std::uint64_t* at = key;
-  for (auto left = static_cast<std::size_t>(count); left > 1;) {
-    const std::size_t half = left / 2;
-    at += before(at[half - 1]) ? half : 0;
-    left -= half;
+/// How many of the sorted keys are below each query, or not above it; the queries are replaced. Without a branch, and
+/// eight searches together, which wait for one another's loads.
+template <bool upper>
+void count_before(const std::uint64_t* key, std::size_t count, std::uint64_t* query, std::size_t queries) noexcept {
+  constexpr std::size_t kTogether = 8;
+  if (count == 0) {
+    std::fill_n(query, queries, std::uint64_t{0});
+    return;
   }
-  return static_cast<Id>(at - key) + before(*at);
+  const auto before = [](std::uint64_t k, std::uint64_t x) { return static_cast<std::size_t>(upper ? k <= x : k < x); };
+  for (std::size_t begin = 0; begin < queries; begin += kTogether) {
+    const std::size_t together = std::min(kTogether, queries - begin);
+    std::uint64_t x[kTogether];
+    std::size_t at[kTogether];
+    for (std::size_t s = 0; s < kTogether; ++s) {
+      x[s] = query[begin + (s < together ? s : 0)];
+      at[s] = 0;
+    }
+    for (std::size_t left = count; left > 1;) {
+      const std::size_t half = left / 2;
+      for (std::size_t s = 0; s < kTogether; ++s) at[s] += half & -before(key[at[s] + half - 1], x[s]);
+      left -= half;
+    }
+    for (std::size_t s = 0; s < together; ++s) query[begin + s] = at[s] + before(key[at[s]], x[s]);
+  }
 }
 
 template <class Cell>
@@ -313,12 +340,9 @@ void ordered_bucket(const Row& row, const Bucket& bucket, const BucketRoom& room
   const SortedKeys sorted = sort_keys(bucket, room);
   Id* rank = sorted.free_index;
   for (Id s = 0; s < n; ++s) rank[sorted.index[s]] = s;
-  const bool upper = inclusive(row.compare);
-  for (Id q = bucket.queries; q < bucket.queries_end; ++q) {
-    const std::uint64_t x = room.query[q];
-    room.query[q] =
-        static_cast<std::uint64_t>(upper ? keys_before<true>(sorted.key, n, x) : keys_before<false>(sorted.key, n, x));
-  }
+  (inclusive(row.compare) ? count_before<true>
+                          : count_before<false>)(sorted.key, static_cast<std::size_t>(n), room.query + bucket.queries,
+                                                 static_cast<std::size_t>(bucket.queries_end - bucket.queries));
   Arena arena({room.scratch, room.scratch_size});
   Steps<Cell> tree(arena, static_cast<std::size_t>(n) + 1);
   in_time(
@@ -396,9 +420,9 @@ void grouped_bucket(const Row& row, const Bucket& bucket, const BucketRoom& room
         const auto g = static_cast<Int>(room.asked[q]);
         if (g >= 0) {
           const Id first = start[g], size = start[g + 1] - first;
-          const std::uint64_t x = room.query[q];
-          Id r = upper ? keys_before<true>(key + first, size, x) : keys_before<false>(key + first, size, x);
-          for (; r > 0; r -= r & -r) found.merge(cell[first + r - 1]);
+          std::uint64_t bound = room.query[q];
+          (upper ? count_before<true> : count_before<false>)(key + first, static_cast<std::size_t>(size), &bound, 1);
+          for (auto r = static_cast<Id>(bound); r > 0; r -= r & -r) found.merge(cell[first + r - 1]);
         }
         store(room, room.query, q, found);
       });
@@ -474,7 +498,15 @@ void by_buckets(const Row& row, const Emit& emit, const BucketRoom& room) noexce
   const std::uint64_t* result = ordered ? room.query : room.asked;
   std::copy_n(room.query_start, buckets, room.query_next);
   const auto value = [&](std::size_t t) { return row.value != nullptr ? row.value[t] ^ row.flip : 0; };
-  const auto found = [&](std::size_t t) { return stored<Cell>(room, result, room.query_next[room.query_bucket[t]]++); };
+  const auto found = [&](std::size_t t) {
+    constexpr std::size_t kAhead = 24;
+    if (depth > 0 && t + kAhead < n) {  // hundreds of streams are more than the hardware follows
+      const Id soon = room.query_next[room.query_bucket[t + kAhead]];
+      __builtin_prefetch(result + soon);
+      __builtin_prefetch(room.upto + soon);
+    }
+    return stored<Cell>(room, result, room.query_next[room.query_bucket[t]]++);
+  };
   if (ordered && !grouped && depth > 0) {
     Arena arena({room.scratch, room.scratch_size});
     Steps<Cell> below(arena, buckets);

@@ -28,8 +28,7 @@ bool is_order(Compare compare) noexcept {
 
 /// Memory of one thread.
 struct Room {
-  Id *key_group, *query_group, *more_key, *more_query;  // n each, of several equalities
-  Int *pair_key, *pair_query;                           // n each, of several equalities beside an ordering
+  Int *pair_key, *pair_query, *more_key, *more_query;  // n each, of several equalities
   Id *rank[2], *bound[2];  // n each, of two orderings: key rank < query bound means selected
   Id* order[4];            // n each, of two orderings
   std::uint64_t* unique;   // n
@@ -55,12 +54,9 @@ Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   Room room{};
   const auto ids = [&](bool wanted) { return wanted ? arena.take<Id>(n) : nullptr; };
   const bool several = plan.equals > 1, two = plan.orders > 1;
-  room.key_group = ids(several);
-  room.query_group = ids(several);
-  room.more_key = ids(several);
-  room.more_query = ids(several);
-  room.pair_key = several && plan.orders > 0 ? arena.take<Int>(n) : nullptr;
-  room.pair_query = several && plan.orders > 0 ? arena.take<Int>(n) : nullptr;
+  for (Int** numbers : {&room.pair_key, &room.pair_query, &room.more_key, &room.more_query}) {
+    *numbers = several ? arena.take<Int>(n) : nullptr;
+  }
   for (std::size_t t = 0; t < 2; ++t) {
     room.rank[t] = ids(two);
     room.bound[t] = ids(two);
@@ -73,7 +69,7 @@ Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   room.scratch = arena.take<std::byte>(room.scratch_size);
   room.per_query = two ? arena.take<std::byte>(n * plan.cell) : nullptr;
   const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1;
-  if (ordered || (grouped && !several)) {
+  if (ordered || grouped) {
     room.buckets = lay_out_buckets(arena, n, {grouped, ordered, plan.reduction});
   }
   return room;
@@ -85,49 +81,55 @@ std::uint64_t mixed(std::uint64_t x) noexcept {
   return x ^ (x >> 29);
 }
 
-/// Gives every distinct key an id in order of appearance; queries that are no key get -1. Returns the number of ids.
-template <class Key, class Query>
-std::size_t number_keys(std::size_t n, const Key& key, const Query& query, Id* key_id, Id* query_id,
-                        Room& room) noexcept {
+/// Replaces every distinct key by a number in order of appearance; queries that are no key become -1.
+void number_keys(std::size_t n, Int* key, Int* query, Room& room) noexcept {
   Id* slots = reinterpret_cast<Id*>(room.scratch);
-  Int low = std::numeric_limits<Int>::max(), high = std::numeric_limits<Int>::min();
-  for (std::size_t j = 0; j < n; ++j) {
-    low = std::min(low, key(j));
-    high = std::max(high, key(j));
-  }
   const std::size_t size = slots_of(n);
-  const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
-  Id ids = 0;
-  if (span < size) {  // a narrow range: the value is the slot
-    std::fill_n(slots, span + 1, Id{-1});
-    for (std::size_t j = 0; j < n; ++j) {
-      Id& id = slots[static_cast<std::uint64_t>(key(j)) - base];
-      if (id < 0) id = ids++;
-      key_id[j] = id;
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::uint64_t at = static_cast<std::uint64_t>(query(i)) - base;
-      query_id[i] = at <= span ? slots[at] : -1;
-    }
-    return static_cast<std::size_t>(ids);
-  }
   std::fill_n(slots, size, Id{-1});
-  const auto find = [&](std::uint64_t x) {
-    std::size_t at = mixed(x) & (size - 1);
-    while (slots[at] >= 0 && room.unique[slots[at]] != x) at = (at + 1) & (size - 1);
-    return at;
+  const auto find = [&](Int x) -> Id& {
+    std::size_t at = mixed(static_cast<std::uint64_t>(x)) & (size - 1);
+    while (slots[at] >= 0 && room.unique[slots[at]] != static_cast<std::uint64_t>(x)) at = (at + 1) & (size - 1);
+    return slots[at];
   };
+  Id numbers = 0;
   for (std::size_t j = 0; j < n; ++j) {
-    const auto x = static_cast<std::uint64_t>(key(j));
-    const std::size_t at = find(x);
-    if (slots[at] < 0) {
-      room.unique[ids] = x;
-      slots[at] = ids++;
+    Id& number = find(key[j]);
+    if (number < 0) {
+      room.unique[numbers] = static_cast<std::uint64_t>(key[j]);
+      number = numbers++;
     }
-    key_id[j] = slots[at];
+    key[j] = number;
   }
-  for (std::size_t i = 0; i < n; ++i) query_id[i] = slots[find(static_cast<std::uint64_t>(query(i)))];
-  return static_cast<std::size_t>(ids);
+  for (std::size_t i = 0; i < n; ++i) query[i] = find(query[i]);
+}
+
+/// Folds one more equality into the pairs so far, as digits of one number: of the value where 32 bits hold its range
+/// and else of its number. A query that is out of the keys' range gets a digit that no key has.
+void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noexcept {
+  std::copy_n(term.key, n, first ? room.pair_key : room.more_key);
+  std::copy_n(term.query, n, first ? room.pair_query : room.more_query);
+  if (first) return;
+  std::uint64_t low[2], span[2];
+  Int* keys[2] = {room.pair_key, room.more_key};
+  Int* queries[2] = {room.pair_query, room.more_query};
+  for (int part = 0; part < 2; ++part) {
+    constexpr std::uint64_t kMost = 0xFFFFFFFEu;
+    for (bool numbered = false;; numbered = true) {
+      const auto [least, most] = std::minmax_element(keys[part], keys[part] + n);
+      low[part] = static_cast<std::uint64_t>(*least);
+      span[part] = static_cast<std::uint64_t>(*most) - low[part];
+      if (numbered || span[part] <= kMost) break;
+      number_keys(n, keys[part], queries[part], room);
+    }
+  }
+  const auto code = [&](int part, Int x) {
+    return std::min(static_cast<std::uint64_t>(x) - low[part], span[part] + 1);
+  };
+  const std::uint64_t digits = span[1] + 2;
+  for (std::size_t t = 0; t < n; ++t) {
+    room.pair_key[t] = static_cast<Int>(code(0, room.pair_key[t]) * digits + code(1, room.more_key[t]));
+    room.pair_query[t] = static_cast<Int>(code(0, room.pair_query[t]) * digits + code(1, room.more_query[t]));
+  }
 }
 
 /// Radix sort of (value - low) with the index beside it. Returns the buffers that hold it.
@@ -236,17 +238,6 @@ void every_key(std::size_t n, const Value& value, const Emit& emit) {
   Cell total;
   total.clear();
   in_order<causal>(n, [&](std::size_t j) { total.add(value(j)); }, [&](std::size_t i) { total.emit(emit, i); });
-}
-
-template <class Cell, bool causal, class Value>
-void by_group(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
-  Cell none;
-  none.clear();
-  in_order<causal>(
-      n, [&](std::size_t j) { cell[room.key_group[j]].add(value(j)); },
-      [&](std::size_t i) { (room.query_group[i] < 0 ? none : cell[room.query_group[i]]).emit(emit, i); });
 }
 
 /// Equality in a narrow range, or with `rest` every other key: the value is the cell.
@@ -390,22 +381,6 @@ struct Extremes {
   bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
 };
 
-/// Numbers the pairs of the groups so far and this term's; a query that one of the two does not know is no pair (-1).
-std::size_t number_pairs(std::size_t n, const Term& term, bool first, Room& room) noexcept {
-  const auto key = [&](std::size_t j) { return term.key[j]; };
-  const auto query = [&](std::size_t i) { return term.query[i]; };
-  if (first) return number_keys(n, key, query, room.key_group, room.query_group, room);
-  number_keys(n, key, query, room.more_key, room.more_query, room);
-  for (std::size_t i = 0; i < n; ++i) {
-    if (room.more_query[i] < 0) room.query_group[i] = -1;
-  }
-  const auto pair = [](Id a, Id b) { return static_cast<Int>(a) * (Int{1} << 32) + b; };
-  return number_keys(
-      n, [&](std::size_t j) { return pair(room.key_group[j], room.more_key[j]); },
-      [&](std::size_t i) { return room.query_group[i] < 0 ? -1 : pair(room.query_group[i], room.more_query[i]); },
-      room.key_group, room.query_group, room);
-}
-
 /// `whole` holds the row's length, values and direction.
 template <class Cell, bool causal, class Value>
 void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& plan, const Aggregation& how,
@@ -429,60 +404,51 @@ void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& 
     by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
     return;
   }
-  Row row = whole;
-  if (terms.size() == 1 && !is_order(terms[0].compare)) {
-    const Term& term = terms[0];
-    const bool equal = term.compare == Compare::equal;
-    if (equal && counts_up(term.key, n)) {
-      by_index<Cell, causal>(n, term.query, value, emit);
+  Term group, order;  // always: there is none
+  bool first = true;
+  for (const Term& term : terms) {
+    if (is_order(term.compare)) {
+      order = term;
+    } else {
+      group = term;
+      if (plan.equals > 1) fold_equality(n, term, first, room);
+      first = false;
+    }
+  }
+  if (plan.equals > 1) group = {room.pair_key, room.pair_query, Compare::equal};
+  if (order.compare == Compare::always) {
+    const bool equal = group.compare == Compare::equal;
+    if (equal && counts_up(group.key, n)) {
+      by_index<Cell, causal>(n, group.query, value, emit);
       return;
     }
-    if constexpr (!requires(Cell a, Cell b) { a.remove(b); }) {
+    constexpr bool removes = requires(Cell a, Cell b) { a.remove(b); };
+    if constexpr (!removes) {
       if (!equal) {
-        best_other<Cell, causal>(n, term, value, emit);
+        best_other<Cell, causal>(n, group, value, emit);
         return;
       }
     }
-    const auto [low, high] = std::minmax_element(term.key, term.key + n);
+    const auto [low, high] = std::minmax_element(group.key, group.key + n);
     const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
     if (span < n) {
-      if constexpr (requires(Cell a, Cell b) { a.remove(b); }) {
+      if constexpr (removes) {
         if (!equal) {
-          by_value<Cell, causal, true>(n, term, *low, span, value, emit, room);
+          by_value<Cell, causal, true>(n, group, *low, span, value, emit, room);
           return;
         }
       }
-      by_value<Cell, causal, false>(n, term, *low, span, value, emit, room);
+      by_value<Cell, causal, false>(n, group, *low, span, value, emit, room);
       return;
-    }
-    row.group_key = term.key;
-    row.group_query = term.query;
-    row.rest = !equal;
-  } else {
-    std::size_t groups = 0, seen = 0;
-    for (const Term& term : terms) {
-      if (is_order(term.compare)) {
-        row.key = term.key;
-        row.query = term.query;
-        row.compare = term.compare;
-      } else if (plan.equals == 1) {
-        row.group_key = term.key;
-        row.group_query = term.query;
-      } else {
-        groups = number_pairs(n, term, seen++ == 0, room);
-      }
-    }
-    if (plan.equals > 1 && plan.orders == 0) {
-      by_group<Cell, causal>(n, groups, value, emit, room);
-      return;
-    }
-    if (plan.equals > 1) {
-      std::copy_n(room.key_group, n, room.pair_key);
-      std::copy_n(room.query_group, n, room.pair_query);
-      row.group_key = room.pair_key;
-      row.group_query = room.pair_query;
     }
   }
+  Row row = whole;
+  row.group_key = group.key;
+  row.group_query = group.query;
+  row.rest = group.compare == Compare::not_equal;
+  row.key = order.key;
+  row.query = order.query;
+  row.compare = order.compare;
   by_buckets(row, how.reduction, extremes.wide, extremes.shown, emit, room.buckets);
 }
 

@@ -146,7 +146,7 @@ struct Row {
 };
 
 constexpr int kMostDepth = 12;                 // of the split into buckets: 4096
-constexpr std::size_t kBucketKeys = 2048;      // aimed at: their tree and their hash table stay in the second cache
+constexpr std::size_t kBucketKeys = 4096;      // aimed at: their tree and their hash table stay in the second cache
 constexpr std::size_t kDirectSpan = 1u << 12;  // ordered keys in a range this narrow need no ranks
 
 /// Memory of by_buckets for n tokens: the keys and queries bucket by bucket, in time order within each. The result of
