@@ -255,6 +255,44 @@ def test_predicate_is_called_once_for_each_distinct_pair() -> None:
     assert sorted(calls) == [(k, q) for k in range(3) for q in range(4)]
 
 
+@pytest.mark.parametrize("way", ["njit", "cfunc"])
+def test_compiled_predicates(way: str) -> None:
+    """Wide alphabets by every pair, small ones by the table, and beside other terms: the Python function's numbers."""
+    numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
+
+    def near(k: int, q: int) -> bool:
+        return abs(k - q) <= 300
+
+    compiled = numba.njit(near) if way == "njit" else numba.cfunc("boolean(int64, int64)")(near)
+    rng = np.random.default_rng(2)
+    for reach, route in ((5000, "formula"), (400, "table")):
+        k, q, v = (rng.integers(-reach, reach, (2, 80)) * (1 if reach > 1000 else 100) for _ in range(3))
+        if reach == 400:
+            k, q = k % 700, q % 700
+        for causal in (True, False):
+            A, B = (rasp.select(k, q, p, causal, lengths=[80, 50]) for p in (compiled, near))
+            assert plan_route(A.formula, "max", 80, causal)[0] == route
+            other = rasp.select(v, q, rasp.lt, causal, lengths=[80, 50])
+            for reduction in ("width", "mean", "max", "min"):
+                for fast, slow in ((A, B), (A & ~other, B & ~other)):
+                    got = aggregate_selector(fast, v, reduction, -1)
+                    assert np.array_equal(got, aggregate_selector(slow, v, reduction, -1, backend="numpy"))
+    program = rasp.Program(lambda x: rasp.kqv(x, x, x, compiled, reduction="max"))
+    x = rng.integers(-1000, 1000, 30)
+    assert [program.step(int(t)) for t in x] == program(x).tolist() == rasp.kqv(x, x, x, near, reduction="max").tolist()
+
+
+def test_compiled_predicates_of_the_wrong_kind() -> None:
+    numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
+    for predicate, message in (
+        (numba.njit(lambda k, q: k - q), r"expected a compiled predicate boolean\(int64, int64\)"),
+        (numba.njit(lambda k, q: k.imag_part or q), "Numba cannot compile it"),
+        (numba.cfunc("boolean(float64, int64)")(lambda k, q: k < q), "expected a compiled predicate"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            rasp.kqv([1, 2], [1, 2], [1, 2], predicate)
+
+
 @pytest.mark.parametrize("n", [31, 32, 33, 63, 64, 65, 255, 256, 257, 1000])
 def test_block_edges(n: int) -> None:
     """Around the blocks of the formula route, of divide and conquer, and the crossover."""

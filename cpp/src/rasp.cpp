@@ -533,6 +533,13 @@ bool valid(const Shape& shape, const Aggregation& how, const Sink& sink) noexcep
   return real ? sink.real != nullptr : sink.out != nullptr;
 }
 
+bool valid(const Shape& shape, const Term& term) noexcept {
+  if (static_cast<int>(term.compare) < 0 || term.compare > Compare::called) return false;
+  if (term.compare == Compare::called && term.predicate == nullptr) return false;
+  const bool bare = term.compare == Compare::always || term.compare == Compare::never;
+  return bare || (term.key != nullptr && term.query != nullptr) || shape.rows * shape.length == 0;
+}
+
 std::size_t length_of(const Shape& shape, std::size_t row) noexcept {
   return shape.lengths == nullptr ? shape.length : static_cast<std::size_t>(shape.lengths[row]);
 }
@@ -577,10 +584,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
   if (terms.size() > kMostTerms) return Status::invalid_argument;
   for (std::size_t t = 0; t < terms.size(); ++t) {
     compares[t] = terms[t].compare;
-    const bool bare = terms[t].compare == Compare::always || terms[t].compare == Compare::never;
-    if (!bare && (terms[t].key == nullptr || terms[t].query == nullptr) && shape.rows * shape.length > 0) {
-      return Status::invalid_argument;
-    }
+    if (!valid(shape, terms[t])) return Status::invalid_argument;
   }
   Plan plan;
   if (!plan_of({compares, terms.size()}, aggregation.reduction, plan)) return Status::invalid_argument;
@@ -721,6 +725,9 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
   for (const Table& table : tables) {
     if (!valid(shape, table)) return Status::invalid_argument;
   }
+  for (const Term& term : terms) {
+    if (!valid(shape, term)) return Status::invalid_argument;
+  }
   std::size_t depth = 0;
   for (const int code : formula) {
     if (code >= 0) {
@@ -744,6 +751,13 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
                     static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
   });
   return Status::ok;
+}
+
+void fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
+                std::uint8_t* truth) noexcept {
+  for (const Int key : keys) {
+    for (const Int query : queries) *truth++ = predicate(key, query) != 0;
+  }
 }
 
 Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept {

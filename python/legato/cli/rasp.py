@@ -1,4 +1,4 @@
-"""``legato rasp [FILE]``: the RASP language at the terminal and in scripts."""
+"""``legato rasp [FILE]``: the RASP language at the terminal and in scripts; ``legato rasp study``: length tried."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ import sys
 from pathlib import Path
 
 NAME = "rasp"
-HELP = "run RASP programs: a prompt, or a file"
+HELP = "run RASP programs: a prompt, or a file; study length generalization"
 DESCRIPTION = (
     "The RASP language of Weiss, Goldberg and Yahav. Without FILE a prompt; with FILE its statements, and what they\n"
     'show goes to stdout. Statements end with a semicolon. At the prompt: set example "hello", show example,\n'
-    'examples on|off, load "file";, draw(expression);, exit.'
+    'examples on|off, load "file";, draw(expression);, exit.\n'
+    "With the word study instead of FILE: trains a small transformer on each task, tests it on longer instances, and\n"
+    "writes study.json and study.svg (minutes; needs torch and matplotlib)."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("source", metavar="FILE", type=Path, nargs="?", help="a .rasp file to run instead of a prompt")
+    parser.add_argument(
+        "source", metavar="FILE", type=Path, nargs="?", help="a .rasp file to run instead of a prompt, or study"
+    )
     parser.add_argument("--input", metavar="TEXT", help='the example that is shown (default: "hello")')
     parser.add_argument("--evaluate", metavar="EXPRESSION", help="print one expression on the input, after FILE")
     parser.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
+    study = parser.add_argument_group("study")
+    study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: seven of them)")
+    study.add_argument("--steps", type=int, metavar="N", help="of training for each task (default: 2000)")
+    study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 10)")
+    study.add_argument("--test-lengths", type=int, nargs="+", metavar="N", help="(default: 4 7 10 12 15 20 30)")
+    study.add_argument("--seed", type=int, metavar="N", help="of weights and instances (default: 0)")
+    study.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="of the two files (default: here)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.errors import ArgumentError, InputError
     from legato.rasp import Interpreter, LanguageError
 
+    if arguments.source == Path("study"):
+        return _study(arguments)
     interpreter = Interpreter()
     if arguments.input is not None:
         if not arguments.input:
@@ -51,6 +64,24 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if arguments.source is None and arguments.evaluate is None and arguments.analyze is None:
         return _prompt(interpreter)
+    return 0
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from legato.rasp import study
+
+    given = {
+        "steps": arguments.steps,
+        "train_length": arguments.train_length,
+        "test_lengths": None if arguments.test_lengths is None else tuple(arguments.test_lengths),
+        "seed": arguments.seed,
+    }
+    settings = study.Settings(**{name: value for name, value in given.items() if value is not None})
+    names = study.TASKS if arguments.tasks is None else tuple(arguments.tasks)
+    found = study.run(names, settings, report=lambda line: print(line, file=sys.stderr))
+    print(found.table())
+    for path in found.save(arguments.output):
+        print(path)
     return 0
 
 
