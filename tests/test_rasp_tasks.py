@@ -98,8 +98,9 @@ def test_legality_agrees_with_the_paper() -> None:
 
 
 def test_task_errors() -> None:
-    with pytest.raises(ArgumentError, match="comes without a program"):
-        _ = tasks.mode_by_count.program
+    bare = tasks.Task("bare", None, False, tasks.sort.oracle, tasks.sort.make)
+    with pytest.raises(ArgumentError, match="bare: this task comes without a program"):
+        _ = bare.program
     with pytest.raises(ArgumentError, match="expected length >= 1"):
         tasks.sort.sample(0, 3)
     with pytest.raises(ArgumentError, match="the size of the alphabet"):
