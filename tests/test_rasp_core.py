@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import legato
 from legato import rasp
 from legato.errors import ArgumentError, NumericalError
+from legato.rasp import _reference, functions
 from legato.rasp.selectors import Selector, aggregate_selector, plan_route
 
 DATA = Path(__file__).parent / "data" / "rasp"
@@ -92,6 +93,11 @@ LIBRARY: dict[str, Any] = {
     "induct": lambda x, y, z: rasp.induct(x, y, offset=1),  # noqa: ARG005
     "induct_prev": lambda x, y, z: rasp.induct_prev(x, y, offset=-1),  # noqa: ARG005
 }
+
+
+def test_no_library_function_is_forgotten() -> None:
+    """What is tested below by definition, in batches and token by token is the whole library."""
+    assert set(LIBRARY) == set(functions.__all__)
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -211,18 +217,59 @@ def test_routes(problem: tuple[Selector, np.ndarray, int]) -> None:
     check_routes(problem)
 
 
-@pytest.mark.slow
-def test_ten_thousand_route_comparisons() -> None:
-    compared = 0
+def _random_program(rng: np.random.Generator) -> tuple[Selector, np.ndarray, np.ndarray]:
+    """A formula of up to four comparisons, values, and the matrix by comparing every pair."""
+    n, reach = int(rng.integers(1, 25)), int(rng.choice(RANGES))
+    arrays = [rng.integers(-reach, reach + 1, n) for _ in range(4)]
+    arrays[3] = np.where(rng.random(n) < 0.5, arrays[0], arrays[3])
+    arrays.append(np.arange(n))
+    causal = bool(rng.integers(2))
+    order = np.tri(n, dtype=bool) if causal else np.ones((n, n), dtype=bool)
 
-    @settings(max_examples=800, deadline=None, database=None)
-    @given(problems())
-    def run(problem: tuple[Selector, np.ndarray, int]) -> None:
-        nonlocal compared
-        compared += check_routes(problem)
+    def leaf() -> tuple[Selector, np.ndarray]:
+        k, q, at = arrays[rng.integers(5)], arrays[rng.integers(5)], int(rng.integers(len(KINDS)))
+        compare = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, None, None)[at]
+        full = np.full((n, n), KINDS[at] is rasp.true)
+        return rasp.select(k, q, KINDS[at], causal), full if compare is None else compare(k[None, :], q[:, None])
+
+    A, matrix = leaf()
+    for _ in range(int(rng.integers(0, 4))):
+        (B, other), shape = leaf(), int(rng.integers(4))
+        A = (~A, A & B, A | B, B & ~A)[shape]
+        matrix = (~matrix, matrix & other, matrix | other, other & ~matrix)[shape]
+    values = (
+        rng.choice([-(2**63), 2**63 - 1, 2**62, 0], n) if rng.random() < 0.1 else rng.integers(-reach, reach + 1, n)
+    )
+    return A, values, matrix & order
+
+
+def test_ten_thousand_random_programs() -> None:
+    """Each by every route it has, the four reductions, against the n x n matrix; keys to 10^9, negative, repeated."""
+    programs = 0
+
+    @settings(max_examples=420, deadline=None, database=None)
+    @given(st.integers(0, 2**63))
+    def run(seed: int) -> None:
+        nonlocal programs
+        rng = np.random.default_rng(seed)
+        for _ in range(25):
+            A, values, matrix = _random_program(rng)
+            default = int(rng.integers(-3, 4))
+            for reduction in ("width", "mean", "max", "min"):
+                if reduction == "width":
+                    wanted = _reference.width(matrix)
+                else:
+                    wanted = _reference.aggregate(matrix, values, default, reduction, "truncate")
+                routes = ["formula"]
+                if plan_route(A.formula, reduction, 10**6, A.causal)[0] == "conjunctions":
+                    routes.append("conjunctions")
+                for route in routes:
+                    got = aggregate_selector(A, values, reduction, default, route=route)
+                    assert np.array_equal(got, wanted), (seed, reduction, route)
+            programs += 1
 
     run()
-    assert compared >= 10_000
+    assert programs >= 10_000
 
 
 @pytest.mark.parametrize("name", ["k", "k_plus_1_eq_q", "abs_le_2", "same_parity"])

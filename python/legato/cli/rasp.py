@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 NAME = "rasp"
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
     study = parser.add_argument_group("study")
     study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: seven of them)")
-    study.add_argument("--steps", type=int, metavar="N", help="of training for each task (default: 2000)")
+    study.add_argument("--steps", type=int, metavar="N", help="of training for each task (default: 1500)")
     study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 10)")
     study.add_argument("--test-lengths", type=int, nargs="+", metavar="N", help="(default: 4 7 10 12 15 20 30)")
     study.add_argument("--seed", type=int, metavar="N", help="of weights and instances (default: 0)")
@@ -92,10 +95,33 @@ def _prompt(interpreter: object) -> int:
     from legato.rasp.language import IncompleteSource
 
     assert isinstance(interpreter, Interpreter)
-    if sys.stdin.isatty():
-        import readline  # noqa: F401  # history and editing for input()
+    with _history() if sys.stdin.isatty() else contextlib.nullcontext():
+        _read_statements(interpreter, LegatoError, IncompleteSource)
+    return 0
 
-        print('RASP: statements end with ; and "exit" leaves')
+
+@contextlib.contextmanager
+def _history() -> Iterator[None]:
+    """Editing for input(), with the lines of earlier sessions."""
+    import readline
+
+    print('RASP: statements end with ; and "exit" leaves')
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "legato"
+    path = folder / "rasp_history"
+    with contextlib.suppress(OSError):  # no history yet, or none that can be read: the prompt works without
+        readline.read_history_file(path)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(path)
+
+
+def _read_statements(
+    interpreter: Interpreter, failed: type[LegatoError], unfinished: type[IncompleteSource]
+) -> None:
     waiting = ""
     while not interpreter.finished:
         try:

@@ -42,13 +42,13 @@ class Settings:
 
     train_length: int = 10  #: lengths 1 .. train_length
     test_lengths: tuple[int, ...] = (4, 7, 10, 12, 15, 20, 30)
-    steps: int = 2000
+    steps: int = 1500
     rows: int = 64  #: instances a step, all of one length
     test_rows: int = 128
     width: int = 64
     layers: int = 2
     heads: int = 4
-    rate: float = 1e-3
+    rate: float = 2e-3
     seed: int = 0
 
 

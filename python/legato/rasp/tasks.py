@@ -424,13 +424,21 @@ def _digit(total: Any, x: Any) -> Any:
 
 
 def _addition_reverse(x: Any) -> Any:
-    """From the last digit on: the carry follows from the digits and the sum written just before."""
-    _, first, second = _operands(x)
+    """From the last digit on: the carry follows from the pair of digits before and the digit of the sum written there.
+
+    Tokens of the prompt are predicted as the authors' program does: 0 or a carry at a hint, END after the signs.
+    """
+    in_second, first, _ = _operands(x)
     before, hint_before = shift_right(x, 1), shift_right(x, 2)
-    carried = (first(hint_before) + second(hint_before)) > before
-    carry = where(before == EQUALS, full(x, 0), carried)
-    digit = _digit(first(x) + second(x) + carry, x)
-    hint = where(before == FIRST_HINT, full(x, ADDITION_END), before + 1)
+    place = where(in_second & (x >= 0), before, full(x, NOTHING))  # at a digit of the second operand, its hint
+    pair = first(before) + x
+
+    def total(hint: Any) -> Any:
+        return kqv(place, hint, pair, equals, default=0)
+
+    carry = (total(hint_before) > 9) | ((total(hint_before) == 9) & (before == 0))
+    digit = _digit(total(x) + carry, x)
+    hint = where((x < 0) | (before == FIRST_HINT), full(x, ADDITION_END), before + 1)
     return where(x <= FIRST_HINT, digit, where(x == EQUALS, minimum(x), hint))
 
 
