@@ -88,18 +88,6 @@ def _study(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prompt(interpreter: object) -> int:
-    """Read statements until exit or end of file; an unfinished one goes on in the next line."""
-    from legato.errors import LegatoError
-    from legato.rasp import Interpreter
-    from legato.rasp.language import IncompleteSource
-
-    assert isinstance(interpreter, Interpreter)
-    with _history() if sys.stdin.isatty() else contextlib.nullcontext():
-        _read_statements(interpreter, LegatoError, IncompleteSource)
-    return 0
-
-
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
     """Editing for input(), with the lines of earlier sessions."""
@@ -119,32 +107,37 @@ def _history() -> Iterator[None]:
             readline.write_history_file(path)
 
 
-def _read_statements(
-    interpreter: Interpreter, failed: type[LegatoError], unfinished: type[IncompleteSource]
-) -> None:
+def _prompt(interpreter: object) -> int:
+    """Read statements until exit or end of file; an unfinished one goes on in the next line."""
+    from legato.errors import LegatoError
+    from legato.rasp import Interpreter
+    from legato.rasp.language import IncompleteSource
+
+    assert isinstance(interpreter, Interpreter)
     waiting = ""
-    while not interpreter.finished:
-        try:
-            line = input(".. " if waiting else ">> ")
-        except EOFError:
-            print()
-            break
-        except KeyboardInterrupt:
-            print()
-            waiting = ""
-            continue
-        waiting = f"{waiting}\n{line}" if waiting else line
-        if not waiting.strip():
-            waiting = ""
-            continue
-        try:
-            for text in interpreter.run(waiting):
-                print(text)
-        except IncompleteSource as error:
-            if line.strip():
+    with _history() if sys.stdin.isatty() else contextlib.nullcontext():
+        while not interpreter.finished:
+            try:
+                line = input(".. " if waiting else ">> ")
+            except EOFError:
+                print()
+                break
+            except KeyboardInterrupt:
+                print()
+                waiting = ""
                 continue
-            print(error)
-        except LegatoError as error:
-            print(error)
-        waiting = ""
+            waiting = f"{waiting}\n{line}" if waiting else line
+            if not waiting.strip():
+                waiting = ""
+                continue
+            try:
+                for text in interpreter.run(waiting):
+                    print(text)
+            except IncompleteSource as error:
+                if line.strip():
+                    continue
+                print(error)
+            except LegatoError as error:
+                print(error)
+            waiting = ""
     return 0
