@@ -183,7 +183,7 @@ class _Drawn:
     def firsts(self) -> Ints:
         """Return where each symbol first stands: (rows, kinds), beyond the end for those that do not occur."""
         at = np.argmax(self.tokens[:, :, None] == self.symbols[:, None, :], axis=1)
-        return np.where(self.counts > 0, at, self.tokens.shape[1])
+        return np.asarray(np.where(self.counts > 0, at, self.tokens.shape[1]), dtype=np.int64)
 
 
 def _mode_symbols(length: int, rows: int, rng: np.random.Generator, base: int, symbols: int, alphabet: int) -> _Drawn:
