@@ -423,6 +423,10 @@ for reduction in ("width", "mean", "max", "min"):
     digest.update(aggregate_selector(A, v, reduction, 0, route="formula").tobytes())
     assert np.array_equal(aggregate_selector(A, v, reduction, 0, route="conjunctions"),
                           aggregate_selector(A, v, reduction, 0, route="formula"))
+k, q, v = (rng.integers(-10**9, 10**9, 9000) for _ in range(3))  # several buckets
+for reduction in ("width", "mean", "max", "min"):
+    for predicate in (rasp.equals, rasp.geq):
+        digest.update(aggregate_selector(rasp.select(k, q, predicate), v, reduction, 0).tobytes())
 print(digest.hexdigest(), _core.last_isa())
 """
 
