@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 import legato
 from legato import rasp
 from legato.errors import ArgumentError, NumericalError
+from legato.rasp import _reference, functions
 from legato.rasp.selectors import Selector, aggregate_selector, plan_route
 
 DATA = Path(__file__).parent / "data" / "rasp"
@@ -90,6 +93,11 @@ LIBRARY: dict[str, Any] = {
     "induct": lambda x, y, z: rasp.induct(x, y, offset=1),  # noqa: ARG005
     "induct_prev": lambda x, y, z: rasp.induct_prev(x, y, offset=-1),  # noqa: ARG005
 }
+
+
+def test_no_library_function_is_forgotten() -> None:
+    """What is tested below by definition, in batches and token by token is the whole library."""
+    assert set(LIBRARY) == set(functions.__all__)
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -209,18 +217,59 @@ def test_routes(problem: tuple[Selector, np.ndarray, int]) -> None:
     check_routes(problem)
 
 
-@pytest.mark.slow
-def test_ten_thousand_route_comparisons() -> None:
-    compared = 0
+def _random_program(rng: np.random.Generator) -> tuple[Selector, np.ndarray, np.ndarray]:
+    """A formula of up to four comparisons, values, and the matrix by comparing every pair."""
+    n, reach = int(rng.integers(1, 25)), int(rng.choice(RANGES))
+    arrays = [rng.integers(-reach, reach + 1, n) for _ in range(4)]
+    arrays[3] = np.where(rng.random(n) < 0.5, arrays[0], arrays[3])
+    arrays.append(np.arange(n))
+    causal = bool(rng.integers(2))
+    order = np.tri(n, dtype=bool) if causal else np.ones((n, n), dtype=bool)
 
-    @settings(max_examples=800, deadline=None, database=None)
-    @given(problems())
-    def run(problem: tuple[Selector, np.ndarray, int]) -> None:
-        nonlocal compared
-        compared += check_routes(problem)
+    def leaf() -> tuple[Selector, np.ndarray]:
+        k, q, at = arrays[rng.integers(5)], arrays[rng.integers(5)], int(rng.integers(len(KINDS)))
+        compare = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, None, None)[at]
+        full = np.full((n, n), KINDS[at] is rasp.true)
+        return rasp.select(k, q, KINDS[at], causal), full if compare is None else compare(k[None, :], q[:, None])
+
+    A, matrix = leaf()
+    for _ in range(int(rng.integers(0, 4))):
+        (B, other), shape = leaf(), int(rng.integers(4))
+        A = (~A, A & B, A | B, B & ~A)[shape]
+        matrix = (~matrix, matrix & other, matrix | other, other & ~matrix)[shape]
+    values = (
+        rng.choice([-(2**63), 2**63 - 1, 2**62, 0], n) if rng.random() < 0.1 else rng.integers(-reach, reach + 1, n)
+    )
+    return A, values, matrix & order
+
+
+def test_ten_thousand_random_programs() -> None:
+    """Each by every route it has, the four reductions, against the n x n matrix; keys to 10^9, negative, repeated."""
+    programs = 0
+
+    @settings(max_examples=420, deadline=None, database=None)
+    @given(st.integers(0, 2**63))
+    def run(seed: int) -> None:
+        nonlocal programs
+        rng = np.random.default_rng(seed)
+        for _ in range(25):
+            A, values, matrix = _random_program(rng)
+            default = int(rng.integers(-3, 4))
+            for reduction in ("width", "mean", "max", "min"):
+                if reduction == "width":
+                    wanted = _reference.width(matrix)
+                else:
+                    wanted = _reference.aggregate(matrix, values, default, reduction, "truncate")
+                routes = ["formula"]
+                if plan_route(A.formula, reduction, 10**6, A.causal)[0] == "conjunctions":
+                    routes.append("conjunctions")
+                for route in routes:
+                    got = aggregate_selector(A, values, reduction, default, route=route)
+                    assert np.array_equal(got, wanted), (seed, reduction, route)
+            programs += 1
 
     run()
-    assert compared >= 10_000
+    assert programs >= 10_000
 
 
 @pytest.mark.parametrize("name", ["k", "k_plus_1_eq_q", "abs_le_2", "same_parity"])
@@ -253,6 +302,44 @@ def test_predicate_is_called_once_for_each_distinct_pair() -> None:
     assert sorted(calls) == [(k, q) for k in range(3) for q in range(4)]
 
 
+@pytest.mark.parametrize("way", ["njit", "cfunc"])
+def test_compiled_predicates(way: str) -> None:
+    """Wide alphabets by every pair, small ones by the table, and beside other terms: the Python function's numbers."""
+    numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
+
+    def near(k: int, q: int) -> bool:
+        return abs(k - q) <= 300
+
+    compiled = numba.njit(near) if way == "njit" else numba.cfunc("boolean(int64, int64)")(near)
+    rng = np.random.default_rng(2)
+    for reach, route in ((5000, "formula"), (400, "table")):
+        k, q, v = (rng.integers(-reach, reach, (2, 80)) * (1 if reach > 1000 else 100) for _ in range(3))
+        if reach == 400:
+            k, q = k % 700, q % 700
+        for causal in (True, False):
+            A, B = (rasp.select(k, q, p, causal, lengths=[80, 50]) for p in (compiled, near))
+            assert plan_route(A.formula, "max", 80, causal)[0] == route
+            other = rasp.select(v, q, rasp.lt, causal, lengths=[80, 50])
+            for reduction in ("width", "mean", "max", "min"):
+                for fast, slow in ((A, B), (A & ~other, B & ~other)):
+                    got = aggregate_selector(fast, v, reduction, -1)
+                    assert np.array_equal(got, aggregate_selector(slow, v, reduction, -1, backend="numpy"))
+    program = rasp.Program(lambda x: rasp.kqv(x, x, x, compiled, reduction="max"))
+    x = rng.integers(-1000, 1000, 30)
+    assert [program.step(int(t)) for t in x] == program(x).tolist() == rasp.kqv(x, x, x, near, reduction="max").tolist()
+
+
+def test_compiled_predicates_of_the_wrong_kind() -> None:
+    numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
+    for predicate, message in (
+        (numba.njit(lambda k, q: k - q), r"expected a compiled predicate boolean\(int64, int64\)"),
+        (numba.njit(lambda k, q: k.imag_part or q), "Numba cannot compile it"),
+        (numba.cfunc("boolean(float64, int64)")(lambda k, q: k < q), "expected a compiled predicate"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            rasp.kqv([1, 2], [1, 2], [1, 2], predicate)
+
+
 @pytest.mark.parametrize("n", [31, 32, 33, 63, 64, 65, 255, 256, 257, 1000])
 def test_block_edges(n: int) -> None:
     """Around the blocks of the formula route, of divide and conquer, and the crossover."""
@@ -264,6 +351,40 @@ def test_block_edges(n: int) -> None:
             got = [aggregate_selector(A, v, reduction, -1, route=route) for route in (None, "formula", "conjunctions")]
             assert np.array_equal(got[0], got[1])
             assert np.array_equal(got[1], got[2])
+
+
+def _wide_keys(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    if kind == "uniform":
+        return rng.integers(-(10**9), 10**9, n)
+    if kind == "repeated":  # more keys than a bucket holds share one value
+        return rng.choice(rng.integers(-(2**40), 2**40, 3), n)
+    if kind == "skewed":
+        return (2.0 ** rng.uniform(0, 62, n)).astype(np.int64)
+    return rng.choice(np.array([-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 2, 2**63 - 1]), n)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "repeated", "skewed", "extreme"])
+def test_buckets_of_wide_keys(kind: str) -> None:
+    """Rows long enough for several buckets, against every pair."""
+    rng = np.random.default_rng(11)
+    n = 9000
+    a, c = (_wide_keys(kind, rng, n) for _ in range(2))
+    b, d = np.roll(a, 1), np.where(rng.random(n) < 0.5, c, _wide_keys("uniform", rng, n))
+    v = rng.integers(-(10**9), 10**9, n)
+    huge = rng.choice(np.array([-(2**63), 2**63 - 1, 2**62, 0]), n)
+    turn = 0
+    for predicates in ("eq", "neq", "lt", "leq", "gt", "geq", "eq lt", "eq geq", "eq eq", "eq eq eq", "eq gt eq"):
+        for causal in (True, False):
+            pairs = iter([(a, b), (c, d), (b, b)])
+            A = functools.reduce(
+                operator.and_, (rasp.select(*next(pairs), PREDICATES[p], causal) for p in predicates.split())
+            )
+            for reduction in (("width", "max"), ("mean", "min"), ("mean", "max"))[turn % 3]:
+                turn += 1
+                values = huge if turn % 5 == 0 else v
+                got = aggregate_selector(A, values, reduction, -5, route="conjunctions")
+                wanted = aggregate_selector(A, values, reduction, -5, route="formula")
+                assert np.array_equal(got, wanted), (predicates, causal, reduction)
 
 
 def test_threads_do_not_matter() -> None:
@@ -302,6 +423,10 @@ for reduction in ("width", "mean", "max", "min"):
     digest.update(aggregate_selector(A, v, reduction, 0, route="formula").tobytes())
     assert np.array_equal(aggregate_selector(A, v, reduction, 0, route="conjunctions"),
                           aggregate_selector(A, v, reduction, 0, route="formula"))
+k, q, v = (rng.integers(-10**9, 10**9, 9000) for _ in range(3))  # several buckets
+for reduction in ("width", "mean", "max", "min"):
+    for predicate in (rasp.equals, rasp.geq):
+        digest.update(aggregate_selector(rasp.select(k, q, predicate), v, reduction, 0).tobytes())
 print(digest.hexdigest(), _core.last_isa())
 """
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legato import rasp
-from legato.errors import ArgumentError, InputError, NumericalError
+from legato.errors import ArgumentError, DependencyError, InputError, NumericalError, OutputError
 from test_rasp_core import LIBRARY, PREDICATES, vectors
 
 
@@ -237,6 +239,38 @@ def test_shown_programs_are_python(tmp_path: Path) -> None:
     x = [4, 9, 2, 4, 7]
     assert names["sort_next"](np.array(x)).tolist() == program(x).tolist()
     assert "<svg" in program.draw(tmp_path / "p.svg").read_text()
+
+
+@pytest.mark.parametrize("engine", ["dot", "rows"])
+def test_drawings(engine: str, tmp_path: Path) -> None:
+    """Every node but the constants, and every edge between them, by Graphviz and by ourselves."""
+    if engine == "dot" and shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    program = rasp.Program(lambda x: rasp.mode(x) + rasp.tok_map(x, abs), name='a "quoted" <name>')
+    text = program.draw(tmp_path / "p.svg", engine).read_text()
+    root = ElementTree.fromstring(text)
+    boxes = [node for node in program.nodes if node.kind != "constant"]
+    edges = sum(source.kind != "constant" for node in boxes for source in node.inputs)
+    tags = [element.tag.rsplit("}", 1)[-1] for element in root.iter()]
+    if engine == "rows":
+        assert (tags.count("rect"), tags.count("line")) == (len(boxes), edges)
+    else:
+        assert text.count('class="node"') == len(boxes)
+        assert text.count('class="edge"') == edges
+    assert 'a "quoted" <name>' in [element.text for element in root.iter()]
+
+
+def test_drawings_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = rasp.Program(sort_next)
+    with pytest.raises(ArgumentError, match="engine: expected auto, dot or rows, got 'neato'"):
+        program.draw(tmp_path / "p.svg", "neato")
+    with pytest.raises(OutputError, match="cannot be written"):
+        program.draw(tmp_path / "no such folder" / "p.svg", "rows")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "<svg" in program.draw(tmp_path / "p.svg").read_text()
+    with pytest.raises(DependencyError, match="Graphviz is not installed"):
+        program.draw(tmp_path / "p.svg", "dot")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.svg"]
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -24,7 +25,7 @@ using Integers = py::array_t<std::int64_t, py::array::c_style>;
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Truth = py::array_t<std::uint8_t, py::array::c_style>;
 using MaybeIntegers = std::optional<Integers>;
-using TermTuple = std::tuple<MaybeIntegers, MaybeIntegers, int>;
+using TermTuple = std::tuple<MaybeIntegers, MaybeIntegers, int, std::uintptr_t>;  // the last: of a compiled predicate
 using TableTuple = std::tuple<Ids, Ids, Truth>;
 
 using Size = std::pair<std::size_t, std::size_t>;  // rows, n
@@ -52,8 +53,9 @@ Aggregation aggregation_of(const MaybeIntegers& value, int reduction, int roundi
 std::vector<Term> terms_of(const std::vector<TermTuple>& tuples) {
   std::vector<Term> terms;
   terms.reserve(tuples.size());
-  for (const auto& [key, query, compare] : tuples) {
-    terms.push_back({key ? key->data() : nullptr, query ? query->data() : nullptr, static_cast<Compare>(compare)});
+  for (const auto& [key, query, compare, predicate] : tuples) {
+    terms.push_back({key ? key->data() : nullptr, query ? query->data() : nullptr, static_cast<Compare>(compare),
+                     reinterpret_cast<Called>(predicate)});
   }
   return terms;
 }
@@ -184,6 +186,18 @@ void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
   check(status, "select");
 }
 
+Truth truth_of(std::uintptr_t predicate, const Integers& keys, const Integers& queries) {
+  Truth truth({keys.size(), queries.size()});
+  const std::span<const std::int64_t> rows{keys.data(), static_cast<std::size_t>(keys.size())};
+  const std::span<const std::int64_t> columns{queries.data(), static_cast<std::size_t>(queries.size())};
+  std::uint8_t* out = truth.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    fill_truth(reinterpret_cast<Called>(predicate), rows, columns, out);
+  }
+  return truth;
+}
+
 void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction, int rounding, std::int64_t fallback,
                  double real_fallback, const py::object& totals, const py::object& out) {
   const Shape form = shape_of(shape, lengths, true);
@@ -206,13 +220,16 @@ void bind_rasp(py::module_& module) {
              "Whether a conjunction of these comparisons has a sub-quadratic route.");
   module.def("rasp_conjunction", &conjunction_into, arg("shape"), arg("lengths"), arg("causal"), arg("terms"),
              arg("value"), arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"), arg("out"),
-             arg("sign"), arg("threads"), "Select-aggregate over a conjunction of (key, query, compare) terms.");
+             arg("sign"), arg("threads"),
+             "Select-aggregate over a conjunction of (key, query, compare, predicate) terms.");
   module.def("rasp_table", &table_into, arg("shape"), arg("lengths"), arg("causal"), arg("table"), arg("value"),
              arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"), arg("out"), arg("sign"),
              arg("threads"), "Select-aggregate over a truth table of (key ids, query ids, truth).");
   module.def("rasp_formula", &formula_into, arg("shape"), arg("lengths"), arg("causal"), arg("terms"), arg("tables"),
              arg("formula"), arg("value"), arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"),
              arg("out"), arg("sign"), arg("threads"), "Select-aggregate over a postfix formula, every pair in blocks.");
+  module.def("rasp_truth", &truth_of, arg("predicate"), arg("keys"), arg("queries"),
+             "Truth table of a compiled predicate, by its address.");
   module.def("rasp_finish", &finish_into, arg("shape"), arg("lengths"), arg("reduction"), arg("rounding"),
              arg("fallback"), arg("real_fallback"), arg("totals"), arg("out"),
              "Outputs from totals (count, sum, best).");

@@ -12,8 +12,9 @@ using legato::rasp::Term;
 constexpr std::size_t kBlock = 256;  // keys looked at together: the masks of a formula stay in the first cache
 using Mask = std::int64_t;           // 0 or -1, as wide as a key
 
-inline void compare_block(Compare compare, const std::int64_t* key, std::int64_t query, std::size_t count, Mask* mask) {
-  switch (compare) {
+inline void compare_block(const Term& term, const std::int64_t* key, std::int64_t query, std::size_t count,
+                          Mask* mask) {
+  switch (term.compare) {
     case Compare::equal:
       for (std::size_t j = 0; j < count; ++j) mask[j] = -static_cast<Mask>(key[j] == query);
       break;
@@ -37,6 +38,9 @@ inline void compare_block(Compare compare, const std::int64_t* key, std::int64_t
       break;
     case Compare::never:
       for (std::size_t j = 0; j < count; ++j) mask[j] = 0;
+      break;
+    case Compare::called:
+      for (std::size_t j = 0; j < count; ++j) mask[j] = -static_cast<Mask>(term.predicate(key[j], query) != 0);
       break;
   }
 }
@@ -63,8 +67,7 @@ void formula_row(std::size_t n, bool causal, std::size_t offset, std::span<const
           if (t < terms.size()) {
             const Term& term = terms[t];
             const bool bare = term.compare == Compare::always || term.compare == Compare::never;
-            compare_block(term.compare, bare ? nullptr : term.key + offset + begin, bare ? 0 : term.query[offset + i],
-                          m, mask);
+            compare_block(term, bare ? nullptr : term.key + offset + begin, bare ? 0 : term.query[offset + i], m, mask);
           } else {
             const Table& table = tables[t - terms.size()];
             const std::int32_t q = table.query[offset + i];

@@ -8,10 +8,7 @@
 #include <span>
 
 #include "core.h"
-
-namespace legato::rasp {
-__extension__ typedef __int128 Int128;
-}
+#include "rasp.h"
 
 #define LEGATO_REGION_FILE "rasp-inl.h"
 #include "isa_region.h"
@@ -19,10 +16,6 @@ __extension__ typedef __int128 Int128;
 namespace legato::rasp {
 namespace {
 
-using Int = std::int64_t;
-using Id = std::int32_t;
-
-constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max and min
 constexpr std::size_t kMostTokens = std::numeric_limits<Id>::max() - 1;
 constexpr std::size_t kBruteBlock = 32;  // divide and conquer stops here
 
@@ -31,137 +24,24 @@ bool is_order(Compare compare) noexcept {
          compare == Compare::greater_equal;
 }
 
-// --- Results --------------------------------------------------------------------------------------------------------
-
-/// Writes the result of token i of one row: finished, or into the totals.
-struct Emit {
-  Aggregation how;
-  Sink sink;  // moved to the row
-
-  static Emit at(const Aggregation& how, const Sink& sink, std::size_t offset) noexcept {
-    Emit emit{how, sink};
-    if (sink.out != nullptr) emit.sink.out += offset;
-    if (sink.real != nullptr) emit.sink.real += offset;
-    if (sink.count != nullptr) emit.sink.count += offset;
-    if (sink.sum != nullptr) emit.sink.sum += 2 * offset;
-    if (sink.best != nullptr) emit.sink.best += offset;
-    return emit;
-  }
-
-  void operator()(std::size_t i, Int count, Int128 sum) const noexcept {
-    if (sink.count != nullptr) {
-      sink.count[i] += sink.sign * count;
-      if (sink.sum != nullptr) store(i, load(i) + (sink.sign > 0 ? sum : -sum));
-    } else {
-      finished(i, count, sum, kNone);
-    }
-  }
-  /// count: how many, or at least whether there is one.
-  void best(std::size_t i, Int count, Int encoded) const noexcept {
-    if (sink.count != nullptr) {
-      sink.count[i] = std::max(sink.count[i], count);
-      sink.best[i] = std::max(sink.best[i], encoded);
-    } else {
-      finished(i, count, 0, encoded);
-    }
-  }
-  void finished(std::size_t i, Int count, Int128 sum, Int encoded) const noexcept {
-    if (how.reduction == Reduction::width) {
-      sink.out[i] = count;
-    } else if (how.rounding == Rounding::real && how.reduction == Reduction::mean) {
-      sink.real[i] = count == 0 ? how.real_fallback : static_cast<double>(sum) / static_cast<double>(count);
-    } else if (count == 0) {
-      sink.out[i] = how.fallback;
-    } else if (how.reduction == Reduction::mean) {
-      sink.out[i] = mean(sum, count);
-    } else {
-      sink.out[i] = how.reduction == Reduction::min ? ~encoded : encoded;
-    }
-  }
-  Int128 load(std::size_t i) const noexcept {
-    return static_cast<Int128>(static_cast<std::uint64_t>(sink.sum[2 * i])) +
-           (static_cast<Int128>(sink.sum[2 * i + 1]) * (Int128{1} << 64));
-  }
-  void store(std::size_t i, Int128 x) const noexcept {
-    sink.sum[2 * i] = static_cast<Int>(static_cast<std::uint64_t>(x));
-    sink.sum[2 * i + 1] = static_cast<Int>(x >> 64);
-  }
-
- private:
-  Int mean(Int128 sum, Int count) const noexcept {
-    if (sum >= kNone && sum <= std::numeric_limits<Int>::max() && !(sum == kNone && count == 1)) {
-      return quotient<Int>(static_cast<Int>(sum), count);
-    }
-    return static_cast<Int>(quotient<Int128>(sum, count));
-  }
-  template <class T>
-  T quotient(T sum, T count) const noexcept {
-    const T q = sum / count;  // toward zero
-    return how.rounding == Rounding::floor && sum % count < 0 ? q - 1 : q;
-  }
-};
-
-void clear_tail(const Sink& sink, std::size_t begin, std::size_t end) noexcept {
-  if (sink.out != nullptr) std::fill(sink.out + begin, sink.out + end, Int{0});
-  if (sink.real != nullptr) std::fill(sink.real + begin, sink.real + end, 0.0);
-}
-
-// --- What is kept for a set of keys
-// -----------------------------------------------------------------------------------
-
-struct Width {
-  Id count;
-  void clear() { count = 0; }
-  void add(Int) { ++count; }
-  void merge(const Width& x) { count += x.count; }
-  void remove(const Width& x) { count -= x.count; }
-  void emit(const Emit& out, std::size_t i) const { out(i, count, 0); }
-};
-
-template <class S>
-struct Sum {
-  S sum;
-  Int count;
-  void clear() { sum = 0, count = 0; }
-  void add(Int v) { sum += v, ++count; }
-  void merge(const Sum& x) { sum += x.sum, count += x.count; }
-  void remove(const Sum& x) { sum -= x.sum, count -= x.count; }
-  void emit(const Emit& out, std::size_t i) const { out(i, count, sum); }
-};
-
-struct Best {
-  Int best;
-  void clear() { best = kNone; }
-  void add(Int v) { best = std::max(best, v); }
-  void merge(const Best& x) { add(x.best); }
-  void emit(const Emit& out, std::size_t i) const { out.best(i, best != kNone, best); }
-};
-
-/// For values among which kNone itself appears.
-struct CountedBest {
-  Int best, count;
-  void clear() { best = kNone, count = 0; }
-  void add(Int v) { best = std::max(best, v), ++count; }
-  void merge(const CountedBest& x) { best = std::max(best, x.best), count += x.count; }
-  void emit(const Emit& out, std::size_t i) const { out.best(i, count, best); }
-};
-
 // --- The parts of a row ---------------------------------------------------------------------------------------------
 
 /// Memory of one thread.
 struct Room {
-  Id *key_group, *query_group, *more_key, *more_query;  // n each
-  Id *rank[2], *bound[2];                               // n each: key rank < query bound means selected
-  Id *starts, *order[4];                                // n + 2; n each
-  std::uint64_t* unique;                                // n
-  std::byte* scratch;                                   // one after the other: hash slots, sort buffers, trees
-  std::byte* per_query;                                 // n cells, for two orderings
+  Int *pair_key, *pair_query, *more_key, *more_query;  // n each, of several equalities
+  Id *rank[2], *bound[2];  // n each, of two orderings: key rank < query bound means selected
+  Id* order[4];            // n each, of two orderings
+  std::uint64_t* unique;   // n
+  std::byte* scratch;      // one after the other: hash slots, sort buffers, trees, totals
+  std::byte* per_query;    // n cells, of two orderings
   std::size_t scratch_size;
+  BucketRoom buckets;
 };
 
 struct Plan {
   std::size_t equals = 0, orders = 0, cell = 0;
   bool not_equal = false;
+  Reduction reduction = Reduction::width;
 };
 
 std::size_t slots_of(std::size_t n) noexcept {
@@ -173,23 +53,25 @@ std::size_t slots_of(std::size_t n) noexcept {
 Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   Room room{};
   const auto ids = [&](bool wanted) { return wanted ? arena.take<Id>(n) : nullptr; };
-  const bool groups = plan.equals > 0 || plan.not_equal;
-  room.key_group = ids(groups);
-  room.query_group = ids(groups);
-  room.more_key = ids(plan.equals > 1);
-  room.more_query = ids(plan.equals > 1);
-  for (std::size_t t = 0; t < 2; ++t) {
-    room.rank[t] = ids(plan.orders > t);
-    room.bound[t] = ids(plan.orders > t);
+  const bool several = plan.equals > 1, two = plan.orders > 1;
+  for (Int** numbers : {&room.pair_key, &room.pair_query, &room.more_key, &room.more_query}) {
+    *numbers = several ? arena.take<Int>(n) : nullptr;
   }
-  room.starts = groups && plan.orders > 0 ? arena.take<Id>(n + 2) : nullptr;
-  for (Id*& order : room.order) order = ids(plan.orders > 1);
-  room.unique = groups || plan.orders > 0 ? arena.take<std::uint64_t>(n) : nullptr;
-  const std::size_t hash = groups ? slots_of(n) * sizeof(Id) : 0;
-  const std::size_t sort = plan.orders > 0 ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
+  for (std::size_t t = 0; t < 2; ++t) {
+    room.rank[t] = ids(two);
+    room.bound[t] = ids(two);
+  }
+  for (Id*& order : room.order) order = ids(two);
+  room.unique = several || two ? arena.take<std::uint64_t>(n) : nullptr;
+  const std::size_t hash = several ? slots_of(n) * sizeof(Id) : 0;
+  const std::size_t sort = two ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
   room.scratch_size = std::max({hash, sort, (n + 2) * plan.cell});
   room.scratch = arena.take<std::byte>(room.scratch_size);
-  room.per_query = plan.orders > 1 ? arena.take<std::byte>(n * plan.cell) : nullptr;
+  room.per_query = two ? arena.take<std::byte>(n * plan.cell) : nullptr;
+  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1;
+  if (ordered || grouped) {
+    room.buckets = lay_out_buckets(arena, n, {grouped, ordered, plan.reduction});
+  }
   return room;
 }
 
@@ -199,59 +81,64 @@ std::uint64_t mixed(std::uint64_t x) noexcept {
   return x ^ (x >> 29);
 }
 
-/// Gives every distinct key an id in order of appearance; queries that are no key get -1. Returns the number of ids.
-template <class Key, class Query>
-std::size_t number_keys(std::size_t n, const Key& key, const Query& query, Id* key_id, Id* query_id,
-                        Room& room) noexcept {
+/// Replaces every distinct key by a number in order of appearance; queries that are no key become -1.
+void number_keys(std::size_t n, Int* key, Int* query, Room& room) noexcept {
   Id* slots = reinterpret_cast<Id*>(room.scratch);
-  Int low = std::numeric_limits<Int>::max(), high = std::numeric_limits<Int>::min();
-  for (std::size_t j = 0; j < n; ++j) {
-    low = std::min(low, key(j));
-    high = std::max(high, key(j));
-  }
   const std::size_t size = slots_of(n);
-  const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
-  Id ids = 0;
-  if (span < size) {  // a narrow range: the value is the slot
-    std::fill_n(slots, span + 1, Id{-1});
-    for (std::size_t j = 0; j < n; ++j) {
-      Id& id = slots[static_cast<std::uint64_t>(key(j)) - base];
-      if (id < 0) id = ids++;
-      key_id[j] = id;
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::uint64_t at = static_cast<std::uint64_t>(query(i)) - base;
-      query_id[i] = at <= span ? slots[at] : -1;
-    }
-    return static_cast<std::size_t>(ids);
-  }
   std::fill_n(slots, size, Id{-1});
-  const auto find = [&](std::uint64_t x) {
-    std::size_t at = mixed(x) & (size - 1);
-    while (slots[at] >= 0 && room.unique[slots[at]] != x) at = (at + 1) & (size - 1);
-    return at;
+  const auto find = [&](Int x) -> Id& {
+    std::size_t at = mixed(static_cast<std::uint64_t>(x)) & (size - 1);
+    while (slots[at] >= 0 && room.unique[slots[at]] != static_cast<std::uint64_t>(x)) at = (at + 1) & (size - 1);
+    return slots[at];
   };
+  Id numbers = 0;
   for (std::size_t j = 0; j < n; ++j) {
-    const auto x = static_cast<std::uint64_t>(key(j));
-    const std::size_t at = find(x);
-    if (slots[at] < 0) {
-      room.unique[ids] = x;
-      slots[at] = ids++;
+    Id& number = find(key[j]);
+    if (number < 0) {
+      room.unique[numbers] = static_cast<std::uint64_t>(key[j]);
+      number = numbers++;
     }
-    key_id[j] = slots[at];
+    key[j] = number;
   }
-  for (std::size_t i = 0; i < n; ++i) query_id[i] = slots[find(static_cast<std::uint64_t>(query(i)))];
-  return static_cast<std::size_t>(ids);
+  for (std::size_t i = 0; i < n; ++i) query[i] = find(query[i]);
 }
 
-/// Radix sort of (value - low) with the index beside it, and by group above that. Returns the buffers that hold it.
+/// Folds one more equality into the pairs so far, as digits of one number: of the value where 32 bits hold its range
+/// and else of its number. A query that is out of the keys' range gets a digit that no key has.
+void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noexcept {
+  std::copy_n(term.key, n, first ? room.pair_key : room.more_key);
+  std::copy_n(term.query, n, first ? room.pair_query : room.more_query);
+  if (first) return;
+  std::uint64_t low[2], span[2];
+  Int* keys[2] = {room.pair_key, room.more_key};
+  Int* queries[2] = {room.pair_query, room.more_query};
+  for (int part = 0; part < 2; ++part) {
+    constexpr std::uint64_t kMost = 0xFFFFFFFEu;
+    for (bool numbered = false;; numbered = true) {
+      const auto [least, most] = std::minmax_element(keys[part], keys[part] + n);
+      low[part] = static_cast<std::uint64_t>(*least);
+      span[part] = static_cast<std::uint64_t>(*most) - low[part];
+      if (numbered || span[part] <= kMost) break;
+      number_keys(n, keys[part], queries[part], room);
+    }
+  }
+  const auto code = [&](int part, Int x) {
+    return std::min(static_cast<std::uint64_t>(x) - low[part], span[part] + 1);
+  };
+  const std::uint64_t digits = span[1] + 2;
+  for (std::size_t t = 0; t < n; ++t) {
+    room.pair_key[t] = static_cast<Int>(code(0, room.pair_key[t]) * digits + code(1, room.more_key[t]));
+    room.pair_query[t] = static_cast<Int>(code(0, room.pair_query[t]) * digits + code(1, room.more_query[t]));
+  }
+}
+
+/// Radix sort of (value - low) with the index beside it. Returns the buffers that hold it.
 struct Sorted {
   std::uint64_t *value, *spare;
   Id *index, *spare_index;
 };
 
-Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, const Id* group,
-                     std::size_t groups, Room& room) noexcept {
+Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, Room& room) noexcept {
   Arena arena({room.scratch, room.scratch_size});
   Sorted s{arena.take<std::uint64_t>(n), arena.take<std::uint64_t>(n), arena.take<Id>(n), arena.take<Id>(n)};
   for (std::size_t i = 0; i < n; ++i) {
@@ -273,26 +160,11 @@ Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint6
     std::swap(s.value, s.spare);
     std::swap(s.index, s.spare_index);
   }
-  if (group != nullptr) {
-    Id* start = room.starts;
-    std::fill_n(start, groups + 1, Id{0});
-    for (std::size_t i = 0; i < n; ++i) ++start[group[i] + 1];
-    for (std::size_t g = 0; g < groups; ++g) start[g + 1] += start[g];
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto to = static_cast<std::size_t>(start[group[s.index[i]]]++);
-      s.spare[to] = s.value[i];
-      s.spare_index[to] = s.index[i];
-    }
-    std::swap(s.value, s.spare);
-    std::swap(s.index, s.spare_index);
-  }
   return s;
 }
 
-/// Ranks: key j is selected by query i exactly when rank[j] < bound[i] (and their groups agree). Returns the number of
-/// ranks; with groups, ranks count from 0 in each group, and starts[g] is where the ranks of group g begin.
-std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, const Id* query_group, std::size_t groups,
-                      Id* rank, Id* bound, Room& room) noexcept {
+/// Ranks: key j is selected by query i exactly when rank[j] < bound[i]. Returns the number of ranks.
+std::size_t rank_keys(std::size_t n, const Term& term, Id* rank, Id* bound, Room& room) noexcept {
   const Int* key = term.key;
   const Int* query = term.query;
   const auto [least, most] = std::minmax_element(key, key + n);
@@ -300,14 +172,14 @@ std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, cons
   const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
   const bool reversed = term.compare == Compare::greater || term.compare == Compare::greater_equal;
   const bool inclusive = term.compare == Compare::less_equal || term.compare == Compare::greater_equal;
-  if (key_group == nullptr && span < n) {  // a narrow range: the value is the rank
+  if (span < n) {  // a narrow range: the value is the rank
     const Int ranks = static_cast<Int>(span) + 1;
     for (std::size_t j = 0; j < n; ++j) rank[j] = static_cast<Id>(reversed ? high - key[j] : key[j] - low);
     for (std::size_t i = 0; i < n; ++i) {
       const Int q = std::clamp(query[i], low, high);
-      const bool below = query[i]<low, above = query[i]> high;
+      const bool below = query[i] < low;
       Int at = reversed ? high - q : q - low;
-      if (below || above) {
+      if (q != query[i]) {
         at = below == reversed ? ranks : 0;
       } else if (inclusive) {
         ++at;
@@ -316,65 +188,31 @@ std::size_t rank_keys(std::size_t n, const Term& term, const Id* key_group, cons
     }
     return static_cast<std::size_t>(ranks);
   }
-  Sorted sorted = sort_by_value(n, key, base, span, key_group, groups, room);
-  std::size_t used = 0;  // distinct (group, key) pairs so far
+  Sorted sorted = sort_by_value(n, key, base, span, room);
+  std::size_t used = 0;  // distinct keys so far
   for (std::size_t s = 0; s < n; ++s) {
-    const auto j = static_cast<std::size_t>(sorted.index[s]);
-    const bool fresh = s == 0 || sorted.value[s] != room.unique[used - 1] ||
-                       (key_group != nullptr && key_group[j] != key_group[sorted.index[s - 1]]);
-    if (fresh) room.unique[used++] = sorted.value[s];
-    rank[j] = static_cast<Id>(used - 1);
+    if (s == 0 || sorted.value[s] != room.unique[used - 1]) room.unique[used++] = sorted.value[s];
+    rank[sorted.index[s]] = static_cast<Id>(used - 1);
   }
-  if (key_group != nullptr) {
-    // Groups follow one another in `unique`; the first rank of each is its start.
-    std::fill_n(room.starts, groups + 1, static_cast<Id>(used));
-    for (std::size_t j = 0; j < n; ++j) {
-      Id& start = room.starts[key_group[j]];
-      start = std::min(start, rank[j]);
-    }
-    room.starts[groups] = static_cast<Id>(used);
-  }
-  // The bound of a query: how many distinct keys are below it (or not above it); by a second sort, or by bisection in
-  // the query's group.
+  // The bound of a query: how many distinct keys are below it (or not above it), by a second sort.
   const bool upper = inclusive != reversed;
-  if (key_group == nullptr) {
-    const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
-    const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
-    sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, nullptr, 0, room);
-    std::size_t at = 0;
-    for (std::size_t s = 0; s < n; ++s) {
-      const Int q = static_cast<Int>(sorted.value[s] + qbase);
-      while (at < used) {
-        const Int k = static_cast<Int>(room.unique[at] + base);
-        if (!(upper ? k <= q : k < q)) break;
-        ++at;
-      }
-      bound[sorted.index[s]] = static_cast<Id>(at);
+  const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
+  const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
+  sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, room);
+  std::size_t at = 0;
+  for (std::size_t s = 0; s < n; ++s) {
+    const Int q = static_cast<Int>(sorted.value[s] + qbase);
+    while (at < used) {
+      const Int k = static_cast<Int>(room.unique[at] + base);
+      if (!(upper ? k <= q : k < q)) break;
+      ++at;
     }
-  } else {
-    for (std::size_t i = 0; i < n; ++i) {
-      bound[i] = 0;
-      if (query_group[i] < 0 || query[i] < low) continue;
-      const auto g = static_cast<std::size_t>(query_group[i]);
-      const std::uint64_t* begin = room.unique + room.starts[g];
-      const std::uint64_t* end = room.unique + room.starts[g + 1];
-      const std::uint64_t q = static_cast<std::uint64_t>(query[i]) - base;
-      bound[i] = static_cast<Id>((upper ? std::upper_bound(begin, end, q) : std::lower_bound(begin, end, q)) - begin);
-    }
-    for (std::size_t j = 0; j < n; ++j) rank[j] -= room.starts[key_group[j]];
+    bound[sorted.index[s]] = static_cast<Id>(at);
   }
   if (reversed) {
-    for (std::size_t j = 0; j < n; ++j) {
-      const Id size =
-          key_group == nullptr ? static_cast<Id>(used) : room.starts[key_group[j] + 1] - room.starts[key_group[j]];
-      rank[j] = size - 1 - rank[j];
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      const Id size = key_group == nullptr ? static_cast<Id>(used)
-                      : query_group[i] < 0 ? 0
-                                           : room.starts[query_group[i] + 1] - room.starts[query_group[i]];
-      bound[i] = size - bound[i];
-    }
+    const auto size = static_cast<Id>(used);
+    for (std::size_t j = 0; j < n; ++j) rank[j] = size - 1 - rank[j];
+    for (std::size_t i = 0; i < n; ++i) bound[i] = size - bound[i];
   }
   return used;
 }
@@ -402,31 +240,33 @@ void every_key(std::size_t n, const Value& value, const Emit& emit) {
   in_order<causal>(n, [&](std::size_t j) { total.add(value(j)); }, [&](std::size_t i) { total.emit(emit, i); });
 }
 
-template <class Cell, bool causal, class Value>
-void by_group(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
-  Cell none;
-  none.clear();
-  in_order<causal>(
-      n, [&](std::size_t j) { cell[room.key_group[j]].add(value(j)); },
-      [&](std::size_t i) { (room.query_group[i] < 0 ? none : cell[room.query_group[i]]).emit(emit, i); });
-}
-
-/// Equality in a narrow range: the value is the cell.
-template <class Cell, bool causal, class Value>
+/// Equality in a narrow range, or with `rest` every other key: the value is the cell.
+template <class Cell, bool causal, bool rest, class Value>
 void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, const Value& value, const Emit& emit,
               const Room& room) {
   Cell* cell = reinterpret_cast<Cell*>(room.scratch);
   for (std::uint64_t x = 0; x <= span; ++x) cell[x].clear();
-  Cell none;
+  Cell none, total;
   none.clear();
+  total.clear();
   const auto at = [&](Int x) { return static_cast<std::uint64_t>(x) - static_cast<std::uint64_t>(low); };
   in_order<causal>(
-      n, [&](std::size_t j) { cell[at(term.key[j])].add(value(j)); },
+      n,
+      [&](std::size_t j) {
+        const Int x = value(j);
+        cell[at(term.key[j])].add(x);
+        if constexpr (rest) total.add(x);
+      },
       [&](std::size_t i) {
         const std::uint64_t x = at(term.query[i]);
-        (x <= span ? cell[x] : none).emit(emit, i);
+        const Cell& own = x <= span ? cell[x] : none;
+        if constexpr (rest) {
+          Cell others = total;
+          others.remove(own);
+          others.emit(emit, i);
+        } else {
+          own.emit(emit, i);
+        }
       });
 }
 
@@ -442,80 +282,36 @@ void by_index(std::size_t n, const Int* query, const Value& value, const Emit& e
   }
 }
 
+/// The best of the keys that differ from the query: the best key, and the best among keys other than that one.
 template <class Cell, bool causal, class Value>
-void other_groups(std::size_t n, std::size_t groups, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t g = 0; g < groups; ++g) cell[g].clear();
-  if constexpr (requires(Cell a, Cell b) { a.remove(b); }) {
-    Cell total;
-    total.clear();
-    in_order<causal>(
-        n,
-        [&](std::size_t j) {
-          cell[room.key_group[j]].add(value(j));
-          total.add(value(j));
-        },
-        [&](std::size_t i) {
-          Cell rest = total;
-          if (room.query_group[i] >= 0) rest.remove(cell[room.query_group[i]]);
-          rest.emit(emit, i);
-        });
-  } else {  // the best key, and the best among keys of another group than that one's
-    Id first = -1, second = -1;
-    Int best_first = kNone, best_second = kNone;
-    in_order<causal>(
-        n,
-        [&](std::size_t j) {
-          const Id g = room.key_group[j];
-          const Int x = value(j);
-          if (g == first) {
-            best_first = std::max(best_first, x);
-          } else if (first < 0 || x > best_first) {
-            second = first;
-            best_second = best_first;
-            first = g;
-            best_first = x;
-          } else if (second < 0 || x > best_second) {
-            second = g;
-            best_second = x;
-          }
-        },
-        [&](std::size_t i) {
-          const bool own = first >= 0 && first == room.query_group[i];
-          Cell rest;
-          rest.clear();
-          if ((own ? second : first) >= 0) rest.add(own ? best_second : best_first);
-          rest.emit(emit, i);
-        });
-  }
-}
-
-/// One ordering: a Fenwick tree over ranks, or one for each group.
-template <class Cell, bool causal, class Value>
-void by_rank(std::size_t n, std::size_t ranks, bool grouped, const Value& value, const Emit& emit, const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
-  for (std::size_t r = 0; r < ranks; ++r) cell[r].clear();
-  const Id* rank = room.rank[0];
-  const Id* bound = room.bound[0];
-  const auto size = static_cast<Id>(ranks);
+void best_other(std::size_t n, const Term& term, const Value& value, const Emit& emit) {
+  Int first = 0, second = 0;  // keys
+  Cell best_first, best_second;
+  best_first.clear();
+  best_second.clear();
+  bool one = false, two = false;  // whether there are such keys
   in_order<causal>(
       n,
       [&](std::size_t j) {
-        const Id g = grouped ? room.key_group[j] : 0;
-        const Id start = grouped ? room.starts[g] : 0, end = grouped ? room.starts[g + 1] - start : size;
-        Cell* tree = cell + start;
-        const Int x = value(j);
-        for (Id r = rank[j] + 1; r <= end; r += r & -r) tree[r - 1].add(x);
-      },
-      [&](std::size_t i) {
-        Cell found;
-        found.clear();
-        if (!grouped || room.query_group[i] >= 0) {
-          const Cell* tree = cell + (grouped ? room.starts[room.query_group[i]] : 0);
-          for (Id r = bound[i]; r > 0; r -= r & -r) found.merge(tree[r - 1]);
+        const Int key = term.key[j], x = value(j);
+        if (one && key == first) {
+          best_first.add(x);
+        } else if (!one || x > best_first.best) {
+          second = first;
+          best_second = best_first;
+          two = one;
+          first = key;
+          best_first.clear();
+          best_first.add(x);
+          one = true;
+        } else if (!two || x > best_second.best) {
+          second = key;
+          best_second.clear();
+          best_second.add(x);
+          two = true;
         }
-        found.emit(emit, i);
-      });
+      },
+      [&](std::size_t i) { (one && first == term.query[i] ? best_second : best_first).emit(emit, i); });
 }
 
 /// Two orderings. Causal: divide and conquer over time, the left half's keys against the right half's queries.
@@ -580,10 +376,16 @@ bool counts_up(const Int* key, std::size_t n) noexcept {
   return true;
 }
 
+struct Extremes {
+  bool wide = false;   ///< 64 bits may not hold the sum
+  bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
+};
+
+/// `whole` holds the row's length, values and direction.
 template <class Cell, bool causal, class Value>
-void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& plan, const Value& value, const Emit& emit,
-                     Room& room) {
-  std::size_t groups = 0, seen = 0, orders = 0, ranks = 0;
+void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& plan, const Aggregation& how,
+                     const Extremes& extremes, const Value& value, const Emit& emit, Room& room) {
+  const std::size_t n = whole.n;
   for (const Term& term : terms) {
     if (term.compare == Compare::never) {
       Cell none;
@@ -592,62 +394,63 @@ void conjunction_row(std::size_t n, std::span<const Term> terms, const Plan& pla
       return;
     }
   }
+  if (terms.empty()) {
+    every_key<Cell, causal>(n, value, emit);
+    return;
+  }
+  if (plan.orders == 2) {
+    std::size_t ranks = 0;
+    for (std::size_t t = 0; t < 2; ++t) ranks = rank_keys(n, terms[t], room.rank[t], room.bound[t], room);
+    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
+    return;
+  }
+  Term group, order;  // always: there is none
+  bool first = true;
   for (const Term& term : terms) {
-    if (term.compare != Compare::equal && term.compare != Compare::not_equal) continue;
-    if (term.compare == Compare::equal && terms.size() == 1 && counts_up(term.key, n)) {
-      by_index<Cell, causal>(n, term.query, value, emit);
+    if (is_order(term.compare)) {
+      order = term;
+    } else {
+      group = term;
+      if (plan.equals > 1) fold_equality(n, term, first, room);
+      first = false;
+    }
+  }
+  if (plan.equals > 1) group = {room.pair_key, room.pair_query, Compare::equal};
+  if (order.compare == Compare::always) {
+    const bool equal = group.compare == Compare::equal;
+    if (equal && counts_up(group.key, n)) {
+      by_index<Cell, causal>(n, group.query, value, emit);
       return;
     }
-    if (term.compare == Compare::equal && terms.size() == 1) {
-      const auto [low, high] = std::minmax_element(term.key, term.key + n);
-      const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
-      if (span < n) {
-        by_value<Cell, causal>(n, term, *low, span, value, emit, room);
+    constexpr bool removes = requires(Cell a, Cell b) { a.remove(b); };
+    if constexpr (!removes) {
+      if (!equal) {
+        best_other<Cell, causal>(n, group, value, emit);
         return;
       }
     }
-    const bool first = seen++ == 0;
-    const auto key = [&](std::size_t j) { return term.key[j]; };
-    const auto query = [&](std::size_t i) { return term.query[i]; };
-    groups = number_keys(n, key, query, first ? room.key_group : room.more_key,
-                         first ? room.query_group : room.more_query, room);
-    if (first) continue;
-    // Pairs of ids: one number again. A query that one of the two does not know is no pair (-1).
-    for (std::size_t i = 0; i < n; ++i) {
-      if (room.more_query[i] < 0) room.query_group[i] = -1;
+    const auto [low, high] = std::minmax_element(group.key, group.key + n);
+    const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
+    if (span < n) {
+      if constexpr (removes) {
+        if (!equal) {
+          by_value<Cell, causal, true>(n, group, *low, span, value, emit, room);
+          return;
+        }
+      }
+      by_value<Cell, causal, false>(n, group, *low, span, value, emit, room);
+      return;
     }
-    const auto pair = [](Id a, Id b) { return static_cast<Int>(a) * (Int{1} << 32) + b; };
-    groups = number_keys(
-        n, [&](std::size_t j) { return pair(room.key_group[j], room.more_key[j]); },
-        [&](std::size_t i) { return room.query_group[i] < 0 ? -1 : pair(room.query_group[i], room.more_query[i]); },
-        room.key_group, room.query_group, room);
   }
-  if (plan.not_equal) {
-    other_groups<Cell, causal>(n, groups, value, emit, room);
-    return;
-  }
-  const bool grouped = seen > 0;
-  for (const Term& term : terms) {
-    if (!is_order(term.compare)) continue;
-    ranks = rank_keys(n, term, grouped ? room.key_group : nullptr, grouped ? room.query_group : nullptr, groups,
-                      room.rank[orders], room.bound[orders], room);
-    ++orders;
-  }
-  if (orders == 2) {
-    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
-  } else if (orders == 1) {
-    by_rank<Cell, causal>(n, ranks, grouped, value, emit, room);
-  } else if (grouped) {
-    by_group<Cell, causal>(n, groups, value, emit, room);
-  } else {
-    every_key<Cell, causal>(n, value, emit);
-  }
+  Row row = whole;
+  row.group_key = group.key;
+  row.group_query = group.query;
+  row.rest = group.compare == Compare::not_equal;
+  row.key = order.key;
+  row.query = order.query;
+  row.compare = order.compare;
+  by_buckets(row, how.reduction, extremes.wide, extremes.shown, emit, room.buckets);
 }
-
-struct Extremes {
-  bool wide = false;   ///< 64 bits may not hold the sum
-  bool shown = false;  ///< a value is encoded as kNone, so that emptiness needs a count
-};
 
 Extremes extremes_of(const Aggregation& how, const Int* value, std::size_t n) noexcept {
   Extremes out;
@@ -705,6 +508,7 @@ bool plan_of(std::span<const Compare> conjunction, Reduction reduction, Plan& pl
     if (is_order(compare)) ++plan.orders;
   }
   plan.cell = cell_size(reduction);
+  plan.reduction = reduction;
   if (plan.not_equal && conjunction.size() > 1) return false;
   return plan.orders + (plan.equals > 0) <= 2;
 }
@@ -727,6 +531,13 @@ bool valid(const Shape& shape, const Aggregation& how, const Sink& sink) noexcep
   }
   const bool real = how.rounding == Rounding::real && how.reduction == Reduction::mean;
   return real ? sink.real != nullptr : sink.out != nullptr;
+}
+
+bool valid(const Shape& shape, const Term& term) noexcept {
+  if (static_cast<int>(term.compare) < 0 || term.compare > Compare::called) return false;
+  if (term.compare == Compare::called && term.predicate == nullptr) return false;
+  const bool bare = term.compare == Compare::always || term.compare == Compare::never;
+  return bare || (term.key != nullptr && term.query != nullptr) || shape.rows * shape.length == 0;
 }
 
 std::size_t length_of(const Shape& shape, std::size_t row) noexcept {
@@ -773,10 +584,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
   if (terms.size() > kMostTerms) return Status::invalid_argument;
   for (std::size_t t = 0; t < terms.size(); ++t) {
     compares[t] = terms[t].compare;
-    const bool bare = terms[t].compare == Compare::always || terms[t].compare == Compare::never;
-    if (!bare && (terms[t].key == nullptr || terms[t].query == nullptr) && shape.rows * shape.length > 0) {
-      return Status::invalid_argument;
-    }
+    if (!valid(shape, terms[t])) return Status::invalid_argument;
   }
   Plan plan;
   if (!plan_of({compares, terms.size()}, aggregation.reduction, plan)) return Status::invalid_argument;
@@ -805,8 +613,13 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
     const Extremes extremes = extremes_of(aggregation, value, n);
     const Emit emit = Emit::at(aggregation, sink, offset);
     const std::span<const Term> own{moved, count};
+    Row whole;
+    whole.n = n;
+    whole.causal = shape.causal;
+    whole.value = aggregation.reduction == Reduction::width ? nullptr : value;
+    whole.flip = aggregation.reduction == Reduction::min ? -1 : 0;
     const auto run = [&]<class Cell, bool causal>(const auto& x) {
-      conjunction_row<Cell, causal>(n, own, plan, x, emit, rooms[worker]);
+      conjunction_row<Cell, causal>(whole, own, plan, aggregation, extremes, x, emit, rooms[worker]);
     };
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
@@ -912,6 +725,9 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
   for (const Table& table : tables) {
     if (!valid(shape, table)) return Status::invalid_argument;
   }
+  for (const Term& term : terms) {
+    if (!valid(shape, term)) return Status::invalid_argument;
+  }
   std::size_t depth = 0;
   for (const int code : formula) {
     if (code >= 0) {
@@ -935,6 +751,13 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
                     static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
   });
   return Status::ok;
+}
+
+void fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
+                std::uint8_t* truth) noexcept {
+  for (const Int key : keys) {
+    for (const Int query : queries) *truth++ = predicate(key, query) != 0;
+  }
 }
 
 Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept {

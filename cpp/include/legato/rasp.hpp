@@ -22,16 +22,21 @@ enum class Compare : int {
   greater = 4,
   greater_equal = 5,
   always = 6,
-  never = 7
+  never = 7,
+  called = 8  ///< a predicate of the caller; aggregate_formula alone takes it
 };
 enum class Reduction : int { width = 0, mean = 1, max = 2, min = 3 };
 enum class Rounding : int { truncate = 0, floor = 1, real = 2 };
+
+/// A predicate of the caller, compiled: not 0 where the key is selected. Called once for each pair, on any thread.
+using Called = std::uint8_t (*)(std::int64_t key, std::int64_t query);
 
 /// One comparison of a selector: rows x n keys and queries, row-major. Null for always and never.
 struct Term {
   const std::int64_t* key = nullptr;
   const std::int64_t* query = nullptr;
   Compare compare = Compare::always;
+  Called predicate = nullptr;  ///< of Compare::called
 };
 
 /// An arbitrary predicate over small alphabets: key ids in [0, keys), query ids in [0, queries) or -1 for "not asked".
@@ -77,8 +82,9 @@ std::size_t conjunction_workspace_size(const Shape& shape, std::span<const Compa
                                        int threads) noexcept;
 
 /// Aggregates over the conjunction of `terms` (none: every key): running totals for always, totals by key for equal,
-/// total minus equal or the best two for not_equal, a Fenwick tree over key ranks for an ordering (one for each group
-/// with an equal beside it), divide and conquer over time for two orderings. O(n), O(n log n), O(n log^2 n).
+/// total minus equal or the best two for not_equal, a tree of prefix totals over key ranks for an ordering (one for
+/// each group with an equal beside it), divide and conquer over time for two orderings. Keys in a wide range are
+/// handled in buckets that stay in the cache. O(n), O(n log n), O(n log^2 n).
 Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, const Aggregation& aggregation,
                              std::span<std::byte> workspace, const Sink& sink, int threads) noexcept;
 
@@ -98,6 +104,10 @@ constexpr std::size_t kFormulaDepth = 16;
 Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::span<const Table> tables,
                          std::span<const int> formula, const Aggregation& aggregation, const Sink& sink,
                          int threads) noexcept;
+
+/// Truth table of a compiled predicate: keys x queries.
+void fill_truth(Called predicate, std::span<const std::int64_t> keys, std::span<const std::int64_t> queries,
+                std::uint8_t* truth) noexcept;
 
 /// Turns totals into outputs.
 Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept;

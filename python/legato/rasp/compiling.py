@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato.errors import ArgumentError, DependencyError
+from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
 from legato.rasp.programs import Program
 from legato.rasp.sops import evaluate
@@ -174,7 +175,7 @@ class Weights:
     def save(self, path: str | Path) -> Path:
         """Write the arrays as safetensors, with vocabulary and layout in the metadata."""
         try:
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save
         except ImportError:
             raise DependencyError("saving weights needs safetensors: pip install 'legato[rasp]'") from None
         layout = {
@@ -183,8 +184,7 @@ class Weights:
         metadata = {"vocab": repr(self.vocab), "max_len": str(self.max_len), "causal": str(self._causal)}
         metadata |= {"output": self._output, "residual_layout": repr(layout)}
         arrays = {name: np.ascontiguousarray(array) for name, array in self.to_numpy().items() if array.size}
-        save_file(arrays, str(path), metadata=metadata)
-        return Path(path)
+        return write_whole(path, save(arrays, metadata=metadata))
 
     def to_torch(self) -> Any:
         """Return a torch.nn.Module (float64): ids (n + 1,) with BOS = len(vocab) first -> residual stream."""

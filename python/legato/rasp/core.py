@@ -175,7 +175,8 @@ def select(
         Keys and queries; a scalar is repeated.
     pred : Predicate or callable
         ``equals leq lt geq gt neq true false``, or any function ``(key, query) -> bool`` of two Python integers, which
-        is called once for each distinct pair.
+        is called once for each distinct pair. One compiled by Numba (``njit``, or ``cfunc`` of
+        ``boolean(int64, int64)``) is called from compiled code, so wide alphabets are no loss.
     causal : bool
     lengths : array_like, shape (b,), optional
         Lengths of the rows of a batch.

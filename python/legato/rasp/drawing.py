@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from legato.errors import OutputError
+from legato.errors import ArgumentError, DependencyError
+from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Node
 
 __all__ = ["listing", "write_svg"]
@@ -71,11 +74,46 @@ def listing(nodes: list[Node], name: str) -> str:
     return "\n".join([f"def {title}(x):", *body, f"    return {text[id(nodes[-1])]}"])
 
 
+_SELECTOR_COLOR = "#e4f5dc"
 _COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width": "#ffe3b3", "aggregate": "#ffe3b3"}
 
 
-def write_svg(nodes: list[Node], name: str, path: Path) -> Path:
-    """Draw the graph as SVG: inputs at the top, one row for each depth."""
+def write_svg(nodes: list[Node], name: str, path: Path, engine: str = "auto") -> Path:
+    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `_rows`."""
+    if engine not in ("auto", "dot", "rows"):
+        raise ArgumentError(f"draw: engine: expected auto, dot or rows, got {engine!r}")
+    dot = None if engine == "rows" else shutil.which("dot")
+    if dot is None and engine == "dot":
+        raise DependencyError("draw: engine: Graphviz is not installed (no program dot)")
+    return write_whole(path, _rows(nodes, name) if dot is None else _by_graphviz(dot, nodes, name))
+
+
+def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
+    number = {id(node): at for at, node in enumerate(nodes) if node.kind != "constant"}
+    lines = [
+        f"digraph {{ label={_quoted(name)}; labelloc=t; fontname=monospace;",
+        'node [shape=box, style="filled,rounded", fontname=monospace, fontsize=12, color="#444444"];',
+        'edge [color="#888888", arrowsize=0.6];',
+    ]
+    for node in nodes:
+        if id(node) not in number:
+            continue
+        color = _COLORS.get(node.kind, _SELECTOR_COLOR)
+        lines.append(f"n{number[id(node)]} [label={_quoted(_title(node))}, fillcolor={_quoted(color)}];")
+        lines += [f"n{number[id(s)]} -> n{number[id(node)]};" for s in node.inputs if id(s) in number]
+    run = subprocess.run([dot, "-Tsvg"], input="\n".join([*lines, "}"]).encode(), capture_output=True, check=False)
+    if run.returncode != 0:
+        raise DependencyError(f"draw: Graphviz failed: {run.stderr.decode(errors='replace').strip()[:200]}")
+    return run.stdout
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _rows(nodes: list[Node], name: str) -> str:
+    """Draw the graph without edge routing: inputs at the top, one row for each depth."""
     shown = [node for node in nodes if node.kind != "constant"]
     rank: dict[int, int] = {}
     rows: dict[int, list[Node]] = {}
@@ -106,16 +144,12 @@ def write_svg(nodes: list[Node], name: str, path: Path) -> Path:
                 )
     for node in shown:
         x, y = place[id(node)]
-        color = _COLORS.get(node.kind, "#e4f5dc")
+        color = _COLORS.get(node.kind, _SELECTOR_COLOR)
         parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{width}" height="{height}" rx="5" fill="{color}" stroke="#444"/>'
             f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{escape(_title(node))}</text>'
         )
-    try:
-        path.write_text("\n".join([*parts, "</svg>"]) + "\n")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-    return path
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _title(node: Node) -> str:

@@ -6,9 +6,14 @@ A comparison of a key with a query is a set of outcomes out of {less, equal, gre
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["Predicate", "equals", "false", "geq", "gt", "leq", "lt", "neq", "true"]
+from legato.errors import ArgumentError
+
+__all__ = ["Predicate", "compiled_address", "equals", "false", "geq", "gt", "leq", "lt", "neq", "true"]
 
 LESS, EQUAL, GREATER = 1, 2, 4
 
@@ -61,6 +66,42 @@ gt = Predicate("gt", GREATER, lambda k, q: k > q)  # type: ignore[operator]
 geq = Predicate("geq", GREATER | EQUAL, lambda k, q: k >= q)  # type: ignore[operator]
 true = Predicate("true", 7, lambda k, q: True)  # noqa: ARG005
 false = Predicate("false", 0, lambda k, q: False)  # noqa: ARG005
+
+CALLED = 8  # the core's number of a compiled predicate
+
+
+def compiled_address(predicate: Callable[..., Any]) -> int | None:
+    """Return the machine address of a predicate compiled by Numba (``njit`` or ``cfunc``), or None for others.
+
+    It must take two int64 and return a boolean. Numba is never imported here: who has such a predicate has it.
+    """
+    if "numba" not in sys.modules or not type(predicate).__module__.startswith("numba."):
+        return None
+    return int(_compiled(predicate).address)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(predicate: Any) -> Any:
+    """Return the cfunc; kept, because its address is only good as long as it lives."""
+    import numba
+
+    wanted = (numba.int64, numba.int64)
+    try:
+        if hasattr(predicate, "address"):
+            signature = predicate._sig
+            function = predicate
+        else:
+            predicate.compile(wanted)
+            signature = predicate.overloads[wanted].signature
+            function = numba.cfunc(numba.boolean(*wanted))(lambda k, q: predicate(k, q))
+    except Exception as error:
+        raise ArgumentError(
+            f"select: pred: Numba cannot compile it for two int64: {str(error).splitlines()[0]}"
+        ) from None
+    if tuple(signature.args) != wanted or signature.return_type != numba.boolean:
+        raise ArgumentError(f"select: pred: expected a compiled predicate boolean(int64, int64), got {signature}")
+    return function
+
 
 BY_NAME = {p.name: p for p in (equals, neq, lt, leq, gt, geq, true, false)}
 BY_OUTCOMES = {p.outcomes: p for p in BY_NAME.values()}

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from legato._arrays import as_int64
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
+from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
@@ -294,11 +295,18 @@ class Program:
 
         return listing(self.nodes, self.name)
 
-    def draw(self, path: str | Path) -> Path:
-        """Write the graph as SVG."""
+    def draw(self, path: str | Path, engine: str = "auto") -> Path:
+        """Write the graph as SVG.
+
+        Parameters
+        ----------
+        path : path
+        engine : {"auto", "dot", "rows"}
+            Graphviz (its program ``dot``), or our own rows of boxes; "auto" takes Graphviz where it is installed.
+        """
         from legato.rasp.drawing import write_svg
 
-        return write_svg(self.nodes, self.name, Path(path))
+        return write_svg(self.nodes, self.name, Path(path), engine)
 
     # --- files ---
 
@@ -334,8 +342,7 @@ class Program:
                 }
             )
         document = {"format": "legato.rasp.Program", "version": _FORMAT, "name": self.name, "nodes": rows}
-        Path(path).write_text(json.dumps(document, indent=1) + "\n")
-        return Path(path)
+        return write_whole(path, json.dumps(document, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Program:

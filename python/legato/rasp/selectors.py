@@ -18,7 +18,7 @@ from legato import _core, _dispatch
 from legato._arrays import Int64
 from legato.errors import ArgumentError
 from legato.rasp import _reference
-from legato.rasp.predicates import CORE_CODE, EQUAL, GREATER, LESS, Predicate
+from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
@@ -257,16 +257,30 @@ def _formula_cost(terms: int, n: int, causal: bool) -> float:
     return 20 * n + (0.5 if causal else 1.0) * n * n * (0.5 + 0.4 * terms)
 
 
+_CALLED_NANOSECONDS = 1.5  # of a compiled predicate, a pair
+
+
+def _table_is_cheaper(formula: tuple[Any, ...], causal: bool) -> bool:
+    """Whether a compiled predicate is better asked once for each distinct pair than for every pair."""
+    n = formula[1].shape[-1]
+    keys, queries = (len(np.unique(array)) for array in formula[1:3])
+    pairs = (0.5 if causal else 1.0) * formula[1].size * n
+    by_table = keys * queries * _CALLED_NANOSECONDS + 0.5 * formula[1].size * min(keys, queries)
+    return bool(by_table < pairs * (_CALLED_NANOSECONDS + 0.5))
+
+
 def plan_route(
     formula: tuple[Any, ...], reduction: str, n: int, causal: bool
 ) -> tuple[str, list[tuple[int, Conjunction]]]:
     """Return the route and, for "conjunctions", the signed conjunctions to run.
 
-    "conjunctions": running totals, totals by key, Fenwick trees, divide and conquer. "table": one callable, by its
-    truth table over the distinct keys and queries. "formula": every pair, in blocks.
+    "conjunctions": running totals, totals by key, trees, divide and conquer. "table": one callable, by its truth table
+    over the distinct keys and queries. "formula": every pair, in blocks; where a predicate is compiled, it is called
+    for each.
     """
     if formula[0] == "call":
-        return "table", []
+        compiled = compiled_address(formula[3]) is not None
+        return (_NO_PLAN if compiled and not _table_is_cheaper(formula, causal) else "table"), []
     parts = aggregation_parts(formula, reduction)
     if parts is None:
         return _NO_PLAN, []
@@ -310,7 +324,7 @@ def aggregate_selector(
     formula = selector.formula
     if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
         _, key, query, predicate = formula
-        _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes])], *how, out, 1, threads])
+        _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes], 0)], *how, out, 1, threads])
         return out
     chosen, parts = plan_route(formula, reduction, n, selector.causal)
     if route is not None and route != chosen:
@@ -341,11 +355,11 @@ def _by_conjunctions(
 ) -> None:
     arrays = {id(array): array for leaf in _leaves(formula) for array in leaf[1:3]}
     terms = [
-        (count, [(arrays[k], arrays[q], CORE_CODE[outcomes]) for (k, q), outcomes in conjunction.items()])
+        (count, [(arrays[k], arrays[q], CORE_CODE[outcomes], 0) for (k, q), outcomes in conjunction.items()])
         for count, conjunction in parts
     ]
     if not terms:
-        terms = [(1, [(None, None, CORE_CODE[0])])]
+        terms = [(1, [(None, None, CORE_CODE[0], 0)])]
     if len(terms) == 1 and terms[0][0] == 1:
         _core.rasp_conjunction(*[*head, terms[0][1], *how, out, 1, threads])
         return
@@ -369,6 +383,9 @@ def _distinct(array: Int64) -> tuple[list[int], NDArray[np.int32]]:
 
 
 def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDArray[np.uint8]:
+    address = compiled_address(predicate)
+    if address is not None:
+        return _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
     call = _checked(predicate)
     truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
     for row, key in enumerate(keys):
@@ -396,10 +413,15 @@ def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: ND
 
 def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
     leaves = {id(leaf): leaf for leaf in _leaves(formula)}
-    compared = [leaf for leaf in leaves.values() if leaf[0] == "term"]
-    called = [leaf for leaf in leaves.values() if leaf[0] == "call"]
+    addresses = {key: compiled_address(leaf[3]) for key, leaf in leaves.items() if leaf[0] == "call"}
+    compared = [leaf for key, leaf in leaves.items() if addresses.get(key, 0) is not None]
+    called = [leaf for key, leaf in leaves.items() if addresses.get(key, 0) is None]
     numbers = {id(leaf): number for number, leaf in enumerate(compared + called)}
-    terms = [(leaf[1], leaf[2], CORE_CODE[leaf[3].outcomes]) for leaf in compared]
+    terms = [
+        (k, q, CORE_CODE[pred.outcomes], 0) if kind == "term" else (k, q, CALLED, addresses[id(leaf)])
+        for leaf in compared
+        for kind, k, q, pred in [leaf]
+    ]
     tables = []
     for _, key_array, query_array, predicate in called if out.size else ():
         keys, key_ids = _distinct(key_array)

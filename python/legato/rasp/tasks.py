@@ -133,16 +133,6 @@ def _batch(prompt: Ints, answer: Ints) -> Batch:
     return Batch(tokens, np.full(rows, tokens.shape[1]), np.full(rows, prompt.shape[1]))
 
 
-def _ragged(prompts: Ints, answers: list[list[int]]) -> Batch:
-    rows, p = prompts.shape
-    lengths = np.array([p + len(a) for a in answers], dtype=np.int64).reshape(rows)
-    tokens = np.zeros((rows, int(lengths.max(initial=p))), dtype=np.int64)
-    tokens[:, :p] = prompts
-    for at, answer in enumerate(answers):
-        tokens[at, p : p + len(answer)] = answer
-    return Batch(tokens, lengths, np.full(rows, p))
-
-
 def _column(rows: int, *tokens: int) -> Ints:
     return np.tile(np.array(tokens, dtype=np.int64), (rows, 1))
 
@@ -181,28 +171,43 @@ def _mode_oracle(prompt: list[int]) -> list[int]:
     return [max(set(symbols), key=symbols.count), END]
 
 
-def _mode_symbols(length: int, rows: int, rng: np.random.Generator, base: int, symbols: int, alphabet: int) -> Ints:
-    """Rows with a unique most frequent symbol: one occurrence of a tied one is turned into the first of the tied."""
+@dataclass(frozen=True)
+class _Drawn:
+    """Rows with a unique most frequent symbol, and what the scratchpads tell of each row's `kinds` symbols."""
+
+    tokens: Ints  #: (rows, length)
+    symbols: Ints  #: (rows, kinds)
+    counts: Ints  #: (rows, kinds); 0: the symbol does not occur
+    mode: Ints  #: (rows, 1)
+
+    def firsts(self) -> Ints:
+        """Return where each symbol first stands: (rows, kinds), beyond the end for those that do not occur."""
+        at = np.argmax(self.tokens[:, :, None] == self.symbols[:, None, :], axis=1)
+        return np.asarray(np.where(self.counts > 0, at, self.tokens.shape[1]), dtype=np.int64)
+
+
+def _mode_symbols(length: int, rows: int, rng: np.random.Generator, base: int, symbols: int, alphabet: int) -> _Drawn:
+    """One occurrence of a tied symbol is turned into the first of the tied."""
     kinds = min(symbols, max(1, length - 1))
-    chosen = np.argsort(rng.random((rows, alphabet)), axis=1)[:, :kinds]
+    chosen = _distinct(kinds, rows, rng, alphabet)
     draw = rng.integers(0, kinds, (rows, length))
-    counts = np.stack([(draw == s).sum(axis=1) for s in range(kinds)], axis=1)
-    for row in np.flatnonzero((counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1):
-        tied = np.flatnonzero(counts[row] == counts[row].max())
-        draw[row, np.flatnonzero(draw[row] == tied[1])[0]] = tied[0]
-    return np.take_along_axis(chosen, draw, axis=1) + base
+    counts = (draw[:, :, None] == np.arange(kinds)).sum(axis=1)
+    tied = counts == counts.max(axis=1, keepdims=True)
+    row = np.flatnonzero(tied.sum(axis=1) > 1)
+    first = np.argmax(tied[row], axis=1)
+    tied[row, first] = False
+    second = np.argmax(tied[row], axis=1)
+    draw[row, np.argmax(draw[row] == second[:, None], axis=1)] = first
+    counts[row, first] += 1
+    counts[row, second] -= 1
+    chosen = chosen + base
+    best = np.argmax(counts, axis=1)[:, None]
+    return _Drawn(np.take_along_axis(chosen, draw, axis=1), chosen, counts, np.take_along_axis(chosen, best, axis=1))
 
 
 def _mode_make(length: int, rows: int, rng: np.random.Generator, symbols: int = 5, alphabet: int = 52) -> Batch:
     drawn = _mode_symbols(length, rows, rng, 0, symbols, alphabet)
-    order = np.sort(drawn, axis=1)
-    run = np.ones_like(order)
-    for at in range(1, length):
-        run[:, at] = np.where(order[:, at] == order[:, at - 1], run[:, at - 1] + 1, 1)
-    best = np.take_along_axis(order, np.argmax(run, axis=1)[:, None], axis=1)
-    return _batch(
-        np.concatenate([drawn, _column(rows, START)], axis=1), np.concatenate([best, _column(rows, END)], axis=1)
-    )
+    return _copy_of(drawn.tokens, drawn.mode)
 
 
 def _totals(prompt: list[int]) -> list[tuple[int, int]]:
@@ -219,13 +224,32 @@ def _mode_by_count_oracle(prompt: list[int]) -> list[int]:
     return [token for s, n in sorted(_totals(prompt), key=lambda x: (x[1], x[0])) for token in (n, s)] + [END]
 
 
-def _scratchpad_make(oracle: Callable[[list[int]], list[int]]) -> Callable[..., Batch]:
+def _scratchpad_make(by_count: bool) -> Callable[..., Batch]:
     def make(length: int, rows: int, rng: np.random.Generator, symbols: int = 5, alphabet: int = 52) -> Batch:
         if length >= SYMBOL:
             raise ArgumentError(f"mode scratchpad: expected length below {SYMBOL}, got {length}")
         drawn = _mode_symbols(length, rows, rng, SYMBOL, symbols, alphabet)
-        prompts = np.concatenate([drawn, _column(rows, START)], axis=1)
-        return _ragged(prompts, [oracle(row) for row in prompts.tolist()])
+        kinds = drawn.counts.shape[1]
+        absent = drawn.counts == 0
+        # Symbols that do not occur come last: they are no part of the answer.
+        rank = np.where(absent, 2**30, drawn.counts * 2**12 + drawn.symbols) if by_count else drawn.firsts()
+        order = np.argsort(rank, axis=1)
+        pair = [np.take_along_axis(x, order, axis=1) for x in (drawn.symbols, drawn.counts)]
+        written = 2 * (kinds - absent.sum(axis=1))
+        tail = 1 if by_count else 2  # END, or the mode and END
+        answer = np.zeros((rows, 2 * kinds + tail), dtype=np.int64)
+        answer[:, 0 : 2 * kinds : 2], answer[:, 1 : 2 * kinds : 2] = pair[::-1] if by_count else pair
+        row = np.arange(rows)
+        if not by_count:
+            answer[row, written] = drawn.mode[:, 0]
+        lengths = written + tail
+        answer[row, lengths - 1] = END
+        answer[np.arange(answer.shape[1]) >= lengths[:, None]] = 0
+        prompt = np.concatenate([drawn.tokens, _column(rows, START)], axis=1)
+        width = int(lengths.max(initial=0))
+        return Batch(
+            np.concatenate([prompt, answer[:, :width]], axis=1), lengths + length + 1, np.full(rows, length + 1)
+        )
 
     return make
 
@@ -246,6 +270,33 @@ def _mode_by_first(x: Any) -> Any:
     )
     answer = where(is_count, at_count, where(over, full(x, END), num_prev(in_prompt, x)))
     return where(x == START, index_select(x, full(x, 0)), answer)
+
+
+def _mode_by_count(x: Any) -> Any:
+    """Count and symbol by increasing count, then by symbol; for at most five symbols.
+
+    No position knows which symbols come to an end, so each of the five is looked up and counted by itself, and the
+    smallest pair above the one written last is found among them: a long program for what a table would do at once.
+    """
+    after = has_seen(x, full(x, START))
+    in_prompt = where(after, full(x, NOTHING), x)
+    new = (num_prev(in_prompt, x) == 1) & (after == 0)
+    order = where(new, cumsum(new), full(x, 0))
+    before = shift_right(x, 1)
+    begins = (x == START) | (before == START)
+    last_count = where(begins, full(x, 0), where(x >= SYMBOL, before, shift_right(x, 2)))
+    last_symbol = where(begins, full(x, 0), where(x >= SYMBOL, x, before))
+    none = full(x, 2 * SYMBOL - 1)
+    best_count, best_symbol = none, none
+    for number in range(1, 6):
+        symbol = kqv(order, full(x, number), x, equals, default=NOTHING, reduction="max")
+        total = num_prev(in_prompt, symbol)
+        above = (total > last_count) | ((total == last_count) & (symbol > last_symbol))
+        better = (total < best_count) | ((total == best_count) & (symbol < best_symbol))
+        taken = (symbol != NOTHING) & above & better
+        best_count, best_symbol = where(taken, total, best_count), where(taken, symbol, best_symbol)
+    at_symbol = where(best_count == none, full(x, END), best_count)
+    return where((x < SYMBOL) & (x > 0), best_symbol, at_symbol)
 
 
 # --- copy and sort ----------------------------------------------------------------------------------------------------
@@ -373,13 +424,21 @@ def _digit(total: Any, x: Any) -> Any:
 
 
 def _addition_reverse(x: Any) -> Any:
-    """From the last digit on: the carry follows from the digits and the sum written just before."""
-    _, first, second = _operands(x)
+    """From the last digit on: the carry follows from the pair of digits before and the digit of the sum written there.
+
+    Tokens of the prompt are predicted as the authors' program does: 0 or a carry at a hint, END after the signs.
+    """
+    in_second, first, _ = _operands(x)
     before, hint_before = shift_right(x, 1), shift_right(x, 2)
-    carried = (first(hint_before) + second(hint_before)) > before
-    carry = where(before == EQUALS, full(x, 0), carried)
-    digit = _digit(first(x) + second(x) + carry, x)
-    hint = where(before == FIRST_HINT, full(x, ADDITION_END), before + 1)
+    place = where(in_second & (x >= 0), before, full(x, NOTHING))  # at a digit of the second operand, its hint
+    pair = first(before) + x
+
+    def total(hint: Any) -> Any:
+        return kqv(place, hint, pair, equals, default=0)
+
+    carry = (total(hint_before) > 9) | ((total(hint_before) == 9) & (before == 0))
+    digit = _digit(total(x) + carry, x)
+    hint = where((x < 0) | (before == FIRST_HINT), full(x, ADDITION_END), before + 1)
     return where(x <= FIRST_HINT, digit, where(x == EQUALS, minimum(x), hint))
 
 
@@ -447,10 +506,8 @@ def _addition_make(reverse: bool) -> Callable[..., Batch]:
 
 count = Task("count", _count, True, _count_oracle, _count_make)
 mode = Task("mode", _mode, True, _mode_oracle, _mode_make)
-mode_by_first = Task(
-    "mode_by_first", _mode_by_first, False, _mode_by_first_oracle, _scratchpad_make(_mode_by_first_oracle)
-)
-mode_by_count = Task("mode_by_count", None, False, _mode_by_count_oracle, _scratchpad_make(_mode_by_count_oracle))
+mode_by_first = Task("mode_by_first", _mode_by_first, False, _mode_by_first_oracle, _scratchpad_make(False))
+mode_by_count = Task("mode_by_count", _mode_by_count, False, _mode_by_count_oracle, _scratchpad_make(True))
 copy_unique = Task("copy_unique", _copy_unique, True, _copy_oracle, _copy_unique_make)
 copy_repeated = Task("copy_repeated", _copy_repeated, False, _copy_oracle, _copy_repeated_make)
 sort = Task("sort", _sort, True, _sort_oracle, _sort_make)
