@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from legato.video.comparison import Comparison
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
+    from legato.video.live import Stabilizer
     from legato.video.planes import Planes, as_planes, luma
     from legato.video.stabilizing import StabilizeReport, stabilize
     from legato.video.synthesis import GroundTruth, synthesize
@@ -28,6 +29,7 @@ _HOMES = {
     "Motion": "tracking",
     "Planes": "planes",
     "StabilizeReport": "stabilizing",
+    "Stabilizer": "live",
     "Tracker": "tracking",
     "VideoFrame": "files",
     "VideoReader": "files",
@@ -47,6 +49,7 @@ __all__ = [
     "Motion",
     "Planes",
     "StabilizeReport",
+    "Stabilizer",
     "Tracker",
     "VideoFrame",
     "VideoReader",
