@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from legato.video.live import Stabilizer
     from legato.video.planes import Planes, as_planes, luma
     from legato.video.stabilizing import StabilizeReport, stabilize
+    from legato.video.streaming import LiveReport, stabilize_live
     from legato.video.synthesis import GroundTruth, synthesize
     from legato.video.tracking import Motion, Tracker, estimate_motion
     from legato.video.warping import warp
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "comparison",
     "GroundTruth": "synthesis",
+    "LiveReport": "streaming",
     "Motion": "tracking",
     "Planes": "planes",
     "StabilizeReport": "stabilizing",
@@ -39,6 +41,7 @@ _HOMES = {
     "estimate_motion": "tracking",
     "luma": "planes",
     "stabilize": "stabilizing",
+    "stabilize_live": "streaming",
     "synthesize": "synthesis",
     "warp": "warping",
 }
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "GroundTruth",
+    "LiveReport",
     "Motion",
     "Planes",
     "StabilizeReport",
@@ -59,6 +63,7 @@ __all__ = [
     "estimate_motion",
     "luma",
     "stabilize",
+    "stabilize_live",
     "synthesize",
     "warp",
 ]
