@@ -593,7 +593,7 @@ class _Reading:
             pts += shift
             if self._first_pts is None:
                 self._first_pts = pts
-            if self._duration_s is not None and (pts - self._first_pts) * self._time_base >= self._duration_s:
+            if self._duration_s is not None and float((pts - self._first_pts) * self._time_base) >= self._duration_s:
                 self.ended = self.ended or "duration"
                 return False
             item = _Arrived(replace(frame, pts=pts, time_base=self._time_base), reader.arrived_s, new_scene)
@@ -869,8 +869,11 @@ class _Line:
             stop = error
             reading.stop("interrupted")
             self._watch()
-        failure = self._error or reading.error
         self._steady.close(discard=True)
+        # A thread inside the core must not outlive the interpreter; those that may hang are inside FFmpeg.
+        workers[0].join()
+        reading.thread.join(_TICK_S)
+        failure = self._error or reading.error
         self._sink.discard()
         if self._done.is_set():
             self._sink.close()
@@ -885,7 +888,7 @@ class _Line:
         quiet_s = 0.0
         while not reading.opened.wait(_TICK_S):
             quiet_s += _TICK_S  # not by the clock: a program that was suspended has not waited
-            if self._stall_s and quiet_s > self._stall_s + _SLACK_S:
+            if self._stall_s and quiet_s > self._stall_s + _SLACK_S * reading.source.live:
                 raise InputError(f"{reading.source.name}: gave no picture for {self._stall_s:g} s")
         if reading.error is not None:
             raise reading.error
