@@ -773,6 +773,7 @@ class _Window:
         self._cv2 = load_opencv()
         self._av = load_av()
         self._reader = reader
+        self._count = 0
         self.closed = False
         self._cv2.namedWindow(self._TITLE, self._cv2.WINDOW_NORMAL)
         self._cv2.resizeWindow(self._TITLE, reader.width, reader.height)
@@ -797,7 +798,8 @@ class _Window:
         picture.color_range = self._reader.color.range
         self._cv2.imshow(self._TITLE, picture.to_ndarray(format="bgr24"))
         self.turn()
-        return []
+        self._count += 1
+        return [self._count - 1]
 
     def turn(self) -> None:
         """Let the window react."""
@@ -816,6 +818,11 @@ class _Window:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._cv2.destroyAllWindows()
+
+
+def _believed(rate: Fraction) -> float:
+    """Frames a second; what streams of no fixed rate say is sometimes the rate of their clock."""
+    return float(rate) if 1 <= rate <= 240 else 30.0
 
 
 class _Line:
@@ -849,7 +856,7 @@ class _Line:
             self._wait_for_first()
             reader = reading.first
             assert reader is not None
-            rate = self._fps or float(reader.frame_rate)
+            rate = self._fps or _believed(reader.frame_rate)
             self._stabilizer = self._make((reader.width, reader.height), rate)
             self._window = _Window(reader) if self._target.window else None
             self._sink = self._window or _Encoder(self._target, reader, rate, **self._encoding)
@@ -864,19 +871,22 @@ class _Line:
             worker.start()
         stop: BaseException | None = None
         try:
-            self._watch()
-        except BaseException as error:  # Ctrl-C, or the like: in good order, what is under way included
-            stop = error
+            try:
+                self._watch()
+            except BaseException as error:  # Ctrl-C, or the like: in good order, what is under way included
+                stop = error
+                reading.stop("interrupted")
+                self._watch()
+        finally:  # and a second Ctrl-C, without it
             reading.stop("interrupted")
-            self._watch()
-        self._steady.close(discard=True)
-        # A thread inside the core must not outlive the interpreter; those that may hang are inside FFmpeg.
-        workers[0].join()
-        reading.thread.join(_TICK_S)
+            self._steady.close(discard=True)
+            # A thread inside the core must not outlive the interpreter; those that may hang are inside FFmpeg.
+            workers[0].join()
+            reading.thread.join(_TICK_S)
+            self._sink.discard()
+            if self._done.is_set():
+                self._sink.close()
         failure = self._error or reading.error
-        self._sink.discard()
-        if self._done.is_set():
-            self._sink.close()
         if stop is not None and not isinstance(stop, KeyboardInterrupt):
             raise stop
         if failure is not None and stop is None:
