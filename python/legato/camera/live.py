@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,9 +18,15 @@ from legato.errors import ArgumentError
 __all__ = ["LivePath"]
 
 _PINNED = 3  # derivatives reach three frames back, so three pinned frames stand for the whole past
-_DECAY = 0.9
-_MEAN_OF = 10  # frames whose mean motion is carried on
 _PREDICTED = 15
+# The motion ahead, by an autoregressive model of the last two seconds at 30 frames a second. Against the mean of the
+# last ten motions, decaying, it takes the jitter from 0.48 to 0.29 of the input's without look-ahead (geometric mean of
+# five shaky clips), from 0.17 to 0.13 with three frames; from ten frames on the two are alike.
+_ORDER = 8
+_LEARNED = 60
+_RIDGE = 0.05  # of the mean square, for each motion learned from
+_LEAST_LEARNED = 12  # with fewer, the mean of these, decaying
+_DECAY = 0.9
 
 
 class LivePath:
@@ -42,7 +49,7 @@ class LivePath:
         Frames that follow a frame before its correction comes out, from 0 up.
     units : {"pixel", "width"}
     predicted : int
-        Motions appended to the newest: the mean of the last ten, each 0.9 times the one before.
+        Motions appended to the newest; shake has a rhythm, so an autoregressive model of the last sixty tells them.
     backend : {"native", "numpy"}, optional
 
     Examples
@@ -80,7 +87,7 @@ class LivePath:
         self._motion: deque[Float64] = deque()  # of the held and the open frames
         self._good: deque[bool] = deque()
         self._held: deque[Float64] = deque(maxlen=_PINNED)
-        self._recent: deque[Float64] = deque(maxlen=_MEAN_OF)  # logarithms of the newest known motions
+        self._recent: deque[Float64] = deque(maxlen=_LEARNED)  # logarithms of the newest known motions
         self._before: tuple[int, Float64] | None = None  # last known motion before those kept: distance, logarithm
         self._products = [0.0, 0.0]  # sums of k t and t t over the scene: the keystone ratio
 
@@ -175,12 +182,11 @@ class LivePath:
         if not last:
             # What is not known at the end is ahead of what is known, as the frames that were not filmed yet.
             since = int(np.argmax(good[::-1])) if good.any() else len(good)
-            if len(self._recent):
-                gone = self._before[0] - 1 if self._before is not None and not good.any() else 0
-                steps = _DECAY ** (gone + np.arange(1, since + self._predicted + 1))
-                ahead = exp_homography((np.mean(self._recent, axis=0) * steps[:, None]).reshape(-1, 3, 3))
-            else:
-                ahead = np.tile(np.eye(3), (since + self._predicted, 1, 1))
+            gone = self._before[0] - 1 if self._before is not None and not good.any() else 0
+            if gone > _LEARNED:  # too long ago to say anything
+                self._recent.clear()
+                gone = 0
+            ahead = exp_homography(_continued(self._recent, gone + since + self._predicted)[gone:])
             motion = np.concatenate([motion[: len(motion) - since], ahead])
         n = len(motion)
         frames = _Frames(motion, np.empty(0), np.empty((n, 0, 2)), np.empty((0, 2)))
@@ -192,3 +198,24 @@ class LivePath:
         first = self._frames - len(self._good)
         corrections: Float64 = solve_frames(frames, self._task, ratio, held, first, len(good)).corrections
         return corrections[len(held) :]
+
+
+def _continued(recent: Sequence[Float64], count: int) -> Float64:
+    """Logarithms of the next motions, (count, 3, 3), each entry by a model of its own."""
+    if not len(recent):
+        return np.zeros((count, 3, 3))
+    seen = np.array(recent)
+    known = len(seen) - _ORDER
+    if known < _LEAST_LEARNED - _ORDER:
+        return np.asarray(seen.mean(0) * (_DECAY ** np.arange(1, count + 1))[:, None]).reshape(count, 3, 3)
+    past = np.lib.stride_tricks.sliding_window_view(seen, _ORDER, axis=0)[:known].transpose(1, 0, 2)  # entry, time, lag
+    power = (seen**2).mean(0)
+    ridge = _RIDGE * known * power + np.finfo(float).tiny
+    normal = past.transpose(0, 2, 1) @ past + ridge[:, None, None] * np.eye(_ORDER)
+    model = np.linalg.solve(normal, past.transpose(0, 2, 1) @ seen[_ORDER:].T[:, :, None])[:, :, 0]
+    # A model that is not stable must not run away.
+    most = 3 * np.sqrt(power)
+    out = np.concatenate([seen[-_ORDER:], np.zeros((count, 9))])
+    for t in range(count):
+        out[_ORDER + t] = np.clip((model * out[t : t + _ORDER].T).sum(1), -most, most)
+    return out[_ORDER:].reshape(count, 3, 3)
