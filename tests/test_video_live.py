@@ -180,7 +180,7 @@ def test_known_shake_in_index_exact_correction_out(latency: int) -> None:
     """One frame is 5 px off; the picture and the correction that undo it are that frame's and no other's."""
     at, by, count = 22, 5, 45
     pictures = jolted(count, at, by)
-    options = dataclasses.replace(FAST, crop=0.15)
+    options = dataclasses.replace(FAST, crop=0.18)
     stabilizer = video.Stabilizer(SIZE, FPS, options=options, latency_frames=latency, interpolation="bilinear")
     steady, corrections = run_pictures(stabilizer, pictures)
     for picture, correction, out in zip(pictures, corrections, steady, strict=True):

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop",
         type=float,
-        help="part of the field of view that may be given up, between 0 and 1 (default: 0.15)",
+        help="part of the field of view that may be given up, between 0 and 1 (default: 0.18)",
     )
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
     parser.add_argument(

@@ -37,8 +37,8 @@ from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, encodable_size, load_av
-from legato.video.live import Stabilizer
-from legato.video.planes import load_opencv
+from legato.video.live import LIVE_OPTIONS, Stabilizer
+from legato.video.planes import Planes, load_opencv
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
@@ -254,7 +254,7 @@ def stabilize_live(
         If a package is missing; for "window" OpenCV with its windows.
     """
     if options is None:
-        options = camera.PathOptions(crop=0.15, inset_px=0.5)
+        options = LIVE_OPTIONS
     if crop is not None:
         options = replace(options, crop=crop)
     for name, value in (("fps", fps), ("duration_s", duration_s)):
@@ -596,7 +596,8 @@ class _Reading:
             if self._duration_s is not None and float((pts - self._first_pts) * self._time_base) >= self._duration_s:
                 self.ended = self.ended or "duration"
                 return False
-            item = _Arrived(replace(frame, pts=pts, time_base=self._time_base), reader.arrived_s, new_scene)
+            placed = replace(frame, pts=pts, time_base=self._time_base, index=self.frames)
+            item = _Arrived(placed, reader.arrived_s, new_scene)
             new_scene = False
             self._last_pts, self._last_s = pts, reader.arrived_s
             self.frames += 1
@@ -663,7 +664,7 @@ class _Encoder:
             encoder = self._av.codec.Codec(name, "w")
         except (ValueError, LookupError) as error:
             raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
-        self._planar, self._location = reader.pixel_format, reader.chroma_location
+        self._planar = reader.pixel_format
         pixel_format = _output_format(self._planar, None if raw else [f.name for f in encoder.video_formats or ()])
         self.size = encodable_size((reader.width, reader.height), pixel_format)
         # y4m and AVI count frames; all others carry times.
@@ -699,10 +700,7 @@ class _Encoder:
             raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
 
     def write(self, frame: VideoFrame) -> list[int]:
-        picture = self._av.VideoFrame(*self.size, self._planar)
-        given = [p for p in (frame.planes.y, frame.planes.u, frame.planes.v) if p is not None]
-        for view, plane in zip(files._plane_views(picture, writable=True), given, strict=True):
-            view[...] = plane[: view.shape[0], : view.shape[1]]
+        picture = _filled(self._av.VideoFrame(*self.size, self._planar), frame.planes)
         if self._counted:
             picture.pts = self._count
         else:
@@ -742,6 +740,14 @@ class _Encoder:
         if self._container is not None:
             with contextlib.suppress(Exception):
                 self._container.close()
+
+
+def _filled(picture: Any, planes: Planes) -> Any:
+    """Copy planes into a frame of FFmpeg's, without the odd column or row that it may not have."""
+    given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
+    for view, plane in zip(files._plane_views(picture, writable=True), given, strict=True):
+        view[...] = plane[: view.shape[0], : view.shape[1]]
+    return picture
 
 
 def _output_format(planar: str, taken: list[str] | None) -> str:
@@ -792,10 +798,7 @@ class _Window:
 
     def write(self, frame: VideoFrame) -> list[int]:
         picture = self._av.VideoFrame(self._reader.width, self._reader.height, self._reader.pixel_format)
-        given = [p for p in (frame.planes.y, frame.planes.u, frame.planes.v) if p is not None]
-        for view, plane in zip(files._plane_views(picture, writable=True), given, strict=True):
-            view[...] = plane
-        picture.color_range = self._reader.color.range
+        _filled(picture, frame.planes).color_range = self._reader.color.range
         self._cv2.imshow(self._TITLE, picture.to_ndarray(format="bgr24"))
         self.turn()
         self._count += 1
