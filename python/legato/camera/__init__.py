@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from legato.camera.baselines import filter_path, grundmann_path
 from legato.camera.homographies import HomographyError, exp_homography, log_homography
+from legato.camera.live import LivePath
 from legato.camera.metrics import PathMetrics, path_metrics
 from legato.camera.paths import (
     CameraPath,
@@ -40,6 +41,7 @@ __all__ = [
     "CameraPath",
     "HomographyError",
     "InfeasibleError",
+    "LivePath",
     "PathMetrics",
     "PathOptions",
     "PathStream",

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from legato.video.comparison import Comparison
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
+    from legato.video.live import Stabilizer
     from legato.video.planes import Planes, as_planes, luma
     from legato.video.stabilizing import StabilizeReport, stabilize
+    from legato.video.streaming import LiveReport, stabilize_live
     from legato.video.synthesis import GroundTruth, synthesize
     from legato.video.tracking import Motion, Tracker, estimate_motion
     from legato.video.warping import warp
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "comparison",
     "GroundTruth": "synthesis",
+    "LiveReport": "streaming",
     "Motion": "tracking",
     "Planes": "planes",
     "StabilizeReport": "stabilizing",
+    "Stabilizer": "live",
     "Tracker": "tracking",
     "VideoFrame": "files",
     "VideoReader": "files",
@@ -37,6 +41,7 @@ _HOMES = {
     "estimate_motion": "tracking",
     "luma": "planes",
     "stabilize": "stabilizing",
+    "stabilize_live": "streaming",
     "synthesize": "synthesis",
     "warp": "warping",
 }
@@ -44,9 +49,11 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "GroundTruth",
+    "LiveReport",
     "Motion",
     "Planes",
     "StabilizeReport",
+    "Stabilizer",
     "Tracker",
     "VideoFrame",
     "VideoReader",
@@ -56,6 +63,7 @@ __all__ = [
     "estimate_motion",
     "luma",
     "stabilize",
+    "stabilize_live",
     "synthesize",
     "warp",
 ]

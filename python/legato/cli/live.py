@@ -1,0 +1,111 @@
+"""``legato live --input SOURCE --output DESTINATION``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+NAME = "live"
+HELP = "steady a camera, a stream or a pipe while it runs"
+DESCRIPTION = (
+    "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
+    "carried. A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
+    "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "--input", metavar="N|URL|FILE|-", required=True, help="number of a camera, stream, file or standard input"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="URL|FILE|-|window",
+        required=True,
+        help="stream, file (.mp4 .mkv .ts .y4m ...), standard output or a window",
+    )
+    parser.add_argument(
+        "--latency", metavar="FRAMES", type=int, default=10, help="delay, from 0 up (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--crop",
+        type=float,
+        help="part of the field of view that may be given up, between 0 and 1 (default: 0.18)",
+    )
+    parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
+    parser.add_argument(
+        "--interpolation",
+        choices=("bilinear", "bicubic", "lanczos"),
+        default="bilinear",
+        help="how pictures are resampled (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--container", choices=("y4m", "mpegts"), help="of standard output (default: y4m, which is not coded)"
+    )
+    parser.add_argument("--codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
+    parser.add_argument(
+        "--crf", type=float, default=20, help="constant quality, lower is better (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--encoder-preset", default="veryfast", help="encoder speed, ultrafast to veryslow (default: %(default)s)"
+    )
+    parser.add_argument("--duration", metavar="SECONDS", type=float, help="stop after so much video")
+    parser.add_argument(
+        "--stall",
+        metavar="SECONDS",
+        type=float,
+        default=10,
+        help="an input that gives nothing for so long is lost; 0 waits for ever (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reconnect",
+        metavar="SECONDS",
+        type=float,
+        default=60,
+        help="time in which a lost camera or stream is opened again (default: %(default)s)",
+    )
+    parser.add_argument("--report", metavar="FILE.json", type=Path, help="also write a report")
+    parser.add_argument(
+        "--overwrite",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="replace existing files (default: yes)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads for the warp (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress line and no summary")
+    parser.add_argument("--json", action="store_true", help="write the report to stdout (to stderr with --output -)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from legato.video.streaming import stabilize_live
+
+    report = stabilize_live(
+        arguments.input,
+        arguments.output,
+        latency_frames=arguments.latency,
+        crop=arguments.crop,
+        fps=arguments.fps,
+        interpolation=arguments.interpolation,
+        container=arguments.container,
+        codec=arguments.codec,
+        crf=arguments.crf,
+        encoder_preset=arguments.encoder_preset,
+        overwrite=arguments.overwrite,
+        duration_s=arguments.duration,
+        stall_s=arguments.stall,
+        reconnect_s=arguments.reconnect,
+        report=arguments.report,
+        progress=not arguments.quiet and sys.stderr.isatty(),
+        threads=arguments.threads,
+    )
+    out = sys.stderr if arguments.output == "-" else sys.stdout
+    if arguments.json:
+        print(report.to_json(), end="", file=out)
+    elif not arguments.quiet:
+        print(report.summary(), file=out)
+    if report.note:
+        print(f"legato: error: {report.note}", file=sys.stderr)
+    return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

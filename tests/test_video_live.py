@@ -1,0 +1,328 @@
+"""Live pictures: the delay is exact, nothing is out of step, and nothing that comes later changes what is out."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("av", reason="needs PyAV, of the video extra")
+
+from clips import scene, shaky
+from legato import camera, video
+from legato.errors import ArgumentError, HomographyError
+from test_camera_paths import shaky as shaky_motion
+
+SIZE = (160, 120)
+FAST = camera.PathOptions(relinearize=1, tolerance=1e-4)
+FPS = 30
+
+
+def run_path(path: camera.LivePath, motion: list[np.ndarray | None], cuts: set[int] = frozenset()) -> list[np.ndarray]:
+    """Every correction, checked to come out in the push where it is due."""
+    out: list[np.ndarray] = []
+    for t, step in enumerate(motion):
+        new = path.push(step, cut=t in cuts)
+        assert len(new) == (t >= path.latency_frames)
+        out.extend(new)
+    assert path.pending_frames == len(motion) - len(out)
+    out.extend(path.finish())
+    assert path.pending_frames == 0
+    assert len(out) == len(motion)
+    return out
+
+
+def run_pictures(stabilizer: video.Stabilizer, pictures: list) -> tuple[list, np.ndarray]:
+    out, corrections = [], []
+    for t, picture in enumerate(pictures):
+        new = stabilizer.push(picture)
+        assert len(new) == len(stabilizer.corrections) == (t >= stabilizer.latency_frames)
+        out.extend(new)
+        corrections.extend(stabilizer.corrections)
+    out.extend(stabilizer.flush())
+    corrections.extend(stabilizer.corrections)
+    assert len(out) == len(corrections) == len(pictures)
+    assert stabilizer.pending_frames == 0
+    return out, np.array(corrections)
+
+
+def jolted(count: int, at: int, by: int) -> list[np.ndarray]:
+    """Gray views of a scene that stands still but for one frame, which is `by` pixels off."""
+    whole = scene((SIZE[0] + 2 * by, SIZE[1]), seed=4)[:, :, 1]
+    offset = [by * (t == at) for t in range(count)]
+    return [np.ascontiguousarray(whole[:, x : x + SIZE[0]]) for x in offset]
+
+
+def overhang_px(corrections: np.ndarray) -> float:
+    right, bottom = SIZE[0] - 1, SIZE[1] - 1
+    corners = np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], float)
+    x, y, w = np.moveaxis(corrections @ corners, 1, 0)
+    return float(max(0, (-x / w).max(), (x / w - right).max(), (-y / w).max(), (y / w - bottom).max()))
+
+
+def told_ahead(seen: np.ndarray, count: int) -> np.ndarray:
+    """The model of `LivePath` one entry and one step at a time: least squares over rows, the ridge as rows more."""
+    seen = seen.reshape(-1, 9)[-60:]
+    out = np.zeros((count, 9))
+    for entry, x in enumerate(seen.T):
+        if len(x) < 12:
+            out[:, entry] = (x.mean() if len(x) else 0) * 0.9 ** np.arange(1, count + 1)
+            continue
+        rows = np.array([x[t : t + 8] for t in range(len(x) - 8)])
+        ridge = np.sqrt(0.05 * len(rows) * (x**2).mean()) * np.eye(8)
+        model = np.linalg.lstsq(np.vstack([rows, ridge]), np.concatenate([x[8:], np.zeros(8)]), rcond=None)[0]
+        most, series = 3 * np.sqrt((x**2).mean()), list(x)
+        for t in range(count):
+            series.append(float(np.clip(model @ series[-8:], -most, most)))
+            out[t, entry] = series[-1]
+    return out.reshape(count, 3, 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 8), st.integers(1, 30), st.integers(0, 99))
+def test_each_correction_is_the_first_open_one_of_its_window(latency: int, predicted: int, n: int, seed: int) -> None:
+    """The definition, by way of `smooth_path` alone."""
+    options = dataclasses.replace(FAST, keystone_ratio=-1.0)
+    motion = shaky_motion(n, seed=seed)
+    path = camera.LivePath((640, 360), options, latency_frames=latency, units="width", predicted=predicted)
+    got = run_path(path, list(motion))
+    expected: list[np.ndarray] = []
+    logs = camera.log_homography(motion)
+    for t in range(n):
+        first, end = max(0, t - 3), t + latency + 1
+        window = motion[first:end]
+        if end <= n:
+            window = np.concatenate([window, camera.exp_homography(told_ahead(logs[1:end], predicted))])
+        held = np.array(expected[first:]).reshape(-1, 3, 3)
+        solved = camera.smooth_path(window, (640, 360), options, units="width", fixed=held).corrections
+        if end > n:  # the end of the scene is solved once
+            expected.extend(solved[len(held) :])
+            break
+        expected.append(solved[len(held)])
+    # The path is the solution of a problem that is solved to a gap of 1e-4, about a model that is told apart by bits.
+    assert np.abs(np.array(got) - np.array(expected)).max() < 1e-6
+
+
+def test_a_rhythm_is_told_ahead_and_noise_does_not_run_away() -> None:
+    from legato.camera.live import _continued
+
+    t = np.arange(90)
+    wave = 0.01 * np.sin(t[:, None] * np.linspace(0.3, 0.8, 9))
+    ahead = _continued(list(wave[:60]), 5).reshape(5, 9)
+    assert np.abs(ahead - wave[60:65]).max() < 0.004
+    growing = [np.full(9, 1.3**k) for k in range(60)]
+    assert np.abs(_continued(growing, 500)).max() <= 3 * np.sqrt((np.array(growing) ** 2).mean(0)).max()
+    assert not _continued([], 4).any()
+    assert not _continued([np.zeros(9)] * 30, 4).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_path_never_waits_nor_looks_ahead(data: st.DataObject) -> None:
+    latency, n = data.draw(st.integers(0, 10)), data.draw(st.integers(1, 25))
+    same = data.draw(st.integers(0, n))
+    missing = data.draw(st.sets(st.integers(0, n)))
+    cuts = data.draw(st.sets(st.integers(0, n), max_size=3))
+
+    def corrections(seed: int) -> list[np.ndarray]:
+        motion = [*shaky_motion(n + 1, seed=1)[:same], *shaky_motion(n + 1, seed=seed)[same:n]]
+        path = camera.LivePath((640, 360), FAST, latency_frames=latency, units="width", predicted=3)
+        return run_path(path, [None if t in missing else step for t, step in enumerate(motion)], cuts)
+
+    one, other = corrections(2), corrections(3)
+    assert np.isfinite(one).all()
+    decided = max(0, same - latency)
+    assert np.array(one[:decided]).tobytes() == np.array(other[:decided]).tobytes()
+
+
+def test_a_path_is_reported_wrong_and_goes_on() -> None:
+    motion = shaky_motion(12, seed=3)
+    path = camera.LivePath((640, 360), FAST, latency_frames=2, units="width")
+    plain = np.array(run_path(camera.LivePath((640, 360), FAST, latency_frames=2, units="width"), list(motion)))
+    got: list[np.ndarray] = []
+    for t, step in enumerate(motion):
+        if t == 6:
+            with pytest.raises(HomographyError):
+                path.push(np.diag([1.0, -1.0, 1.0]))
+            with pytest.raises(ArgumentError, match="motion"):
+                path.push(np.eye(4))
+        got.extend(path.push(step))
+    got.extend(path.finish())
+    assert np.array(got).tobytes() == plain.tobytes()
+    with pytest.raises(ArgumentError, match="latency_frames"):
+        camera.LivePath((640, 360), latency_frames=-1)
+    with pytest.raises(ArgumentError, match="predicted"):
+        camera.LivePath((640, 360), predicted=1.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="units"):
+        camera.LivePath((640, 360), units="inch")
+
+
+def test_more_delay_is_steadier() -> None:
+    motion = shaky_motion(90, seed=11)
+    jitter = []
+    for latency in (0, 3, 10, 30):
+        path = camera.LivePath((640, 360), FAST, latency_frames=latency, units="width")
+        P = np.array(run_path(path, list(motion)))
+        e = camera.log_homography(np.linalg.inv(P[:-1]) @ motion[1:] @ P[1:])[:, :2, 2]
+        jitter.append(float(np.sqrt((np.diff(e, axis=0) ** 2).mean())))
+    shake = camera.log_homography(motion[1:])[:, :2, 2]
+    assert jitter[0] < 0.8 * np.sqrt((np.diff(shake, axis=0) ** 2).mean())
+    assert jitter[3] <= jitter[2] < jitter[1] < jitter[0]
+
+
+@pytest.mark.parametrize("latency", range(41))
+def test_known_shake_in_index_exact_correction_out(latency: int) -> None:
+    """One frame is 5 px off; the picture and the correction that undo it are that frame's and no other's."""
+    at, by, count = 22, 5, 45
+    pictures = jolted(count, at, by)
+    options = dataclasses.replace(FAST, crop=0.18)
+    stabilizer = video.Stabilizer(SIZE, FPS, options=options, latency_frames=latency, interpolation="bilinear")
+    steady, corrections = run_pictures(stabilizer, pictures)
+    for picture, correction, out in zip(pictures, corrections, steady, strict=True):
+        assert np.array_equal(video.warp(picture, correction), out)
+    moved = corrections @ np.array([SIZE[0] / 2, SIZE[1] / 2, 1])
+    x = moved[:, 0] / moved[:, 2]
+    undone = x[at] - (x[at - 1] + x[at + 1]) / 2
+    assert undone == pytest.approx(-by, abs=0.35)
+    # Nothing like it anywhere else, and the view stands still: the correction has the index of the jolt.
+    others = np.delete(np.diff(x, 2), [at - 2, at - 1, at])
+    assert np.abs(others).max() < 0.5
+    seen = x + np.array([by * (t == at) for t in range(count)])
+    assert np.abs(np.diff(seen)).max() < 0.4
+    assert overhang_px(corrections) == 0
+
+
+def test_pictures_of_every_kind_with_their_timestamps() -> None:
+    bgr = list(shaky(8, SIZE))
+    gray = [p[:, :, 1].copy() for p in bgr]
+    planes = [video.Planes(g, g[::2, ::2].copy(), 255 - g[::2, ::2]) for g in gray]
+    deep = [video.Planes(g.astype(np.uint16) << 2, bit_depth=10) for g in gray]
+    stamps = [0, 3, 4, 100, 101, 200, 1000, 1007]
+    stamped = [
+        video.VideoFrame(p, pts, 7, Fraction(1, 90), pts == 0, 50 + t)
+        for t, (p, pts) in enumerate(zip(planes, stamps, strict=True))
+    ]
+    base = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=3), gray)[1]
+    for kind in (planes, deep, stamped):
+        out, corrections = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=3), kind)
+        assert {type(o) for o in out} == {type(kind[0])}
+        assert corrections.tobytes() == base.tobytes()
+    assert [(o.pts, o.duration, o.time_base, o.key, o.index) for o in out] == [
+        (f.pts, f.duration, f.time_base, f.key, f.index) for f in stamped
+    ]
+    for t, o in enumerate(out):
+        assert np.array_equal(o.planes.u, video.warp(planes[t], base[t], interpolation="bicubic").u)
+    colored, _ = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=3), bgr)
+    assert colored[0].shape == bgr[0].shape
+
+
+def test_a_buffer_may_be_used_again() -> None:
+    pictures = list(shaky(9, SIZE))
+    expected, _ = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=4), pictures)
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=4)
+    buffer, got = np.empty_like(pictures[0]), []
+    for picture in pictures:
+        buffer[...] = picture
+        got += stabilizer.push(buffer)
+    buffer[...] = 0
+    got += stabilizer.flush()
+    assert all(np.array_equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+@pytest.mark.parametrize("latency", [0, 1, 5, 30])
+def test_a_cut_parts_two_clips(latency: int) -> None:
+    first, second = list(shaky(17, SIZE, seed=5)), list(shaky(14, SIZE, seed=6))
+    _, corrections = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=latency), first + second)
+    again = video.Stabilizer(SIZE, FPS, latency_frames=latency)
+    assert np.concatenate([run_pictures(again, first)[1], run_pictures(again, second)[1]]).tobytes() == (
+        corrections.tobytes()
+    )
+    assert again.cuts == 0
+    counted = video.Stabilizer(SIZE, FPS, latency_frames=latency)
+    run_pictures(counted, first + second)
+    assert (counted.cuts, counted.failed, counted.frames) == (1, 0, 31)
+    # The caller may know better.
+    told = video.Stabilizer(SIZE, FPS, latency_frames=latency)
+    for t, picture in enumerate(first):
+        told.push(picture, cut=t == 9)
+    assert told.cuts == 1
+
+
+@pytest.mark.parametrize("latency", [0, 2, 12])
+def test_failed_frames_are_bridged(latency: int) -> None:
+    pictures = list(shaky(40, SIZE, seed=8))
+    for t in (15, 16, 17, 30):
+        pictures[t] = np.full_like(pictures[t], 16)
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=latency)
+    _, corrections = run_pictures(stabilizer, pictures)
+    assert stabilizer.cuts == 0
+    assert stabilizer.failed == 6  # into the black and out of it, twice; between black frames nothing moved
+    assert overhang_px(corrections) == 0
+    assert np.isfinite(corrections).all()
+
+
+def test_pictures_without_motion() -> None:
+    black = [np.zeros(SIZE[::-1], np.uint8)] * 9
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=2)
+    steady, corrections = run_pictures(stabilizer, black)
+    assert not any(s.any() for s in steady)
+    assert np.ptp(corrections, axis=0).max() < 1e-9
+    still = [scene(SIZE)] * 9
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=2)
+    _, corrections = run_pictures(stabilizer, still)
+    assert stabilizer.duplicates == 8
+    assert np.ptp(corrections, axis=0).max() < 1e-6
+    for count in (1, 2, 3):
+        assert len(run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=5), still[:count])[0]) == count
+
+
+def test_a_lens_that_stays_covered() -> None:
+    motion = [*shaky_motion(30, seed=2), *[None] * 200]
+    path = camera.LivePath((640, 360), FAST, latency_frames=2, units="width", predicted=5)
+    P = np.array(run_path(path, motion))
+    assert np.isfinite(P).all()
+    assert np.abs(np.diff(P[-50:], axis=0)).max() < 1e-3
+
+
+def test_memory_does_not_grow() -> None:
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=6, options=FAST)
+    pictures = list(shaky(20, SIZE))
+    sizes = []
+    tracemalloc.start()
+    try:
+        for t in range(160):
+            stabilizer.push(pictures[t % 20])
+            assert stabilizer.pending_frames <= 6
+            if t in (60, 159):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] - sizes[0] < pictures[0].nbytes
+
+
+def test_arguments() -> None:
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=0)
+    picture = scene(SIZE)
+    stabilizer.push(picture)
+    with pytest.raises(ArgumentError, match=r"160x120.*161x120.*new Stabilizer"):
+        stabilizer.push(scene((161, 120)))
+    with pytest.raises(ArgumentError, match="frame"):
+        stabilizer.push("picture")  # type: ignore[type-var]
+    assert stabilizer.frames == 1
+    assert stabilizer.size == SIZE
+    for keywords in (
+        {"latency_frames": -1},
+        {"latency_frames": 1.0},
+        {"fps": 0},
+        {"interpolation": "nearest"},
+        {"threads": 0},
+        {"size": (0, 5)},
+        {"mask": np.ones((3, 3), bool)},
+    ):
+        with pytest.raises(ArgumentError):
+            video.Stabilizer(**{"size": SIZE, "fps": FPS, **keywords})

@@ -1,0 +1,466 @@
+"""The live line: nothing lost, nothing out of step, and an end in good order whatever the source or the output do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="needs PyAV, of the video extra")
+
+from clips import SIZE, leftovers, shaky, times, write_clip
+from legato import camera, cli, video
+from legato.errors import ArgumentError, DependencyError, InputError, OutputError
+from legato.video import streaming
+
+COUNT = 24
+LEGATO = [sys.executable, "-m", "legato", "live"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shaky clip with B frames in MPEG-TS."""
+    return write_clip(tmp_path_factory.mktemp("live") / "clip.ts", shaky(COUNT, SIZE), container="mpegts")
+
+
+@contextlib.contextmanager
+def served(*answers: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A TCP server on this machine that answers each connection in its own way and then takes no more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(OSError):
+                    answer(connection)
+            server.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(5)
+
+
+def sending(data: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(data)
+
+
+def holding(data: bytes, seconds: float) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(data)
+        time.sleep(seconds)
+
+    return answer
+
+
+def decoded(path: Path) -> list[video.VideoFrame]:
+    with video.VideoReader(path) as reader:
+        return list(reader)
+
+
+def test_a_file_comes_out_frame_for_frame(tmp_path: Path) -> None:
+    """Lossless in and out, timestamps that vary: every picture is that of its time, steadied, and nothing else."""
+    stamps = [0, 33, 67, 100, 200, 210, 250, 301, 333, 400, 433, 467, 500]
+    source = write_clip(
+        tmp_path / "in.mkv", shaky(13, SIZE), codec="ffv1", pts=stamps, time_base=Fraction(1, 1000), rate=30
+    )
+    report = video.stabilize_live(source, tmp_path / "out.mkv", latency_frames=5, codec="ffv1", fps=30)
+    assert (report.ended, report.note) == ("input", "")
+    assert (report.frames_read, report.frames_dropped, report.frames_written) == (13, 0, 13)
+    assert times(tmp_path / "out.mkv") == [Fraction(pts, 1000) for pts in stamps]
+    stabilizer = video.Stabilizer(SIZE, 30, latency_frames=5, interpolation="bilinear")
+    expected = [out for frame in decoded(source) for out in stabilizer.push(frame)] + stabilizer.flush()
+    for want, got in zip(expected, decoded(tmp_path / "out.mkv"), strict=True):
+        for name in "yuv":
+            assert np.array_equal(getattr(want.planes, name), getattr(got.planes, name))
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".avi", ".webm", ".y4m"])
+def test_every_kind_of_file(clip: Path, tmp_path: Path, suffix: str) -> None:
+    report = video.stabilize_live(clip, tmp_path / f"out{suffix}", latency_frames=3, encoder_preset="ultrafast")
+    assert report.frames_written == COUNT
+    assert len(decoded(tmp_path / f"out{suffix}")) == COUNT
+    step = np.diff([float(t) for t in times(tmp_path / f"out{suffix}")])
+    assert np.abs(step - 1 / 30).max() < 2e-3
+
+
+@pytest.mark.parametrize("kind", ["gray", "yuv422p", "yuv444p", "yuv420p10le"])
+def test_formats_and_odd_sizes(tmp_path: Path, kind: str) -> None:
+    source = write_clip(tmp_path / "in.mkv", shaky(6, (97, 65)), codec="ffv1", pixel_format=kind)
+    for name, taken in (("out.mp4", (96, 64)), ("out.y4m", (97, 65))):
+        report = video.stabilize_live(source, tmp_path / name, latency_frames=2)
+        assert report.size == (taken if name.endswith("mp4") or kind == "yuv444p" or kind == "gray" else report.size)
+        with video.VideoReader(tmp_path / name) as reader:
+            assert (reader.width, reader.height) == report.size
+            assert len(list(reader)) == 6
+
+
+def test_y4m_through_pipes(clip: Path, tmp_path: Path) -> None:
+    """Standard input to standard output is the same, byte for byte, as file to file."""
+    video.stabilize_live(clip, tmp_path / "first.y4m", latency_frames=4)
+    video.stabilize_live(tmp_path / "first.y4m", tmp_path / "second.y4m", latency_frames=4)
+    piped = subprocess.run(
+        [*LEGATO, "--input", "-", "--output", "-", "--latency", "4"],
+        input=(tmp_path / "first.y4m").read_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert piped.stdout == (tmp_path / "second.y4m").read_bytes()
+    assert b"24 frames" in piped.stderr
+
+
+def test_a_stream_that_dies_and_comes_back(clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    with served(sending(data), sending(data)) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=1)
+    assert report.ended == "lost"
+    assert "tcp://127.0.0.1" in report.note
+    assert report.reconnects == 1
+    assert report.frames_written == report.frames_read == 2 * COUNT
+    assert report.cuts == 1
+    steps = np.diff([float(t) for t in times(tmp_path / "out.mkv")])
+    assert len(steps) == 2 * COUNT - 1
+    away = steps[COUNT - 1]
+    assert 0 < away < 5
+    assert np.abs(np.delete(steps, COUNT - 1) - 1 / 30).max() < 2e-3
+
+
+def test_a_stream_that_comes_back_in_another_size(clip: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "other.ts", shaky(5, (96, 64)), container="mpegts")
+    with (
+        served(sending(clip.read_bytes()), sending(other.read_bytes())) as url,
+        pytest.raises(InputError, match=r"came back as 96x64 yuv420p, was 160x120"),
+    ):
+        video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=5)
+    assert len(decoded(tmp_path / "out.mkv")) == COUNT  # what had been written is complete
+
+
+def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
+    """As a server does that plays a file in a loop."""
+    with served(sending(clip.read_bytes() * 3)) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=0)
+    assert report.ended == "input"
+    steps = np.diff([float(t) for t in times(tmp_path / "out.mkv")])
+    assert report.frames_written == len(steps) + 1
+    assert len(steps) >= 3 * COUNT - 9  # pictures at the seams may not be decodable
+    assert steps.min() > 0.03
+    assert steps.max() < 0.2
+
+
+def test_a_stream_that_stalls(clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    with served(holding(data[: len(data) // 188 // 2 * 188], 2)) as url:
+        began = time.monotonic()
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=3, stall_s=0.5, reconnect_s=0)
+        assert time.monotonic() - began < 10
+    assert report.ended in ("lost", "stalled")
+    assert report.note
+    assert 0 < report.frames_written == report.frames_read < COUNT
+    assert len(decoded(tmp_path / "out.mkv")) == report.frames_written
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_a_pipe_that_stalls(clip: Path, tmp_path: Path, share: float) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    data = clip.read_bytes()
+    over = threading.Event()
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as end:
+            end.write(data[: int(share * len(data))])
+            over.wait(20)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        if share == 0:
+            with pytest.raises(InputError, match=r"pipe: gave no picture for 0\.3 s"):
+                video.stabilize_live(pipe, tmp_path / "out.mkv", stall_s=0.3)
+            assert not (tmp_path / "out.mkv").exists()
+        else:
+            report = video.stabilize_live(pipe, tmp_path / "out.mkv", latency_frames=3, stall_s=0.3)
+            assert report.ended == "stalled"
+            assert "gave no picture" in report.note
+            assert len(decoded(tmp_path / "out.mkv")) == report.frames_written > 0
+    finally:
+        over.set()
+        writer.join()
+    assert not leftovers(tmp_path)
+
+
+def test_broken_streams_do_no_harm(clip: Path, tmp_path: Path) -> None:
+    data = np.frombuffer(clip.read_bytes(), np.uint8)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        broken = data.copy()
+        broken[rng.integers(len(data) // 4, len(data), 40)] = rng.integers(0, 256, 40)
+        with served(sending(broken[: rng.integers(len(data) // 2, len(data))].tobytes())) as url:
+            report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=2, reconnect_s=0, stall_s=2)
+        assert report.frames_written == report.frames_read > 0
+        assert (np.diff([float(t) for t in times(tmp_path / "out.mkv")]) > 0).all()
+
+
+def test_what_is_too_slow_drops_the_oldest_of_a_stream_and_nothing_of_a_file(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = video.Stabilizer.push
+    pushed: list[int] = []
+
+    def slow(self: video.Stabilizer, frame: video.VideoFrame, *, cut: bool = False) -> list[video.VideoFrame]:
+        time.sleep(0.05)
+        pushed.append(frame.index)
+        return push(self, frame, cut=cut)
+
+    monkeypatch.setattr(video.Stabilizer, "push", slow)
+    monkeypatch.setattr(streaming, "_QUEUED_S", 0.2)
+    with served(sending(clip.read_bytes())) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=2, reconnect_s=0)
+    assert report.frames_read == COUNT
+    assert 0 < report.frames_dropped == COUNT - len(pushed)
+    assert report.frames_written == len(pushed)
+    assert pushed == sorted(pushed)
+    assert pushed[-6:] == list(range(COUNT - 6, COUNT))  # the newest are kept
+    stamps = [round(30 * t) for t in times(tmp_path / "out.mkv")]
+    assert stamps == [index - pushed[0] for index in pushed]
+    pushed.clear()
+    report = video.stabilize_live(clip, tmp_path / "out.mkv", latency_frames=2)
+    assert (report.frames_dropped, pushed) == (0, list(range(COUNT)))
+
+
+def test_the_queue() -> None:
+    queue: streaming._Queue[int] = streaming._Queue(3)
+    assert [queue.put(i, 0.0) for i in range(5)] == [True] * 5
+    assert queue.dropped == 2
+    assert queue.get() == 2
+    threading.Timer(0.05, queue.close).start()
+    assert queue.put(5)
+    assert not queue.put(6)  # waits for room, and then for nothing
+    assert [queue.get(), queue.over, queue.get(), queue.get(), queue.over] == [3, False, 4, 5, True]
+    assert queue.get() is None
+    assert streaming._Queue[int](1).get(0.01) is None
+
+
+def test_the_histogram() -> None:
+    values = np.random.default_rng(0).lognormal(-4, 1, 5000)
+    histogram = streaming.LatencyHistogram()
+    assert np.isnan(histogram.percentile_s(50))
+    assert histogram.coarse() == []
+    for value in values:
+        histogram.record(value)
+    for q in (1, 50, 90, 99, 100):
+        exact = np.percentile(values, q, method="inverted_cdf")
+        assert exact * 0.9999 <= histogram.percentile_s(q) <= exact * 1.0101
+    coarse = histogram.coarse()
+    assert sum(count for _, count in coarse) == histogram.count == 5000
+    below = sum(count for upper, count in coarse if upper <= 32)
+    assert below / 5000 == pytest.approx((values < 0.032).mean(), abs=0.02)
+    for value in (0.0, 1e9):
+        histogram.record(value)
+    assert histogram.percentile_s(100) == histogram.max_s == 1e9 or histogram.percentile_s(100) >= 1e3
+
+
+def test_a_duration(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize_live(clip, tmp_path / "out.mkv", latency_frames=4, duration_s=0.4)
+    assert (report.ended, report.frames_written) == ("duration", 12)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    out = tmp_path / "out.mp4"
+    process = subprocess.Popen(
+        [*LEGATO, "--input", "-", "--output", str(out), "--latency", "4", "--stall", "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(clip.read_bytes())
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while not leftovers(tmp_path) and time.monotonic() < deadline:  # until the output is open
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    text, error = process.communicate(timeout=30)
+    assert process.returncode == code, error
+    assert b"Traceback" not in error
+    frames = len(decoded(out))
+    assert 0 < frames <= COUNT
+    if number == signal.SIGINT:
+        assert f"{frames} frames".encode() in text
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_output_that_is_closed(clip: Path) -> None:
+    many = clip.read_bytes() * 8  # more y4m than a pipe holds
+    arguments = [*LEGATO, "--input", "-", "--output", "-", "--latency", "2"]
+    closed = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert closed.stdout is not None
+    closed.stdout.close()
+    closed.stdout = None
+    _, error = closed.communicate(many, timeout=30)
+    assert closed.returncode == 1
+    assert b"standard output: cannot be written" in error
+    assert b"Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_output_that_takes_nothing(clip: Path) -> None:
+    many = clip.read_bytes() * 8
+    arguments = [*LEGATO, "--input", "-", "--output", "-", "--latency", "2"]
+    deaf = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert deaf.stdin is not None
+    assert deaf.stderr is not None
+    feeder = threading.Thread(target=_feed, args=(deaf.stdin, many))
+    feeder.start()
+    time.sleep(2.5)  # it has filled the pipe and waits
+    assert deaf.poll() is None
+    deaf.send_signal(signal.SIGINT)
+    assert deaf.wait(timeout=30) == 130
+    feeder.join()
+    assert b"takes no pictures" in deaf.stderr.read()
+    for stream in (deaf.stdout, deaf.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def _feed(stream: object, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        stream.write(data)  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError):
+        stream.close()  # type: ignore[attr-defined]
+
+
+def test_the_command(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    arguments = ["live", "--input", str(clip), "--output", str(out), "--latency", "3", "--report", str(report)]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "24 frames" in said
+    assert "p99" in said
+    content = json.loads(report.read_text())
+    assert content["frames_written"] == COUNT
+    assert content["delay_ms"] == pytest.approx(100)
+    assert 0 < content["latency_ms"]["p50"] <= content["latency_ms"]["p99"] <= content["latency_ms"]["max"]
+    assert sum(count for _, count in content["latency_ms"]["histogram"]) == COUNT - 3
+    assert cli.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == "input"
+    assert cli.main([*arguments, "--no-overwrite"]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--input", "none.mp4"], 1, "none.mp4: no such file"),
+        (["--input", "99"], 1, "camera 99"),
+        (["--input", "tcp://127.0.0.1:9"], 1, "tcp://127.0.0.1:9: cannot be opened"),
+        (["--input", "rtsp://me:secret@127.0.0.1:9/x"], 1, "rtsp://me:***@127.0.0.1:9/x: cannot be opened"),
+        (["--input", "CLIP", "--output", "CLIP"], 2, "same file"),
+        (["--input", "CLIP", "--output", "out.xyz"], 2, "unknown kind"),
+        (["--input", "CLIP", "--output", "no/such/out.mp4"], 1, "no such directory"),
+        (["--input", "CLIP", "--latency", "-1"], 2, "latency_frames"),
+        (["--input", "CLIP", "--crop", "2"], 2, "crop"),
+        (["--input", "CLIP", "--fps", "0"], 2, "fps"),
+        (["--input", "CLIP", "--duration", "-3"], 2, "duration_s"),
+        (["--input", "CLIP", "--stall", "-1"], 2, "stall_s"),
+        (["--input", "CLIP", "--container", "y4m"], 2, "container"),
+        (["--input", "CLIP", "--codec", "none"], 2, "no encoder named"),
+        (["--input", "CLIP", "--encoder-preset", "warp"], 2, "preset"),
+        (["--input", "CLIP", "--output", "out.y4m", "--codec", "libx264"], 2, "not coded"),
+        ([], 2, "--input"),
+    ],
+)
+def test_errors_are_one_line(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(clip) if a == "CLIP" else a for a in arguments]
+    output = [] if "--output" in arguments else ["--output", "out.mp4"]
+    assert cli.main(["live", *given, *output]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window itself needs a screen; here OpenCV is a stand-in that keeps what it is shown."""
+    shown: list[np.ndarray] = []
+
+    class Cv2:
+        WINDOW_NORMAL = WND_PROP_VISIBLE = 0
+        gui = "NONE"
+        quit_after = 10**9
+
+        def getBuildInformation(self) -> str:  # noqa: N802
+            return f"  GUI:                 {self.gui}\n"
+
+        def imshow(self, _title: str, picture: np.ndarray) -> None:
+            shown.append(picture)
+
+        def waitKey(self, _ms: int) -> int:  # noqa: N802
+            return ord("q") if len(shown) >= self.quit_after else -1
+
+        def getWindowProperty(self, *_: object) -> float:  # noqa: N802
+            return 1.0
+
+        def namedWindow(self, *_: object) -> None: ...  # noqa: N802
+        def resizeWindow(self, *_: object) -> None: ...  # noqa: N802
+        def destroyAllWindows(self) -> None: ...  # noqa: N802
+
+    cv2 = Cv2()
+    monkeypatch.setattr(streaming, "load_opencv", lambda: cv2)
+    with pytest.raises(DependencyError, match="without windows"):
+        video.stabilize_live(clip, "window")
+    cv2.gui = "QT5"
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform.startswith("linux"):
+        with pytest.raises(OutputError, match="no display"):
+            video.stabilize_live(clip, "window")
+    monkeypatch.setenv("DISPLAY", ":0")
+    report = video.stabilize_live(clip, "window", latency_frames=3)
+    assert (report.ended, report.frames_written, len(shown)) == ("input", COUNT, COUNT)
+    assert shown[0].shape == (SIZE[1], SIZE[0], 3)
+    shown.clear()
+    cv2.quit_after = 5
+    report = video.stabilize_live(clip, "window", latency_frames=3)
+    assert report.ended == "window"
+    assert 5 <= len(shown) < COUNT
+
+
+def test_options_and_arguments(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize_live(
+        clip, tmp_path / "out.mkv", options=camera.PathOptions(crop=0.2), crop=0.3, threads=2, interpolation="lanczos"
+    )
+    assert report.frames_written == COUNT
+    with pytest.raises(ArgumentError, match="container"):
+        video.stabilize_live(clip, "-", container="mp4")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="reconnect_s"):
+        video.stabilize_live(clip, tmp_path / "out.mkv", reconnect_s=float("nan"))
