@@ -14,34 +14,46 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from legato.video.analysis import Analysis
+    from legato.video.batch import result_paths, stabilize_all
     from legato.video.comparison import Comparison
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
     from legato.video.planes import Planes, as_planes, luma
-    from legato.video.stabilizing import StabilizeReport, stabilize
+    from legato.video.presets import PRESETS
+    from legato.video.report import StabilizeReport
+    from legato.video.stabilizing import analyze, render, stabilize
     from legato.video.synthesis import GroundTruth, synthesize
     from legato.video.tracking import Motion, Tracker, estimate_motion
     from legato.video.warping import warp
 
 _HOMES = {
+    "Analysis": "analysis",
     "Comparison": "comparison",
     "GroundTruth": "synthesis",
     "Motion": "tracking",
     "Planes": "planes",
-    "StabilizeReport": "stabilizing",
+    "PRESETS": "presets",
+    "StabilizeReport": "report",
     "Tracker": "tracking",
     "VideoFrame": "files",
     "VideoReader": "files",
     "VideoWriter": "files",
+    "analyze": "stabilizing",
     "as_planes": "planes",
     "available_codecs": "files",
     "estimate_motion": "tracking",
     "luma": "planes",
+    "render": "stabilizing",
+    "result_paths": "batch",
     "stabilize": "stabilizing",
+    "stabilize_all": "batch",
     "synthesize": "synthesis",
     "warp": "warping",
 }
 
 __all__ = [
+    "PRESETS",
+    "Analysis",
     "Comparison",
     "GroundTruth",
     "Motion",
@@ -51,11 +63,15 @@ __all__ = [
     "VideoFrame",
     "VideoReader",
     "VideoWriter",
+    "analyze",
     "as_planes",
     "available_codecs",
     "estimate_motion",
     "luma",
+    "render",
+    "result_paths",
     "stabilize",
+    "stabilize_all",
     "synthesize",
     "warp",
 ]
