@@ -74,7 +74,7 @@ def test_the_defaults_in_the_help_are_true(capsys: pytest.CaptureFixture[str]) -
     assert run("stabilize", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     parameters = inspect.signature(stabilizing.stabilize).parameters
-    expected = {n: parameters[n].default for n in ("interpolation", "crf", "preset")}
+    expected = {n: parameters[n].default for n in ("interpolation", "crf", "encoder_preset", "preset")}
     for default in (PathOptions().crop, *expected.values()):
         assert f"(default: {default})" in text
     assert expected.items() <= vars(_parser().parse_args(["stabilize", "a", "b"])).items()
@@ -174,6 +174,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
     out.mkdir()
     (out / "out.mp4").write_bytes(b"older")
     command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
+    command += ["--report", out / "report.json"]  # its hidden file tells that the work has begun
 
     def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
         signal.signal(number, signal.SIG_DFL)

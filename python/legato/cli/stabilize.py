@@ -56,8 +56,8 @@ def add_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop",
         type=float,
-        help="part of the field of view that may be given up, between 0 and 1; more is smoother, and presets differ in it "
-        "(default: 0.12)",
+        help="part of the field of view that may be given up, between 0 and 1; more is smoother; "
+        "presets have their own (default: 0.12)",
     )
     parser.add_argument(
         "--salient", metavar="FILE", type=Path, help="CSV or JSON file of points and boxes to keep in view"
