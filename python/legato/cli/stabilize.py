@@ -69,7 +69,7 @@ def add_path(parser: argparse.ArgumentParser) -> None:
         help="keep subject and salient points in view where possible, or fail (default: %(default)s)",
     )
     parser.add_argument(
-        "--center", type=float, metavar="WEIGHT", help="pull them to the middle (default: 300 in preset follow, or 0)"
+        "--center", type=float, metavar="WEIGHT", help="pull them to the middle (default: 0; 10 in the preset follow)"
     )
 
 

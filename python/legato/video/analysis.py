@@ -142,7 +142,7 @@ class Analysis:
         if self.pts is not None:
             row["pts"] = int(self.pts[t])
         row["homography"] = self.motion[t].ravel().tolist() if t and self.ok[t] else None
-        if t and math.isfinite(self.confidence[t]):
+        if math.isfinite(self.confidence[t]):
             row["confidence"] = float(self.confidence[t])
         if self.duplicate[t]:
             row["duplicate"] = True

@@ -43,7 +43,7 @@ PRESETS = {
         {"crop": 0.2, "weights": (0.01, 100.0, 10.0, 100.0)},
     ),
     "follow": Preset(
-        "brings a subject or salient points to the middle; keeps 75 % of the view", {"crop": 0.25}, center=300.0
+        "brings a subject or salient points to the middle; keeps 75 % of the view", {"crop": 0.25}, center=10.0
     ),
 }
 # What a filmed motion is called; an L1 path holds, pans and accelerates by itself, so these need nothing of their own.
