@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -109,6 +112,47 @@ def test_variable_frame_rate_and_ten_bits(tmp_path: Path) -> None:
     assert packets(tmp_path / "out.mp4", "audio") == packets(clip, "audio")
     assert report.pixel_format == "yuv420p10le"
     assert report.frame_rate == pytest.approx(23 / (pts[-1] - pts[0]) * 1000)
+
+
+def probed(path: Path, *what: str) -> list[str]:
+    """Lines that ffprobe prints of a file."""
+    command = ["ffprobe", "-v", "error", "-of", "csv=p=0", *what, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [word.rstrip(",") for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe to ask")
+@pytest.mark.parametrize(("extension", "pixel_format"), [(".mp4", "yuv420p10le"), (".mkv", "yuv420p")])
+def test_ffprobe_finds_everything_kept(tmp_path: Path, pixel_format: str, extension: str) -> None:
+    """Variable frame rate, AAC, rotation, colour tags, ten bits."""
+    rng = np.random.default_rng(7)
+    pts = np.cumsum(rng.integers(20, 90, 20)).tolist()
+    plain = write_clip(
+        tmp_path / "plain.mp4",
+        shaky(20),
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        pixel_format=pixel_format,
+        sound="aac",
+        colors=(1, 9, 16, 9),
+    )
+    clip, out = turned(plain, (0, 1, -1, 0)), tmp_path / f"out{extension}"
+    video.stabilize(clip, out, report=True, **FAST)
+    shown = ("-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp_time")
+    before, after = ([Fraction(line) for line in probed(path, *shown)] for path in (clip, out))
+    first = after[0] - before[0]  # Matroska counts from zero, so the sound's early start moves everything
+    if extension == ".mp4":
+        assert first == 0
+    assert [t - first for t in after] == before
+    sound = ("-select_streams", "a:0", "-show_packets", "-show_data_hash", "md5", "-show_entries", "packet=data_hash")
+    one, two = (re.findall("MD5:[0-9a-f]{32}", " ".join(probed(path, *sound))) for path in (clip, out))
+    assert one == two
+    assert len(one) > 10
+    tags = "pix_fmt,color_range,color_space,color_transfer,color_primaries"
+    of_stream = ("-select_streams", "v:0", "-show_entries", f"stream={tags}")
+    assert probed(out, *of_stream) == probed(clip, *of_stream)
+    assert pixel_format in probed(out, *of_stream)[0]
+    assert probed(out, "-select_streams", "v:0", "-show_entries", "stream=width,height") == ["120,160"]
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "gray"])
