@@ -8,8 +8,9 @@ cores, by
 - decoding and encoding alone: by ffmpeg, and by Legato's reader and writer (the same libraries as the command uses).
 
 The ways run in turn, round after round, and only figures of one round are compared: the table has the median over the
-rounds of each time, and of its ratio to Legato's in the same round, with the smallest and largest. Then the busy time
-of Legato's stages. Answers are checked: every way writes all frames, and Legato's picture is the steadier for it.
+rounds of each time, and of its ratio to Legato's in the same round, with the smallest and largest. On a machine that is
+shared the work of all cores says more than the clock. Then the busy time of Legato's stages. Answers are checked: every
+way writes all frames, and Legato's picture is the steadier for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -42,40 +44,40 @@ with VideoReader(sys.argv[1]) as reader, VideoWriter(sys.argv[2], reader) as wri
 """
 
 
-def seconds(*commands: list[str]) -> float:
-    """Run commands one after the other; the time from the first's start to the last's end."""
-    begin = time.perf_counter()
+def cost(*commands: list[str]) -> tuple[float, float]:
+    """Run commands one after the other: seconds from the first's start to the last's end, and of all cores' work."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     for command in commands:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+    elapsed, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def ways(clip: Path, folder: Path) -> dict[str, Callable[[], float]]:
-    """Make the contestants: each gives its seconds and leaves out.mp4."""
+def ways(clip: Path, folder: Path) -> dict[str, Callable[[], tuple[float, float]]]:
+    """Make the contestants: each gives its cost and leaves out.mp4."""
     out, track, report = (str(folder / name) for name in ("out.mp4", "track.trf", "report.json"))
     ffmpeg = ["ffmpeg", "-nostdin", "-y", "-v", "error", "-i", str(clip)]
     return {
-        "legato": lambda: seconds(
+        "legato": lambda: cost(
             [sys.executable, "-m", "legato", "stabilize", str(clip), out, "--quiet", "--report", report]
         ),
-        "vid.stab": lambda: seconds(
+        "vid.stab": lambda: cost(
             [*ffmpeg, "-an", "-vf", f"vidstabdetect=result={track}", "-f", "null", "-"],
             [*ffmpeg, "-vf", f"vidstabtransform=input={track}", *ENCODER, out],
         ),
-        "decode + encode, ffmpeg": lambda: seconds([*ffmpeg, *ENCODER, out]),
-        "decode + encode, PyAV": lambda: seconds([sys.executable, "-c", PASSTHROUGH, str(clip), out]),
+        "decode + encode, ffmpeg": lambda: cost([*ffmpeg, *ENCODER, out]),
+        "decode + encode, PyAV": lambda: cost([sys.executable, "-c", PASSTHROUGH, str(clip), out]),
     }
 
 
 def measure(name: str, clip: Path, frames: int, rounds: int, folder: Path) -> None:
     """Measure one size and print its tables."""
     contestants = ways(clip, folder)
-    times: dict[str, list[float]] = {way: [] for way in contestants}
+    costs: dict[str, list[tuple[float, float]]] = {way: [] for way in contestants}
     shares: dict[str, list[float]] = {}
     for turn in range(rounds):
-        order = list(contestants)[turn % 2 :: 1] + list(contestants)[: turn % 2]
-        for way in order:
-            times[way].append(contestants[way]())
+        for way in [*contestants][:: (-1) ** turn]:
+            costs[way].append(contestants[way]())
             with video.VideoReader(folder / "out.mp4") as reader:
                 assert reader.frame_count == frames, (way, reader.frame_count)
         report = json.loads((folder / "report.json").read_text())
@@ -83,13 +85,18 @@ def measure(name: str, clip: Path, frames: int, rounds: int, folder: Path) -> No
         for stage, share in report["shares"].items():
             shares.setdefault(stage, []).append(share)
     print(f"\n{name}, {frames} frames, {rounds} rounds\n")
-    print("| | seconds | frames/s | speed of legato over it (min to max) |")
-    print("|---|---|---|---|")
-    for way, taken in times.items():
-        ratios = [other / own for other, own in zip(taken, times["legato"], strict=True)]
-        median = statistics.median(taken)
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"| {way} | {median:.2f} | {frames / median:.0f} | {spread} |")
+    print("| | seconds | frames/s | speed of legato over it (min to max) | core seconds | work of it over legato's |")
+    print("|---|---|---|---|---|---|")
+    for way, taken in costs.items():
+        clock, work = ([round_[kind] for round_ in taken] for kind in (0, 1))
+        own_clock, own_work = ([round_[kind] for round_ in costs["legato"]] for kind in (0, 1))
+        faster = [other / own for other, own in zip(clock, own_clock, strict=True)]
+        lighter = [other / own for other, own in zip(work, own_work, strict=True)]
+        print(
+            f"| {way} | {statistics.median(clock):.2f} | {frames / statistics.median(clock):.0f} "
+            f"| {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) "
+            f"| {statistics.median(work):.2f} | {statistics.median(lighter):.2f} |"
+        )
     stages = ", ".join(f"{stage} {100 * statistics.median(s):.1f} %" for stage, s in shares.items())
     print(f"\nshares of the busy time: {stages}", flush=True)
 
