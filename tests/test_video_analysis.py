@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clips import SIZE, leftovers, scene, shaky, times, turned, write_clip
 from legato import camera, video
-from legato.errors import ArgumentError, InfeasibleError, InputError
+from legato.errors import ArgumentError, InfeasibleError, InputError, LegatoError
 from legato.video import stabilizing
 from legato.video.analysis import read_mask
 from legato.video.presets import PRESETS, preset_named
@@ -129,6 +129,7 @@ HEAD = '{"format":"legato-motion","version":1,"size":[160,120]}\n'
         (HEAD + '{"pts":1}\n{"pts":1}\n', "pts: expected whole numbers that increase"),
         (HEAD + '{"pts":1}\n{"pts":2}\n', "pts need a 'time_base'"),
         (HEAD.replace("}", ',"time_base":"1/0"}') + '{"pts":1}\n', "time_base: expected seconds"),
+        (HEAD.replace("}", ',"time_base":1e300,"notes":3}') + '{"pts":1}\n', "time_base: expected seconds"),
         (HEAD.replace("}", ',"time_base":"1/30"}') + '{"pts":1}\n{}\n', "pts: expected in all frames or in none"),
         (HEAD.replace("}", ',"frames":3}') + "{}\n{}\n", "2 frames where the first line says 3; is the file complete"),
         (HEAD.replace("}", ',"frame_rate":-1}') + "{}\n", "frame_rate: expected a number above 0"),
@@ -162,6 +163,29 @@ def test_a_damaged_motion_file_is_refused_or_read(
         return
     assert len(read) == 30
     assert np.isfinite(read.motion).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "zero", "mirror", "far", "tiny"])
+def test_motion_that_no_camera_makes_ends_in_an_error_or_a_whole_video(clip: Path, tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    motion = np.tile(np.eye(3), (30, 1, 1))
+    motion[10:20] = {
+        "random": rng.normal(size=(10, 3, 3)),
+        "zero": np.zeros((3, 3)),
+        "mirror": np.diag([-1.0, 1, 1]),
+        "far": [[1, 0, 1e9], [0, 1, 0], [0, 0, 1]],
+        "tiny": np.eye(3) * 1e-200,
+    }[kind]
+    analysis = video.Analysis(
+        size=SIZE, motion=motion, ok=np.ones(30, bool), duplicate=np.zeros(30, bool), confidence=np.ones(30)
+    )
+    try:
+        report = video.render(clip, analysis, tmp_path / "out.mp4", **FAST)
+    except LegatoError:
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert report.violation_px == 0
+    assert len(times(tmp_path / "out.mp4")) == 30
 
 
 def test_motion_of_another_video_is_refused(clip: Path, tmp_path: Path) -> None:

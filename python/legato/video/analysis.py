@@ -32,6 +32,7 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Rotation: TypeAlias = Literal["apply", "keep"]
 
 _FORMAT, _VERSION = "legato-motion", 1
+_LONGEST_TICK_S = 3600
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -246,6 +247,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
     if pts and len(pts) != count:
         raise InputError(f"{path}: pts: expected in all frames or in none, got {len(pts)} of {count}")
     boxes = np.array(subject)
+    notes = head["notes"] if isinstance(head.get("notes"), list) else []
     time_base = _time_base(path, head)
     if pts and time_base is None:
         raise InputError(f"{path}: line 1: pts need a 'time_base'")
@@ -262,7 +264,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         "subject": boxes if np.isfinite(boxes).any() else None,
         "rotation": rotation,
         "source": os.fspath(path),
-        "notes": tuple(str(note) for note in head.get("notes", ()) if isinstance(note, str)),
+        "notes": tuple(note for note in notes if isinstance(note, str)),
     }
 
 
@@ -292,7 +294,7 @@ def _time_base(path: Path, head: dict[str, Any]) -> Fraction | None:
         value = Fraction(head["time_base"])
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         value = Fraction(0)
-    if value <= 0:
+    if not 0 < value <= _LONGEST_TICK_S:
         raise InputError(f"{path}: line 1: time_base: expected seconds such as '1/90000'")
     return value
 
