@@ -905,6 +905,11 @@ class VideoWriter:
         if self._copier is not None:
             self._copier.close()
 
+    @property
+    def damaged_packets(self) -> int:
+        """Packets of copied streams that were so damaged that the container could not take them; they are left out."""
+        return 0 if self._copier is None else self._copier.damaged
+
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
@@ -953,6 +958,7 @@ class _StreamCopier:
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.shift_s = Fraction(0)
+        self.damaged = 0
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._held: Any = None
@@ -994,7 +1000,10 @@ class _StreamCopier:
                 self._held = packet
                 return
             packet.stream = self._targets[packet.stream.index]
-            self._output.mux(packet)
+            try:
+                self._output.mux(packet)
+            except self._av.error.InvalidDataError:
+                self.damaged += 1  # a muxer that looks into its packets refuses this one, and takes the next
 
     def _next(self) -> Any:
         held, self._held = self._held, None

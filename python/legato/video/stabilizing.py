@@ -301,7 +301,7 @@ def stabilize(
         frames: Iterable[VideoFrame] = reader
         if known is None:
             assert tracker is not None
-            kept = _Kept(_MOST_KEPT_BYTES)
+            kept = _Kept(_MOST_KEPT_BYTES, reader.frame_count)
             analysis = tracker.run(watch, tell, kept.add)
             frames = kept if kept.whole else _again(source, reader)
         else:
@@ -358,7 +358,7 @@ def stabilize(
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, path),
+            notes=_notes(analysis, reader, path, writer.damaged_packets),
             seconds={**seconds, "total": watch.total},
             shares={stage: s / busy for stage, s in seconds.items()},
             versions=package_versions(),
@@ -383,14 +383,18 @@ def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
 class _Kept:
     """The pictures of a short video, between the passes; given out once."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, expected: int | None) -> None:
         self._room = most_bytes
+        self._expected = expected or 1
         self._frames: list[VideoFrame] = []
 
     def add(self, frame: VideoFrame) -> None:
-        """Keep a picture; forget all of them once they are too many."""
+        """Keep a picture; forget all of them once they are, or are certain to become, too many."""
         planes = frame.planes
-        self._room -= sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
+        size = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
+        if frame.index == 0 and size * self._expected > self._room:
+            self._room = 0
+        self._room -= size
         if self.whole:
             self._frames.append(frame)
         else:
@@ -538,10 +542,12 @@ def _lost(analysis: Analysis) -> int | None:
     return int(gone[0]) if len(gone) else None
 
 
-def _notes(analysis: Analysis, reader: VideoReader, path: _Path) -> list[str]:
+def _notes(analysis: Analysis, reader: VideoReader, path: _Path, damaged: int) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
     if path.status not in ("optimal", "none"):
         notes.append(f"the path is feasible but not proven optimal: {path.status}")
+    if damaged:
+        notes.append(f"{damaged} damaged packets of sound or subtitles were left out")
     lost = _lost(analysis)
     if lost is not None:
         notes.append(f"the subject was lost in frame {lost}")
