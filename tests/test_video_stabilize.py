@@ -327,6 +327,17 @@ def test_unreadable_sources(tmp_path: Path) -> None:
     refuse(InputError, "folder: a directory", tmp_path / "folder", out)
 
 
+def test_damaged_sound_is_left_out_and_said(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.ts", shaky(30), container="mpegts", sound="aac")
+    data = clip.read_bytes()
+    at = data.index(b"\xff\xf1", len(data) // 2)  # where a packet of AAC begins (ISO/IEC 13818-7, ADTS)
+    clip.write_bytes(data[:at] + b"\0\0" + data[at + 2 :])
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert report.frames == 30
+    assert any("damaged packets of sound" in note for note in report.notes), report.notes
+    assert 10 < len(packets(tmp_path / "out.mp4", "audio")) < len(packets(clip, "audio"))
+
+
 def test_a_size_change_in_mid_stream(tmp_path: Path) -> None:
     parts = [
         write_clip(tmp_path / f"{i}.ts", shaky(8, size), container="mpegts") for i, size in enumerate([SIZE, (128, 96)])
