@@ -230,7 +230,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["packages"]["numpy"]
 
 
-@pytest.mark.parametrize("command", [[], ["stabilize"], ["demo"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["stabilize"], ["analyze"], ["render"], ["view"], ["demo"], ["info"]])
 def test_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert run(*command, "--help") == 0
     text = capsys.readouterr().out

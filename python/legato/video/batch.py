@@ -171,7 +171,11 @@ def stabilize_all(
                 item = Item(item.source, item.destination, "failed", error=error)
         if tell is not None:
             with telling:
-                tell(item)
+                try:
+                    tell(item)
+                except BaseException:
+                    stop.set()
+                    raise
         return item
 
     with concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="legato-job") as pool:

@@ -603,14 +603,21 @@ class PendingFile:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            if self._handle is not None:
-                # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
-                _link(self._handle, self._hidden)
-                self.path = self._hidden
-            self._hidden.replace(self._final)
+            if self._handle is None:
+                self._hidden.replace(self._final)
+            else:
+                self._name(self._handle)
         except OSError as error:
             raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
         self.discard()
+
+    def _name(self, handle: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            _link(handle, self._final)
+            return
+        # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
+        _link(handle, self._hidden)
+        self._hidden.replace(self._final)
 
     def discard(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
