@@ -273,6 +273,8 @@ def stabilize(
         if rotation not in (None, known.rotation):
             raise ArgumentError(f"rotation: the motion was estimated with {known.rotation!r}")
         rotation = known.rotation
+    if target_weight > 0 and salient is None and subject is None and (known is None or known.subject is None):
+        raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
     encoding: dict[str, Any] = {"codec": codec, "crf": crf, "preset": encoder_preset, "pixel_format": pixel_format}
     watch = Stopwatch()
 
@@ -481,8 +483,6 @@ def _aims(
     if analysis.subject is not None:
         points.append(box_corners(analysis.subject))
     if not points:
-        if target_weight > 0:
-            raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
         return _Aims()
     for given in points:
         if given.ndim != 3 or given.shape[0] != len(analysis) or given.shape[2] != 2:
