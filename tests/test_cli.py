@@ -36,7 +36,7 @@ def run(*arguments: object) -> int:
 
 def test_stabilize(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.mp4"
-    code = run("stabilize", clip, out, "--report", tmp_path / "r.json", "--compare", "--preset", "ultrafast")
+    code = run("stabilize", clip, out, "--report", tmp_path / "r.json", "--compare", "--encoder-preset", "ultrafast")
     assert code == 0
     text, err = capsys.readouterr()
     assert err == ""  # no bar where stderr is no terminal
@@ -61,7 +61,7 @@ def test_options_are_passed_on(clip: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_quiet_is_silent(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("stabilize", clip, tmp_path / "out.mp4", "--quiet", "--preset", "ultrafast") == 0
+    assert run("stabilize", clip, tmp_path / "out.mp4", "--quiet", "--encoder-preset", "ultrafast") == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -74,7 +74,7 @@ def test_the_defaults_in_the_help_are_true(capsys: pytest.CaptureFixture[str]) -
     assert run("stabilize", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     parameters = inspect.signature(stabilizing.stabilize).parameters
-    expected = {n: parameters[n].default for n in ("interpolation", "crf", "preset")}
+    expected = {n: parameters[n].default for n in ("interpolation", "crf", "encoder_preset", "preset")}
     for default in (PathOptions().crop, *expected.values()):
         assert f"(default: {default})" in text
     assert expected.items() <= vars(_parser().parse_args(["stabilize", "a", "b"])).items()
@@ -116,7 +116,7 @@ def test_failures_are_one_line_and_code_1(clip: Path, tmp_path: Path, capsys: py
         (["stabilize", "IN", "OUT.xyz"], "unknown kind of video file"),
         (["stabilize", "IN", "IN"], "same file as the input"),
         (["stabilize", "IN", "OUT.mp4", "--codec", "nope"], "no encoder named 'nope'"),
-        (["stabilize", "IN", "OUT.mp4", "--preset", "warp9"], "preset: expected one of"),
+        (["stabilize", "IN", "OUT.mp4", "--encoder-preset", "warp9"], "preset: expected one of"),
         (["stabilize", "IN", "OUT.mp4", "--plot", "p.txt"], "plot: expected"),
         (["demo", "OUT", "--size", "big"], "--size"),
         (["info", "--nope"], "--nope"),
@@ -173,7 +173,8 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
     out = tmp_path / "out"
     out.mkdir()
     (out / "out.mp4").write_bytes(b"older")
-    command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--preset", "veryslow"]
+    command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
+    command += ["--report", out / "report.json"]  # its hidden file tells that the work has begun
 
     def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
         signal.signal(number, signal.SIG_DFL)
@@ -229,7 +230,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["packages"]["numpy"]
 
 
-@pytest.mark.parametrize("command", [[], ["stabilize"], ["demo"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["stabilize"], ["analyze"], ["render"], ["view"], ["demo"], ["info"]])
 def test_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     assert run(*command, "--help") == 0
     text = capsys.readouterr().out

@@ -150,6 +150,20 @@ def test_other_angles_are_left_and_reported(tmp_path: Path) -> None:
         assert "rotation by" in reader.notes[0]
 
 
+def test_interlaced_pictures_are_read_as_progressive_and_reported(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.options = {"x264-params": "tff=1"}
+        for picture in shaky(4):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")))
+        out.mux(stream.encode(None))
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert reader.interlaced
+        assert "interlaced pictures are treated as progressive" in reader.notes
+        assert len(list(reader)) == 4
+
+
 def test_missing_timestamps_follow_the_frame_rate(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.h264", shaky(10), rate=25, container="h264")
     with VideoReader(clip) as reader:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,7 +30,7 @@ from legato.video import files, stabilizing
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")
 
-FAST = {"preset": "ultrafast"}
+FAST = {"encoder_preset": "ultrafast"}
 CLIPS = Path(__file__).parents[1].parent / "shared" / "clips"
 SHAKY_CLIPS = ("nus_towers", "nus_plaza", "nus_fountain", "selh_walk", "selh_indoor", "synth_walk", "synth_walk_rs")
 
@@ -109,6 +112,47 @@ def test_variable_frame_rate_and_ten_bits(tmp_path: Path) -> None:
     assert packets(tmp_path / "out.mp4", "audio") == packets(clip, "audio")
     assert report.pixel_format == "yuv420p10le"
     assert report.frame_rate == pytest.approx(23 / (pts[-1] - pts[0]) * 1000)
+
+
+def probed(path: Path, *what: str) -> list[str]:
+    """Lines that ffprobe prints of a file."""
+    command = ["ffprobe", "-v", "error", "-of", "csv=p=0", *what, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [word.rstrip(",") for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe to ask")
+@pytest.mark.parametrize(("extension", "pixel_format"), [(".mp4", "yuv420p10le"), (".mkv", "yuv420p")])
+def test_ffprobe_finds_everything_kept(tmp_path: Path, pixel_format: str, extension: str) -> None:
+    """Variable frame rate, AAC, rotation, colour tags, ten bits."""
+    rng = np.random.default_rng(7)
+    pts = np.cumsum(rng.integers(20, 90, 20)).tolist()
+    plain = write_clip(
+        tmp_path / "plain.mp4",
+        shaky(20),
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        pixel_format=pixel_format,
+        sound="aac",
+        colors=(1, 9, 16, 9),
+    )
+    clip, out = turned(plain, (0, 1, -1, 0)), tmp_path / f"out{extension}"
+    video.stabilize(clip, out, report=True, **FAST)
+    shown = ("-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp_time")
+    before, after = ([Fraction(line) for line in probed(path, *shown)] for path in (clip, out))
+    first = after[0] - before[0]  # Matroska counts from zero, so the sound's early start moves everything
+    if extension == ".mp4":
+        assert first == 0
+    assert [t - first for t in after] == before
+    sound = ("-select_streams", "a:0", "-show_packets", "-show_data_hash", "md5", "-show_entries", "packet=data_hash")
+    one, two = (re.findall("MD5:[0-9a-f]{32}", " ".join(probed(path, *sound))) for path in (clip, out))
+    assert one == two
+    assert len(one) > 10
+    tags = "pix_fmt,color_range,color_space,color_transfer,color_primaries"
+    of_stream = ("-select_streams", "v:0", "-show_entries", f"stream={tags}")
+    assert probed(out, *of_stream) == probed(clip, *of_stream)
+    assert pixel_format in probed(out, *of_stream)[0]
+    assert probed(out, "-select_streams", "v:0", "-show_entries", "stream=width,height") == ["120,160"]
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "gray"])
@@ -283,6 +327,17 @@ def test_unreadable_sources(tmp_path: Path) -> None:
     refuse(InputError, "folder: a directory", tmp_path / "folder", out)
 
 
+def test_damaged_sound_is_left_out_and_said(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.ts", shaky(30), container="mpegts", sound="aac")
+    data = clip.read_bytes()
+    at = data.index(b"\xff\xf1", len(data) // 2)  # where a packet of AAC begins (ISO/IEC 13818-7, ADTS)
+    clip.write_bytes(data[:at] + b"\0\0" + data[at + 2 :])
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert report.frames == 30
+    assert any("damaged packets of sound" in note for note in report.notes), report.notes
+    assert 10 < len(packets(tmp_path / "out.mp4", "audio")) < len(packets(clip, "audio"))
+
+
 def test_a_size_change_in_mid_stream(tmp_path: Path) -> None:
     parts = [
         write_clip(tmp_path / f"{i}.ts", shaky(8, size), container="mpegts") for i, size in enumerate([SIZE, (128, 96)])
@@ -358,12 +413,15 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
     for other, words in ((longer, "more"), (shorter, "only 28")):
         opened: list[Path] = []
 
-        def changing(path: Path, other: Path = other, opened: list[Path] = opened) -> files.VideoReader:
+        def changing(
+            path: Path, *, rotate: bool, other: Path = other, opened: list[Path] = opened
+        ) -> files.VideoReader:
             opened.append(path)
-            return reader(path if len(opened) == 1 else other)
+            return reader(path if len(opened) == 1 else other, rotate=rotate)
 
         monkeypatch.setattr(stabilizing, "VideoReader", changing)
-        with pytest.raises(InputError, match=f"gave 30 frames when first read and {words}"):
+        monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", 0)  # or the file is not read again
+        with pytest.raises(InputError, match=f"motion of 30 frames, and the video has {words}"):
             video.stabilize(clip, tmp_path / "out.mp4", **FAST)
         assert not (tmp_path / "out.mp4").exists()
         assert leftovers(tmp_path) == []

@@ -14,7 +14,40 @@ from legato.camera.homographies import exp_homography, log_homography, to_pixel_
 from legato.camera.paths import CameraPath, check_size, crop_room_px
 from legato.errors import ArgumentError, DependencyError, OutputError
 
-__all__ = ["plot_path"]
+__all__ = ["path_curves", "plot_path"]
+
+
+def path_curves(
+    motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int]
+) -> tuple[dict[str, Float64], dict[str, Float64]]:
+    """Give the camera path before and after as curves.
+
+    Horizontal and vertical position, roll and zoom of the camera: sums of the motion's logarithms (the paper's
+    feature path, equation (4)), and the same plus the corrections.
+
+    Parameters
+    ----------
+    motion, corrections : array_like, shape (n, 3, 3)
+        Frame t to frame t - 1, and P_t (`CameraPath.corrections`); pixels.
+    size : (width, height)
+
+    Returns
+    -------
+    (dict, dict)
+        Before and after: "horizontal (px)", "vertical (px)", "roll (degrees)" and "zoom (%)", each of shape (n,).
+
+    Raises
+    ------
+    ArgumentError
+        Wrong shapes.
+    """
+    size = check_size(size)
+    F = as_float64("motion", motion, (None, 3, 3)).copy()
+    P = as_float64("corrections", corrections, (len(F), 3, 3))
+    F[:1] = np.eye(3)
+    before = np.cumsum(log_homography(to_width_units(F, size)), axis=0)
+    after = before + log_homography(to_width_units(P, size))
+    return _components(before, size[0]), _components(after, size[0])
 
 
 def plot_path(
@@ -25,10 +58,7 @@ def plot_path(
     *,
     fps: float | None = None,
 ) -> None:
-    """Draw the camera path before and after, component by component.
-
-    Horizontal and vertical position, roll and zoom of the camera: sums of the motion's logarithms (the paper's
-    feature path, equation (4)), and the same plus the corrections.
+    """Draw the camera path before and after, component by component (see `path_curves`).
 
     Parameters
     ----------
@@ -47,14 +77,9 @@ def plot_path(
     ArgumentError, OutputError
         Wrong shapes or file name; the file cannot be written.
     """
-    width, height = check_size(size)
-    F = as_float64("motion", motion, (None, 3, 3)).copy()
-    P = as_float64("corrections", corrections, (len(F), 3, 3))
-    F[:1] = np.eye(3)
-    before = log_homography(to_width_units(F, (width, height)))
-    after = log_homography(to_width_units(P, (width, height)))
-    figure, axes = _figure(destination, len(F), 4)
-    _draw_path(axes, before, after, width, fps)
+    shaky, steady = path_curves(motion, corrections, size)
+    figure, axes = _figure(destination, len(shaky["zoom (%)"]), 4)
+    _draw_path(axes, shaky, steady, fps)
     _save(figure, destination)
 
 
@@ -63,7 +88,8 @@ def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps:
     width = path.size[0]
     figure, axes = _figure(destination, len(path.motion), 8)
     before = log_homography(path.motion)
-    _draw_path(axes[:4], before, path.log_corrections, width, fps)
+    whole = np.cumsum(before, axis=0)
+    _draw_path(axes[:4], _components(whole, width), _components(whole + path.log_corrections, width), fps)
     time = np.arange(len(before)) / (fps or 1)
     p = path.log_corrections.reshape(-1, 9)
     derivative = np.diff(p, axis=0) + before.reshape(-1, 9)[1:]
@@ -106,11 +132,9 @@ def _figure(destination: str | os.PathLike[str], frames: int, rows: int) -> tupl
     return figure, axes
 
 
-def _draw_path(axes: Any, motion: Float64, corrections: Float64, width: int, fps: float | None) -> None:
-    before = np.cumsum(motion, axis=0)
-    time = np.arange(len(before)) / (fps or 1)
-    shaky, steady = _components(before, width), _components(before + corrections, width)
+def _draw_path(axes: Any, shaky: dict[str, Float64], steady: dict[str, Float64], fps: float | None) -> None:
     for axis, label in zip(axes, shaky, strict=True):
+        time = np.arange(len(shaky[label])) / (fps or 1)
         axis.plot(time, shaky[label], color="#c2410c", linewidth=0.9, label="shaky")
         axis.plot(time, steady[label], color="#1d4ed8", linewidth=1.8, label="stabilized")
         axis.set_ylabel(label)

@@ -1,37 +1,107 @@
-"""``legato stabilize IN OUT``."""
+"""``legato stabilize IN OUT``, ``legato stabilize IN... --output-folder DIR``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from legato.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from legato.video.batch import Item
 
 NAME = "stabilize"
-HELP = "turn a shaky video into a steady one"
+HELP = "turn shaky videos into steady ones"
 DESCRIPTION = (
     "Turn a shaky video into a steady one. Sound, subtitles, timestamps, rotation and colour tags are kept.\n"
-    "The kind of file follows the extension of OUT: .mp4 .m4v .mov .mkv .webm .avi .ts."
+    "The kind of file follows the extension of OUT: .mp4 .m4v .mov .mkv .webm .avi .ts.\n"
+    "With --output-folder or --suffix every PATH is read, and written under a name made from its own."
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
-    parser.add_argument("source", metavar="IN", type=Path, help="the video to read")
-    parser.add_argument("destination", metavar="OUT", type=Path, help="the video to write")
+def numbers(count: int) -> Any:
+    """Make a parser of numbers with commas between."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, got {text!r}")
+        return values
+
+    return parse
+
+
+def add_first_pass(parser: argparse.ArgumentParser) -> None:
+    """Declare what the estimate of the motion depends on."""
+    box = {"type": numbers(4), "metavar": "X,Y,W,H"}
+    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
+    parser.add_argument("--region", **box, help="follow the scene only inside this box, in pixels")
+    parser.add_argument("--subject", **box, help="a box in the first frame: followed, and kept in view")
+
+
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """Declare what the path depends on."""
+    parser.add_argument(
+        "--preset",
+        default="standard",
+        metavar="NAME",
+        help="gentle, standard, smooth, tripod or follow; pan and walk are standard and smooth (default: %(default)s)",
+    )
     parser.add_argument(
         "--crop",
         type=float,
-        help="part of the field of view that may be given up, between 0 and 1; more is smoother (default: 0.12)",
+        help="part of the field of view that may be given up, between 0 and 1; more is smoother; "
+        "presets have their own (default: 0.12)",
     )
     parser.add_argument(
+        "--salient", metavar="FILE", type=Path, help="CSV or JSON file of points and boxes to keep in view"
+    )
+    parser.add_argument(
+        "--inclusion",
+        choices=("soft", "hard"),
+        default="soft",
+        help="keep subject and salient points in view where possible, or fail (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--center", type=float, metavar="WEIGHT", help="pull them to the middle (default: 0; 10 in the preset follow)"
+    )
+
+
+def add_rotation(parser: argparse.ArgumentParser) -> None:
+    """Declare what becomes of a rotation tag."""
+    parser.add_argument(
+        "--rotation",
+        choices=("apply", "keep"),
+        default="apply",
+        help="turn the pictures upright, or keep them as stored and the tag (default: %(default)s)",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Declare how pictures are written and what is told."""
+    parser.add_argument(
         "--compare",
-        metavar="PATH",
+        metavar="FILE",
         nargs="?",
         const=True,
         help="also write original and result side by side (default: OUT with _compare added; give it after OUT)",
     )
-    parser.add_argument("--report", metavar="FILE.json", type=Path, help="also write a report")
-    parser.add_argument("--plot", metavar="FILE.svg|png", type=Path, help="also draw the path before and after")
+    parser.add_argument(
+        "--report", metavar="FILE.json", nargs="?", const=True, help="also write a report (default: OUT_report.json)"
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE.svg|png",
+        nargs="?",
+        const=True,
+        help="also draw the path before and after (default: OUT_path.svg)",
+    )
     parser.add_argument(
         "--interpolation",
         choices=("bilinear", "bicubic", "lanczos"),
@@ -43,7 +113,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crf", type=float, default=18, help="constant quality, lower is better (default: %(default)s)"
     )
     parser.add_argument(
-        "--preset", default="veryfast", help="encoder speed, ultrafast to veryslow (default: %(default)s)"
+        "--encoder-preset",
+        default="veryfast",
+        metavar="SPEED",
+        help="encoder speed, ultrafast to veryslow (default: %(default)s)",
     )
     parser.add_argument("--pixel-format", help="FFmpeg pixel format (default: that of IN)")
     parser.add_argument(
@@ -52,29 +125,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="replace existing files (default: yes)",
     )
+    add_talk(parser)
+
+
+def add_talk(parser: argparse.ArgumentParser) -> None:
+    """Declare how much is said."""
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
-    parser.add_argument("--json", action="store_true", help="write the report to stdout")
+    parser.add_argument("--json", action="store_true", help="write the result to stdout as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
-    from legato.video.stabilizing import stabilize
+PATH_OPTIONS = ("preset", "crop", "salient", "inclusion", "center")
+OUTPUT_OPTIONS = (
+    "compare",
+    "report",
+    "plot",
+    "interpolation",
+    "codec",
+    "crf",
+    "encoder_preset",
+    "pixel_format",
+    "overwrite",
+)
 
-    report = stabilize(
-        arguments.source,
-        arguments.destination,
-        crop=arguments.crop,
-        interpolation=arguments.interpolation,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        preset=arguments.preset,
-        pixel_format=arguments.pixel_format,
-        overwrite=arguments.overwrite,
-        compare=arguments.compare,
-        report=arguments.report,
-        plot=arguments.plot,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-    )
+
+def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Gather the arguments of these names."""
+    return {name: getattr(arguments, name) for name in names}
+
+
+def show(report: Any, arguments: argparse.Namespace) -> None:
+    """Tell what was done, as much as was asked for."""
     if arguments.json:
         sys.stdout.write(report.to_json())
     elif not arguments.quiet:
@@ -83,4 +163,77 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"  note: {note}")
         if report.dropped_streams:
             print(f"  not copied: {', '.join(report.dropped_streams)}")
-    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", type=Path, help="IN OUT; or any number of videos to read (see above)"
+    )
+    parser.add_argument("--output-folder", metavar="DIR", type=Path, help="write each result into this folder")
+    parser.add_argument("--suffix", help="add this to each result's name (default: _stabilized, beside its source)")
+    parser.add_argument("--extension", help="of each result, such as .mkv (default: that of its source, or .mp4)")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="videos at the same time (default: %(default)s)")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
+    )
+    add_path(parser)
+    add_first_pass(parser)
+    add_rotation(parser)
+    parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the first pass")
+    parser.add_argument("--save-motion", metavar="FILE", type=Path, help="also write the motion file")
+    add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    options = chosen(
+        arguments,
+        *PATH_OPTIONS,
+        *OUTPUT_OPTIONS,
+        *("mask", "region", "subject", "motion", "save_motion"),
+    )
+    # With a motion file the rotation is its own, unless another is asked for.
+    options["rotation"] = None if arguments.rotation == "apply" else arguments.rotation
+    many = arguments.output_folder is not None or arguments.suffix is not None
+    if not many:
+        if len(arguments.paths) != 2:
+            raise ArgumentError("expected IN and OUT, or --output-folder or --suffix for any number of videos")
+        if not arguments.resume:
+            from legato.video.stabilizing import stabilize
+
+            source, destination = arguments.paths
+            progress = not arguments.quiet and sys.stderr.isatty()
+            show(stabilize(source, destination, progress=progress, **options), arguments)
+            return 0
+    return _run_batch(arguments, options, many)
+
+
+def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: bool) -> int:
+    from legato.video.batch import result_paths, stabilize_all
+
+    if many:
+        sources = arguments.paths
+        results = result_paths(sources, arguments.output_folder, arguments.suffix, arguments.extension)
+        for name in ("compare", "report", "plot"):
+            if options[name] not in (None, True):
+                raise ArgumentError(f"{name}: expected no file name where there are several results")
+        for name in ("motion", "save_motion", "salient", "subject"):
+            if options[name] is not None and len(sources) > 1:
+                raise ArgumentError(f"{name}: it is for one video, and there are {len(sources)}")
+    else:
+        sources, results = [arguments.paths[0]], [arguments.paths[1]]
+
+    def tell(item: Item) -> None:
+        if arguments.json:
+            print(json.dumps(item.content(), allow_nan=False), flush=True)
+        elif item.status == "failed":
+            print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+        elif not arguments.quiet:
+            print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
+
+    items = stabilize_all(sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, **options)
+    failed = sum(item.status == "failed" for item in items)
+    if failed and len(items) > 1:
+        print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
+    return 1 if failed else 0

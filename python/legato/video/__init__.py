@@ -14,39 +14,51 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from legato.video.analysis import Analysis
+    from legato.video.batch import result_paths, stabilize_all
     from legato.video.comparison import Comparison
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
     from legato.video.live import Stabilizer
     from legato.video.planes import Planes, as_planes, luma
-    from legato.video.stabilizing import StabilizeReport, stabilize
+    from legato.video.presets import PRESETS
+    from legato.video.report import StabilizeReport
+    from legato.video.stabilizing import analyze, render, stabilize
     from legato.video.streaming import LiveReport, stabilize_live
     from legato.video.synthesis import GroundTruth, synthesize
     from legato.video.tracking import Motion, Tracker, estimate_motion
     from legato.video.warping import warp
 
 _HOMES = {
+    "Analysis": "analysis",
     "Comparison": "comparison",
     "GroundTruth": "synthesis",
     "LiveReport": "streaming",
     "Motion": "tracking",
     "Planes": "planes",
-    "StabilizeReport": "stabilizing",
     "Stabilizer": "live",
+    "PRESETS": "presets",
+    "StabilizeReport": "report",
     "Tracker": "tracking",
     "VideoFrame": "files",
     "VideoReader": "files",
     "VideoWriter": "files",
+    "analyze": "stabilizing",
     "as_planes": "planes",
     "available_codecs": "files",
     "estimate_motion": "tracking",
     "luma": "planes",
+    "render": "stabilizing",
+    "result_paths": "batch",
     "stabilize": "stabilizing",
     "stabilize_live": "streaming",
+    "stabilize_all": "batch",
     "synthesize": "synthesis",
     "warp": "warping",
 }
 
 __all__ = [
+    "PRESETS",
+    "Analysis",
     "Comparison",
     "GroundTruth",
     "LiveReport",
@@ -58,11 +70,15 @@ __all__ = [
     "VideoFrame",
     "VideoReader",
     "VideoWriter",
+    "analyze",
     "as_planes",
     "available_codecs",
     "estimate_motion",
     "luma",
+    "render",
+    "result_paths",
     "stabilize",
+    "stabilize_all",
     "stabilize_live",
     "synthesize",
     "warp",

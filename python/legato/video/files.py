@@ -7,7 +7,8 @@ What is kept and what is not, in one place:
   NV12 and P010 become 4:2:0 planar of the same depth, RGB and palettes become 4:4:4 (BT.709 matrix from 720 lines
   up, BT.601 below, limited range), alpha is dropped.
 - **Rotation and mirroring** (the display matrix) are applied to the pixels and the tag is not written again, because
-  not every player reads it. A rotation by anything but quarter turns is left alone and reported.
+  not every player reads it; or, if asked, the pixels stay as they are stored and the tag is written again. A rotation
+  by anything but quarter turns is always left alone and reported.
 - **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows: Matroska and
   WebM count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it),
   AVI counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to
@@ -27,6 +28,7 @@ import importlib
 import io
 import os
 import secrets
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +43,7 @@ from legato.errors import ArgumentError, DependencyError, InputError, OutputErro
 from legato.video.planes import Planes
 
 __all__ = [
+    "CONTAINERS",
     "ColorTags",
     "PendingFile",
     "VideoFrame",
@@ -54,7 +57,7 @@ __all__ = [
 PathLike: TypeAlias = str | os.PathLike[str]
 
 # Extension of the destination -> muxer, encoder where none is asked for.
-_CONTAINERS = {
+CONTAINERS = {
     ".mp4": ("mp4", "libx264"),
     ".m4v": ("mp4", "libx264"),
     ".mov": ("mov", "libx264"),
@@ -211,11 +214,15 @@ class VideoReader:
     ----------
     path : str or path
         A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+    rotate : bool
+        Whether to turn the pictures upright as the file says; otherwise they come as they are stored.
 
     Attributes
     ----------
     path : Path
         The file.
+    rotate : bool
+        As given.
     width, height : int
         Size of the upright pictures, in pixels.
     frame_rate : Fraction
@@ -228,6 +235,8 @@ class VideoReader:
         Length according to the file.
     rotation : int
         Degrees counterclockwise by which the stored pictures were turned to be upright.
+    display_matrix : tuple of 9 int, or None
+        The file's display matrix, if it was not applied: how a player is to turn the pictures.
     stored_format : str
         FFmpeg's name of the pixel format in the file.
     pixel_format : str
@@ -258,9 +267,11 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
         self._av = load_av()
         self.path = Path(path)
+        self.rotate = rotate
+        self.display_matrix: tuple[int, ...] | None = None
         self._container = self._opened()
         try:
             self._stream = self._video_stream()
@@ -344,9 +355,12 @@ class VideoReader:
             data = frame.side_data[kinds.Type.DISPLAYMATRIX]
         except (KeyError, IndexError):
             return upright, 0
-        orientation = _Orientation.of(np.frombuffer(bytes(data), np.int32).tolist())
-        if orientation is None:
-            self.notes.append(f"a rotation by {frame.rotation} degrees was left as it is")
+        matrix = np.frombuffer(bytes(data), np.int32).tolist()
+        orientation = _Orientation.of(matrix)
+        if orientation is None or not self.rotate:
+            self.display_matrix = tuple(matrix)
+            if orientation is None:
+                self.notes.append(f"a rotation by {frame.rotation} degrees was left as it is")
             return upright, 0
         return orientation, int(frame.rotation)
 
@@ -528,21 +542,25 @@ def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
 
 
 class PendingFile:
-    """A file under a hidden name beside its destination, renamed over it when it is complete.
+    """A file that appears under its destination's name when it is complete, and not before.
 
-    The destination is touched by `commit` alone. Leaving the ``with`` block without it removes the hidden file.
+    The destination is touched by `commit` alone. Leaving the ``with`` block without it leaves nothing.
 
     Parameters
     ----------
     destination : str or path
         The final name; if it is a symbolic link, the file that it points to.
+    unnamed : bool
+        Let the file have no name at all until `commit`, where the system can (Linux, on most file systems): then
+        nothing is left even by a process that is killed. `path` then has no extension.
 
     Attributes
     ----------
     destination : Path
         As given.
     path : Path
-        The hidden name to write to; it exists, empty, and has the destination's extension.
+        The name to write to; the file exists and is empty. A hidden one beside the destination with its extension,
+        unless the file is unnamed.
 
     Raises
     ------
@@ -550,7 +568,7 @@ class PendingFile:
         If no file can be made there.
     """
 
-    def __init__(self, destination: PathLike) -> None:
+    def __init__(self, destination: PathLike, *, unnamed: bool = False) -> None:
         self.destination = Path(destination)
         self._final = Path(os.path.realpath(self.destination))
         folder = self._final.parent
@@ -560,12 +578,22 @@ class PendingFile:
             raise OutputError(f"{self.destination}: not a regular file")
         if not folder.is_dir():
             raise OutputError(f"{self.destination}: no such directory: {self.destination.parent}")
-        self.path = folder / f".legato-{secrets.token_hex(6)}{self._final.suffix}"
+        self._hidden = folder / f".legato-{secrets.token_hex(6)}{self._final.suffix}"
+        self._handle = _unnamed_file(folder) if unnamed else None
+        if self._handle is not None:
+            self.path = Path(f"/proc/self/fd/{self._handle}")
+            return
+        self.path = self._hidden
         try:
             # Made now, so that a folder without permission is found before the work; the mode follows the umask.
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
             raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether the file has no name yet."""
+        return self._handle is not None
 
     def commit(self) -> None:
         """Bring the content to the disk and give the file its final name."""
@@ -575,14 +603,29 @@ class PendingFile:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            self.path.replace(self._final)
+            if self._handle is None:
+                self._hidden.replace(self._final)
+            else:
+                self._name(self._handle)
         except OSError as error:
             raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+        self.discard()
+
+    def _name(self, handle: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            _link(handle, self._final)
+            return
+        # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
+        _link(handle, self._hidden)
+        self._hidden.replace(self._final)
 
     def discard(self) -> None:
-        """Remove the hidden file; after `commit` there is none and nothing happens."""
+        """Remove what was written; after `commit` nothing happens."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            self._hidden.unlink()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
     def __enter__(self) -> Self:
         return self
@@ -591,11 +634,33 @@ class PendingFile:
         self.discard()
 
 
+def _unnamed_file(folder: Path) -> int | None:
+    """Open a file in a folder that has no name, or None where there is no such thing."""
+    kind = getattr(os, "O_TMPFILE", None)
+    if kind is None or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, kind | os.O_RDWR, 0o666)
+    except OSError:
+        return None  # what else is wrong with the folder shows when a named file is made
+
+
+def _link(handle: int, name: Path) -> None:
+    """Give an open file without a name its first one."""
+    folder = os.open(name.parent, os.O_RDONLY)
+    try:
+        # Python follows the link in /proc only if it is told a folder, which an absolute path does not use.
+        os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
 class VideoWriter:
     """Write pictures to a video file with the sound, subtitles and tags of the video that they came from.
 
-    The file grows under a hidden name and appears under its own by `close`, complete or not at all: leaving the
-    ``with`` block by an exception removes what was written and leaves an older file as it was.
+    The file grows without a name (a hidden one where the system knows no unnamed files) and appears under its own by
+    `close`, complete or not at all: leaving the ``with`` block by an exception removes what was written and leaves an
+    older file as it was.
 
     Parameters
     ----------
@@ -670,10 +735,11 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._shift_s = _start_shift(source)
         self._shift = round(self._shift_s / source.time_base)
-        self._handed: tuple[Planes, Any] | None = None
+        # Pictures given by `new_planes` and not written yet; weak, since a caller may drop one.
+        self._handed: weakref.WeakKeyDictionary[Planes, Any] = weakref.WeakKeyDictionary()
         self._copier: _StreamCopier | None = None
 
-        self._pending = PendingFile(self.path)
+        self._pending = PendingFile(self.path, unnamed=True)
         try:
             options = {}
             if self._muxer in ("mp4", "mov"):
@@ -742,6 +808,8 @@ class VideoWriter:
         context.thread_type = "AUTO"
         if self.codec == "libx265" and self._muxer in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players open no other
+        if source.display_matrix is not None:
+            stream.set_display_matrix(source.display_matrix)
         stream.metadata.update(_lasting(source._stream.metadata))
         return stream
 
@@ -763,11 +831,12 @@ class VideoWriter:
     def new_planes(self) -> Planes:
         """Give a picture of the size and format to write, over the encoder's memory, content undefined.
 
-        Handed to `write` next, it is not copied again.
+        Handed to `write`, it is not copied again. Several may be under way at once, and filled by another thread than
+        the one that writes.
         """
         frame = self._av.VideoFrame(*self.size, self._planar_format)
         planes = _as_planes(_plane_views(frame, writable=True), self._planar_format, self._location)
-        self._handed = planes, frame
+        self._handed[planes] = frame
         return planes
 
     def write(self, planes: Planes, pts: int, duration: int = 0) -> None:
@@ -798,9 +867,9 @@ class VideoWriter:
         self.frames += 1
 
     def _framed(self, planes: Planes) -> Any:
-        handed, self._handed = self._handed, None
-        if handed is not None and handed[0] is planes:
-            return handed[1]
+        handed = self._handed.pop(planes, None)
+        if handed is not None:
+            return handed
         frame = self._av.VideoFrame(*self.size, self._planar_format)
         views = _plane_views(frame, writable=True)
         given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
@@ -824,7 +893,7 @@ class VideoWriter:
             raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
 
     def finish(self) -> None:
-        """Encode what is still in the encoder and complete the file under its hidden name.
+        """Encode what is still in the encoder and complete the file, without its final name yet.
 
         Raises
         ------
@@ -843,6 +912,11 @@ class VideoWriter:
         if self._copier is not None:
             self._copier.close()
 
+    @property
+    def damaged_packets(self) -> int:
+        """Packets of copied streams that were so damaged that the container could not take them; they are left out."""
+        return 0 if self._copier is None else self._copier.damaged
+
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
@@ -854,14 +928,17 @@ class VideoWriter:
 
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
-        # Unlinked first: closing completes the file as far as it can, and that must not be seen.
-        self._pending.discard()
+        # Closing completes the file as far as it can, and that must not be seen under a name. An unnamed file stays
+        # open meanwhile, since the muxer may open it a second time.
+        if not self._pending.unnamed:
+            self._pending.discard()
         if self._copier is not None:
             self._copier.close()
         container = getattr(self, "_container", None)
         if container is not None:
             with contextlib.suppress(Exception):
                 container.close()
+        self._pending.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -888,6 +965,7 @@ class _StreamCopier:
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.shift_s = Fraction(0)
+        self.damaged = 0
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
         self._held: Any = None
@@ -929,7 +1007,10 @@ class _StreamCopier:
                 self._held = packet
                 return
             packet.stream = self._targets[packet.stream.index]
-            self._output.mux(packet)
+            try:
+                self._output.mux(packet)
+            except self._av.error.InvalidDataError:
+                self.damaged += 1  # a muxer that looks into its packets refuses this one, and takes the next
 
     def _next(self) -> Any:
         held, self._held = self._held, None
@@ -993,9 +1074,9 @@ def _start_shift(source: VideoReader) -> Fraction:
 
 def _container_of(path: Path) -> tuple[str, str]:
     try:
-        return _CONTAINERS[path.suffix.lower()]
+        return CONTAINERS[path.suffix.lower()]
     except KeyError:
-        known = ", ".join(_CONTAINERS)
+        known = ", ".join(CONTAINERS)
         raise ArgumentError(f"{path}: unknown kind of video file {path.suffix!r}; expected one of {known}") from None
 
 

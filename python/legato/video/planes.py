@@ -19,7 +19,7 @@ Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 _SUBSAMPLINGS = (1, 2, 4)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Planes:
     """One picture in planar YUV, or in gray when it has no chroma.
 

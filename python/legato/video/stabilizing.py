@@ -1,214 +1,51 @@
 """Stabilize a video file: estimate the motion, smooth the path, render the pictures again.
 
-Two passes over the file, both streaming: the first keeps nine numbers a frame, the second one picture at a time, so
-memory does not grow with the length of the video.
+Two passes over the file, both streaming: the first keeps nine numbers a frame, the second some pictures at a time, so
+memory does not grow with the length of the video. The decoded pictures of a short video are kept between the two.
+Within a pass decoder, kernels and encoder work beside each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
-import json
-import math
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import __version__, camera
+from legato import camera
+from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
+from legato.video.analysis import Analysis, FrameTracker, Rotation
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, VideoWriter
+from legato.video.pipeline import Consumer, Producer, Stopwatch
+from legato.video.planes import Planes
+from legato.video.presets import preset_named
+from legato.video.progress import Progress, told
+from legato.video.report import StabilizeReport, package_versions
+from legato.video.subjects import Box, box_corners, read_salient
 
 if TYPE_CHECKING:
     from legato.video.warping import Interpolation
 
-__all__ = ["Progress", "StabilizeReport", "stabilize"]
+__all__ = ["analyze", "render", "stabilize"]
 
-Progress: TypeAlias = Callable[[str, int, int | None], None]
 Floats: TypeAlias = NDArray[np.float64]
+Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-_PROGRESS_TITLES = {"track": "reading the motion", "render": "rendering"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StabilizeReport:
-    """What was done to a video and what was gained.
-
-    Attributes
-    ----------
-    source, destination : str
-        The files, as named by the caller.
-    comparison : str or None
-        The side-by-side video, if one was written.
-    frames : int
-        Pictures read and written.
-    size, output_size : (int, int)
-        Width and height in pixels.
-    frame_rate : float
-        Average frames per second, from the timestamps.
-    duration_s : float
-        From the first picture to the end of the last.
-    codec, pixel_format : str
-        Of the video written.
-    options : dict
-        The path options used, before they were adapted to the frame rate.
-    motion_known : bool
-        False when no frame had usable motion (black or flat pictures, a still image, a single frame): the pictures
-        are then written as they are, without a crop.
-    failed, duplicates : list of int
-        Frames whose motion could not be estimated and was bridged from their neighbours, and frames that repeat the
-        one before.
-    path_status : str
-        The solver's verdict; "none" when there was no path to smooth.
-    path_objective, path_gap : float
-        Objective of the path problem and its certified gap.
-    path_iterations : int
-        Iterations of the solver.
-    violation_px : float
-        Largest distance by which a rendered picture reaches beyond the frame, in pixels; 0 is inside.
-    cropping, distortion : float
-        Mean part of the field of view that is kept (linear), and smallest ratio of the singular values of a
-        correction's affine part: 1 is unchanged.
-    jitter_in_px, jitter_out_px : float
-        Residual acceleration of the picture before and after, in pixels, from the estimated motion.
-    copied_streams, dropped_streams : list of str
-        Sound, subtitles and others, by what became of them.
-    skipped_packets, damaged_frames, repaired_timestamps : int
-        Counted by the reader (see `VideoReader`).
-    notes : list of str
-        What else a user should know.
-    seconds, shares : dict
-        Wall time by stage, and its part of the total.
-    versions : dict
-        Of Legato and of the packages that did the work.
-    motion, corrections : (n, 3, 3) float64 arrays
-        Frame t to frame t - 1, with the failed ones bridged, and output pixel to input pixel; both in pixels. Not
-        part of the JSON.
-    """
-
-    source: str
-    destination: str
-    comparison: str | None
-    frames: int
-    size: tuple[int, int]
-    output_size: tuple[int, int]
-    frame_rate: float
-    duration_s: float
-    codec: str
-    pixel_format: str
-    options: dict[str, Any]
-    motion_known: bool
-    failed: list[int]
-    duplicates: list[int]
-    path_status: str
-    path_objective: float
-    path_gap: float
-    path_iterations: int
-    violation_px: float
-    cropping: float
-    distortion: float
-    jitter_in_px: float
-    jitter_out_px: float
-    copied_streams: list[str]
-    dropped_streams: list[str]
-    skipped_packets: int
-    damaged_frames: int
-    repaired_timestamps: int
-    notes: list[str]
-    seconds: dict[str, float]
-    shares: dict[str, float]
-    versions: dict[str, str]
-    motion: Floats = field(repr=False, metadata={"json": False})
-    corrections: Floats = field(repr=False, metadata={"json": False})
-
-    def to_json(self) -> str:
-        """Give the report as JSON text; a number that is not finite becomes null."""
-        content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
-        return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-    def summary(self) -> str:
-        """Give the result in one line."""
-        rate = self.frames / self.seconds["total"] if self.seconds["total"] > 0 else math.inf
-        speed = f"{self.frames} frames in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
-        if not self.motion_known:
-            return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
-        gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
-        return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
-
-
-class _Stopwatch:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._begin = time.perf_counter()
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - begin
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-
-    def frames(self, reader: VideoReader) -> Iterator[VideoFrame]:
-        """Frames of a reader, with the time to decode them."""
-        frames = iter(reader)
-        while True:
-            with self("decode"):
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
-
-    def total(self) -> dict[str, float]:
-        total = time.perf_counter() - self._begin
-        other = max(0.0, total - sum(self.seconds.values()))
-        return {**self.seconds, "other": other, "total": total}
-
-
-@dataclass(slots=True)
-class _Analysis:
-    """What the first pass leaves."""
-
-    motion: Floats
-    ok: NDArray[np.bool_]
-    duplicates: list[int]
-    frame_rate: float
-    duration_s: float
-
-    @property
-    def known(self) -> bool:
-        """Whether any frame moved in a way that was measured."""
-        moved = self.ok.copy()
-        moved[:1] = False  # the first frame has nothing before it
-        moved[self.duplicates] = False
-        return bool(moved.any())
-
-    @property
-    def failed(self) -> list[int]:
-        return [int(t) for t in np.flatnonzero(~self.ok)]
+# Decoded pictures that may be kept between the passes.
+_MOST_KEPT_BYTES = 512 << 20
+# Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
+# it is as good as a hard bound where that can be met.
+_SOFT_INCLUSION = 10.0
+# Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
+_SAME_TIME_S = 0.0015
 
 
 @dataclass(slots=True)
@@ -228,21 +65,112 @@ class _Path:
     jitter_out_px: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Aims:
+    """What is to be kept in view or in the middle, for `camera.smooth_path`."""
+
+    salient: Floats | None = None
+    salient_weight: float | None = None
+    targets: Floats | None = None
+    target_weight: float = 0.0
+
+
+def analyze(
+    source: PathLike,
+    *,
+    mask: PathLike | NDArray[Any] | None = None,
+    region: Box | None = None,
+    subject: Box | None = None,
+    rotation: Rotation = "apply",
+    progress: bool | Progress = False,
+) -> Analysis:
+    """Estimate the motion of a video: the first pass of `stabilize`, to be used again.
+
+    Parameters
+    ----------
+    source : str or path
+        The video to read.
+    mask : path, or (height, width) bool or uint8 array, optional
+        Where the scene may be followed: white (nonzero). Black: logos, the car's dashboard, people close by.
+    region : (x, y, width, height), optional
+        Follow the scene within this box alone, in pixels.
+    subject : (x, y, width, height), optional
+        A box in the first frame that is followed, to be kept in view and, by the preset "follow", in the middle.
+    rotation : {"apply", "keep"}
+        Whether the pictures are turned upright before, or stay as they are stored with their tag.
+    progress : bool or callable
+        As for `stabilize`.
+
+    Returns
+    -------
+    Analysis
+        To be given to `render`, or saved to a motion file.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read, is no video, or changes its size.
+    ArgumentError
+        If an argument is not as described.
+    DependencyError
+        If a package of the extra ``video`` is not installed.
+    """
+    with told(progress) as tell, _opened(source, rotation) as reader:
+        tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
+        return tracker.run(Stopwatch(), tell)
+
+
+def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike, **options: Any) -> StabilizeReport:
+    """Stabilize a video whose motion is known: the second pass of `stabilize`.
+
+    Parameters
+    ----------
+    source : str or path
+        The video to read.
+    motion : Analysis or path
+        What `analyze` gave, or a motion file; also one written by other software.
+    destination : str or path
+        The video to write.
+    **options
+        Those of `stabilize`, but `mask`, `region` and `subject`, which are for the first pass.
+
+    Returns
+    -------
+    StabilizeReport
+
+    Raises
+    ------
+    InputError
+        Also if the motion is of another video: frames, size or timestamps differ.
+    """
+    return stabilize(source, destination, motion=motion, **options)
+
+
 def stabilize(
     source: PathLike,
     destination: PathLike,
     *,
-    options: camera.PathOptions | None = None,
+    motion: Analysis | PathLike | None = None,
+    preset: str = "standard",
     crop: float | None = None,
+    options: camera.PathOptions | None = None,
+    mask: PathLike | NDArray[Any] | None = None,
+    region: Box | None = None,
+    subject: Box | None = None,
+    salient: PathLike | NDArray[Any] | None = None,
+    inclusion: Inclusion = "soft",
+    center: float | None = None,
+    rotation: Rotation | None = None,
     interpolation: Interpolation = "bicubic",
     codec: str | None = None,
     crf: float = 18,
-    preset: str = "veryfast",
+    encoder_preset: str = "veryfast",
     pixel_format: str | None = None,
     overwrite: bool = True,
+    save_motion: PathLike | None = None,
     compare: bool | PathLike | None = None,
-    report: PathLike | None = None,
-    plot: PathLike | None = None,
+    report: bool | PathLike | None = None,
+    plot: bool | PathLike | None = None,
     progress: bool | Progress = False,
     threads: int = 1,
 ) -> StabilizeReport:
@@ -257,23 +185,41 @@ def stabilize(
         The video to read.
     destination : str or path
         The video to write; its extension picks the container (see `VideoWriter`).
-    options : legato.camera.PathOptions, optional
-        The path problem; by default its defaults with an inset of half a pixel. Weights are meant for 30 frames a
-        second and adapted to the video's rate.
+    motion : Analysis or path, optional
+        The motion, where it is known already: what `analyze` gave, or a motion file. Then there is no first pass.
+    preset : {"standard", "gentle", "smooth", "tripod", "follow"}
+        How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
-        Part of the field of view that may be given up, in place of the options' own; more is smoother.
+        Part of the field of view that may be given up, in place of the preset's; more is smoother.
+    options : legato.camera.PathOptions, optional
+        The whole path problem, in place of the preset's. Weights are meant for 30 frames a second and adapted to the
+        video's rate.
+    mask, region, subject
+        For the first pass, see `analyze`. The subject is kept in view.
+    salient : path or (n, m, 2) array, optional
+        Points to keep in view, in pixels, NaN for none; or a CSV or JSON file of points and boxes (see
+        `legato.video.subjects.read_salient`).
+    inclusion : {"soft", "hard"}
+        Whether subject and salient points are kept in view as far as possible, or must be: then it is an error where
+        the crop does not allow it.
+    center : float, optional
+        Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
+        that of the preset, which is 0 but for "follow".
+    rotation : {"apply", "keep"}, optional
+        Whether the pictures are turned upright, or stay as they are stored and the tag is written again; by default
+        as the motion was estimated, or "apply".
     interpolation : {"bilinear", "bicubic", "lanczos"}
         How pictures are resampled. Bilinear is the fastest and visibly softens the picture.
-    codec, crf, preset, pixel_format
+    codec, crf, encoder_preset, pixel_format
         The encoder (see `VideoWriter`).
     overwrite : bool
         Whether existing files may be replaced.
-    compare : bool or path, optional
-        Also write original and result side by side; True: beside the destination, with "_compare" added to its name.
-    report : path, optional
-        Also write the report as JSON.
-    plot : path, optional
-        Also draw the camera path before and after (.svg, .png or .pdf).
+    save_motion : path, optional
+        Also write the motion file.
+    compare, report, plot : bool or path, optional
+        Also write original and result side by side, the report as JSON, and a drawing of the camera path before and
+        after (.svg, .png or .pdf). True: beside the destination, with "_compare", "_report.json" and "_path.svg" added
+        to its name.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
         "track" and "render".
@@ -288,79 +234,117 @@ def stabilize(
     Raises
     ------
     InputError
-        If the source cannot be read, is no video, or changes its size.
+        If the source cannot be read, is no video, or changes its size, or the motion is not its own.
     OutputError
         If a file cannot be written.
     ArgumentError
         If an argument is not as described, or a destination is the source itself.
+    InfeasibleError
+        If points that must be in view cannot be.
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    if options is None:
-        options = camera.PathOptions(inset_px=0.5)
+    chosen = preset_named(preset)
+    path_options = chosen.options() if options is None else options
     if crop is not None:
-        options = replace(options, crop=crop)
-    comparison = _comparison_path(Path(destination), compare)
-    _check_destinations(
-        Path(source),
-        {"destination": destination, "compare": comparison, "report": report, "plot": plot},
-        overwrite,
-    )
-    if plot is not None:
-        _check_plot(Path(plot))
-    encoding = {"codec": codec, "crf": crf, "preset": preset, "pixel_format": pixel_format}
-    watch = _Stopwatch()
+        path_options = replace(path_options, crop=crop)
+    if inclusion not in ("soft", "hard"):
+        raise ArgumentError(f"inclusion: expected 'soft' or 'hard', got {inclusion!r}")
+    target_weight = chosen.center if center is None else float(center)
+    if not 0 <= target_weight < 1e12:
+        raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
+    outputs = {
+        "compare": _beside(destination, compare, "_compare", Path(destination).suffix),
+        "report": _beside(destination, report, "_report", ".json"),
+        "plot": _beside(destination, plot, "_path", ".svg"),
+        "save_motion": None if save_motion is None else Path(save_motion),
+    }
+    inputs = {"input": source}
+    for name, given in (("motion", motion), ("mask", mask), ("salient", salient)):
+        if isinstance(given, str | os.PathLike):
+            inputs[name] = given
+    check_destinations(inputs, {"destination": Path(destination), **outputs}, overwrite)
+    if outputs["plot"] is not None:
+        _check_plot(outputs["plot"])
+    if motion is not None and not (mask is None and region is None and subject is None):
+        raise ArgumentError("mask, region and subject: the motion is given, so there is no first pass to use them in")
+    known = motion if isinstance(motion, Analysis) or motion is None else Analysis.load(motion)
+    if known is not None:
+        if rotation not in (None, known.rotation):
+            raise ArgumentError(f"rotation: the motion was estimated with {known.rotation!r}")
+        rotation = known.rotation
+    if target_weight > 0 and salient is None and subject is None and (known is None or known.subject is None):
+        raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
+    encoding: dict[str, Any] = {"codec": codec, "crf": crf, "preset": encoder_preset, "pixel_format": pixel_format}
+    watch = Stopwatch()
 
     with contextlib.ExitStack() as open_files:
-        tell = open_files.enter_context(_progress(progress))
-        reader = open_files.enter_context(VideoReader(source))
+        tell = open_files.enter_context(told(progress))
+        reader = open_files.enter_context(_opened(source, rotation or "apply"))
         size = (reader.width, reader.height)
+        if known is not None and known.size != size:
+            was, now = ("{}x{}".format(*s) for s in (known.size, size))
+            raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
+        tracker = None if known is not None else FrameTracker(reader, mask=mask, region=region, subject=subject)
         # All files to write are opened now: what is wrong with them is better known before the work.
-        writer = VideoWriter(destination, reader, **encoding)  # type: ignore[arg-type]
+        writer = VideoWriter(destination, reader, **encoding)
         open_files.callback(writer.abort)
         pair_writer = None
-        if comparison is not None:
+        if outputs["compare"] is not None:
             pair = (2 * writer.size[0], writer.size[1])
-            pair_writer = VideoWriter(comparison, reader, size=pair, **encoding)  # type: ignore[arg-type]
+            pair_writer = VideoWriter(outputs["compare"], reader, size=pair, **encoding)
             open_files.callback(pair_writer.abort)
-        report_file = None if report is None else open_files.enter_context(PendingFile(report))
-        plot_file = None if plot is None else open_files.enter_context(PendingFile(plot))
+        pending = {
+            name: open_files.enter_context(PendingFile(outputs[name] or ""))
+            for name in ("report", "plot", "save_motion")
+            if outputs[name] is not None
+        }
 
-        analysis = _analyse(reader, watch, tell)
+        frames: Iterable[VideoFrame] = reader
+        if known is None:
+            assert tracker is not None
+            kept = _Kept(_MOST_KEPT_BYTES, reader.frame_count)
+            analysis = tracker.run(watch, tell, kept.add)
+            frames = kept if kept.whole else _again(source, reader)
+        else:
+            analysis = known
+        if "save_motion" in pending:
+            analysis.write(pending["save_motion"].path)
         with watch("path"):
-            motion = camera.bridge_motion(analysis.motion, analysis.ok)
-            path = _path(analysis, motion, size, options)
-        with VideoReader(source) as again:
-            _render(again, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
+            rate = analysis.frame_rate or float(reader.frame_rate)
+            bridged = camera.bridge_motion(analysis.motion, analysis.ok)
+            aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
+            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims)
+        _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
         with watch("encode"):
             writer.finish()
         if pair_writer is not None:
             with watch("compare"):
                 pair_writer.finish()
-        if plot_file is not None:
+        if "plot" in pending:
             with watch("plot"):
                 from legato.camera.plotting import plot_path
 
-                plot_path(motion, path.window, size, plot_file.path, fps=analysis.frame_rate)
-        notes = list(reader.notes)
-        if path.status not in ("optimal", "none"):
-            notes.append(f"the path is feasible but not proven optimal: {path.status}")
-        seconds = watch.total()
+                plot_path(bridged, path.window, size, pending["plot"].path, fps=rate)
+        seconds = dict(watch.seconds)
+        busy = sum(seconds.values())
         result = StabilizeReport(
             source=os.fspath(source),
             destination=os.fspath(destination),
-            comparison=None if comparison is None else os.fspath(comparison),
-            frames=len(analysis.motion),
+            comparison=None if outputs["compare"] is None else os.fspath(outputs["compare"]),
+            motion_file=known.source if known is not None else None,
+            frames=len(analysis),
             size=size,
             output_size=writer.size,
-            frame_rate=analysis.frame_rate,
-            duration_s=analysis.duration_s,
+            frame_rate=rate,
+            duration_s=analysis.duration_s or len(analysis) / rate,
             codec=writer.codec,
             pixel_format=writer.pixel_format,
-            options=asdict(options),
+            preset=preset,
+            options=asdict(path_options),
             motion_known=analysis.known,
             failed=analysis.failed,
-            duplicates=analysis.duplicates,
+            duplicates=[int(t) for t in np.flatnonzero(analysis.duplicate)],
             path_status=path.status,
             path_objective=path.objective,
             path_gap=path.gap,
@@ -370,43 +354,102 @@ def stabilize(
             distortion=path.distortion,
             jitter_in_px=path.jitter_in_px,
             jitter_out_px=path.jitter_out_px,
+            subject_lost=_lost(analysis),
             copied_streams=list(writer.copied),
             dropped_streams=list(writer.not_copied),
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=notes,
-            seconds=seconds,
-            shares={k: v / seconds["total"] for k, v in seconds.items() if k != "total"},
-            versions=_versions(),
-            motion=motion,
+            notes=_notes(analysis, reader, path, writer.damaged_packets),
+            seconds={**seconds, "total": watch.total},
+            shares={stage: s / busy for stage, s in seconds.items()},
+            versions=package_versions(),
+            curves=_curves(analysis, bridged, path.window, size, rate),
+            motion=bridged,
             corrections=path.corrections,
         )
-        if report_file is not None:
-            report_file.path.write_text(result.to_json(), encoding="utf-8")
-        for finished in (writer, pair_writer, report_file, plot_file):
+        if "report" in pending:
+            pending["report"].path.write_text(result.to_json(), encoding="utf-8")
+        for finished in (writer, pair_writer, *pending.values()):
             if finished is not None:
                 finished.commit()
     return result
 
 
-def _comparison_path(destination: Path, compare: bool | PathLike | None) -> Path | None:
-    if compare is None or compare is False:
+def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
+    if rotation not in ("apply", "keep"):
+        raise ArgumentError(f"rotation: expected 'apply' or 'keep', got {rotation!r}")
+    return VideoReader(source, rotate=rotation == "apply")
+
+
+class _Kept:
+    """The pictures of a short video, between the passes; given out once."""
+
+    def __init__(self, most_bytes: int, expected: int | None) -> None:
+        self._room = most_bytes
+        self._expected = expected or 1
+        self._frames: list[VideoFrame] = []
+
+    def add(self, frame: VideoFrame) -> None:
+        """Keep a picture; forget all of them once they are, or are certain to become, too many."""
+        planes = frame.planes
+        size = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
+        if frame.index == 0 and size * self._expected > self._room:
+            self._room = 0
+        self._room -= size
+        if self.whole:
+            self._frames.append(frame)
+        else:
+            self._frames.clear()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all pictures are here."""
+        return self._room >= 0
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        self._frames.reverse()
+        while self._frames:
+            yield self._frames.pop()
+
+
+def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
+    with VideoReader(source, rotate=first.rotate) as reader:
+        yield from reader
+
+
+def _beside(destination: PathLike, asked: bool | PathLike | None, addition: str, suffix: str) -> Path | None:
+    if asked is None or asked is False:
         return None
-    if compare is True:
-        return destination.with_name(f"{destination.stem}_compare{destination.suffix}")
-    return Path(compare)
+    if asked is True:
+        given = Path(destination)
+        return given.with_name(f"{given.stem}{addition}{suffix}")
+    return Path(asked)
 
 
-def _check_destinations(source: Path, destinations: dict[str, PathLike | None], overwrite: bool) -> None:
-    """Refuse to write over the source, over a file twice, or over an existing file against the caller's wish."""
-    taken = {os.path.realpath(source): "the input"}
-    for name, given in destinations.items():
-        if given is None:
+def check_destinations(
+    sources: dict[str, PathLike], destinations: dict[str, Path | None], overwrite: bool = True
+) -> None:
+    """Refuse to write over a source, over a file twice, or over an existing file against the caller's wish.
+
+    Parameters
+    ----------
+    sources, destinations : dict
+        Files by the names of their arguments; None: not asked for.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    taken = {os.path.realpath(path): f"the {name}" for name, path in sources.items()}
+    for name, path in destinations.items():
+        if path is None:
             continue
-        path = Path(given)
-        same = path.exists() and source.exists() and path.samefile(source)  # hard links too
-        other = "the input" if same else taken.get(os.path.realpath(path))
+        # Hard links, too.
+        same = (f"the {n}" for n, s in sources.items() if path.exists() and Path(s).exists() and path.samefile(s))
+        other = next(same, None) or taken.get(os.path.realpath(path))
         if other is not None:
             raise ArgumentError(f"{name}: {path} is the same file as {other}")
         taken[os.path.realpath(path)] = f"the {name}"
@@ -424,47 +467,58 @@ def _check_plot(path: Path) -> None:
         raise DependencyError('plot: matplotlib is needed here: pip install "legato[video]"') from error
 
 
-def _analyse(reader: VideoReader, watch: _Stopwatch, tell: Progress) -> _Analysis:
-    """First pass: the motion from each frame to the one before."""
-    from legato.video.planes import luma
-    from legato.video.tracking import Tracker
+def _aims(
+    analysis: Analysis,
+    salient: PathLike | NDArray[Any] | None,
+    inclusion: Inclusion,
+    target_weight: float,
+    options: camera.PathOptions,
+) -> _Aims:
+    """Gather subject and salient points."""
+    points: list[Floats] = []
+    if isinstance(salient, np.ndarray):
+        points.append(salient)
+    elif salient is not None:
+        points.append(read_salient(salient, len(analysis)))
+    if analysis.subject is not None:
+        points.append(box_corners(analysis.subject))
+    if not points:
+        return _Aims()
+    for given in points:
+        if given.ndim != 3 or given.shape[0] != len(analysis) or given.shape[2] != 2:
+            raise ArgumentError(f"salient: expected shape ({len(analysis)}, m, 2), got {given.shape}")
+    together = np.concatenate(points, axis=1)
+    known = np.asarray(np.isfinite(together).all(2))
+    total = np.where(known[..., None], together, 0).sum(1)
+    count = known.sum(1)[:, None]
+    middle = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return _Aims(
+        salient=together,
+        salient_weight=None if inclusion == "hard" else _SOFT_INCLUSION * max(options.weights[1:]),
+        targets=middle if target_weight > 0 else None,
+        target_weight=target_weight,
+    )
 
-    tracker = Tracker((reader.width, reader.height))
-    motion: list[Floats] = []
-    ok: list[bool] = []
-    duplicates: list[int] = []
-    first_pts = last_pts = last_duration = 0
-    for frame in watch.frames(reader):
-        with watch("track"):
-            step = tracker.push(luma(frame.planes))
-        if step is None:
-            motion.append(np.eye(3))
-            ok.append(True)
-            first_pts = frame.pts
-        else:
-            motion.append(np.asarray(step.homography, np.float64))
-            ok.append(bool(step.ok))
-            if step.duplicate:
-                duplicates.append(frame.index)
-        last_pts, last_duration = frame.pts, frame.duration
-        tell("track", frame.index + 1, reader.frame_count)
 
-    count = len(motion)
-    span = (last_pts - first_pts) * reader.time_base
-    rate = (count - 1) / span if span > 0 else reader.frame_rate
-    tail = last_duration * reader.time_base or 1 / Fraction(rate)
-    return _Analysis(np.array(motion), np.array(ok), duplicates, float(rate), float(span + tail))
+def _path(analysis: Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, aims: _Aims) -> _Path:
+    """Smooth the path; where nothing is known of the motion, leave the pictures alone.
 
-
-def _path(analysis: _Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions) -> _Path:
-    """Smooth the path; where nothing is known of the motion, leave the pictures alone."""
+    `options` are for the video's own frame rate.
+    """
     if not analysis.known:
         still = np.tile(np.eye(3), (len(motion), 1, 1))
         return _Path(still, still)
-    adapted = options.at_frame_rate(analysis.frame_rate)
-    path = camera.smooth_path(motion, size, adapted)
-    window = camera.contain(path.corrections, size, adapted)
-    corrections = np.asarray(window @ camera.crop_map(size, adapted), np.float64)
+    path = camera.smooth_path(
+        motion,
+        size,
+        options,
+        salient=aims.salient,
+        salient_weight=aims.salient_weight,
+        targets=aims.targets,
+        target_weight=aims.target_weight,
+    )
+    window = camera.contain(path.corrections, size, options)
+    corrections = np.asarray(window @ camera.crop_map(size, options), np.float64)
     metrics = camera.path_metrics(motion, corrections, size)
     return _Path(
         corrections=corrections,
@@ -481,6 +535,37 @@ def _path(analysis: _Analysis, motion: Floats, size: tuple[int, int], options: c
     )
 
 
+def _lost(analysis: Analysis) -> int | None:
+    if analysis.subject is None:
+        return None
+    gone = np.flatnonzero(np.isnan(analysis.subject).any(1))
+    return int(gone[0]) if len(gone) else None
+
+
+def _notes(analysis: Analysis, reader: VideoReader, path: _Path, damaged: int) -> list[str]:
+    notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
+    if path.status not in ("optimal", "none"):
+        notes.append(f"the path is feasible but not proven optimal: {path.status}")
+    if damaged:
+        notes.append(f"{damaged} damaged packets of sound or subtitles were left out")
+    lost = _lost(analysis)
+    if lost is not None:
+        notes.append(f"the subject was lost in frame {lost}")
+    return notes
+
+
+def _curves(analysis: Analysis, motion: Floats, window: Floats, size: tuple[int, int], rate: float) -> dict[str, Any]:
+    """Give what `legato view` draws, rounded to what can be seen."""
+    times = [analysis.time_s(t) for t in range(len(motion))]
+    first = times[0] or 0.0
+    curves: dict[str, Any] = {
+        "time_s": [round(t / rate if at is None else at - first, 4) for t, at in enumerate(times)]
+    }
+    for name, lines in zip(("before", "after"), path_curves(motion, window, size), strict=True):
+        curves[name] = {label: np.round(line, 3).tolist() for label, line in lines.items()}
+    return curves
+
+
 def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
     """Largest distance by which a corner of an output picture samples outside the input, in pixels."""
     right, bottom = size[0] - 1.0, size[1] - 1.0
@@ -492,85 +577,65 @@ def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
 
 
 def _render(
-    reader: VideoReader,
+    frames: Iterable[VideoFrame],
+    analysis: Analysis,
     corrections: Floats,
     writer: VideoWriter,
     pair_writer: VideoWriter | None,
     interpolation: Interpolation,
     threads: int,
-    watch: _Stopwatch,
+    watch: Stopwatch,
     tell: Progress,
 ) -> None:
     """Second pass: draw every picture by its correction and encode it."""
-    from legato.video.comparison import Comparison
     from legato.video.warping import warp
 
     count = len(corrections)
-    comparison = None if pair_writer is None else Comparison(writer.size)
     done = 0
-    for frame in watch.frames(reader):
-        if frame.index >= count:
+    with (
+        Producer(watch.steps(frames, "decode"), "decode") as pictures,
+        Consumer(_encoding(writer, pair_writer, watch), "encode") as give,
+    ):
+        for frame in pictures:
+            if done == count:
+                raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
+            at = analysis.time_s(done)
+            if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
+                raise InputError(
+                    f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
+                    f"not at {at:.4f} s"
+                )
+            with watch("warp"):
+                steady = warp(
+                    frame.planes,
+                    corrections[done],
+                    writer.size,
+                    interpolation=interpolation,
+                    out=writer.new_planes(),
+                    threads=threads,
+                )
+            give((frame, steady))
             done += 1
-            break
-        with watch("warp"):
-            steady = warp(
-                frame.planes,
-                corrections[frame.index],
-                writer.size,
-                interpolation=interpolation,
-                out=writer.new_planes(),
-                threads=threads,
-            )
+            tell("render", done, count)
+        if done != count:
+            raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")
+
+
+def _encoding(
+    writer: VideoWriter, pair_writer: VideoWriter | None, watch: Stopwatch
+) -> Callable[[tuple[VideoFrame, Planes]], None]:
+    """Make the function that writes an original and its steady picture."""
+    from legato.video.comparison import Comparison
+
+    comparison = None if pair_writer is None else Comparison(writer.size)
+
+    def encode(item: tuple[VideoFrame, Planes]) -> None:
+        frame, steady = item
         if pair_writer is not None and comparison is not None:
             with watch("compare"):
                 pair = comparison.draw(frame.planes, steady, pair_writer.new_planes())
                 pair_writer.write(pair, frame.pts, frame.duration)
         with watch("encode"):
             writer.write(steady, frame.pts, frame.duration)
-        done = frame.index + 1
-        tell("render", done, count)
-    if done != count:
-        more = "more" if done > count else f"only {done}"
-        raise InputError(f"{reader.path}: gave {count} frames when first read and {more} when read again")
 
-
-def _versions() -> dict[str, str]:
-    versions = {"legato": __version__}
-    for name in ("av", "opencv-python", "opencv-python-headless", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-@contextlib.contextmanager
-def _progress(asked: bool | Progress) -> Iterator[Progress]:
-    if callable(asked):
-        yield asked
-    elif not asked:
-        yield lambda _stage, _done, _total: None
-    else:
-        try:
-            rich = importlib.import_module("rich.progress")
-            console = importlib.import_module("rich.console").Console(stderr=True)
-        except ImportError as error:
-            raise DependencyError('progress: rich is needed here: pip install "legato[video]"') from error
-        bar = rich.Progress(
-            rich.TextColumn("{task.description:>18}"),
-            rich.BarColumn(),
-            rich.MofNCompleteColumn(),
-            rich.TextColumn("{task.fields[fps]:>4.0f} fps"),
-            rich.TimeRemainingColumn(),
-            console=console,
-        )
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                title = _PROGRESS_TITLES.get(stage, stage)
-                tasks[stage] = bar.add_task(title, total=total, fps=0.0)
-            task = bar.tasks[tasks[stage]]
-            fps = done / task.elapsed if task.elapsed else 0.0
-            bar.update(tasks[stage], completed=done, total=max(done, total or 0) or None, fps=fps)
-
-        with bar:
-            yield show
+    return encode

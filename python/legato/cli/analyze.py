@@ -1,0 +1,50 @@
+"""``legato analyze IN -o MOTION``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from legato.cli.stabilize import add_first_pass, add_rotation
+
+NAME = "analyze"
+HELP = "estimate the motion of a video and write it to a motion file"
+DESCRIPTION = (
+    "Estimate the motion of a video: the first pass of `legato stabilize`, written to a motion file (JSON lines) that\n"
+    "`legato render` uses with any preset and crop, without a new pass."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("source", metavar="IN", type=Path, help="the video to read")
+    parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
+    add_first_pass(parser)
+    add_rotation(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from legato.video.files import PendingFile
+    from legato.video.stabilizing import analyze, check_destinations
+
+    check_destinations({"input": arguments.source}, {"output": arguments.output})
+    with PendingFile(arguments.output) as pending:
+        analysis = analyze(
+            arguments.source,
+            mask=arguments.mask,
+            region=arguments.region,
+            subject=arguments.subject,
+            rotation=arguments.rotation,
+            progress=not arguments.quiet and sys.stderr.isatty(),
+        )
+        analysis.write(pending.path)
+        pending.commit()
+    if not arguments.quiet:
+        failed = len(analysis.failed)
+        print(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
+        for note in analysis.notes:
+            print(f"  note: {note}")
+    return 0

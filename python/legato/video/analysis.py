@@ -1,0 +1,445 @@
+"""The first pass over a video: how the camera moved, kept in memory or in a motion file.
+
+A motion file is JSON lines (UTF-8): an object that describes the video, then one object a frame. docs/video.md has
+the format, so that motion from a gyroscope or from another tracker can be written by anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import __version__
+from legato.errors import ArgumentError, InputError
+from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, load_av
+from legato.video.pipeline import Producer, Stopwatch
+from legato.video.progress import Progress
+from legato.video.subjects import Box, SubjectTracker, check_box
+
+__all__ = ["Analysis", "FrameTracker", "Rotation", "read_mask"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
+Rotation: TypeAlias = Literal["apply", "keep"]
+
+_FORMAT, _VERSION = "legato-motion", 1
+_LONGEST_TICK_S = 3600
+_LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """How the camera moved through a video, and when its frames are shown.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Width and height of the pictures, in pixels.
+    motion : (n, 3, 3) float64 array
+        Homographies from frame t to frame t - 1, pixels, pixel centers at integers; the identity in frame 0 and where
+        `ok` is false.
+    ok, duplicate : (n,) bool arrays
+        Frames whose motion is known, and those that repeat the one before.
+    confidence : (n,) float64 array
+        0 to 1 (see `Motion`); NaN where the origin of the motion does not say.
+    pts : (n,) int64 array, or None
+        Times of presentation in units of `time_base`; None where a file does not say.
+    time_base : Fraction or None
+        Seconds.
+    frame_rate, duration_s : float or None
+        Average frames per second; seconds from the first picture to the end of the last.
+    subject : (n, 4) float64 array, or None
+        Box x, y, width, height of the subject that was followed, in pixels; NaN where it was lost.
+    rotation : {"apply", "keep"}
+        Whether the pictures were turned upright before.
+    source : str
+        The video, or the motion file.
+    skipped_packets, damaged_frames, repaired_timestamps : int
+        Counted by the reader (see `VideoReader`).
+    notes : tuple of str
+        What a user should know about how the video was read.
+    """
+
+    size: tuple[int, int]
+    motion: Floats
+    ok: NDArray[np.bool_]
+    duplicate: NDArray[np.bool_]
+    confidence: Floats
+    pts: NDArray[np.int64] | None = None
+    time_base: Fraction | None = None
+    frame_rate: float | None = None
+    duration_s: float | None = None
+    subject: Floats | None = None
+    rotation: Rotation = "apply"
+    source: str = ""
+    skipped_packets: int = 0
+    damaged_frames: int = 0
+    repaired_timestamps: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+    @property
+    def known(self) -> bool:
+        """Whether any frame moved in a way that was measured."""
+        moved = self.ok & ~self.duplicate
+        return bool(moved[1:].any())  # the first frame has nothing before it
+
+    @property
+    def failed(self) -> list[int]:
+        """Frames whose motion is not known."""
+        return [int(t) for t in np.flatnonzero(~self.ok)]
+
+    def time_s(self, index: int) -> float | None:
+        """Time of presentation of a frame in seconds, if it is known."""
+        if self.pts is None or self.time_base is None:
+            return None
+        return float(int(self.pts[index]) * self.time_base)
+
+    def save(self, path: PathLike) -> None:
+        """Write a motion file, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        with PendingFile(path) as pending:
+            self.write(pending.path)
+            pending.commit()
+
+    def write(self, path: PathLike) -> None:
+        """Write a motion file under a name that is already a pending one's."""
+        head = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "size": list(self.size),
+            "frames": len(self),
+            "frame_rate": self.frame_rate,
+            "duration_s": self.duration_s,
+            "time_base": None if self.time_base is None else str(self.time_base),
+            "rotation": self.rotation,
+            "source": self.source,
+            "created_by": f"legato {__version__}",
+            "notes": list(self.notes),
+        }
+        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+            file.write(_line({key: value for key, value in head.items() if value not in (None, [])}))
+            for t in range(len(self)):
+                file.write(_line(self._row(t)))
+
+    def _row(self, t: int) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        if self.pts is not None:
+            row["pts"] = int(self.pts[t])
+        row["homography"] = self.motion[t].ravel().tolist() if t and self.ok[t] else None
+        if math.isfinite(self.confidence[t]):
+            row["confidence"] = float(self.confidence[t])
+        if self.duplicate[t]:
+            row["duplicate"] = True
+        if self.subject is not None and np.isfinite(self.subject[t]).all():
+            row["subject"] = self.subject[t].tolist()
+        return row
+
+    @classmethod
+    def load(cls, path: PathLike) -> Self:
+        """Read a motion file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is incomplete, or is not as described.
+        """
+        path = Path(path)
+        try:
+            with path.open(encoding="utf-8") as file:
+                lines = _objects(path, file)
+                head = next(lines, None)
+                if head is None or head[1].get("format") != _FORMAT:
+                    raise InputError(f"{path}: not a motion file of Legato")
+                return cls(**_read(path, head[1], lines))
+        except OSError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not a motion file of Legato (not UTF-8 text)") from error
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def _objects(path: Path, lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a file of JSON lines, each with the words by which an error names it; empty lines do not count."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == 1:
+                raise InputError(f"{path}: not a motion file of Legato") from None
+            raise InputError(f"{where}: not JSON; is the file complete?") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{where}: expected a JSON object")
+        yield where, content
+
+
+def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Read what `Analysis` is made of."""
+    if head.get("version") != _VERSION:
+        raise InputError(f"{path}: a motion file of version {head.get('version')!r}, expected {_VERSION}")
+    where = f"{path}: line 1"
+    size = tuple(int(v) for v in _numbers(where, head, "size", 2))
+    if min(size) < 1:
+        raise InputError(f"{where}: size: expected width and height of at least 1")
+    camera = _numbers(where, head, "camera", 4) if "camera" in head else None
+    if camera is not None and not (camera[:2] > 0).all():
+        raise InputError(f"{where}: camera: expected focal lengths above 0")
+    rotation = head.get("rotation", "apply")
+    if rotation not in ("apply", "keep"):
+        raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {rotation!r}")
+    motion: list[Floats] = []
+    pts: list[int] = []
+    ok, duplicate, confidence, subject = [], [], [], []
+    before: Floats | None = None
+    for where, row in lines:
+        first = not motion
+        step = None
+        if row.get("homography") is not None:
+            step = _numbers(where, row, "homography", 9).reshape(3, 3)
+        if row.get("orientation") is not None:
+            if camera is None:
+                raise InputError(f"{where}: orientation: needs 'camera' in line 1")
+            now = _turn(where, _numbers(where, row, "orientation", 4))
+            if before is not None and step is None:
+                step = _of_turn(before, now, camera)
+            before = now
+        else:
+            before = None
+        ok.append(first or step is not None)
+        motion.append(np.eye(3) if first or step is None else step)
+        duplicate.append(not first and row.get("duplicate") is True)
+        confidence.append(_numbers(where, row, "confidence", 1)[0] if "confidence" in row else np.nan)
+        if row.get("pts") is not None:
+            if type(row["pts"]) is not int or abs(row["pts"]) >= 1 << 62 or (pts and row["pts"] <= pts[-1]):
+                raise InputError(f"{where}: pts: expected whole numbers that increase")
+            pts.append(row["pts"])
+        box = row.get("subject")
+        subject.append(np.full(4, np.nan) if box is None else _numbers(where, row, "subject", 4))
+    count = len(motion)
+    if count == 0:
+        raise InputError(f"{path}: no frame in the motion file")
+    if head.get("frames", count) != count:
+        raise InputError(f"{path}: {count} frames where the first line says {head['frames']}; is the file complete?")
+    if pts and len(pts) != count:
+        raise InputError(f"{path}: pts: expected in all frames or in none, got {len(pts)} of {count}")
+    boxes = np.array(subject)
+    notes = head["notes"] if isinstance(head.get("notes"), list) else []
+    time_base = _time_base(path, head)
+    if pts and time_base is None:
+        raise InputError(f"{path}: line 1: pts need a 'time_base'")
+    return {
+        "size": size,
+        "motion": np.array(motion),
+        "ok": np.array(ok),
+        "duplicate": np.array(duplicate),
+        "confidence": np.array(confidence),
+        "pts": np.array(pts, np.int64) if pts else None,
+        "time_base": time_base,
+        "frame_rate": _positive(path, head, "frame_rate"),
+        "duration_s": _positive(path, head, "duration_s"),
+        "subject": boxes if np.isfinite(boxes).any() else None,
+        "rotation": rotation,
+        "source": os.fspath(path),
+        "notes": tuple(note for note in notes if isinstance(note, str)),
+    }
+
+
+def _numbers(where: str, row: dict[str, Any], name: str, count: int) -> Floats:
+    given = row.get(name)
+    listed: list[Any] = given if isinstance(given, list) else [given]
+    # A whole number of a thousand digits is JSON, too.
+    real = all(type(v) in (int, float) and abs(v) < _LARGEST for v in listed)
+    if len(listed) != count or not real:
+        raise InputError(f"{where}: {name}: expected {count} finite number{'s' if count > 1 else ''}")
+    return np.array(listed, np.float64)
+
+
+def _positive(path: Path, head: dict[str, Any], name: str) -> float | None:
+    if head.get(name) is None:
+        return None
+    value = float(_numbers(f"{path}: line 1", head, name, 1)[0])
+    if value <= 0:
+        raise InputError(f"{path}: line 1: {name}: expected a number above 0")
+    return value
+
+
+def _time_base(path: Path, head: dict[str, Any]) -> Fraction | None:
+    if head.get("time_base") is None:
+        return None
+    try:
+        value = Fraction(head["time_base"])
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        value = Fraction(0)
+    if not 0 < value <= _LONGEST_TICK_S:
+        raise InputError(f"{path}: line 1: time_base: expected seconds such as '1/90000'")
+    return value
+
+
+def _turn(where: str, q: Floats) -> Floats:
+    """Rotation matrix of a quaternion w, x, y, z."""
+    length = float(np.linalg.norm(q))
+    if not length > 1e-6:
+        raise InputError(f"{where}: orientation: expected a quaternion w, x, y, z other than 0")
+    w, x, y, z = q / length
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _of_turn(before: Floats, now: Floats, camera: Floats) -> Floats:
+    """Homography between two views of a camera that only turned: K R_before^T R_now K^-1."""
+    fx, fy, cx, cy = camera
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    H = K @ before.T @ now @ np.linalg.inv(K)
+    return np.asarray(H / H[2, 2])
+
+
+def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
+    """Read a mask for the tracker.
+
+    Parameters
+    ----------
+    mask : path, or (height, width) bool or uint8 array
+        A picture file, white where the scene may be followed and black where not; or the same as an array.
+    size : (int, int)
+        Width and height that it has to have.
+
+    Returns
+    -------
+    (height, width) bool array
+        True where the scene may be followed.
+
+    Raises
+    ------
+    InputError
+        If the file is not a picture.
+    ArgumentError
+        If the size is another.
+    """
+    if isinstance(mask, np.ndarray):
+        if mask.shape != size[::-1] or mask.dtype not in (np.bool_, np.uint8):
+            raise ArgumentError(
+                f"mask: expected a bool or uint8 array of shape {size[::-1]}, got {mask.dtype} of shape {mask.shape}"
+            )
+        return np.asarray(mask != 0)
+    av = load_av()
+    path = Path(mask)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with av.open(str(path.absolute())) as picture:
+            gray = next(picture.decode(video=0)).to_ndarray(format="gray")
+    except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
+        raise InputError(f"{path}: not a picture") from error
+    if gray.shape != size[::-1]:
+        raise ArgumentError(f"mask: {path} is {gray.shape[1]}x{gray.shape[0]}, the video {size[0]}x{size[1]}")
+    return np.asarray(gray >= 128)
+
+
+class FrameTracker:
+    """The first pass: follow the camera, and perhaps a subject, through the frames of a reader.
+
+    Parameters
+    ----------
+    reader : VideoReader
+        Read to its end by `run`.
+    mask, region, subject
+        As for `legato.video.analyze`.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        *,
+        mask: PathLike | NDArray[Any] | None = None,
+        region: Box | None = None,
+        subject: Box | None = None,
+    ) -> None:
+        from legato.video.tracking import Tracker
+
+        self._reader = reader
+        size = (reader.width, reader.height)
+        usable = None if mask is None else read_mask(mask, size)
+        if region is not None:
+            x, y, w, h = check_box("region", region, size)
+            inside = np.zeros(size[::-1], bool)
+            inside[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)] = True
+            usable = inside if usable is None else np.asarray(usable & inside)
+        self._tracker = Tracker(size, mask=usable)
+        self._subject = None if subject is None else SubjectTracker(size, subject)
+
+    def run(self, watch: Stopwatch, tell: Progress, keep: Callable[[VideoFrame], None] | None = None) -> Analysis:
+        """Go through the frames; give each to `keep` as well."""
+        from legato.video.planes import luma
+
+        reader = self._reader
+        motion: list[Floats] = []
+        ok, duplicate = [], []
+        confidence, pts = [], []
+        boxes: list[Box | None] = []
+        last_duration = 0
+        with Producer(watch.steps(reader, "decode"), "decode") as frames:
+            for frame in frames:
+                with watch("track"):
+                    picture = luma(frame.planes)
+                    step = self._tracker.push(picture)
+                    if self._subject is not None:
+                        boxes.append(self._subject.push(picture))
+                motion.append(np.eye(3) if step is None else np.asarray(step.homography, np.float64))
+                ok.append(step is None or bool(step.ok))
+                duplicate.append(step is not None and bool(step.duplicate))
+                confidence.append(1.0 if step is None else float(step.confidence))
+                pts.append(frame.pts)
+                last_duration = frame.duration
+                if keep is not None:
+                    keep(frame)
+                tell("track", frame.index + 1, reader.frame_count)
+        count = len(motion)
+        span = (pts[-1] - pts[0]) * reader.time_base
+        rate = (count - 1) / span if span > 0 else reader.frame_rate
+        return Analysis(
+            size=(reader.width, reader.height),
+            motion=np.array(motion),
+            ok=np.array(ok),
+            duplicate=np.array(duplicate),
+            confidence=np.array(confidence),
+            pts=np.array(pts, np.int64),
+            time_base=reader.time_base,
+            frame_rate=float(rate),
+            duration_s=float(span + (last_duration * reader.time_base or 1 / Fraction(rate))),
+            subject=np.array([box or (np.nan,) * 4 for box in boxes]) if boxes else None,
+            rotation="apply" if reader.rotate else "keep",
+            source=os.fspath(reader.path),
+            skipped_packets=reader.skipped_packets,
+            damaged_frames=reader.damaged_frames,
+            repaired_timestamps=reader.repaired_timestamps,
+            notes=tuple(reader.notes),
+        )

@@ -1,0 +1,198 @@
+"""Many videos: names of the results, several at the same time, and going on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from legato.errors import ArgumentError, LegatoError, OutputError
+from legato.video.files import CONTAINERS, PathLike
+from legato.video.report import StabilizeReport
+from legato.video.stabilizing import stabilize
+
+__all__ = ["Item", "result_paths", "stabilize_all"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """What became of one video of many.
+
+    Attributes
+    ----------
+    source, destination : Path
+        The files.
+    status : {"done", "skipped", "failed"}
+        Skipped: the result was there already.
+    error : Exception or None
+        Why it failed.
+    report : StabilizeReport or None
+        What was done.
+    """
+
+    source: Path
+    destination: Path
+    status: Literal["done", "skipped", "failed"]
+    error: Exception | None = None
+    report: StabilizeReport | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Give what can be written as JSON."""
+        return {
+            "source": os.fspath(self.source),
+            "destination": os.fspath(self.destination),
+            "status": self.status,
+            "error": None if self.error is None else self.error_text,
+            "report": None if self.report is None else json.loads(self.report.to_json()),
+        }
+
+    @property
+    def error_text(self) -> str:
+        """The error in one line; empty where there is none."""
+        if self.error is None:
+            return ""
+        text = " ".join(str(self.error).split()) or type(self.error).__name__
+        return text if isinstance(self.error, LegatoError) else f"unexpected {type(self.error).__name__}: {text}"
+
+
+def result_paths(
+    sources: Sequence[PathLike], folder: PathLike | None = None, suffix: str | None = None, extension: str | None = None
+) -> list[Path]:
+    """Name the results of many videos.
+
+    Parameters
+    ----------
+    sources : sequence of str or path
+        The videos.
+    folder : str or path, optional
+        Where the results go; made if absent. By default each goes beside its source.
+    suffix : str, optional
+        Added to each name: by default "_stabilized" without a folder and nothing with one.
+    extension : str, optional
+        Such as ".mkv"; by default that of the source, or .mp4 where nothing can be written under that.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ArgumentError
+        If two results would have one name, or a name is that of its source.
+    OutputError
+        If the folder cannot be made.
+    """
+    if suffix is None:
+        suffix = "_stabilized" if folder is None else ""
+    results: dict[str, Path] = {}
+    for given in sources:
+        source = Path(given)
+        kind = extension or (source.suffix if source.suffix.lower() in CONTAINERS else ".mp4")
+        result = (source.parent if folder is None else Path(folder)) / f"{source.stem}{suffix}{kind}"
+        key = os.path.realpath(result)
+        if key == os.path.realpath(source):
+            raise ArgumentError(f"suffix: {result} would be written over itself")
+        if key in results:
+            raise ArgumentError(f"output-folder: two results would be named {result}")
+        results[key] = result
+    if folder is not None:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+    return list(results.values())
+
+
+class _Stopped(BaseException):
+    """The work is to end: raised in the threads that do it."""
+
+
+def stabilize_all(
+    sources: Sequence[PathLike],
+    destinations: Sequence[PathLike],
+    *,
+    jobs: int = 1,
+    resume: bool = False,
+    tell: Callable[[Item], None] | None = None,
+    **options: Any,
+) -> list[Item]:
+    """Stabilize many videos; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    sources, destinations : sequences of str or path
+        What to read, and under which names to write (see `result_paths`).
+    jobs : int
+        Videos at the same time. One alone uses several cores already; more pay off where there are many cores.
+    resume : bool
+        Leave out a video whose result exists and is not older than it. Since results appear complete or not at all,
+        it is finished.
+    tell : callable, optional
+        Called with each item when it is finished, by one thread at a time.
+    **options
+        Those of `legato.video.stabilize`.
+
+    Returns
+    -------
+    list of Item
+        In the order of the sources.
+
+    Raises
+    ------
+    ArgumentError
+        If no video was done because of wrong arguments, or these are not as described.
+    """
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {jobs!r}")
+    if len(sources) != len(destinations):
+        raise ArgumentError(f"destinations: expected {len(sources)}, as many as sources; got {len(destinations)}")
+    stop, telling = threading.Event(), threading.Lock()
+
+    def watch(_stage: str, _done: int, _total: int | None) -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    def work(source: PathLike, destination: PathLike) -> Item:
+        item = Item(Path(source), Path(destination), "skipped")
+        if stop.is_set():
+            return item
+        if not (resume and _finished(item.source, item.destination)):
+            try:
+                done = stabilize(source, destination, progress=watch, **options)
+                item = Item(item.source, item.destination, "done", report=done)
+            except _Stopped:
+                return item
+            except Exception as error:  # of whatever kind: the other videos do not depend on it
+                item = Item(item.source, item.destination, "failed", error=error)
+        if tell is not None:
+            with telling:
+                try:
+                    tell(item)
+                except BaseException:
+                    stop.set()
+                    raise
+        return item
+
+    with concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="legato-job") as pool:
+        try:
+            items = list(pool.map(work, sources, destinations))
+        except BaseException:  # the threads see it at their next frame, and clean up
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    wrong = [item.error for item in items if isinstance(item.error, ArgumentError)]
+    if wrong and len(wrong) == len(items):
+        raise wrong[0]
+    return items
+
+
+def _finished(source: Path, destination: Path) -> bool:
+    try:
+        return destination.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except OSError:
+        return False

@@ -1,0 +1,176 @@
+"""Stages that run beside each other: bounded queues between threads, and the time that each stage was busy.
+
+Decoder, kernels and encoder release the interpreter while they work, so threads are enough. A stage that is ahead
+waits for the others: at most `DEPTH` items lie between two stages, however long the video is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+__all__ = ["DEPTH", "Consumer", "Producer", "Stopwatch"]
+
+T = TypeVar("T")
+
+# Enough to even out key frames and a busy neighbor; pictures are large.
+DEPTH = 6
+_END: Any = object()
+
+
+class _Stage(Generic[T]):
+    """A thread and the queue beside it."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: queue.Queue[T] = queue.Queue(DEPTH)
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"legato-{name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # told to the other side, where it is raised
+            self._error = error
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the thread without finishing its work, and wait for it."""
+        self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()  # makes room for a `put` that waits
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(_END)  # ends a `get` that waits
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+
+class Producer(_Stage[T]):
+    """Iterate over something in a thread of its own, a few items ahead of who takes them.
+
+    Use in a ``with`` block: leaving it ends the thread, also in the middle.
+
+    Parameters
+    ----------
+    items : iterable
+        What to go through.
+    name : str
+        Of the thread.
+    """
+
+    def __init__(self, items: Iterable[T], name: str) -> None:
+        self._items = items
+        super().__init__(name)
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if self._stopped.is_set():
+                    return
+                self._queue.put(item)
+        finally:
+            if not self._stopped.is_set():
+                self._queue.put(_END)
+
+    def __iter__(self) -> Iterator[T]:
+        while (item := self._queue.get()) is not _END:
+            yield item
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Consumer(_Stage[T]):
+    """Call a function with item after item in a thread of its own.
+
+    Use in a ``with`` block: its end waits until the last item is done. After an error, here or in the thread, what
+    still waits is dropped, and the thread's error is raised by the next call or by the end of the block.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one item.
+    name : str
+        Of the thread.
+    """
+
+    def __init__(self, function: Callable[[T], None], name: str) -> None:
+        self._function = function
+        super().__init__(name)
+
+    def _work(self) -> None:
+        try:
+            while (item := self._queue.get()) is not _END:
+                self._function(item)
+        except BaseException:
+            self._stopped.set()
+            raise
+
+    def __call__(self, item: T) -> None:
+        """Hand over the next item; waits while too many lie there."""
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
+        self._raise()
+
+    def _raise(self) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self(_END)
+                self._raise()
+        finally:
+            self.stop()  # also where waiting was interrupted: nobody may write to what is about to be closed
+
+
+class Stopwatch:
+    """Time that each stage was busy, in seconds of the clock; stages that overlap add up to more than the whole."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begin = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time of a block; a stage is timed by one thread at a time."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+
+    def steps(self, items: Iterable[T], stage: str) -> Iterator[T]:
+        """Go through something that makes its items on demand, and count the time that it takes for them."""
+        iterator = iter(items)
+        while True:
+            with self(stage):
+                item = next(iterator, _END)
+            if item is _END:
+                return
+            yield item
+
+    @property
+    def total(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._begin

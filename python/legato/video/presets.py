@@ -1,0 +1,61 @@
+"""Named settings of a camera path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from legato import camera
+from legato.errors import ArgumentError
+
+__all__ = ["PRESETS", "Preset", "preset_named"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named setting.
+
+    Attributes
+    ----------
+    about : str
+        What it is for.
+    changes : dict
+        What differs from the default `legato.camera.PathOptions`.
+    center : float
+        Weight that pulls the subject or the salient points to the center of the picture, at 30 frames a second.
+    """
+
+    about: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    center: float = 0.0
+
+    def options(self) -> camera.PathOptions:
+        """Give the path options; all presets keep half a pixel from the frame's edge."""
+        return replace(camera.PathOptions(inset_px=0.5), **self.changes)
+
+
+PRESETS = {
+    "gentle": Preset("takes the tremble out and keeps 92 % of the view", {"crop": 0.08}),
+    "standard": Preset("steady holds, pans and curves; keeps 88 % of the view"),
+    "smooth": Preset("for strong shake, as of walking; keeps 85 % of the view", {"crop": 0.15}),
+    "tripod": Preset(
+        "stands still as long as the crop allows; keeps 80 % of the view",
+        {"crop": 0.2, "weights": (0.01, 100.0, 10.0, 100.0)},
+    ),
+    "follow": Preset(
+        "brings a subject or salient points to the middle; keeps 75 % of the view", {"crop": 0.25}, center=10.0
+    ),
+}
+# What a filmed motion is called; an L1 path holds, pans and accelerates by itself, so these need nothing of their own.
+_ALIASES = {"pan": "standard", "walk": "smooth"}
+
+
+def preset_named(name: str) -> Preset:
+    """Look a preset up; "pan" is another name of "standard" and "walk" of "smooth"."""
+    try:
+        return PRESETS[_ALIASES.get(name, name)]
+    except (KeyError, TypeError):
+        known = ", ".join([*PRESETS, *_ALIASES])
+        raise ArgumentError(
+            f"preset: expected one of {known}; got {name!r} (the encoder's speed is encoder_preset)"
+        ) from None

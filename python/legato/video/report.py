@@ -1,0 +1,163 @@
+"""What was done to a video, in numbers: for a person, for a program, and for `legato view`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import __version__
+
+__all__ = ["StabilizeReport", "package_versions"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StabilizeReport:
+    """What was done to a video and what was gained.
+
+    Attributes
+    ----------
+    source, destination : str
+        The files, as named by the caller.
+    comparison : str or None
+        The side-by-side video, if one was written.
+    motion_file : str or None
+        Where the motion came from, if it was not estimated now.
+    frames : int
+        Pictures read and written.
+    size, output_size : (int, int)
+        Width and height in pixels.
+    frame_rate : float
+        Average frames per second, from the timestamps.
+    duration_s : float
+        From the first picture to the end of the last.
+    codec, pixel_format : str
+        Of the video written.
+    preset : str
+        The preset of the path.
+    options : dict
+        The path options used, before they were adapted to the frame rate.
+    motion_known : bool
+        False when no frame had usable motion (black or flat pictures, a still image, a single frame): the pictures
+        are then written as they are, without a crop.
+    failed, duplicates : list of int
+        Frames whose motion could not be estimated and was bridged from their neighbours, and frames that repeat the
+        one before.
+    path_status : str
+        The solver's verdict; "none" when there was no path to smooth.
+    path_objective, path_gap : float
+        Objective of the path problem and its certified gap.
+    path_iterations : int
+        Iterations of the solver.
+    violation_px : float
+        Largest distance by which a rendered picture reaches beyond the frame, in pixels; 0 is inside.
+    cropping, distortion : float
+        Mean part of the field of view that is kept (linear), and smallest ratio of the singular values of a
+        correction's affine part: 1 is unchanged.
+    jitter_in_px, jitter_out_px : float
+        Residual acceleration of the picture before and after, in pixels, from the estimated motion.
+    subject_lost : int or None
+        The first frame in which the subject to follow was lost; None if it never was, or there is none.
+    copied_streams, dropped_streams : list of str
+        Sound, subtitles and others, by what became of them.
+    skipped_packets, damaged_frames, repaired_timestamps : int
+        Counted by the reader (see `VideoReader`).
+    notes : list of str
+        What else a user should know.
+    seconds, shares : dict
+        Seconds that each stage was busy ("decode", "track", "path", "warp", "encode", ...) and its part of their sum.
+        Stages overlap, so that "total", the time from beginning to end, may be less than the sum.
+    versions : dict
+        Of Legato and of the packages that did the work.
+    curves : dict
+        What `legato view` draws: for "before" and "after" the horizontal and vertical position of the camera in
+        pixels, its roll in degrees and its zoom in percent, one number a frame, and "time_s".
+    motion, corrections : (n, 3, 3) float64 arrays
+        Frame t to frame t - 1, with the failed ones bridged, and output pixel to input pixel; both in pixels. Not
+        part of the JSON.
+    """
+
+    source: str
+    destination: str
+    comparison: str | None
+    motion_file: str | None
+    frames: int
+    size: tuple[int, int]
+    output_size: tuple[int, int]
+    frame_rate: float
+    duration_s: float
+    codec: str
+    pixel_format: str
+    preset: str
+    options: dict[str, Any]
+    motion_known: bool
+    failed: list[int]
+    duplicates: list[int]
+    path_status: str
+    path_objective: float
+    path_gap: float
+    path_iterations: int
+    violation_px: float
+    cropping: float
+    distortion: float
+    jitter_in_px: float
+    jitter_out_px: float
+    subject_lost: int | None
+    copied_streams: list[str]
+    dropped_streams: list[str]
+    skipped_packets: int
+    damaged_frames: int
+    repaired_timestamps: int
+    notes: list[str]
+    seconds: dict[str, float]
+    shares: dict[str, float]
+    versions: dict[str, str]
+    curves: dict[str, Any] = field(repr=False)
+    motion: Floats = field(repr=False, metadata={"json": False})
+    corrections: Floats = field(repr=False, metadata={"json": False})
+
+    def to_json(self) -> str:
+        """Give the report as JSON text; a number that is not finite becomes null."""
+        content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
+        curves = json.dumps(content.pop("curves"), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(content, indent=2, allow_nan=False)
+        # On one line: with a number a line it would be a long file.
+        return text.removesuffix("\n}") + f',\n  "curves": {curves}\n}}\n'
+
+    def summary(self) -> str:
+        """Give the result in one line."""
+        rate = self.frames / self.seconds["total"] if self.seconds["total"] > 0 else math.inf
+        speed = f"{self.frames} frames in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
+        if not self.motion_known:
+            return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
+        gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
+        return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
+
+
+def package_versions() -> dict[str, str]:
+    """Tell the versions of Legato and of the packages that do its work."""
+    versions = {"legato": __version__}
+    for name in ("av", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

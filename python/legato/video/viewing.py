@@ -1,0 +1,105 @@
+"""A page that shows a video before and after in step, with the camera path beneath."""
+
+from __future__ import annotations
+
+import html
+import importlib.resources
+import json
+import os
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from legato.errors import InputError
+from legato.video.files import PathLike, PendingFile
+
+__all__ = ["write_page"]
+
+_NEEDED = {"source": str, "destination": str, "curves": dict, "frames": int, "size": list}
+
+
+def write_page(report: PathLike, page: PathLike | None = None) -> Path:
+    """Write the page of a report.
+
+    The page is one file without anything from elsewhere but the two videos, which it names relative to itself. It needs
+    a browser that plays their kind.
+
+    Parameters
+    ----------
+    report : str or path
+        A report of `stabilize`, as JSON.
+    page : str or path, optional
+        The page to write; by default the report's name with .html.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        If the report cannot be read or is none, or a video that it names is not there.
+    OutputError
+        If the page cannot be written.
+    """
+    path = Path(report)
+    target = path.with_suffix(".html") if page is None else Path(page)
+    content = _read(path)
+    videos = {}
+    for name in ("source", "destination"):
+        # Names in a report are relative to where the command ran; the report may lie elsewhere.
+        given = Path(content[name])
+        found = next((p for p in (given, path.parent / given, path.parent / given.name) if p.is_file()), None)
+        if found is None:
+            raise InputError(f"{path}: {name}: no such file: {given}")
+        videos[name] = urllib.parse.quote(os.path.relpath(found.resolve(), target.resolve().parent))
+    facts = _facts(content)
+    data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
+    filled = {
+        "TITLE": html.escape(Path(content["destination"]).name),
+        "SOURCE": html.escape(videos["source"], quote=True),
+        "DESTINATION": html.escape(videos["destination"], quote=True),
+        "FACTS": "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()),
+        # "</" would end the script in the middle of a name.
+        "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
+    }
+    template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
+    text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)
+    with PendingFile(target) as pending:
+        pending.path.write_text(text, encoding="utf-8")
+        pending.commit()
+    return target
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a report of `legato stabilize` (not JSON)") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), kind) for k, kind in _NEEDED.items()):
+        raise InputError(f"{path}: not a report of `legato stabilize`")
+    curves = content["curves"]
+    lines = [curves.get("time_s"), *(line for k in ("before", "after") for line in (curves.get(k) or {}).values())]
+    if len(lines) != 9 or not all(isinstance(line, list) and len(line) == content["frames"] for line in lines):
+        raise InputError(f"{path}: curves: expected time_s and four curves before and after")
+    return content
+
+
+def _facts(content: dict[str, Any]) -> dict[str, str]:
+    """Give what is said beside the pictures."""
+
+    def number(name: str, form: str) -> str:
+        value = content.get(name)
+        return "unknown" if not isinstance(value, int | float) else form.format(value)
+
+    return {
+        "picture": f"{'x'.join(map(str, content['size']))}, {number('frame_rate', '{:.5g}')} fps",
+        "jitter": f"{number('jitter_in_px', '{:.2f}')} px before, {number('jitter_out_px', '{:.2f}')} px after",
+        "view kept": number("cropping", "{:.1%}"),
+        "preset": f"{content.get('preset')}",
+        "motion not found": f"{len(content.get('failed') or [])} frames",
+    }

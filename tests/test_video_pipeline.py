@@ -1,0 +1,111 @@
+"""Stages on threads: order kept, errors told, nobody left waiting."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("legato-")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    yield
+    assert threads() == []
+
+
+@pytest.mark.parametrize("count", [0, 1, DEPTH, 100])
+def test_items_come_in_order_and_none_is_lost(count: int) -> None:
+    got: list[int] = []
+    with Producer(range(count), "make") as items, Consumer(got.append, "take") as give:
+        for item in items:
+            give(item)
+    assert got == list(range(count))
+
+
+def test_a_producer_is_only_a_few_items_ahead_and_ends_early() -> None:
+    made: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for item in itertools.count():
+            made.append(item)
+            yield item
+
+    with Producer(endless(), "make") as items:
+        first = list(itertools.islice(items, 3))
+        time.sleep(0.05)
+        assert len(made) <= 3 + DEPTH + 1
+    assert first == [0, 1, 2]
+
+
+@pytest.mark.parametrize("good", [0, 1, 50])
+def test_an_error_of_the_producer_comes_after_its_last_item(good: int) -> None:
+    def failing() -> Iterator[int]:
+        yield from range(good)
+        raise ZeroDivisionError
+
+    got: list[int] = []
+
+    def work() -> None:
+        with Producer(failing(), "make") as items:
+            got.extend(items)
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert got == list(range(good))
+
+
+@pytest.mark.parametrize("bad", [0, 3, 99])
+def test_an_error_of_the_consumer_reaches_who_gives(bad: int) -> None:
+    def take(item: int) -> None:
+        if item == bad:
+            raise ZeroDivisionError
+
+    def work() -> None:
+        with Consumer(take, "take") as give:
+            for item in range(100):
+                give(item)
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+
+def test_after_an_error_of_the_caller_what_waits_is_dropped() -> None:
+    taken: list[int] = []
+    gate = threading.Event()
+
+    def take(item: int) -> None:
+        gate.wait(5)
+        taken.append(item)
+
+    def work() -> None:
+        with Producer(itertools.count(), "make") as items, Consumer(take, "take") as give:
+            for item in items:
+                if item == DEPTH:
+                    gate.set()
+                    raise KeyboardInterrupt
+                give(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert taken == list(range(len(taken)))
+
+
+def test_the_stopwatch_counts_stages_apart() -> None:
+    watch = Stopwatch()
+    with watch("a"):
+        time.sleep(0.02)
+    for _ in watch.steps(iter(range(3)), "b"):
+        with watch("a"):
+            time.sleep(0.01)
+    assert watch.seconds["a"] >= 0.05
+    assert watch.seconds["b"] < watch.seconds["a"]
+    assert watch.total >= watch.seconds["a"]

@@ -1,0 +1,100 @@
+"""The page of a report: whole, safe, and shown by a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clips import shaky, write_clip
+from legato import video
+from legato.cli import main
+from legato.errors import InputError
+from legato.video.viewing import write_page
+
+av = pytest.importorskip("av", reason="needs PyAV")
+
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome", "chrome") if shutil.which(b)), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video with its report; VP8, which every browser plays."""
+    folder = tmp_path_factory.mktemp("view")
+    clip = write_clip(folder / "a <b>.webm", shaky(24, (160, 90)), codec="libvpx", pixel_format="yuv420p")
+    video.stabilize(clip, folder / "out @DATA@.webm", codec="libvpx", crf=20, report=folder / "r.json")
+    return folder
+
+
+def test_the_page_holds_everything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["view", str(folder / "r.json"), "--no-open"]) == 0
+    assert capsys.readouterr().out == f"{folder / 'r.html'}\n"
+    text = (folder / "r.html").read_text()
+    assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["a%20%3Cb%3E.webm", "out%20%40DATA%40.webm"]
+    assert "http" not in text.split("<script>")[0].replace("http-equiv", "")
+    assert "<title>out @DATA@.webm: before and after</title>" in text
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', text)[1])
+    assert len(data["curves"]["time_s"]) == 24
+    assert data["curves"]["time_s"][15] == pytest.approx(0.5, abs=0.002)
+    assert set(data["curves"]["before"]) == {"horizontal (px)", "vertical (px)", "roll (degrees)", "zoom (%)"}
+
+
+def test_the_page_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    page = write_page(folder / "r.json", tmp_path / "page.html")
+    source = re.findall(r' src="([^"]*)"', page.read_text())[0]
+    assert source.startswith("../")
+
+
+def test_what_is_no_report_is_refused(folder: Path, tmp_path: Path) -> None:
+    good = json.loads((folder / "r.json").read_text())
+    for content, words in (
+        ("{", "not JSON"),
+        ("[]", "not a report"),
+        ('{"source": 3}', "not a report"),
+        (json.dumps({**good, "curves": {"time_s": []}}), "curves: expected"),
+        (json.dumps({**good, "source": "absent.mp4"}), "source: no such file"),
+    ):
+        (tmp_path / "r.json").write_text(content)
+        with pytest.raises(InputError, match=words):
+            write_page(tmp_path / "r.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        write_page(tmp_path / "absent.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
+def test_a_browser_shows_both_in_step(folder: Path, tmp_path: Path) -> None:
+    page = write_page(folder / "r.json")
+    command = [
+        BROWSER,
+        *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,1000"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000"),
+    ]
+    address = page.as_uri() + "#t=0.5"
+    shot = tmp_path / "shot.png"
+    done = subprocess.run(
+        [*command, f"--screenshot={shot}", address], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert shot.is_file(), done.stderr
+    with av.open(str(shot)) as picture:
+        pixels = next(picture.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    halves = [pixels[100:300, columns] for columns in (slice(20, 480), slice(520, 980))]
+    for half in halves:  # a decoded picture, not the black of a video that does not play
+        assert half.std() > 20
+        assert (half.max(2) > 60).mean() > 0.5
+    below = pixels[420:]
+    red, blue = below[..., 0], below[..., 2]
+    assert (red - blue > 60).sum() > 300  # the shaky curve
+    assert (blue - red > 60).sum() > 300  # the steady curve
+    dom = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=False)
+    shown = re.search(r'<html[^>]*data-after="([0-9.]+)"[^>]*>', dom.stdout)
+    both = re.search(r'<html[^>]*data-before="([0-9.]+)"[^>]*>', dom.stdout)
+    assert shown is not None
+    assert both is not None
+    assert shown[1] == both[1] == "0.500"
+    assert "0.50 s, frame 15" in dom.stdout
+    assert 'id="trouble" hidden' in dom.stdout
