@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from legato.video.comparison import Comparison
+    from legato.video.evaluation import VideoMetrics, evaluate
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
     from legato.video.planes import Planes, as_planes, luma
     from legato.video.stabilizing import StabilizeReport, stabilize
@@ -30,11 +31,13 @@ _HOMES = {
     "StabilizeReport": "stabilizing",
     "Tracker": "tracking",
     "VideoFrame": "files",
+    "VideoMetrics": "evaluation",
     "VideoReader": "files",
     "VideoWriter": "files",
     "as_planes": "planes",
     "available_codecs": "files",
     "estimate_motion": "tracking",
+    "evaluate": "evaluation",
     "luma": "planes",
     "stabilize": "stabilizing",
     "synthesize": "synthesis",
@@ -49,11 +52,13 @@ __all__ = [
     "StabilizeReport",
     "Tracker",
     "VideoFrame",
+    "VideoMetrics",
     "VideoReader",
     "VideoWriter",
     "as_planes",
     "available_codecs",
     "estimate_motion",
+    "evaluate",
     "luma",
     "stabilize",
     "synthesize",
