@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="replace existing files (default: yes)",
     )
+    parser.add_argument(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave a clip alone whose jitter is not clearly more than the error of its measurement (default: yes)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
     parser.add_argument("--json", action="store_true", help="write the report to stdout")
 
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         report=arguments.report,
         plot=arguments.plot,
+        guard=arguments.guard,
         progress=not arguments.quiet and sys.stderr.isatty(),
     )
     if arguments.json:

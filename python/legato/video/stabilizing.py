@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from legato import __version__, camera
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, VideoWriter
+from legato.video.guard import Gain, expected_gain, predicted_error_px
 
 if TYPE_CHECKING:
     from legato.video.warping import Interpolation
@@ -34,6 +35,7 @@ __all__ = ["Progress", "StabilizeReport", "stabilize"]
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 Floats: TypeAlias = NDArray[np.float64]
 
+_ERROR_STEP = 4  # the error of the motion is looked at in every so many frames
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 _PROGRESS_TITLES = {"track": "reading the motion", "render": "rendering"}
 
@@ -67,7 +69,8 @@ class StabilizeReport:
         Frames whose motion could not be estimated and was bridged from their neighbours, and frames that repeat the
         one before.
     path_status : str
-        The solver's verdict; "none" when there was no path to smooth.
+        The solver's verdict; "none" when there was no path to smooth, "rest" when there was nothing to be gained and
+        the pictures were left as they are (see `guard`).
     path_objective, path_gap : float
         Objective of the path problem and its certified gap.
     path_iterations : int
@@ -140,6 +143,8 @@ class StabilizeReport:
         speed = f"{self.frames} frames in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
         if not self.motion_known:
             return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
+        if self.path_status == "rest":
+            return f"{self.destination}: {speed}; nothing to be gained, pictures unchanged"
         gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
         return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
 
@@ -195,6 +200,7 @@ class _Analysis:
     motion: Floats
     ok: NDArray[np.bool_]
     duplicates: list[int]
+    error_px: Floats
     frame_rate: float
     duration_s: float
 
@@ -226,6 +232,7 @@ class _Path:
     distortion: float = 1.0
     jitter_in_px: float = 0.0
     jitter_out_px: float = 0.0
+    gain: Gain | None = None
 
 
 def stabilize(
@@ -243,6 +250,7 @@ def stabilize(
     compare: bool | PathLike | None = None,
     report: PathLike | None = None,
     plot: PathLike | None = None,
+    guard: bool = True,
     progress: bool | Progress = False,
     threads: int = 1,
 ) -> StabilizeReport:
@@ -274,6 +282,8 @@ def stabilize(
         Also write the report as JSON.
     plot : path, optional
         Also draw the camera path before and after (.svg, .png or .pdf).
+    guard : bool
+        Whether a clip whose measured jitter is not clearly more than the error of its measurement is left as it is.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
         "track" and "render".
@@ -329,7 +339,7 @@ def stabilize(
         analysis = _analyse(reader, watch, tell)
         with watch("path"):
             motion = camera.bridge_motion(analysis.motion, analysis.ok)
-            path = _path(analysis, motion, size, options)
+            path = _path(analysis, motion, size, options, guard)
         with VideoReader(source) as again:
             _render(again, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
         with watch("encode"):
@@ -343,8 +353,10 @@ def stabilize(
 
                 plot_path(motion, path.window, size, plot_file.path, fps=analysis.frame_rate)
         notes = list(reader.notes)
-        if path.status not in ("optimal", "none"):
+        if path.status not in ("optimal", "none", "rest"):
             notes.append(f"the path is feasible but not proven optimal: {path.status}")
+        if path.gain is not None:
+            notes.append(path.gain.reason())
         seconds = watch.total()
         result = StabilizeReport(
             source=os.fspath(source),
@@ -433,6 +445,7 @@ def _analyse(reader: VideoReader, watch: _Stopwatch, tell: Progress) -> _Analysi
     motion: list[Floats] = []
     ok: list[bool] = []
     duplicates: list[int] = []
+    errors: list[float] = []
     first_pts = last_pts = last_duration = 0
     for frame in watch.frames(reader):
         with watch("track"):
@@ -446,6 +459,9 @@ def _analyse(reader: VideoReader, watch: _Stopwatch, tell: Progress) -> _Analysi
             ok.append(bool(step.ok))
             if step.duplicate:
                 duplicates.append(frame.index)
+            if frame.index % _ERROR_STEP == 0:
+                with watch("track"):
+                    errors.append(predicted_error_px(step, tracker.size))
         last_pts, last_duration = frame.pts, frame.duration
         tell("track", frame.index + 1, reader.frame_count)
 
@@ -453,14 +469,19 @@ def _analyse(reader: VideoReader, watch: _Stopwatch, tell: Progress) -> _Analysi
     span = (last_pts - first_pts) * reader.time_base
     rate = (count - 1) / span if span > 0 else reader.frame_rate
     tail = last_duration * reader.time_base or 1 / Fraction(rate)
-    return _Analysis(np.array(motion), np.array(ok), duplicates, float(rate), float(span + tail))
+    return _Analysis(np.array(motion), np.array(ok), duplicates, np.array(errors), float(rate), float(span + tail))
 
 
-def _path(analysis: _Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions) -> _Path:
-    """Smooth the path; where nothing is known of the motion, leave the pictures alone."""
+def _path(
+    analysis: _Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, guard: bool
+) -> _Path:
+    """Smooth the path; where nothing is known of the motion, or nothing to be gained, leave the pictures alone."""
+    still = np.tile(np.eye(3), (len(motion), 1, 1))
     if not analysis.known:
-        still = np.tile(np.eye(3), (len(motion), 1, 1))
         return _Path(still, still)
+    gain = expected_gain(motion, analysis.error_px, size)
+    if guard and not gain.worthwhile:
+        return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
     adapted = options.at_frame_rate(analysis.frame_rate)
     path = camera.smooth_path(motion, size, adapted)
     window = camera.contain(path.corrections, size, adapted)
