@@ -1,4 +1,4 @@
-"""Stabilizing does no harm: a clip whose jitter is not clearly more than the error of its measurement stays as it is."""
+"""Stabilizing does no harm: a clip whose jitter is not clearly more than its measurement's error stays as it is."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ _TRACK_ROUND_TRIP_PX = 0.6
 _LEAST_TRACKS = 8
 _KEPT_TRACKS = 0.9
 _LONGEST_TRACKED_SIDE = 960
+_LEAST_SIDE = 24  # what the tracker needs
 _DARK = 10  # of 255 above black
 _LEAST_BORDER = 0.0015
 _SHARPNESS_STEP = 10
@@ -175,7 +176,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If a file cannot be read, the numbers of frames differ, or most pictures do not show the same scene.
+        If a file cannot be read or is tiny, the numbers of frames differ, or most pictures do not show the same scene.
     ArgumentError
         If `offset` is negative or beyond the original.
     DependencyError
@@ -185,6 +186,9 @@ def evaluate(
         raise ArgumentError(f"offset: expected an int of at least 0, got {offset!r}")
     with VideoReader(original) as before, VideoReader(stabilized) as after:
         sizes = (before.width, before.height), (after.width, after.height)
+        for path, size in zip((original, stabilized), sizes, strict=True):
+            if min(size) < _LEAST_SIDE:
+                raise InputError(f"{path}: {size[0]}x{size[1]} is too small to measure, expected {_LEAST_SIDE} a side")
         first, second = _Film(sizes[0], _black_level(before)), _Film(sizes[1], _black_level(after))
         alignment = _Alignment(*sizes)
         skipped = 0
@@ -283,8 +287,6 @@ class _Film:
         return motion
 
     def _follow(self, picture: Gray) -> None:
-        if min(picture.shape) < 24 * self._factor:
-            return
         self._pyramids = [*self._pyramids[-2:], _core.VideoPyramid(np.ascontiguousarray(picture), self._factor)]
         if len(self._pyramids) < 3:
             return
