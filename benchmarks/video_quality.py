@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from legato import camera, video
+from legato.video import guard
 
 STILL = ("car_highway", "ocv_tree")  # nearly still: not to be made worse, and no part of the medians
 
@@ -31,7 +32,15 @@ def second_opinion(script: Path, original: Path, result: Path, frames: int) -> d
     return dict(json.loads(done.stdout))
 
 
-def against_truth(truth: Path, report: video.StabilizeReport) -> str:
+def errors_of(clip: Path) -> np.ndarray:
+    """Predicted standard deviation of a corner for every fourth motion."""
+    with video.VideoReader(clip) as reader:
+        tracker = video.Tracker((reader.width, reader.height))
+        steps = [tracker.push(video.luma(frame.planes)) for frame in reader]
+    return np.array([guard.predicted_error_px(step, tracker.size) for step in steps[4::4] if step is not None])
+
+
+def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndarray) -> str:
     """Errors of the estimated motion, of the steadied picture, and of the path, in px at a width of 640."""
     data = np.load(truth)
     scene, intended = data["H"], data["I"]
@@ -49,12 +58,14 @@ def against_truth(truth: Path, report: video.StabilizeReport) -> str:
         return float(np.sqrt((error**2).sum(-1).mean())) * unit
 
     off = rms(moved(report.motion[1:]) - moved(motion[1:]))
+    known = predicted[np.isfinite(predicted)]
+    times = off / (unit * np.sqrt((known**2).mean()))
     metrics = camera.path_metrics(motion, report.corrections, report.size)
     seen = moved(np.linalg.inv(intended) @ scene @ report.corrections)
     before = moved(np.linalg.inv(intended) @ scene)
     path, path_before = (rms(m - m.mean(0)) for m in (seen, before))
     return (
-        f"{truth.stem:14s} motion {off:.3f}; true jitter {metrics.input_jitter_px * unit:.2f} -> "
+        f"{truth.stem:14s} motion {off:.3f}, {times:.1f} times the prediction; true jitter {metrics.input_jitter_px * unit:.2f} -> "
         f"{metrics.jitter_px * unit:.3f}; distance from the intended path {path_before:.1f} -> {path:.1f}"
     )
 
@@ -70,18 +81,21 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.output or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp  path"
+    head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp     own    A/N  path"
     print(head + ("  | script: ratio   crop  distort" if options.script else ""))
     truths, ratios, tracks, opinions = [], [], [], []
     for clip in sorted(options.clips.glob("*.mp4")):
         result = folder / clip.name
         report = video.stabilize(clip, result, crop=options.crop, guard=options.guard)
         m = video.evaluate(clip, result)
+        errors = errors_of(clip)
+        gain = guard.expected_gain(report.motion, errors, report.size)
+        own = report.jitter_out_px / report.jitter_in_px
         row = (
             f"{clip.stem:14s} {m.original_jitter_px:10.2f} {m.jitter_px:5.2f} {m.jitter_ratio:6.3f} "
             f"{m.track_jitter_ratio:7.3f} {m.cropping:5.3f} {m.cropping_min:6.3f} {m.distortion:8.3f} "
             f"{m.outside:8.5f} {report.violation_px:7.3f} {m.border - m.original_border:6.3f} {m.sharpness:6.2f}  "
-            f"{report.path_status}"
+            f"{own:6.3f} {gain.jitter_px / gain.error_px:6.2f}  {report.path_status}"
         )
         shaky = clip.stem not in STILL
         if shaky:
@@ -96,7 +110,7 @@ def main() -> None:
         print(row, flush=True)
         truth = clip.with_suffix(".npz")
         if truth.exists():
-            truths.append(against_truth(truth, report))
+            truths.append(against_truth(truth, report, errors))
     print(f"median of the {len(ratios)} shaky clips: {np.median(ratios):.3f}, tracks {np.median(tracks):.3f}", end="")
     print(f", script {np.median(opinions):.3f}" if opinions else "")
     print("against ground truth, px at a width of 640:", *truths, sep="\n")
