@@ -65,8 +65,8 @@ def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndar
     before = moved(np.linalg.inv(intended) @ scene)
     path, path_before = (rms(m - m.mean(0)) for m in (seen, before))
     return (
-        f"{truth.stem:14s} motion {off:.3f}, {times:.1f} times the prediction; true jitter {metrics.input_jitter_px * unit:.2f} -> "
-        f"{metrics.jitter_px * unit:.3f}; distance from the intended path {path_before:.1f} -> {path:.1f}"
+        f"{truth.stem:14s} motion {off:.3f}, {times:.1f} times the prediction; "
+        f"true jitter {metrics.input_jitter_px * unit:.2f} -> {metrics.jitter_px * unit:.3f}; distance from the intended path {path_before:.1f} -> {path:.1f}"
     )
 
 
@@ -81,8 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.output or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp     own    A/N  path"
-    print(head + ("  | script: ratio   crop  distort" if options.script else ""))
+    head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp"
+    print(f"{head}     own    A/N  path" + ("  | script: ratio   crop  distort" if options.script else ""))
     truths, ratios, tracks, opinions = [], [], [], []
     for clip in sorted(options.clips.glob("*.mp4")):
         result = folder / clip.name
