@@ -66,7 +66,8 @@ def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndar
     path, path_before = (rms(m - m.mean(0)) for m in (seen, before))
     return (
         f"{truth.stem:14s} motion {off:.3f}, {times:.1f} times the prediction; "
-        f"true jitter {metrics.input_jitter_px * unit:.2f} -> {metrics.jitter_px * unit:.3f}; distance from the intended path {path_before:.1f} -> {path:.1f}"
+        f"true jitter {metrics.input_jitter_px * unit:.2f} -> {metrics.jitter_px * unit:.3f}; "
+        f"distance from the intended path {path_before:.1f} -> {path:.1f}"
     )
 
 
