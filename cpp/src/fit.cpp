@@ -23,7 +23,7 @@ constexpr double kGate = 6.0;  // in thresholds: matches farther off do not tell
 constexpr double kRefitStop = 1e-7;
 // In standard deviations of the matches: where a match has lost three quarters of its weight, and where it stops
 // counting as an inlier.
-constexpr double kRefitScale = 3.0, kInlierScale = 4.0;
+constexpr double kRefitScale = 4.0, kInlierScale = 4.0;
 
 /// Entries of the directions of sl(3): two translations, rotation, scale, two shears, two keystones. The first k span
 /// the group of each simpler model.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from legato.cli import analyze, demo, diffusion, info, live, rasp, render, rft, stabilize, view
+from legato.cli import analyze, demo, diffusion, evaluate, info, live, rasp, render, rft, stabilize, view
 from legato.errors import ArgumentError, LegatoError
 
 __all__ = ["main"]
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (stabilize, live, analyze, render, view, demo, diffusion, rasp, rft, info):
+    for command in (stabilize, live, analyze, render, view, evaluate, demo, diffusion, rasp, rft, info):
         sub = commands.add_parser(
             command.NAME,
             parents=[shared],

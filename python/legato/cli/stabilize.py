@@ -63,6 +63,12 @@ def add_path(parser: argparse.ArgumentParser) -> None:
         "--salient", metavar="FILE", type=Path, help="CSV or JSON file of points and boxes to keep in view"
     )
     parser.add_argument(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave a clip alone whose jitter is not clearly more than the error of its measurement (default: yes)",
+    )
+    parser.add_argument(
         "--inclusion",
         choices=("soft", "hard"),
         default="soft",
@@ -134,7 +140,7 @@ def add_talk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write the result to stdout as JSON")
 
 
-PATH_OPTIONS = ("preset", "crop", "salient", "inclusion", "center")
+PATH_OPTIONS = ("preset", "crop", "salient", "inclusion", "center", "guard")
 OUTPUT_OPTIONS = (
     "compare",
     "report",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from legato.video.analysis import Analysis
     from legato.video.batch import result_paths, stabilize_all
     from legato.video.comparison import Comparison
+    from legato.video.evaluation import VideoMetrics, evaluate
     from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
     from legato.video.live import Stabilizer
     from legato.video.planes import Planes, as_planes, luma
@@ -40,12 +41,14 @@ _HOMES = {
     "StabilizeReport": "report",
     "Tracker": "tracking",
     "VideoFrame": "files",
+    "VideoMetrics": "evaluation",
     "VideoReader": "files",
     "VideoWriter": "files",
     "analyze": "stabilizing",
     "as_planes": "planes",
     "available_codecs": "files",
     "estimate_motion": "tracking",
+    "evaluate": "evaluation",
     "luma": "planes",
     "render": "stabilizing",
     "result_paths": "batch",
@@ -68,12 +71,14 @@ __all__ = [
     "Stabilizer",
     "Tracker",
     "VideoFrame",
+    "VideoMetrics",
     "VideoReader",
     "VideoWriter",
     "analyze",
     "as_planes",
     "available_codecs",
     "estimate_motion",
+    "evaluate",
     "luma",
     "render",
     "result_paths",

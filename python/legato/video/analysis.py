@@ -32,6 +32,7 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Rotation: TypeAlias = Literal["apply", "keep"]
 
 _FORMAT, _VERSION = "legato-motion", 1
+_ERROR_STEP = 4  # the error of the motion is looked at in every so many frames
 _LONGEST_TICK_S = 3600
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
@@ -51,6 +52,9 @@ class Analysis:
         Frames whose motion is known, and those that repeat the one before.
     confidence : (n,) float64 array
         0 to 1 (see `Motion`); NaN where the origin of the motion does not say.
+    error_px : (n,) float64 array, or None
+        Predicted standard deviation of the displacement of the frame's corners, in pixels; NaN where it is not known.
+        From it `guard` tells whether there is anything to be gained.
     pts : (n,) int64 array, or None
         Times of presentation in units of `time_base`; None where a file does not say.
     time_base : Fraction or None
@@ -74,6 +78,7 @@ class Analysis:
     ok: NDArray[np.bool_]
     duplicate: NDArray[np.bool_]
     confidence: Floats
+    error_px: Floats | None = None
     pts: NDArray[np.int64] | None = None
     time_base: Fraction | None = None
     frame_rate: float | None = None
@@ -145,6 +150,8 @@ class Analysis:
         row["homography"] = self.motion[t].ravel().tolist() if t and self.ok[t] else None
         if math.isfinite(self.confidence[t]):
             row["confidence"] = float(self.confidence[t])
+        if self.error_px is not None and math.isfinite(self.error_px[t]):
+            row["error_px"] = float(self.error_px[t])
         if self.duplicate[t]:
             row["duplicate"] = True
         if self.subject is not None and np.isfinite(self.subject[t]).all():
@@ -213,7 +220,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {rotation!r}")
     motion: list[Floats] = []
     pts: list[int] = []
-    ok, duplicate, confidence, subject = [], [], [], []
+    ok, duplicate, confidence, error, subject = [], [], [], [], []
     before: Floats | None = None
     for where, row in lines:
         first = not motion
@@ -233,6 +240,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         motion.append(np.eye(3) if first or step is None else step)
         duplicate.append(not first and row.get("duplicate") is True)
         confidence.append(_numbers(where, row, "confidence", 1)[0] if "confidence" in row else np.nan)
+        error.append(abs(_numbers(where, row, "error_px", 1)[0]) if "error_px" in row else np.nan)
         if row.get("pts") is not None:
             if type(row["pts"]) is not int or abs(row["pts"]) >= 1 << 62 or (pts and row["pts"] <= pts[-1]):
                 raise InputError(f"{where}: pts: expected whole numbers that increase")
@@ -257,6 +265,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         "ok": np.array(ok),
         "duplicate": np.array(duplicate),
         "confidence": np.array(confidence),
+        "error_px": np.array(error) if np.isfinite(error).any() else None,
         "pts": np.array(pts, np.int64) if pts else None,
         "time_base": time_base,
         "frame_rate": _positive(path, head, "frame_rate"),
@@ -398,12 +407,13 @@ class FrameTracker:
 
     def run(self, watch: Stopwatch, tell: Progress, keep: Callable[[VideoFrame], None] | None = None) -> Analysis:
         """Go through the frames; give each to `keep` as well."""
+        from legato.video.guard import predicted_error_px
         from legato.video.planes import luma
 
         reader = self._reader
         motion: list[Floats] = []
         ok, duplicate = [], []
-        confidence, pts = [], []
+        confidence, error, pts = [], [], []
         boxes: list[Box | None] = []
         last_duration = 0
         with Producer(watch.steps(reader, "decode"), "decode") as frames:
@@ -411,6 +421,8 @@ class FrameTracker:
                 with watch("track"):
                     picture = luma(frame.planes)
                     step = self._tracker.push(picture)
+                    looked_at = step is not None and frame.index % _ERROR_STEP == 0
+                    error.append(predicted_error_px(step, self._tracker.size) if looked_at and step else np.nan)
                     if self._subject is not None:
                         boxes.append(self._subject.push(picture))
                 motion.append(np.eye(3) if step is None else np.asarray(step.homography, np.float64))
@@ -431,6 +443,7 @@ class FrameTracker:
             ok=np.array(ok),
             duplicate=np.array(duplicate),
             confidence=np.array(confidence),
+            error_px=np.array(error) if np.isfinite(error).any() else None,
             pts=np.array(pts, np.int64),
             time_base=reader.time_base,
             frame_rate=float(rate),

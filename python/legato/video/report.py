@@ -52,7 +52,8 @@ class StabilizeReport:
         Frames whose motion could not be estimated and was bridged from their neighbours, and frames that repeat the
         one before.
     path_status : str
-        The solver's verdict; "none" when there was no path to smooth.
+        The solver's verdict; "none" when there was no path to smooth, "rest" when there was nothing to be gained and
+        the pictures were left as they are (see `guard`).
     path_objective, path_gap : float
         Objective of the path problem and its certified gap.
     path_iterations : int
@@ -138,6 +139,8 @@ class StabilizeReport:
         speed = f"{self.frames} frames in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
         if not self.motion_known:
             return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
+        if self.path_status == "rest":
+            return f"{self.destination}: {speed}; nothing to be gained, pictures unchanged"
         gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
         return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
 

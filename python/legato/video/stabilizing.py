@@ -23,6 +23,7 @@ from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, VideoWriter
+from legato.video.guard import Gain, expected_gain
 from legato.video.pipeline import Consumer, Producer, Stopwatch
 from legato.video.planes import Planes
 from legato.video.presets import preset_named
@@ -63,6 +64,7 @@ class _Path:
     distortion: float = 1.0
     jitter_in_px: float = 0.0
     jitter_out_px: float = 0.0
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def stabilize(
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
+    guard: bool = True,
     rotation: Rotation | None = None,
     interpolation: Interpolation = "bicubic",
     codec: str | None = None,
@@ -205,6 +208,9 @@ def stabilize(
     center : float, optional
         Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
         that of the preset, which is 0 but for "follow".
+    guard : bool
+        Whether a clip whose measured jitter is not clearly more than the error of its measurement is left as it is; not
+        asked where there is something to bring to the middle.
     rotation : {"apply", "keep"}, optional
         Whether the pictures are turned upright, or stay as they are stored and the tag is written again; by default
         as the motion was estimated, or "apply".
@@ -314,7 +320,7 @@ def stabilize(
             rate = analysis.frame_rate or float(reader.frame_rate)
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
             aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
-            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims)
+            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, guard)
         _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
         with watch("encode"):
             writer.finish()
@@ -500,14 +506,20 @@ def _aims(
     )
 
 
-def _path(analysis: Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, aims: _Aims) -> _Path:
-    """Smooth the path; where nothing is known of the motion, leave the pictures alone.
+def _path(
+    analysis: Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, aims: _Aims, guard: bool
+) -> _Path:
+    """Smooth the path; where nothing is known of the motion, or nothing to be gained, leave the pictures alone.
 
     `options` are for the video's own frame rate.
     """
+    still = np.tile(np.eye(3), (len(motion), 1, 1))
     if not analysis.known:
-        still = np.tile(np.eye(3), (len(motion), 1, 1))
         return _Path(still, still)
+    if guard and aims.targets is None and analysis.error_px is not None:
+        gain = expected_gain(motion, analysis.error_px, size)
+        if not gain.worthwhile:
+            return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
     path = camera.smooth_path(
         motion,
         size,
@@ -544,8 +556,10 @@ def _lost(analysis: Analysis) -> int | None:
 
 def _notes(analysis: Analysis, reader: VideoReader, path: _Path, damaged: int) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
-    if path.status not in ("optimal", "none"):
+    if path.status not in ("optimal", "none", "rest"):
         notes.append(f"the path is feasible but not proven optimal: {path.status}")
+    if path.gain is not None:
+        notes.append(path.gain.reason())
     if damaged:
         notes.append(f"{damaged} damaged packets of sound or subtitles were left out")
     lost = _lost(analysis)

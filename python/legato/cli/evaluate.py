@@ -1,0 +1,35 @@
+"""``legato evaluate ORIGINAL STABILIZED``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+NAME = "evaluate"
+HELP = "measure a stabilized video against its original"
+DESCRIPTION = (
+    "Measure a stabilized video, of any tool, against its original: residual jitter, the field's metrics, and a check\n"
+    "that follows points through three frames without a motion model. Lengths are pixels of a picture 640 wide."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the shaky video")
+    parser.add_argument("stabilized", metavar="STABILIZED", type=Path, help="what a stabilizer made of it")
+    parser.add_argument(
+        "--offset",
+        type=int,
+        help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
+    )
+    parser.add_argument("--json", action="store_true", help="write all metrics as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from legato.video.evaluation import evaluate
+
+    metrics = evaluate(arguments.original, arguments.stabilized, offset=arguments.offset)
+    sys.stdout.write(metrics.to_json() if arguments.json else metrics.table())
+    return 0
