@@ -81,9 +81,9 @@ def test_fit(benchmark: Any, outliers: float, peer: str) -> None:
     there = (to[:, :2] / to[:, 2:] + rng.normal(0, 0.15, (300, 2))).astype(np.float32)
     bad = rng.random(300) < outliers
     there[bad] = rng.random((bad.sum(), 2)) * (640, 360)
-    found, inlier = np.empty((3, 3)), np.empty(300, np.uint8)
+    found, inlier, covariance = np.empty((3, 3)), np.empty(300, np.uint8), np.empty((8, 8))
     if peer == "legato":
-        benchmark(_core.video_fit_motion, here, there, 640, 360, 0, 0.5, 2000, 1, found, inlier)
+        benchmark(_core.video_fit_motion, here, there, 640, 360, 0, 0.5, 2000, 1, found, inlier, covariance)
     else:
         found = benchmark(cv2.findHomography, here, there, cv2.USAC_FAST, 1.5)[0]
     corner = np.array([[0, 0, 1], [639, 0, 1], [0, 359, 1], [639, 359, 1.0]]).T

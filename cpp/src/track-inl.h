@@ -7,6 +7,7 @@ using std::int16_t;
 using std::int32_t;
 using std::ptrdiff_t;
 using std::uint16_t;
+using std::uint32_t;
 using std::uint8_t;
 
 inline void halve_row(const uint8_t* __restrict upper, const uint8_t* __restrict lower, int count,
@@ -44,6 +45,33 @@ inline void reduce_row(const uint8_t* source, ptrdiff_t stride, int factor, int 
     int sum = 0;
     for (int c = 0; c < factor; ++c) sum += total[x * factor + c];
     out[x] = static_cast<uint8_t>((sum + area / 2) / area);
+  }
+}
+
+/// The same of deeper samples, rounded to bytes: `drop` bits go.
+inline void reduce_deep_row(const uint16_t* source, ptrdiff_t stride, int factor, int count, int drop,
+                            uint32_t* __restrict total, uint8_t* __restrict out) {
+  const int columns = count * factor;
+  for (int x = 0; x < columns; ++x) total[x] = source[x];
+  for (int r = 1; r < factor; ++r) {
+    const uint16_t* __restrict row = source + r * stride;
+    for (int x = 0; x < columns; ++x) total[x] += row[x];
+  }
+  if (factor <= 2) {  // a power of two: a shift in place of a division
+    const int shift = drop + 2 * (factor - 1);
+    for (int x = 0; x < count; ++x) {
+      const uint32_t sum = factor == 1 ? total[x] : total[2 * x] + total[2 * x + 1];
+      const uint32_t level = (sum + (1u << shift >> 1)) >> shift;
+      out[x] = static_cast<uint8_t>(level < 255 ? level : 255);
+    }
+    return;
+  }
+  const uint32_t whole = static_cast<uint32_t>(factor * factor) << drop;
+  for (int x = 0; x < count; ++x) {
+    uint32_t sum = whole / 2;
+    for (int c = 0; c < factor; ++c) sum += total[x * factor + c];
+    const uint32_t level = sum / whole;
+    out[x] = static_cast<uint8_t>(level < 255 ? level : 255);
   }
 }
 

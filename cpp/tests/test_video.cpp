@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -108,11 +109,48 @@ TEST_CASE("a fit survives more than half outliers and says when there is none") 
   CHECK(fit_motion(here, {there.data(), 4}, 640, 360, {}, memory, inlier, fit) == Status::invalid_argument);
 }
 
+TEST_CASE("deeper samples give the same motion, whatever the frame is reduced by") {
+  for (const int longest : {960, 100, 70}) {  // factors of one, two and three
+    const int w = 200, h = 150;
+    TrackerOptions options;
+    options.longest_work_side = longest;
+    std::vector<std::byte> memory(tracker_memory_size(w, h, options));
+    Motion motion, deep;
+    for (const bool is_deep : {false, true}) {
+      Tracker* tracker = create_tracker(w, h, options, {}, memory);
+      REQUIRE(tracker != nullptr);
+      for (const double shift : {0.0, 4.0}) {
+        const Picture picture = textured(w, h, shift, 0);
+        if (is_deep) {
+          std::vector<std::uint16_t> samples(picture.data.begin(), picture.data.end());
+          for (auto& sample : samples) sample = static_cast<std::uint16_t>(sample << 4);
+          CHECK(push(*tracker, {samples.data(), w, h, w}, 12, deep) == Status::ok);
+        } else {
+          CHECK(push(*tracker, picture.view(), motion) == Status::ok);
+        }
+      }
+    }
+    CHECK(motion.ok);
+    CHECK(std::equal(motion.homography, motion.homography + 9, deep.homography));
+  }
+  std::vector<std::uint16_t> samples(64 * 48);
+  std::vector<std::byte> memory(tracker_memory_size(64, 48, {}));
+  Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
+  Motion motion;
+  CHECK(push(*tracker, {samples.data(), 64, 48, 64}, 8, motion) == Status::invalid_argument);
+  CHECK(push(*tracker, {samples.data(), 64, 47, 64}, 10, motion) == Status::invalid_argument);
+}
+
 TEST_CASE("wrong arguments are refused") {
   CHECK(tracker_memory_size(0, 10, {}) == 0);
   CHECK(pyramid_memory_size(10, 10, 0) == 0);
   std::vector<std::byte> memory(tracker_memory_size(64, 48, {}));
   CHECK(create_tracker(64, 48, {}, {}, {memory.data(), memory.size() / 2}) == nullptr);
+  TrackerOptions narrow;
+  for (const Region& region : {Region{-1, 0, 5, 5}, Region{60, 0, 5, 5}, Region{0, 0, 5, -5}, Region{0, 40, 64, 9}}) {
+    narrow.region = region;
+    CHECK(create_tracker(64, 48, narrow, {}, memory) == nullptr);
+  }
   Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
   REQUIRE(tracker != nullptr);
   Motion motion;
