@@ -154,12 +154,12 @@ LEGATO_HD Sum8 nothing() { return {_mm256_setzero_si256()}; }
 LEGATO_HD void add_products(Sum8& sum, Row16 a, Row16 b) {
   sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v));
 }
-LEGATO_HD float total(Sum8 sum) {
+LEGATO_HD long long whole(Sum8 sum) {
   alignas(32) int32_t part[8];
   _mm256_store_si256(reinterpret_cast<__m256i*>(part), sum.v);
   long long all = 0;
   for (const int32_t p : part) all += p;
-  return static_cast<float>(all);
+  return all;
 }
 #else
 struct Row16 {
@@ -191,13 +191,14 @@ LEGATO_HD Sum8 nothing() { return {}; }
 LEGATO_HD void add_products(Sum8& sum, const Row16& a, const Row16& b) {
   for (int i = 0; i < 8; ++i) sum.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
 }
-LEGATO_HD float total(const Sum8& sum) {
+LEGATO_HD long long whole(const Sum8& sum) {
   long long all = 0;
   for (const int32_t p : sum.v) all += p;
-  return static_cast<float>(all);
+  return all;
 }
 #undef LEGATO_ROW16
 #endif
+LEGATO_HD float total(const Sum8& sum) { return static_cast<float>(whole(sum)); }
 
 /// One row interpolated across, 7 bits of fraction; then two rows down, 5 bits.
 LEGATO_HD Row16 across(const uint8_t* p, const Row16& fx) {
@@ -230,9 +231,33 @@ inline bool place(const Level& image, float x, float y, Place& out) {
   return true;
 }
 
+/// Whether the window at p shows what `shown` does: by their correlation, which change of exposure leaves alone. A
+/// point that stands on noise finds other noise.
+inline bool alike(const int16_t (*shown)[16], Place p, ptrdiff_t stride) {
+  const Row16 fx = row_of(p.fx), fy = row_of(p.fy), one = row_of(1), middle = row_of(4096);
+  Sum8 sa = nothing(), sb = nothing(), saa = nothing(), sab = nothing(), sbb = nothing();
+  Row16 upper = across(p.at, fx);
+  for (int r = 0; r < kWindow; ++r) {
+    p.at += stride;
+    const Row16 lower = across(p.at, fx);
+    const Row16 a = without_last(load16(shown[r]) - middle), b = without_last(between(upper, lower, fy) - middle);
+    upper = lower;
+    add_products(sa, a, one);
+    add_products(sb, b, one);
+    add_products(saa, a, a);
+    add_products(sab, a, b);
+    add_products(sbb, b, b);
+  }
+  constexpr double n = kWindow * kWindow;
+  const auto a = static_cast<double>(whole(sa)), b = static_cast<double>(whole(sb));
+  const double ab = static_cast<double>(whole(sab)) - a * b / n, aa = static_cast<double>(whole(saa)) - a * a / n;
+  return ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * (static_cast<double>(whole(sbb)) - b * b / n);
+}
+
 /// Follows one point from level to level, Bouguet's way, beginning where (mx, my) is; the gradients are those of the
-/// interpolated template. Returns whether it was found.
-inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, float& mx, float& my) {
+/// interpolated template. Returns whether it was found, and where `compared`, whether it looks the same there.
+inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, bool compared, float& mx,
+                         float& my) {
   alignas(64) int16_t patch[kWindow + 2][32], slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
   const Row16 side = row_of(6144), middle = row_of(20480);  // Scharr's 3 and 10 over 16
   const float coarsest = 1.0f / static_cast<float>(1 << (levels - 1));
@@ -300,7 +325,11 @@ inline bool follow_point(const Level* from, const Level* to, int levels, float p
       vy += dy;
       if (dx * dx + dy * dy < kLeastStep * kLeastStep) break;
     }
-    if (level == 0) break;
+    if (level == 0) {
+      if (compared && !(place(to[0], x + vx - kReach, y + vy - kReach, p) && alike(shown, p, to[0].stride)))
+        return false;
+      break;
+    }
   }
   mx = px + vx;
   my = py + vy;
@@ -313,9 +342,9 @@ inline void follow_points(const Level* from, const Level* to, int levels, const 
   for (std::size_t i = 0; i < count; ++i) {
     const float x = points[2 * i], y = points[2 * i + 1];
     float mx = x, my = y, bx = x, by = y;
-    bool good = follow_point(from, to, levels, x, y, mx, my);
+    bool good = follow_point(from, to, levels, x, y, true, mx, my);
     if (good && round_trip > 0) {
-      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, bx, by) &&
+      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, false, bx, by) &&
              (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
     }
     moved[2 * i] = mx;
