@@ -16,9 +16,8 @@ inline int larger(int a, int b) { return a > b ? a : b; }
 /// The high half of a product, rounded: pmulhrsw.
 inline int high_product(int a, int b) { return (a * b + 16384) >> 15; }
 
-/// Positions of `count` blocks of output row y, beginning with block `first`, eight at a time. `bias` is added to every
-/// x.
-inline void map_row(const double* map, int y, int first, int count, int bias, RowMap& out) {
+/// Positions of `count` blocks of output row y, beginning with block `first`, eight at a time.
+inline void map_row(const double* map, int y, int first, int count, RowMap& out) {
   using math::constant;
   using math::Lanes;
   alignas(64) double fx[kSegment + 8], fy[kSegment + 8], depth[kSegment + 8];  // node k: the start of block k - 1
@@ -60,7 +59,6 @@ inline void map_row(const double* map, int y, int first, int count, int bias, Ro
     whole(sy, out.dy);
     whole(qx, out.qx);
     whole(qy, out.qy);
-    for (int i = 0; i < math::kLanes; ++i) out.x0[k + i] += bias;
   }
 }
 
@@ -84,14 +82,14 @@ inline void position_of(const double* map, int px, int py, int width, int height
 }
 
 inline uint8_t bilinear(const uint8_t* source, ptrdiff_t stride, int width, int height, int x, int y, int) {
-  const int f = (x >> 2) & 127, fy = (y & (kSubpixels - 1)) << 6;  // x carries the bias of 2 that rounds it to 1/128
+  const int fx = (x & (kSubpixels - 1)) << 6, fy = (y & (kSubpixels - 1)) << 6;
   const int ix = x >> kSubpixelBits, iy = y >> kSubpixelBits;
   const uint8_t* upper = source + clamped(iy, 0, height - 1) * stride;
   const uint8_t* lower = source + clamped(iy + 1, 0, height - 1) * stride;
   const int left = clamped(ix, 0, width - 1), right = clamped(ix + 1, 0, width - 1);
-  const int t = upper[left] * (128 - f) + upper[right] * f - 16384;
-  const int b = lower[left] * (128 - f) + lower[right] * f - 16384;
-  return static_cast<uint8_t>(((t + high_product(b - t, fy) + 64) >> 7) + 128);
+  const int t = upper[left] * 64 + high_product((upper[right] - upper[left]) * 64, fx);
+  const int b = lower[left] * 64 + high_product((lower[right] - lower[left]) * 64, fx);
+  return static_cast<uint8_t>((t + high_product(b - t, fy) + 32) >> 6);
 }
 
 inline uint16_t bilinear(const uint16_t* source, ptrdiff_t stride, int width, int height, int x, int y, int most) {
@@ -132,11 +130,6 @@ inline Sample tapped(const Sample* source, ptrdiff_t stride, int width, int heig
   return static_cast<Sample>(clamped(static_cast<int>(__builtin_lrintf(total)), 0, most));
 }
 
-template <class Sample>
-constexpr int bias_of(const Taps* taps) {
-  return sizeof(Sample) == 1 && taps == nullptr ? 2 : 0;
-}
-
 /// One pixel of plane p at position (x, y) in 1/512 px.
 template <class Sample>
 inline Sample sampled(const WarpJob<Sample>& job, int p, int x, int y) {
@@ -156,10 +149,8 @@ inline void block_positions(const WarpJob<Sample>& job, const RowMap& m, int k, 
     for (int i = 0; i < kBlock; ++i) position_in_block(m, k, i, sx[i], sy[i]);
     return;
   }
-  const int bias = bias_of<Sample>(job.taps);
   for (int i = 0; i < kBlock; ++i) {
     position_of(job.map, x + i, y, job.source_width, job.source_height, sx[i], sy[i]);
-    sx[i] += bias;
   }
 }
 
@@ -220,7 +211,7 @@ inline Sixteen sixteen_positions(const RowMap& m, int k, int i) {
 inline void bilinear_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, int y, int x, int count) {
   const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
   const int width = job.source_width, height = job.source_height;
-  const __m256i sign = _mm256_set1_epi8(static_cast<char>(0x80));
+  const __m256i first = spread(64), slope = spread(64 << 8 | (-64 & 255));  // 64 left, 64 (right - left)
   for (int i = 0; i < count; i += 16) {
     const Sixteen at = sixteen_positions(m, k, i);
     __m256i ix = _mm256_srai_epi16(at.x, kSubpixelBits);
@@ -240,8 +231,7 @@ inline void bilinear_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, 
       next = _mm256_min_epi16(_mm256_max_epi16(next, zero), last);
     }
     const __m256i index = _mm256_or_si256(ix, _mm256_slli_epi16(next, 8));
-    const __m256i f = _mm256_and_si256(_mm256_srli_epi16(at.x, 2), spread(127));
-    const __m256i weight = _mm256_or_si256(_mm256_sub_epi16(spread(128), f), _mm256_slli_epi16(f, 8));
+    const __m256i fx = _mm256_slli_epi16(_mm256_and_si256(at.x, spread(kSubpixels - 1)), 6);
     const __m256i fy = _mm256_slli_epi16(_mm256_and_si256(at.y, spread(kSubpixels - 1)), 6);
     for (int p = 0; p < job.planes; ++p) {
       const uint8_t* source = job.source[p];
@@ -250,7 +240,8 @@ inline void bilinear_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, 
       const auto row = [&](int r) __attribute__((always_inline)) {
         const uint8_t* from = source + clamped(y0 + r, 0, height - 1) * stride;
         const __m256i v = _mm256_shuffle_epi8(load256(from + base0, from + base1), index);
-        return _mm256_maddubs_epi16(weight, _mm256_xor_si256(v, sign));
+        return _mm256_add_epi16(_mm256_maddubs_epi16(v, first),
+                                _mm256_mulhrs_epi16(_mm256_maddubs_epi16(v, slope), fx));
       };
       __m256i before = row(top), now = row(top + 1), upper = before, lower = now;
       for (int r = top + 1; r <= bottom; ++r) {
@@ -261,9 +252,8 @@ inline void bilinear_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, 
         lower = _mm256_blendv_epi8(lower, now, here);
       }
       __m256i v = _mm256_add_epi16(upper, _mm256_mulhrs_epi16(_mm256_sub_epi16(lower, upper), fy));
-      v = _mm256_srai_epi16(_mm256_add_epi16(v, spread(64)), 7);
-      const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-      put(_mm_xor_si128(bytes, _mm256_castsi256_si128(sign)), smaller(16, count - i),
+      v = _mm256_srai_epi16(_mm256_add_epi16(v, spread(32)), 6);
+      put(_mm_packus_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)), smaller(16, count - i),
           job.target[p] + y * job.target_stride[p] + x + i);
     }
   }
@@ -509,7 +499,7 @@ inline void warp_rows(const WarpJob<Sample>& job, int begin, int end) {
   for (int y = begin; y < end; ++y) {
     for (int first = 0; first < blocks; first += kSegment) {
       const int count = smaller(kSegment, blocks - first);
-      map_row(job.map, y, first, count, bias_of<Sample>(job.taps), m);
+      map_row(job.map, y, first, count, m);
       for (int k = 0; k < count; ++k) {
         const int x = (first + k) * kBlock;
         warp_block(job, m, k, y, x, smaller(kBlock, job.target_width - x));

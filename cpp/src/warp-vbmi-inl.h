@@ -81,7 +81,8 @@ template <int planes>
 inline void bilinear_run(const WarpJob<uint8_t>& job, const RowMap& m, int begin, int end, int y, int x) {
   const Sheets<planes, uint8_t> sheets(job, y);
   const int width = sheets.width;
-  const __m512i one = spread(1), one8 = _mm512_set1_epi8(1), sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const __m512i one = spread(1), one8 = _mm512_set1_epi8(1);
+  const __m512i first = spread(64), slope = spread(64 << 8 | (-64 & 255));  // 64 left, 64 (right - left)
   for (int k = begin; k < end; ++k, x += kBlock) {
     const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
     const Positions at = positions(m, k);
@@ -96,8 +97,7 @@ inline void bilinear_run(const WarpJob<uint8_t>& job, const RowMap& m, int begin
       next = _mm512_min_epi16(_mm512_max_epi16(_mm512_add_epi16(next, moved), zero), last);
     }
     const __m512i index = _mm512_or_si512(ix, _mm512_slli_epi16(next, 8));
-    const __m512i f = _mm512_and_si512(_mm512_srli_epi16(at.x, 2), spread(127));
-    const __m512i weight = _mm512_or_si512(_mm512_sub_epi16(spread(128), f), _mm512_slli_epi16(f, 8));
+    const __m512i fx = _mm512_slli_epi16(_mm512_and_si512(at.x, spread(kSubpixels - 1)), 6);
     const __m512i fy = _mm512_slli_epi16(_mm512_and_si512(at.y, spread(kSubpixels - 1)), 6);
     __m512i row = _mm512_srai_epi16(at.y, kSubpixelBits);
     row = _mm512_mask_mov_epi8(_mm512_slli_epi16(row, 8), 0x5555555555555555ull, row);  // in both bytes of a pixel
@@ -126,12 +126,14 @@ inline void bilinear_run(const WarpJob<uint8_t>& job, const RowMap& m, int begin
       }
     }
     for (int p = 0; p < planes; ++p) {
-      const __m512i t = _mm512_maddubs_epi16(weight, _mm512_xor_si512(upper[p], sign));
-      const __m512i b = _mm512_maddubs_epi16(weight, _mm512_xor_si512(lower[p], sign));
-      __m512i v = _mm512_add_epi16(t, _mm512_mulhrs_epi16(_mm512_sub_epi16(b, t), fy));
-      v = _mm512_srai_epi16(_mm512_add_epi16(v, spread(64)), 7);
-      const __m256i out = _mm256_xor_si256(_mm512_cvtepi16_epi8(v), _mm512_castsi512_si256(sign));
-      _mm256_mask_storeu_epi8(sheets.target[p] + x, first_of(sheets.target_width - x), out);
+      const auto across = [&](__m512i pair) __attribute__((always_inline)) {
+        return _mm512_add_epi16(_mm512_maddubs_epi16(pair, first),
+                                _mm512_mulhrs_epi16(_mm512_maddubs_epi16(pair, slope), fx));
+      };
+      const __m512i t = across(upper[p]), b = across(lower[p]);
+      const __m512i v = _mm512_add_epi16(t, _mm512_mulhrs_epi16(_mm512_sub_epi16(b, t), fy));
+      const __m512i out = _mm512_srai_epi16(_mm512_add_epi16(v, spread(32)), 6);
+      _mm256_mask_storeu_epi8(sheets.target[p] + x, first_of(sheets.target_width - x), _mm512_cvtepi16_epi8(out));
     }
   }
 }
@@ -284,7 +286,7 @@ inline void warp_planes(const WarpJob<Sample>& job, int begin, int end) {
   for (int y = begin; y < end; ++y) {
     for (int first = 0; first < blocks; first += kSegment) {
       const int count = smaller(kSegment, blocks - first);
-      avx512::map_row(job.map, y, first, count, avx512::bias_of<Sample>(job.taps), m);
+      avx512::map_row(job.map, y, first, count, m);
       const auto fits = [&m, tapped](int k) {
         return m.sound[k] != 0 && (sizeof(Sample) == 1 || !tapped || m.dx[k] <= kSteepestDeepTaps);
       };

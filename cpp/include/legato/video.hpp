@@ -33,8 +33,8 @@ constexpr std::size_t kMostPlanes = 3;
 /// sources, targets: the same number of planes, the sources of one size, the targets of one size, no memory shared.
 /// bit_depth: 8 for bytes; 9 to 16 for 16-bit samples, which never exceed (1 << bit_depth) - 1 in the result.
 ///
-/// Positions are quantized to 1/512 px, within 0.01 px of the exact map; byte planes weigh neighbors across with 7 bits
-/// when bilinear. The result has the same bits on every instruction set and for every number of threads.
+/// Positions are quantized to 1/512 px, within 0.01 px of the exact map. The result has the same bits on every
+/// instruction set and for every number of threads.
 /// Returns invalid_argument for wrong sizes, not_finite for a map with NaN or infinity.
 Status warp(std::span<const double> map, std::span<const Image<const std::uint8_t>> sources,
             std::span<const Image<std::uint8_t>> targets, Interpolation interpolation, int threads = 1) noexcept;

@@ -68,9 +68,8 @@ def warp(
         The number of threads the compiled kernel may use; the result does not depend on it. Where
         OpenCV does the work, its process-wide ``cv2.setNumThreads`` decides, and is left alone.
     backend : {"native", "opencv"}
-        "native" quantizes positions to 1/512 px (within 0.01 px of exact; 8-bit bilinear weighs
-        neighbors across in steps of 1/128) and gives the same bits on every processor; "opencv" is
-        ``cv2.warpPerspective``, for comparison.
+        "native" quantizes positions to 1/512 px (within 0.01 px of exact) and gives the same bits
+        on every processor; "opencv" is ``cv2.warpPerspective``, for comparison.
 
     Returns
     -------
