@@ -138,7 +138,8 @@ def corners(image: NDArray[np.uint8], most: int) -> NDArray[np.float32]:
             for n in near
         ):
             kept.append((-score, (r, c), x, y))
-    quota, held, points = -(-(most * 13 // 10) // 24), np.zeros(24, int), []
+    quota, held = -(-(most * 13 // 10) // 24), np.zeros(24, int)
+    points: list[tuple[int, int]] = []
     for _, _, x, y in sorted(kept):
         part = y * 4 // h * 6 + x * 6 // w
         held[part] += 1
@@ -226,4 +227,4 @@ def refit(
         H = H + np.append(step, 0).reshape(3, 3)
         if np.abs(step).max() < 1e-12:
             break
-    return H
+    return np.asarray(H)
