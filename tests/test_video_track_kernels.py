@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,45 @@ def test_lucas_kanade_is_as_accurate_as_opencv() -> None:
             assert np.mean(ours > 1) < 1e-3
         else:  # one of the photographs is out of focus for the most part: there corners are noise, for both
             assert np.mean(ours > 1) <= np.mean(theirs > 1)
+
+
+def without(modules: str, code: str) -> None:
+    """Run code where some packages cannot be imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({modules.split()}))\n"
+    run = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_frames_need_neither_opencv_nor_pyav() -> None:
+    without(
+        "cv2 av",
+        """
+import numpy as np
+from legato.video import Planes, estimate_motion, luma, warp
+scene = np.kron(np.random.default_rng(1).integers(0, 256, (40, 50)), np.ones((6, 6))).astype(np.uint8)
+first, second = scene[20:180, 20:240].copy(), scene[22:182, 17:237].copy()
+motion = estimate_motion(first, second)
+assert motion.ok and np.abs(motion.homography[:2, 2] - (-3, 2)).max() < 0.2, motion
+for frame in (first, Planes(first, first[::2, ::2].copy(), first[::2, ::2].copy()), np.stack([first] * 3, 2)):
+    warp(frame, motion.homography, interpolation="bicubic")
+    luma(frame)
+""",
+    )
+
+
+def test_stabilizing_a_file_needs_no_opencv(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is an optional package")
+    from clips import shaky, write_clip
+
+    clip = write_clip(tmp_path / "in.mp4", shaky(12))
+    without(
+        "cv2",
+        f"""
+from legato import video
+video.stabilize({str(clip)!r}, {str(tmp_path / "out.mp4")!r})
+""",
+    )
+    assert (tmp_path / "out.mp4").stat().st_size > 0
 
 
 class TestDeepSamples:

@@ -463,7 +463,7 @@ class TestArguments:
         monkeypatch.setattr(importlib, "import_module", missing)
         monkeypatch.setattr(planes.importlib, "import_module", missing)
         Tracker(SIZE)
-        with pytest.raises(DependencyError, match=r"pip install \"legato\[video\]\""):
+        with pytest.raises(DependencyError, match=r"pip install \"legato\[opencv\]\""):
             Tracker(SIZE, backend="opencv")
 
 
