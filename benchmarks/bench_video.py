@@ -45,7 +45,9 @@ def test_deep_and_sharp_warp(benchmark: Any, interpolation: Any, bits: int, back
     source, out = frame(SIZES[1], bits), frame(SIZES[1], bits)
     benchmark(warp, source, SHAKE, interpolation=interpolation, out=out, backend=backend)
     other = warp(source, SHAKE, interpolation=interpolation, backend="opencv")
-    assert np.abs(out.y.astype(int) - other.y).max() <= 2 << (bits - 8)
+    difference = np.abs(out.y.astype(int) - other.y)  # OpenCV's Lanczos takes positions in steps of 1/32 px
+    assert difference.max() <= (8 if interpolation == "lanczos" else 2) << (bits - 8)
+    assert difference.mean() < 0.5 * (1 << (bits - 8))
 
 
 @pytest.mark.parametrize("peer", ["legato", "opencv"])

@@ -141,6 +141,54 @@ TEST_CASE("deeper samples give the same motion, whatever the frame is reduced by
   CHECK(push(*tracker, {samples.data(), 64, 47, 64}, 10, motion) == Status::invalid_argument);
 }
 
+/// Random planes in memory of exactly their size, warped by random maps: a sanitizer sees what is read beyond, and the
+/// samples between the rows of the output must stay.
+template <class Sample>
+void warp_at_random(std::mt19937& generator) {
+  const auto below = [&](int n) { return static_cast<int>(generator() % static_cast<unsigned>(n)); };
+  std::normal_distribution<double> normal;
+  const int w = 1 + below(below(3) == 0 ? 300 : 80), h = 1 + below(40), to_w = 1 + below(150), to_h = 1 + below(12);
+  const int gap = below(4), count = 1 + below(3), bits = sizeof(Sample) == 1 ? 8 : 9 + below(8);
+  const double wild = below(2) == 0 ? 0.02 : 0.7;
+  double map[9] = {1 + wild * normal(generator),    wild * normal(generator),        wild * w * normal(generator),
+                   wild * normal(generator),        1 + wild * normal(generator),    wild * h * normal(generator),
+                   1e-3 * wild * normal(generator), 1e-3 * wild * normal(generator), 1};
+  std::vector<Sample> from[3], to[3];
+  std::vector<Image<const Sample>> sources;
+  std::vector<Image<Sample>> targets;
+  const auto rows = [gap](int width, int height) {
+    return static_cast<std::size_t>(width + gap) * (height - 1) + width;
+  };
+  for (int p = 0; p < count; ++p) {
+    from[p].resize(rows(w, h));
+    for (auto& sample : from[p]) sample = static_cast<Sample>(generator() & ((1u << bits) - 1));
+    to[p].assign(rows(to_w, to_h), Sample{77});
+    sources.push_back({from[p].data(), w, h, w + gap});
+    targets.push_back({to[p].data(), to_w, to_h, to_w + gap});
+  }
+  const auto kind = static_cast<Interpolation>(below(3));
+  if constexpr (sizeof(Sample) == 1) REQUIRE(warp(map, sources, targets, kind) == Status::ok);
+  if constexpr (sizeof(Sample) == 2) REQUIRE(warp(map, sources, targets, bits, kind) == Status::ok);
+  int touched = 0, high = 0;
+  for (int p = 0; p < count; ++p) {
+    for (std::size_t i = 0; i < to[p].size(); ++i) {
+      const bool between = static_cast<int>(i) % (to_w + gap) >= to_w;
+      touched += between && to[p][i] != 77;
+      high += to[p][i] > (1 << bits) - 1;
+    }
+  }
+  CHECK(touched == 0);
+  CHECK(high == 0);
+}
+
+TEST_CASE("a warp stays within its planes") {
+  std::mt19937 generator(11);
+  for (int i = 0; i < 400; ++i) {
+    warp_at_random<std::uint8_t>(generator);
+    warp_at_random<std::uint16_t>(generator);
+  }
+}
+
 TEST_CASE("wrong arguments are refused") {
   CHECK(tracker_memory_size(0, 10, {}) == 0);
   CHECK(pyramid_memory_size(10, 10, 0) == 0);
