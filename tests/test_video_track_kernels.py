@@ -200,11 +200,10 @@ def test_lucas_kanade_is_as_accurate_as_opencv() -> None:
         for name, error in (("Legato", ours), ("OpenCV", theirs)):  # for the page, with pytest -s
             print(f"{kind}, {name}: median {np.median(error):.4f} px, {np.mean(error > 1):.2%} of {len(error)} > 1 px")
         assert np.median(ours) <= 1.1 * np.median(theirs)
-        assert len(ours) > 0.9 * len(theirs)
-        if kind == "drawn":
-            assert np.mean(ours > 1) < 1e-3
-        else:  # one of the photographs is out of focus for the most part: there corners are noise, for both
-            assert np.mean(ours > 1) <= np.mean(theirs > 1)
+        assert len(ours) > 0.85 * len(
+            theirs
+        )  # one photograph is out of focus for the most part: there corners are noise
+        assert np.mean(ours > 1) < 1e-3
 
 
 def without(modules: str, code: str) -> None:

@@ -231,9 +231,10 @@ inline bool place(const Level& image, float x, float y, Place& out) {
   return true;
 }
 
-/// Whether the window at p shows what `shown` does: by their correlation, which change of exposure leaves alone. A
-/// point that stands on noise finds other noise.
-inline bool alike(const int16_t (*shown)[16], Place p, ptrdiff_t stride) {
+/// Whether the window at p shows what `shown` does, so well that its texture fixes the point; `slope` is the sum of
+/// squared slopes in the weakest direction. A point that stands on noise finds other noise. Gain and offset are free,
+/// which leaves a change of exposure alone.
+inline bool alike(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t stride) {
   const Row16 fx = row_of(p.fx), fy = row_of(p.fy), one = row_of(1), middle = row_of(4096);
   Sum8 sa = nothing(), sb = nothing(), saa = nothing(), sab = nothing(), sbb = nothing();
   Row16 upper = across(p.at, fx);
@@ -251,7 +252,9 @@ inline bool alike(const int16_t (*shown)[16], Place p, ptrdiff_t stride) {
   constexpr double n = kWindow * kWindow;
   const auto a = static_cast<double>(whole(sa)), b = static_cast<double>(whole(sb));
   const double ab = static_cast<double>(whole(sab)) - a * b / n, aa = static_cast<double>(whole(saa)) - a * a / n;
-  return ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * (static_cast<double>(whole(sbb)) - b * b / n);
+  const double bb = static_cast<double>(whole(sbb)) - b * b / n, rest = bb - ab * ab / aa;  // 1024 squared levels
+  return ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * bb &&
+         4 * rest <= kMostPointSd * kMostPointSd * n * slope;
 }
 
 /// Follows one point from level to level, Bouguet's way, beginning where (mx, my) is; the gradients are those of the
@@ -326,7 +329,7 @@ inline bool follow_point(const Level* from, const Level* to, int levels, float p
       if (dx * dx + dy * dy < kLeastStep * kLeastStep) break;
     }
     if (level == 0) {
-      if (compared && !(place(to[0], x + vx - kReach, y + vy - kReach, p) && alike(shown, p, to[0].stride)))
+      if (compared && !(place(to[0], x + vx - kReach, y + vy - kReach, p) && alike(shown, least, p, to[0].stride)))
         return false;
       break;
     }
