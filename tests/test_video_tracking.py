@@ -71,6 +71,7 @@ def assert_unknown(motion: Motion) -> None:
     assert motion.points.shape == (0, 4)
     assert motion.points.dtype == np.float32
     assert np.isnan(motion.residual_px)
+    assert np.isnan(motion.corner_covariance).all()
 
 
 def test_known_homographies_are_found(scene: np.ndarray) -> None:
@@ -237,6 +238,7 @@ class TestRepeatedFrames:
         assert motion.residual_px == 0
         assert np.array_equal(motion.homography, np.eye(3))
         assert motion.points.shape == (0, 4)
+        assert not motion.corner_covariance.any()
 
     def test_exact(self, scene: np.ndarray) -> None:
         frame = view(scene, centered())

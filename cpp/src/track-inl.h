@@ -98,19 +98,38 @@ inline void product_row(const int16_t* const* gx, const int16_t* const* gy, int 
   }
 }
 
-/// Smaller eigenvalue of the 3 x 3 structure tensor, and per column the best of the cell so far with its row.
-inline void response_row(const int32_t* __restrict xx, const int32_t* __restrict xy, const int32_t* __restrict yy,
-                         const uint8_t* __restrict usable, int count, float row, float* __restrict best,
-                         float* __restrict best_row) {
-  for (int x = 0; x < count; ++x) {
-    const int a = xx[x - 1] + xx[x] + xx[x + 1], b = xy[x - 1] + xy[x] + xy[x + 1], c = yy[x - 1] + yy[x] + yy[x + 1];
-    const float half = 0.5f * static_cast<float>(a + c), side = 0.5f * static_cast<float>(a - c);
-    const float cross = static_cast<float>(b);
-    float value = half - __builtin_sqrtf(side * side + cross * cross);
-    value = usable[x] != 0 ? value : 0.0f;
-    const bool more = value > best[x];
-    best[x] = more ? value : best[x];
-    best_row[x] = more ? row : best_row[x];
+/// Smaller eigenvalue of the 3 x 3 structure tensor, and per column the best of the cell so far with its row. In packs
+/// of eight up to 7 columns beyond `count`, for which there is room; as a plain loop GCC stores by a mask and branches
+/// on it.
+inline void response_row(const int32_t* xx, const int32_t* xy, const int32_t* yy, const uint8_t* usable, int count,
+                         float row, float* best, float* best_row) {
+  typedef int32_t Integers __attribute__((vector_size(32)));
+  typedef float Floats __attribute__((vector_size(32)));
+  const auto three = [](const int32_t* p) __attribute__((always_inline)) {
+    Integers before, here, after;
+    __builtin_memcpy(&before, p - 1, 32);
+    __builtin_memcpy(&here, p, 32);
+    __builtin_memcpy(&after, p + 1, 32);
+    return before + here + after;
+  };
+  for (int x = 0; x < count; x += 8) {
+    const Integers a = three(xx + x), b = three(xy + x), c = three(yy + x);
+    const Floats half = 0.5f * __builtin_convertvector(a + c, Floats);
+    const Floats side = 0.5f * __builtin_convertvector(a - c, Floats), cross = __builtin_convertvector(b, Floats);
+    Floats root = side * side + cross * cross;
+    for (int i = 0; i < 8; ++i) root[i] = __builtin_sqrtf(root[i]);
+    Floats value = half - root, most, where;
+    if (usable != nullptr) {
+      const int left = count - x < 8 ? count - x : 8;
+      for (int i = 0; i < left; ++i) value[i] = usable[x + i] != 0 ? value[i] : 0.0f;
+    }
+    __builtin_memcpy(&most, best + x, 32);
+    __builtin_memcpy(&where, best_row + x, 32);
+    const auto more = value > most;
+    most = more ? value : most;
+    where = more ? Floats{} + row : where;
+    __builtin_memcpy(best + x, &most, 32);
+    __builtin_memcpy(best_row + x, &where, 32);
   }
 }
 

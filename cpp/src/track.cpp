@@ -174,7 +174,6 @@ struct CornerMemory {
   std::int16_t *gx[3], *gy[3];
   std::int32_t *xx, *xy, *yy;
   float *best, *best_row;
-  std::uint8_t* usable;
   Corner* cells;
   int* order;
 };
@@ -189,7 +188,6 @@ CornerMemory lay_out_corners(const Level& level, Arena& arena) {
   m.yy = arena.take<std::int32_t>(width);
   m.best = arena.take<float>(width);
   m.best_row = arena.take<float>(width);
-  m.usable = arena.take<std::uint8_t>(width);
   const int cell = corner_cell(level);
   const auto cells = static_cast<std::size_t>((level.width / cell + 1) * (level.height / cell + 1));
   m.cells = arena.take<Corner>(cells);
@@ -210,7 +208,6 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
   if (last_x <= first || last_y <= first) return 0;
   constexpr int kMargin = 16;  // before the first column of each row buffer
   std::fill_n(m.cells, across * down, Corner{0, 0, 0});
-  std::fill_n(m.usable, w, std::uint8_t{1});
   float top = 0;
   for (int y = first - 1; y <= last_y; ++y) {
     const std::uint8_t* row = level.data + y * level.stride;
@@ -225,7 +222,7 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
     LEGATO_DISPATCH(product_row, gx, gy, w + 2, m.xx + kMargin - 1, m.xy + kMargin - 1, m.yy + kMargin - 1);
     if (at % cell == 0 || at == first) std::fill_n(m.best, w, 0.0f);
     LEGATO_DISPATCH(response_row, m.xx + kMargin, m.xy + kMargin, m.yy + kMargin,
-                    usable == nullptr ? m.usable : usable + static_cast<std::ptrdiff_t>(at) * w, w,
+                    usable == nullptr ? nullptr : usable + static_cast<std::ptrdiff_t>(at) * w, w,
                     static_cast<float>(at), m.best, m.best_row);
     if (at % cell != cell - 1 && at != last_y - 1) continue;
     for (int c = 0; c < across; ++c) {
