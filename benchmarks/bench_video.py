@@ -18,13 +18,11 @@ SIZES = [(640, 360), (1280, 720), (1920, 1080)]
 SHAKE = np.array([[0.93, -0.024, 30], [0.024, 0.93, 9], [8e-6, -6e-6, 1]])
 
 
-def frame(size: tuple[int, int]) -> Planes:
+def frame(size: tuple[int, int], bits: int = 8) -> Planes:
     packed = synthesis.render_scene(3, size)
-    return Planes(
-        np.ascontiguousarray(packed[:, :, 1]),
-        np.ascontiguousarray(packed[::2, ::2, 0]),
-        np.ascontiguousarray(packed[::2, ::2, 2]),
-    )
+    dtype = np.uint8 if bits == 8 else np.uint16
+    channels = (packed[:, :, 1], packed[::2, ::2, 0], packed[::2, ::2, 2])
+    return Planes(*(np.ascontiguousarray(c).astype(dtype) << (bits - 8) for c in channels), bit_depth=bits)
 
 
 @pytest.mark.parametrize("backend", ["native", "opencv"])
@@ -36,6 +34,20 @@ def test_warp(benchmark: Any, interpolation: Any, size: tuple[int, int], backend
     benchmark(warp, source, SHAKE, interpolation=interpolation, out=out, backend=backend)
     other = warp(source, SHAKE, interpolation=interpolation, backend="opencv")
     assert np.abs(out.y.astype(int) - other.y).max() <= 2
+
+
+@pytest.mark.parametrize("backend", ["native", "opencv"])
+@pytest.mark.parametrize(
+    ("interpolation", "bits"), [("bilinear", 10), ("bicubic", 10), ("lanczos", 8), ("lanczos", 10)]
+)
+def test_deep_and_sharp_warp(benchmark: Any, interpolation: Any, bits: int, backend: Any) -> None:
+    benchmark.group = f"warp {interpolation} 1280x720 of {bits} bits, three planes"
+    source, out = frame(SIZES[1], bits), frame(SIZES[1], bits)
+    benchmark(warp, source, SHAKE, interpolation=interpolation, out=out, backend=backend)
+    other = warp(source, SHAKE, interpolation=interpolation, backend="opencv")
+    difference = np.abs(out.y.astype(int) - other.y)  # OpenCV's Lanczos takes positions in steps of 1/32 px
+    assert difference.max() <= (8 if interpolation == "lanczos" else 2) << (bits - 8)
+    assert difference.mean() < 0.5 * (1 << (bits - 8))
 
 
 @pytest.mark.parametrize("peer", ["legato", "opencv"])
@@ -81,9 +93,9 @@ def test_fit(benchmark: Any, outliers: float, peer: str) -> None:
     there = (to[:, :2] / to[:, 2:] + rng.normal(0, 0.15, (300, 2))).astype(np.float32)
     bad = rng.random(300) < outliers
     there[bad] = rng.random((bad.sum(), 2)) * (640, 360)
-    found, inlier = np.empty((3, 3)), np.empty(300, np.uint8)
+    found, inlier, covariance = np.empty((3, 3)), np.empty(300, np.uint8), np.empty((8, 8))
     if peer == "legato":
-        benchmark(_core.video_fit_motion, here, there, 640, 360, 0, 0.5, 2000, 1, found, inlier)
+        benchmark(_core.video_fit_motion, here, there, 640, 360, 0, 0.5, 2000, 1, found, inlier, covariance)
     else:
         found = benchmark(cv2.findHomography, here, there, cv2.USAC_FAST, 1.5)[0]
     corner = np.array([[0, 0, 1], [639, 0, 1], [0, 359, 1], [639, 359, 1.0]]).T

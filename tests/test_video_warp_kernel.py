@@ -206,8 +206,8 @@ for w, h in ((640, 360), (333, 97), (64, 64), (70, 40), (63, 30), (17, 9), (16, 
             dtype = np.uint8 if bits == 8 else np.uint16
             planes = [rng.integers(0, 1 << bits, (h, w)).astype(dtype) for _ in range(1 + k % 3)]
             outs = [np.zeros((h + 3, w + 5), dtype) for _ in planes]
-            for kind in range(3 if w < 100 else 2):
-                if w > 100 and (bits > 8 or k > 9):
+            for kind in range(3):
+                if w > 100 and k > 9 or w > 400 and (bits > 8 or kind == 2):
                     continue
                 _core.video_warp(matrix, planes, outs, bits, kind, 1)
                 ran.add(_core.last_isa())

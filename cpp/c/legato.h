@@ -130,9 +130,20 @@ typedef enum legato_video_interpolation {
   LEGATO_VIDEO_LANCZOS = 2
 } legato_video_interpolation;
 
+typedef struct legato_video_tracker_options {
+  size_t size; /* sizeof(legato_video_tracker_options), set by _default() */
+  legato_video_model model;
+  int longest_work_side; /* frames are reduced by a whole factor until their longer side is at most this */
+  double round_trip_px;  /* how far from home a point may return, pixels of the reduced frame */
+  int region[4];         /* x, y, width, height of where the picture may be used; of width 0: everywhere */
+} legato_video_tracker_options;
+
+legato_video_tracker_options legato_video_tracker_options_default(void);
+
 typedef struct legato_video_motion {
   double homography[9]; /* this frame to the one before it, pixels, centers at integers; the identity unless ok */
   double confidence, residual_px;
+  double corner_covariance[64]; /* [8][8], px^2: x and y of the top left, top right, bottom left, bottom right corner */
   int inliers, matches;
   int model; /* legato_video_model */
   int first, ok, duplicate;
@@ -140,15 +151,21 @@ typedef struct legato_video_motion {
 
 typedef struct legato_video_tracker legato_video_tracker;
 
-/* Bytes of memory for a tracker of frames of width x height; 0 for sizes that make no sense. */
-size_t legato_video_tracker_memory(int width, int height);
+/* Bytes of memory for a tracker of frames of width x height; 0 for sizes or options that make no sense. */
+size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* options);
 /* A tracker inside the caller's memory, which must outlive it; null on a wrong argument. mask: [height][width], nonzero
  * where the picture may be used, or null. There is nothing to destroy. */
-legato_video_tracker* legato_video_tracker_create(int width, int height, legato_video_model model, const uint8_t* mask,
-                                                  void* memory, size_t memory_size);
+legato_video_tracker* legato_video_tracker_create(int width, int height, const legato_video_tracker_options* options,
+                                                  const uint8_t* mask, void* memory, size_t memory_size);
 /* luma: [height] rows of width bytes, `stride` bytes apart; not kept. */
 legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const uint8_t* luma, ptrdiff_t stride,
                                            legato_video_motion* motion);
+/* The same of 16-bit samples with bit_depth (9 to 16) significant low bits; the stride is in samples. */
+legato_status legato_video_tracker_push_u16(legato_video_tracker* tracker, const uint16_t* luma, ptrdiff_t stride,
+                                            int bit_depth, legato_video_motion* motion);
+/* Matches of the last push, the inliers first: [*count][4], x y in that frame, then x y in the one before it; the
+ * tracker's own memory, until the next push. */
+const float* legato_video_tracker_matches(const legato_video_tracker* tracker, size_t* count);
 void legato_video_tracker_reset(legato_video_tracker* tracker);
 
 /* One plane through a homography: output pixel to source pixel, [3][3]. Strides in samples. bit_depth: 9 to 16. */

@@ -90,6 +90,30 @@ namespace video = legato::video;
 
 video::Tracker* tracker_of(legato_video_tracker* tracker) { return reinterpret_cast<video::Tracker*>(tracker); }
 
+video::TrackerOptions options_of(const legato_video_tracker_options& c) {
+  video::TrackerOptions o;
+  o.model = static_cast<video::Model>(static_cast<int>(c.model));
+  o.longest_work_side = c.longest_work_side;
+  o.round_trip_px = c.round_trip_px;
+  o.region = {c.region[0], c.region[1], c.region[2], c.region[3]};
+  return o;
+}
+
+legato_video_motion c_motion(const video::Motion& found) {
+  legato_video_motion motion = {};
+  for (int i = 0; i < 9; ++i) motion.homography[i] = found.homography[i];
+  for (int i = 0; i < 64; ++i) motion.corner_covariance[i] = found.corner_covariance[i];
+  motion.confidence = found.confidence;
+  motion.residual_px = found.residual_px;
+  motion.inliers = found.inliers;
+  motion.matches = found.matches;
+  motion.model = static_cast<int>(found.model);
+  motion.first = found.first;
+  motion.ok = found.ok;
+  motion.duplicate = found.duplicate;
+  return motion;
+}
+
 }  // namespace
 
 extern "C" {
@@ -228,16 +252,27 @@ legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step,
   return apply_step(step, samples, elements, x, cond, uncond, out);
 }
 
-size_t legato_video_tracker_memory(int width, int height) { return video::tracker_memory_size(width, height, {}); }
+legato_video_tracker_options legato_video_tracker_options_default(void) {
+  const video::TrackerOptions o;
+  legato_video_tracker_options c = {};
+  c.size = sizeof c;
+  c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
+  c.longest_work_side = o.longest_work_side;
+  c.round_trip_px = o.round_trip_px;
+  return c;
+}
 
-legato_video_tracker* legato_video_tracker_create(int width, int height, legato_video_model model, const uint8_t* mask,
-                                                  void* memory, size_t memory_size) {
-  if (memory == nullptr || legato_video_tracker_memory(width, height) == 0) return nullptr;
-  video::TrackerOptions options;
-  options.model = static_cast<video::Model>(model);
+size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* options) {
+  if (options == nullptr || options->size != sizeof *options) return 0;
+  return video::tracker_memory_size(width, height, options_of(*options));
+}
+
+legato_video_tracker* legato_video_tracker_create(int width, int height, const legato_video_tracker_options* options,
+                                                  const uint8_t* mask, void* memory, size_t memory_size) {
+  if (memory == nullptr || legato_video_tracker_memory(width, height, options) == 0) return nullptr;
   const auto area = mask == nullptr ? 0 : static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  return reinterpret_cast<legato_video_tracker*>(
-      video::create_tracker(width, height, options, {mask, area}, {static_cast<std::byte*>(memory), memory_size}));
+  return reinterpret_cast<legato_video_tracker*>(video::create_tracker(
+      width, height, options_of(*options), {mask, area}, {static_cast<std::byte*>(memory), memory_size}));
 }
 
 legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const uint8_t* luma, ptrdiff_t stride,
@@ -246,16 +281,25 @@ legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const 
   video::Motion found;
   const auto [width, height] = video::frame_size(*tracker_of(tracker));
   const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, found);
-  for (int i = 0; i < 9; ++i) motion->homography[i] = found.homography[i];
-  motion->confidence = found.confidence;
-  motion->residual_px = found.residual_px;
-  motion->inliers = found.inliers;
-  motion->matches = found.matches;
-  motion->model = static_cast<int>(found.model);
-  motion->first = found.first;
-  motion->ok = found.ok;
-  motion->duplicate = found.duplicate;
+  *motion = c_motion(found);
   return c_status(status);
+}
+
+legato_status legato_video_tracker_push_u16(legato_video_tracker* tracker, const uint16_t* luma, ptrdiff_t stride,
+                                            int bit_depth, legato_video_motion* motion) {
+  if (tracker == nullptr || luma == nullptr || motion == nullptr) return LEGATO_INVALID_ARGUMENT;
+  video::Motion found;
+  const auto [width, height] = video::frame_size(*tracker_of(tracker));
+  const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, bit_depth, found);
+  *motion = c_motion(found);
+  return c_status(status);
+}
+
+const float* legato_video_tracker_matches(const legato_video_tracker* tracker, size_t* count) {
+  if (tracker == nullptr || count == nullptr) return nullptr;
+  const auto found = video::matches(*reinterpret_cast<const video::Tracker*>(tracker));
+  *count = found.size() / 4;
+  return found.data();
 }
 
 void legato_video_tracker_reset(legato_video_tracker* tracker) {

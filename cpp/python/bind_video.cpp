@@ -1,6 +1,7 @@
 #include "legato/video.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -67,9 +68,11 @@ void warp_packed_into(const Array& map, const py::array& source, py::array targe
 /// A tracker with the memory it lives in.
 class TrackerBox {
  public:
-  TrackerBox(int width, int height, int model, const py::array& mask) {
+  TrackerBox(int width, int height, int model, const py::array& mask, int bit_depth, const std::array<int, 4>& region)
+      : bit_depth_(bit_depth) {
     TrackerOptions options;
     options.model = static_cast<Model>(model);
+    options.region = {region[0], region[1], region[2], region[3]};
     const std::size_t size = tracker_memory_size(width, height, options);
     memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
     const auto* hidden = static_cast<const std::uint8_t*>(mask.data());
@@ -78,16 +81,21 @@ class TrackerBox {
     if (tracker_ == nullptr) check(Status::invalid_argument, "size");
   }
 
-  py::tuple push(const py::array& luma, Array& homography) {
-    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
+  py::tuple push(const py::array& luma, Array& homography, Array& corner_covariance) {
     Motion motion;
     Status status;
-    {
+    if (bit_depth_ == 8) {
+      const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
       const py::gil_scoped_release release;
       status = video::push(*tracker_, image, motion);
+    } else {
+      const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()));
+      const py::gil_scoped_release release;
+      status = video::push(*tracker_, image, bit_depth_, motion);
     }
     check(status, "luma");
     std::copy_n(motion.homography, 9, output(homography).data());
+    std::copy_n(motion.corner_covariance, 64, output(corner_covariance).data());
     return py::make_tuple(motion.first, motion.ok, motion.duplicate, static_cast<int>(motion.model), motion.inliers,
                           motion.confidence, motion.residual_px);
   }
@@ -102,6 +110,7 @@ class TrackerBox {
  private:
   std::unique_ptr<std::byte[]> memory_;
   Tracker* tracker_ = nullptr;
+  int bit_depth_;
 };
 
 class PyramidBox {
@@ -141,7 +150,7 @@ class PyramidBox {
 };
 
 py::tuple fit_into(const Floats& here, const Floats& there, int width, int height, int model, double threshold_px,
-                   int hypotheses, std::uint32_t seed, Array& homography, Bytes& inlier) {
+                   int hypotheses, std::uint32_t seed, Array& homography, Bytes& inlier, Array& corner_covariance) {
   FitOptions options;
   options.model = static_cast<Model>(model);
   options.threshold_px = threshold_px;
@@ -160,6 +169,7 @@ py::tuple fit_into(const Floats& here, const Floats& there, int width, int heigh
   }
   check(status, "matches");
   std::copy_n(result.matrix, 9, output(homography).data());
+  std::copy_n(result.corner_covariance, 64, output(corner_covariance).data());
   return py::make_tuple(result.found, result.inliers, result.hypotheses, result.residual_px, result.corner_sd_px);
 }
 
@@ -173,10 +183,13 @@ void bind_video(py::module_& module) {
              arg("interpolation"), arg("threads"), "Packed pixels of three bytes through a homography.");
   module.def("video_fit_motion", &fit_into, arg("here").noconvert(), arg("there").noconvert(), arg("width"),
              arg("height"), arg("model"), arg("threshold_px"), arg("hypotheses"), arg("seed"),
-             arg("homography").noconvert(), arg("inlier").noconvert(), "Robust fit of a motion to (n, 2) matches.");
+             arg("homography").noconvert(), arg("inlier").noconvert(), arg("corner_covariance").noconvert(),
+             "Robust fit of a motion to (n, 2) matches.");
   py::class_<TrackerBox>(module, "VideoTracker", "legato::video::Tracker in memory of its own.")
-      .def(py::init<int, int, int, const py::array&>(), arg("width"), arg("height"), arg("model"), arg("mask"))
-      .def("push", &TrackerBox::push, arg("luma"), arg("homography").noconvert(), "The motion of the next frame.")
+      .def(py::init<int, int, int, const py::array&, int, const std::array<int, 4>&>(), arg("width"), arg("height"),
+           arg("model"), arg("mask"), arg("bit_depth"), arg("region"))
+      .def("push", &TrackerBox::push, arg("luma"), arg("homography").noconvert(), arg("corner_covariance").noconvert(),
+           "The motion of the next frame.")
       .def("matches", &TrackerBox::matches, "(m, 4) points of the last push, the inliers first.")
       .def("reset", &TrackerBox::reset, "The next frame counts as the first.");
   py::class_<PyramidBox>(module, "VideoPyramid", "legato::video::Pyramid in memory of its own.")

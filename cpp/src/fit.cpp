@@ -408,11 +408,11 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
   result.inliers = count;
   // No match is better than the floor says: few of them in a line agree with anything.
   const double variance = std::max(sums[25] / (2 * sums[0]), floor * floor);
-  double spread = 0;
+  double rows[8][8] = {};  // how the corners' coordinates move with the parameters, in units of their deviation
   for (int corner = 0; corner < 4; ++corner) {
     const double x = corner % 2 == 0 ? -0.5 : 0.5, y = (corner < 2 ? -0.5 : 0.5) * height / width;
     const double monomial[6] = {1, x, y, x * x, x * y, y * y};
-    double across[8] = {}, down[8] = {};
+    double *across = rows[2 * corner], *down = rows[2 * corner + 1];
     for (int a = 0; a < k; ++a) {
       for (int i = 0; i < 6; ++i) {
         across[a] += kAcross[a][i] * monomial[i];
@@ -421,9 +421,17 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
     }
     solve_lower(normal, k, across);
     solve_lower(normal, k, down);
-    for (int a = 0; a < k; ++a) spread += across[a] * across[a] + down[a] * down[a];
   }
-  result.corner_sd_px = std::sqrt(variance * spread / 4) * width;
+  double spread = 0;
+  for (int i = 0; i < 8; ++i) {
+    for (int j = 0; j < 8; ++j) {
+      double total = 0;
+      for (int a = 0; a < k; ++a) total += rows[i][a] * rows[j][a];
+      result.corner_covariance[8 * i + j] = variance * total * width * width;
+    }
+    spread += result.corner_covariance[9 * i];
+  }
+  result.corner_sd_px = std::sqrt(spread / 4);
   if (!std::isfinite(result.corner_sd_px)) return Status::ok;
   // Back to pixels: T^-1 H T with T = [[unit, 0, -cx unit], [0, unit, -cy unit], [0, 0, 1]].
   const double to_units[9] = {unit, 0, -cx * unit, 0, unit, -cy * unit, 0, 0, 1};

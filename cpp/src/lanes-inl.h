@@ -156,6 +156,19 @@ LEGATO_HD Lanes load(const double* x) {
   return out;
 }
 
+LEGATO_HD void store(double* to, const Lanes& x) { __builtin_memcpy(to, &x, sizeof x); }
+
+/// The nearest integers, ties to even, of numbers within 31 bits.
+LEGATO_HD void store_rounded(std::int32_t* to, const Lanes& x) {
+  typedef std::int32_t Integers __attribute__((vector_size(4 * LEGATO_REGION_WIDTH)));
+  for (int i = 0; i < kParts; ++i) {
+    // At 1.5 * 2^52 the last bit of a double stands for one: the sum has the integer in its low half.
+    const Register shifted = x.part[i] + 6755399441055744.0;
+    const Integers low = __builtin_convertvector((RegisterBits)shifted, Integers);
+    __builtin_memcpy(to + i * kWidth, &low, sizeof low);
+  }
+}
+
 /// (a, b, c, 0, 0, 0, 0, 0).
 LEGATO_HD Lanes first_three(double a, double b, double c) {
   Lanes out{};

@@ -7,6 +7,7 @@ using std::int16_t;
 using std::int32_t;
 using std::ptrdiff_t;
 using std::uint16_t;
+using std::uint32_t;
 using std::uint8_t;
 
 inline void halve_row(const uint8_t* __restrict upper, const uint8_t* __restrict lower, int count,
@@ -47,6 +48,33 @@ inline void reduce_row(const uint8_t* source, ptrdiff_t stride, int factor, int 
   }
 }
 
+/// The same of deeper samples, rounded to bytes: `drop` bits go.
+inline void reduce_deep_row(const uint16_t* source, ptrdiff_t stride, int factor, int count, int drop,
+                            uint32_t* __restrict total, uint8_t* __restrict out) {
+  const int columns = count * factor;
+  for (int x = 0; x < columns; ++x) total[x] = source[x];
+  for (int r = 1; r < factor; ++r) {
+    const uint16_t* __restrict row = source + r * stride;
+    for (int x = 0; x < columns; ++x) total[x] += row[x];
+  }
+  if (factor <= 2) {  // a power of two: a shift in place of a division
+    const int shift = drop + 2 * (factor - 1);
+    for (int x = 0; x < count; ++x) {
+      const uint32_t sum = factor == 1 ? total[x] : total[2 * x] + total[2 * x + 1];
+      const uint32_t level = (sum + (1u << shift >> 1)) >> shift;
+      out[x] = static_cast<uint8_t>(level < 255 ? level : 255);
+    }
+    return;
+  }
+  const uint32_t whole = static_cast<uint32_t>(factor * factor) << drop;
+  for (int x = 0; x < count; ++x) {
+    uint32_t sum = whole / 2;
+    for (int c = 0; c < factor; ++c) sum += total[x * factor + c];
+    const uint32_t level = sum / whole;
+    out[x] = static_cast<uint8_t>(level < 255 ? level : 255);
+  }
+}
+
 /// Sobel gradients of one row from the rows around it; reads one pixel to either side.
 inline void gradient_row(const uint8_t* __restrict a, const uint8_t* __restrict m, const uint8_t* __restrict b,
                          int count, int16_t* __restrict gx, int16_t* __restrict gy) {
@@ -70,19 +98,38 @@ inline void product_row(const int16_t* const* gx, const int16_t* const* gy, int 
   }
 }
 
-/// Smaller eigenvalue of the 3 x 3 structure tensor, and per column the best of the cell so far with its row.
-inline void response_row(const int32_t* __restrict xx, const int32_t* __restrict xy, const int32_t* __restrict yy,
-                         const uint8_t* __restrict usable, int count, float row, float* __restrict best,
-                         float* __restrict best_row) {
-  for (int x = 0; x < count; ++x) {
-    const int a = xx[x - 1] + xx[x] + xx[x + 1], b = xy[x - 1] + xy[x] + xy[x + 1], c = yy[x - 1] + yy[x] + yy[x + 1];
-    const float half = 0.5f * static_cast<float>(a + c), side = 0.5f * static_cast<float>(a - c);
-    const float cross = static_cast<float>(b);
-    float value = half - __builtin_sqrtf(side * side + cross * cross);
-    value = usable[x] != 0 ? value : 0.0f;
-    const bool more = value > best[x];
-    best[x] = more ? value : best[x];
-    best_row[x] = more ? row : best_row[x];
+/// Smaller eigenvalue of the 3 x 3 structure tensor, and per column the best of the cell so far with its row. In packs
+/// of eight up to 7 columns beyond `count`, for which there is room; as a plain loop GCC stores by a mask and branches
+/// on it.
+inline void response_row(const int32_t* xx, const int32_t* xy, const int32_t* yy, const uint8_t* usable, int count,
+                         float row, float* best, float* best_row) {
+  typedef int32_t Integers __attribute__((vector_size(32)));
+  typedef float Floats __attribute__((vector_size(32)));
+  const auto three = [](const int32_t* p) __attribute__((always_inline)) {
+    Integers before, here, after;
+    __builtin_memcpy(&before, p - 1, 32);
+    __builtin_memcpy(&here, p, 32);
+    __builtin_memcpy(&after, p + 1, 32);
+    return before + here + after;
+  };
+  for (int x = 0; x < count; x += 8) {
+    const Integers a = three(xx + x), b = three(xy + x), c = three(yy + x);
+    const Floats half = 0.5f * __builtin_convertvector(a + c, Floats);
+    const Floats side = 0.5f * __builtin_convertvector(a - c, Floats), cross = __builtin_convertvector(b, Floats);
+    Floats root = side * side + cross * cross;
+    for (int i = 0; i < 8; ++i) root[i] = __builtin_sqrtf(root[i]);
+    Floats value = half - root, most, where;
+    if (usable != nullptr) {
+      const int left = count - x < 8 ? count - x : 8;
+      for (int i = 0; i < left; ++i) value[i] = usable[x + i] != 0 ? value[i] : 0.0f;
+    }
+    __builtin_memcpy(&most, best + x, 32);
+    __builtin_memcpy(&where, best_row + x, 32);
+    const auto more = value > most;
+    most = more ? value : most;
+    where = more ? Floats{} + row : where;
+    __builtin_memcpy(best + x, &most, 32);
+    __builtin_memcpy(best_row + x, &where, 32);
   }
 }
 
@@ -126,12 +173,12 @@ LEGATO_HD Sum8 nothing() { return {_mm256_setzero_si256()}; }
 LEGATO_HD void add_products(Sum8& sum, Row16 a, Row16 b) {
   sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v));
 }
-LEGATO_HD float total(Sum8 sum) {
+LEGATO_HD long long whole(Sum8 sum) {
   alignas(32) int32_t part[8];
   _mm256_store_si256(reinterpret_cast<__m256i*>(part), sum.v);
   long long all = 0;
   for (const int32_t p : part) all += p;
-  return static_cast<float>(all);
+  return all;
 }
 #else
 struct Row16 {
@@ -163,13 +210,14 @@ LEGATO_HD Sum8 nothing() { return {}; }
 LEGATO_HD void add_products(Sum8& sum, const Row16& a, const Row16& b) {
   for (int i = 0; i < 8; ++i) sum.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
 }
-LEGATO_HD float total(const Sum8& sum) {
+LEGATO_HD long long whole(const Sum8& sum) {
   long long all = 0;
   for (const int32_t p : sum.v) all += p;
-  return static_cast<float>(all);
+  return all;
 }
 #undef LEGATO_ROW16
 #endif
+LEGATO_HD float total(const Sum8& sum) { return static_cast<float>(whole(sum)); }
 
 /// One row interpolated across, 7 bits of fraction; then two rows down, 5 bits.
 LEGATO_HD Row16 across(const uint8_t* p, const Row16& fx) {
@@ -202,9 +250,36 @@ inline bool place(const Level& image, float x, float y, Place& out) {
   return true;
 }
 
+/// Whether the window at p shows what `shown` does, so well that its texture fixes the point; `slope` is the sum of
+/// squared slopes in the weakest direction. A point that stands on noise finds other noise. Gain and offset are free,
+/// which leaves a change of exposure alone.
+inline bool alike(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t stride) {
+  const Row16 fx = row_of(p.fx), fy = row_of(p.fy), one = row_of(1), middle = row_of(4096);
+  Sum8 sa = nothing(), sb = nothing(), saa = nothing(), sab = nothing(), sbb = nothing();
+  Row16 upper = across(p.at, fx);
+  for (int r = 0; r < kWindow; ++r) {
+    p.at += stride;
+    const Row16 lower = across(p.at, fx);
+    const Row16 a = without_last(load16(shown[r]) - middle), b = without_last(between(upper, lower, fy) - middle);
+    upper = lower;
+    add_products(sa, a, one);
+    add_products(sb, b, one);
+    add_products(saa, a, a);
+    add_products(sab, a, b);
+    add_products(sbb, b, b);
+  }
+  constexpr double n = kWindow * kWindow;
+  const auto a = static_cast<double>(whole(sa)), b = static_cast<double>(whole(sb));
+  const double ab = static_cast<double>(whole(sab)) - a * b / n, aa = static_cast<double>(whole(saa)) - a * a / n;
+  const double bb = static_cast<double>(whole(sbb)) - b * b / n, rest = bb - ab * ab / aa;  // 1024 squared levels
+  return ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * bb &&
+         4 * rest <= kMostPointSd * kMostPointSd * n * slope;
+}
+
 /// Follows one point from level to level, Bouguet's way, beginning where (mx, my) is; the gradients are those of the
-/// interpolated template. Returns whether it was found.
-inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, float& mx, float& my) {
+/// interpolated template. Returns whether it was found, and where `compared`, whether it looks the same there.
+inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, bool compared, float& mx,
+                         float& my) {
   alignas(64) int16_t patch[kWindow + 2][32], slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
   const Row16 side = row_of(6144), middle = row_of(20480);  // Scharr's 3 and 10 over 16
   const float coarsest = 1.0f / static_cast<float>(1 << (levels - 1));
@@ -272,7 +347,11 @@ inline bool follow_point(const Level* from, const Level* to, int levels, float p
       vy += dy;
       if (dx * dx + dy * dy < kLeastStep * kLeastStep) break;
     }
-    if (level == 0) break;
+    if (level == 0) {
+      if (compared && !(place(to[0], x + vx - kReach, y + vy - kReach, p) && alike(shown, least, p, to[0].stride)))
+        return false;
+      break;
+    }
   }
   mx = px + vx;
   my = py + vy;
@@ -285,9 +364,9 @@ inline void follow_points(const Level* from, const Level* to, int levels, const 
   for (std::size_t i = 0; i < count; ++i) {
     const float x = points[2 * i], y = points[2 * i + 1];
     float mx = x, my = y, bx = x, by = y;
-    bool good = follow_point(from, to, levels, x, y, mx, my);
+    bool good = follow_point(from, to, levels, x, y, true, mx, my);
     if (good && round_trip > 0) {
-      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, bx, by) &&
+      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, false, bx, by) &&
              (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
     }
     moved[2 * i] = mx;

@@ -27,7 +27,7 @@ struct Pyramid {
   int width, height, factor;  // of the frames, and what they are reduced by
   int levels;
   Level level[kMostLevels];
-  std::uint16_t* sums;  // a row of the frame
+  std::uint32_t* sums;  // a row of the frame
 };
 
 struct Tracker {
@@ -99,7 +99,7 @@ Pyramid* lay_out_pyramid(int width, int height, int factor, Arena& arena, bool b
         arena.take<std::uint8_t>(static_cast<std::size_t>(level.stride * (level.height + 2 * kPadding)) + 64);
     level.data = memory == nullptr ? nullptr : memory + kPadding * level.stride + kPadding;
   }
-  made.sums = arena.take<std::uint16_t>(static_cast<std::size_t>(std::max(width, w * factor)));
+  made.sums = arena.take<std::uint32_t>(static_cast<std::size_t>(std::max(width, w * factor)));
   if (build && pyramid != nullptr && !arena.overflowed()) return new (pyramid) Pyramid(made);
   return nullptr;
 }
@@ -118,6 +118,14 @@ void pad(const Level& level) {
   }
 }
 
+void reduce(const Image<const std::uint16_t>& frame, int bit_depth, const Pyramid& p) {
+  const Level& base = p.level[0];
+  for (int y = 0; y < base.height; ++y) {
+    LEGATO_DISPATCH(reduce_deep_row, frame.data + static_cast<std::ptrdiff_t>(y) * p.factor * frame.stride,
+                    frame.stride, p.factor, base.width, bit_depth - 8, p.sums, base.data + y * base.stride);
+  }
+}
+
 void reduce(const Image<const std::uint8_t>& frame, const Pyramid& p) {
   const Level& base = p.level[0];
   for (int y = 0; y < base.height; ++y) {
@@ -128,7 +136,8 @@ void reduce(const Image<const std::uint8_t>& frame, const Pyramid& p) {
     } else if (p.factor == 2) {
       LEGATO_DISPATCH(halve_row, row, row + frame.stride, base.width, out);
     } else {
-      LEGATO_DISPATCH(reduce_row, row, frame.stride, p.factor, base.width, p.sums, out);
+      auto* sums = reinterpret_cast<std::uint16_t*>(p.sums);
+      LEGATO_DISPATCH(reduce_row, row, frame.stride, p.factor, base.width, sums, out);
     }
   }
 }
@@ -166,7 +175,6 @@ struct CornerMemory {
   std::int16_t *gx[3], *gy[3];
   std::int32_t *xx, *xy, *yy;
   float *best, *best_row;
-  std::uint8_t* usable;
   Corner* cells;
   int* order;
 };
@@ -181,7 +189,6 @@ CornerMemory lay_out_corners(const Level& level, Arena& arena) {
   m.yy = arena.take<std::int32_t>(width);
   m.best = arena.take<float>(width);
   m.best_row = arena.take<float>(width);
-  m.usable = arena.take<std::uint8_t>(width);
   const int cell = corner_cell(level);
   const auto cells = static_cast<std::size_t>((level.width / cell + 1) * (level.height / cell + 1));
   m.cells = arena.take<Corner>(cells);
@@ -202,7 +209,6 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
   if (last_x <= first || last_y <= first) return 0;
   constexpr int kMargin = 16;  // before the first column of each row buffer
   std::fill_n(m.cells, across * down, Corner{0, 0, 0});
-  std::fill_n(m.usable, w, std::uint8_t{1});
   float top = 0;
   for (int y = first - 1; y <= last_y; ++y) {
     const std::uint8_t* row = level.data + y * level.stride;
@@ -217,7 +223,7 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
     LEGATO_DISPATCH(product_row, gx, gy, w + 2, m.xx + kMargin - 1, m.xy + kMargin - 1, m.yy + kMargin - 1);
     if (at % cell == 0 || at == first) std::fill_n(m.best, w, 0.0f);
     LEGATO_DISPATCH(response_row, m.xx + kMargin, m.xy + kMargin, m.yy + kMargin,
-                    usable == nullptr ? m.usable : usable + static_cast<std::ptrdiff_t>(at) * w, w,
+                    usable == nullptr ? nullptr : usable + static_cast<std::ptrdiff_t>(at) * w, w,
                     static_cast<float>(at), m.best, m.best_row);
     if (at % cell != cell - 1 && at != last_y - 1) continue;
     for (int c = 0; c < across; ++c) {
@@ -444,11 +450,23 @@ void estimate(Tracker& t, Motion& motion) {
     motion.confidence = static_cast<double>(fit.inliers) / count * std::min(1.0, fit.inliers / 50.0) *
                         std::min(1.0, cells / 12.0) * agrees;
     motion.residual_px = fit.residual_px * t.factor;
+    for (int i = 0; i < 64; ++i) motion.corner_covariance[i] = fit.corner_covariance[i] * t.factor * t.factor;
     motion.model = options.model;
     motion.ok = true;
     list_matches(t, count);
     return;
   }
+}
+
+/// The motion of the frame that t.current holds.
+void follow_frame(Tracker& t, bool roomy, Motion& motion) {
+  if (t.started) {
+    if (roomy) estimate(t, motion);
+  } else {
+    motion.first = true;
+  }
+  t.started = true;
+  if (!motion.duplicate) std::swap(t.previous, t.current);
 }
 
 struct TrackerLayout {
@@ -490,13 +508,22 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
   return out;
 }
 
-/// Reduces a mask to the work image, with half a window around what is hidden.
+bool whole(const Region& region) { return region.width == 0 || region.height == 0; }
+
+/// Reduces a region and a mask, which may be null, to the work image, with half a window around what is hidden.
 void reduce_mask(const std::uint8_t* mask, const Tracker& t, std::uint8_t* usable, std::uint8_t* usable_half) {
+  const Region& region = t.options.region;
+  const auto hidden = [&](int x, int y) {
+    if (!whole(region) &&
+        (x < region.x || y < region.y || x - region.x >= region.width || y - region.y >= region.height))
+      return true;
+    return mask != nullptr && mask[static_cast<std::ptrdiff_t>(y) * t.width + x] == 0;
+  };
   const auto [w, h] = work_size(t.width, t.height, t.factor);
   std::fill_n(usable, static_cast<std::size_t>(w) * static_cast<std::size_t>(h), std::uint8_t{1});
   for (int y = 0; y < h * t.factor; ++y) {
     for (int x = 0; x < w * t.factor; ++x) {
-      if (mask[static_cast<std::ptrdiff_t>(y) * t.width + x] != 0) continue;
+      if (!hidden(x, y)) continue;
       const int cx = x / t.factor, cy = y / t.factor;
       std::uint8_t& mark = usable[static_cast<std::ptrdiff_t>(cy) * w + cx];
       if (mark == 2) continue;
@@ -532,6 +559,16 @@ void reduce_mask(const std::uint8_t* mask, const Tracker& t, std::uint8_t* usabl
   }
 }
 
+template <class Sample>
+bool shows(const Image<const Sample>& image, int width, int height) {
+  return image.data != nullptr && image.width == width && image.height == height && std::abs(image.stride) >= width;
+}
+
+bool inside(const Region& region, int width, int height) {
+  return whole(region) || (region.x >= 0 && region.y >= 0 && region.width > 0 && region.height > 0 &&
+                           region.width <= width - region.x && region.height <= height - region.y);
+}
+
 bool sensible(int width, int height) {
   return width >= 1 && height >= 1 && width <= kLongestSide && height <= kLongestSide;
 }
@@ -553,11 +590,20 @@ Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> 
 }
 
 Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint8_t>& luma) noexcept {
-  if (luma.data == nullptr || luma.width != pyramid.width || luma.height != pyramid.height ||
-      std::abs(luma.stride) < luma.width || luma.width < pyramid.factor || luma.height < pyramid.factor) {
+  if (!shows(luma, pyramid.width, pyramid.height) || std::min(luma.width, luma.height) < pyramid.factor) {
     return Status::invalid_argument;
   }
   reduce(luma, pyramid);
+  build_levels(pyramid);
+  return Status::ok;
+}
+
+Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint16_t>& luma, int bit_depth) noexcept {
+  if (!shows(luma, pyramid.width, pyramid.height) || std::min(luma.width, luma.height) < pyramid.factor ||
+      bit_depth < 9 || bit_depth > 16) {
+    return Status::invalid_argument;
+  }
+  reduce(luma, bit_depth, pyramid);
   build_levels(pyramid);
   return Status::ok;
 }
@@ -598,10 +644,10 @@ std::size_t tracker_memory_size(int width, int height, const TrackerOptions& opt
 Tracker* create_tracker(int width, int height, const TrackerOptions& options, std::span<const std::uint8_t> mask,
                         std::span<std::byte> memory) noexcept {
   const std::size_t size = tracker_memory_size(width, height, options);
-  const bool masked = !mask.empty();
+  const bool masked = !mask.empty() || !whole(options.region);
   if (size == 0 || memory.size() < size || options.model < Model::homography || options.model > Model::translation ||
-      !(options.round_trip_px > 0) ||
-      (masked && mask.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height))) {
+      !(options.round_trip_px > 0) || !inside(options.region, width, height) ||
+      (!mask.empty() && mask.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height))) {
     return nullptr;
   }
   Arena arena(memory);
@@ -609,7 +655,7 @@ Tracker* create_tracker(int width, int height, const TrackerOptions& options, st
   if (masked) {
     // A side shorter than the factor has no whole block: such a frame has no motion anyway.
     if (width >= layout.tracker.factor && height >= layout.tracker.factor) {
-      reduce_mask(mask.data(), layout.tracker, layout.usable, layout.usable_half);
+      reduce_mask(mask.empty() ? nullptr : mask.data(), layout.tracker, layout.usable, layout.usable_half);
     }
     layout.tracker.usable = layout.usable;
     layout.tracker.usable_half = layout.usable_half;
@@ -620,18 +666,20 @@ Tracker* create_tracker(int width, int height, const TrackerOptions& options, st
 Status push(Tracker& t, const Image<const std::uint8_t>& luma, Motion& motion) noexcept {
   motion = Motion{};
   t.match_count = 0;
-  if (luma.data == nullptr || luma.width != t.width || luma.height != t.height || std::abs(luma.stride) < luma.width) {
-    return Status::invalid_argument;
-  }
-  const bool roomy = std::min(t.width, t.height) >= t.factor;
+  if (!shows(luma, t.width, t.height)) return Status::invalid_argument;
+  const bool roomy = std::min(t.width, t.height) >= t.factor;  // else no block of the frame is whole
   if (roomy) fill_pyramid(*t.current, luma);
-  if (t.started) {
-    if (roomy) estimate(t, motion);
-  } else {
-    motion.first = true;
-  }
-  t.started = true;
-  if (!motion.duplicate) std::swap(t.previous, t.current);
+  follow_frame(t, roomy, motion);
+  return Status::ok;
+}
+
+Status push(Tracker& t, const Image<const std::uint16_t>& luma, int bit_depth, Motion& motion) noexcept {
+  motion = Motion{};
+  t.match_count = 0;
+  if (!shows(luma, t.width, t.height) || bit_depth < 9 || bit_depth > 16) return Status::invalid_argument;
+  const bool roomy = std::min(t.width, t.height) >= t.factor;
+  if (roomy) fill_pyramid(*t.current, luma, bit_depth);
+  follow_frame(t, roomy, motion);
   return Status::ok;
 }
 

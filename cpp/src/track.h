@@ -12,8 +12,10 @@ constexpr int kMostLevels = 5;
 constexpr int kReturnLevels = 3;
 constexpr int kWindow = 15, kReach = 7;
 constexpr int kMostSteps = 10;
-constexpr float kLeastStep = 0.01f;   // of a step, pixels of the level
-constexpr float kLeastSlope = 0.25f;  // mean squared slope in the weakest direction, levels per pixel
+constexpr float kLeastStep = 0.01f;     // of a step, pixels of the level
+constexpr double kLeastLikeness = 0.7;  // correlation of the windows of a point that was found
+constexpr double kMostPointSd = 0.105;  // px, of where its texture puts it in the noise that is left
+constexpr float kLeastSlope = 0.25f;    // mean squared slope in the weakest direction, levels per pixel
 
 struct Level {
   std::uint8_t* data;  // pixel (0, 0) inside the padding

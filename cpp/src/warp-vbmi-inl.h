@@ -1,4 +1,5 @@
-// Byte planes with AVX-512 VBMI: 32 pixels take both neighbors of a row from one 64-byte load by one byte permutation.
+// Bilinear and bicubic with AVX-512 VBMI: a permutation takes the neighbors of 32 pixels (16 of 16-bit samples, or by
+// four taps) from one 64-byte load of a row.
 // The bits are those of plain_block in warp-inl.h. Included once by warp.cpp, inside a target region of its own.
 namespace legato::avx512vbmi {
 
@@ -8,7 +9,9 @@ using avx512::high_product;
 using avx512::larger;
 using avx512::smaller;
 using std::int16_t;
+using std::int32_t;
 using std::ptrdiff_t;
+using std::uint16_t;
 using std::uint8_t;
 
 inline __m512i spread(int v) { return _mm512_set1_epi16(static_cast<short>(v)); }
@@ -37,69 +40,152 @@ inline Positions positions(const RowMap& m, int k) {
                                                                     _mm512_mulhrs_epi16(quad, spread(m.qy[k]))))};
 }
 
-inline void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+using avx512::prefetch;
 
-template <int planes>
-inline void bilinear_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, int y, int x, int count) {
-  const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
-  const int width = job.source_width, height = job.source_height;
-  const Positions at = positions(m, k);
-  int top, bottom;
-  row_range(m, k, 0, kBlock, top, bottom);
-  const int base = clamped(x0, 0, width - 64);
-  __m512i ix = _mm512_srai_epi16(at.x, kSubpixelBits), next;
-  const __m512i one = spread(1);
-  if (base != x0) {
-    const __m512i zero = _mm512_setzero_si512(), last = spread(width - 1 - base);
-    ix = _mm512_add_epi16(ix, spread(clamped(x0 - base, -4096, 4096)));
-    next = _mm512_min_epi16(_mm512_max_epi16(_mm512_add_epi16(ix, one), zero), last);
-    ix = _mm512_min_epi16(_mm512_max_epi16(ix, zero), last);
-  } else {
-    next = _mm512_add_epi16(ix, one);
-  }
-  const __m512i index = _mm512_or_si512(ix, _mm512_slli_epi16(next, 8));
-  const __m512i f = _mm512_and_si512(_mm512_srli_epi16(at.x, 2), spread(127));
-  const __m512i weight = _mm512_or_si512(_mm512_sub_epi16(spread(128), f), _mm512_slli_epi16(f, 8));
-  __m512i row = _mm512_srai_epi16(at.y, kSubpixelBits);
-  row = _mm512_mask_mov_epi8(_mm512_slli_epi16(row, 8), 0x5555555555555555ull, row);  // in both bytes of a pixel
-  const __m512i fy = _mm512_slli_epi16(_mm512_and_si512(at.y, spread(kSubpixels - 1)), 6);
-  const auto source_row = [&](int p, int r) __attribute__((always_inline)) {
-    return job.source[p] + clamped(y0 + r, 0, height - 1) * job.source_stride[p] + base;
-  };
-  __m512i upper[planes], lower[planes];
-  const __m512i one8 = _mm512_set1_epi8(1);
-  __m512i r8 = _mm512_set1_epi8(static_cast<char>(top));
-  {  // three rows always: most blocks touch no more, and a loop over two or three is mispredicted
-    const __mmask64 second = _mm512_cmpeq_epi8_mask(row, _mm512_add_epi8(r8, one8));
+/// A mask of the first pixels of 32, as many as there are left.
+inline __mmask32 first_of(int left) { return left >= kBlock ? 0xffffffffu : left <= 0 ? 0u : (1u << left) - 1; }
+/// Sixteen of the positions in 32 bits.
+inline __m512i widened(__m512i v, int half) {
+  return _mm512_cvtepi16_epi32(half == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1));
+}
+/// Position across of pixel 16 of a block, from x0.
+inline int first_of_second(const RowMap& m, int k) {
+  return (m.x0[k] & (kSubpixels - 1)) + kBlockTables.lane[16] + high_product(kBlockTables.lane[16], m.dx[k]) +
+         high_product(kBlockTables.quad[16], m.qx[k]);
+}
+
+/// A job in local variables: stores of bytes may change whatever stands in memory.
+template <int planes, class Sample>
+struct Sheets {
+  const Sample* source[planes];
+  Sample* target[planes];
+  ptrdiff_t stride[planes];
+  int width, height, target_width;
+
+  Sheets(const WarpJob<Sample>& job, int y)
+      : width(job.source_width), height(job.source_height), target_width(job.target_width) {
     for (int p = 0; p < planes; ++p) {
-      prefetch(source_row(p, kRowsAhead));
-      const __m512i a = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(source_row(p, top)));
-      const __m512i b = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(source_row(p, top + 1)));
-      const __m512i c = _mm512_permutexvar_epi8(index, _mm512_loadu_si512(source_row(p, top + 2)));
-      upper[p] = _mm512_mask_mov_epi8(a, second, b);
-      lower[p] = _mm512_mask_mov_epi8(b, second, c);
+      source[p] = job.source[p];
+      stride[p] = job.source_stride[p];
+      target[p] = job.target[p] + y * job.target_stride[p];
     }
   }
-  if (__builtin_expect(bottom > top + 1, 0)) {
-    r8 = _mm512_add_epi8(r8, _mm512_set1_epi8(2));
-    for (int r = top + 2; r <= bottom; ++r) {
-      const __mmask64 here = _mm512_cmpeq_epi8_mask(row, r8);
-      r8 = _mm512_add_epi8(r8, one8);
+  __attribute__((always_inline)) const Sample* row(int p, int y) const {
+    return source[p] + clamped(y, 0, height - 1) * stride[p];
+  }
+};
+
+/// Blocks [begin, end) of the output row y, the first of them at pixel x; all sound. Nothing is called from the loop,
+/// so that its constants stay in registers.
+template <int planes>
+inline void bilinear_run(const WarpJob<uint8_t>& job, const RowMap& m, int begin, int end, int y, int x) {
+  const Sheets<planes, uint8_t> sheets(job, y);
+  const int width = sheets.width;
+  const __m512i one = spread(1), one8 = _mm512_set1_epi8(1);
+  const __m512i first = spread(64), slope = spread(64 << 8 | (-64 & 255));  // 64 left, 64 (right - left)
+  for (int k = begin; k < end; ++k, x += kBlock) {
+    const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
+    const Positions at = positions(m, k);
+    int top, bottom;
+    row_range(m, k, 0, kBlock, top, bottom);
+    const int base = clamped(x0, 0, width - 64);
+    __m512i ix = _mm512_srai_epi16(at.x, kSubpixelBits), next = _mm512_add_epi16(ix, one);
+    if (__builtin_expect(base != x0, 0)) {
+      const __m512i zero = _mm512_setzero_si512(), last = spread(width - 1 - base);
+      const __m512i moved = spread(clamped(x0 - base, -4096, 4096));
+      ix = _mm512_min_epi16(_mm512_max_epi16(_mm512_add_epi16(ix, moved), zero), last);
+      next = _mm512_min_epi16(_mm512_max_epi16(_mm512_add_epi16(next, moved), zero), last);
+    }
+    const __m512i index = _mm512_or_si512(ix, _mm512_slli_epi16(next, 8));
+    const __m512i fx = _mm512_slli_epi16(_mm512_and_si512(at.x, spread(kSubpixels - 1)), 6);
+    const __m512i fy = _mm512_slli_epi16(_mm512_and_si512(at.y, spread(kSubpixels - 1)), 6);
+    __m512i row = _mm512_srai_epi16(at.y, kSubpixelBits);
+    row = _mm512_mask_mov_epi8(_mm512_slli_epi16(row, 8), 0x5555555555555555ull, row);  // in both bytes of a pixel
+    const auto taken = [&](int p, int r) __attribute__((always_inline)) {
+      return _mm512_permutexvar_epi8(index, _mm512_loadu_si512(sheets.row(p, y0 + r) + base));
+    };
+    __m512i upper[planes], lower[planes];
+    __m512i r8 = _mm512_set1_epi8(static_cast<char>(top + 1));
+    {  // three rows always: most blocks touch no more, and a loop over two or three is mispredicted
+      const __mmask64 second = _mm512_cmpeq_epi8_mask(row, r8);
       for (int p = 0; p < planes; ++p) {
-        upper[p] = _mm512_mask_permutexvar_epi8(upper[p], here, index, _mm512_loadu_si512(source_row(p, r)));
-        lower[p] = _mm512_mask_permutexvar_epi8(lower[p], here, index, _mm512_loadu_si512(source_row(p, r + 1)));
+        prefetch(sheets.row(p, y0 + kRowsAhead) + base);
+        const __m512i a = taken(p, top), b = taken(p, top + 1), c = taken(p, top + 2);
+        upper[p] = _mm512_mask_mov_epi8(a, second, b);
+        lower[p] = _mm512_mask_mov_epi8(b, second, c);
       }
     }
+    if (__builtin_expect(bottom > top + 1, 0)) {
+      for (int r = top + 2; r <= bottom; ++r) {
+        r8 = _mm512_add_epi8(r8, one8);
+        const __mmask64 here = _mm512_cmpeq_epi8_mask(row, r8);
+        for (int p = 0; p < planes; ++p) {
+          upper[p] = _mm512_mask_mov_epi8(upper[p], here, taken(p, r));
+          lower[p] = _mm512_mask_mov_epi8(lower[p], here, taken(p, r + 1));
+        }
+      }
+    }
+    for (int p = 0; p < planes; ++p) {
+      const auto across = [&](__m512i pair) __attribute__((always_inline)) {
+        return _mm512_add_epi16(_mm512_maddubs_epi16(pair, first),
+                                _mm512_mulhrs_epi16(_mm512_maddubs_epi16(pair, slope), fx));
+      };
+      const __m512i t = across(upper[p]), b = across(lower[p]);
+      const __m512i v = _mm512_add_epi16(t, _mm512_mulhrs_epi16(_mm512_sub_epi16(b, t), fy));
+      const __m512i out = _mm512_srai_epi16(_mm512_add_epi16(v, spread(32)), 6);
+      _mm256_mask_storeu_epi8(sheets.target[p] + x, first_of(sheets.target_width - x), _mm512_cvtepi16_epi8(out));
+    }
   }
-  const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
-  for (int p = 0; p < planes; ++p) {
-    const __m512i t = _mm512_maddubs_epi16(weight, _mm512_xor_si512(upper[p], sign));
-    const __m512i b = _mm512_maddubs_epi16(weight, _mm512_xor_si512(lower[p], sign));
-    __m512i v = _mm512_add_epi16(t, _mm512_mulhrs_epi16(_mm512_sub_epi16(b, t), fy));
-    v = _mm512_srai_epi16(_mm512_add_epi16(v, spread(64)), 7);
-    const __m256i out = _mm256_xor_si256(_mm512_cvtepi16_epi8(v), _mm256_set1_epi8(static_cast<char>(0x80)));
-    uint8_t* target = job.target[p] + y * job.target_stride[p] + x;
-    _mm256_mask_storeu_epi8(target, count == kBlock ? 0xffffffffu : (1u << count) - 1, out);
+}
+
+/// The same for 16-bit planes: sixteen pixels from 32 samples of a row. They are weighed less half their range.
+template <int planes>
+inline void bilinear_run(const WarpJob<uint16_t>& job, const RowMap& m, int begin, int end, int y, int x) {
+  typedef int32_t Integers __attribute__((vector_size(64)));
+  const Sheets<planes, uint16_t> sheets(job, y);
+  const int width = sheets.width;
+  const __m512i sign = spread(-32768);
+  const __m256i most = _mm256_set1_epi16(static_cast<short>(job.most));
+  for (int k = begin; k < end; ++k, x += kBlock) {
+    const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
+    const Positions at = positions(m, k);
+    for (int half = 0; half < 2; ++half) {
+      const Integers xs = (Integers)widened(at.x, half), ys = (Integers)widened(at.y, half);
+      int top, bottom;
+      row_range(m, k, 16 * half, 16, top, bottom);
+      const int start = x0 + ((half == 0 ? m.x0[k] & (kSubpixels - 1) : first_of_second(m, k)) >> kSubpixelBits);
+      const int base = clamped(start, 0, width - 32);
+      Integers left = (xs >> kSubpixelBits) + clamped(x0 - base, -8192, 8192), right = left + 1;
+      if (__builtin_expect(base != start, 0)) {
+        const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(width - 1 - base);
+        left = (Integers)_mm512_min_epi32(_mm512_max_epi32((__m512i)left, zero), last);
+        right = (Integers)_mm512_min_epi32(_mm512_max_epi32((__m512i)right, zero), last);
+      }
+      const __m512i index = (__m512i)(left | right << 16), rows = (__m512i)(ys >> kSubpixelBits);
+      const Integers fx = xs & (kSubpixels - 1), fy = ys & (kSubpixels - 1);
+      const __m512i weight = (__m512i)((kSubpixels - fx) | fx << 16);
+      for (int p = 0; p < planes; ++p) {
+        prefetch(sheets.row(p, y0 + kRowsAhead) + base);
+        const auto taken = [&](int r) __attribute__((always_inline)) {
+          return _mm512_permutexvar_epi16(index, _mm512_loadu_si512(sheets.row(p, y0 + r) + base));
+        };
+        __m512i now = taken(top + 1), upper = taken(top), lower = now;
+        for (int r = top + 1; r <= bottom; ++r) {
+          const __m512i after = taken(r + 1);
+          const __mmask16 here = _mm512_cmpeq_epi32_mask(rows, _mm512_set1_epi32(r));
+          upper = _mm512_mask_mov_epi32(upper, here, now);
+          lower = _mm512_mask_mov_epi32(lower, here, after);
+          now = after;
+        }
+        const Integers t = (Integers)_mm512_madd_epi16(_mm512_xor_si512(upper, sign), weight);
+        const Integers b = (Integers)_mm512_madd_epi16(_mm512_xor_si512(lower, sign), weight);
+        const __m256i words = _mm512_cvtepi32_epi16((__m512i)avx512::between_rows(t, b, fy));
+        const __m256i out = _mm256_min_epu16(_mm256_xor_si256(words, _mm512_castsi512_si256(sign)), most);
+        const int at_pixel = x + 16 * half;
+        _mm256_mask_storeu_epi16(sheets.target[p] + at_pixel,
+                                 static_cast<__mmask16>(first_of(sheets.target_width - at_pixel)), out);
+      }
+    }
   }
 }
 
@@ -114,98 +200,119 @@ inline void bicubic_weights(__m512i f, __m512* weight) {
   weight[2] = _mm512_sub_ps(_mm512_sub_ps(_mm512_sub_ps(one, weight[0]), weight[1]), weight[3]);
 }
 
-template <int planes>
-inline void bicubic_block(const WarpJob<uint8_t>& job, const RowMap& m, int k, int y, int x, int count) {
-  const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
-  const int width = job.source_width, height = job.source_height;
-  const Positions at = positions(m, k);
-  const int base = clamped(x0 - 1, 0, width - 64), shift = clamped(x0 - 1 - base, -4096, 4096);
-  for (int p = 0; p < planes; ++p) {
-    prefetch(job.source[p] + clamped(y0 + kRowsAhead, 0, height - 1) * job.source_stride[p] + base);
-  }
-  for (int half = 0; 16 * half < count; ++half) {
-    const auto widened = [half](__m512i v) __attribute__((always_inline)) {
-      return _mm512_cvtepi16_epi32(half == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1));
-    };
-    const __m512i xs = widened(at.x), ys = widened(at.y), mask = _mm512_set1_epi32(kSubpixels - 1);
-    int top, bottom;
-    row_range(m, k, 16 * half, 16, top, bottom);
-    const __m512i iy = _mm512_srai_epi32(ys, kSubpixelBits), one = _mm512_set1_epi32(1);
-    __m512i ix = _mm512_add_epi32(_mm512_srai_epi32(xs, kSubpixelBits), _mm512_set1_epi32(shift));
-    __m512i left, right;
-    if (shift != 0) {
-      const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(width - 1 - base);
-      __m512i column[4];
-      for (auto& c : column) {
-        c = _mm512_min_epi32(_mm512_max_epi32(ix, zero), last);
-        ix = _mm512_add_epi32(ix, one);
+template <int planes, class Sample>
+inline void bicubic_run(const WarpJob<Sample>& job, const RowMap& m, int begin, int end, int y, int x) {
+  constexpr bool bytes = sizeof(Sample) == 1;
+  constexpr int window = 64 / static_cast<int>(sizeof(Sample));
+  const Sheets<planes, Sample> sheets(job, y);
+  const int width = sheets.width;
+  const __m512i most = _mm512_set1_epi32(job.most), center = _mm512_set1_epi32(bytes ? 0 : 1 << 29);
+  for (int k = begin; k < end; ++k, x += kBlock) {
+    const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
+    const Positions at = positions(m, k);
+    for (int half = 0; half < 2; ++half) {
+      const int from = x0 - 1 + (half == 0 || bytes ? 0 : first_of_second(m, k) >> kSubpixelBits);
+      const int base = clamped(from, 0, width - window), shift = clamped(x0 - 1 - base, -4096, 4096);
+      const __m512i xs = widened(at.x, half), ys = widened(at.y, half), mask = _mm512_set1_epi32(kSubpixels - 1);
+      int top, bottom;
+      row_range(m, k, 16 * half, 16, top, bottom);
+      const __m512i rows = _mm512_srai_epi32(ys, kSubpixelBits), one = _mm512_set1_epi32(1);
+      __m512i ix = _mm512_add_epi32(_mm512_srai_epi32(xs, kSubpixelBits), _mm512_set1_epi32(shift));
+      __m512i left, right;
+      if (__builtin_expect(base != from, 0)) {
+        const __m512i zero = _mm512_setzero_si512(), last = _mm512_set1_epi32(width - 1 - base);
+        __m512i column[4];
+        for (auto& c : column) {
+          c = _mm512_min_epi32(_mm512_max_epi32(ix, zero), last);
+          ix = _mm512_add_epi32(ix, one);
+        }
+        left = _mm512_or_si512(column[0], _mm512_slli_epi32(column[1], 16));
+        right = _mm512_or_si512(column[2], _mm512_slli_epi32(column[3], 16));
+      } else {
+        left = _mm512_add_epi32(_mm512_or_si512(ix, _mm512_slli_epi32(ix, 16)), _mm512_set1_epi32(0x10000));
+        right = _mm512_add_epi32(left, _mm512_set1_epi32(0x20002));
       }
-      left = _mm512_or_si512(column[0], _mm512_slli_epi32(column[1], 16));
-      right = _mm512_or_si512(column[2], _mm512_slli_epi32(column[3], 16));
-    } else {
-      left = _mm512_add_epi32(_mm512_or_si512(ix, _mm512_slli_epi32(ix, 16)), _mm512_set1_epi32(0x10000));
-      right = _mm512_add_epi32(left, _mm512_set1_epi32(0x20002));
-    }
-    __m512 across[4], down[4];
-    bicubic_weights(_mm512_and_si512(xs, mask), across);
-    bicubic_weights(_mm512_and_si512(ys, mask), down);
-    __m512i q[4];
-    for (int c = 0; c < 4; ++c) q[c] = _mm512_cvtps_epi32(_mm512_mul_ps(across[c], _mm512_set1_ps(16384)));
-    q[1] = _mm512_sub_epi32(_mm512_sub_epi32(_mm512_sub_epi32(_mm512_set1_epi32(16384), q[0]), q[2]), q[3]);
-    constexpr __mmask32 even = 0x55555555;
-    const __m512i weight_left = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[1], 16), even, q[0]);
-    const __m512i weight_right = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[3], 16), even, q[2]);
-    constexpr __mmask64 low = 0x5555555555555555ull;
-    for (int p = 0; p < planes; ++p) {
-      const auto row = [&](int r) __attribute__((always_inline)) {
-        const uint8_t* from = job.source[p] + clamped(y0 + r, 0, height - 1) * job.source_stride[p] + base;
-        const __m512i v = _mm512_loadu_si512(from);
-        return _mm512_add_epi32(_mm512_madd_epi16(_mm512_maskz_permutexvar_epi8(low, left, v), weight_left),
-                                _mm512_madd_epi16(_mm512_maskz_permutexvar_epi8(low, right, v), weight_right));
-      };
-      __m512i window[4], taken[4];
-      for (int r = 0; r < 4; ++r) taken[r] = window[r] = row(top - 1 + r);
-      for (int r = top + 1; r <= bottom; ++r) {
-        window[0] = window[1], window[1] = window[2], window[2] = window[3], window[3] = row(r + 2);
-        const __mmask16 here = _mm512_cmpeq_epi32_mask(iy, _mm512_set1_epi32(r));
-        for (int c = 0; c < 4; ++c) taken[c] = _mm512_mask_mov_epi32(taken[c], here, window[c]);
+      __m512 across[4], down[4];
+      bicubic_weights(_mm512_and_si512(xs, mask), across);
+      bicubic_weights(_mm512_and_si512(ys, mask), down);
+      __m512i q[4];
+      for (int c = 0; c < 4; ++c) q[c] = _mm512_cvtps_epi32(_mm512_mul_ps(across[c], _mm512_set1_ps(16384)));
+      q[1] = _mm512_sub_epi32(_mm512_sub_epi32(_mm512_sub_epi32(_mm512_set1_epi32(16384), q[0]), q[2]), q[3]);
+      constexpr __mmask32 even = 0x55555555;
+      const __m512i weight_left = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[1], 16), even, q[0]);
+      const __m512i weight_right = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[3], 16), even, q[2]);
+      for (int p = 0; p < planes; ++p) {
+        if (half == 0 || !bytes) prefetch(sheets.row(p, y0 + kRowsAhead) + base);
+        const auto taken_by = [](__m512i v, __m512i index) __attribute__((always_inline)) {
+          if constexpr (bytes) return _mm512_maskz_permutexvar_epi8(0x5555555555555555ull, index, v);
+          if constexpr (!bytes) return _mm512_permutexvar_epi16(index, v);
+        };
+        const auto row = [&](int r) __attribute__((always_inline)) {
+          __m512i v = _mm512_loadu_si512(sheets.row(p, y0 + r) + base);
+          if constexpr (!bytes) v = _mm512_xor_si512(v, spread(-32768));
+          return _mm512_add_epi32(_mm512_madd_epi16(taken_by(v, left), weight_left),
+                                  _mm512_madd_epi16(taken_by(v, right), weight_right));
+        };
+        __m512i moving[4], taken[4];
+        for (int r = 0; r < 4; ++r) taken[r] = moving[r] = row(top - 1 + r);
+        for (int r = top + 1; r <= bottom; ++r) {
+          moving[0] = moving[1], moving[1] = moving[2], moving[2] = moving[3], moving[3] = row(r + 2);
+          const __mmask16 here = _mm512_cmpeq_epi32_mask(rows, _mm512_set1_epi32(r));
+          for (int c = 0; c < 4; ++c) taken[c] = _mm512_mask_mov_epi32(taken[c], here, moving[c]);
+        }
+        __m512 part[4];
+        for (int c = 0; c < 4; ++c) {
+          part[c] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(taken[c], center)), down[c]);
+        }
+        const __m512 total = _mm512_add_ps(_mm512_add_ps(part[0], part[1]), _mm512_add_ps(part[2], part[3]));
+        __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(total, _mm512_set1_ps(1.0f / 16384)));
+        whole = _mm512_min_epi32(_mm512_max_epi32(whole, _mm512_setzero_si512()), most);
+        const int at_pixel = x + 16 * half;
+        const auto store = static_cast<__mmask16>(first_of(sheets.target_width - at_pixel));
+        if constexpr (bytes) _mm_mask_storeu_epi8(sheets.target[p] + at_pixel, store, _mm512_cvtepi32_epi8(whole));
+        if constexpr (!bytes) {
+          _mm256_mask_storeu_epi16(sheets.target[p] + at_pixel, store, _mm512_cvtepi32_epi16(whole));
+        }
       }
-      __m512 total = _mm512_mul_ps(_mm512_cvtepi32_ps(taken[0]), down[0]);
-      for (int c = 1; c < 4; ++c) total = _mm512_add_ps(total, _mm512_mul_ps(_mm512_cvtepi32_ps(taken[c]), down[c]));
-      __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(total, _mm512_set1_ps(1.0f / 16384)));
-      whole = _mm512_max_epi32(whole, _mm512_setzero_si512());
-      const int n = smaller(16, count - 16 * half);
-      uint8_t* target = job.target[p] + y * job.target_stride[p] + x + 16 * half;
-      _mm_mask_storeu_epi8(target, static_cast<__mmask16>((1u << n) - 1), _mm512_cvtusepi32_epi8(whole));
     }
   }
 }
 
-template <int planes>
-inline void warp_planes(const WarpJob<uint8_t>& job, int begin, int end) {
+template <int planes, class Sample>
+inline void warp_planes(const WarpJob<Sample>& job, int begin, int end) {
   RowMap m;
+  const bool tapped = job.taps != nullptr;
   const int blocks = (job.target_width + kBlock - 1) / kBlock;
   for (int y = begin; y < end; ++y) {
     for (int first = 0; first < blocks; first += kSegment) {
       const int count = smaller(kSegment, blocks - first);
-      avx512::map_row(job.map, y, first, count, avx512::bias_of<uint8_t>(job.taps), m);
-      for (int k = 0; k < count; ++k) {
-        const int x = (first + k) * kBlock, n = smaller(kBlock, job.target_width - x);
-        if (!m.sound[k]) {
-          avx512::plain_block(job, m, k, y, x, n);
-        } else if (job.taps == nullptr) {
-          bilinear_block<planes>(job, m, k, y, x, n);
-        } else {
-          bicubic_block<planes>(job, m, k, y, x, n);
+      avx512::map_row(job.map, y, first, count, m);
+      const auto fits = [&m, tapped](int k) {
+        return m.sound[k] != 0 && (sizeof(Sample) == 1 || !tapped || m.dx[k] <= kSteepestDeepTaps);
+      };
+      for (int k = 0; k < count;) {
+        const int x = (first + k) * kBlock;
+        if (!fits(k)) {
+          avx512::plain_block(job, m, k++, y, x, smaller(kBlock, job.target_width - x));
+          continue;
         }
+        int end_of_run = k + 1;
+        while (end_of_run < count && fits(end_of_run)) ++end_of_run;
+        if (tapped) {
+          bicubic_run<planes>(job, m, k, end_of_run, y, x);
+        } else {
+          bilinear_run<planes>(job, m, k, end_of_run, y, x);
+        }
+        k = end_of_run;
       }
     }
   }
   note_isa(Isa::avx512);
 }
 
-/// Rows [begin, end) of byte planes at least 64 wide, bilinear or bicubic.
-inline void warp_rows_u8(const WarpJob<uint8_t>& job, int begin, int end) {
+/// Rows [begin, end) of planes at least 64 bytes wide, bilinear or bicubic.
+template <class Sample>
+inline void warp_rows(const WarpJob<Sample>& job, int begin, int end) {
   if (job.planes == 1) return warp_planes<1>(job, begin, end);
   if (job.planes == 2) return warp_planes<2>(job, begin, end);
   warp_planes<3>(job, begin, end);

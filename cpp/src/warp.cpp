@@ -149,17 +149,16 @@ bool has_vbmi() {
 }
 #endif
 
-void run(const WarpJob<std::uint8_t>& job, int begin, int end) {
+template <class Sample>
+void run(const WarpJob<Sample>& job, int begin, int end) {
 #if defined(__x86_64__)
   const bool few_taps = job.taps == nullptr || job.taps->count == 4;
-  if (active_isa() == Isa::avx512 && has_vbmi() && job.source_width >= 64 && few_taps) {
-    return avx512vbmi::warp_rows_u8(job, begin, end);
+  if (active_isa() == Isa::avx512 && has_vbmi() && job.source_width * sizeof(Sample) >= 64 && few_taps) {
+    return avx512vbmi::warp_rows(job, begin, end);
   }
 #endif
-  LEGATO_DISPATCH(warp_rows_u8, job, begin, end);
+  LEGATO_DISPATCH(warp_rows, job, begin, end);
 }
-
-void run(const WarpJob<std::uint16_t>& job, int begin, int end) { LEGATO_DISPATCH(warp_rows_u16, job, begin, end); }
 
 template <class Sample>
 void run_all(const WarpJob<Sample>& job, int threads) {

@@ -19,10 +19,13 @@ constexpr int kBlock = 32;
 constexpr int kSubpixelBits = 9;
 constexpr int kSubpixels = 1 << kSubpixelBits;
 constexpr double kMostThirdDifference = 3.2 / 0.0316;
+// Up to here, of dx and dy (2^15: a pixel for each) and of the second differences, eight pixels and a neighbor lie
+// within 16 columns, 32 and four taps within 64.
 constexpr double kMostSlope = 29000, kMostRise = 12000, kMostSecondDifference = 2000;
-constexpr int kSegment = 64;          // blocks mapped at once
-constexpr int kRowsAhead = 8;         // a rotated row touches many source rows, which defeats the hardware prefetcher
-constexpr int kSteepestTaps = 16384;  // dx beyond which four taps of eight pixels do not fit 16 bytes
+constexpr int kSegment = 64;         // blocks mapped at once
+constexpr int kRowsAhead = 8;        // a rotated row touches many source rows, which defeats the hardware prefetcher
+constexpr int kSteepestTaps = 8192;  // dx beyond which four taps of four pixels do not fit eight samples
+constexpr int kSteepestDeepTaps = 25000;  // the same of sixteen pixels and 32 samples
 
 struct RowMap {
   alignas(64) std::int32_t x0[kSegment], y0[kSegment];

@@ -55,23 +55,33 @@ static void draw(uint8_t* luma, int x, int y) {
 }
 
 static void check_video(void) {
+  static uint16_t deep[WIDTH * HEIGHT], deep_after[WIDTH * HEIGHT], deep_steady[WIDTH * HEIGHT];
   static uint8_t before[WIDTH * HEIGHT], after[WIDTH * HEIGHT], steady[WIDTH * HEIGHT];
-  const size_t size = legato_video_tracker_memory(WIDTH, HEIGHT);
+  legato_video_tracker_options options = legato_video_tracker_options_default();
+  const size_t size = legato_video_tracker_memory(WIDTH, HEIGHT, &options);
   void* memory = malloc(size);
   legato_video_tracker* tracker;
   legato_video_motion motion;
+  const float* points;
+  size_t count = 0;
   double inverse[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, chroma[9];
   int row, column, wrong = 0;
-  check(size > 0 && memory != NULL && legato_video_tracker_memory(0, 3) == 0, "tracker memory");
-  check(legato_video_tracker_create(WIDTH, HEIGHT, LEGATO_VIDEO_HOMOGRAPHY, NULL, memory, size / 2) == NULL,
-        "too small");
-  tracker = legato_video_tracker_create(WIDTH, HEIGHT, LEGATO_VIDEO_HOMOGRAPHY, NULL, memory, size);
+  check(size > 0 && memory != NULL && legato_video_tracker_memory(0, 3, &options) == 0, "tracker memory");
+  check(legato_video_tracker_create(WIDTH, HEIGHT, &options, NULL, memory, size / 2) == NULL, "too small");
+  options.region[2] = WIDTH + 1;
+  options.region[3] = HEIGHT;
+  check(legato_video_tracker_create(WIDTH, HEIGHT, &options, NULL, memory, size) == NULL, "region outside");
+  options.region[2] = WIDTH;
+  tracker = legato_video_tracker_create(WIDTH, HEIGHT, &options, NULL, memory, size);
   check(tracker != NULL, "tracker");
   draw(before, 20, 20);
   draw(after, 23, 18);
   check(legato_video_tracker_push_u8(tracker, before, WIDTH, &motion) == LEGATO_OK && motion.first, "first frame");
   check(legato_video_tracker_push_u8(tracker, after, WIDTH, &motion) == LEGATO_OK && motion.ok, "motion");
   check(fabs(motion.homography[2] - 3) < 0.3 && fabs(motion.homography[5] + 2) < 0.3, "the shift is found");
+  check(motion.corner_covariance[0] > 0 && motion.corner_covariance[1] == motion.corner_covariance[8], "covariance");
+  points = legato_video_tracker_matches(tracker, &count);
+  check(points != NULL && (int)count == motion.matches && fabs(points[0] + 3 - points[2]) < 1.0, "matches");
   check(legato_video_tracker_push_u8(tracker, after, 3, &motion) == LEGATO_INVALID_ARGUMENT, "stride");
   inverse[2] = -3;
   inverse[5] = 2;
@@ -88,6 +98,25 @@ static void check_video(void) {
   check(legato_video_warp_u8(NULL, after, WIDTH, HEIGHT, WIDTH, steady, WIDTH, HEIGHT, WIDTH, LEGATO_VIDEO_BILINEAR) ==
             LEGATO_INVALID_ARGUMENT,
         "null map");
+  for (row = 0; row < WIDTH * HEIGHT; ++row) {
+    deep[row] = (uint16_t)(before[row] * 4);
+    deep_after[row] = (uint16_t)(after[row] * 4);
+  }
+  legato_video_tracker_reset(tracker);
+  check(legato_video_tracker_push_u16(tracker, deep, WIDTH, 10, &motion) == LEGATO_OK && motion.first, "deep first");
+  check(legato_video_tracker_push_u16(tracker, deep_after, WIDTH, 10, &motion) == LEGATO_OK && motion.ok,
+        "deep motion");
+  check(fabs(motion.homography[2] - 3) < 0.3 && fabs(motion.homography[5] + 2) < 0.3, "the deep shift is found");
+  check(legato_video_tracker_push_u16(tracker, deep, WIDTH, 8, &motion) == LEGATO_INVALID_ARGUMENT, "bit depth");
+  check(legato_video_warp_u16(inverse, deep_after, WIDTH, HEIGHT, WIDTH, deep_steady, WIDTH, HEIGHT, WIDTH, 10,
+                              LEGATO_VIDEO_LANCZOS) == LEGATO_OK,
+        "deep warp");
+  for (row = 10; row < HEIGHT - 10; ++row) {
+    for (column = 10; column < WIDTH - 10; ++column) {
+      wrong += deep_steady[row * WIDTH + column] != deep[row * WIDTH + column];
+    }
+  }
+  check(wrong == 0, "the deep steady picture is the one before");
   legato_video_tracker_reset(tracker);
   check(legato_video_tracker_push_u8(tracker, after, WIDTH, &motion) == LEGATO_OK && motion.first, "reset");
   free(memory);

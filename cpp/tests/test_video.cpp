@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -108,11 +109,96 @@ TEST_CASE("a fit survives more than half outliers and says when there is none") 
   CHECK(fit_motion(here, {there.data(), 4}, 640, 360, {}, memory, inlier, fit) == Status::invalid_argument);
 }
 
+TEST_CASE("deeper samples give the same motion, whatever the frame is reduced by") {
+  for (const int longest : {960, 100, 70}) {  // factors of one, two and three
+    const int w = 200, h = 150;
+    TrackerOptions options;
+    options.longest_work_side = longest;
+    std::vector<std::byte> memory(tracker_memory_size(w, h, options));
+    Motion motion, deep;
+    for (const bool is_deep : {false, true}) {
+      Tracker* tracker = create_tracker(w, h, options, {}, memory);
+      REQUIRE(tracker != nullptr);
+      for (const double shift : {0.0, 4.0}) {
+        const Picture picture = textured(w, h, shift, 0);
+        if (is_deep) {
+          std::vector<std::uint16_t> samples(picture.data.begin(), picture.data.end());
+          for (auto& sample : samples) sample = static_cast<std::uint16_t>(sample << 4);
+          CHECK(push(*tracker, {samples.data(), w, h, w}, 12, deep) == Status::ok);
+        } else {
+          CHECK(push(*tracker, picture.view(), motion) == Status::ok);
+        }
+      }
+    }
+    CHECK(motion.ok);
+    CHECK(std::equal(motion.homography, motion.homography + 9, deep.homography));
+  }
+  std::vector<std::uint16_t> samples(64 * 48);
+  std::vector<std::byte> memory(tracker_memory_size(64, 48, {}));
+  Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
+  Motion motion;
+  CHECK(push(*tracker, {samples.data(), 64, 48, 64}, 8, motion) == Status::invalid_argument);
+  CHECK(push(*tracker, {samples.data(), 64, 47, 64}, 10, motion) == Status::invalid_argument);
+}
+
+/// Random planes in memory of exactly their size, warped by random maps: a sanitizer sees what is read beyond, and the
+/// samples between the rows of the output must stay.
+template <class Sample>
+void warp_at_random(std::mt19937& generator) {
+  const auto below = [&](int n) { return static_cast<int>(generator() % static_cast<unsigned>(n)); };
+  std::normal_distribution<double> normal;
+  const int w = 1 + below(below(3) == 0 ? 300 : 80), h = 1 + below(40), to_w = 1 + below(150), to_h = 1 + below(12);
+  const int gap = below(4), count = 1 + below(3), bits = sizeof(Sample) == 1 ? 8 : 9 + below(8);
+  const double wild = below(2) == 0 ? 0.02 : 0.7;
+  double map[9] = {1 + wild * normal(generator),    wild * normal(generator),        wild * w * normal(generator),
+                   wild * normal(generator),        1 + wild * normal(generator),    wild * h * normal(generator),
+                   1e-3 * wild * normal(generator), 1e-3 * wild * normal(generator), 1};
+  std::vector<Sample> from[3], to[3];
+  std::vector<Image<const Sample>> sources;
+  std::vector<Image<Sample>> targets;
+  const auto rows = [gap](int width, int height) {
+    return static_cast<std::size_t>(width + gap) * (height - 1) + width;
+  };
+  for (int p = 0; p < count; ++p) {
+    from[p].resize(rows(w, h));
+    for (auto& sample : from[p]) sample = static_cast<Sample>(generator() & ((1u << bits) - 1));
+    to[p].assign(rows(to_w, to_h), Sample{77});
+    sources.push_back({from[p].data(), w, h, w + gap});
+    targets.push_back({to[p].data(), to_w, to_h, to_w + gap});
+  }
+  const auto kind = static_cast<Interpolation>(below(3));
+  if constexpr (sizeof(Sample) == 1) REQUIRE(warp(map, sources, targets, kind) == Status::ok);
+  if constexpr (sizeof(Sample) == 2) REQUIRE(warp(map, sources, targets, bits, kind) == Status::ok);
+  int touched = 0, high = 0;
+  for (int p = 0; p < count; ++p) {
+    for (std::size_t i = 0; i < to[p].size(); ++i) {
+      const bool between = static_cast<int>(i) % (to_w + gap) >= to_w;
+      touched += between && to[p][i] != 77;
+      high += to[p][i] > (1 << bits) - 1;
+    }
+  }
+  CHECK(touched == 0);
+  CHECK(high == 0);
+}
+
+TEST_CASE("a warp stays within its planes") {
+  std::mt19937 generator(11);
+  for (int i = 0; i < 400; ++i) {
+    warp_at_random<std::uint8_t>(generator);
+    warp_at_random<std::uint16_t>(generator);
+  }
+}
+
 TEST_CASE("wrong arguments are refused") {
   CHECK(tracker_memory_size(0, 10, {}) == 0);
   CHECK(pyramid_memory_size(10, 10, 0) == 0);
   std::vector<std::byte> memory(tracker_memory_size(64, 48, {}));
   CHECK(create_tracker(64, 48, {}, {}, {memory.data(), memory.size() / 2}) == nullptr);
+  TrackerOptions narrow;
+  for (const Region& region : {Region{-1, 0, 5, 5}, Region{60, 0, 5, 5}, Region{0, 0, 5, -5}, Region{0, 40, 64, 9}}) {
+    narrow.region = region;
+    CHECK(create_tracker(64, 48, narrow, {}, memory) == nullptr);
+  }
   Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
   REQUIRE(tracker != nullptr);
   Motion motion;

@@ -36,13 +36,13 @@ class VideoTracker:
     """
     legato::video::Tracker in memory of its own.
     """
-    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, mask: numpy.ndarray) -> None:
+    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, mask: numpy.ndarray, bit_depth: typing.SupportsInt | typing.SupportsIndex, region: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"]) -> None:
         ...
     def matches(self) -> numpy.typing.NDArray[numpy.float32]:
         """
         (m, 4) points of the last push, the inliers first.
         """
-    def push(self, luma: numpy.ndarray, homography: numpy.typing.NDArray[numpy.float64]) -> tuple:
+    def push(self, luma: numpy.ndarray, homography: numpy.typing.NDArray[numpy.float64], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
         """
         The motion of the next frame.
         """
@@ -212,7 +212,7 @@ def version() -> str:
     """
     Version of the compiled core.
     """
-def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8]) -> tuple:
+def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
     """
     Robust fit of a motion to (n, 2) matches.
     """

@@ -33,8 +33,8 @@ constexpr std::size_t kMostPlanes = 3;
 /// sources, targets: the same number of planes, the sources of one size, the targets of one size, no memory shared.
 /// bit_depth: 8 for bytes; 9 to 16 for 16-bit samples, which never exceed (1 << bit_depth) - 1 in the result.
 ///
-/// Positions are quantized to 1/512 px, within 0.01 px of the exact map; byte planes weigh neighbors across with 7 bits
-/// when bilinear. The result has the same bits on every instruction set and for every number of threads.
+/// Positions are quantized to 1/512 px, within 0.01 px of the exact map. The result has the same bits on every
+/// instruction set and for every number of threads.
 /// Returns invalid_argument for wrong sizes, not_finite for a map with NaN or infinity.
 Status warp(std::span<const double> map, std::span<const Image<const std::uint8_t>> sources,
             std::span<const Image<std::uint8_t>> targets, Interpolation interpolation, int threads = 1) noexcept;
@@ -69,6 +69,9 @@ struct FitResult {
   double matrix[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< pixels here to pixels there
   double residual_px = 0;                          ///< median distance of the inliers
   double corner_sd_px = 0;                         ///< predicted standard deviation of a frame corner
+  /// Predicted covariance, px^2, of where the motion puts the frame's corners: x and y of the top left, the top right,
+  /// the bottom left and the bottom right one; [8][8].
+  double corner_covariance[64] = {};
   int inliers = 0, hypotheses = 0;
   bool found = false;  ///< false: too few matches, degenerate, or no motion a camera makes between frames
 };
@@ -81,15 +84,22 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
                   const FitOptions& options, std::span<std::byte> workspace, std::span<std::uint8_t> inlier,
                   FitResult& result) noexcept;
 
+/// A rectangle of a frame, in pixels; a width or height of zero: the whole frame.
+struct Region {
+  int x = 0, y = 0, width = 0, height = 0;
+};
+
 struct TrackerOptions {
   Model model = Model::homography;
   int longest_work_side = 960;  ///< the frame is reduced by a whole factor until its longer side is at most this
   double round_trip_px = 0.5;   ///< how far from home a point may return, in pixels of the work image
+  Region region = {};           ///< where the picture may be used, besides what a mask says
 };
 
 struct Motion {
   double homography[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< this frame to the one before it, pixels at full size
   double confidence = 0, residual_px = 0;
+  double corner_covariance[64] = {};  ///< as in FitResult, at full size; zero for a repeated frame
   int inliers = 0, matches = 0;
   Model model = Model::identity;
   bool first = false, ok = false, duplicate = false;
@@ -111,6 +121,9 @@ FrameSize frame_size(const Tracker& tracker) noexcept;
 /// Takes the next frame. `motion.first` is set for the first one. A frame whose motion cannot be found gives ok =
 /// false; a run of repeated frames counts as its first.
 Status push(Tracker& tracker, const Image<const std::uint8_t>& luma, Motion& motion) noexcept;
+/// The same of samples with 9 to 16 bits. They are rounded to eight after the frame is reduced, and what exceeds the
+/// bit depth counts as white.
+Status push(Tracker& tracker, const Image<const std::uint16_t>& luma, int bit_depth, Motion& motion) noexcept;
 /// Matches of the last push: [motion.matches][4], here x y, there x y, pixels at full size, inliers first.
 std::span<const float> matches(const Tracker& tracker) noexcept;
 /// The next frame counts as the first.
@@ -122,6 +135,7 @@ struct Pyramid;
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept;
 Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> memory) noexcept;
 Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint8_t>& luma) noexcept;
+Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint16_t>& luma, int bit_depth) noexcept;
 /// Corners, best first, at most one to a cell of a grid; returns how many. points: [n][2].
 std::size_t corners_workspace_size(const Pyramid& pyramid) noexcept;
 std::size_t find_corners(const Pyramid& pyramid, std::span<std::byte> workspace, std::span<float> points) noexcept;

@@ -181,7 +181,7 @@ def load_opencv() -> Any:
     try:
         return importlib.import_module("cv2")
     except ImportError as error:
-        raise DependencyError('OpenCV is needed here: pip install "legato[video]"') from error
+        raise DependencyError('OpenCV is needed here: pip install "legato[opencv]"') from error
 
 
 def _check_plane(name: str, plane: object) -> None:

@@ -10,6 +10,8 @@ with.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
@@ -31,6 +33,7 @@ _LONGEST_SIDE = 32766
 _KINDS = {"bilinear": 0, "bicubic": 1, "lanczos": 2}
 # Of a correction in units of the picture width, with rows of unit length.
 _LEAST_DETERMINANT = 1e-12
+_IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
 
 def warp(
@@ -65,9 +68,8 @@ def warp(
         The number of threads the compiled kernel may use; the result does not depend on it. Where
         OpenCV does the work, its process-wide ``cv2.setNumThreads`` decides, and is left alone.
     backend : {"native", "opencv"}
-        "native" quantizes positions to 1/512 px (within 0.01 px of exact; 8-bit bilinear weighs
-        neighbors across in steps of 1/128) and gives the same bits on every processor; "opencv" is
-        ``cv2.warpPerspective``, for comparison.
+        "native" quantizes positions to 1/512 px (within 0.01 px of exact) and gives the same bits
+        on every processor; "opencv" is ``cv2.warpPerspective``, for comparison.
 
     Returns
     -------
@@ -120,8 +122,8 @@ def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _H
     u, v = None, None
     if picture.u is not None and picture.v is not None:
         # Both at once: they share every position and weight.
-        sited = _siting(sx, sy, picture.chroma_location)
-        chroma_matrix = np.asarray(np.linalg.solve(sited, matrix @ sited), np.float64)
+        sited, unsited = _siting(sx, sy, picture.chroma_location)
+        chroma_matrix = unsited @ matrix @ sited
         chroma = [picture.u, picture.v]
         u, v = _sampled(chroma, chroma_matrix, chroma_size, how, depth, [targets["u"], targets["v"]])
     if isinstance(out, Planes):
@@ -129,11 +131,14 @@ def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _H
     return Planes(y, u, v, depth, picture.chroma_location)
 
 
-def _siting(sx: int, sy: int, location: ChromaLocation) -> Floats:
-    """Matrix from chroma samples to luma pixels: where sample (i, j) sits on the luma grid."""
+@functools.cache
+def _siting(sx: int, sy: int, location: ChromaLocation) -> tuple[Floats, Floats]:
+    """Matrix from chroma samples to luma pixels, where sample (i, j) sits on the luma grid; and back."""
     ox = 0.5 * (sx - 1) if location == "center" else 0.0
     oy = 0.0 if location == "topleft" else 0.5 * (sy - 1)
-    return np.array([[sx, 0, ox], [0, sy, oy], [0, 0, 1.0]])
+    there = np.array([[sx, 0, ox], [0, sy, oy], [0, 0, 1.0]])
+    back = np.array([[1 / sx, 0, -ox / sx], [0, 1 / sy, -oy / sy], [0, 0, 1.0]])
+    return there, back
 
 
 def _sampled(
@@ -145,7 +150,7 @@ def _sampled(
     outs: list[Samples | None],
 ) -> list[Samples]:
     """Planes of one size, or one packed picture, sampled at `matrix` times the output pixel."""
-    if planes[0].shape[:2] == size[::-1] and np.array_equal(matrix, np.eye(3)):
+    if planes[0].shape[:2] == size[::-1] and matrix.tolist() == _IDENTITY:
         # No rounding of any kind, whatever the interpolation.
         for plane, out in zip(planes, outs, strict=True):
             if out is not None:
@@ -225,18 +230,23 @@ def _checked_correction(correction: object, source_size: tuple[int, int], target
         raise ArgumentError(f"correction: expected a (3, 3) array of floats, got {type(correction).__name__}") from None
     if matrix.shape != (3, 3):
         raise ArgumentError(f"correction: expected shape (3, 3), got {matrix.shape}")
-    if not np.isfinite(matrix).all():
+    # Nine numbers: plain floats are several times quicker here than arrays are.
+    entries = [value for row in matrix.tolist() for value in row]
+    if not all(map(math.isfinite, entries)):
         raise ArgumentError("correction: expected finite entries, got NaN or infinity")
-    largest = np.abs(matrix).max()
-    if largest > 0:
-        matrix = matrix / largest
+    largest = max(map(abs, entries)) or 1.0
+    scaled = [value / largest for value in entries]
     width, target_width = source_size[0], target_size[0]
-    relative = np.diag([1 / width, 1 / width, 1]) @ matrix @ np.diag([target_width, target_width, 1])
-    volume = float(np.prod(np.linalg.norm(relative, axis=1)))
-    if abs(np.linalg.det(relative)) <= _LEAST_DETERMINANT * volume:
+    ratio = target_width / width
+    a, b, c, d, e, f = (scaled[i] * (1 / width if i % 3 == 2 else ratio) for i in range(6))
+    g, h, i = scaled[6] * target_width, scaled[7] * target_width, scaled[8]
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    volume = math.hypot(a, b, c) * math.hypot(d, e, f) * math.hypot(g, h, i)
+    if abs(determinant) <= _LEAST_DETERMINANT * volume:
         raise ArgumentError("correction: expected an invertible matrix, got a singular one")
     # Its scale has no meaning, but the identity is known by its entries.
-    return np.asarray(matrix / matrix[2, 2] if abs(matrix[2, 2]) > 1e-9 else matrix)
+    last = scaled[8] if abs(scaled[8]) > 1e-9 else 1.0
+    return np.array([value / last for value in scaled]).reshape(3, 3)
 
 
 def _checked_out(out: object, shape: tuple[int, ...], source: Samples, name: str = "out") -> Samples | None:
