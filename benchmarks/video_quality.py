@@ -33,11 +33,11 @@ def second_opinion(script: Path, original: Path, result: Path, frames: int) -> d
 
 
 def errors_of(clip: Path) -> np.ndarray:
-    """Predicted standard deviation of a corner for every fourth motion."""
+    """Predicted standard deviation of a corner for every motion."""
     with video.VideoReader(clip) as reader:
         tracker = video.Tracker((reader.width, reader.height))
         steps = [tracker.push(video.luma(frame.planes)) for frame in reader]
-    return np.array([guard.predicted_error_px(step, tracker.size) for step in steps[4::4] if step is not None])
+    return np.array([guard.predicted_error_px(step) for step in steps if step is not None])
 
 
 def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndarray) -> str:

@@ -68,12 +68,12 @@ def test_the_error_of_one_motion() -> None:
         views = [np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).astype(np.uint8) for _ in range(2)]
         motion = video.estimate_motion(*views)
         assert motion.ok
-        errors.append(predicted_error_px(motion, (320, 240)))
+        errors.append(predicted_error_px(motion))
     assert 0 < errors[0] < errors[1] < 5
     same = picture.astype(np.uint8)
-    assert predicted_error_px(video.estimate_motion(same, same), (320, 240)) == 0
+    assert predicted_error_px(video.estimate_motion(same, same)) == 0
     flat = np.zeros((240, 320), np.uint8)
-    assert math.isnan(predicted_error_px(video.estimate_motion(flat, flat + 9), (320, 240)))
+    assert math.isnan(predicted_error_px(video.estimate_motion(flat, flat + 9)))
 
 
 def noisy_still(count: int) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import _core, camera
+from legato import camera
 from legato.video.tracking import Motion
 
 __all__ = ["Gain", "expected_gain", "predicted_error_px"]
@@ -29,11 +29,6 @@ Floats: TypeAlias = NDArray[np.float64]
 _UNDERSTATED = 3.0
 # Of the frames: their errors count no more than the one at this quantile, so that a few failures do not decide.
 _TRUSTED = 0.9
-
-_MODELS = ("homography", "affine", "similarity", "translation")
-_THRESHOLD_PX = {"homography": 0.5}
-_LOOSE_THRESHOLD_PX = 1.5
-_HYPOTHESES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +84,16 @@ def expected_gain(motion: Floats, error_px: Floats, size: tuple[int, int]) -> Ga
     return Gain(jitter, _UNDERSTATED * math.sqrt(2 * float(squared.mean())))
 
 
-def predicted_error_px(motion: Motion, size: tuple[int, int]) -> float:
-    """Predict the standard deviation of a frame corner's displacement from the scatter of the matches.
+def predicted_error_px(motion: Motion) -> float:
+    """Predict the standard deviation of a frame corner's displacement from the covariance of the motion.
 
     Parameters
     ----------
     motion : Motion
-    size : (width, height)
 
     Returns
     -------
     float
         Pixels; 0 for a repeated frame and NaN where nothing is known.
     """
-    if motion.duplicate:
-        return 0.0
-    if not motion.ok or motion.model not in _MODELS:
-        return math.nan
-    points = np.ascontiguousarray(motion.points)
-    here, there = np.ascontiguousarray(points[:, :2]), np.ascontiguousarray(points[:, 2:])
-    found, _, _, _, corner_sd_px = _core.video_fit_motion(
-        here,
-        there,
-        *size,
-        _MODELS.index(motion.model),
-        _THRESHOLD_PX.get(motion.model, _LOOSE_THRESHOLD_PX),
-        _HYPOTHESES,
-        1,
-        np.empty((3, 3)),
-        np.empty(len(points), np.uint8),
-    )
-    return float(corner_sd_px) if found else math.nan
+    return math.sqrt(float(np.trace(motion.corner_covariance)) / 4)
