@@ -407,7 +407,7 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   if (row.noise != 0) {
     for (std::size_t block = 0; 4 * block < d; ++block) {
       Floats four[4] = {};
-      four_across<kPhilox>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block, four);
+      four_across<kPhilox, kPack>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block, four);
       for (std::size_t q = 0; q < 4 && 4 * block + q < d; ++q) work.noise[4 * block + q] = four[q];
     }
   }
@@ -470,7 +470,7 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
         const std::size_t at = first + pack * kPack;
         math::Stream<Words> streams{};
         if (chains.noise.seeds != nullptr)
-          streams = streams_of(chains.noise, at, last - at < kPack ? last - at : kPack);
+          streams = streams_of<kPack>(chains.noise, at, last - at < kPack ? last - at : kPack);
         for (std::size_t i = 0; i < count; ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
