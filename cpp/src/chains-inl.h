@@ -295,24 +295,26 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
 template <class Real>
 struct ChainWork {
   Real* levels;                          // kRowTile x 2 levels
-  Side<Real>*state, *last_out, *last_x;  // kSide<Real>s x d each
+  Side<Real>*state, *last_out, *last_x;  // packs of the block x d each
   Side<Real>*cond, *uncond, *spare;      // d each
   Scratch<Real> scratch;
   Pack<float, kSide<Real>>* noise;  // d rounded up to 4
 };
 
-constexpr std::size_t kSide<Real>sOfWorker = 64;  // 1024 samples share the tables of a row
+constexpr std::size_t kSamplesOfBlock = 2048;  // share the tables of a row
 
-/// Samples of one block: as many packs as keep the states near 24 KiB.
+/// Packs of one block: as many as keep the states near 16 KiB.
+template <class Real>
 inline std::size_t packs_of_block(std::size_t dimension) {
-  const std::size_t fit = 128 / (dimension > 0 ? dimension : 1);
-  return fit < 1 ? 1 : fit > kSide<Real>sOfWorker ? kSide<Real>sOfWorker : fit;
+  const std::size_t fit = kSamplesOfBlock * 2 / kSide<Real> / (dimension > 0 ? dimension : 1);
+  const std::size_t most = kSamplesOfBlock / kSide<Real>;
+  return fit < 1 ? 1 : fit > most ? most : fit;
 }
 
 template <class Real>
 inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::size_t dimension) {
   ChainWork<Real> work;
-  const std::size_t packs = packs_of_block(dimension);
+  const std::size_t packs = packs_of_block<Real>(dimension);
   work.levels = arena.take<Real>(2 * kRowTile * level_size(components, dimension));
   work.state = arena.take<Side<Real>>(packs * dimension);
   work.last_out = arena.take<Side<Real>>(packs * dimension);
@@ -328,16 +330,17 @@ inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::siz
 }
 
 inline std::size_t worker_size(std::size_t components, std::size_t dimension) {
-  Arena counter;
-  chain_work<double>(counter, components, dimension);
-  return counter.size();
+  Arena floats, doubles;
+  chain_work<float>(floats, components, dimension);
+  chain_work<double>(doubles, components, dimension);
+  return floats.size() > doubles.size() ? floats.size() : doubles.size();
 }
 
 template <class Real>
 LEGATO_HD void gather_block(const Real* x, std::size_t dimension, std::size_t first, std::size_t count,
                             Side<Real>* state) {
   for (std::size_t j = 0; j < dimension; ++j) {
-    for (std::size_t lane = 0; lane < kSide<Real>; ++lane) {
+    for (std::size_t lane = 0; lane < std::size_t{kSide<Real>}; ++lane) {
       const std::size_t sample = first + (lane < count ? lane : count - 1);
       state[j][static_cast<int>(lane)] = x[sample * dimension + j];
     }
@@ -387,8 +390,8 @@ struct Chains {
 
 template <bool kPhilox, class Real>
 inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore<Real>& of_cond,
-                    const LevelStore<Real>& of_uncond, bool shared, const SideStream<Real>& streams,
-                    std::size_t pack, const ChainWork<Real>& work) {
+                    const LevelStore<Real>& of_uncond, bool shared, const SideStream<Real>& streams, std::size_t pack,
+                    const ChainWork<Real>& work) {
   const std::size_t d = chains.dimension;
   Side<Real>* x = work.state + pack * d;
   Side<Real>* last_out = work.last_out + pack * d;
@@ -419,7 +422,8 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   if (row.noise != 0) {
     for (std::size_t block = 0; 4 * block < d; ++block) {
       Pack<float, kSide<Real>> four[4] = {};
-      four_across<kPhilox, kSide<Real>>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block, four);
+      four_across<kPhilox, kSide<Real>>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block,
+                                        four);
       for (std::size_t q = 0; q < 4 && 4 * block + q < d; ++q) work.noise[4 * block + q] = four[q];
     }
   }
@@ -446,6 +450,7 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
 template <bool kPhilox, class Real>
 inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, std::size_t worker,
                        std::size_t workers) {
+  constexpr std::size_t side = kSide<Real>;
   const std::size_t d = chains.dimension;
   const std::size_t cond_size = chains.cond.mixture != nullptr ? chains.cond.mixture->components : 0;
   const std::size_t uncond_size = chains.uncond.mixture != nullptr ? chains.uncond.mixture->components : 0;
@@ -453,15 +458,15 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
   const bool shared = shares_components(chains.cond, chains.uncond);
-  const std::size_t packs = packs_of_block(d), block = packs * kSide<Real>;
-  const auto level = [&](std::size_t row, std::size_t side) {
-    return level_at(work.levels + (2 * row + side) * level_size(components, d), side == 0 ? cond_size : uncond_size, d);
+  const std::size_t packs = packs_of_block<Real>(d), block = packs * side;
+  const auto level = [&](std::size_t row, std::size_t of) {
+    return level_at(work.levels + (2 * row + of) * level_size(components, d), of == 0 ? cond_size : uncond_size, d);
   };
   for (std::size_t first = worker * block; first < chains.samples; first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
-    for (std::size_t pack = 0; first + pack * kSide<Real> < last; ++pack) {
-      const std::size_t at = first + pack * kSide<Real>;
-      gather_block(chains.x, d, at, last - at < kSide<Real> ? last - at : kSide<Real>, work.state + pack * d);
+    for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+      const std::size_t at = first + pack * side;
+      gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
       for (std::size_t j = 0; j < d; ++j) work.last_out[pack * d + j] = work.last_x[pack * d + j] = Side<Real>{};
     }
     constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
@@ -469,28 +474,28 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
       const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
       for (std::size_t i = 0; i < count; ++i) {
         const Row& r = chains.rows[row + i];
+        const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
         if (cond_size > 0) {
-          const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
           make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights : nullptr, r.alpha, r.sigma,
                            r.output, level(i, 0));
         }
-        if (uncond_size > 0) {
+        if (uncond_size > 0 && !both) {
           make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));
         }
       }
-      for (std::size_t pack = 0; first + pack * kSide<Real> < last; ++pack) {
-        const std::size_t at = first + pack * kSide<Real>;
+      for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+        const std::size_t at = first + pack * side;
         SideStream<Real> streams{};
         if (chains.noise.seeds != nullptr)
-          streams = streams_of<kSide<Real>>(chains.noise, at, last - at < kSide<Real> ? last - at : kSide<Real>);
+          streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
         for (std::size_t i = 0; i < count; ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
       }
     }
-    for (std::size_t pack = 0; first + pack * kSide<Real> < last; ++pack) {
-      const std::size_t at = first + pack * kSide<Real>;
-      scatter_block(work.state + pack * d, d, at, last - at < kSide<Real> ? last - at : kSide<Real>, chains.x);
+    for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+      const std::size_t at = first + pack * side;
+      scatter_block(work.state + pack * d, d, at, last - at < side ? last - at : side, chains.x);
     }
   }
   note_isa(LEGATO_REGION_ISA);
@@ -506,18 +511,19 @@ inline void run_worker_any(const Chains<Real>& chains, std::span<std::byte> memo
   }
 }
 
-/// Evaluations of packs [begin, end) of the samples.
+/// Evaluations of the samples [begin, end).
 template <class Real>
-inline void evaluate_range(const Model<Real>& model, const Row& row, std::size_t samples, const Real* x, Real* out,
-                           Real* log_density, std::span<std::byte> memory, std::size_t begin, std::size_t end) {
+inline void evaluate_range(const Model<Real>& model, const Row& row, const Real* x, Real* out, Real* log_density,
+                           std::span<std::byte> memory, std::size_t begin, std::size_t end) {
+  constexpr std::size_t side = kSide<Real>;
   const std::size_t d = model.mixture != nullptr ? model.mixture->dimension : model.cloud->dimension;
   const std::size_t components = model.mixture != nullptr ? model.mixture->components : 0;
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
   const LevelStore<Real> level = level_at(work.levels, components, d);
   if (model.mixture != nullptr) make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
-  for (std::size_t pack = begin; pack < end; ++pack) {
-    const std::size_t first = pack * kSide<Real>, count = samples - first < kSide<Real> ? samples - first : kSide<Real>;
+  for (std::size_t first = begin; first < end; first += side) {
+    const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
     if (log_density != nullptr) {
       Side<Real> log_total;

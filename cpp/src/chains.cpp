@@ -77,11 +77,13 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
     return Status::workspace_too_small;
   }
   const Row row{.alpha = alpha, .sigma = sigma, .output = output};
-  const std::size_t packs = (samples + 15) / 16, workers = std::min(workers_of(threads), packs);
+  constexpr std::size_t grain = 32;  // samples; a multiple of any region's kSide
+  const std::size_t grains = (samples + grain - 1) / grain, workers = std::min(workers_of(threads), grains);
   for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
-    const std::size_t begin = packs * worker / workers, end = packs * (worker + 1) / workers;
-    LEGATO_DISPATCH(evaluate_range, model, row, samples, x, out, log_density.empty() ? nullptr : log_density.data(),
-                    memory, begin, end);
+    const std::size_t begin = grains * worker / workers * grain;
+    const std::size_t end = std::min(samples, grains * (worker + 1) / workers * grain);
+    LEGATO_DISPATCH(evaluate_range, model, row, x, out, log_density.empty() ? nullptr : log_density.data(), memory,
+                    begin, end);
   });
   return Status::ok;
 }
