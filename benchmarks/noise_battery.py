@@ -51,7 +51,6 @@ def battery(numbers: int, seed: int, generator: str) -> list[tuple[str, float, f
     spacings = trials = 0
     between_calls = np.zeros(2)
     largest, last = 0.0, None
-    edges = stats.norm.ppf(np.arange(1, BINS) / BINS).astype(np.float32)
     for z in calls(numbers, seed, generator):
         total += z.size
         y = z.astype(np.float64)
@@ -91,7 +90,9 @@ def battery(numbers: int, seed: int, generator: str) -> list[tuple[str, float, f
 
     moments = (0.0, 1.0, 0.0, 3.0, 15.0)
     variances = (1.0, 2.0, 15.0, 96.0, 10395.0 - 225.0)
-    for power, (value, mean, variance) in zip((1, 2, 3, 4, 6), zip(powers, moments, variances, strict=True), strict=True):
+    for power, (value, mean, variance) in zip(
+        (1, 2, 3, 4, 6), zip(powers, moments, variances, strict=True), strict=True
+    ):
         score(f"moment {power}", (value / total - mean) / math.sqrt(variance / total))
     for side, name in enumerate(("above", "below -")):
         for bound, count in zip(BOUNDS, beyond[side], strict=True):
@@ -109,7 +110,7 @@ def battery(numbers: int, seed: int, generator: str) -> list[tuple[str, float, f
     results.append(("gaps along and across, chi2", chi, two_sided(float(stats.chi2.sf(chi, GAPS)))))
     expected = trials * BIRTHDAYS**3 / (4.0 * DAYS)
     score("birthday spacings along and across", (spacings - expected) / math.sqrt(expected))
-    # P(no number beyond r) = (1 - P(|z| > r))^n; the radius ends at 6.76, so beyond about 1e10 numbers this one must fail.
+    # P(no number beyond r) = (1 - P(|z| > r))^n. The radius ends at 6.76: beyond about 1e10 numbers this one must fail.
     survival = 2 * float(stats.norm.sf(largest))
     results.append((f"largest of all {largest:.3f}", largest, two_sided(math.exp(-total * survival))))
     return results
@@ -131,7 +132,9 @@ def main() -> int:
     for name, value, p in results:
         print(f"{name:42} {value:14.4f}   p = {p:.3g}")
     smallest = min(p for _, _, p in results)
-    print(f"{len(results)} tests on {arguments.numbers:.3g} numbers of {arguments.generator}: smallest p = {smallest:.3g}")
+    print(
+        f"{len(results)} tests on {arguments.numbers:.3g} numbers of {arguments.generator}: smallest p = {smallest:.3g}"
+    )
     return int(smallest < 1e-6)
 
 

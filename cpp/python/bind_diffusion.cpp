@@ -256,7 +256,7 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
 /// A mixture or a cloud in arrays that the object keeps alive.
 struct ModelArrays {
   std::optional<Array> log_weights, means, variances, rotations;
-  std::optional<py::array> data, point_weights;
+  std::optional<py::array> data, point_weights, squares;
   bool isotropic = false;
 
   std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
@@ -274,10 +274,21 @@ ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array
   return model;
 }
 
+template <class Real>
+py::array squares_of(const py::array& data) {
+  py::array_t<Real> squares(data.shape(0));
+  const PointCloud<Real> cloud{.points = static_cast<std::size_t>(data.shape(0)),
+                               .dimension = static_cast<std::size_t>(data.shape(1)),
+                               .data = static_cast<const Real*>(data.data())};
+  check(point_squares<Real>(cloud, {squares.mutable_data(), cloud.points}), "data");
+  return squares;
+}
+
 ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
   ModelArrays model;
   model.data = data;
   model.point_weights = log_weights;
+  model.squares = data.itemsize() == sizeof(float) ? squares_of<float>(data) : squares_of<double>(data);
   return model;
 }
 
@@ -302,6 +313,7 @@ struct Held {
       cloud.dimension = arrays.dimension();
       cloud.data = read<Real>(arrays.data);
       cloud.log_weights = read<Real>(arrays.point_weights);
+      cloud.squares = read<Real>(arrays.squares);
       model.cloud = &cloud;
     }
   }
@@ -398,8 +410,10 @@ void bind_diffusion(py::module_& module) {
              "The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.");
   static PyMethodDef quick{"diffusion_step_quickly",
                            reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_quickly)), METH_FASTCALL,
-                           "diffusion_step_quickly(x, eps, coef, eps_uncond, guidance_scale, seed, step, substep,\n"
-                           "first_sample, out, threads): apply_step for plain arguments, or None if they are not."};
+                           "diffusion_step_quickly(x: object, eps: object, coef: object, eps_uncond: object, "
+                           "guidance_scale: object, seed: object, step: object, substep: object, first_sample: object, "
+                           "out: object, threads: object) -> object\n\n"
+                           "apply_step for plain arguments; None if they are not."};
   module.attr("diffusion_step_quickly") = py::reinterpret_steal<py::object>(PyCFunction_New(&quick, nullptr));
   module.def("diffusion_sums", &sums_into, arg("storage"), arg("samples"), arg("elements"), arg("cond").noconvert(),
              arg("uncond").noconvert(), arg("x").noconvert(), arg("out").noconvert(), arg("threads"),

@@ -22,9 +22,9 @@ LEGATO_HD Side<Real> beside(Real x) {
   return filled<kSide<Real>>(x);
 }
 
-constexpr std::size_t kRowTile = 16;    // rows whose tables are made at once
-constexpr std::size_t kPointTile = 64;  // points of a cloud whose logits are held at once
-constexpr std::size_t kPointRun = 8;    // points whose products with a query pack stay in registers
+constexpr std::size_t kRowTile = 16;                    // rows whose tables are made at once
+constexpr std::size_t kPointTile = 64;                  // points of a cloud whose logits are held at once
+constexpr std::size_t kPointRun = LEGATO_REGION_WIDTH;  // points whose sums with a query pack stay in registers
 
 // --- Gaussian mixtures ----------------------------------------------------------------------------------------------
 
@@ -234,42 +234,118 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
 
 // --- Point clouds ---------------------------------------------------------------------------------------------------
 
-/// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight, in the distance form, which
-/// stays exact down to the nearest-neighbor limit. Weights below exp(-30), or exp(-60), of the largest are nothing in
-/// `Real`, so those points are not added: at small sigma that is nearly all of them.
+/// Calls with(i, sum) for points[0 .. count): the sum over j of term(x_j, y_j), a few points at a time in registers.
+template <class Real, class Term, class With>
+LEGATO_HD void for_points(const Side<Real>* x, std::size_t dimension, const Real* const* points, std::size_t count,
+                          const Term& term, const With& with) {
+  for (std::size_t at = 0; at < count; at += kPointRun) {
+    const std::size_t run = count - at < kPointRun ? count - at : kPointRun;
+    const Real* rows[kPointRun];
+    for (std::size_t i = 0; i < kPointRun; ++i) rows[i] = points[at + (i < run ? i : run - 1)];
+    Side<Real> sums[kPointRun] = {};
+    for (std::size_t j = 0; j < dimension; ++j) {
+      const Side<Real> here = x[j];
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < kPointRun; ++i) sums[i] = sums[i] + term(here, rows[i][j]);
+    }
+    for (std::size_t i = 0; i < run; ++i) with(at + i, sums[i]);
+  }
+}
+
+/// Adds `count` weighted points to out, in their order.
+template <std::size_t count, class Real>
+inline void add_points(const Side<Real>* weights, const Real* const* points, std::size_t dimension, Side<Real>* out) {
+  Side<Real> held[count];  // copies, which no store to out can change: they stay in registers
+  const Real* rows[count];
+  for (std::size_t i = 0; i < count; ++i) {
+    held[i] = weights[i];
+    rows[i] = points[i];
+  }
+  for (std::size_t j = 0; j < dimension; ++j) {
+    Side<Real> sum = out[j];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < count; ++i) sum = sum + held[i] * rows[i][j];
+    out[j] = sum;
+  }
+}
+
+/// Largest |y|^2 of a cloud.
+template <class Real>
+inline Real longest_of(const PointCloud<Real>& cloud) {
+  Real longest = 0;
+  for (std::size_t i = 0; i < cloud.points; ++i) longest = cloud.squares[i] > longest ? cloud.squares[i] : longest;
+  return longest;
+}
+
+/// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight. Products x.y find the points
+/// that count, those within exp(-30), or exp(-60), of the largest weight and what rounding may hide; elsewhere weights
+/// are nothing in `Real`. Where the products are exact enough they are the logits; otherwise, at small sigma, those few
+/// are taken again by distance, which is exact down to the nearest-neighbor limit. A lane decides by its own numbers.
 template <class Real>
 inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Side<Real>* x,
                            const Scratch<Real>& scratch, Side<Real>* out) {
+  constexpr bool single = sizeof(Real) == 4;
+  constexpr Real roundoff = single ? Real(0x1p-24) : Real(0x1p-53), enough = single ? Real(1e-3) : Real(1e-10);
   const std::size_t d = cloud.dimension;
   const Real a = static_cast<Real>(alpha);
-  const double steepest = sizeof(Real) == 4 ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
+  const double steepest = single ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
   const double wanted = 0.5 / (sigma * sigma);
-  const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest);
-  const Side<Real> least = beside(sizeof(Real) == 4 ? Real(-30) : Real(-60));
-  Side<Real> most = beside(Real(sizeof(Real) == 4 ? -3e38 : -1e308)), total{};
-  for (std::size_t j = 0; j < d; ++j) out[j] = Side<Real>{};
+  const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest), slope = 2 * a * steep;
+  const Side<Real> nothing{}, lowest = beside(single ? Real(-3e38) : Real(-1e308));
+  const Side<Real> least = beside(single ? Real(-30) : Real(-60));
+
+  // By how much a logit made of products may be wrong, twice; 0 where that is little.
+  Side<Real> doubt{};
+  for (std::size_t j = 0; j < d; ++j) doubt = doubt + x[j] * x[j];
+  const bool products = cloud.squares != nullptr;
+  if (products) doubt = (doubt + a * a * longest_of(cloud)) * (static_cast<Real>(d + 8) * roundoff * steep);
+  doubt = select_less(beside(enough), doubt, doubt * Real(2), nothing);
+  const bool by_distance = !products || any_less(nothing, doubt);
+  if (!products) doubt = beside(Real(1));
+
+  Side<Real> highest = lowest, most = lowest, total{};
+  for (std::size_t j = 0; j < d; ++j) out[j] = nothing;
+  const Real* rows[kPointTile];
+  std::size_t chosen[kPointTile];
   for (std::size_t first = 0; first < cloud.points; first += kPointTile) {
     const std::size_t count = cloud.points - first < kPointTile ? cloud.points - first : kPointTile;
+    const auto extra = [&](std::size_t i) { return cloud.log_weights != nullptr ? cloud.log_weights[first + i] : 0; };
+    for (std::size_t i = 0; i < count; ++i) rows[i] = cloud.data + (first + i) * d;
+    if (products) {
+      for_points(
+          x, d, rows, count, [](const Side<Real>& here, Real y) __attribute__((always_inline)) { return here * y; },
+          [&](std::size_t i, const Side<Real>& sum) __attribute__((always_inline)) {
+            scratch.logits[i] = sum * slope + (extra(i) - cloud.squares[first + i] * (a * a * steep));
+            highest = larger(highest, scratch.logits[i]);
+          });
+    } else {
+      for (std::size_t i = 0; i < count; ++i) scratch.logits[i] = highest = nothing;
+    }
+    const Side<Real> threshold = highest + least - doubt;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!any_not_less(scratch.logits[i], threshold)) continue;
+      chosen[kept] = i;
+      rows[kept] = rows[i];
+      scratch.logits[kept++] = scratch.logits[i];
+    }
     Side<Real> top = most;
-    for (std::size_t at = 0; at < count; at += kPointRun) {
-      const std::size_t run = count - at < kPointRun ? count - at : kPointRun;
-      const Real* rows[kPointRun];
-      for (std::size_t i = 0; i < kPointRun; ++i) rows[i] = cloud.data + (first + at + (i < run ? i : run - 1)) * d;
-      Side<Real> square[kPointRun] = {};
-      for (std::size_t j = 0; j < d; ++j) {
-        const Side<Real> here = x[j];
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < kPointRun; ++i) {
-          const Side<Real> off = here - a * rows[i][j];
-          square[i] = square[i] + off * off;
-        }
-      }
-      for (std::size_t i = 0; i < run; ++i) {
-        Side<Real> logit = square[i] * -steep;
-        if (cloud.log_weights != nullptr) logit = logit + cloud.log_weights[first + at + i];
-        scratch.logits[at + i] = logit;
-        top = larger(top, logit);
-      }
+    const auto take = [&](std::size_t i, const Side<Real>& logit) __attribute__((always_inline)) {
+      scratch.logits[i] = select_less(scratch.logits[i], threshold, lowest, logit);
+      top = larger(top, scratch.logits[i]);
+    };
+    if (by_distance) {
+      for_points(
+          x, d, rows, kept,
+          [&](const Side<Real>& here, Real y) __attribute__((always_inline)) {
+            const Side<Real> off = here - a * y;
+            return off * off;
+          },
+          [&](std::size_t i, const Side<Real>& square) __attribute__((always_inline)) {
+            take(i, select_less(nothing, doubt, square * -steep + extra(chosen[i]), scratch.logits[i]));
+          });
+    } else {
+      for (std::size_t i = 0; i < kept; ++i) take(i, scratch.logits[i]);
     }
     if (any_less(most, top)) {
       const Side<Real> shrink = exponential_of(most - top);
@@ -277,14 +353,17 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
       for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * shrink;
       most = top;
     }
-    for (std::size_t i = 0; i < count; ++i) {
+    std::size_t waiting = 0;
+    for (std::size_t i = 0; i < kept; ++i) {
       const Side<Real> below = scratch.logits[i] - most;
       if (!any_less(least, below)) continue;
-      const Side<Real> weight = select_less(least, below, exponential_of(below), Side<Real>{});
-      const Real* row = cloud.data + (first + i) * d;
-      total = total + weight;
-      for (std::size_t j = 0; j < d; ++j) out[j] = out[j] + weight * row[j];
+      scratch.logits[waiting] = select_less(least, below, exponential_of(below), nothing);
+      total = total + scratch.logits[waiting];
+      rows[waiting++] = rows[i];
     }
+    std::size_t added = 0;
+    for (; added + 4 <= waiting; added += 4) add_points<4>(scratch.logits + added, rows + added, d, out);
+    for (; added < waiting; ++added) add_points<1>(scratch.logits + added, rows + added, d, out);
   }
   const Side<Real> scale = beside(Real(1)) / total;
   for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * scale;

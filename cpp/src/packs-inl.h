@@ -115,13 +115,28 @@ LEGATO_HD Pack<E, n> select_less(const Pack<E, n>& a, const Pack<E, n>& b, const
   return out;
 }
 
+/// Whether a comparison of registers holds in some lane.
+template <class Mask>
+LEGATO_HD bool any_lane(const Mask& mask) {
+  unsigned long long words[sizeof(Mask) / 8], all = 0;
+  __builtin_memcpy(words, &mask, sizeof words);
+  for (const unsigned long long word : words) all |= word;
+  return all != 0;
+}
+
 template <class E, int n>
 LEGATO_HD bool any_less(const Pack<E, n>& a, const Pack<E, n>& b) {
   auto all = a.part[0] < b.part[0];
   for (int i = 1; i < Pack<E, n>::kParts; ++i) all = all | (a.part[i] < b.part[i]);
-  bool found = false;
-  for (int i = 0; i < Pack<E, n>::kWide; ++i) found = found || all[i] != 0;
-  return found;
+  return any_lane(all);
+}
+
+/// Whether some lane of a is not less than that of b: NaN is not.
+template <class E, int n>
+LEGATO_HD bool any_not_less(const Pack<E, n>& a, const Pack<E, n>& b) {
+  auto all = ~(a.part[0] < b.part[0]);
+  for (int i = 1; i < Pack<E, n>::kParts; ++i) all = all | ~(a.part[i] < b.part[i]);
+  return any_lane(all);
 }
 
 template <int n>

@@ -92,6 +92,30 @@ TEST_CASE("run calls allocate nothing") {
   CHECK(allocation_count() == before);
 }
 
+TEST_CASE("a cloud is denoised alike with products and without, and each query for itself") {
+  constexpr std::size_t n = 150, d = 20, queries = 70;
+  std::vector<float> data(n * d), x(queries * d), squares(n), by_products(x.size()), by_distance(x.size()), alone(d);
+  REQUIRE(normal<float>(shared(1), n, d, data) == Status::ok);
+  REQUIRE(normal<float>(shared(2), queries, d, x) == Status::ok);
+  PointCloud<float> cloud{.points = n, .dimension = d, .data = data.data()};
+  const Model<float> model{.cloud = &cloud};
+  std::vector<std::byte> memory(evaluate_workspace_size(0, d, 1));
+  for (const double sigma : {0.0, 0.01, 0.3, 1.0, 30.0}) {
+    cloud.squares = nullptr;
+    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), by_distance.data(), {}, memory) ==
+            Status::ok);
+    REQUIRE(point_squares<float>(cloud, squares) == Status::ok);
+    cloud.squares = squares.data();
+    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), by_products.data(), {}, memory) ==
+            Status::ok);
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(std::abs(by_products[i] - by_distance[i]) < 2e-5f);
+    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, x.data() + 33 * d, alone.data(), {}, memory) ==
+            Status::ok);
+    CHECK(std::memcmp(alone.data(), by_products.data() + 33 * d, d * sizeof(float)) == 0);
+  }
+  CHECK(point_squares<float>(cloud, std::span(squares).first(3)) == Status::invalid_argument);
+}
+
 TEST_CASE("bad input is refused, not run") {
   std::vector<float> x(8);
   CHECK(normal<float>(shared(0), 2, 5, x) == Status::invalid_argument);

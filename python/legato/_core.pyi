@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -120,6 +120,10 @@ def diffusion_philox4x32(counter: numpy.typing.NDArray[numpy.uint32], key: numpy
 def diffusion_step(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, coefficients: numpy.typing.NDArray[numpy.float64], x: numpy.ndarray, cond: numpy.ndarray, uncond: numpy.ndarray | None, given_noise: numpy.ndarray | None, noise: DiffusionNoise, out: numpy.ndarray, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.
+    """
+def diffusion_step_quickly(x: typing.Any, eps: typing.Any, coef: typing.Any, eps_uncond: typing.Any, guidance_scale: typing.Any, seed: typing.Any, step: typing.Any, substep: typing.Any, first_sample: typing.Any, out: typing.Any, threads: typing.Any) -> typing.Any:
+    """
+    apply_step for plain arguments; None if they are not.
     """
 def diffusion_sums(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, cond: numpy.ndarray, uncond: numpy.ndarray, x: numpy.ndarray | None, out: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
