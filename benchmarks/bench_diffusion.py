@@ -98,6 +98,15 @@ def test_step(benchmark: Any, make: Callable[[str], Any], size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_step_limit(benchmark: Any, size: str) -> None:
+    """What memory allows: an addition in place moves 12 of the 16 bytes for each element that a step moves."""
+    benchmark.group = f"DDIM step with guidance, {size} elements float32"
+    x, c, _ = arrays(size)
+    x *= 0
+    measure(benchmark, lambda: np.add(x, c, out=x))
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_step_diffusers(benchmark: Any, size: str) -> None:
     benchmark.group = f"DDIM step with guidance, {size} elements float32"
     torch = torch_alone()

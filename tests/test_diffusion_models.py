@@ -117,6 +117,24 @@ def test_small_sigma_is_the_nearest_neighbor() -> None:
         assert (D.EmpiricalDenoiser(data).denoise(x, 1.0, sigma) == data[nearest]).all()
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e19])
+def test_products_never_cost_accuracy(offset: float) -> None:
+    """Far from the origin products of float32 say nothing, or overflow: then the distances decide."""
+    rng = np.random.default_rng(5)
+    data = (rng.normal(size=(300, 12)) * max(1.0, offset * 1e-2) + offset).astype(np.float32)
+    x = data[rng.integers(300, size=70)] + data.std() * rng.normal(size=(70, 12)).astype(np.float32)
+    for share in (0.02, 0.5, 20.0):
+        sigma = share * float(data.std())
+        if sigma > 1e18:
+            continue  # sigma^2 is beyond float32
+        ed = D.EmpiricalDenoiser(data)
+        twin = D.EmpiricalDenoiser(data.astype(float)).denoise(x.astype(float), 1.0, sigma, backend="numpy")
+        native = ed.denoise(x, 1.0, sigma)
+        np.testing.assert_allclose(native, twin, atol=2e-4 * data.std() + 1e-6 * offset)
+        for i in (0, 31, 32, 69):
+            assert (ed.denoise(x[i : i + 1], 1.0, sigma) == native[i]).all()
+
+
 def test_score_is_the_gradient_of_the_density() -> None:
     gm = D.GaussianMixture(VECTORS["w"], VECTORS["mu"], VECTORS["cov"])
     h = 1e-5

@@ -45,7 +45,7 @@ def test_finite_step_moments_of_the_vectors(case: dict) -> None:
         guidance_scale=case["g"],
         corrector_steps=correctors * case["K"],
     )
-    np.testing.assert_allclose(got, (case["mean"], case["var"]), rtol=1e-9)
+    np.testing.assert_allclose(got, (case["mean"], case["var"]), rtol=1e-10)
 
 
 @pytest.mark.parametrize("case", [c for c in MOMENTS["closed_form"] if c["vc"] == 1.0], ids=lambda c: f"g{c['g']}")
@@ -69,7 +69,7 @@ def test_pcg_table_of_the_vectors_and_its_order() -> None:
         s = D.Schedule.vp_linear(int(steps))
         runs = (("reverse_sde", 0), ("pf_ode", 1), ("ddpm", 0), ("ddim", 1))
         got = [D.gaussian_moments(s, sampler=name, corrector_steps=k, **laws)[1] for name, k in runs]
-        np.testing.assert_allclose(got, expected, rtol=1e-9)
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
         gaps.setdefault(g, []).append(abs(got[0] - got[1]))
     for gap in gaps.values():
         order = np.log2(np.array(gap[:-1]) / gap[1:])

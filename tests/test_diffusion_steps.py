@@ -242,3 +242,46 @@ def test_bad_steps(change: dict, message: str) -> None:
     good = {"x": np.zeros((2, 3), np.float32), "eps": np.zeros((2, 3), np.float32), "coef": (1.0, 0.0, 0.0)}
     with pytest.raises(ArgumentError, match=message):
         D.apply_step(**{**good, **change})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 5), (3, 64), (20, 3), (2, 3, 1500), (7,), (0, 4)])
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_the_quick_way_in_is_the_same_step(shape: tuple[int, ...], dtype: str, scale: float) -> None:
+    """Plain arguments skip the checks in Python; with backend= said, or a list of seeds, they do not."""
+    x, c, u = (D.normal(shape, seed, dtype=dtype) for seed in (1, 2, 3))
+    uncond = None if scale == 1.0 else u
+    for coef, step in (((0.9, -0.2, 0.3), 4), (np.array([0.9, -0.2, 0.0]), 0), ((1, 0, 2), -1), ((1, 0, 2), 2**32 - 2)):
+        options = {"seeds": 2**63 + 1, "step": step, "substep": 2, "first_sample": 9}
+        slow = D.apply_step(x, c, coef, uncond, scale, backend="native", **options)
+        assert slow.tobytes() == D.apply_step(x, c, coef, uncond, scale, **options).tobytes()
+        out = x.copy()
+        assert D.apply_step(out, c, coef, uncond, scale, out=out, threads=3, **options) is out
+        assert slow.tobytes() == out.tobytes()
+
+
+def test_the_quick_way_in_declines_what_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, e = np.ones((2, 6), np.float32), np.zeros((2, 6), np.float32)
+    turned = np.asfortranarray(D.normal((2, 6), 1))
+    assert (D.apply_step(turned, e, (1.0, 0.0, 0.0)) == turned).all()
+    swapped = x.astype(">f8")
+    assert (D.apply_step(swapped, swapped, (0.5, 0.5, 0.0)) == 1).all()
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for change, message in (
+        ({"out": frozen}, "out"),
+        ({"out": np.ones((2, 6))}, "out"),
+        ({"out": x.astype(">f4")}, "out"),
+        ({"eps": np.zeros((2, 5), np.float32)}, "eps"),
+        ({"eps": np.zeros((2, 6))}, "eps"),
+        ({"coef": (1.0, np.nan, 0.0)}, "coef"),
+        ({"guidance_scale": 2.0}, "eps_uncond"),
+        ({"seeds": 2**64}, "seeds"),
+        ({"step": 2**32}, "step"),
+        ({"threads": 0}, "threads"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            D.apply_step(**{"x": x, "eps": e, "coef": (1.0, 1.0, 1.0), **change})
+    monkeypatch.setenv("LEGATO_BACKEND", "fortran")
+    with pytest.raises(ArgumentError, match="LEGATO_BACKEND"):
+        D.apply_step(x, e, (1.0, 0.0, 0.0))

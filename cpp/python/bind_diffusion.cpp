@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -111,6 +112,130 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
   });
 }
 
+/// A NumPy array as it is: C-contiguous, aligned, of native byte order.
+struct Plain {
+  void* data;
+  int type, axes;
+  const Py_intptr_t* shape;
+  bool writable;
+
+  bool read(PyObject* object) {
+    const auto& numpy = py::detail::npy_api::get();
+    if (Py_TYPE(object) != numpy.PyArray_Type_) return false;
+    const auto* array = py::detail::array_proxy(object);
+    const auto* descriptor = py::detail::array_descriptor_proxy(array->descr);
+    constexpr int needed = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    data = array->data;
+    type = descriptor->type_num;
+    axes = array->nd;
+    shape = array->dimensions;
+    writable = (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0;
+    return (array->flags & needed) == needed && descriptor->byteorder == '=';
+  }
+  bool like(const Plain& other) const {
+    return type == other.type && axes == other.axes && std::equal(shape, shape + axes, other.shape);
+  }
+};
+
+/// A float or an int; false, without an error, for anything else.
+bool read_number(PyObject* object, double& value) {
+  if (!PyFloat_CheckExact(object) && !PyLong_CheckExact(object)) return false;
+  value = PyFloat_AsDouble(object);
+  if (value == -1.0 && PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  return true;
+}
+
+/// An int from 0 to `most`, likewise.
+bool read_whole(PyObject* object, std::uint64_t most, std::uint64_t& value) {
+  if (!PyLong_CheckExact(object)) return false;
+  value = PyLong_AsUnsignedLongLong(object);
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  return value <= most;
+}
+
+bool read_coefficients(PyObject* object, double (&abc)[3]) {
+  if (PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 3) {
+    for (int i = 0; i < 3; ++i) {
+      if (!read_number(PyTuple_GET_ITEM(object, i), abc[i])) return false;
+    }
+    return true;
+  }
+  Plain table;
+  if (!table.read(object) || table.type != py::detail::npy_api::NPY_DOUBLE_ || table.axes != 1 || table.shape[0] != 3) {
+    return false;
+  }
+  std::copy_n(static_cast<const double*>(table.data), 3, abc);
+  return true;
+}
+
+template <class Storage>
+Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const Coefficients& by, const Noise& noise,
+                  void* out, int threads) {
+  Step<Storage> step;
+  step.samples = static_cast<std::size_t>(x.shape[0]);
+  step.elements = 1;
+  for (int i = 1; i < x.axes; ++i) step.elements *= static_cast<std::size_t>(x.shape[i]);
+  step.coefficients = {&by, 1};
+  step.x = static_cast<const Storage*>(x.data);
+  step.cond = static_cast<const Storage*>(cond.data);
+  step.uncond = uncond != nullptr ? static_cast<const Storage*>(uncond->data) : nullptr;
+  step.noise = noise;
+  step.out = static_cast<Storage*>(out);
+  const py::gil_scoped_release release;
+  return apply_step(step, threads);
+}
+
+/// The usual call of apply_step without ceremony: NumPy arrays of one native type, one set of coefficients, one seed.
+/// Declines with None whatever is not that, wrong arguments and a chosen backend too: the Python side looks at those.
+PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (count != 11) Py_RETURN_NONE;
+  Plain x, cond, uncond, out;
+  double abc[3], scale;
+  std::uint64_t seed, step = 0xffffffffu, substep, first, threads;
+  const bool guided = args[3] != Py_None, fresh = args[9] == Py_None;
+  if (!x.read(args[0]) || x.axes == 0 || !cond.read(args[1]) || !cond.like(x)) Py_RETURN_NONE;
+  if (guided && (!uncond.read(args[3]) || !uncond.like(x))) Py_RETURN_NONE;
+  if (!read_coefficients(args[2], abc) || !read_number(args[4], scale) || (!guided && scale != 1)) Py_RETURN_NONE;
+  if (!read_whole(args[5], ~std::uint64_t{0}, seed) || !read_whole(args[6], 0xfffffffeu, step) ||
+      !read_whole(args[7], 0xffffffffu, substep) || !read_whole(args[8], ~std::uint64_t{0}, first) ||
+      !read_whole(args[10], 1u << 16, threads)) {
+    Py_RETURN_NONE;
+  }
+  if (threads == 0 || (!fresh && (!out.read(args[9]) || !out.like(x) || !out.writable))) Py_RETURN_NONE;
+  const char* backend = std::getenv("LEGATO_BACKEND");
+  if (backend != nullptr && *backend != 0) Py_RETURN_NONE;
+  const Coefficients by{abc[0], abc[1] * scale, abc[1] * (1 - scale), abc[2]};
+  const Noise noise{.seeds = &seed,
+                    .first_stream = first,
+                    .step = static_cast<std::uint32_t>(step),
+                    .substep = static_cast<std::uint32_t>(substep)};
+  try {
+    py::object result = py::reinterpret_borrow<py::object>(args[9]);
+    if (fresh) {
+      result = py::array(py::dtype(x.type), std::vector<py::ssize_t>(x.shape, x.shape + x.axes));
+      out.read(result.ptr());
+    }
+    const Plain* other = guided ? &uncond : nullptr;
+    const int team = static_cast<int>(threads);
+    Status status = Status::invalid_argument;
+    if (x.type == py::detail::npy_api::NPY_FLOAT_) {
+      status = step_plain<float>(x, cond, other, by, noise, out.data, team);
+    } else if (x.type == py::detail::npy_api::NPY_DOUBLE_) {
+      status = step_plain<double>(x, cond, other, by, noise, out.data, team);
+    }
+    return status == Status::ok ? result.release().ptr() : Py_NewRef(Py_None);
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
 void sums_into(const std::string& storage, std::size_t samples, std::size_t elements, const py::array& cond,
                const py::array& uncond, const std::optional<py::array>& x, Array& out, int threads) {
   with_storage(storage, [&](auto kind) {
@@ -131,7 +256,7 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
 /// A mixture or a cloud in arrays that the object keeps alive.
 struct ModelArrays {
   std::optional<Array> log_weights, means, variances, rotations;
-  std::optional<py::array> data, point_weights;
+  std::optional<py::array> data, point_weights, squares;
   bool isotropic = false;
 
   std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
@@ -149,10 +274,21 @@ ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array
   return model;
 }
 
+template <class Real>
+py::array squares_of(const py::array& data) {
+  py::array_t<Real> squares(data.shape(0));
+  const PointCloud<Real> cloud{.points = static_cast<std::size_t>(data.shape(0)),
+                               .dimension = static_cast<std::size_t>(data.shape(1)),
+                               .data = static_cast<const Real*>(data.data())};
+  check(point_squares<Real>(cloud, {squares.mutable_data(), cloud.points}), "data");
+  return squares;
+}
+
 ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
   ModelArrays model;
   model.data = data;
   model.point_weights = log_weights;
+  model.squares = data.itemsize() == sizeof(float) ? squares_of<float>(data) : squares_of<double>(data);
   return model;
 }
 
@@ -177,6 +313,7 @@ struct Held {
       cloud.dimension = arrays.dimension();
       cloud.data = read<Real>(arrays.data);
       cloud.log_weights = read<Real>(arrays.point_weights);
+      cloud.squares = read<Real>(arrays.squares);
       model.cloud = &cloud;
     }
   }
@@ -271,6 +408,13 @@ void bind_diffusion(py::module_& module) {
              arg("coefficients").noconvert(), arg("x").noconvert(), arg("cond").noconvert(), arg("uncond").noconvert(),
              arg("given_noise").noconvert(), arg("noise"), arg("out").noconvert(), arg("threads"),
              "The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.");
+  static PyMethodDef quick{"diffusion_step_quickly",
+                           reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_quickly)), METH_FASTCALL,
+                           "diffusion_step_quickly(x: object, eps: object, coef: object, eps_uncond: object, "
+                           "guidance_scale: object, seed: object, step: object, substep: object, first_sample: object, "
+                           "out: object, threads: object) -> object\n\n"
+                           "apply_step for plain arguments; None if they are not."};
+  module.attr("diffusion_step_quickly") = py::reinterpret_steal<py::object>(PyCFunction_New(&quick, nullptr));
   module.def("diffusion_sums", &sums_into, arg("storage"), arg("samples"), arg("elements"), arg("cond").noconvert(),
              arg("uncond").noconvert(), arg("x").noconvert(), arg("out").noconvert(), arg("threads"),
              "c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample into (samples, 8).");

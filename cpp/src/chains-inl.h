@@ -1,5 +1,5 @@
-// Exact models and whole sampling loops, sixteen samples side by side: a lane never sees its neighbors, so a sample
-// does not depend on its batch. Compiled once per ISA region by chains.cpp.
+// Exact models and whole sampling loops, many samples side by side: a lane never sees its neighbors, so a sample does
+// not depend on its batch. Compiled once per ISA region by chains.cpp.
 #include "noise-inl.h"
 
 namespace legato::LEGATO_REGION {
@@ -10,9 +10,21 @@ using diffusion::Output;
 using diffusion::PointCloud;
 using diffusion::Row;
 
-constexpr std::size_t kRowTile = 16;    // rows whose tables are made at once
-constexpr std::size_t kPointTile = 64;  // points of a cloud whose logits are held at once
-constexpr std::size_t kPointRun = 8;    // points whose products with a query pack stay in registers
+/// Samples side by side. Two registers of floats in lockstep hide each other's latency, where registers allow.
+template <class Real>
+constexpr int kSide = LEGATO_REGION_WIDTH == 8 && sizeof(Real) == 4 ? 2 * kPack : kPack;
+template <class Real>
+using Side = Pack<Real, kSide<Real>>;
+template <class Real>
+using SideStream = math::Stream<Pack<unsigned, kSide<Real>>>;
+template <class Real>
+LEGATO_HD Side<Real> beside(Real x) {
+  return filled<kSide<Real>>(x);
+}
+
+constexpr std::size_t kRowTile = 16;                    // rows whose tables are made at once
+constexpr std::size_t kPointTile = 64;                  // points of a cloud whose logits are held at once
+constexpr std::size_t kPointRun = LEGATO_REGION_WIDTH;  // points whose sums with a query pack stay in registers
 
 // --- Gaussian mixtures ----------------------------------------------------------------------------------------------
 
@@ -76,37 +88,37 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
 /// Scratch of one worker.
 template <class Real>
 struct Scratch {
-  Pack<Real>* logits;   // components, or kPointTile
-  Pack<Real>* rotated;  // dimension
-  Pack<Real>* slopes;   // dimension
+  Side<Real>* logits;   // components, or kPointTile
+  Side<Real>* rotated;  // dimension
+  Side<Real>* slopes;   // dimension
 };
 
 /// log_weight + log density up to a constant, of one component. In `rotated`: the coordinates along its axes.
 template <int kDimension, bool kIsotropic, class Real>
-LEGATO_HD Pack<Real> logit_of(const Mixture& mixture, const LevelStore<Real>& level, std::size_t k, const Pack<Real>* x,
-                              Pack<Real>* rotated) {
+LEGATO_HD Side<Real> logit_of(const Mixture& mixture, const LevelStore<Real>& level, std::size_t k, const Side<Real>* x,
+                              Side<Real>* rotated) {
   const std::size_t d = kDimension > 0 ? kDimension : mixture.dimension;
   const Real *center = level.center + k * d, *inverse = level.inverse + k * d;
   if constexpr (kIsotropic) {
-    Pack<Real> square{};
+    Side<Real> square{};
     for (std::size_t j = 0; j < d; ++j) {
-      const Pack<Real> off = x[j] - center[j];
+      const Side<Real> off = x[j] - center[j];
       square = square + off * off;
     }
     return square * inverse[0] + level.log_weight[k];
   } else {
-    Pack<Real> logit = filled(level.log_weight[k]);
+    Side<Real> logit = beside(level.log_weight[k]);
     if (mixture.rotations == nullptr) {
       for (std::size_t j = 0; j < d; ++j) {
-        const Pack<Real> off = x[j] - center[j];
+        const Side<Real> off = x[j] - center[j];
         logit = logit + off * off * inverse[j];
       }
       return logit;
     }
     const double* axes = mixture.rotations + k * d * d;
-    for (std::size_t j = 0; j < d; ++j) rotated[j] = Pack<Real>{};
+    for (std::size_t j = 0; j < d; ++j) rotated[j] = Side<Real>{};
     for (std::size_t i = 0; i < d; ++i) {
-      const Pack<Real> off = x[i] - center[i];
+      const Side<Real> off = x[i] - center[i];
       for (std::size_t j = 0; j < d; ++j) rotated[j] = rotated[j] + off * static_cast<Real>(axes[i * d + j]);
     }
     for (std::size_t j = 0; j < d; ++j) logit = logit + rotated[j] * rotated[j] * inverse[j];
@@ -117,7 +129,7 @@ LEGATO_HD Pack<Real> logit_of(const Mixture& mixture, const LevelStore<Real>& le
 /// Adds weight x (offset + slope x) of component k; with one slope for all dimensions its weight goes to slopes[0].
 template <int kDimension, bool kIsotropic, class Real>
 LEGATO_HD void add_component(const Mixture& mixture, const LevelStore<Real>& level, std::size_t k,
-                             const Pack<Real>& weight, const Pack<Real>* rotated, Pack<Real>* out, Pack<Real>* slopes) {
+                             const Side<Real>& weight, const Side<Real>* rotated, Side<Real>* out, Side<Real>* slopes) {
   const std::size_t d = kDimension > 0 ? kDimension : mixture.dimension;
   const Real *slope = level.slope + k * d, *offset = level.offset + k * d;
   for (std::size_t j = 0; j < d; ++j) out[j] = out[j] + weight * offset[j];
@@ -128,7 +140,7 @@ LEGATO_HD void add_component(const Mixture& mixture, const LevelStore<Real>& lev
   } else {
     const double* axes = mixture.rotations + k * d * d;
     for (std::size_t i = 0; i < d; ++i) {
-      Pack<Real> along{};
+      Side<Real> along{};
       for (std::size_t j = 0; j < d; ++j) along = along + rotated[j] * slope[j] * static_cast<Real>(axes[i * d + j]);
       out[i] = out[i] + weight * along;
     }
@@ -137,30 +149,30 @@ LEGATO_HD void add_component(const Mixture& mixture, const LevelStore<Real>& lev
 
 /// Divides by the total weight and adds the slopes' share.
 template <int kDimension, bool kIsotropic, class Real>
-LEGATO_HD void finish(std::size_t dimension, const Pack<Real>* x, const Pack<Real>& total, const Pack<Real>* slopes,
-                      Pack<Real>* out) {
+LEGATO_HD void finish(std::size_t dimension, const Side<Real>* x, const Side<Real>& total, const Side<Real>* slopes,
+                      Side<Real>* out) {
   const std::size_t d = kDimension > 0 ? kDimension : dimension;
-  const Pack<Real> scale = filled(Real(1)) / total;
+  const Side<Real> scale = beside(Real(1)) / total;
   for (std::size_t j = 0; j < d; ++j) out[j] = (out[j] + slopes[kIsotropic ? 0 : j] * x[j]) * scale;
 }
 
 template <int kDimension, bool kIsotropic, class Real>
-LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& level, const Pack<Real>* x,
-                                const Scratch<Real>& scratch, Pack<Real>* result, Pack<Real>* log_total) {
+LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& level, const Side<Real>* x,
+                                const Scratch<Real>& scratch, Side<Real>* result, Side<Real>* log_total) {
   const std::size_t d = kDimension > 0 ? kDimension : mixture.dimension, count = mixture.components;
-  Pack<Real> near_out[kDimension > 0 ? kDimension : 1], near_slopes[kDimension > 0 ? kDimension : 1];
-  Pack<Real>* out = kDimension > 0 ? near_out : result;
-  Pack<Real>* slopes = kDimension > 0 ? near_slopes : scratch.slopes;
-  Pack<Real> most = filled(Real(-1e30));
+  Side<Real> near_out[kDimension > 0 ? kDimension : 1], near_slopes[kDimension > 0 ? kDimension : 1];
+  Side<Real>* out = kDimension > 0 ? near_out : result;
+  Side<Real>* slopes = kDimension > 0 ? near_slopes : scratch.slopes;
+  Side<Real> most = beside(Real(-1e30));
   for (std::size_t k = 0; k < count; ++k) {
     const auto logit = logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
     scratch.logits[k] = logit;
     most = larger(most, logit);
   }
-  Pack<Real> total{};
-  for (std::size_t j = 0; j < d; ++j) out[j] = slopes[j] = Pack<Real>{};
+  Side<Real> total{};
+  for (std::size_t j = 0; j < d; ++j) out[j] = slopes[j] = Side<Real>{};
   for (std::size_t k = 0; k < count; ++k) {
-    const Pack<Real> weight = exponential_of(scratch.logits[k] - most);
+    const Side<Real> weight = exponential_of(scratch.logits[k] - most);
     total = total + weight;
     if (!kIsotropic && mixture.rotations != nullptr) {
       logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
@@ -172,7 +184,7 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
     for (std::size_t j = 0; j < d; ++j) result[j] = out[j];
   }
   if (log_total != nullptr) {
-    for (int lane = 0; lane < kPack; ++lane) {
+    for (int lane = 0; lane < kSide<Real>; ++lane) {
       (*log_total)[lane] = static_cast<Real>(most[lane] + math::logarithm_of(static_cast<double>(total[lane])));
     }
   }
@@ -182,18 +194,18 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
 /// either total has sunk too low to be exact is taken again with its own largest logit (by the caller); returns whether
 /// there is such a lane.
 template <int kDimension, class Real>
-LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& level, const Pack<Real>* x,
-                               const Scratch<Real>& scratch, Pack<Real>* cond, Pack<Real>* uncond, Pack<Real>& least) {
+LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& level, const Side<Real>* x,
+                               const Scratch<Real>& scratch, Side<Real>* cond, Side<Real>* uncond, Side<Real>& least) {
   constexpr std::size_t d = kDimension;
-  Pack<Real> most = filled(Real(-1e30));
+  Side<Real> most = beside(Real(-1e30));
   for (std::size_t k = 0; k < mixture.components; ++k) {
     scratch.logits[k] = logit_of<kDimension, true>(mixture, level, k, x, scratch.rotated);
     most = larger(most, scratch.logits[k]);
   }
-  Pack<Real> total[2] = {}, slope[2] = {}, out[2][d] = {};
+  Side<Real> total[2] = {}, slope[2] = {}, out[2][d] = {};
   for (std::size_t k = 0; k < mixture.components; ++k) {
-    const Pack<Real> weight = exponential_of(scratch.logits[k] - most);
-    const Pack<Real> of[2] = {weight * level.share_cond[k], weight * level.share_uncond[k]};
+    const Side<Real> weight = exponential_of(scratch.logits[k] - most);
+    const Side<Real> of[2] = {weight * level.share_cond[k], weight * level.share_uncond[k]};
     for (int side = 0; side < 2; ++side) {
       total[side] = total[side] + of[side];
       add_component<kDimension, true>(mixture, level, k, of[side], scratch.rotated, out[side], &slope[side]);
@@ -206,12 +218,12 @@ LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& l
     uncond[j] = out[1][j];
   }
   least = select_less(total[0], total[1], total[0], total[1]);
-  return any_less(least, filled(Real(1e-18)));
+  return any_less(least, beside(Real(1e-18)));
 }
 
 template <class Real>
-inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>& level, const Pack<Real>* x,
-                                 const Scratch<Real>& scratch, Pack<Real>* out, Pack<Real>* log_total) {
+inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>& level, const Side<Real>* x,
+                                 const Scratch<Real>& scratch, Side<Real>* out, Side<Real>* log_total) {
   if (mixture.isotropic) {
     if (mixture.dimension == 1) return evaluate_mixture<1, true>(mixture, level, x, scratch, out, log_total);
     if (mixture.dimension == 2) return evaluate_mixture<2, true>(mixture, level, x, scratch, out, log_total);
@@ -222,59 +234,138 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
 
 // --- Point clouds ---------------------------------------------------------------------------------------------------
 
-/// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight, in the distance form, which
-/// stays exact down to the nearest-neighbor limit. Weights below exp(-30), or exp(-60), of the largest are nothing in
-/// `Real`, so those points are not added: at small sigma that is nearly all of them.
+/// Calls with(i, sum) for points[0 .. count): the sum over j of term(x_j, y_j), a few points at a time in registers.
+template <class Real, class Term, class With>
+LEGATO_HD void for_points(const Side<Real>* x, std::size_t dimension, const Real* const* points, std::size_t count,
+                          const Term& term, const With& with) {
+  for (std::size_t at = 0; at < count; at += kPointRun) {
+    const std::size_t run = count - at < kPointRun ? count - at : kPointRun;
+    const Real* rows[kPointRun];
+    for (std::size_t i = 0; i < kPointRun; ++i) rows[i] = points[at + (i < run ? i : run - 1)];
+    Side<Real> sums[kPointRun] = {};
+    for (std::size_t j = 0; j < dimension; ++j) {
+      const Side<Real> here = x[j];
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < kPointRun; ++i) sums[i] = sums[i] + term(here, rows[i][j]);
+    }
+    for (std::size_t i = 0; i < run; ++i) with(at + i, sums[i]);
+  }
+}
+
+/// Adds `count` weighted points to out, in their order.
+template <std::size_t count, class Real>
+inline void add_points(const Side<Real>* weights, const Real* const* points, std::size_t dimension, Side<Real>* out) {
+  Side<Real> held[count];  // copies, which no store to out can change: they stay in registers
+  const Real* rows[count];
+  for (std::size_t i = 0; i < count; ++i) {
+    held[i] = weights[i];
+    rows[i] = points[i];
+  }
+  for (std::size_t j = 0; j < dimension; ++j) {
+    Side<Real> sum = out[j];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < count; ++i) sum = sum + held[i] * rows[i][j];
+    out[j] = sum;
+  }
+}
+
+/// Largest |y|^2 of a cloud.
 template <class Real>
-inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Pack<Real>* x,
-                           const Scratch<Real>& scratch, Pack<Real>* out) {
+inline Real longest_of(const PointCloud<Real>& cloud) {
+  Real longest = 0;
+  for (std::size_t i = 0; i < cloud.points; ++i) longest = cloud.squares[i] > longest ? cloud.squares[i] : longest;
+  return longest;
+}
+
+/// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight. Products x.y find the points
+/// that count, those within exp(-30), or exp(-60), of the largest weight and what rounding may hide; elsewhere weights
+/// are nothing in `Real`. Where the products are exact enough they are the logits; otherwise, at small sigma, those few
+/// are taken again by distance, which is exact down to the nearest-neighbor limit. A lane decides by its own numbers.
+template <class Real>
+inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Side<Real>* x,
+                           const Scratch<Real>& scratch, Side<Real>* out) {
+  constexpr bool single = sizeof(Real) == 4;
+  constexpr Real roundoff = single ? Real(0x1p-24) : Real(0x1p-53), enough = single ? Real(1e-3) : Real(1e-10);
   const std::size_t d = cloud.dimension;
   const Real a = static_cast<Real>(alpha);
-  const double steepest = sizeof(Real) == 4 ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
+  const double steepest = single ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
   const double wanted = 0.5 / (sigma * sigma);
-  const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest);
-  const Pack<Real> least = filled(sizeof(Real) == 4 ? Real(-30) : Real(-60));
-  Pack<Real> most = filled(Real(sizeof(Real) == 4 ? -3e38 : -1e308)), total{};
-  for (std::size_t j = 0; j < d; ++j) out[j] = Pack<Real>{};
+  const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest), slope = 2 * a * steep;
+  const Side<Real> nothing{}, lowest = beside(single ? Real(-3e38) : Real(-1e308));
+  const Side<Real> least = beside(single ? Real(-30) : Real(-60));
+
+  // By how much a logit made of products may be wrong, twice; 0 where that is little.
+  Side<Real> doubt{};
+  for (std::size_t j = 0; j < d; ++j) doubt = doubt + x[j] * x[j];
+  const bool products = cloud.squares != nullptr;
+  if (products) doubt = (doubt + a * a * longest_of(cloud)) * (static_cast<Real>(d + 8) * roundoff * steep);
+  doubt = select_less(beside(enough), doubt, doubt * Real(2), nothing);
+  const bool by_distance = !products || any_less(nothing, doubt);
+  if (!products) doubt = beside(Real(1));
+
+  Side<Real> highest = lowest, most = lowest, total{};
+  for (std::size_t j = 0; j < d; ++j) out[j] = nothing;
+  const Real* rows[kPointTile];
+  std::size_t chosen[kPointTile];
   for (std::size_t first = 0; first < cloud.points; first += kPointTile) {
     const std::size_t count = cloud.points - first < kPointTile ? cloud.points - first : kPointTile;
-    Pack<Real> top = most;
-    for (std::size_t at = 0; at < count; at += kPointRun) {
-      const std::size_t run = count - at < kPointRun ? count - at : kPointRun;
-      const Real* rows[kPointRun];
-      for (std::size_t i = 0; i < kPointRun; ++i) rows[i] = cloud.data + (first + at + (i < run ? i : run - 1)) * d;
-      Pack<Real> square[kPointRun] = {};
-      for (std::size_t j = 0; j < d; ++j) {
-        const Pack<Real> here = x[j];
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < kPointRun; ++i) {
-          const Pack<Real> off = here - a * rows[i][j];
-          square[i] = square[i] + off * off;
-        }
-      }
-      for (std::size_t i = 0; i < run; ++i) {
-        Pack<Real> logit = square[i] * -steep;
-        if (cloud.log_weights != nullptr) logit = logit + cloud.log_weights[first + at + i];
-        scratch.logits[at + i] = logit;
-        top = larger(top, logit);
-      }
+    const auto extra = [&](std::size_t i) { return cloud.log_weights != nullptr ? cloud.log_weights[first + i] : 0; };
+    for (std::size_t i = 0; i < count; ++i) rows[i] = cloud.data + (first + i) * d;
+    if (products) {
+      for_points(
+          x, d, rows, count, [](const Side<Real>& here, Real y) __attribute__((always_inline)) { return here * y; },
+          [&](std::size_t i, const Side<Real>& sum) __attribute__((always_inline)) {
+            scratch.logits[i] = sum * slope + (extra(i) - cloud.squares[first + i] * (a * a * steep));
+            highest = larger(highest, scratch.logits[i]);
+          });
+    } else {
+      for (std::size_t i = 0; i < count; ++i) scratch.logits[i] = highest = nothing;
+    }
+    const Side<Real> threshold = highest + least - doubt;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!any_not_less(scratch.logits[i], threshold)) continue;
+      chosen[kept] = i;
+      rows[kept] = rows[i];
+      scratch.logits[kept++] = scratch.logits[i];
+    }
+    Side<Real> top = most;
+    const auto take = [&](std::size_t i, const Side<Real>& logit) __attribute__((always_inline)) {
+      scratch.logits[i] = select_less(scratch.logits[i], threshold, lowest, logit);
+      top = larger(top, scratch.logits[i]);
+    };
+    if (by_distance) {
+      for_points(
+          x, d, rows, kept,
+          [&](const Side<Real>& here, Real y) __attribute__((always_inline)) {
+            const Side<Real> off = here - a * y;
+            return off * off;
+          },
+          [&](std::size_t i, const Side<Real>& square) __attribute__((always_inline)) {
+            take(i, select_less(nothing, doubt, square * -steep + extra(chosen[i]), scratch.logits[i]));
+          });
+    } else {
+      for (std::size_t i = 0; i < kept; ++i) take(i, scratch.logits[i]);
     }
     if (any_less(most, top)) {
-      const Pack<Real> shrink = exponential_of(most - top);
+      const Side<Real> shrink = exponential_of(most - top);
       total = total * shrink;
       for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * shrink;
       most = top;
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      const Pack<Real> below = scratch.logits[i] - most;
+    std::size_t waiting = 0;
+    for (std::size_t i = 0; i < kept; ++i) {
+      const Side<Real> below = scratch.logits[i] - most;
       if (!any_less(least, below)) continue;
-      const Pack<Real> weight = select_less(least, below, exponential_of(below), Pack<Real>{});
-      const Real* row = cloud.data + (first + i) * d;
-      total = total + weight;
-      for (std::size_t j = 0; j < d; ++j) out[j] = out[j] + weight * row[j];
+      scratch.logits[waiting] = select_less(least, below, exponential_of(below), nothing);
+      total = total + scratch.logits[waiting];
+      rows[waiting++] = rows[i];
     }
+    std::size_t added = 0;
+    for (; added + 4 <= waiting; added += 4) add_points<4>(scratch.logits + added, rows + added, d, out);
+    for (; added < waiting; ++added) add_points<1>(scratch.logits + added, rows + added, d, out);
   }
-  const Pack<Real> scale = filled(Real(1)) / total;
+  const Side<Real> scale = beside(Real(1)) / total;
   for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * scale;
 }
 
@@ -283,56 +374,59 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
 template <class Real>
 struct ChainWork {
   Real* levels;                          // kRowTile x 2 levels
-  Pack<Real>*state, *last_out, *last_x;  // kPacks x d each
-  Pack<Real>*cond, *uncond, *spare;      // d each
+  Side<Real>*state, *last_out, *last_x;  // packs of the block x d each
+  Side<Real>*cond, *uncond, *spare;      // d each
   Scratch<Real> scratch;
-  Floats* noise;  // d rounded up to 4
+  Pack<float, kSide<Real>>* noise;  // d rounded up to 4
 };
 
-constexpr std::size_t kPacksOfWorker = 64;  // 1024 samples share the tables of a row
+constexpr std::size_t kSamplesOfBlock = 2048;  // share the tables of a row
 
-/// Samples of one block: as many packs as keep the states near 24 KiB.
+/// Packs of one block: as many as keep the states near 16 KiB.
+template <class Real>
 inline std::size_t packs_of_block(std::size_t dimension) {
-  const std::size_t fit = 128 / (dimension > 0 ? dimension : 1);
-  return fit < 1 ? 1 : fit > kPacksOfWorker ? kPacksOfWorker : fit;
+  const std::size_t fit = kSamplesOfBlock * 2 / kSide<Real> / (dimension > 0 ? dimension : 1);
+  const std::size_t most = kSamplesOfBlock / kSide<Real>;
+  return fit < 1 ? 1 : fit > most ? most : fit;
 }
 
 template <class Real>
 inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::size_t dimension) {
   ChainWork<Real> work;
-  const std::size_t packs = packs_of_block(dimension);
+  const std::size_t packs = packs_of_block<Real>(dimension);
   work.levels = arena.take<Real>(2 * kRowTile * level_size(components, dimension));
-  work.state = arena.take<Pack<Real>>(packs * dimension);
-  work.last_out = arena.take<Pack<Real>>(packs * dimension);
-  work.last_x = arena.take<Pack<Real>>(packs * dimension);
-  work.cond = arena.take<Pack<Real>>(dimension);
-  work.uncond = arena.take<Pack<Real>>(dimension);
-  work.spare = arena.take<Pack<Real>>(dimension);
-  work.scratch.logits = arena.take<Pack<Real>>(components > kPointTile ? components : kPointTile);
-  work.scratch.rotated = arena.take<Pack<Real>>(dimension);
-  work.scratch.slopes = arena.take<Pack<Real>>(dimension);
-  work.noise = arena.take<Floats>((dimension + 3) / 4 * 4);
+  work.state = arena.take<Side<Real>>(packs * dimension);
+  work.last_out = arena.take<Side<Real>>(packs * dimension);
+  work.last_x = arena.take<Side<Real>>(packs * dimension);
+  work.cond = arena.take<Side<Real>>(dimension);
+  work.uncond = arena.take<Side<Real>>(dimension);
+  work.spare = arena.take<Side<Real>>(dimension);
+  work.scratch.logits = arena.take<Side<Real>>(components > kPointTile ? components : kPointTile);
+  work.scratch.rotated = arena.take<Side<Real>>(dimension);
+  work.scratch.slopes = arena.take<Side<Real>>(dimension);
+  work.noise = arena.take<Pack<float, kSide<Real>>>((dimension + 3) / 4 * 4);
   return work;
 }
 
 inline std::size_t worker_size(std::size_t components, std::size_t dimension) {
-  Arena counter;
-  chain_work<double>(counter, components, dimension);
-  return counter.size();
+  Arena floats, doubles;
+  chain_work<float>(floats, components, dimension);
+  chain_work<double>(doubles, components, dimension);
+  return floats.size() > doubles.size() ? floats.size() : doubles.size();
 }
 
 template <class Real>
 LEGATO_HD void gather_block(const Real* x, std::size_t dimension, std::size_t first, std::size_t count,
-                            Pack<Real>* state) {
+                            Side<Real>* state) {
   for (std::size_t j = 0; j < dimension; ++j) {
-    for (std::size_t lane = 0; lane < kPack; ++lane) {
+    for (std::size_t lane = 0; lane < std::size_t{kSide<Real>}; ++lane) {
       const std::size_t sample = first + (lane < count ? lane : count - 1);
       state[j][static_cast<int>(lane)] = x[sample * dimension + j];
     }
   }
 }
 template <class Real>
-LEGATO_HD void scatter_block(const Pack<Real>* state, std::size_t dimension, std::size_t first, std::size_t count,
+LEGATO_HD void scatter_block(const Side<Real>* state, std::size_t dimension, std::size_t first, std::size_t count,
                              Real* x) {
   for (std::size_t j = 0; j < dimension; ++j) {
     for (std::size_t lane = 0; lane < count; ++lane) {
@@ -350,8 +444,8 @@ inline bool shares_components(const Model<Real>& cond, const Model<Real>& uncond
 }
 
 template <class Real>
-inline void evaluate_model(const Model<Real>& model, const LevelStore<Real>& level, const Row& row, const Pack<Real>* x,
-                           const Scratch<Real>& scratch, Pack<Real>* out) {
+inline void evaluate_model(const Model<Real>& model, const LevelStore<Real>& level, const Row& row, const Side<Real>* x,
+                           const Scratch<Real>& scratch, Side<Real>* out) {
   if (model.mixture != nullptr) {
     evaluate_mixture_any<Real>(*model.mixture, level, x, scratch, out, nullptr);
     return;
@@ -375,28 +469,28 @@ struct Chains {
 
 template <bool kPhilox, class Real>
 inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore<Real>& of_cond,
-                    const LevelStore<Real>& of_uncond, bool shared, const math::Stream<Words>& streams,
-                    std::size_t pack, const ChainWork<Real>& work) {
+                    const LevelStore<Real>& of_uncond, bool shared, const SideStream<Real>& streams, std::size_t pack,
+                    const ChainWork<Real>& work) {
   const std::size_t d = chains.dimension;
-  Pack<Real>* x = work.state + pack * d;
-  Pack<Real>* last_out = work.last_out + pack * d;
-  Pack<Real>* last_x = work.last_x + pack * d;
+  Side<Real>* x = work.state + pack * d;
+  Side<Real>* last_out = work.last_out + pack * d;
+  Side<Real>* last_x = work.last_x + pack * d;
   const bool wants_uncond = row.guidance != 1 || row.uncond != 0, wants_cond = row.guidance != 0;
   if (shared && wants_uncond && wants_cond) {
-    Pack<Real> least;
+    Side<Real> least;
     const Mixture& mixture = *chains.cond.mixture;
     const bool low = d == 1 ? evaluate_shared<1>(mixture, of_cond, x, work.scratch, work.cond, work.uncond, least)
                             : evaluate_shared<2>(mixture, of_cond, x, work.scratch, work.cond, work.uncond, least);
     if (low) {  // rare: far from every component of one side
       for (int side = 0; side < 2; ++side) {
         const Model<Real>& model = side == 0 ? chains.cond : chains.uncond;
-        Pack<Real>* out = side == 0 ? work.cond : work.uncond;
+        Side<Real>* out = side == 0 ? work.cond : work.uncond;
         Real* own = work.levels + (2 * kRowTile - 1) * level_size(mixture.components, d);
         const LevelStore<Real> level = level_at(own, mixture.components, d);
         make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
         evaluate_mixture_any<Real>(*model.mixture, level, x, work.scratch, work.spare, nullptr);
         for (std::size_t j = 0; j < d; ++j) {
-          out[j] = select_less(least, filled(Real(1e-18)), work.spare[j], out[j]);
+          out[j] = select_less(least, beside(Real(1e-18)), work.spare[j], out[j]);
         }
       }
     }
@@ -406,8 +500,9 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   }
   if (row.noise != 0) {
     for (std::size_t block = 0; 4 * block < d; ++block) {
-      Floats four[4] = {};
-      four_across<kPhilox>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block, four);
+      Pack<float, kSide<Real>> four[4] = {};
+      four_across<kPhilox, kSide<Real>>(streams, static_cast<unsigned>(block), row.step, row.substep, d - 4 * block,
+                                        four);
       for (std::size_t q = 0; q < 4 && 4 * block + q < d; ++q) work.noise[4 * block + q] = four[q];
     }
   }
@@ -415,9 +510,9 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   const Real u = static_cast<Real>(row.uncond), previous = static_cast<Real>(row.previous);
   const Real base = static_cast<Real>(row.base), n = static_cast<Real>(row.noise);
   for (std::size_t j = 0; j < d; ++j) {
-    Pack<Real> out = wants_cond ? work.cond[j] : work.uncond[j];
+    Side<Real> out = wants_cond ? work.cond[j] : work.uncond[j];
     if (wants_cond && row.guidance != 1) out = work.uncond[j] + (work.cond[j] - work.uncond[j]) * g;
-    Pack<Real> value = x[j] * a + out * b;
+    Side<Real> value = x[j] * a + out * b;
     if (row.uncond != 0) value = value + work.uncond[j] * u;
     if (row.previous != 0) value = value + last_out[j] * previous;
     if (row.base != 0) value = value + last_x[j] * base;
@@ -434,6 +529,7 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
 template <bool kPhilox, class Real>
 inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, std::size_t worker,
                        std::size_t workers) {
+  constexpr std::size_t side = kSide<Real>;
   const std::size_t d = chains.dimension;
   const std::size_t cond_size = chains.cond.mixture != nullptr ? chains.cond.mixture->components : 0;
   const std::size_t uncond_size = chains.uncond.mixture != nullptr ? chains.uncond.mixture->components : 0;
@@ -441,44 +537,44 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
   const bool shared = shares_components(chains.cond, chains.uncond);
-  const std::size_t packs = packs_of_block(d), block = packs * kPack;
-  const auto level = [&](std::size_t row, std::size_t side) {
-    return level_at(work.levels + (2 * row + side) * level_size(components, d), side == 0 ? cond_size : uncond_size, d);
+  const std::size_t packs = packs_of_block<Real>(d), block = packs * side;
+  const auto level = [&](std::size_t row, std::size_t of) {
+    return level_at(work.levels + (2 * row + of) * level_size(components, d), of == 0 ? cond_size : uncond_size, d);
   };
   for (std::size_t first = worker * block; first < chains.samples; first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
-    for (std::size_t pack = 0; first + pack * kPack < last; ++pack) {
-      const std::size_t at = first + pack * kPack;
-      gather_block(chains.x, d, at, last - at < kPack ? last - at : kPack, work.state + pack * d);
-      for (std::size_t j = 0; j < d; ++j) work.last_out[pack * d + j] = work.last_x[pack * d + j] = Pack<Real>{};
+    for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+      const std::size_t at = first + pack * side;
+      gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
+      for (std::size_t j = 0; j < d; ++j) work.last_out[pack * d + j] = work.last_x[pack * d + j] = Side<Real>{};
     }
     constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
     for (std::size_t row = 0; row < chains.rows.size(); row += tile) {
       const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
       for (std::size_t i = 0; i < count; ++i) {
         const Row& r = chains.rows[row + i];
+        const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
         if (cond_size > 0) {
-          const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
           make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights : nullptr, r.alpha, r.sigma,
                            r.output, level(i, 0));
         }
-        if (uncond_size > 0) {
+        if (uncond_size > 0 && !both) {
           make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));
         }
       }
-      for (std::size_t pack = 0; first + pack * kPack < last; ++pack) {
-        const std::size_t at = first + pack * kPack;
-        math::Stream<Words> streams{};
+      for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+        const std::size_t at = first + pack * side;
+        SideStream<Real> streams{};
         if (chains.noise.seeds != nullptr)
-          streams = streams_of(chains.noise, at, last - at < kPack ? last - at : kPack);
+          streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
         for (std::size_t i = 0; i < count; ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
       }
     }
-    for (std::size_t pack = 0; first + pack * kPack < last; ++pack) {
-      const std::size_t at = first + pack * kPack;
-      scatter_block(work.state + pack * d, d, at, last - at < kPack ? last - at : kPack, chains.x);
+    for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+      const std::size_t at = first + pack * side;
+      scatter_block(work.state + pack * d, d, at, last - at < side ? last - at : side, chains.x);
     }
   }
   note_isa(LEGATO_REGION_ISA);
@@ -494,21 +590,22 @@ inline void run_worker_any(const Chains<Real>& chains, std::span<std::byte> memo
   }
 }
 
-/// Evaluations of packs [begin, end) of the samples.
+/// Evaluations of the samples [begin, end).
 template <class Real>
-inline void evaluate_range(const Model<Real>& model, const Row& row, std::size_t samples, const Real* x, Real* out,
-                           Real* log_density, std::span<std::byte> memory, std::size_t begin, std::size_t end) {
+inline void evaluate_range(const Model<Real>& model, const Row& row, const Real* x, Real* out, Real* log_density,
+                           std::span<std::byte> memory, std::size_t begin, std::size_t end) {
+  constexpr std::size_t side = kSide<Real>;
   const std::size_t d = model.mixture != nullptr ? model.mixture->dimension : model.cloud->dimension;
   const std::size_t components = model.mixture != nullptr ? model.mixture->components : 0;
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
   const LevelStore<Real> level = level_at(work.levels, components, d);
   if (model.mixture != nullptr) make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
-  for (std::size_t pack = begin; pack < end; ++pack) {
-    const std::size_t first = pack * kPack, count = samples - first < kPack ? samples - first : kPack;
+  for (std::size_t first = begin; first < end; first += side) {
+    const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
     if (log_density != nullptr) {
-      Pack<Real> log_total;
+      Side<Real> log_total;
       evaluate_mixture_any<Real>(*model.mixture, level, work.state, work.scratch, work.cond, &log_total);
       for (std::size_t lane = 0; lane < count; ++lane) {
         log_density[first + lane] = static_cast<Real>(static_cast<double>(log_total[static_cast<int>(lane)]) -

@@ -65,6 +65,20 @@ std::size_t evaluate_workspace_size(std::size_t components, std::size_t dimensio
 }
 
 template <class Real>
+Status point_squares(const PointCloud<Real>& cloud, std::span<Real> out) noexcept {
+  if (cloud.data == nullptr || out.size() != cloud.points) return Status::invalid_argument;
+  for (std::size_t i = 0; i < cloud.points; ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < cloud.dimension; ++j) {
+      const double y = static_cast<double>(cloud.data[i * cloud.dimension + j]);
+      sum += y * y;
+    }
+    out[i] = static_cast<Real>(sum);
+  }
+  return Status::ok;
+}
+
+template <class Real>
 Status evaluate(const Model<Real>& model, double alpha, double sigma, Output output, std::size_t samples, const Real* x,
                 Real* out, std::span<Real> log_density, std::span<std::byte> workspace, int threads) noexcept {
   if (!sound(model) || !std::isfinite(alpha) || !std::isfinite(sigma) || sigma < 0) return Status::invalid_argument;
@@ -77,11 +91,13 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
     return Status::workspace_too_small;
   }
   const Row row{.alpha = alpha, .sigma = sigma, .output = output};
-  const std::size_t packs = (samples + 15) / 16, workers = std::min(workers_of(threads), packs);
+  constexpr std::size_t grain = 32;  // samples; a multiple of any region's kSide
+  const std::size_t grains = (samples + grain - 1) / grain, workers = std::min(workers_of(threads), grains);
   for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
-    const std::size_t begin = packs * worker / workers, end = packs * (worker + 1) / workers;
-    LEGATO_DISPATCH(evaluate_range, model, row, samples, x, out, log_density.empty() ? nullptr : log_density.data(),
-                    memory, begin, end);
+    const std::size_t begin = grains * worker / workers * grain;
+    const std::size_t end = std::min(samples, grains * (worker + 1) / workers * grain);
+    LEGATO_DISPATCH(evaluate_range, model, row, x, out, log_density.empty() ? nullptr : log_density.data(), memory,
+                    begin, end);
   });
   return Status::ok;
 }
@@ -133,6 +149,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
 }
 
 #define LEGATO_REAL(Real)                                                                                             \
+  template Status point_squares(const PointCloud<Real>&, std::span<Real>) noexcept;                                   \
   template Status evaluate(const Model<Real>&, double, double, Output, std::size_t, const Real*, Real*,               \
                            std::span<Real>, std::span<std::byte>, int) noexcept;                                      \
   template Status run_chains(const Model<Real>&, const Model<Real>&, std::span<const Row>, const Noise&, std::size_t, \

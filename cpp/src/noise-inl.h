@@ -69,37 +69,41 @@ struct Draw {
   unsigned seed_low, seed_high, stream_low, stream_high, step, substep;
 };
 
-/// Sixty-four normals of one sample: elements 64 group .. 64 group + 63.
-template <bool kPhilox>
-LEGATO_HD void sixty_four(const Draw& of, std::uint64_t group, Floats (&z)[4]) {
-  Words block;  // lanes in the order that makes interleave() cheap
-  for (int lane = 0; lane < kPack; ++lane) block[lane] = static_cast<unsigned>(4 * (lane % 4) + lane / 4);
-  const std::uint64_t first = group * 16;
-  const auto words = math::draw<kPhilox, Words>(
-      {filled(of.seed_low), filled(of.seed_high), filled(of.stream_low), filled(of.stream_high)},
-      block + static_cast<unsigned>(first), filled(static_cast<unsigned>(first >> 32)), filled(of.step),
-      filled(of.substep));
-  math::gaussian_pair(words.word[0], words.word[1], z[0], z[1]);
-  math::gaussian_pair(words.word[2], words.word[3], z[2], z[3]);
-  math::interleave(z);
-}
+/// Lanes drawn in lockstep: where registers allow, two packs at a time hide each other's latency.
+constexpr int kStretch = LEGATO_REGION_WIDTH == 8 ? 2 * kPack : kPack;
 
-/// Calls sink(at, normals) for the elements [64 group, 64 group + count) of one sample, sixty-four at a time; the last
-/// call may hold more normals than are left.
-template <bool kPhilox, class Sink>
-LEGATO_HD void for_groups(const Draw& of, std::uint64_t group, std::size_t count, Sink&& sink) {
-  for (std::size_t at = 0; at < count; at += 64, ++group) {
-    Floats four[4] = {};
-    sixty_four<kPhilox>(of, group, four);
-    sink(at, four);
+/// The normals of elements 4 block .. 4 block + count - 1 of one sample. They are written in whole stretches, so z has
+/// room for `count` rounded up to a multiple of 4 kStretch.
+template <bool kPhilox>
+inline void draw_run(const Draw& of, std::uint64_t block, std::size_t count, float* z) {
+  using W = Pack<unsigned, kStretch>;
+  W lanes;  // in the order that makes interleave() cheap
+  for (int lane = 0; lane < kStretch; ++lane) {
+    lanes[lane] = static_cast<unsigned>(lane / kPack * kPack + 4 * (lane % 4) + lane % kPack / 4);
+  }
+  const math::Stream<W> stream{filled<kStretch>(of.seed_low), filled<kStretch>(of.seed_high),
+                               filled<kStretch>(of.stream_low), filled<kStretch>(of.stream_high)};
+  const W step = filled<kStretch>(of.step), substep = filled<kStretch>(of.substep);
+  for (std::size_t at = 0; at < count; at += 4 * kStretch, block += kStretch) {
+    const auto words = math::draw<kPhilox, W>(stream, lanes + static_cast<unsigned>(block),
+                                              filled<kStretch>(static_cast<unsigned>(block >> 32)), step, substep);
+    Pack<float, kStretch> four[4];
+    math::gaussian_pair(words.word[0], words.word[1], four[0], four[1]);
+    math::gaussian_pair(words.word[2], words.word[3], four[2], four[3]);
+    math::interleave(four);
+    for (int part = 0; part < Pack<float, kStretch>::kParts; ++part) {
+      float* to = z + at + part / Floats::kParts * 64 + part % Floats::kParts * Floats::kWide;
+      for (int q = 0; q < 4; ++q) __builtin_memcpy(to + q * kPack, &four[q].part[part], sizeof four[q].part[part]);
+    }
   }
 }
 
-/// Sixteen samples side by side: the first `wanted` (at least) of normals 4 block .. 4 block + 3 of each, lane by lane.
-template <bool kPhilox>
-LEGATO_HD void four_across(const math::Stream<Words>& streams, unsigned block, unsigned step, unsigned substep,
-                           std::size_t wanted, Floats (&z)[4]) {
-  const auto words = math::draw<kPhilox, Words>(streams, filled(block), filled(0u), filled(step), filled(substep));
+/// Samples side by side: the first `wanted` (at least) of normals 4 block .. 4 block + 3 of each, lane by lane.
+template <bool kPhilox, int n>
+LEGATO_HD void four_across(const math::Stream<Pack<unsigned, n>>& streams, unsigned block, unsigned step,
+                           unsigned substep, std::size_t wanted, Pack<float, n> (&z)[4]) {
+  const auto words = math::draw<kPhilox, Pack<unsigned, n>>(streams, filled<n>(block), filled<n>(0u), filled<n>(step),
+                                                            filled<n>(substep));
   math::gaussian_pair(words.word[0], words.word[1], z[0], z[1]);
   if (wanted > 2) math::gaussian_pair(words.word[2], words.word[3], z[2], z[3]);
 }
@@ -116,9 +120,11 @@ LEGATO_HD Draw draw_of(const diffusion::Noise& noise, std::size_t sample) {
 }
 
 /// Streams of samples [first, first + count); the lanes past `count` repeat the last one.
-LEGATO_HD math::Stream<Words> streams_of(const diffusion::Noise& noise, std::size_t first, std::size_t count) {
-  math::Stream<Words> out;
-  for (int lane = 0; lane < kPack; ++lane) {
+template <int n>
+LEGATO_HD math::Stream<Pack<unsigned, n>> streams_of(const diffusion::Noise& noise, std::size_t first,
+                                                     std::size_t count) {
+  math::Stream<Pack<unsigned, n>> out;
+  for (int lane = 0; lane < n; ++lane) {
     const auto at = static_cast<std::size_t>(lane);
     const Draw one = draw_of(noise, first + (at < count ? at : count - 1));
     out.seed_low[lane] = one.seed_low;
@@ -129,30 +135,22 @@ LEGATO_HD math::Stream<Words> streams_of(const diffusion::Noise& noise, std::siz
   return out;
 }
 
-/// Normals of up to sixteen small samples, rows of `elements`, into z with room for 16 x elements and a pack.
-template <bool kPhilox>
-inline void fill_across(const diffusion::Noise& noise, std::size_t first, std::size_t count, std::size_t elements,
-                        float* z) {
-  const auto streams = streams_of(noise, first, count);
-  for (std::size_t block = 0; 4 * block < elements; ++block) {
-    Floats four[4] = {};
-    four_across<kPhilox>(streams, static_cast<unsigned>(block), noise.step, noise.substep, elements - 4 * block, four);
-    for (std::size_t q = 0; q < 4 && 4 * block + q < elements; ++q) {
-      for (std::size_t lane = 0; lane < count; ++lane) {
-        z[lane * elements + 4 * block + q] = four[q][static_cast<int>(lane)];
-      }
-    }
-  }
-}
-
 /// A tile: part of one sample, or up to sixteen whole small samples; elements lie one after another in memory.
 struct Tile {
   std::size_t sample, samples;  // samples > 1 only where each has at most kSmall elements
   std::size_t element, count;   // first element of the first sample; count over all
 };
 
-constexpr std::size_t kTile = 1024;
-constexpr std::size_t kSmall = kTile / kPack;  // elements of a sample that go sixteen samples at a time
+constexpr std::size_t kTile = 2048;
+constexpr std::size_t kSmall = 64;  // elements of a sample that go sixteen samples at a time
+
+/// Where a tile begins in memory; one past the last tile is the end.
+LEGATO_HD std::size_t first_of_tile(std::size_t samples, std::size_t elements, std::size_t index) {
+  const std::size_t each = (elements + kTile - 1) / kTile, all = samples * elements;
+  const std::size_t first =
+      elements <= kSmall ? index * kPack * elements : index / each * elements + index % each * kTile;
+  return first < all ? first : all;
+}
 
 /// Calls work(tile) for the tiles [begin, end) of samples x elements numbers.
 template <class Work>
@@ -171,144 +169,151 @@ LEGATO_HD void for_tiles(std::size_t samples, std::size_t elements, std::size_t 
   }
 }
 
-/// Calls work(at, pack, count) for the normals z of `count` elements in a row, a pack at a time.
-template <class Work>
-LEGATO_HD void for_packs(const float* z, std::size_t count, Work&& work) {
-  for (std::size_t at = 0; at < count; at += kPack) {
-    work(at, load_pack(z + at), count - at < kPack ? count - at : kPack);
+/// Normals of up to sixteen small samples, rows of `elements`, into z.
+template <bool kPhilox>
+inline void fill_across(const diffusion::Noise& noise, std::size_t first, std::size_t count, std::size_t elements,
+                        float* z) {
+  const auto streams = streams_of<kPack>(noise, first, count);
+  for (std::size_t block = 0; 4 * block < elements; ++block) {
+    Floats four[4] = {};
+    four_across<kPhilox, kPack>(streams, static_cast<unsigned>(block), noise.step, noise.substep, elements - 4 * block,
+                                four);
+    for (std::size_t q = 0; q < 4 && 4 * block + q < elements; ++q) {
+      for (std::size_t lane = 0; lane < count; ++lane) {
+        z[lane * elements + 4 * block + q] = four[q][static_cast<int>(lane)];
+      }
+    }
   }
 }
 
-template <bool kPhilox, class Storage>
-inline void normal_tiles(const diffusion::Noise& noise, std::size_t samples, std::size_t elements, std::size_t begin,
-                         std::size_t end, Storage* out) {
-  using Real = Arithmetic<Storage>;
-  for_tiles(samples, elements, begin, end, [&](const Tile& tile) {
-    Storage* target = out + tile.sample * elements + tile.element;
-    const auto put = [&](std::size_t at, const Floats& z, std::size_t count) {
-      if (count >= kPack) {
-        store_stored(target + at, to_real(z, Real{}));
-      } else {
-        store_some(target + at, to_real(z, Real{}), count);
-      }
-    };
-    if (elements <= kSmall) {
-      alignas(64) float z[kTile + 64];
-      fill_across<kPhilox>(noise, tile.sample, tile.samples, elements, z);
-      for_packs(z, tile.count, put);
-    } else {
-      for_groups<kPhilox>(draw_of(noise, tile.sample), tile.element / 64, tile.count,
-                          [&](std::size_t at, const Floats(&four)[4]) {
-                            const std::size_t left = tile.count - at;
-                            if (left >= 64) {
-                              for (std::size_t q = 0; q < 4; ++q) put(at + 16 * q, four[q], kPack);
-                            } else {
-                              for (std::size_t q = 0; 16 * q < left; ++q) put(at + 16 * q, four[q], left - 16 * q);
-                            }
-                          });
-    }
-  });
+constexpr std::size_t kTileRoom = kTile + 4 * kStretch;
+
+/// The normals of a tile into z, which has kTileRoom.
+template <bool kPhilox>
+inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z) {
+  if (elements <= kSmall) {
+    fill_across<kPhilox>(noise, tile.sample, tile.samples, elements, z);
+  } else {
+    draw_run<kPhilox>(draw_of(noise, tile.sample), tile.element / 4, tile.count, z);
+  }
+}
+inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z) {
+  if (noise.generator == diffusion::Generator::philox) {
+    draw_tile<true>(noise, tile, elements, z);
+  } else {
+    draw_tile<false>(noise, tile, elements, z);
+  }
 }
 
 template <class Storage>
 inline void normal_range(const diffusion::Noise& noise, std::size_t samples, std::size_t elements, std::size_t begin,
                          std::size_t end, Storage* out) {
-  if (noise.generator == diffusion::Generator::philox) {
-    normal_tiles<true>(noise, samples, elements, begin, end, out);
-  } else {
-    normal_tiles<false>(noise, samples, elements, begin, end, out);
-  }
+  alignas(64) float z[kTileRoom];
+  for_tiles(samples, elements, begin, end, [&](const Tile& tile) {
+    Storage* target = out + tile.sample * elements + tile.element;
+    if constexpr (sizeof(Storage) == sizeof(float)) {
+      if (elements > kSmall && tile.count % (4 * kStretch) == 0) return draw_tile(noise, tile, elements, target);
+    }
+    draw_tile(noise, tile, elements, z);
+    std::size_t at = 0;
+    for (; at + kPack <= tile.count; at += kPack) {
+      store_stored(target + at, to_real(load_pack(z + at), Arithmetic<Storage>{}));
+    }
+    store_some(target + at, to_real(load_pack(z + at), Arithmetic<Storage>{}), tile.count - at);
+  });
   note_isa(LEGATO_REGION_ISA);
 }
 
 // --- The fused step -------------------------------------------------------------------------------------------------
 
-/// x' of `count` elements in a row; add(value, at, some) takes the deterministic part of a pack to the result.
-template <bool kUncond, class Storage, class Add>
-LEGATO_HD void update_run(const Coefficients& by, const Storage* x, const Storage* cond, const Storage* uncond,
-                          Storage* out, std::size_t count, Add&& add) {
+/// What a run of elements is made of: all pointers at its first element; uncond and noise may be null.
+template <class Storage>
+struct Run {
+  const Storage *x, *cond, *uncond;
+  Storage* out;
+  std::size_t count;
+};
+
+/// x' of a run with one set of coefficients, noise from z (drawn, float; or given, Storage).
+template <bool kUncond, bool kNoise, class Storage, class Z>
+inline void update(const Coefficients& by, const Run<Storage>& run, const Z* z) {
   using Real = Arithmetic<Storage>;
   const Real a = static_cast<Real>(by.a), c = static_cast<Real>(by.cond), u = static_cast<Real>(by.uncond);
-  const auto combine = [&](const auto& at, const auto& with, const auto& without) __attribute__((always_inline)) {
-    auto value = at * a + with * c;
-    if constexpr (kUncond) value = value + without * u;
-    return value;
+  const Real scale = static_cast<Real>(by.noise);
+  const auto combine = [&](const auto& x, const auto& with, const auto& without, const auto& noise)
+                           __attribute__((always_inline)) {
+                             auto value = x * a + with * c;
+                             if constexpr (kUncond) value = value + without * u;
+                             if constexpr (kNoise) value = value + to_real(noise, Real{}) * scale;
+                             return value;
+                           };
+  // What is not there is read from cond, and the compiler drops it.
+  const Storage* uncond = kUncond ? run.uncond : run.cond;
+  const auto* noise = [&] {
+    if constexpr (kNoise) {
+      return z;
+    } else {
+      return run.cond;
+    }
+  }();
+  const auto part_of_pack = [&](std::size_t at, std::size_t some) {
+    store_some(run.out + at,
+               combine(load_some(run.x + at, some), load_some(run.cond + at, some), load_some(uncond + at, some),
+                       load_some(noise + at, some)),
+               some);
   };
   std::size_t at = 0;
-  for (; at + kPack <= count; at += kPack) {
-    const auto value = combine(load_stored(x + at), load_stored(cond + at), load_stored(uncond + at));
-    store_stored(out + at, add(value, at, std::size_t{kPack}));
+  if (!kNoise && run.count >= 4 * kPack) {  // packs that start on a cache line of the result: a tenth faster
+    at = (0 - reinterpret_cast<std::uintptr_t>(run.out) / sizeof(Storage)) % (64 / sizeof(Storage));
+    for (std::size_t done = 0; done < at; done += kPack) part_of_pack(done, at - done < kPack ? at - done : kPack);
   }
-  if (const std::size_t rest = count - at; rest > 0) {
-    const auto value = combine(load_some(x + at, rest), load_some(cond + at, rest), load_some(uncond + at, rest));
-    store_some(out + at, add(value, at, rest), rest);
+  for (; at + kPack <= run.count; at += kPack) {
+    store_stored(run.out + at, combine(load_stored(run.x + at), load_stored(run.cond + at), load_stored(uncond + at),
+                                       load_stored(noise + at)));
   }
+  if (at < run.count) part_of_pack(at, run.count - at);
 }
 
-template <bool kPhilox, bool kUncond, class Storage>
-inline void step_tiles(const diffusion::Step<Storage>& step, std::size_t begin, std::size_t end) {
-  using Real = Arithmetic<Storage>;
-  const bool one = step.coefficients.size() == 1, draws = step.given_noise == nullptr;
-  // The elements [from, from + count) in memory, which share their coefficients; z: their normals, or null.
-  const auto run = [&](const Coefficients& by, std::size_t from, std::size_t count,
-                       const float* z) __attribute__((always_inline)) {
-    const Real scale = static_cast<Real>(by.noise);
-    const Storage *x = step.x + from, *cond = step.cond + from,
-                  *given = step.given_noise != nullptr ? step.given_noise + from : nullptr;
-    const Storage* uncond = (kUncond ? step.uncond : step.cond) + from;
-    Storage* out = step.out + from;
-    if (by.noise == 0) {
-      update_run<kUncond>(by, x, cond, uncond, out, count,
-                          [](const auto& value, std::size_t, std::size_t)
-                              __attribute__((always_inline)) { return value; });
-    } else if (z != nullptr) {
-      update_run<kUncond>(by, x, cond, uncond, out, count,
-                          [&](const auto& value, std::size_t at, std::size_t) __attribute__((always_inline)) {
-                            return value + to_real(load_pack(z + at), Real{}) * scale;
-                          });
-    } else {
-      update_run<kUncond>(by, x, cond, uncond, out, count,
-                          [&](const auto& value, std::size_t at, std::size_t some) __attribute__((always_inline)) {
-                            return value +
-                                   (some == kPack ? load_stored(given + at) : load_some(given + at, some)) * scale;
-                          });
-    }
-  };
-  for_tiles(step.samples, step.elements, begin, end, [&](const Tile& tile) {
-    const std::size_t start = tile.sample * step.elements + tile.element;
-    alignas(64) float z[kTile + 64];
-    bool noisy = false;
-    for (std::size_t i = 0; i < (one ? 1 : tile.samples); ++i) {
-      noisy = noisy || step.coefficients[one ? 0 : tile.sample + i].noise != 0;
-    }
-    const float* normals = draws && noisy ? z : nullptr;
-    if (normals != nullptr && step.elements <= kSmall) {
-      fill_across<kPhilox>(step.noise, tile.sample, tile.samples, step.elements, z);
-    } else if (normals != nullptr) {
-      for_groups<kPhilox>(draw_of(step.noise, tile.sample), tile.element / 64, tile.count,
-                          [&](std::size_t at, const Floats(&four)[4]) {
-                            for (std::size_t q = 0; q < 4; ++q) store_pack(z + at + 16 * q, four[q]);
-                          });
-    }
-    if (one || tile.samples == 1) {
-      run(step.coefficients[one ? 0 : tile.sample], start, tile.count, normals);
-      return;
-    }
-    for (std::size_t i = 0; i < tile.samples; ++i) {
-      const std::size_t from = i * step.elements;
-      run(step.coefficients[tile.sample + i], start + from, step.elements, normals != nullptr ? z + from : nullptr);
-    }
-  });
+/// The same with the noise drawn (z), given, or none.
+template <class Storage>
+inline void update_any(const Coefficients& by, const Run<Storage>& run, const float* z, const Storage* given) {
+  const bool guided = run.uncond != nullptr;
+  if (by.noise == 0) {
+    guided ? update<true, false>(by, run, z) : update<false, false>(by, run, z);
+  } else if (given != nullptr) {
+    guided ? update<true, true>(by, run, given) : update<false, true>(by, run, given);
+  } else {
+    guided ? update<true, true>(by, run, z) : update<false, true>(by, run, z);
+  }
 }
 
 template <class Storage>
 inline void step_range(const diffusion::Step<Storage>& step, std::size_t begin, std::size_t end) {
-  const bool philox = step.noise.generator == diffusion::Generator::philox;
-  if (step.uncond != nullptr) {
-    philox ? step_tiles<true, true>(step, begin, end) : step_tiles<false, true>(step, begin, end);
-  } else {
-    philox ? step_tiles<true, false>(step, begin, end) : step_tiles<false, false>(step, begin, end);
+  const bool one = step.coefficients.size() == 1, given = step.given_noise != nullptr;
+  const auto update_at = [&](const Coefficients& by, std::size_t from, std::size_t count, const float* z) {
+    const Run<Storage> run{step.x + from, step.cond + from, step.uncond != nullptr ? step.uncond + from : nullptr,
+                           step.out + from, count};
+    update_any(by, run, z, given ? step.given_noise + from : nullptr);
+  };
+  if (one && (given || step.coefficients[0].noise == 0)) {  // one run: nothing depends on where a sample begins
+    const std::size_t from = first_of_tile(step.samples, step.elements, begin);
+    update_at(step.coefficients[0], from, first_of_tile(step.samples, step.elements, end) - from, nullptr);
+    return note_isa(LEGATO_REGION_ISA);
   }
+  alignas(64) float z[kTileRoom];
+  for_tiles(step.samples, step.elements, begin, end, [&](const Tile& tile) {
+    const std::size_t start = tile.sample * step.elements + tile.element;
+    bool draws = false;
+    for (std::size_t i = 0; i < (one ? 1 : tile.samples); ++i) {
+      draws = draws || (!given && step.coefficients[one ? 0 : tile.sample + i].noise != 0);
+    }
+    if (draws) draw_tile(step.noise, tile, step.elements, z);
+    if (one || tile.samples == 1) return update_at(step.coefficients[one ? 0 : tile.sample], start, tile.count, z);
+    for (std::size_t i = 0; i < tile.samples; ++i) {
+      const std::size_t from = i * step.elements;
+      update_at(step.coefficients[tile.sample + i], start + from, step.elements, z + from);
+    }
+  });
   note_isa(LEGATO_REGION_ISA);
 }
 

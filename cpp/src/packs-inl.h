@@ -1,5 +1,6 @@
-// Packs of sixteen elements of any type: one, two or four registers for 32-bit elements, twice as many for 64-bit ones,
-// and the same arithmetic lane by lane in each. Included by -inl.h files inside an ISA region, before any math/ header.
+// Packs of sixteen elements of any type (or of another multiple): one, two or four registers for 32-bit elements, twice
+// as many for 64-bit ones, and the same arithmetic lane by lane in each. Included by -inl.h files inside an ISA region,
+// before any math/ header.
 #undef LEGATO_MATH_HD_H
 #undef LEGATO_MATH_RANDOM_H
 #undef LEGATO_MATH_DIFFUSION_H
@@ -27,11 +28,11 @@ LEGATO_REGISTER_OF(unsigned long long, unsigned long long);
 LEGATO_REGISTER_OF(long long, unsigned long long);
 #undef LEGATO_REGISTER_OF
 
-template <class Element>
+template <class Element, int kLanes = kPack>
 struct alignas(64) Pack {
   using Register = typename RegisterOf<Element>::type;
   static constexpr int kWide = 8 * LEGATO_REGION_WIDTH / static_cast<int>(sizeof(Element));
-  static constexpr int kParts = kPack / kWide;
+  static constexpr int kParts = kLanes / kWide;
 
   Register part[kParts];
 
@@ -45,9 +46,9 @@ using Floats = Pack<float>;
 using Doubles = Pack<double>;
 using Words = Pack<unsigned>;
 
-template <class Element>
-LEGATO_HD Pack<Element> filled(Element x) {
-  Pack<Element> out;
+template <int kLanes = kPack, class Element>
+LEGATO_HD Pack<Element, kLanes> filled(Element x) {
+  Pack<Element, kLanes> out;
   for (auto& part : out.part) part = typename Pack<Element>::Register{} + x;
   return out;
 }
@@ -59,24 +60,24 @@ struct NotDeduced {
 template <class Element>
 using Itself = typename NotDeduced<Element>::type;
 
-#define LEGATO_PACK_ARITHMETIC(op)                                                  \
-  template <class E>                                                                \
-  LEGATO_HD Pack<E> operator op(const Pack<E>& a, const Pack<E>& b) {               \
-    Pack<E> out;                                                                    \
-    for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] op b.part[i]; \
-    return out;                                                                     \
-  }                                                                                 \
-  template <class E>                                                                \
-  LEGATO_HD Pack<E> operator op(const Pack<E>& a, Itself<E> b) {                    \
-    Pack<E> out;                                                                    \
-    for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] op b;         \
-    return out;                                                                     \
-  }                                                                                 \
-  template <class E>                                                                \
-  LEGATO_HD Pack<E> operator op(Itself<E> a, const Pack<E>& b) {                    \
-    Pack<E> out;                                                                    \
-    for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a op b.part[i];         \
-    return out;                                                                     \
+#define LEGATO_PACK_ARITHMETIC(op)                                                     \
+  template <class E, int n>                                                            \
+  LEGATO_HD Pack<E, n> operator op(const Pack<E, n>& a, const Pack<E, n>& b) {         \
+    Pack<E, n> out;                                                                    \
+    for (int i = 0; i < Pack<E, n>::kParts; ++i) out.part[i] = a.part[i] op b.part[i]; \
+    return out;                                                                        \
+  }                                                                                    \
+  template <class E, int n>                                                            \
+  LEGATO_HD Pack<E, n> operator op(const Pack<E, n>& a, Itself<E> b) {                 \
+    Pack<E, n> out;                                                                    \
+    for (int i = 0; i < Pack<E, n>::kParts; ++i) out.part[i] = a.part[i] op b;         \
+    return out;                                                                        \
+  }                                                                                    \
+  template <class E, int n>                                                            \
+  LEGATO_HD Pack<E, n> operator op(Itself<E> a, const Pack<E, n>& b) {                 \
+    Pack<E, n> out;                                                                    \
+    for (int i = 0; i < Pack<E, n>::kParts; ++i) out.part[i] = a op b.part[i];         \
+    return out;                                                                        \
   }
 LEGATO_PACK_ARITHMETIC(+)
 LEGATO_PACK_ARITHMETIC(-)
@@ -87,85 +88,109 @@ LEGATO_PACK_ARITHMETIC(|)
 LEGATO_PACK_ARITHMETIC(^)
 #undef LEGATO_PACK_ARITHMETIC
 
-#define LEGATO_PACK_SHIFT(op)                                                 \
-  LEGATO_HD Words operator op(const Words& a, int count) {                    \
-    Words out;                                                                \
-    for (int i = 0; i < Words::kParts; ++i) out.part[i] = a.part[i] op count; \
-    return out;                                                               \
+#define LEGATO_PACK_SHIFT(op)                                                             \
+  template <int n>                                                                        \
+  LEGATO_HD Pack<unsigned, n> operator op(const Pack<unsigned, n>& a, int count) {        \
+    Pack<unsigned, n> out;                                                                \
+    for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) out.part[i] = a.part[i] op count; \
+    return out;                                                                           \
   }
 LEGATO_PACK_SHIFT(<<)
 LEGATO_PACK_SHIFT(>>)
 #undef LEGATO_PACK_SHIFT
 
-template <class E>
-LEGATO_HD Pack<E> larger(const Pack<E>& a, const Pack<E>& b) {
-  Pack<E> out;
-  for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
+template <class E, int n>
+LEGATO_HD Pack<E, n> larger(const Pack<E, n>& a, const Pack<E, n>& b) {
+  Pack<E, n> out;
+  for (int i = 0; i < Pack<E, n>::kParts; ++i) out.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
   return out;
 }
 
 /// yes where a < b, no elsewhere (NaN too).
-template <class E>
-LEGATO_HD Pack<E> select_less(const Pack<E>& a, const Pack<E>& b, const Pack<E>& yes, const Pack<E>& no) {
-  Pack<E> out;
-  for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] < b.part[i] ? yes.part[i] : no.part[i];
+template <class E, int n>
+LEGATO_HD Pack<E, n> select_less(const Pack<E, n>& a, const Pack<E, n>& b, const Pack<E, n>& yes,
+                                 const Pack<E, n>& no) {
+  Pack<E, n> out;
+  for (int i = 0; i < Pack<E, n>::kParts; ++i) out.part[i] = a.part[i] < b.part[i] ? yes.part[i] : no.part[i];
   return out;
 }
 
-template <class E>
-LEGATO_HD bool any_less(const Pack<E>& a, const Pack<E>& b) {
-  auto all = a.part[0] < b.part[0];
-  for (int i = 1; i < Pack<E>::kParts; ++i) all = all | (a.part[i] < b.part[i]);
-  bool found = false;
-  for (int i = 0; i < Pack<E>::kWide; ++i) found = found || all[i] != 0;
-  return found;
+/// Whether a comparison of registers holds in some lane.
+template <class Mask>
+LEGATO_HD bool any_lane(const Mask& mask) {
+  unsigned long long words[sizeof(Mask) / 8], all = 0;
+  __builtin_memcpy(words, &mask, sizeof words);
+  for (const unsigned long long word : words) all |= word;
+  return all != 0;
 }
 
-LEGATO_HD Floats square_root(const Floats& x) {
-  Floats root;
-  for (int i = 0; i < Floats::kParts; ++i) {
+template <class E, int n>
+LEGATO_HD bool any_less(const Pack<E, n>& a, const Pack<E, n>& b) {
+  auto all = a.part[0] < b.part[0];
+  for (int i = 1; i < Pack<E, n>::kParts; ++i) all = all | (a.part[i] < b.part[i]);
+  return any_lane(all);
+}
+
+/// Whether some lane of a is not less than that of b: NaN is not.
+template <class E, int n>
+LEGATO_HD bool any_not_less(const Pack<E, n>& a, const Pack<E, n>& b) {
+  auto all = ~(a.part[0] < b.part[0]);
+  for (int i = 1; i < Pack<E, n>::kParts; ++i) all = all | ~(a.part[i] < b.part[i]);
+  return any_lane(all);
+}
+
+template <int n>
+LEGATO_HD Pack<float, n> square_root(const Pack<float, n>& x) {
+  Pack<float, n> root;
+  for (int i = 0; i < Pack<float, n>::kParts; ++i) {
     for (int j = 0; j < Floats::kWide; ++j) root.part[i][j] = __builtin_sqrtf(x.part[i][j]);
   }
   return root;
 }
 
-LEGATO_HD Words bits_of(const Floats& x) {
-  Words out;
-  for (int i = 0; i < Words::kParts; ++i) out.part[i] = (Words::Register)x.part[i];
+template <int n>
+LEGATO_HD Pack<unsigned, n> bits_of(const Pack<float, n>& x) {
+  Pack<unsigned, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) out.part[i] = (Words::Register)x.part[i];
   return out;
 }
-LEGATO_HD Floats float_of_bits(const Words& x) {
-  Floats out;
-  for (int i = 0; i < Words::kParts; ++i) out.part[i] = (Floats::Register)x.part[i];
+template <int n>
+LEGATO_HD Pack<float, n> float_of_bits(const Pack<unsigned, n>& x) {
+  Pack<float, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) out.part[i] = (Floats::Register)x.part[i];
   return out;
 }
-LEGATO_HD Floats signed_to_float(const Words& x) {
-  Floats out;
-  for (int i = 0; i < Words::kParts; ++i) {
+template <int n>
+LEGATO_HD Pack<float, n> signed_to_float(const Pack<unsigned, n>& x) {
+  Pack<float, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) {
     out.part[i] = __builtin_convertvector((Pack<int>::Register)x.part[i], Floats::Register);
   }
   return out;
 }
 /// All ones in the lanes whose top bit is set.
-LEGATO_HD Words sign_mask(const Words& x) {
-  Words out;
-  for (int i = 0; i < Words::kParts; ++i) {
+template <int n>
+LEGATO_HD Pack<unsigned, n> sign_mask(const Pack<unsigned, n>& x) {
+  Pack<unsigned, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) {
     out.part[i] = (Words::Register)((Pack<int>::Register)x.part[i] >> 31);
   }
   return out;
 }
-LEGATO_HD Words shift_signed(const Words& x, int count) {
-  Words out;
-  for (int i = 0; i < Words::kParts; ++i) {
+template <int n>
+LEGATO_HD Pack<unsigned, n> shift_signed(const Pack<unsigned, n>& x, int count) {
+  Pack<unsigned, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) {
     out.part[i] = (Words::Register)((Pack<int>::Register)x.part[i] >> count);
   }
   return out;
 }
 
-LEGATO_HD Words multiply_high(const Words& a, unsigned b) {
+template <int n>
+LEGATO_HD Pack<unsigned, n> multiply_high(const Pack<unsigned, n>& a, unsigned b) {
   using Wide = Pack<unsigned long long>::Register;
-  Words out;
-  for (int i = 0; i < Words::kParts; ++i) {
+  Pack<unsigned, n> out;
+  for (int i = 0; i < Pack<unsigned, n>::kParts; ++i) {
     const Wide x = (Wide)a.part[i];
     const Wide even = (x & 0xffffffffULL) * b, odd = (x >> 32) * b;
     out.part[i] = (Words::Register)((even >> 32) | (odd & 0xffffffff00000000ULL));
@@ -174,22 +199,25 @@ LEGATO_HD Words multiply_high(const Words& a, unsigned b) {
 }
 
 // Register by register: a copy of the whole pack would go through memory.
-template <class E>
-LEGATO_HD Pack<E> load_pack(const E* x) {
-  Pack<E> out;
-  for (int i = 0; i < Pack<E>::kParts; ++i) {
+template <int n = kPack, class E>
+LEGATO_HD Pack<E, n> load_pack(const E* x) {
+  Pack<E, n> out;
+  for (int i = 0; i < Pack<E, n>::kParts; ++i) {
     __builtin_memcpy(&out.part[i], x + i * Pack<E>::kWide, sizeof out.part[i]);
   }
   return out;
 }
-template <class E>
-LEGATO_HD void store_pack(E* x, const Pack<E>& value) {
-  for (int i = 0; i < Pack<E>::kParts; ++i) {
+template <class E, int n>
+LEGATO_HD void store_pack(E* x, const Pack<E, n>& value) {
+  for (int i = 0; i < Pack<E, n>::kParts; ++i) {
     __builtin_memcpy(x + i * Pack<E>::kWide, &value.part[i], sizeof value.part[i]);
   }
 }
 
-LEGATO_HD Floats to_real(const Floats& x, float) { return x; }
+template <int n>
+LEGATO_HD Pack<float, n> to_real(const Pack<float, n>& x, float) {
+  return x;
+}
 LEGATO_HD Doubles to_real(const Floats& x, double) {
   Doubles out;
   for (int i = 0; i < Floats::kParts; ++i) {
@@ -200,15 +228,16 @@ LEGATO_HD Doubles to_real(const Floats& x, double) {
   }
   return out;
 }
+LEGATO_HD Doubles to_real(const Doubles& x, double) { return x; }
 LEGATO_HD Doubles to_double(const Floats& x) { return to_real(x, double{}); }
 LEGATO_HD Doubles to_double(const Doubles& x) { return x; }
 /// exp(x) for x <= 0, relative error below 3e-8 (float) or 1e-15; the same below Exponential::lowest as there.
-template <class Real>
-LEGATO_HD Pack<Real> exponential_of(const Pack<Real>& x) {
+template <class Real, int n_lanes>
+LEGATO_HD Pack<Real, n_lanes> exponential_of(const Pack<Real, n_lanes>& x) {
   using Constants = Exponential<Real>;
   using Bits = typename RegisterOf<Real>::bits;
-  Pack<Real> out;
-  for (int i = 0; i < Pack<Real>::kParts; ++i) {
+  Pack<Real, n_lanes> out;
+  for (int i = 0; i < Pack<Real, n_lanes>::kParts; ++i) {
     const auto lowest = typename Pack<Real>::Register{} + Constants::lowest;
     const auto held = x.part[i] > lowest ? x.part[i] : lowest;
     const auto shifted = held * Real(1.4426950408889634) + Constants::round;
@@ -230,9 +259,11 @@ LEGATO_HD E sum(const Pack<E>& x) {
   return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
 }
 
-/// Turns four packs, word q of the blocks 4 (lane % 4) + lane / 4, into the sixteen blocks in order.
-LEGATO_HD void interleave(Floats (&z)[4]) {
-  for (int i = 0; i < Floats::kParts; ++i) {
+/// Turns four packs, word q of the blocks 4 (lane % 4) + lane / 4, into the sixteen blocks in order; sixteen lanes
+/// after sixteen lanes in wider packs.
+template <int n>
+LEGATO_HD void interleave(Pack<float, n> (&z)[4]) {
+  for (int i = 0; i < Pack<float, n>::kParts; ++i) {
     const Floats::Register a = z[0].part[i], b = z[1].part[i], c = z[2].part[i], d = z[3].part[i];
 #if LEGATO_REGION_WIDTH == 8
     const Floats::Register ab0 =

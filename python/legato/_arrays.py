@@ -172,7 +172,8 @@ def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> 
             return out
     array = _from_any(name, _bits_of_bfloat16(out))
     kind = "bfloat16" if _is_bfloat16(out) else array.dtype.name
-    if kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:
+    swapped = isinstance(out, np.ndarray) and not out.dtype.isnative
+    if swapped or kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:
         raise ArgumentError(f"{name}: expected a writable C-contiguous {storage} array of shape {shape}")
     return array
 
@@ -211,6 +212,7 @@ def _from_any(name: str, value: Any) -> NDArray[Any]:
             if getattr(value, "requires_grad", False):
                 value = value.detach()
             return np.from_dlpack(value)
-        return np.asarray(value)
+        array = np.asarray(value)
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise ArgumentError(f"{name}: expected an array in CPU memory ({error})") from None

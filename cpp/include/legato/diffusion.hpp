@@ -98,7 +98,12 @@ struct PointCloud {
   std::size_t points = 0, dimension = 0;
   const Real* data = nullptr;         ///< N x d
   const Real* log_weights = nullptr;  ///< N, or null for equal ones
+  const Real* squares = nullptr;      ///< N, as point_squares() makes them; null: every distance is computed
 };
+
+/// |y|^2 of every point, rounded once.
+template <class Real>
+Status point_squares(const PointCloud<Real>& cloud, std::span<Real> out) noexcept;
 
 /// One of the two.
 template <class Real>

@@ -122,39 +122,34 @@ LEGATO_HD F choose(const W& mask, const F& yes, const F& no) {
 }
 
 /// sqrt(-2 log u) with u = (a + 1/2) / 2^32: all 32 bits count, so the radius reaches 6.76, and u near 1 is taken as
-/// 1 - u, so small radii are as exact.
+/// 1 - u, so small radii are as exact. With w = a + 1/2, or a + 1/2 - 2^32 in the upper half, |w| in float has lost
+/// nothing that matters: u = 1 - |w| / 2^32 above, and u = 2^exponent m / 2 below, m in [1, 2).
 template <class F, class W>
 LEGATO_HD F gaussian_radius(const W& a) {
-  const W upper = sign_mask(a);  // u >= 1/2
-  const W folded = a ^ upper;
-  const F v = (signed_to_float(folded) + 0.5f) * 0x1p-32f;
-  const W bits = bits_of(choose(upper, 1.0f - v, v));
-  const W exponent = shift_signed(bits - 0x3f3504f3u, 23);  // u = 2^exponent (1 + m), m in [sqrt(1/2) - 1, sqrt(2) - 1)
-  const F m = choose(sign_mask(exponent), float_of_bits(bits - (exponent << 23)) - 1.0f, 0.0f - v);
-  F p = m * 8.734762501e-02f - 1.430750095e-01f;
-  p = p * m + 1.491799253e-01f;
-  p = p * m - 1.657051204e-01f;
-  p = p * m + 1.996207078e-01f;
-  p = p * m - 2.500175508e-01f;
-  p = p * m + 3.333395025e-01f;
-  p = p * m - 4.999999161e-01f;
-  const F log = (p * (m * m) + m) + signed_to_float(exponent) * 0.693147182f;
-  return square_root(log * -2.0f);
+  const F w = signed_to_float(a) + 0.5f;
+  const W bits = bits_of(w), upper = sign_mask(bits);
+  const W exponent = shift_signed(bits - 0x4f000000u, 23) & (upper ^ 0xffffffffu);
+  const F m = float_of_bits((bits & 0x7fffffu) | 0x3f800000u);
+  const F t = choose(upper, w * -0x1p-31f, 2.0f - m);
+  const F square = t * t;  // -2 log(1 - t / 2) = t + t^2 p(t) for t in [0, 1]
+  F p = square * 9.067285663e-03f + (t * -1.619008004e-02f + 2.348796294e-02f);
+  p = p * square + (t * 3.176504996e-03f + 3.370785754e-02f);
+  p = p * square + (t * 8.303230836e-02f + 2.500123050e-01f);
+  return square_root((p * square + t) + signed_to_float(exponent) * -1.386294361f);
 }
 
 /// Two standard normals from two words (Box and Muller 1958). The angle is 2 pi b / 2^32, reduced exactly.
 template <class F, class W>
 LEGATO_HD void gaussian_pair(const W& a, const W& b, F& z0, F& z1) {
   const F radius = gaussian_radius<F>(a);
-  const W quadrant = (b + 0x20000000u) >> 30;
-  const F angle = signed_to_float(b - (quadrant << 30)) * 1.46291807926715968e-9f;  // 2 pi / 2^32
+  const F angle = signed_to_float(b << 2) * 3.6572951981679e-10f;  // pi / 2^33, in [-pi / 4, pi / 4]
   const F square = angle * angle;
-  const F s = angle + angle * square * ((square * -1.951729468e-4f + 8.332178113e-3f) * square - 1.666665494e-1f);
-  const F c = 1.0f + square * (((square * 2.439044555e-5f - 1.388676374e-3f) * square + 4.166662332e-2f) * square -
-                               4.999999973e-1f);
-  const W odd = W{} - (quadrant & 1u);
-  const W sine = choose_bits(odd, bits_of(c), bits_of(s)) ^ ((quadrant & 2u) << 30);
-  const W cosine = choose_bits(odd, bits_of(s), bits_of(c)) ^ (((quadrant + 1u) & 2u) << 30);
+  const F s = angle + angle * square * ((square * -1.951528322e-4f + 8.332160762e-3f) * square - 1.666665461e-1f);
+  const F c = 1.0f + square * ((square * -1.359185356e-3f + 4.165577704e-2f) * square - 4.999988475e-1f);
+  const W quadrant = b + 0x20000000u;  // in its two upper bits
+  const W next = quadrant << 1, odd = sign_mask(next);
+  const W sine = choose_bits(odd, bits_of(c), bits_of(s)) ^ (quadrant & 0x80000000u);
+  const W cosine = choose_bits(odd, bits_of(s), bits_of(c)) ^ ((quadrant ^ next) & 0x80000000u);
   z0 = radius * float_of_bits(cosine);
   z1 = radius * float_of_bits(sine);
 }
