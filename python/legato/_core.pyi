@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -144,6 +144,10 @@ def diffusion_step(storage: str, samples: typing.SupportsInt | typing.SupportsIn
     """
     The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.
     """
+def diffusion_step_quickly(x: typing.Any, eps: typing.Any, coef: typing.Any, eps_uncond: typing.Any, guidance_scale: typing.Any, seed: typing.Any, step: typing.Any, substep: typing.Any, first_sample: typing.Any, out: typing.Any, threads: typing.Any) -> typing.Any:
+    """
+    apply_step for plain arguments; None if they are not.
+    """
 def diffusion_sums(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, cond: numpy.ndarray, uncond: numpy.ndarray, x: numpy.ndarray | None, out: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample into (samples, 8).
@@ -156,15 +160,15 @@ def last_isa() -> str:
     """
     Instruction set of the kernel copy that ran last in this thread.
     """
-def rasp_conjunction(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rasp_conjunction(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Select-aggregate over a conjunction of (key, query, compare) terms.
+    Select-aggregate over a conjunction of (key, query, compare, predicate) terms.
     """
 def rasp_finish(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, totals: typing.Any, out: typing.Any) -> None:
     """
     Outputs from totals (count, sum, best).
     """
-def rasp_formula(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], tables: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]]], formula: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rasp_formula(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], tables: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]]], formula: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Select-aggregate over a postfix formula, every pair in blocks.
     """
@@ -175,6 +179,10 @@ def rasp_has_fast_route(compares: collections.abc.Sequence[typing.SupportsInt | 
 def rasp_table(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, table: tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Select-aggregate over a truth table of (key ids, query ids, truth).
+    """
+def rasp_truth(predicate: typing.SupportsInt | typing.SupportsIndex, keys: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], queries: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Truth table of a compiled predicate, by its address.
     """
 def rft_gae_f32(rewards: numpy.typing.NDArray[numpy.float32], values: numpy.typing.NDArray[numpy.float32], mask: numpy.typing.NDArray[numpy.uint8], bootstrap: numpy.typing.NDArray[numpy.float32], gamma: typing.SupportsFloat | typing.SupportsIndex, lam: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float32], returns: numpy.typing.NDArray[numpy.float32]) -> None:
     """

@@ -32,7 +32,6 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Rotation: TypeAlias = Literal["apply", "keep"]
 
 _FORMAT, _VERSION = "legato-motion", 1
-_ERROR_STEP = 4  # the error of the motion is looked at in every so many frames
 _LONGEST_TICK_S = 3600
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
@@ -421,8 +420,7 @@ class FrameTracker:
                 with watch("track"):
                     picture = luma(frame.planes)
                     step = self._tracker.push(picture)
-                    looked_at = step is not None and frame.index % _ERROR_STEP == 0
-                    error.append(predicted_error_px(step, self._tracker.size) if looked_at and step else np.nan)
+                    error.append(np.nan if step is None else predicted_error_px(step))
                     if self._subject is not None:
                         boxes.append(self._subject.push(picture))
                 motion.append(np.eye(3) if step is None else np.asarray(step.homography, np.float64))
