@@ -121,6 +121,12 @@ def times(path: Path) -> list[Fraction]:
         return [f.pts * f.time_base for f in container.decode(video=0)]
 
 
+def pictures(path: Path) -> list[np.ndarray]:
+    """Luma of every frame. What is to be compared must be lossless: x264 does not choose the same bits in every run."""
+    with VideoReader(path) as reader:
+        return [np.array(frame.planes.y) for frame in reader]
+
+
 def copy_video(source: Path, destination: Path, **options: object) -> VideoWriter:
     """Through our reader and writer, picture by picture."""
     with (

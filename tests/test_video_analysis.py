@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clips import SIZE, leftovers, scene, shaky, times, turned, write_clip
+from clips import SIZE, leftovers, pictures, scene, shaky, times, turned, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InfeasibleError, InputError, LegatoError
 from legato.video import stabilizing
@@ -49,11 +49,11 @@ def same(one: video.Analysis, two: video.Analysis) -> None:
 
 
 def test_a_motion_file_takes_the_place_of_the_first_pass(clip: Path, tmp_path: Path) -> None:
-    whole = video.stabilize(clip, tmp_path / "a.mp4", save_motion=tmp_path / "m.jsonl", **FAST)
+    whole = video.stabilize(clip, tmp_path / "a.mp4", save_motion=tmp_path / "m.jsonl", crf=0, **FAST)
     video.analyze(clip).save(tmp_path / "again.jsonl")
     assert (tmp_path / "m.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
-    later = video.render(clip, tmp_path / "m.jsonl", tmp_path / "b.mp4", **FAST)
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    later = video.render(clip, tmp_path / "m.jsonl", tmp_path / "b.mp4", crf=0, **FAST)
+    np.testing.assert_array_equal(pictures(tmp_path / "a.mp4"), pictures(tmp_path / "b.mp4"))
     np.testing.assert_array_equal(whole.corrections, later.corrections)
     assert later.motion_file == str(tmp_path / "m.jsonl")
     assert "track" not in later.seconds

@@ -160,7 +160,7 @@ class TestDoors:
         assert importlib.import_module is missing
         luma(np.zeros((3, 4, 3), np.uint8))
         warp(np.zeros((3, 4), np.uint8), SMALL_TURN)
-        with pytest.raises(DependencyError, match=r"pip install \"legato\[video\]\""):
+        with pytest.raises(DependencyError, match=r"pip install \"legato\[opencv\]\""):
             warp(np.zeros((3, 4), np.uint8), SMALL_TURN, backend="opencv")
 
 

@@ -206,7 +206,7 @@ def refit(
     """Geman-McClure reweighted least squares of a homography, from `matrix`, until it stands still.
 
     The scale is 1.4826 times the median error of the matches within six thresholds, at least 0.1 px; a match has lost
-    three quarters of its weight at three times that.
+    three quarters of its weight at four times that.
     """
     x, y = here.T.astype(np.float64)
     H = np.asarray(matrix, np.float64) / matrix[2][2]
@@ -218,7 +218,7 @@ def refit(
         near = np.sort(error[error < 6 * threshold_px])
         near = near if len(near) >= 4 else np.sort(error)
         sigma = max(1.4826 * near[len(near) // 2], 0.1)
-        weight = 1 / (1 + (error / (3 * sigma)) ** 2)  # the root of the weight
+        weight = 1 / (1 + (error / (4 * sigma)) ** 2)  # the root of the weight
         zero, one = np.zeros_like(x), np.ones_like(x)
         across = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], 1) / w[:, None]
         down = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], 1) / w[:, None]
