@@ -104,6 +104,14 @@ LEGATO_HD Pack<E> larger(const Pack<E>& a, const Pack<E>& b) {
   return out;
 }
 
+/// The smaller of each pair; b where either is NaN, as in larger.
+template <class E>
+LEGATO_HD Pack<E> smaller(const Pack<E>& a, const Pack<E>& b) {
+  Pack<E> out;
+  for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] < b.part[i] ? a.part[i] : b.part[i];
+  return out;
+}
+
 /// yes where a < b, no elsewhere (NaN too).
 template <class E>
 LEGATO_HD Pack<E> select_less(const Pack<E>& a, const Pack<E>& b, const Pack<E>& yes, const Pack<E>& no) {
