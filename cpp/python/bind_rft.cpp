@@ -106,16 +106,18 @@ void advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& gr
 std::span<const std::byte> bytes_of(const Typed<std::uint8_t>& array) { return std::as_bytes(in(array)); }
 
 template <class Names>
-std::size_t numbered(const Names& number, Typed<std::uint64_t>& slots, std::size_t count, Typed<std::int64_t>& integers,
-                     Typed<std::uint64_t>& offsets, Typed<std::uint8_t>& text) {
+std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uint64_t>& slots, std::size_t count,
+                                             Typed<std::int64_t>& integers, Typed<std::uint64_t>& offsets,
+                                             Typed<std::uint8_t>& text) {
   NameTable table{out(slots), count, out(integers), out(offsets), std::as_writable_bytes(out(text))};
+  std::size_t done = 0;
   Status status;
   {
     const py::gil_scoped_release release;
-    status = number(table);
+    status = number(table, done);
   }
-  check(status, "names");
-  return table.count;
+  if (status != Status::workspace_too_small) check(status, "names");
+  return {table.count, done};
 }
 
 template <class Real>
@@ -195,18 +197,23 @@ void bind_rft(py::module_& module) {
          Typed<std::int64_t>& integers, Typed<std::uint32_t>& numbers) {
         Typed<std::uint64_t> offsets;
         Typed<std::uint8_t> text;
-        return numbered([&](NameTable& table) { return number_names(in(names), table, out(numbers)); }, slots, count,
-                        integers, offsets, text);
+        return numbered(
+            [&](NameTable& table, std::size_t& done) { return number_names(in(names), table, out(numbers), done); },
+            slots, count, integers, offsets, text);
       },
       arg("names").noconvert(), arg("slots").noconvert(), arg("count"), arg("integers").noconvert(),
-      arg("numbers").noconvert(), "Numbers of the names in a table of `count`; returns how many there are then.");
+      arg("numbers").noconvert(),
+      "Numbers of the names in a table of `count`; returns how many there are then, and how many"
+      " names got a number.");
   module.def(
       "rft_number_strings",
       [](const Typed<std::int32_t>& name_offsets, const Typed<std::uint8_t>& name_text, Typed<std::uint64_t>& slots,
          std::size_t count, Typed<std::uint64_t>& offsets, Typed<std::uint8_t>& text, Typed<std::uint32_t>& numbers) {
         Typed<std::int64_t> integers;
         return numbered(
-            [&](NameTable& table) { return number_names(in(name_offsets), bytes_of(name_text), table, out(numbers)); },
+            [&](NameTable& table, std::size_t& done) {
+              return number_names(in(name_offsets), bytes_of(name_text), table, out(numbers), done);
+            },
             slots, count, integers, offsets, text);
       },
       arg("name_offsets").noconvert(), arg("name_text").noconvert(), arg("slots").noconvert(), arg("count"),
@@ -214,7 +221,10 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_rebuild_slots",
       [](Typed<std::uint64_t>& slots, std::size_t count, Typed<std::int64_t>& integers, Typed<std::uint64_t>& offsets,
-         Typed<std::uint8_t>& text) { numbered(rebuild_slots, slots, count, integers, offsets, text); },
+         Typed<std::uint8_t>& text) {
+        numbered([](NameTable& table, std::size_t&) { return rebuild_slots(table); }, slots, count, integers, offsets,
+                 text);
+      },
       arg("slots").noconvert(), arg("count"), arg("integers").noconvert(), arg("offsets").noconvert(),
       arg("text").noconvert(), "Fills slots, all zero, for the names of a table.");
   module.def(

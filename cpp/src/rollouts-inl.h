@@ -11,6 +11,20 @@ using math::kPack;
 using math::Pack;
 using math::PowerSums;
 
+/// The end of the run of equal values that begins at i.
+template <class T>
+std::size_t end_of_run(const T* x, std::size_t i, std::size_t n) {
+  constexpr std::size_t kStep = 16;
+  const T value = x[i];
+  for (++i; i + kStep <= n && x[i] == value; i += kStep) {
+    T differs = 0;
+    for (std::size_t j = 0; j < kStep; ++j) differs |= x[i + j] ^ value;
+    if (differs != 0) break;
+  }
+  while (i < n && x[i] == value) ++i;
+  return i;
+}
+
 /// The first reward that is not in [low, high] (NaN is not), or the number of rewards.
 template <class Real>
 std::size_t first_outside(const Real* rewards, std::size_t n, double low, double high) {
@@ -30,6 +44,19 @@ std::size_t first_outside(const Real* rewards, std::size_t n, double low, double
   return n;
 }
 
+/// Lanes i and i + 8 first, by registers, then the eight in turn.
+LEGATO_HD void add_lanes(const math::Doubled<Doubles>& lanes, math::Doubled<double>& total) {
+  constexpr int kHalf = Doubles::kParts / 2, kWide = Doubles::kWide;
+  for (int i = 0; i < kHalf; ++i) {
+    const auto sum = math::exact_sum(lanes.high.part[i], lanes.high.part[i + kHalf]);
+    const auto low = sum.low + (lanes.low.part[i] + lanes.low.part[i + kHalf]);
+    for (int j = 0; j < kWide; ++j) {
+      math::add(total, sum.high[j]);
+      total.low += low[j];
+    }
+  }
+}
+
 /// `count` rewards of one group. Long runs go by lanes, which are added up at the end.
 template <class Real>
 LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& group) {
@@ -47,11 +74,9 @@ LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& 
       high = math::larger(x, high);
       lanes.template append<kWide>(math::to_double(x));
     }
+    add_lanes(lanes.sum, sums.sum);
+    add_lanes(lanes.squares, sums.squares);
     for (int j = 0; j < kPack; ++j) {
-      math::add(sums.sum, lanes.sum.high[j]);
-      math::add(sums.squares, lanes.squares.high[j]);
-      sums.sum.low += lanes.sum.low[j];
-      sums.squares.low += lanes.squares.low[j];
       least = static_cast<double>(low[j]) < least ? static_cast<double>(low[j]) : least;
       largest = static_cast<double>(high[j]) > largest ? static_cast<double>(high[j]) : largest;
     }
@@ -80,12 +105,151 @@ std::size_t add_all(const Real* rewards, const std::uint32_t* groups, std::size_
   constexpr std::size_t kAhead = 16;
   for (std::size_t i = 0; i < n;) {
     if (i + kAhead < n) __builtin_prefetch(&sums[groups[i + kAhead]], 1);
-    std::size_t stop = i + 1;
-    while (stop < n && groups[stop] == groups[i]) ++stop;
+    const std::size_t stop = end_of_run(groups, i, n);
     add_run(rewards + i, stop - i, sums[groups[i]]);
     i = stop;
   }
   return n;
+}
+
+/// A full slot holds the upper half of the name's hash, and the name's number plus one below.
+constexpr std::uint64_t kNumber = 0xffffffffU;
+
+LEGATO_HD std::uint64_t scramble(std::uint64_t x) {
+  x = (x ^ (x >> 32)) * 0x9e3779b97f4a7c15U;
+  x = (x ^ (x >> 29)) * 0xd6e8feb86659fd93U;
+  return x ^ (x >> 32);
+}
+
+struct Integers {
+  std::span<const std::int64_t> names;
+
+  std::size_t size() const { return names.size(); }
+  std::size_t run_end(std::size_t i) const { return end_of_run(names.data(), i, names.size()); }
+  std::uint64_t hash(std::size_t i) const { return scramble(static_cast<std::uint64_t>(names[i])); }
+  bool is(std::size_t i, const rft::NameTable& table, std::size_t number) const {
+    return table.integers[number] == names[i];
+  }
+  static void fetch(const rft::NameTable& table, std::size_t number) { __builtin_prefetch(&table.integers[number]); }
+  static void fetch_text(const rft::NameTable&, std::size_t) {}
+  bool fits(std::size_t, const rft::NameTable&) const { return true; }
+  void append(std::size_t i, rft::NameTable& table) const { table.integers[table.count] = names[i]; }
+};
+
+template <class Offset>
+struct Strings {
+  std::span<const Offset> offsets;
+  const std::byte* text;
+
+  std::size_t size() const { return offsets.size() - 1; }
+  const std::byte* begin(std::size_t i) const { return text + static_cast<std::size_t>(offsets[i]); }
+  std::size_t length(std::size_t i) const { return static_cast<std::size_t>(offsets[i + 1] - offsets[i]); }
+  std::size_t run_end(std::size_t i) const {
+    const std::size_t bytes = length(i);
+    std::size_t stop = i + 1;
+    while (stop < size() && length(stop) == bytes && std::memcmp(begin(i), begin(stop), bytes) == 0) ++stop;
+    return stop;
+  }
+  std::uint64_t hash(std::size_t i) const {
+    const std::byte* at = begin(i);
+    std::size_t left = length(i);
+    std::uint64_t hash = left, word = 0;
+    for (; left > 8; left -= 8, at += 8) {
+      std::memcpy(&word, at, 8);
+      hash = std::rotl(hash ^ word, 29) * 0x9e3779b97f4a7c15U;
+    }
+    word = 0;
+    std::memcpy(&word, at, left);
+    return scramble(std::rotl(hash, 29) ^ word);
+  }
+  bool is(std::size_t i, const rft::NameTable& table, std::size_t number) const {
+    const std::uint64_t first = table.offsets[number], bytes = table.offsets[number + 1] - first;
+    return bytes == length(i) && std::memcmp(&table.text[first], begin(i), bytes) == 0;
+  }
+  static void fetch(const rft::NameTable& table, std::size_t number) { __builtin_prefetch(&table.offsets[number]); }
+  static void fetch_text(const rft::NameTable& table, std::size_t number) {
+    __builtin_prefetch(&table.text[table.offsets[number]]);
+  }
+  bool fits(std::size_t i, const rft::NameTable& table) const {
+    return length(i) <= table.text.size() - table.offsets[table.count];
+  }
+  void append(std::size_t i, rft::NameTable& table) const {
+    const std::uint64_t first = table.offsets[table.count];
+    std::memcpy(table.text.data() + first, begin(i), length(i));
+    table.offsets[table.count + 1] = first + length(i);
+  }
+};
+
+/// The slot of the i-th name: where it is, or the free one where it belongs.
+template <class Names>
+std::size_t find_slot(const Names& names, std::size_t i, std::uint64_t hash, const rft::NameTable& table) {
+  const std::size_t mask = table.slots.size() - 1;
+  for (std::size_t at = hash & mask;; at = (at + 1) & mask) {
+    const std::uint64_t slot = table.slots[at];
+    if (slot == 0 || (((slot ^ hash) & ~kNumber) == 0 && names.is(i, table, (slot & kNumber) - 1))) return at;
+  }
+}
+
+/// Numbers of names until the table is full; returns how many. Blocks of runs: first their hashes, then what their
+/// slots point at, then the numbers; each step finds in the cache what the one before has asked for.
+template <class Names>
+std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable& table, std::uint32_t* numbers) {
+  constexpr std::size_t kBlock = 64;
+  std::size_t first[kBlock + 1];
+  std::uint64_t hashes[kBlock];
+  note_isa(LEGATO_REGION_ISA);
+  const std::size_t n = names.size(), mask = table.slots.size() - 1;
+  for (std::size_t i = 0; i < n;) {
+    std::size_t runs = 0;
+    for (; runs < kBlock && i < n; ++runs, i = names.run_end(i)) {
+      first[runs] = i;
+      hashes[runs] = names.hash(i);
+      __builtin_prefetch(&table.slots[hashes[runs] & mask]);
+    }
+    first[runs] = i;
+    for (std::size_t run = 0; run < runs; ++run) {
+      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch(table, (slot & kNumber) - 1);
+    }
+    for (std::size_t run = 0; run < runs; ++run) {
+      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch_text(table, (slot & kNumber) - 1);
+    }
+    for (std::size_t run = 0; run < runs; ++run) {
+      std::uint64_t& slot = table.slots[find_slot(names, first[run], hashes[run], table)];
+      if (slot == 0) {
+        if (table.count == capacity || !names.fits(first[run], table)) return first[run];
+        names.append(first[run], table);
+        slot = (hashes[run] & ~kNumber) | ++table.count;
+      }
+      const auto number = static_cast<std::uint32_t>((slot & kNumber) - 1);
+      for (std::size_t j = first[run]; j < first[run + 1]; ++j) numbers[j] = number;
+    }
+  }
+  return n;
+}
+
+template <class Names>
+void fill_slots(const Names& names, rft::NameTable& table) {
+  for (std::size_t i = 0; i < table.count; ++i) {
+    const std::uint64_t hash = names.hash(i);
+    table.slots[find_slot(names, i, hash, table)] = (hash & ~kNumber) | (i + 1);
+  }
+}
+
+inline std::size_t number_integers(std::span<const std::int64_t> names, rft::NameTable& table, std::uint32_t* numbers) {
+  return number_all(Integers{names}, table.integers.size(), table, numbers);
+}
+
+inline std::size_t number_strings(std::span<const std::int32_t> offsets, const std::byte* text, rft::NameTable& table,
+                                  std::uint32_t* numbers) {
+  return number_all(Strings<std::int32_t>{offsets, text}, table.offsets.size() - 1, table, numbers);
+}
+
+inline void rebuild(rft::NameTable& table) {
+  if (!table.integers.empty()) {
+    fill_slots(Integers{table.integers.first(table.count)}, table);
+  } else {
+    fill_slots(Strings<std::uint64_t>{table.offsets.first(table.count + 1), table.text.data()}, table);
+  }
 }
 
 }  // namespace legato::LEGATO_REGION

@@ -77,11 +77,11 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
                         std::span<double> advantages) noexcept;
 
 // Rollouts as they stream in: number the prompts of a batch, then add its rewards to the sums of the prompts. The
-// tables are the caller's, with room for what a batch may bring; they grow between calls. Memory goes with the prompts.
+// tables are the caller's and grow between calls. Memory goes with the prompts.
 
-/// Names met so far, numbered from 0 on. slots: a power of two of them and more than `capacity`, zero at first; the
-/// fewer are full the better. Names are integers, or strings in `text`, the i-th from offsets[i] to offsets[i + 1]
-/// (offsets: one more than names, the first 0).
+/// Names met so far, numbered from 0 on. slots: a power of two of them, more than there is room for names, zero at
+/// first; a quarter or more should stay free. Names are integers, or strings in `text`, the i-th from offsets[i] to
+/// offsets[i + 1] (offsets: one more than names, the first 0).
 struct NameTable {
   std::span<std::uint64_t> slots;
   std::size_t count = 0;
@@ -90,12 +90,13 @@ struct NameTable {
   std::span<std::byte> text;
 };
 
-/// The number of each name, new ones at the end of the table. workspace_too_small, with nothing changed: less room than
-/// for all of the batch to be new.
-Status number_names(std::span<const std::int64_t> names, NameTable& table, std::span<std::uint32_t> numbers) noexcept;
+/// The number of each name, new ones at the end of the table, until one has no room there: then workspace_too_small,
+/// and `done` says how many have their numbers.
+Status number_names(std::span<const std::int64_t> names, NameTable& table, std::span<std::uint32_t> numbers,
+                    std::size_t& done) noexcept;
 /// offsets: one more than names, not falling, into `text`.
 Status number_names(std::span<const std::int32_t> offsets, std::span<const std::byte> text, NameTable& table,
-                    std::span<std::uint32_t> numbers) noexcept;
+                    std::span<std::uint32_t> numbers, std::size_t& done) noexcept;
 /// Fills `slots`, all zero, from the names of a table whose slots were too few.
 Status rebuild_slots(NameTable& table) noexcept;
 

@@ -70,8 +70,8 @@ class PromptMoments:
         self.rollouts = self.dropped = 0
         self._kind: Any = None  # Arrow's type of the prompts, of which there are _count
         self._count = 0
-        self._slots, self._text = np.zeros(0, np.uint64), np.zeros(0, np.uint8)
-        self._integers, self._offsets = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        self._slots, self._text = np.zeros(1024, np.uint64), np.zeros(0, np.uint8)
+        self._integers, self._offsets = np.zeros(0, np.int64), np.zeros(1, np.uint64)
         self._sums, self._tokens = np.zeros((0, 8)), np.zeros((2, 0))
 
     def number(self, keys: Any) -> NDArray[np.uint32]:
@@ -84,18 +84,24 @@ class PromptMoments:
         if keys.type != self._kind:
             raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {keys.type}")
         numbers = np.empty(len(keys), np.uint32)
-        if len(keys) == 0:
-            return numbers
-        if pa.types.is_int64(keys.type):
-            self._make_room(len(keys), 0)
-            table = (self._slots, self._count, self._integers)
-            self._count = _core.rft_number_integers(keys.to_numpy(), *table, numbers)
-        else:
+        integers = pa.types.is_int64(keys.type)
+        if integers:
+            names = keys.to_numpy()
+        elif len(keys):
             _, ends, text = keys.buffers()
-            offsets = np.frombuffer(ends, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-            self._make_room(len(keys), int(offsets[-1]) - int(offsets[0]))
-            strings = (self._slots, self._count, self._offsets, self._text)
-            self._count = _core.rft_number_strings(offsets, np.frombuffer(text or b"", np.uint8), *strings, numbers)
+            names = np.frombuffer(ends, np.int32)[keys.offset : keys.offset + len(keys) + 1]
+            characters = np.frombuffer(text or b"", np.uint8)
+        done = 0
+        while done < len(keys):
+            if integers:
+                table = (self._slots, self._count, self._integers)
+                self._count, more = _core.rft_number_integers(names[done:], *table, numbers[done:])
+            else:
+                strings = (self._slots, self._count, self._offsets, self._text)
+                self._count, more = _core.rft_number_strings(names[done:], characters, *strings, numbers[done:])
+            done += more
+            if done < len(keys):
+                self._grow(integers, 0 if integers else int(names[done + 1] - names[done]))
         return numbers
 
     def add(self, numbers: NDArray[np.uint32], rewards: NDArray[Any], value_range: tuple[float, float]) -> int:
@@ -124,7 +130,7 @@ class PromptMoments:
         mean, m2 = np.empty(self._count), np.empty(self._count)
         _core.rft_reward_moments(sums, mean, m2)
         if pa.types.is_int64(self._kind):
-            order = kept[np.argsort(self._integers[kept])]
+            order = kept[_order(self._integers[kept])]
             prompts = self._integers[order].tolist()
         else:
             offsets = pa.py_buffer(self._offsets[: self._count + 1])
@@ -141,25 +147,37 @@ class PromptMoments:
             found["length"], found["loose"] = _longer(self._tokens, len(self._sums))[:, order]
         return prompts, found
 
-    def _make_room(self, names: int, characters: int) -> None:
-        """Make room for a batch whose prompts are all new."""
-        integers = str(self._kind) == "int64"
-        if self._count + names > len(self._sums):
-            capacity = max(self._count + names, 2 * len(self._sums))
-            sums = np.zeros(8 * capacity + 8)
-            first = -sums.ctypes.data % 64 // 8  # a cache line each
-            sums = sums[first : first + 8 * capacity].reshape(capacity, 8)
-            sums[: self._count] = self._sums[: self._count]
-            self._sums = sums
+    def _grow(self, integers: bool, characters: int) -> None:
+        """Make room for one more prompt, and for as many again."""
+        if self._count == len(self._sums):
+            self._slots = np.zeros(2 * len(self._slots), np.uint64)
+            capacity = len(self._slots) // 4 * 3
+            old, self._sums = self._sums, _cache_lines(capacity)
+            self._sums[: self._count] = old
             if integers:
                 self._integers = _longer(self._integers, capacity)
             else:
                 self._offsets = _longer(self._offsets, capacity + 1)
-            self._slots = np.zeros(1 << (3 * capacity // 2).bit_length(), np.uint64)
             _core.rft_rebuild_slots(self._slots, self._count, self._integers, self._offsets, self._text)
-        used = 0 if integers else int(self._offsets[self._count])
-        if used + characters > len(self._text):
-            self._text = _longer(self._text, max(used + characters, 2 * len(self._text)))
+        if not integers and (wanted := int(self._offsets[self._count]) + characters) > len(self._text):
+            self._text = _longer(self._text, 2 * wanted)
+
+
+def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what sorts distinct integers: by their places where they are dense."""
+    least, largest = int(names.min()), int(names.max())
+    if largest - least >= 4 * len(names):
+        return np.argsort(names)
+    places = np.full(largest - least + 1, -1)
+    places[names - least] = np.arange(len(names))
+    return places[places >= 0]
+
+
+def _cache_lines(count: int) -> Float64:
+    """Return zeros of shape (count, 8), each row a cache line."""
+    room = np.zeros(8 * count + 8)
+    first = -room.ctypes.data % 64 // 8
+    return room[first : first + 8 * count].reshape(count, 8)
 
 
 def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
@@ -465,8 +483,8 @@ def _add_batch(
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
     tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
     numbers = moments.number(keys)
-    rows = np.arange(len(rewards))
     bad = moments.add(numbers, rewards, value_range)
+    rows = range(len(rewards))
     if bad < len(rows) and nan == "drop":
         finite = np.isfinite(rewards)
         rows = np.flatnonzero(finite)
