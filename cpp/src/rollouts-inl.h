@@ -44,17 +44,25 @@ std::size_t first_outside(const Real* rewards, std::size_t n, double low, double
   return n;
 }
 
-/// Lanes i and i + 8 first, by registers, then the eight in turn.
+/// The lanes as a tree: i and i + 8 by registers, then 4, 2 and 1 apart.
 LEGATO_HD void add_lanes(const math::Doubled<Doubles>& lanes, math::Doubled<double>& total) {
-  constexpr int kHalf = Doubles::kParts / 2, kWide = Doubles::kWide;
+  constexpr int kHalf = Doubles::kParts / 2;
+  double high[kPack / 2], low[kPack / 2];
   for (int i = 0; i < kHalf; ++i) {
     const auto sum = math::exact_sum(lanes.high.part[i], lanes.high.part[i + kHalf]);
-    const auto low = sum.low + (lanes.low.part[i] + lanes.low.part[i + kHalf]);
-    for (int j = 0; j < kWide; ++j) {
-      math::add(total, sum.high[j]);
-      total.low += low[j];
+    const auto rest = sum.low + (lanes.low.part[i] + lanes.low.part[i + kHalf]);
+    __builtin_memcpy(high + i * Doubles::kWide, &sum.high, sizeof sum.high);
+    __builtin_memcpy(low + i * Doubles::kWide, &rest, sizeof rest);
+  }
+  for (int width = kPack / 4; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      const math::Doubled<double> sum = math::exact_sum(high[i], high[i + width]);
+      high[i] = sum.high;
+      low[i] = sum.low + (low[i] + low[i + width]);
     }
   }
+  math::add(total, high[0]);
+  total.low += low[0];
 }
 
 /// `count` rewards of one group. Long runs go by lanes, which are added up at the end.

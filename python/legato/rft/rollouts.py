@@ -19,7 +19,7 @@ from legato import _core
 from legato._arrays import Float64
 from legato.errors import ArgumentError, DependencyError, InputError
 
-__all__ = ["Columns", "PromptMoments", "read_rollouts"]
+__all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
 
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
@@ -54,11 +54,96 @@ class Columns:
     steps: tuple[int, int] | None = None
 
 
+class NameTable:
+    """Integers or strings, numbered from 0 on as they are met; memory goes with the different ones.
+
+    Attributes
+    ----------
+    count : int
+        Different names so far.
+    capacity : int
+        Names there is room for.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.capacity = 0
+        self._kind: Any = None  # Arrow's type
+        self._slots, self._integers = np.zeros(1024, np.uint64), np.zeros(0, np.int64)
+        self._offsets, self._text = np.zeros(1, np.uint64), np.zeros(0, np.uint8)
+
+    def number(self, names: Any) -> NDArray[np.uint32]:
+        """Return the number of each entry of an Arrow array without nulls: int64, string, or a dictionary of them."""
+        import pyarrow as pa
+
+        if pa.types.is_dictionary(names.type):
+            return self.number(_keys(names.dictionary))[names.indices.to_numpy()]
+        self._kind = self._kind or names.type
+        if names.type != self._kind:
+            raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {names.type}")
+        if pa.types.is_int64(names.type):
+            return self.number_integers(names.to_numpy())
+        numbers = np.empty(len(names), np.uint32)
+        done, (_, ends, text) = 0, names.buffers()
+        offsets = np.frombuffer(ends or bytes(4), np.int32)[names.offset : names.offset + len(names) + 1]
+        characters = np.frombuffer(text or b"", np.uint8)
+        while done < len(names):
+            table = (self._slots, self.count, self._offsets, self._text)
+            self.count, more = _core.rft_number_strings(offsets[done:], characters, *table, numbers[done:])
+            done += more
+            if done < len(names):
+                self._grow(int(offsets[done + 1] - offsets[done]))
+        return numbers
+
+    def number_integers(self, names: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the number of each integer."""
+        numbers, done = np.empty(len(names), np.uint32), 0
+        while done < len(names):
+            table = (self._slots, self.count, self._integers)
+            self.count, more = _core.rft_number_integers(names[done:], *table, numbers[done:])
+            done += more
+            if done < len(names):
+                self._grow(None)
+        return numbers
+
+    def integers(self) -> NDArray[np.int64]:
+        """Return the names, where they are integers."""
+        return self._integers[: self.count]
+
+    def sorted(self, kept: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int64]]:
+        """Return the names of these numbers in order, and the numbers in that order."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if pa.types.is_int64(self._kind):
+            order = kept[_order(self._integers[kept])]
+            return self._integers[order].tolist(), order
+        buffers = pa.py_buffer(self._offsets[: self.count + 1]), pa.py_buffer(self._text)
+        texts = pa.LargeStringArray.from_buffers(self.count, *buffers).take(kept)
+        rank = pc.sort_indices(texts)
+        return texts.take(rank).to_pylist(), kept[rank.to_numpy()]
+
+    def _grow(self, characters: int | None) -> None:
+        """Make room for one more name (of that many characters), and for some times as many."""
+        if self.count == self.capacity:
+            if self.capacity:
+                self._slots = np.zeros(4 * len(self._slots), np.uint64)
+            self.capacity = len(self._slots) // 4 * 3
+            if characters is None:
+                self._integers = _longer(self._integers, self.capacity)
+            else:
+                self._offsets = _longer(self._offsets, self.capacity + 1)
+            _core.rft_rebuild_slots(self._slots, self.count, self._integers, self._offsets, self._text)
+        if characters is not None and (wanted := int(self._offsets[self.count]) + characters) > len(self._text):
+            self._text = _longer(self._text, 2 * wanted)
+
+
 class PromptMoments:
     """Sums of the rewards of each prompt; memory goes with prompts, not with rollouts.
 
     Attributes
     ----------
+    prompts : NameTable
+        The prompts met.
     reward_columns : list of str
         Where the rewards came from.
     rollouts, dropped : int
@@ -66,46 +151,19 @@ class PromptMoments:
     """
 
     def __init__(self) -> None:
+        self.prompts = NameTable()
         self.reward_columns: list[str] = []
         self.rollouts = self.dropped = 0
-        self._kind: Any = None  # Arrow's type of the prompts, of which there are _count
-        self._count = 0
-        self._slots, self._text = np.zeros(1024, np.uint64), np.zeros(0, np.uint8)
-        self._integers, self._offsets = np.zeros(0, np.int64), np.zeros(1, np.uint64)
         self._sums, self._tokens = np.zeros((0, 8)), np.zeros((2, 0))
-
-    def number(self, keys: Any) -> NDArray[np.uint32]:
-        """Give each prompt of an Arrow array without nulls (int64, string, or a dictionary of them) its number."""
-        import pyarrow as pa
-
-        if pa.types.is_dictionary(keys.type):
-            return self.number(_keys(keys.dictionary))[keys.indices.to_numpy()]
-        self._kind = self._kind or keys.type
-        if keys.type != self._kind:
-            raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {keys.type}")
-        numbers = np.empty(len(keys), np.uint32)
-        integers = pa.types.is_int64(keys.type)
-        if integers:
-            names = keys.to_numpy()
-        elif len(keys):
-            _, ends, text = keys.buffers()
-            names = np.frombuffer(ends, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-            characters = np.frombuffer(text or b"", np.uint8)
-        done = 0
-        while done < len(keys):
-            if integers:
-                table = (self._slots, self._count, self._integers)
-                self._count, more = _core.rft_number_integers(names[done:], *table, numbers[done:])
-            else:
-                strings = (self._slots, self._count, self._offsets, self._text)
-                self._count, more = _core.rft_number_strings(names[done:], characters, *strings, numbers[done:])
-            done += more
-            if done < len(keys):
-                self._grow(integers, 0 if integers else int(names[done + 1] - names[done]))
-        return numbers
 
     def add(self, numbers: NDArray[np.uint32], rewards: NDArray[Any], value_range: tuple[float, float]) -> int:
         """Add rewards of prompts; or nothing, and return the index of the first that is not in the range."""
+        if len(self._sums) < self.prompts.capacity:
+            room = np.zeros(8 * self.prompts.capacity + 8)
+            first = -room.ctypes.data % 64 // 8  # a cache line each
+            longer = room[first : len(room) - 8 + first].reshape(-1, 8)
+            longer[: len(self._sums)] = self._sums
+            self._sums = longer
         run = _core.rft_add_rewards_f32 if rewards.dtype == np.float32 else _core.rft_add_rewards_f64
         bad: int = run(rewards, numbers, *value_range, self._sums)
         if bad == len(rewards):
@@ -120,47 +178,25 @@ class PromptMoments:
 
     def finish(self) -> tuple[list[Any], dict[str, NDArray[Any]]]:
         """Return the prompts in order, and n, least, largest, mean, m2 (and sums of length, loose) of each."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        sums = self._sums[: self._count]
-        kept = np.flatnonzero(sums[:, 0].view(np.int64))
+        kept = np.flatnonzero(self._sums[:, 0].view(np.int64)[: self.prompts.count])
         if len(kept) == 0:
             return [], {}
-        mean, m2 = np.empty(self._count), np.empty(self._count)
+        prompts, order = self.prompts.sorted(kept)
+        sums = self._sums[order]
+        mean, m2 = np.empty(len(order)), np.empty(len(order))
         _core.rft_reward_moments(sums, mean, m2)
-        if pa.types.is_int64(self._kind):
-            order = kept[_order(self._integers[kept])]
-            prompts = self._integers[order].tolist()
-        else:
-            offsets = pa.py_buffer(self._offsets[: self._count + 1])
-            texts = pa.LargeStringArray.from_buffers(self._count, offsets, pa.py_buffer(self._text)).take(
-                pa.array(kept)
-            )
-            rank = pc.sort_indices(texts)
-            order = kept[rank.to_numpy()]
-            prompts = texts.take(rank).to_pylist()
-        table = sums[order]
-        found = {"n": table[:, 0].copy().view(np.int64), "least": table[:, 1].copy(), "largest": table[:, 2].copy()}
-        found |= {"mean": mean[order], "m2": m2[order]}
+        found = {"n": sums[:, 0].copy().view(np.int64), "least": sums[:, 1].copy(), "largest": sums[:, 2].copy()}
+        found |= {"mean": mean, "m2": m2}
         if self._tokens.size:
-            found["length"], found["loose"] = _longer(self._tokens, len(self._sums))[:, order]
+            found["length"], found["loose"] = self._tokens[:, order]
         return prompts, found
 
-    def _grow(self, integers: bool, characters: int) -> None:
-        """Make room for one more prompt, and for as many again."""
-        if self._count == len(self._sums):
-            self._slots = np.zeros(2 * len(self._slots), np.uint64)
-            capacity = len(self._slots) // 4 * 3
-            old, self._sums = self._sums, _cache_lines(capacity)
-            self._sums[: self._count] = old
-            if integers:
-                self._integers = _longer(self._integers, capacity)
-            else:
-                self._offsets = _longer(self._offsets, capacity + 1)
-            _core.rft_rebuild_slots(self._slots, self._count, self._integers, self._offsets, self._text)
-        if not integers and (wanted := int(self._offsets[self._count]) + characters) > len(self._text):
-            self._text = _longer(self._text, 2 * wanted)
+
+def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return the array with zeros added to its last axis."""
+    longer = np.zeros((*array.shape[:-1], length), array.dtype)
+    longer[..., : array.shape[-1]] = array
+    return longer
 
 
 def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -171,20 +207,6 @@ def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
     places = np.full(largest - least + 1, -1)
     places[names - least] = np.arange(len(names))
     return places[places >= 0]
-
-
-def _cache_lines(count: int) -> Float64:
-    """Return zeros of shape (count, 8), each row a cache line."""
-    room = np.zeros(8 * count + 8)
-    first = -room.ctypes.data % 64 // 8
-    return room[first : first + 8 * count].reshape(count, 8)
-
-
-def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return the array with zeros added to its last axis."""
-    longer = np.zeros((*array.shape[:-1], length), array.dtype)
-    longer[..., : array.shape[-1]] = array
-    return longer
 
 
 def read_rollouts(
@@ -482,7 +504,7 @@ def _add_batch(
     if keys.null_count:
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
     tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
-    numbers = moments.number(keys)
+    numbers = moments.prompts.number(keys)
     bad = moments.add(numbers, rewards, value_range)
     rows = range(len(rewards))
     if bad < len(rows) and nan == "drop":
