@@ -65,6 +65,30 @@ LEGATO_HD void add_lanes(const math::Doubled<Doubles>& lanes, math::Doubled<doub
   total.low += low[0];
 }
 
+/// Rewards of 0 and 1, the commonest, are their own squares, and float32 counts them exactly. Adds none and returns 0
+/// if there are others, but for those after the last whole pack.
+template <class Real>
+LEGATO_HD std::size_t add_zeros_and_ones(const Real* rewards, std::size_t count, PowerSums<double>& sums, double& least,
+                                         double& largest) {
+  Pack<Real> ones{}, above{}, below{};
+  std::size_t i = 0;
+  for (; i + kPack <= count; i += kPack) {
+    const Pack<Real> x = math::load_pack(rewards + i), rest = x * x - x;
+    ones = ones + x;
+    above = math::larger(rest, above);
+    below = math::smaller(rest, below);
+    if (i == 0 && math::any_less(below, above)) return 0;
+  }
+  if (math::any_less(below, above)) return 0;
+  const double total = static_cast<double>(math::sum(ones));
+  math::add(sums.sum, total);
+  math::add(sums.squares, total);
+  const double low = total < static_cast<double>(i) ? 0.0 : 1.0, high = total > 0.0 ? 1.0 : 0.0;
+  least = low < least ? low : least;
+  largest = high > largest ? high : largest;
+  return i;
+}
+
 /// `count` rewards of one group. Long runs go by lanes, which are added up at the end.
 template <class Real>
 LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& group) {
@@ -73,7 +97,7 @@ LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& 
   const double start = static_cast<double>(rewards[0]);
   double least = group.n > 0 ? group.least : start, largest = group.n > 0 ? group.largest : start;
   std::size_t i = 0;
-  if (count >= 3 * kPack) {
+  if (count >= 3 * kPack && (i = add_zeros_and_ones(rewards, count, sums, least, largest)) == 0) {
     PowerSums<Doubles> lanes{};
     Pack<Real> low = math::load_pack(rewards), high = low;
     for (; i + kPack <= count; i += kPack) {
