@@ -103,6 +103,40 @@ void advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& gr
   check(group_advantages(in(rewards), in(groups), in(shift), in(center), in(scale), out(advantages)), "groups");
 }
 
+std::span<const std::byte> bytes_of(const Typed<std::uint8_t>& array) { return std::as_bytes(in(array)); }
+
+template <class Names>
+std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uint64_t>& slots, std::size_t count,
+                                             Typed<std::int64_t>& integers, Typed<std::uint64_t>& offsets,
+                                             Typed<std::uint8_t>& text) {
+  NameTable table{out(slots), count, out(integers), out(offsets), std::as_writable_bytes(out(text))};
+  std::size_t done = 0;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = number(table, done);
+  }
+  if (status != Status::workspace_too_small) check(status, "names");
+  return {table.count, done};
+}
+
+template <class Real>
+std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low, double high,
+                           Typed<double>& sums) {
+  const auto a = in(rewards);
+  const auto b = in(groups);
+  const std::span<RewardSums> table{reinterpret_cast<RewardSums*>(sums.mutable_data()),
+                                    static_cast<std::size_t>(sums.size()) / 8};
+  std::size_t bad = 0;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = add_rewards(a, b, low, high, table, bad);
+  }
+  if (status != Status::not_finite) check(status, "rewards");
+  return bad;
+}
+
 }  // namespace
 
 void bind_rft(py::module_& module) {
@@ -157,6 +191,58 @@ void bind_rft(py::module_& module) {
   module.def("rft_group_advantages", &advantages_into, arg("rewards").noconvert(), arg("groups").noconvert(),
              arg("shift").noconvert(), arg("center").noconvert(), arg("scale").noconvert(),
              arg("advantages").noconvert(), "((rewards - shift) - center) / scale with the numbers of each group.");
+  module.def(
+      "rft_number_integers",
+      [](const Typed<std::int64_t>& names, Typed<std::uint64_t>& slots, std::size_t count,
+         Typed<std::int64_t>& integers, Typed<std::uint32_t>& numbers) {
+        Typed<std::uint64_t> offsets;
+        Typed<std::uint8_t> text;
+        return numbered(
+            [&](NameTable& table, std::size_t& done) { return number_names(in(names), table, out(numbers), done); },
+            slots, count, integers, offsets, text);
+      },
+      arg("names").noconvert(), arg("slots").noconvert(), arg("count"), arg("integers").noconvert(),
+      arg("numbers").noconvert(),
+      "Numbers of the names in a table of `count`; returns how many there are then, and how many"
+      " names got a number.");
+  module.def(
+      "rft_number_strings",
+      [](const Typed<std::int32_t>& name_offsets, const Typed<std::uint8_t>& name_text, Typed<std::uint64_t>& slots,
+         std::size_t count, Typed<std::uint64_t>& offsets, Typed<std::uint8_t>& text, Typed<std::uint32_t>& numbers) {
+        Typed<std::int64_t> integers;
+        return numbered(
+            [&](NameTable& table, std::size_t& done) {
+              return number_names(in(name_offsets), bytes_of(name_text), table, out(numbers), done);
+            },
+            slots, count, integers, offsets, text);
+      },
+      arg("name_offsets").noconvert(), arg("name_text").noconvert(), arg("slots").noconvert(), arg("count"),
+      arg("offsets").noconvert(), arg("text").noconvert(), arg("numbers").noconvert(), "The same for strings.");
+  module.def(
+      "rft_rebuild_slots",
+      [](Typed<std::uint64_t>& slots, std::size_t count, Typed<std::int64_t>& integers, Typed<std::uint64_t>& offsets,
+         Typed<std::uint8_t>& text) {
+        numbered([](NameTable& table, std::size_t&) { return rebuild_slots(table); }, slots, count, integers, offsets,
+                 text);
+      },
+      arg("slots").noconvert(), arg("count"), arg("integers").noconvert(), arg("offsets").noconvert(),
+      arg("text").noconvert(), "Fills slots, all zero, for the names of a table.");
+  module.def(
+      "rft_add_rewards_f32", &add_rewards_of<float>, arg("rewards").noconvert(), arg("groups").noconvert(), arg("low"),
+      arg("high"), arg("sums").noconvert(),
+      "Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range.");
+  module.def("rft_add_rewards_f64", &add_rewards_of<double>, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("low"), arg("high"), arg("sums").noconvert(), "The same for float64.");
+  module.def(
+      "rft_reward_moments",
+      [](const Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
+        check(reward_moments(
+                  {reinterpret_cast<const RewardSums*>(sums.data()), static_cast<std::size_t>(sums.size()) / 8},
+                  out(mean), out(m2)),
+              "sums");
+      },
+      arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
+      "Mean and sum of squared deviations of (g, 8) sums.");
 }
 
 }  // namespace legato::python

@@ -106,6 +106,14 @@ LEGATO_HD Pack<E, n> larger(const Pack<E, n>& a, const Pack<E, n>& b) {
   return out;
 }
 
+/// The smaller of each pair; b where either is NaN, as in larger.
+template <class E>
+LEGATO_HD Pack<E> smaller(const Pack<E>& a, const Pack<E>& b) {
+  Pack<E> out;
+  for (int i = 0; i < Pack<E>::kParts; ++i) out.part[i] = a.part[i] < b.part[i] ? a.part[i] : b.part[i];
+  return out;
+}
+
 /// yes where a < b, no elsewhere (NaN too).
 template <class E, int n>
 LEGATO_HD Pack<E, n> select_less(const Pack<E, n>& a, const Pack<E, n>& b, const Pack<E, n>& yes,

@@ -76,4 +76,50 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
                         std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
                         std::span<double> advantages) noexcept;
 
+// Rollouts as they stream in: number the prompts of a batch, then add its rewards to the sums of the prompts. The
+// tables are the caller's and grow between calls. Memory goes with the prompts.
+
+/// Names met so far, numbered from 0 on. slots: a power of two of them, more than there is room for names, zero at
+/// first; a quarter or more should stay free. Names are integers, or strings in `text`, the i-th from offsets[i] to
+/// offsets[i + 1] (offsets: one more than names, the first 0).
+struct NameTable {
+  std::span<std::uint64_t> slots;
+  std::size_t count = 0;
+  std::span<std::int64_t> integers;
+  std::span<std::uint64_t> offsets;
+  std::span<std::byte> text;
+};
+
+/// The number of each name, new ones at the end of the table, until one has no room there: then workspace_too_small,
+/// and `done` says how many have their numbers.
+Status number_names(std::span<const std::int64_t> names, NameTable& table, std::span<std::uint32_t> numbers,
+                    std::size_t& done) noexcept;
+/// offsets: one more than names, not falling, into `text`.
+Status number_names(std::span<const std::int32_t> offsets, std::span<const std::byte> text, NameTable& table,
+                    std::span<std::uint32_t> numbers, std::size_t& done) noexcept;
+/// Fills `slots`, all zero, from the names of a table whose slots were too few.
+Status rebuild_slots(NameTable& table) noexcept;
+
+/// Sums over a prompt's rewards; sum + sum_low and squares + squares_low have twice the digits of float64.
+/// All zero before the first.
+struct alignas(64) RewardSums {
+  std::int64_t n = 0;
+  double least = 0, largest = 0;
+  double sum = 0, sum_low = 0, squares = 0, squares_low = 0;
+};
+
+/// The largest reward that can be summed.
+constexpr double kLargestReward = 1e150;
+
+/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums. A reward outside of [low, high] (NaN is):
+/// not_finite, with `first_bad` and nothing added. Neither the order of rewards nor their batches change what
+/// reward_moments returns, but for cases that float64 cannot tell apart to 16 digits.
+Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
+                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+Status add_rewards(std::span<const double> rewards, std::span<const std::uint32_t> groups, double low, double high,
+                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+
+/// Mean and sum of squared deviations of each; of equal rewards exactly that reward and 0, of none 0 and 0.
+Status reward_moments(std::span<const RewardSums> sums, std::span<double> mean, std::span<double> m2) noexcept;
+
 }  // namespace legato::rft

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from legato._arrays import Float64
 from legato.errors import ArgumentError, InputError, OutputError
-from legato.rft.rollouts import Columns, read_rollouts
+from legato.rft.rollouts import Columns, NameTable, read_rollouts
 from legato.rft.theory import binary_std_interval, constant_group_probability, gradient_bounds, gradient_flow_time
 
 __all__ = ["VERDICTS", "Comparison", "Plan", "Report", "compare", "plan", "scan"]
@@ -265,8 +265,9 @@ def scan(
     std_low, std_high = _intervals(n, mean, std, zero, binary, (low, high), level, chosen)
     solved = mean >= low + solved_mean * width
     small = np.nan_to_num(std, nan=0.0) < tau
-    verdict = np.select([solved, small & (std_high < tau), small], ["solved", "vanishing", "suspect"], "healthy")
-    more = np.where((verdict == "suspect") & zero, _rollouts_needed(mean, (low, high), tau, level), 0)
+    kind = np.select([solved, small & (std_high < tau), small], [3, 0, 1], 2)  # of VERDICTS
+    verdict = np.array(VERDICTS)[kind]
+    more = np.where((kind == 1) & zero, _rollouts_needed(mean, (low, high), tau, level), 0)
     bounds = (np.full(len(n), np.nan),) * 3
     if "length" in m:
         found = gradient_bounds(np.nan_to_num(std), m["length"] / n, None, np.maximum(m["loose"], 0.0) / n, (low, high))
@@ -274,7 +275,8 @@ def scan(
         notes.append("the paper's bound takes the mean length here, where its statement has the largest")
     successes = np.clip((mean - low) / width, 0.0, 1.0)
     wasted = np.where(binary, constant_group_probability(successes, group_size), zero.astype(float))
-    shares = {name: float((verdict == name).mean()) for name in VERDICTS}
+    verdicts = dict(zip(VERDICTS, np.bincount(kind, minlength=len(VERDICTS)).tolist(), strict=True))
+    shares = {name: count / len(kind) for name, count in verdicts.items()}
     sampled = std[np.isfinite(std)]
     percentiles = np.percentile(sampled, [10, 50]) if len(sampled) else [math.nan, math.nan]
     near = int((~zero & (np.nan_to_num(std, nan=1.0) < NEAR_CONSTANT * width)).sum())
@@ -304,7 +306,7 @@ def scan(
     }  # fmt: skip
     overall = {
         "prompts": len(prompt), "rollouts": moments.rollouts, "dropped": moments.dropped,
-        "verdicts": {name: int((verdict == name).sum()) for name in VERDICTS}, "shares": shares,
+        "verdicts": verdicts, "shares": shares,
         "zero_std": float(zero.mean()), "std_p10": _finite(percentiles[0]), "std_p50": _finite(percentiles[1]),
         "near_constant": near, "wasted_groups": float(wasted.mean()),
         "effective_prompts": float((1 - wasted).sum()),
@@ -340,9 +342,9 @@ def _intervals(
     std_low, std_high = np.zeros(len(n)), np.full(len(n), width / 2)
     if binary.any():
         k = np.rint((mean[binary] - ends[0]) / width * n[binary]).astype(np.int64)
-        key = n[binary] * (int(n.max()) + 1) + k  # few pairs of n and k occur: one quantile each
-        pairs, back = np.unique(key, return_inverse=True)
-        low, high = binary_std_interval(pairs % (int(n.max()) + 1), pairs // (int(n.max()) + 1), level)
+        pairs, most = NameTable(), int(n.max()) + 1  # few pairs of n and k occur: one quantile each
+        back = pairs.number_integers(n[binary] * most + k)
+        low, high = binary_std_interval(pairs.integers() % most, pairs.integers() // most, level)
         std_low[binary], std_high[binary] = width * low[back], width * high[back]
     same = zero & ~binary  # at most a share q of the policy's rewards differs, and by no more than the range allows
     q = np.minimum(1 - (alpha / 2) ** (1 / n[same]), 0.5)

@@ -7,8 +7,8 @@ verl's JSONL dumps (input, output, score); otherwise the columns are named or gu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,14 @@ from legato import _core
 from legato._arrays import Float64
 from legato.errors import ArgumentError, DependencyError, InputError
 
-__all__ = ["Columns", "PromptMoments", "read_rollouts"]
+__all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
 
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
 _TRL = {"prompt", "completion", "advantage"}
-_BATCH = 1 << 19  # rollouts held at once
+_BATCH = 1 << 19  # rollouts held at once, fewer where prompts are long
+_BATCH_BYTES = 1 << 26
+_LARGEST_REWARD = 1e150  # squares must not overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,110 +54,159 @@ class Columns:
     steps: tuple[int, int] | None = None
 
 
-@dataclass(slots=True)
-class PromptMoments:
-    """Moments of the rewards of each prompt, merged as they come; memory goes with prompts, not with rollouts.
+class NameTable:
+    """Integers or strings, numbered from 0 on as they are met; memory goes with the different ones.
 
     Attributes
     ----------
+    count : int
+        Different names so far.
+    capacity : int
+        Names there is room for.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.capacity = 0
+        self._kind: Any = None  # Arrow's type
+        self._slots, self._integers = np.zeros(1024, np.uint64), np.zeros(0, np.int64)
+        self._offsets, self._text = np.zeros(1, np.uint64), np.zeros(0, np.uint8)
+
+    def number(self, names: Any) -> NDArray[np.uint32]:
+        """Return the number of each entry of an Arrow array without nulls: int64, string, or a dictionary of them."""
+        import pyarrow as pa
+
+        if pa.types.is_dictionary(names.type):
+            return self.number(_keys(names.dictionary))[names.indices.to_numpy()]
+        self._kind = self._kind or names.type
+        if names.type != self._kind:
+            raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {names.type}")
+        if pa.types.is_int64(names.type):
+            return self.number_integers(names.to_numpy())
+        numbers = np.empty(len(names), np.uint32)
+        done, (_, ends, text) = 0, names.buffers()
+        offsets = np.frombuffer(ends or bytes(4), np.int32)[names.offset : names.offset + len(names) + 1]
+        characters = np.frombuffer(text or b"", np.uint8)
+        while done < len(names):
+            table = (self._slots, self.count, self._offsets, self._text)
+            self.count, more = _core.rft_number_strings(offsets[done:], characters, *table, numbers[done:])
+            done += more
+            if done < len(names):
+                self._grow(int(offsets[done + 1] - offsets[done]))
+        return numbers
+
+    def number_integers(self, names: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the number of each integer."""
+        numbers, done = np.empty(len(names), np.uint32), 0
+        while done < len(names):
+            table = (self._slots, self.count, self._integers)
+            self.count, more = _core.rft_number_integers(names[done:], *table, numbers[done:])
+            done += more
+            if done < len(names):
+                self._grow(None)
+        return numbers
+
+    def integers(self) -> NDArray[np.int64]:
+        """Return the names, where they are integers."""
+        return self._integers[: self.count]
+
+    def sorted(self, kept: NDArray[np.int64]) -> tuple[list[Any], NDArray[np.int64]]:
+        """Return the names of these numbers in order, and the numbers in that order."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if pa.types.is_int64(self._kind):
+            order = kept[_order(self._integers[kept])]
+            return self._integers[order].tolist(), order
+        buffers = pa.py_buffer(self._offsets[: self.count + 1]), pa.py_buffer(self._text)
+        texts = pa.LargeStringArray.from_buffers(self.count, *buffers).take(kept)
+        rank = pc.sort_indices(texts)
+        return texts.take(rank).to_pylist(), kept[rank.to_numpy()]
+
+    def _grow(self, characters: int | None) -> None:
+        """Make room for one more name (of that many characters), and for some times as many."""
+        if self.count == self.capacity:
+            if self.capacity:
+                self._slots = np.zeros(4 * len(self._slots), np.uint64)
+            self.capacity = len(self._slots) // 4 * 3
+            if characters is None:
+                self._integers = _longer(self._integers, self.capacity)
+            else:
+                self._offsets = _longer(self._offsets, self.capacity + 1)
+            _core.rft_rebuild_slots(self._slots, self.count, self._integers, self._offsets, self._text)
+        if characters is not None and (wanted := int(self._offsets[self.count]) + characters) > len(self._text):
+            self._text = _longer(self._text, 2 * wanted)
+
+
+class PromptMoments:
+    """Sums of the rewards of each prompt; memory goes with prompts, not with rollouts.
+
+    Attributes
+    ----------
+    prompts : NameTable
+        The prompts met.
     reward_columns : list of str
         Where the rewards came from.
     rollouts, dropped : int
         Counted, and left out because the reward was not a finite number.
     """
 
-    reward_columns: list[str] = field(default_factory=list)
-    rollouts: int = 0
-    dropped: int = 0
-    _parts: list[tuple[Any, dict[str, NDArray[Any]]]] = field(default_factory=list)
-    _waiting: int = 0
-    _merged: int = 0
+    def __init__(self) -> None:
+        self.prompts = NameTable()
+        self.reward_columns: list[str] = []
+        self.rollouts = self.dropped = 0
+        self._sums, self._tokens = np.zeros((0, 8)), np.zeros((2, 0))
 
-    def add(self, keys: Any, rewards: Float64, lengths: Float64 | None, loose: Float64 | None) -> None:
-        """Add a batch: prompts (an Arrow array), rewards, and tokens and sum of 1 - p of each rollout."""
-        if len(rewards) == 0:
-            return
-        codes, unique = _codes(keys)
-        count = len(unique)
-        n, (least, largest, mean, m2) = np.empty(count, np.int64), [np.empty(count) for _ in range(4)]
-        status, bad = _core.rft_group_moments(rewards, codes, n, least, largest, mean, m2)
-        assert status == 0, (status, bad)  # the rewards were checked
-        part = {"n": n, "least": least, "largest": largest, "mean": mean, "m2": m2}
-        if lengths is not None and loose is not None:
-            part["length"] = np.bincount(codes, weights=lengths, minlength=count)
-            part["loose"] = np.bincount(codes, weights=loose, minlength=count)
-        self.rollouts += len(rewards)
-        self._parts.append((unique, part))
-        self._waiting += count
-        if self._waiting > 2 * self._merged + 4 * _BATCH:
-            self._merge()
+    def add(self, numbers: NDArray[np.uint32], rewards: NDArray[Any], value_range: tuple[float, float]) -> int:
+        """Add rewards of prompts; or nothing, and return the index of the first that is not in the range."""
+        if len(self._sums) < self.prompts.capacity:
+            room = np.zeros(8 * self.prompts.capacity + 8)
+            first = -room.ctypes.data % 64 // 8  # a cache line each
+            longer = room[first : len(room) - 8 + first].reshape(-1, 8)
+            longer[: len(self._sums)] = self._sums
+            self._sums = longer
+        run = _core.rft_add_rewards_f32 if rewards.dtype == np.float32 else _core.rft_add_rewards_f64
+        bad: int = run(rewards, numbers, *value_range, self._sums)
+        if bad == len(rewards):
+            self.rollouts += bad
+        return bad
+
+    def add_tokens(self, numbers: NDArray[np.uint32], lengths: Float64, loose: Float64) -> None:
+        """Add tokens and sum of 1 - p of each rollout."""
+        self._tokens = _longer(self._tokens, len(self._sums))
+        for total, values in zip(self._tokens, (lengths, loose), strict=True):
+            np.add.at(total, numbers, values)
 
     def finish(self) -> tuple[list[Any], dict[str, NDArray[Any]]]:
         """Return the prompts in order, and n, least, largest, mean, m2 (and sums of length, loose) of each."""
-        if not self._parts:
+        kept = np.flatnonzero(self._sums[:, 0].view(np.int64)[: self.prompts.count])
+        if len(kept) == 0:
             return [], {}
-        self._merge()
-        import pyarrow.compute as pc
-
-        keys, part = self._parts[0]
-        order = pc.sort_indices(keys)
-        rank = order.to_numpy()
-        return keys.take(order).to_pylist(), {name: values[rank] for name, values in part.items()}
-
-    def _merge(self) -> None:
-        if len(self._parts) > 1:
-            import pyarrow as pa
-
-            kinds = {keys.type for keys, _ in self._parts}
-            if len(kinds) > 1:
-                raise InputError(f"prompt ids: expected one type in all files, got {', '.join(map(str, kinds))}")
-            encoded = pa.chunked_array([keys for keys, _ in self._parts]).combine_chunks().dictionary_encode()
-            if isinstance(encoded, pa.ChunkedArray):
-                encoded = encoded.combine_chunks()
-            codes, unique = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
-            names = set(self._parts[0][1])
-            names.intersection_update(*(part for _, part in self._parts))
-            joined = {name: np.concatenate([part[name] for _, part in self._parts]) for name in names}
-            self._parts = [(unique, _merged(codes, len(unique), joined))]
-        self._merged = self._waiting = len(self._parts[0][0])
+        prompts, order = self.prompts.sorted(kept)
+        sums = self._sums[order]
+        mean, m2 = np.empty(len(order)), np.empty(len(order))
+        _core.rft_reward_moments(sums, mean, m2)
+        found = {"n": sums[:, 0].copy().view(np.int64), "least": sums[:, 1].copy(), "largest": sums[:, 2].copy()}
+        found |= {"mean": mean, "m2": m2}
+        if self._tokens.size:
+            found["length"], found["loose"] = self._tokens[:, order]
+        return prompts, found
 
 
-def _merged(codes: NDArray[np.int64], count: int, part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Chan's formula, shifted by the least of each prompt so that constant prompts stay exactly so."""
-    n = np.bincount(codes, weights=part["n"], minlength=count)
-    least, largest = np.full(count, np.inf), np.full(count, -np.inf)
-    np.minimum.at(least, codes, part["least"])
-    np.maximum.at(largest, codes, part["largest"])
-    shifted = part["mean"] - least[codes]
-    mean = np.bincount(codes, weights=part["n"] * shifted, minlength=count) / n
-    m2 = np.bincount(codes, weights=part["m2"] + part["n"] * (shifted - mean[codes]) ** 2, minlength=count)
-    out = {"n": n.astype(np.int64), "least": least, "largest": largest, "mean": mean + least, "m2": m2}
-    for name in ("length", "loose"):
-        if name in part:
-            out[name] = np.bincount(codes, weights=part[name], minlength=count)
-    return out
+def _longer(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return the array with zeros added to its last axis."""
+    longer = np.zeros((*array.shape[:-1], length), array.dtype)
+    longer[..., : array.shape[-1]] = array
+    return longer
 
 
-def _codes(keys: Any) -> tuple[NDArray[np.int64], Any]:
-    """Give each prompt of a batch a number; rollouts of one prompt often stand together, so runs come first."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if isinstance(keys, pa.ChunkedArray):
-        keys = keys.combine_chunks()
-    if pa.types.is_dictionary(keys.type):
-        indices = keys.indices.to_numpy()
-        used = np.zeros(len(keys.dictionary), bool)
-        used[indices] = True
-        return (np.cumsum(used) - 1)[indices], keys.dictionary.filter(pa.array(used))
-    head = keys.slice(0, 4096)
-    if len(head) > 1 and pc.sum(pc.not_equal(head.slice(1), head.slice(0, len(head) - 1))).as_py() * 2 < len(head):
-        runs = pc.run_end_encode(keys)
-        encoded = runs.values.dictionary_encode()
-        lengths = np.diff(runs.run_ends.to_numpy(), prepend=0)
-        return np.repeat(encoded.indices.to_numpy().astype(np.int64), lengths), encoded.dictionary
-    encoded = keys.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what sorts distinct integers: by their places where they are dense."""
+    least, largest = int(names.min()), int(names.max())
+    if largest - least >= 4 * len(names):
+        return np.argsort(names)
+    places = np.full(largest - least + 1, -1)
+    places[names - least] = np.arange(len(names))
+    return places[places >= 0]
 
 
 def read_rollouts(
@@ -194,12 +245,13 @@ def read_rollouts(
         import pyarrow as pa
     except ImportError:
         raise DependencyError('pyarrow is missing: pip install "legato[rft]"') from None
+    value_range = (max(value_range[0], -_LARGEST_REWARD), min(value_range[1], _LARGEST_REWARD))
     moments = PromptMoments()
     for name, batches in _sources(source, columns):
         row = 0
         try:
             for roles, batch in batches:
-                _add_batch(moments, pa.table(batch), columns, roles, nan, value_range, name, row)
+                _add_batch(moments, batch, columns, roles, nan, value_range, name, row)
                 row += batch.num_rows
                 if progress is not None:
                     progress(moments.rollouts)
@@ -279,10 +331,27 @@ def _parquet_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any
         raise InputError(f"{path}: cannot be read as Parquet ({_one_line(error)})") from None
     with file:
         roles, needed = _needed(file.schema_arrow, columns, str(path))
-        as_codes = [roles.prompt] if pa.types.is_string(file.schema_arrow.field(roles.prompt).type) else []
-    with pq.ParquetFile(path, read_dictionary=as_codes) as coded:
-        for batch in coded.iter_batches(batch_size=_BATCH, columns=needed):
+        at = file.schema.names.index(roles.prompt) if roles.prompt in file.schema.names else None
+        parts = [file.metadata.row_group(i).column(at) for i in range(file.num_row_groups)] if at is not None else []
+    coded = (
+        bool(parts) and all(map(_is_coded, parts)) and pa.types.is_string(file.schema_arrow.field(roles.prompt).type)
+    )
+    longest = max((part.total_uncompressed_size / max(part.num_values, 1) for part in parts), default=0)
+    size = max(1024, min(_BATCH, int(_BATCH_BYTES / max(longest, 1))))
+    with pq.ParquetFile(path, read_dictionary=[roles.prompt] if coded else []) as reader:
+        for batch in reader.iter_batches(batch_size=size, columns=needed):
             yield roles, batch
+
+
+def _is_coded(part: Any) -> bool:
+    """Tell whether a column chunk of Parquet is codes of a dictionary throughout, by its size.
+
+    Writers give up on a dictionary that grows too large; to read what they then wrote as a dictionary is slow.
+    """
+    if not part.has_dictionary_page or part.dictionary_page_offset is None:
+        return False
+    pages = part.total_compressed_size - (part.data_page_offset - part.dictionary_page_offset)
+    return bool(pages <= 2.5 * part.num_values + 1024)
 
 
 def _npz_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
@@ -408,7 +477,7 @@ def _reward_columns(schema: Any, columns: Columns, name: str) -> list[str]:
 
 def _add_batch(
     moments: PromptMoments,
-    table: Any,
+    batch: Any,
     columns: Columns,
     roles: _Roles,
     nan: str,
@@ -416,88 +485,83 @@ def _add_batch(
     name: str,
     first_row: int,
 ) -> None:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = roles.rewards
-    if not moments.reward_columns:
-        moments.reward_columns = names
-    rows = np.arange(table.num_rows)
+    moments.reward_columns = moments.reward_columns or roles.rewards
+    inside = None
     if columns.steps is not None:
-        steps = table[columns.step or "step"]
+        steps = batch[columns.step or "step"]
         inside = pc.and_(pc.greater_equal(steps, columns.steps[0]), pc.less_equal(steps, columns.steps[1]))
-        rows = np.flatnonzero(inside.to_numpy(zero_copy_only=False).astype(bool))
-        table = table.filter(inside)
-    parts = [_numbers(table[column], name, column) for column in names]
-    rewards = parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
-    keys = _keys(table[roles.prompt])
+        batch = batch.filter(inside)
+
+    def place(at: int, column: str) -> str:
+        row = at if inside is None else int(np.flatnonzero(inside.to_numpy(zero_copy_only=False).astype(bool))[at])
+        return f"{name}: row {first_row + row}, column {column!r}"
+
+    parts = [_numbers(batch[column], name, column) for column in roles.rewards]
+    rewards = parts[0] if len(parts) == 1 else np.sum(parts, axis=0, dtype=np.float64)
+    keys = _keys(batch[roles.prompt])
     if keys.null_count:
-        at = int(rows[int(np.argmax(pc.is_null(keys).to_numpy(zero_copy_only=False)))])
-        raise InputError(f"{name}: row {first_row + at}, column {roles.prompt!r}: missing")
-    lengths = loose = None
-    if columns.logprobs is not None:
-        lengths, loose = _token_sums(table[columns.logprobs].combine_chunks(), name, columns.logprobs, first_row)
-    finite = np.isfinite(rewards)
-    if not finite.all():
-        at = int(np.argmin(finite))
-        if nan == "error":
-            where = f"{name}: row {first_row + int(rows[at])}, column {'+'.join(names)!r}"
-            raise InputError(f"{where}: expected a finite reward, got {rewards[at]} (--nan drop leaves such rows out)")
-        moments.dropped += int((~finite).sum())
-        keys, rewards, rows = keys.filter(pa.array(finite)), rewards[finite], rows[finite]
-        lengths, loose = (None if x is None else x[finite] for x in (lengths, loose))
-    outside = (rewards < value_range[0]) | (rewards > value_range[1])
-    if outside.any():
-        at = int(np.argmax(outside))
-        where = f"{name}: row {first_row + int(rows[at])}, column {'+'.join(names)!r}"
-        raise InputError(f"{where}: reward {rewards[at]:g} is outside of [{value_range[0]:g}, {value_range[1]:g}]")
-    moments.add(keys, rewards, lengths, loose)
+        raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
+    tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
+    numbers = moments.prompts.number(keys)
+    bad = moments.add(numbers, rewards, value_range)
+    rows = range(len(rewards))
+    if bad < len(rows) and nan == "drop":
+        finite = np.isfinite(rewards)
+        rows = np.flatnonzero(finite)
+        moments.dropped += len(finite) - len(rows)
+        numbers, rewards, tokens = numbers[rows], rewards[rows], [x[rows] for x in tokens]
+        bad = moments.add(numbers, rewards, value_range)
+    if bad < len(rows):
+        where, reward = place(int(rows[bad]), "+".join(roles.rewards)), rewards[bad]
+        if np.isfinite(reward):
+            raise InputError(f"{where}: reward {reward:g} is outside of [{value_range[0]:g}, {value_range[1]:g}]")
+        raise InputError(f"{where}: expected a finite reward, got {reward} (--nan drop leaves such rows out)")
+    if tokens:
+        moments.add_tokens(numbers, *tokens)
 
 
-def _numbers(column: Any, name: str, label: str) -> Float64:
+def _numbers(column: Any, name: str, label: str) -> NDArray[Any]:
     import pyarrow as pa
 
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise InputError(f"{name}: column {label!r}: expected numbers, got {kind}")
-    values = column.combine_chunks()
-    values = values if pa.types.is_float64(kind) else values.cast(pa.float64(), safe=False)
-    found: Float64 = values.to_numpy(zero_copy_only=False)
+    if not (pa.types.is_float32(kind) or pa.types.is_float64(kind)):
+        column = column.cast(pa.float64(), safe=False)
+    found: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return found
 
 
-def _keys(column: Any) -> Any:
-    """Prompt ids as integers or strings; chats and other nested prompts as JSON."""
+def _keys(array: Any) -> Any:
+    """Prompt ids as integers, strings, or a dictionary of either; chats and other nested prompts as JSON."""
     import pyarrow as pa
 
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(array.type):
+        return array.dictionary_decode() if array.dictionary.null_count else array
     if pa.types.is_integer(array.type):
         return array.cast(pa.int64())
-    if pa.types.is_string(array.type) or pa.types.is_dictionary(array.type):
-        return array
     if pa.types.is_nested(array.type):
-        return pa.array(
-            [None if v is None else json.dumps(v, sort_keys=True, default=str) for v in array.to_pylist()], pa.string()
-        )
+        rows = array.to_pylist()
+        return pa.array([None if v is None else json.dumps(v, sort_keys=True, default=str) for v in rows], pa.string())
     return array.cast(pa.string())
 
 
-def _token_sums(lists: Any, name: str, column: str, first_row: int) -> tuple[Float64, Float64]:
+def _token_sums(lists: Any, place: Callable[[int, str], str], column: str) -> list[Float64]:
     import pyarrow as pa
 
     if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
-        raise InputError(f"{name}: column {column!r}: expected lists of log-probabilities, got {lists.type}")
+        raise InputError(f"{place(0, column)}: expected lists of log-probabilities, got {lists.type}")
     offsets = lists.offsets.to_numpy()
     values = lists.flatten().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     lengths = np.diff(offsets)
     if lists.null_count:
         lengths = np.where(lists.is_null().to_numpy(zero_copy_only=False), 0, lengths)
+    ends = np.cumsum(lengths)
     bad = ~(values <= 0)
     if bad.any():
-        row = int(np.searchsorted(np.cumsum(lengths), int(np.argmax(bad)), side="right"))
-        raise InputError(
-            f"{name}: row {first_row + row}, column {column!r}: expected log-probabilities <= 0, got {values[bad][0]}"
-        )
+        row = int(np.searchsorted(ends, int(np.argmax(bad)), side="right"))
+        raise InputError(f"{place(row, column)}: expected log-probabilities <= 0, got {values[bad][0]}")
     total = np.concatenate([[0.0], np.cumsum(1.0 - np.exp(values))])
-    ends = np.cumsum(lengths)
-    return lengths.astype(np.float64), total[ends] - total[ends - lengths]
+    return [lengths.astype(np.float64), total[ends] - total[ends - lengths]]
