@@ -222,6 +222,26 @@ LEGATO_HD void store_pack(E* x, const Pack<E, n>& value) {
   }
 }
 
+/// Sixteen unsigned 16-bit numbers.
+LEGATO_HD Words widen(const unsigned short* x) {
+  typedef unsigned short Short __attribute__((vector_size(4 * LEGATO_REGION_WIDTH)));
+  Words out;
+  for (int i = 0; i < Words::kParts; ++i) {
+    Short part;
+    __builtin_memcpy(&part, x + i * Words::kWide, sizeof part);
+    out.part[i] = __builtin_convertvector(part, Words::Register);
+  }
+  return out;
+}
+/// The lower halves.
+LEGATO_HD void narrow(const Words& x, unsigned short* out) {
+  typedef unsigned short Short __attribute__((vector_size(4 * LEGATO_REGION_WIDTH)));
+  for (int i = 0; i < Words::kParts; ++i) {
+    const Short part = __builtin_convertvector(x.part[i], Short);
+    __builtin_memcpy(out + i * Words::kWide, &part, sizeof part);
+  }
+}
+
 template <int n>
 LEGATO_HD Pack<float, n> to_real(const Pack<float, n>& x, float) {
   return x;

@@ -1,153 +1,174 @@
-// The rows of token_stats and its gradient, a block of columns at a time. Compiled once per ISA region by rft.cpp.
-#include "float-lanes-inl.h"
+// The rows of token_stats and its gradient. Compiled once per ISA region by rft.cpp, which includes <immintrin.h>
+// before.
+//
+// fused() rounds once in the AVX2 and AVX-512 copies and twice in the baseline copy, where it would cost a call. So
+// results are the same bits on every processor with FMA, and within the stated tolerance on those without.
+#include "packs-inl.h"
+
+#undef LEGATO_MATH_SOFTMAX_H
+
+namespace LEGATO_MATH {
+
+LEGATO_HD Floats fused(const Floats& x, const Floats& y, const Floats& z) {
+  Floats out;
+#if defined(__x86_64__) && LEGATO_REGION_WIDTH == 8
+  out.part[0] = _mm512_fmadd_ps(x.part[0], y.part[0], z.part[0]);
+#elif defined(__x86_64__) && LEGATO_REGION_WIDTH == 4
+  for (int i = 0; i < Floats::kParts; ++i) out.part[i] = _mm256_fmadd_ps(x.part[i], y.part[i], z.part[i]);
+#else
+  for (int i = 0; i < Floats::kParts; ++i) out.part[i] = x.part[i] * y.part[i] + z.part[i];
+#endif
+  return out;
+}
+
+/// fraction * 2^n where `shifted` is n + kRoundingMagic.
+LEGATO_HD Floats power_scaled(const Floats& fraction, const Floats& shifted) {
+  return float_of_bits(bits_of(fraction) + (bits_of(shifted) << 23));
+}
+
+}  // namespace LEGATO_MATH
+
+#include "legato/math/softmax.h"
 
 namespace legato::LEGATO_REGION {
 
-using math::float_constant;
+using math::Doubles;
+using math::filled;
 using math::Floats;
-using math::kFloatLanes;
+using math::kPack;
 
-/// Columns between two flushes of the float32 sums into float64; the second reading of a block comes from the L1 cache.
-constexpr std::size_t kBlock = 2048;
-
-/// Columns [at, at + count) of a row as float32 in a multiple of sixteen; the rest of the last pack is minus infinity.
-/// Float32 is used where it lies, but for the last few columns.
-LEGATO_HD const float* widen(const void* row, rft::FloatType type, std::size_t at, std::size_t count, float* buffer) {
-  const std::size_t whole = count / kFloatLanes * kFloatLanes;
-  if (type == rft::FloatType::f32) {
-    const float* source = static_cast<const float*>(row) + at;
-    if (whole == count) return source;
-    __builtin_memcpy(buffer, source, count * sizeof(float));
-  } else {
-    const auto* source = static_cast<const unsigned short*>(row) + at;
-    const bool brain = type == rft::FloatType::bf16;
-    if (brain) {
-      for (std::size_t i = 0; i < whole; i += kFloatLanes) math::store(math::load_bfloat16(source + i), buffer + i);
-    } else {
-      for (std::size_t i = 0; i < whole; i += kFloatLanes) math::store(math::load_float16(source + i), buffer + i);
-    }
-    if (whole < count) {
-      unsigned short tail[kFloatLanes] = {};
-      __builtin_memcpy(tail, source + whole, (count - whole) * sizeof(unsigned short));
-      math::store(brain ? math::load_bfloat16(tail) : math::load_float16(tail), buffer + whole);
-    }
-  }
-  for (std::size_t i = count; i % kFloatLanes != 0; ++i) buffer[i] = -__builtin_inff();
-  return buffer;
-}
-
-LEGATO_HD void narrow(const float* source, void* row, rft::FloatType type, std::size_t at, std::size_t count) {
-  if (type == rft::FloatType::f32) {
-    float* target = static_cast<float*>(row) + at;
-    if (target != source) __builtin_memcpy(target, source, count * sizeof(float));
-    return;
-  }
-  auto* target = static_cast<unsigned short*>(row) + at;
-  for (std::size_t i = 0; i < count; i += kFloatLanes) {
-    const std::size_t left = count - i;
-    unsigned short packed[kFloatLanes];
-    unsigned short* into = left < kFloatLanes ? packed : target + i;
-    if (type == rft::FloatType::bf16) {
-      math::store_bfloat16(math::load(source + i), into);
-    } else {
-      math::store_float16(math::load(source + i), into);
-    }
-    if (into == packed) __builtin_memcpy(target + i, packed, left * sizeof(unsigned short));
-  }
-}
-
-LEGATO_HD float logit_at(const void* row, rft::FloatType type, std::size_t column) {
-  if (type == rft::FloatType::f32) return static_cast<const float*>(row)[column];
-  unsigned short pack[kFloatLanes] = {};
-  pack[0] = static_cast<const unsigned short*>(row)[column];
-  float value[kFloatLanes];
-  math::store(type == rft::FloatType::bf16 ? math::load_bfloat16(pack) : math::load_float16(pack), value);
-  return value[0];
-}
-
-LEGATO_HD float block_largest(const float* z, std::size_t count) {
-  Floats most[4];
-  for (auto& m : most) m = float_constant(-__builtin_inff());
-  std::size_t i = 0;
-  for (; i + 4 * kFloatLanes <= count; i += 4 * kFloatLanes) {
-    for (std::size_t j = 0; j < 4; ++j) most[j] = math::larger(math::load(z + i + j * kFloatLanes), most[j]);
-  }
-  for (; i < count; i += kFloatLanes) most[0] = math::larger(math::load(z + i), most[0]);
-  return math::largest(math::larger(math::larger(most[0], most[1]), math::larger(most[2], most[3])));
-}
-
-/// Sums over a row by lane, in float64; the lanes are added up as a fixed tree when their reference moves.
-struct LaneSums {
-  double s[kFloatLanes] = {}, t[kFloatLanes] = {}, q[kFloatLanes] = {};
+/// Elements of logits stored in 16 bits.
+struct Brain16 {
+  unsigned short bits;
+};
+struct Half16 {
+  unsigned short bits;
 };
 
-LEGATO_HD void add(const Floats& x, double* lanes) {
-  float lane[kFloatLanes];
-  math::store(x, lane);
-  for (int i = 0; i < kFloatLanes; ++i) lanes[i] += static_cast<double>(lane[i]);
+LEGATO_HD Floats load_logits(const float* x) { return math::load_pack(x); }
+LEGATO_HD Floats load_logits(const Brain16* x) { return math::float_of_bfloat<Floats>(math::widen(&x->bits)); }
+LEGATO_HD Floats load_logits(const Half16* x) { return math::float_of_half<Floats>(math::widen(&x->bits)); }
+LEGATO_HD void store_logits(float* x, const Floats& value) { math::store_pack(x, value); }
+LEGATO_HD void store_logits(Brain16* x, const Floats& value) {
+  math::narrow(math::bfloat_of_float<math::Words>(value), &x->bits);
+}
+LEGATO_HD void store_logits(Half16* x, const Floats& value) {
+  math::narrow(math::half_of_float<math::Words>(value), &x->bits);
 }
 
-LEGATO_HD double take(double* lanes) {
-  for (int width = kFloatLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  }
-  const double total = lanes[0];
-  for (int i = 0; i < kFloatLanes; ++i) lanes[i] = 0;
-  return total;
+/// The first `count` logits, then minus infinity.
+template <class Stored>
+LEGATO_HD Floats load_some_logits(const Stored* x, std::size_t count) {
+  Stored held[kPack] = {};
+  __builtin_memcpy(held, x, count * sizeof(Stored));
+  float z[kPack];
+  math::store_pack(z, load_logits(held));
+  for (std::size_t i = count; i < kPack; ++i) z[i] = -__builtin_inff();
+  return math::load_pack(z);
 }
+
+LEGATO_HD float largest_lane(const Floats& x) {
+  float most = x[0];
+  for (int i = 1; i < kPack; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+/// Columns between two flushes of the float32 sums into float64.
+constexpr std::size_t kBlock = 2048;
+/// How far in units of T a logit may be above the reference of the sums before they are moved.
+constexpr double kReach = 8.0;
+
+struct BlockSums {
+  Floats s, t, q, most;
+};
+
+struct RowScale {
+  Floats reference, floor, scale;
+};
+
+LEGATO_HD void add_pack(const Floats& z, const RowScale& row, BlockSums& block) {
+  block.most = math::larger(z, block.most);                     // passes over NaN
+  const Floats d = math::larger(row.floor, z - row.reference);  // NaN stays
+  const Floats e = math::power_of_two(d, row.scale);
+  block.s = block.s + e;
+  block.t = math::fused(e, d, block.t);
+  block.q = math::fused(e, e, block.q);
+}
+
+/// One reading of a block; while it is worked on, the next one is fetched.
+template <class Stored>
+LEGATO_HD BlockSums add_block(const Stored* z, std::size_t count, const RowScale& row) {
+  BlockSums block{{}, {}, {}, filled(-__builtin_inff())};
+  std::size_t i = 0;
+  for (; i + kPack <= count; i += kPack) {
+    __builtin_prefetch(z + i + kBlock);
+    add_pack(load_logits(z + i), row, block);
+  }
+  if (i < count) add_pack(load_some_logits(z + i, count - i), row, block);
+  return block;
+}
+
+template <class Stored>
+LEGATO_HD double block_largest(const Stored* z, std::size_t count) {
+  Floats most = filled(-__builtin_inff());
+  std::size_t i = 0;
+  for (; i + kPack <= count; i += kPack) most = math::larger(load_logits(z + i), most);
+  if (i < count) most = math::larger(load_some_logits(z + i, count - i), most);
+  return static_cast<double>(largest_lane(most));
+}
+
+/// Sums over a row by lane; the lanes are added up as a fixed tree when their reference moves.
+struct LaneSums {
+  Doubles s, t, q;
+};
 
 LEGATO_HD void collect(LaneSums& lanes, double temperature, math::SoftmaxSums& sums) {
-  sums.s += take(lanes.s);
-  sums.t += take(lanes.t) / temperature;
-  sums.q += take(lanes.q);
+  sums.s += math::sum(lanes.s);
+  sums.t += math::sum(lanes.t) / temperature;
+  sums.q += math::sum(lanes.q);
+  lanes = {};
 }
 
-inline math::TokenStats row_stats(const void* row, rft::FloatType type, std::size_t columns, std::size_t id,
-                                  double temperature) {
-  alignas(64) float buffer[kBlock];
-  const Floats scale = float_constant(static_cast<float>(math::kLog2E / temperature));
-  const Floats floor = float_constant(math::kNegligible * static_cast<float>(temperature));
-  const std::size_t pack_bytes = kFloatLanes * (type == rft::FloatType::f32 ? sizeof(float) : 2);
-  const auto* ahead = static_cast<const std::byte*>(row) + kBlock / kFloatLanes * pack_bytes;
+/// The reference is the largest logit of the first block, and moves only where a block goes far beyond it: that block
+/// is then read again.
+template <class Stored>
+math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t id, double temperature) {
+  RowScale scale{{},
+                 filled(math::kNegligible * static_cast<float>(temperature)),
+                 filled(static_cast<float>(math::kLog2E / temperature))};
   math::SoftmaxSums sums;
-  LaneSums lanes;
+  LaneSums lanes{};
+  double largest = -__builtin_inf();
+  const auto refer = [&](double to) {
+    collect(lanes, temperature, sums);
+    math::raise(sums, to, temperature);
+    scale.reference = filled(sums.largest == -__builtin_inf() ? 0.0f : static_cast<float>(sums.largest));
+  };
   for (std::size_t at = 0; at < columns; at += kBlock) {
     const std::size_t left = columns - at, count = left < kBlock ? left : kBlock;
-    const float* z = widen(row, type, at, count, buffer);
-    const std::size_t padded = (count + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
-    const double most = static_cast<double>(block_largest(z, padded));
-    if (most > sums.largest) {
-      collect(lanes, temperature, sums);
-      math::raise(sums, most, temperature);
+    if (largest == -__builtin_inf()) refer(block_largest(row + at, count));
+    BlockSums block = add_block(row + at, count, scale);
+    const double most = static_cast<double>(largest_lane(block.most));
+    if (most > sums.largest + kReach * temperature) {
+      refer(most);
+      block = add_block(row + at, count, scale);
     }
-    const bool none = sums.largest == -__builtin_inf();  // NaN may still be among them
-    const Floats reference = float_constant(none ? 0.0f : static_cast<float>(sums.largest));
-    Floats s{}, t{}, q{};
-    for (std::size_t i = 0; i < padded; i += kFloatLanes) {
-      __builtin_prefetch(ahead);
-      ahead += pack_bytes;
-      const Floats d = math::larger(floor, math::load(z + i) - reference);  // NaN stays
-      const Floats e = math::power_of_two(d, scale);
-      s = s + e;
-      t = math::fused(e, d, t);
-      q = math::fused(e, e, q);
-    }
-    add(s, lanes.s);
-    add(t, lanes.t);
-    add(q, lanes.q);
+    largest = most > largest ? most : largest;
+    lanes.s = lanes.s + math::to_double(block.s);
+    lanes.t = lanes.t + math::to_double(block.t);
+    lanes.q = lanes.q + math::to_double(block.q);
   }
-  collect(lanes, temperature, sums);
-  return math::finish(sums, static_cast<double>(logit_at(row, type, id)), temperature);
+  refer(largest);
+  return math::finish(sums, static_cast<double>(load_some_logits(row + id, 1)[0]), temperature);
 }
 
-inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature, const std::uint8_t* mask,
-                       const rft::TokenStats& out, std::size_t begin, std::size_t end) {
-  const std::size_t stride = logits.columns * (logits.type == rft::FloatType::f32 ? sizeof(float) : 2);
+template <class Stored>
+void stats_of(const Stored* logits, std::size_t columns, const std::int64_t* ids, double temperature,
+              const std::uint8_t* mask, const rft::TokenStats& out, std::size_t begin, std::size_t end) {
   for (std::size_t n = begin; n < end; ++n) {
     math::TokenStats stats{};
     if (mask == nullptr || mask[n] != 0) {
-      stats = row_stats(static_cast<const std::byte*>(logits.data) + n * stride, logits.type, logits.columns,
-                        static_cast<std::size_t>(ids[n]), temperature);
+      stats = row_stats(logits + n * columns, columns, static_cast<std::size_t>(ids[n]), temperature);
     }
     out.logp[n] = static_cast<float>(stats.logp);
     out.entropy[n] = static_cast<float>(stats.entropy);
@@ -156,6 +177,24 @@ inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, doubl
     out.largest[n] = static_cast<float>(stats.largest);
     out.log_sum[n] = static_cast<float>(stats.log_sum);
   }
+}
+
+/// Calls work with the logits as a pointer to what they are stored as.
+template <class Work>
+void as_stored(const rft::Logits& logits, Work&& work) {
+  switch (logits.type) {
+    case rft::FloatType::f32:
+      return work(static_cast<const float*>(logits.data));
+    case rft::FloatType::bf16:
+      return work(static_cast<const Brain16*>(logits.data));
+    case rft::FloatType::f16:
+      return work(static_cast<const Half16*>(logits.data));
+  }
+}
+
+inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature, const std::uint8_t* mask,
+                       const rft::TokenStats& out, std::size_t begin, std::size_t end) {
+  as_stored(logits, [&](const auto* data) { stats_of(data, logits.columns, ids, temperature, mask, out, begin, end); });
   note_isa(LEGATO_REGION_ISA);
 }
 
@@ -164,45 +203,46 @@ struct RowGradient {
   float entropy, largest, log_sum, grad_logp, grad_entropy;
 };
 
-inline void row_gradient(const void* row, void* out, rft::FloatType type, std::size_t columns, double temperature,
-                         const RowGradient& g) {
-  alignas(64) float buffer[kBlock];
-  alignas(64) float result[kBlock];
+template <class Stored>
+void row_gradient(const Stored* row, Stored* out, std::size_t columns, double temperature, const RowGradient& g) {
   const float inverse = static_cast<float>(1.0 / temperature);
-  const Floats scale = float_constant(inverse), offset = float_constant(-g.log_sum);
-  const Floats reference = float_constant(g.largest);
-  const Floats floor = float_constant(-87.0f), log2e = float_constant(static_cast<float>(math::kLog2E));
-  const Floats weight = float_constant(-g.grad_logp * inverse);
-  const Floats entropy_weight = float_constant(-g.grad_entropy * inverse), entropy = float_constant(g.entropy);
-  for (std::size_t at = 0; at < columns; at += kBlock) {
-    const std::size_t left = columns - at, count = left < kBlock ? left : kBlock;
-    const float* z = widen(row, type, at, count, buffer);
-    for (std::size_t i = 0; i < count; i += kFloatLanes) {
-      const Floats u = math::fused(math::load(z + i) - reference, scale, offset);  // log p
-      const auto negligible = u < floor;
-      const Floats kept = math::select(negligible, floor, u);
-      const Floats p = math::select(negligible, Floats{}, math::power_of_two(kept, log2e));
-      math::store(p * math::fused(kept + entropy, entropy_weight, weight), result + i);
-    }
-    if (g.id >= at && g.id - at < count) result[g.id - at] += g.grad_logp * inverse;
-    narrow(result, out, type, at, count);
+  const Floats scale = filled(inverse), offset = filled(-g.log_sum), reference = filled(g.largest);
+  const Floats floor = filled(-87.0f), log2e = filled(static_cast<float>(math::kLog2E));
+  const Floats weight = filled(-g.grad_logp * inverse);
+  const Floats entropy_weight = filled(-g.grad_entropy * inverse), entropy = filled(g.entropy);
+  const auto gradient = [&](const Floats& z, std::size_t at) {
+    const Floats u = math::fused(z - reference, scale, offset);  // log p
+    const Floats kept = math::select_less(u, floor, floor, u);
+    const Floats p = math::select_less(u, floor, Floats{}, math::power_of_two(kept, log2e));
+    Floats result = p * math::fused(kept + entropy, entropy_weight, weight);
+    if (g.id - at < kPack) result[static_cast<int>(g.id - at)] += g.grad_logp * inverse;
+    return result;
+  };
+  std::size_t i = 0;
+  for (; i + kPack <= columns; i += kPack) store_logits(out + i, gradient(load_logits(row + i), i));
+  if (i < columns) {
+    Stored held[kPack];
+    store_logits(held, gradient(load_some_logits(row + i, columns - i), i));
+    __builtin_memcpy(out + i, held, (columns - i) * sizeof(Stored));
   }
 }
 
 inline void gradient_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature,
                           const std::uint8_t* mask, const rft::TokenStats& stats, const float* grad_logp,
                           const float* grad_entropy, void* gradient, std::size_t begin, std::size_t end) {
-  const std::size_t stride = logits.columns * (logits.type == rft::FloatType::f32 ? sizeof(float) : 2);
-  for (std::size_t n = begin; n < end; ++n) {
-    std::byte* out = static_cast<std::byte*>(gradient) + n * stride;
-    if (mask != nullptr && mask[n] == 0) {
-      __builtin_memset(out, 0, stride);
-      continue;
+  as_stored(logits, [&]<class Stored>(const Stored* data) {
+    const std::size_t columns = logits.columns;
+    for (std::size_t n = begin; n < end; ++n) {
+      Stored* out = static_cast<Stored*>(gradient) + n * columns;
+      if (mask != nullptr && mask[n] == 0) {
+        __builtin_memset(out, 0, columns * sizeof(Stored));
+        continue;
+      }
+      row_gradient(data + n * columns, out, columns, temperature,
+                   {static_cast<std::size_t>(ids[n]), stats.entropy[n], stats.largest[n], stats.log_sum[n],
+                    grad_logp[n], grad_entropy == nullptr ? 0.0f : grad_entropy[n]});
     }
-    row_gradient(static_cast<const std::byte*>(logits.data) + n * stride, out, logits.type, logits.columns, temperature,
-                 {static_cast<std::size_t>(ids[n]), stats.entropy[n], stats.largest[n], stats.log_sum[n], grad_logp[n],
-                  grad_entropy == nullptr ? 0.0f : grad_entropy[n]});
-  }
+  });
   note_isa(LEGATO_REGION_ISA);
 }
 
