@@ -111,7 +111,7 @@ struct alignas(64) RewardSums {
 /// The largest reward that can be summed.
 constexpr double kLargestReward = 1e150;
 
-/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums. A reward outside of [low, high] (NaN is):
+/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums, unchecked. A reward outside of [low, high] (NaN is):
 /// not_finite, with `first_bad` and nothing added. Neither the order of rewards nor their batches change what
 /// reward_moments returns, but for cases that float64 cannot tell apart to 16 digits.
 Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
