@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -153,6 +153,14 @@ def rasp_table(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.Su
     """
     Select-aggregate over a truth table of (key ids, query ids, truth).
     """
+def rft_add_rewards_f32(rewards: numpy.typing.NDArray[numpy.float32], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64]) -> int:
+    """
+    Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range.
+    """
+def rft_add_rewards_f64(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64]) -> int:
+    """
+    The same for float64.
+    """
 def rft_gae_f32(rewards: numpy.typing.NDArray[numpy.float32], values: numpy.typing.NDArray[numpy.float32], mask: numpy.typing.NDArray[numpy.uint8], bootstrap: numpy.typing.NDArray[numpy.float32], gamma: typing.SupportsFloat | typing.SupportsIndex, lam: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float32], returns: numpy.typing.NDArray[numpy.float32]) -> None:
     """
     Advantages and returns of (n, m) steps.
@@ -168,6 +176,22 @@ def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: n
 def rft_group_moments(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], least: numpy.typing.NDArray[numpy.float64], largest: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
     """
     Moments of each group; returns the status and the first bad index.
+    """
+def rft_number_integers(names: numpy.typing.NDArray[numpy.int64], slots: numpy.typing.NDArray[numpy.uint64], count: typing.SupportsInt | typing.SupportsIndex, integers: numpy.typing.NDArray[numpy.int64], numbers: numpy.typing.NDArray[numpy.uint32]) -> tuple[int, int]:
+    """
+    Numbers of the names in a table of `count`; returns how many there are then, and how many names got a number.
+    """
+def rft_number_strings(name_offsets: numpy.typing.NDArray[numpy.int32], name_text: numpy.typing.NDArray[numpy.uint8], slots: numpy.typing.NDArray[numpy.uint64], count: typing.SupportsInt | typing.SupportsIndex, offsets: numpy.typing.NDArray[numpy.uint64], text: numpy.typing.NDArray[numpy.uint8], numbers: numpy.typing.NDArray[numpy.uint32]) -> tuple[int, int]:
+    """
+    The same for strings.
+    """
+def rft_rebuild_slots(slots: numpy.typing.NDArray[numpy.uint64], count: typing.SupportsInt | typing.SupportsIndex, integers: numpy.typing.NDArray[numpy.int64], offsets: numpy.typing.NDArray[numpy.uint64], text: numpy.typing.NDArray[numpy.uint8]) -> None:
+    """
+    Fills slots, all zero, for the names of a table.
+    """
+def rft_reward_moments(sums: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> None:
+    """
+    Mean and sum of squared deviations of (g, 8) sums.
     """
 def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
