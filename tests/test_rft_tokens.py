@@ -321,3 +321,18 @@ def test_16_bit_gradients_round_to_nearest_even() -> None:
         else:
             bits = exact.view(np.uint32)
             np.testing.assert_array_equal(found, (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_rows_whose_largest_logit_moves(kind: str) -> None:
+    """Blocks that rise above the first by little and by much, one of minus infinity only, and a last odd column."""
+    z = logits_of("float32", 4, 5 * 2048 + 1)
+    z[:, :2048] -= np.array([0, 3, 60, np.inf], np.float32)[:, None]
+    z[:, 4096:] += np.array([0, 7, 30, 30], np.float32)[:, None]
+    z = z.astype(np.float16) if kind == "float16" else z
+    z = (z.view(np.uint32) >> 16).astype(np.uint16) if kind == "bfloat16" else z
+    ids = np.array([0, 5 * 2048, 4096, 3000])
+    for temperature in (0.1, 1.0, 30.0):
+        a, b = (rft.token_stats(z, ids, temperature, backend=name) for name in ("native", "numpy"))
+        for name in FIELDS:
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), 1e-6, 5e-5, err_msg=f"{name} {temperature}")

@@ -104,18 +104,22 @@ inline void product_row(const int16_t* const* gx, const int16_t* const* gy, int 
 inline void response_row(const int32_t* xx, const int32_t* xy, const int32_t* yy, const uint8_t* usable, int count,
                          float row, float* best, float* best_row) {
   typedef int32_t Integers __attribute__((vector_size(32)));
+  typedef uint32_t Words __attribute__((vector_size(32)));
   typedef float Floats __attribute__((vector_size(32)));
+  // Sums without sign: in the columns beyond stands anything, and it may wrap.
   const auto three = [](const int32_t* p) __attribute__((always_inline)) {
-    Integers before, here, after;
+    Words before, here, after;
     __builtin_memcpy(&before, p - 1, 32);
     __builtin_memcpy(&here, p, 32);
     __builtin_memcpy(&after, p + 1, 32);
     return before + here + after;
   };
   for (int x = 0; x < count; x += 8) {
-    const Integers a = three(xx + x), b = three(xy + x), c = three(yy + x);
-    const Floats half = 0.5f * __builtin_convertvector(a + c, Floats);
-    const Floats side = 0.5f * __builtin_convertvector(a - c, Floats), cross = __builtin_convertvector(b, Floats);
+    const auto real = [](const Words& w) __attribute__((always_inline)) {
+      return __builtin_convertvector(reinterpret_cast<const Integers&>(w), Floats);
+    };
+    const Words a = three(xx + x), b = three(xy + x), c = three(yy + x);
+    const Floats half = 0.5f * real(a + c), side = 0.5f * real(a - c), cross = real(b);
     Floats root = side * side + cross * cross;
     for (int i = 0; i < 8; ++i) root[i] = __builtin_sqrtf(root[i]);
     Floats value = half - root, most, where;

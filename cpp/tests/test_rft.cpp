@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "allocations.h"
@@ -148,4 +149,61 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(advantages == std::vector<double>{1 + 0.5 * 1 - 0.5 + 0.25 * 1, 0, 1});
   CHECK(returns == std::vector<double>{1.75, 0, 2});
   CHECK(gae(r, v, mask, {}, 2, 0.5, 0.5, advantages, returns) == Status::invalid_argument);
+}
+
+TEST_CASE("prompts and rewards stream into tables of the caller, without allocation") {
+  std::vector<std::uint64_t> slots(8), offsets(7), more_slots(16), more_offsets(13);
+  std::vector<std::byte> text(64);
+  const char* letters = "aabbbacdefg";
+  const std::vector<std::int32_t> at = {0, 1, 2, 5, 5, 6, 7, 8, 9, 10, 11};  // a a bbb - a c d e f g
+  std::vector<std::uint32_t> numbers(10);
+  const auto bytes = std::as_bytes(std::span(letters, 11));
+  NameTable table{slots, 0, {}, offsets, text};
+  std::size_t done = 0;
+  const long before = allocation_count();
+  CHECK(number_names(at, bytes, table, numbers, done) == Status::workspace_too_small);
+  CHECK(done == 8);
+  CHECK(table.count == 6);
+  std::memcpy(more_offsets.data(), offsets.data(), offsets.size() * sizeof(std::uint64_t));
+  table.slots = more_slots;
+  table.offsets = more_offsets;
+  REQUIRE(rebuild_slots(table) == Status::ok);
+  const std::size_t first = done;
+  REQUIRE(number_names(std::span(at).subspan(first), bytes, table, std::span(numbers).subspan(first), done) ==
+          Status::ok);
+  CHECK(allocation_count() == before);
+  CHECK(numbers == std::vector<std::uint32_t>{0, 0, 1, 2, 0, 3, 4, 5, 6, 7});
+  CHECK(last_isa() == active_isa());
+
+  std::vector<double> rewards(1000);
+  std::vector<std::uint32_t> groups(1000);
+  std::mt19937 generator(5);
+  std::normal_distribution<double> normal(1e6, 1e-3);
+  for (std::size_t i = 0; i < rewards.size(); ++i) {
+    rewards[i] = i < 300 ? 0.1 : normal(generator);
+    groups[i] = i < 300 ? 0 : 1;
+  }
+  std::vector<RewardSums> sums(2), parts(2);
+  std::size_t bad = 0;
+  REQUIRE(add_rewards(rewards, groups, -1e9, 1e9, sums, bad) == Status::ok);
+  for (std::size_t i = rewards.size(); i-- > 0;) {  // one at a time, backwards
+    REQUIRE(add_rewards(std::span<const double>(rewards).subspan(i, 1), std::span(groups).subspan(i, 1), -1e9, 1e9,
+                        parts, bad) == Status::ok);
+  }
+  double mean[2], m2[2], mean_of_parts[2], m2_of_parts[2];
+  REQUIRE(reward_moments(sums, mean, m2) == Status::ok);
+  REQUIRE(reward_moments(parts, mean_of_parts, m2_of_parts) == Status::ok);
+  CHECK(mean[0] == 0.1);
+  CHECK(m2[0] == 0);
+  CHECK(mean[1] == mean_of_parts[1]);
+  CHECK(m2[1] == m2_of_parts[1]);
+  long double center = 0, spread = 0;
+  for (std::size_t i = 300; i < 1000; ++i) center += rewards[i] / 700.0L;
+  for (std::size_t i = 300; i < 1000; ++i) spread += (rewards[i] - center) * (rewards[i] - center);
+  CHECK(mean[1] == static_cast<double>(center));
+  CHECK(m2[1] == doctest::Approx(static_cast<double>(spread)).epsilon(1e-12));
+  rewards[7] = std::numeric_limits<double>::quiet_NaN();
+  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, bad) == Status::not_finite);
+  CHECK(bad == 7);
+  CHECK(sums[0].n == 300);
 }

@@ -111,9 +111,9 @@ struct alignas(64) RewardSums {
 /// The largest reward that can be summed.
 constexpr double kLargestReward = 1e150;
 
-/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums. A reward outside of [low, high] (NaN is):
-/// not_finite, with `first_bad` and nothing added. Neither the order of rewards nor their batches change what
-/// reward_moments returns, but for cases that float64 cannot tell apart to 16 digits.
+/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums, unchecked. A reward outside of [low,
+/// high] (NaN is): not_finite, with `first_bad` and nothing added. Neither the order of rewards nor their batches
+/// change what reward_moments returns, but perhaps for its last bit.
 Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
                    std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
 Status add_rewards(std::span<const double> rewards, std::span<const std::uint32_t> groups, double low, double high,

@@ -76,8 +76,8 @@ class NameTable:
         import pyarrow as pa
 
         if pa.types.is_dictionary(names.type):
-            in_dictionary = self.number(_keys(names.dictionary))
-            return np.asarray(in_dictionary[names.indices.to_numpy()])
+            codes: NDArray[np.int64] = names.indices.to_numpy()
+            return self.number(_keys(names.dictionary))[codes]
         self._kind = self._kind or names.type
         if names.type != self._kind:
             raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {names.type}")
@@ -500,19 +500,19 @@ def _add_batch(
         return f"{name}: row {first_row + row}, column {column!r}"
 
     parts = [_numbers(batch[column], name, column) for column in roles.rewards]
-    rewards = parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+    rewards: NDArray[Any] = parts[0] if len(parts) == 1 else np.array(parts, np.float64).sum(axis=0)
     keys = _keys(batch[roles.prompt])
     if keys.null_count:
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
     tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
     numbers = moments.prompts.number(keys)
     bad = moments.add(numbers, rewards, value_range)
-    rows: Sequence[int] | NDArray[np.intp] = range(len(rewards))
+    rows: Sequence[int] | NDArray[np.int64] = range(len(rewards))
     if bad < len(rows) and nan == "drop":
         finite = np.isfinite(rewards)
+        moments.dropped += int((~finite).sum())
         rows = np.flatnonzero(finite)
-        moments.dropped += len(finite) - len(rows)
-        numbers, rewards, tokens = numbers[rows], rewards[rows], [x[rows] for x in tokens]
+        numbers, rewards, tokens = numbers[finite], rewards[finite], [x[finite] for x in tokens]
         bad = moments.add(numbers, rewards, value_range)
     if bad < len(rows):
         where, reward = place(int(rows[bad]), "+".join(roles.rewards)), rewards[bad]
