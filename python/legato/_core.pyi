@@ -6,24 +6,43 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
     """
     def __init__(self, *, model: str = 'homography', crop: typing.SupportsFloat | typing.SupportsIndex, window_scale: typing.SupportsFloat | typing.SupportsIndex, weights: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"], anisotropy: typing.SupportsFloat | typing.SupportsIndex, shear: typing.SupportsFloat | typing.SupportsIndex, keystone: typing.SupportsFloat | typing.SupportsIndex, keystone_ratio: typing.SupportsFloat | typing.SupportsIndex, bound: typing.SupportsFloat | typing.SupportsIndex, inset: typing.SupportsFloat | typing.SupportsIndex, pixel: typing.SupportsFloat | typing.SupportsIndex, relinearize: typing.SupportsInt | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
+class CameraPathStream:
+    """
+    legato::camera::PathStream in memory of its own.
+    """
+    def __init__(self, options: CameraPathOptions, aspect: typing.SupportsFloat | typing.SupportsIndex, window: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, predicted: typing.SupportsInt | typing.SupportsIndex, points: typing.SupportsInt | typing.SupportsIndex, salient_weight: typing.SupportsFloat | typing.SupportsIndex, target_weight: typing.SupportsFloat | typing.SupportsIndex, first: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def finish(self) -> dict:
+        """
+        Ends the scene.
+        """
+    def push(self, motion: numpy.typing.NDArray[numpy.float64], weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], targets: numpy.typing.NDArray[numpy.float64], begin: typing.SupportsInt | typing.SupportsIndex) -> dict:
+        """
+        Takes frames from `begin` on until corrections come out.
+        """
+    @property
+    def pending(self) -> int:
+        """
+        Frames taken whose corrections have not come out.
+        """
 class VideoTracker:
     """
     legato::video::Tracker in memory of its own.
     """
-    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, mask: numpy.ndarray) -> None:
+    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, mask: numpy.ndarray, bit_depth: typing.SupportsInt | typing.SupportsIndex, region: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"]) -> None:
         ...
     def matches(self) -> numpy.typing.NDArray[numpy.float32]:
         """
         (m, 4) points of the last push, the inliers first.
         """
-    def push(self, luma: numpy.ndarray, homography: numpy.typing.NDArray[numpy.float64]) -> tuple:
+    def push(self, luma: numpy.ndarray, homography: numpy.typing.NDArray[numpy.float64], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
         """
         The motion of the next frame.
         """
@@ -85,6 +104,10 @@ def camera_log_homography(homography: numpy.typing.NDArray[numpy.float64], log: 
     """
     Logarithms of (n, 9) homographies into (n, 9).
     """
+def camera_path_workspace_size(frames: typing.SupportsInt | typing.SupportsIndex, options: CameraPathOptions, points: typing.SupportsInt | typing.SupportsIndex = 0) -> int:
+    """
+    Bytes a solve of so many frames works in.
+    """
 def camera_smooth_path(motion: numpy.typing.NDArray[numpy.float64], aspect: typing.SupportsFloat | typing.SupportsIndex, options: CameraPathOptions, fixed: numpy.typing.NDArray[numpy.float64], frame_weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], salient_weight: typing.SupportsFloat | typing.SupportsIndex, targets: numpy.typing.NDArray[numpy.float64], target_weight: typing.SupportsFloat | typing.SupportsIndex, corrections: numpy.typing.NDArray[numpy.float64], logs: numpy.typing.NDArray[numpy.float64], violation: numpy.typing.NDArray[numpy.float64]) -> dict:
     """
     Whole-clip camera path; lengths in frame widths.
@@ -121,6 +144,10 @@ def diffusion_step(storage: str, samples: typing.SupportsInt | typing.SupportsIn
     """
     The fused step; coefficients (1, 4) or (samples, 4): a, cond, uncond, noise.
     """
+def diffusion_step_quickly(x: typing.Any, eps: typing.Any, coef: typing.Any, eps_uncond: typing.Any, guidance_scale: typing.Any, seed: typing.Any, step: typing.Any, substep: typing.Any, first_sample: typing.Any, out: typing.Any, threads: typing.Any) -> typing.Any:
+    """
+    apply_step for plain arguments; None if they are not.
+    """
 def diffusion_sums(storage: str, samples: typing.SupportsInt | typing.SupportsIndex, elements: typing.SupportsInt | typing.SupportsIndex, cond: numpy.ndarray, uncond: numpy.ndarray, x: numpy.ndarray | None, out: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample into (samples, 8).
@@ -133,15 +160,15 @@ def last_isa() -> str:
     """
     Instruction set of the kernel copy that ran last in this thread.
     """
-def rasp_conjunction(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rasp_conjunction(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Select-aggregate over a conjunction of (key, query, compare) terms.
+    Select-aggregate over a conjunction of (key, query, compare, predicate) terms.
     """
 def rasp_finish(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, totals: typing.Any, out: typing.Any) -> None:
     """
     Outputs from totals (count, sum, best).
     """
-def rasp_formula(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex]], tables: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]]], formula: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rasp_formula(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, terms: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex]], tables: collections.abc.Sequence[tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]]], formula: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Select-aggregate over a postfix formula, every pair in blocks.
     """
@@ -152,6 +179,10 @@ def rasp_has_fast_route(compares: collections.abc.Sequence[typing.SupportsInt | 
 def rasp_table(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex], lengths: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, causal: bool, table: tuple[typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.int32], typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]], value: typing.Annotated[numpy.typing.ArrayLike, numpy.int64] | None, reduction: typing.SupportsInt | typing.SupportsIndex, rounding: typing.SupportsInt | typing.SupportsIndex, fallback: typing.SupportsInt | typing.SupportsIndex, real_fallback: typing.SupportsFloat | typing.SupportsIndex, out: typing.Any, sign: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Select-aggregate over a truth table of (key ids, query ids, truth).
+    """
+def rasp_truth(predicate: typing.SupportsInt | typing.SupportsIndex, keys: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], queries: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Truth table of a compiled predicate, by its address.
     """
 def rft_add_rewards_f32(rewards: numpy.typing.NDArray[numpy.float32], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64]) -> int:
     """
@@ -213,7 +244,7 @@ def version() -> str:
     """
     Version of the compiled core.
     """
-def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8]) -> tuple:
+def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
     """
     Robust fit of a motion to (n, 2) matches.
     """
