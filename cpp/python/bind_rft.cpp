@@ -98,9 +98,24 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   return {static_cast<int>(status), bad};
 }
 
-void advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups, const Typed<double>& shift,
-                     const Typed<double>& center, const Typed<double>& scale, Typed<double>& advantages) {
-  check(group_advantages(in(rewards), in(groups), in(shift), in(center), in(scale), out(advantages)), "groups");
+/// work: (5, groups), for least, largest, mean, m2 and scale.
+std::pair<int, std::size_t> advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups,
+                                            Typed<std::int64_t>& count, Typed<double>& work, int kind, int ddof,
+                                            double eps, Typed<double>& advantages) {
+  const auto a = in(rewards);
+  const auto b = in(groups);
+  const auto c = out(count);
+  const auto all = out(work), d = out(advantages);
+  const std::size_t total = c.size();
+  if (all.size() != 5 * total) throw py::value_error("work: expected shape (5, groups)");
+  const auto part = [&](std::size_t i) { return all.subspan(i * total, total); };
+  std::size_t bad = 0;
+  const py::gil_scoped_release release;
+  Status status = group_moments(a, b, c, part(0), part(1), part(2), part(3), bad);
+  if (status == Status::ok) {
+    status = group_advantages(a, b, c, part(0), part(2), part(3), static_cast<GroupScale>(kind), ddof, eps, part(4), d);
+  }
+  return {static_cast<int>(status), bad};
 }
 
 std::span<const std::byte> bytes_of(const Typed<std::uint8_t>& array) { return std::as_bytes(in(array)); }
@@ -189,8 +204,8 @@ void bind_rft(py::module_& module) {
              arg("count").noconvert(), arg("least").noconvert(), arg("largest").noconvert(), arg("mean").noconvert(),
              arg("m2").noconvert(), "Moments of each group; returns the status and the first bad index.");
   module.def("rft_group_advantages", &advantages_into, arg("rewards").noconvert(), arg("groups").noconvert(),
-             arg("shift").noconvert(), arg("center").noconvert(), arg("scale").noconvert(),
-             arg("advantages").noconvert(), "((rewards - shift) - center) / scale with the numbers of each group.");
+             arg("count").noconvert(), arg("work").noconvert(), arg("kind"), arg("ddof"), arg("eps"),
+             arg("advantages").noconvert());
   module.def(
       "rft_number_integers",
       [](const Typed<std::int64_t>& names, Typed<std::uint64_t>& slots, std::size_t count,

@@ -163,16 +163,25 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
 }
 
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
-                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
-                        std::span<double> advantages) noexcept {
-  const std::size_t n = rewards.size();
-  if (groups.size() != n || advantages.size() != n || center.size() != shift.size() || scale.size() != shift.size()) {
+                        std::span<const std::int64_t> count, std::span<const double> least,
+                        std::span<const double> mean, std::span<const double> m2, GroupScale kind, int ddof, double eps,
+                        std::span<double> scale, std::span<double> advantages) noexcept {
+  const std::size_t n = rewards.size(), total = count.size();
+  if (groups.size() != n || advantages.size() != n || least.size() != total || mean.size() != total ||
+      m2.size() != total || scale.size() != total) {
     return Status::invalid_argument;
   }
+  for (std::size_t g = 0; g < total; ++g) {
+    const auto at_least_one = [](std::int64_t x) { return static_cast<double>(x > 1 ? x : 1); };
+    double divisor = 1.0;
+    if (kind == GroupScale::deviation) divisor = std::sqrt(m2[g] / at_least_one(count[g] - ddof)) + eps;
+    if (kind == GroupScale::leave_one_out) divisor = at_least_one(count[g] - 1) / at_least_one(count[g]);
+    scale[g] = divisor == 0 ? 1.0 : divisor;
+  }
   for (std::size_t i = 0; i < n; ++i) {
-    if (groups[i] < 0 || static_cast<std::uint64_t>(groups[i]) >= shift.size()) return Status::invalid_argument;
+    if (groups[i] < 0 || static_cast<std::uint64_t>(groups[i]) >= total) return Status::invalid_argument;
     const auto at = static_cast<std::size_t>(groups[i]);
-    advantages[i] = ((rewards[i] - shift[at]) - center[at]) / scale[at];
+    advantages[i] = ((rewards[i] - least[at]) - (mean[at] - least[at])) / scale[at];
   }
   return Status::ok;
 }

@@ -24,6 +24,8 @@ __all__ = [
     "stored_output",
 ]
 
+_FLOAT64 = np.dtype(np.float64)
+_FLOATS = frozenset({_FLOAT64, np.dtype(np.float32)})
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -38,10 +40,13 @@ def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None
     Anything NumPy can read is taken, and DLPack arrays in CPU memory without a copy. `shape` is checked where given;
     ``None`` in it stands for any length.
     """
-    array = _from_any(name, value)
-    if array.dtype.kind not in "fiub":
-        raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.c_contiguous:
+        array = value  # the common case, without ceremony
+    else:
+        array = _from_any(name, value)
+        if array.dtype.kind not in "fiub":
+            raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
+        array = np.ascontiguousarray(array, dtype=np.float64)
     if shape is not None:
         fits = array.ndim == len(shape) and all(
             want is None or have == want for have, want in zip(array.shape, shape, strict=True)
@@ -103,6 +108,8 @@ def output_like(name: str, out: Float64 | None, shape: tuple[int, ...]) -> Float
 
 def as_floating(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as a C-contiguous array, float32 where it is float32 and float64 otherwise."""
+    if type(value) is np.ndarray and value.dtype in _FLOATS and value.flags.c_contiguous:
+        return value  # the common case, without ceremony
     array = _from_any(name, value)
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")

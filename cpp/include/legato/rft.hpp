@@ -71,10 +71,16 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
                      std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
                      std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;
 
-/// advantages[i] = ((rewards[i] - shift[g]) - center[g]) / scale[g] with g = groups[i], in [0, the size of shift).
+/// What a centered reward is divided by: the group's deviation sqrt(m2 / (count - ddof)) + eps, (count - 1) / count, as
+/// if the mean were that of the others, or 1.
+enum class GroupScale { deviation, leave_one_out, one };
+
+/// advantages[i] = ((rewards[i] - least[g]) - (mean[g] - least[g])) / scale[g] with g = groups[i], from `group_moments`
+/// of the same rewards. scale: one a group, written. A scale of 0 counts as 1.
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
-                        std::span<const double> shift, std::span<const double> center, std::span<const double> scale,
-                        std::span<double> advantages) noexcept;
+                        std::span<const std::int64_t> count, std::span<const double> least,
+                        std::span<const double> mean, std::span<const double> m2, GroupScale kind, int ddof, double eps,
+                        std::span<double> scale, std::span<double> advantages) noexcept;
 
 // Rollouts as they stream in: number the prompts of a batch, then add its rewards to the sums of the prompts. The
 // tables are the caller's and grow between calls. Memory goes with the prompts.

@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 
+_SCALES, _SCALE_ONE = {"grpo": 0, "rloo": 1}, 2  # the core's GroupScale
+
+
 @dataclass(frozen=True, slots=True)
 class GroupStats:
     """Statistics of each group's rewards; arrays of shape (g,), in order of the group id.
@@ -151,22 +154,21 @@ def group_advantages(
     if not (math.isfinite(eps) and eps >= 0):
         raise ArgumentError(f"eps: expected a finite number >= 0, got {eps}")
     r, g, count = _grouped(rewards, groups, None)
-    n, least, _, mean, m2 = _moments(r, g, count, backend)
-    shift = np.where(n > 0, least, 0.0)
     advantages: Float64
-    scale: Float64
-    if kind == "grpo":
-        scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
-        scale[scale == 0] = 1.0
-    elif kind == "rloo":
-        scale = np.maximum(n - 1, 1) / np.maximum(n, 1)
-    else:
-        scale = np.ones(count)
     if _dispatch.choose(backend) == "numpy":
+        n, least, _, mean, m2 = _moments(r, g, count, backend)
+        shift = np.where(n > 0, least, 0.0)
+        scale = np.ones(count)
+        if kind == "grpo":
+            scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
+            scale[scale == 0] = 1.0
+        elif kind == "rloo":
+            scale = np.maximum(n - 1, 1) / np.maximum(n, 1)
         advantages = ((r - shift[g]) - (mean - shift)[g]) / scale[g]
     else:
-        advantages = np.empty(len(r))
-        _core.rft_group_advantages(r, g, shift, mean - shift, scale, advantages)
+        n, advantages = np.empty(count, np.int64), np.empty(len(r))
+        scaled = _SCALES.get(kind, _SCALE_ONE)
+        _refuse(*_core.rft_group_advantages(r, g, n, np.empty((5, count)), scaled, ddof, eps, advantages), r, g, count)
     if kind == "batch":
         spread = math.sqrt(float(advantages @ advantages) / max(len(r) - ddof, 1)) + eps
         advantages /= spread if spread > 0 else 1.0
@@ -269,7 +271,7 @@ def gae(
         returns = advantages + values; 0 where masked. No whitening. The recurrence runs in float64.
     """
     r, v = as_floating("rewards", rewards), as_floating("values", values)
-    dtype = np.float32 if r.dtype == v.dtype == np.float32 else np.float64
+    dtype = r.dtype if r.dtype == v.dtype else np.dtype(np.float64)
     if r.ndim != 2:
         raise ArgumentError(f"rewards: expected shape (b, t), got {r.shape}")
     if v.shape != r.shape:
@@ -283,7 +285,8 @@ def gae(
         last = as_floating("bootstrap", bootstrap).astype(dtype, copy=False)
         if last.shape != (len(r),):
             raise ArgumentError(f"bootstrap: expected shape ({len(r)},), got {last.shape}")
-    r, v = r.astype(dtype, copy=False), v.astype(dtype, copy=False)
+    if r.dtype != v.dtype:
+        r, v = r.astype(dtype, copy=False), v.astype(dtype, copy=False)
     if _dispatch.choose(backend) == "numpy":
         double = (r.astype(np.float64), v.astype(np.float64))
         a, b = _reference.gae(*double, on, gamma, lam, last)
@@ -319,8 +322,11 @@ def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] |
     """Return a mask as 0 and 1 of the given shape, or None."""
     if mask is None:
         return None
-    given = mask if isinstance(mask, np.ndarray) and mask.dtype.kind in "biu" else as_floating(name, mask)
-    array = np.ascontiguousarray(given if given.dtype == np.bool_ else given != 0).view(np.uint8)
+    if type(mask) is np.ndarray and mask.dtype == np.bool_ and mask.flags.c_contiguous:
+        array = mask.view(np.uint8)  # the common case, without ceremony
+    else:
+        given = mask if isinstance(mask, np.ndarray) and mask.dtype.kind in "biu" else as_floating(name, mask)
+        array = np.ascontiguousarray(given if given.dtype == np.bool_ else given != 0).view(np.uint8)
     if array.shape != shape:
         raise ArgumentError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
@@ -339,19 +345,21 @@ def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, 
 
 def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: str | None) -> tuple[Any, ...]:
     if _dispatch.choose(backend) == "numpy":
-        status, bad = 0, 0
         outside, wild = (g < 0) | (g >= count), ~np.isfinite(r)
         if outside.any() or wild.any():
             bad = int(np.argmax(outside | wild))
-            status = 1 if outside[bad] else 2
-        else:
-            return _reference.group_moments(r, g, count)
-    else:
-        n = np.empty(count, np.int64)
-        out = [np.empty(count) for _ in range(4)]
-        status, bad = _core.rft_group_moments(r, g, n, *out)
-        if status == 0:
-            return (n, *out)
+            _refuse(1 if outside[bad] else 2, bad, r, g, count)
+        return _reference.group_moments(r, g, count)
+    n = np.empty(count, np.int64)
+    out = [np.empty(count) for _ in range(4)]
+    _refuse(*_core.rft_group_moments(r, g, n, *out), r, g, count)
+    return (n, *out)
+
+
+def _refuse(status: int, bad: int, r: Float64, g: NDArray[np.int64], count: int) -> None:
+    """Raise what the core has found wrong with a reward or its group."""
+    if status == 0:
+        return
     if status == 1:
         raise IndexRangeError(f"groups[{bad}]: expected 0 <= id < {count}, got {g[bad]}")
     raise ArgumentError(f"rewards[{bad}]: expected a finite number, got {r[bad]}")
