@@ -283,12 +283,16 @@ def test_a_duration(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
+        signal.signal(number, signal.SIG_DFL)
+
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
         [*LEGATO, "--input", "-", "--output", str(out), "--latency", "4", "--stall", "0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_signals,
     )
     assert process.stdin is not None
     process.stdin.write(clip.read_bytes())

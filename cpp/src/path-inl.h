@@ -707,6 +707,8 @@ class Interior {
       result.iterations = iteration;
       result.objective = now.value;
       result.gap = now.products + now.defect;
+      // Without a linear term nothing is negative: 0 is a bound too, the better one where the optimum is 0.
+      if (problem_.linear == nullptr && now.value < result.gap) result.gap = now.value;
       if (result.gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
       if (iteration >= options.max_iterations) return Status::iteration_limit;
 
