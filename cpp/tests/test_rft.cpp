@@ -131,11 +131,20 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(mean == std::vector<double>{0.1, 0, 6});
   CHECK(m2 == std::vector<double>{0, 0, 2});
   std::vector<double> advantages5(5);
-  const std::vector<double> shift = {0.1, 0, 5}, center = {0, 0, 1}, scale = {1, 1, 2};
-  REQUIRE(group_advantages(rewards, groups, shift, center, scale, advantages5) == Status::ok);
+  std::vector<double> scale(3);
+  const auto scaled = [&](std::span<const std::int64_t> of, GroupScale kind, double eps) {
+    return group_advantages(rewards, of, count, least, mean, m2, kind, 0, eps, scale, advantages5);
+  };
+  REQUIRE(scaled(groups, GroupScale::deviation, 1.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -0.5, 0, 0.5, 0});
+  REQUIRE(scaled(groups, GroupScale::leave_one_out, 0.0) == Status::ok);
+  CHECK(advantages5 == std::vector<double>{0, -2, 0, 2, 0});
+  REQUIRE(scaled(groups, GroupScale::one, 0.0) == Status::ok);
+  CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
+  REQUIRE(scaled(groups, GroupScale::deviation, 0.0) == Status::ok);  // a deviation of 0 divides by 1
+  CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
   const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0};
-  CHECK(group_advantages(rewards, outside, scale, scale, scale, advantages5) == Status::invalid_argument);
+  CHECK(scaled(outside, GroupScale::one, 0.0) == Status::invalid_argument);
   CHECK(group_moments(rewards, outside, count, least, largest, mean, m2, bad) == Status::invalid_argument);
   CHECK(bad == 3);
   const std::vector<double> wild = {0, 0, std::numeric_limits<double>::infinity(), 0, 0};
