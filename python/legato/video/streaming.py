@@ -879,6 +879,9 @@ class _Line:
             except BaseException as error:  # Ctrl-C, or the like: in good order, what is under way included
                 stop = error
                 reading.stop("interrupted")
+                reading.ended = (
+                    "interrupted"  # the signal may have broken off a read first, which then looks like an end
+                )
                 self._watch()
         finally:  # and a second Ctrl-C, without it
             reading.stop("interrupted")
