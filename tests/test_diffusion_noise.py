@@ -150,6 +150,12 @@ def test_the_radius_is_right_from_the_center_to_the_tail() -> None:
     assert cosine.max() > 6.75
 
 
+def test_seeds_in_a_list_reach_to_64_bits() -> None:
+    """NumPy makes floats of integers on both sides of 2^63."""
+    seeds = [1, 2**63 + 1, 2**64 - 1]
+    np.testing.assert_array_equal(D.normal((3, 5), seeds), D.normal((3, 5), np.array(seeds, np.uint64)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

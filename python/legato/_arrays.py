@@ -20,6 +20,7 @@ __all__ = [
     "as_matrices",
     "as_stored",
     "in_the_type_of",
+    "on_device",
     "output_like",
     "stored_output",
 ]
@@ -28,6 +29,8 @@ _FLOAT64 = np.dtype(np.float64)
 _FLOATS = frozenset({_FLOAT64, np.dtype(np.float32)})
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+_CUDA = 2
 
 # Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
 STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
@@ -195,6 +198,14 @@ def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
     if torch is not None and isinstance(value, torch.Tensor):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return array
+
+
+def on_device(value: Any) -> bool:
+    """Whether `value` is an array in GPU memory, by its own word (DLPack's device 2, CUDA)."""
+    if type(value) is np.ndarray:
+        return False
+    place = getattr(value, "__dlpack_device__", None)
+    return place is not None and int(place()[0]) == _CUDA
 
 
 def _is_bfloat16(value: Any) -> bool:

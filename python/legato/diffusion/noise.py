@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import STORAGES, stored_output
+from legato._arrays import STORAGES, on_device, stored_output
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -32,6 +32,8 @@ class Streams:
             return
         try:
             array = np.asarray(seeds)
+            if array.dtype.kind == "f" and isinstance(seeds, list | tuple) and all(type(s) is int for s in seeds):
+                array = np.array(seeds, np.uint64)  # NumPy takes integers on both sides of 2^63 for floats
             whole = array.dtype.kind in "iu" and (array.size == 0 or int(array.min()) >= 0)
         except (OverflowError, ValueError):
             whole = False
@@ -93,8 +95,9 @@ def normal(
         Threefry4x32-13 or Philox4x32-10.
     first_sample : int
         With one integer as seed: the number of the first sample, for drawing a batch in parts.
-    out : ndarray, optional
-        Array of this shape and dtype to write into.
+    out : array, optional
+        Array of this shape and dtype to write into. In GPU memory (CuPy, or torch through CuPy) it is filled there,
+        with the same bits.
     threads : int
         Threads to use; the result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -102,7 +105,7 @@ def normal(
     Returns
     -------
     ndarray
-        bfloat16 comes as its bits, uint16.
+        bfloat16 comes as its bits, uint16; `out` where it lies in GPU memory.
 
     Raises
     ------
@@ -129,9 +132,15 @@ def normal(
     if not 0 <= substep < 2**32:
         raise ArgumentError(f"substep: expected 0 to 2^32 - 1, got {substep}")
     check_threads(threads)
+    streams = Streams(seeds, sizes[0], first_sample, generator)
+    if out is not None and on_device(out):
+        from legato.diffusion import _cupy
+
+        _cupy.check_backend(backend)
+        _cupy.fill_normal(out, streams, step, substep, sizes, dtype)
+        return out  # type: ignore[no-any-return]
     target = stored_output("out", out, sizes, dtype)
     samples, elements = sizes[0], math.prod(sizes[1:])
-    streams = Streams(seeds, samples, first_sample, generator)
     if _dispatch.choose(backend) == "numpy":
         drawn = streams.reference(elements, step, substep)
         target[...] = to_storage(drawn, dtype).reshape(sizes)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored
+from legato._arrays import Float64, as_float64, as_stored, on_device
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided
@@ -88,7 +88,8 @@ def sample(
     seeds, generator, first_sample
         As in `normal`. Step k draws (step k, substep 0); its j-th corrector (step k, substep j); the start (step -1).
     x : array_like, optional
-        State at level `start`; by default sigma_0 times noise. It is not changed.
+        State at level `start`; by default sigma_0 times noise. It is not changed. In GPU memory (CuPy, torch) the whole
+        run stays there: for Python callables, with plain or CFG++ guidance.
     start, stop : int
         First step, and the step before which to stop: a run cut in two gives the same bits ("dpmpp_2m" begins anew
         with first order).
@@ -140,6 +141,8 @@ def sample(
     if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
     state = _start(x, shape, schedule, start, dtype, seeds, generator, first_sample, threads, backend)
+    if on_device(state):
+        runner.refuse_on_device(rule, backend)
     streams = Streams(seeds, len(state), first_sample, generator)
     form = runner.form(rule, sampler)
     stepwise = callback is not None or progress
@@ -232,7 +235,9 @@ def langevin(
                 )
         elif sigma <= 0 and (runner.exact or prediction != "score"):
             raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
-    state = as_stored("x", x)[0].copy()
+    state = _stored_like(x)("x", x)[0].copy()
+    if on_device(state):
+        runner.refuse_on_device(Guidance(guidance_scale), backend)
     rows = np.zeros((n_steps, 12))
     form = "exact" if runner.exact else prediction
     rows[:, :2], rows[:, 4] = (alpha, sigma), guidance_scale
@@ -441,11 +446,22 @@ class _Runner:
         self.has_score = isinstance(self.cond, GaussianMixture) and isinstance(self.uncond, GaussianMixture)
         self.prediction = prediction
         self.arrays = arrays
-        self.threads, self.backend = threads, _dispatch.choose(backend)
+        self.threads = threads
+        self.backend: str | None = _dispatch.choose(backend)
         self.past: tuple[Any, Any] | None = None  # prediction and state of the row before
         self.difference: NDArray[Any] | None = None  # accumulated, of "apg"
         if not self.exact:
             self.cond, self.uncond = (_callable(one, arrays) for one in (self.cond, self.uncond))
+
+    def refuse_on_device(self, rule: Guidance, backend: str | None) -> None:
+        """Refuse what does not run on a state in GPU memory."""
+        if backend is not None:
+            raise ArgumentError(f"backend: expected none for a state in GPU memory, got {backend!r}")
+        if self.exact or isinstance(self.cond, _CFunction) or isinstance(self.uncond, _CFunction):
+            raise ArgumentError("x: expected an array in CPU memory, where exact models and C functions run")
+        if not rule.linear:
+            raise ArgumentError(f"guidance_scale: expected cfg or cfg++ for a state in GPU memory, got {rule.rule}")
+        self.backend = None
 
     def form(self, rule: Guidance, sampler: str) -> str:
         """Return what the rows' `out` is: x0 (or the score, in correctors) of "exact" models, else a prediction."""
@@ -493,12 +509,12 @@ class _Runner:
         alpha, sigma, score = row[0], row[1], bool(row[11])
         if self.exact:
             return np.asarray(model.score(x, alpha, sigma) if score else model.denoise(x, alpha, sigma))
-        out = as_stored("model's result", model(x, alpha, sigma, int(row[9])))[0]
+        out = _stored_like(x)("model's result", model(x, alpha, sigma, int(row[9])))[0]
         if out.shape != x.shape:
             raise ArgumentError(f"model: expected a result of shape {x.shape}, got {out.shape}")
         if form != self.prediction:
             out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=form)
-        return np.ascontiguousarray(out, x.dtype)
+        return out.astype(x.dtype, order="C", copy=False)  # type: ignore[no-any-return]
 
     def _run_callables(
         self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: str, compiled: bool
@@ -532,6 +548,15 @@ class _Runner:
                 state += state.dtype.type(base) * self.past[1]
             self.past = (out, before) if remembers else None
         return state
+
+
+def _stored_like(x: Any) -> Callable[[str, Any], tuple[Any, str]]:
+    """`as_stored`, or its counterpart where x is in GPU memory."""
+    if not on_device(x):
+        return as_stored
+    from legato.diffusion import _cupy
+
+    return _cupy.stored
 
 
 def _callable(model: Any, arrays: Callable[[NDArray[Any]], Any] | None) -> Callable[..., Any]:
@@ -596,14 +621,14 @@ def _start(
     backend: str | None,
 ) -> NDArray[Any]:
     if x is not None:
-        state, kind = as_stored("x", x)
+        state, kind = _stored_like(x)("x", x)
         if state.shape != tuple(shape):
             raise ArgumentError(f"x: expected shape {tuple(shape)}, got {state.shape}")
         if kind not in ("float32", "float64"):
             raise ArgumentError(f"x: expected float32 or float64, got {kind}")
         if not np.isfinite(state).all():
             raise ArgumentError("x: expected finite numbers")
-        return state.copy()
+        return state.copy()  # type: ignore[no-any-return]
     if dtype not in ("float32", "float64"):
         raise ArgumentError(f"dtype: expected float32 or float64, got {dtype!r}")
     if start != 0:

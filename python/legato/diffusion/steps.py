@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, stored_output
+from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, on_device, stored_output
 from legato.diffusion import _reference
 from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, from_storage, to_storage
 from legato.diffusion.schedules import Schedule
@@ -165,10 +165,11 @@ def convert_prediction(
     for name, kind in (("given", given), ("wanted", wanted)):
         if kind not in PREDICTIONS:
             raise ArgumentError(f"{name}: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
-    y, o = np.asarray(x), np.asarray(out)
+    y: Any = x if on_device(x) else np.asarray(x)
+    o: Any = out if on_device(out) else np.asarray(out)
     if given == wanted:
-        return o
-    eps: NDArray[Any] | None
+        return o  # type: ignore[no-any-return]
+    eps: Any
     if given in ("epsilon", "score"):
         eps = o if given == "epsilon" else -sigma * o
         x0 = (y - sigma * eps) / alpha if alpha > 0 else None
@@ -188,7 +189,8 @@ def convert_prediction(
             needed[wanted] = alpha * eps - sigma * x0 if wanted == "v" else eps - x0
     if needed[wanted] is None:
         raise ArgumentError(f"wanted: {given!r} does not determine {wanted!r} at alpha {alpha}, sigma {sigma}")
-    return np.asarray(needed[wanted])
+    result: Any = needed[wanted]
+    return result if on_device(result) else np.asarray(result)
 
 
 def apply_step(
@@ -214,7 +216,9 @@ def apply_step(
     Parameters
     ----------
     x : array, shape (samples, ...)
-        State: float32, float64, float16 or bfloat16; arithmetic is float32, and float64 for float64.
+        State: float32, float64, float16 or bfloat16; arithmetic is float32, and float64 for float64. In GPU memory
+        (CuPy, or torch and JAX through CuPy) the step runs there, with the same bits, and the other arrays must be
+        there too.
     eps, eps_uncond : array like x
         Predictions of the kind that `coef` is for. Without `eps_uncond` there is no guidance.
     coef : array_like, shape (3,) or (samples, 3)
@@ -236,7 +240,7 @@ def apply_step(
     Returns
     -------
     ndarray
-        `out` where it was given. bfloat16 comes back in the type of `x`.
+        `out` where it was given. bfloat16 comes back in the type of `x`. A CuPy array where `x` is in GPU memory.
 
     Raises
     ------
@@ -257,6 +261,14 @@ def apply_step(
         )
         if done is not None:
             return done
+    if on_device(x):
+        from legato.diffusion import _cupy
+
+        _cupy.check_backend(backend)
+        samples = int(x.shape[0]) if x.ndim else 0
+        table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
+        streams = Streams(seeds, samples, first_sample, generator)
+        return _cupy.apply_step(x, eps, eps_uncond, noise, table, streams, step, substep, out)
     state, storage = as_stored("x", x)
     if state.ndim == 0:
         raise ArgumentError("x: expected at least one axis, that of the samples")

@@ -18,6 +18,14 @@
 #ifndef LEGATO_MATH_HD_H
 #define LEGATO_MATH_HD_H
 
+#if defined(__CUDACC_RTC__)  // has the functions, but not under the compilers' names for them
+#define __builtin_memcpy memcpy
+#define __builtin_sqrt sqrt
+#define __builtin_sqrtf sqrtf
+#define __builtin_inf() __longlong_as_double(0x7ff0000000000000)
+#define __builtin_nan(text) __longlong_as_double(0x7ff8000000000000)
+#endif
+
 namespace LEGATO_MATH {
 
 LEGATO_HD bool any(bool mask) { return mask; }
