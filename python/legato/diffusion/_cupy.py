@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from legato._arrays import STORAGES, Float64, on_device
-from legato.diffusion.noise import Streams, _word
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["apply_step", "check_backend", "fill_normal", "stored"]
@@ -47,12 +46,12 @@ def stored(name: str, value: Any, storage: str | None = None) -> tuple[Any, str]
     return cupy.ascontiguousarray(value), kind
 
 
-def fill_normal(out: Any, streams: Streams, step: int, substep: int, shape: tuple[int, ...], dtype: str) -> None:
-    """Fill `out` with what `legato.diffusion.normal` draws."""
+def fill_normal(out: Any, address: tuple[Any, ...], shape: tuple[int, ...], dtype: str) -> None:
+    """Fill `out` with what `legato.diffusion.normal` draws; `address` as `Streams.address` gives it."""
     target = _target(out, shape, dtype)
     samples = shape[0]
     with target.device:
-        _launch(f"legato_diffusion_normal_{dtype}", samples, target.size, *_noise(streams, step, substep), target)
+        _launch(f"legato_diffusion_normal_{dtype}", samples, target.size, *_noise(*address), target)
 
 
 def apply_step(
@@ -61,9 +60,7 @@ def apply_step(
     eps_uncond: Any,
     noise: Any,
     table: Float64,
-    streams: Streams,
-    step: int,
-    substep: int,
+    address: tuple[Any, ...],
     out: Any,
 ) -> Any:
     """`legato.diffusion.apply_step` with its coefficients (1 or samples, 4) worked out."""
@@ -82,16 +79,15 @@ def apply_step(
         rows = _NULL if len(table) == 1 else cupy.asarray(table)
         _launch(
             f"legato_diffusion_step_{storage}", state.shape[0], state.size, *(np.float64(c) for c in table[0]), rows,
-            state, *others, *_noise(streams, step, substep), target,
+            state, *others, *_noise(*address), target,
         )  # fmt: skip
     return target if out is None else out
 
 
-def _noise(streams: Streams, step: int, substep: int) -> tuple[Any, ...]:
-    seeds = _NULL if streams.shared else _import_cupy().asarray(streams.array)
-    seed = streams.array[0] if streams.array.size else np.uint64(0)
-    words = np.uint32(_word("step", step)), np.uint32(substep)
-    return seed, seeds, np.uint64(streams.first), *words, np.int32(streams.philox)
+def _noise(array: Any, shared: bool, first: int, step: int, substep: int, philox: bool) -> tuple[Any, ...]:
+    seeds = _NULL if shared else _import_cupy().asarray(array)
+    seed = array[0] if array.size else np.uint64(0)
+    return seed, seeds, np.uint64(first), np.uint32(step), np.uint32(substep), np.int32(philox)
 
 
 def _launch(name: str, samples: int, size: int, *arguments: Any) -> None:

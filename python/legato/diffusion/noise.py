@@ -17,6 +17,9 @@ __all__ = ["Generator", "Seeds", "Streams", "normal", "philox4x32", "threefry4x3
 
 Generator = Literal["threefry", "philox"]
 Seeds = int | ArrayLike
+Address = tuple[
+    NDArray[np.uint64], bool, int, int, int, bool
+]  # seeds, one for all, first stream, step, substep, Philox
 _START = 2**32 - 1  # the step word of the noise that a sampling run starts from
 
 
@@ -48,9 +51,13 @@ class Streams:
             raise ArgumentError("first_sample: Philox has 2^32 streams; give seeds= an array")
         self.array = np.ascontiguousarray(np.atleast_1d(array), np.uint64)
 
+    def address(self, step: int, substep: int) -> Address:
+        """Return all that a number of one step depends on, but its sample and element."""
+        return self.array, self.shared, self.first, _word("step", step), substep, self.philox
+
     def native(self, step: int = 0, substep: int = 0) -> Any:
         """Return the core's view of it, for one step."""
-        return _core.DiffusionNoise(self.array, self.shared, self.first, _word("step", step), substep, self.philox)
+        return _core.DiffusionNoise(*self.address(step, substep))
 
     def reference(self, elements: int, step: int, substep: int) -> NDArray[np.float32]:
         """Draw normals (samples, elements) by the NumPy twin."""
@@ -137,7 +144,7 @@ def normal(
         from legato.diffusion import _cupy
 
         _cupy.check_backend(backend)
-        _cupy.fill_normal(out, streams, step, substep, sizes, dtype)
+        _cupy.fill_normal(out, streams.address(step, substep), sizes, dtype)
         return out  # type: ignore[no-any-return]
     target = stored_output("out", out, sizes, dtype)
     samples, elements = sizes[0], math.prod(sizes[1:])

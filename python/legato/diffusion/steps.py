@@ -267,8 +267,8 @@ def apply_step(
         _cupy.check_backend(backend)
         samples = int(x.shape[0]) if x.ndim else 0
         table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
-        streams = Streams(seeds, samples, first_sample, generator)
-        return _cupy.apply_step(x, eps, eps_uncond, noise, table, streams, step, substep, out)
+        address = Streams(seeds, samples, first_sample, generator).address(step, substep)
+        return _cupy.apply_step(x, eps, eps_uncond, noise, table, address, out)
     state, storage = as_stored("x", x)
     if state.ndim == 0:
         raise ArgumentError("x: expected at least one axis, that of the samples")
