@@ -15,6 +15,19 @@ endif()
 run(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix -DWANTED_VERSION=${VERSION} ${flags})
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)
+# The edge example steadies a shaky clip, and says no to half of one.
+set(shaky ${WORK}/shaky.y4m)
+execute_process(COMMAND ${WORK}/build/example_y4m make OUTPUT_FILE ${shaky} COMMAND_ERROR_IS_FATAL ANY)
+foreach(arguments "" "24;8")
+  execute_process(COMMAND ${WORK}/build/stabilize_y4m ${arguments} INPUT_FILE ${shaky} OUTPUT_FILE ${WORK}/steady.y4m
+                  COMMAND_ERROR_IS_FATAL ANY)
+  run(${WORK}/build/example_y4m check ${shaky} ${WORK}/steady.y4m)
+endforeach()
+execute_process(COMMAND head -c 200000 ${shaky} COMMAND ${WORK}/build/stabilize_y4m
+                RESULT_VARIABLE result OUTPUT_FILE ${WORK}/broken.y4m ERROR_VARIABLE error)
+if(result EQUAL 0 OR NOT error MATCHES "breaks off in a frame")
+  message(FATAL_ERROR "half a frame: ${result} ${error}")
+endif()
 execute_process(
   COMMAND ${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/wrong -DCMAKE_PREFIX_PATH=${WORK}/prefix -DWANTED_VERSION=99.0
   RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
