@@ -2,39 +2,15 @@
 // totals are updated eight children at a time. Integers only, so the bits do not depend on the width.
 namespace legato::LEGATO_REGION {
 
-using legato::rasp::Best;
 using legato::rasp::BucketRoom;
 using legato::rasp::Compare;
-using legato::rasp::CountedBest;
 using legato::rasp::Emit;
 using legato::rasp::Id;
 using legato::rasp::Int;
 using legato::rasp::Int128;
 using legato::rasp::kNone;
+using legato::rasp::Parts;
 using legato::rasp::Row;
-using legato::rasp::Sum;
-using legato::rasp::Width;
-
-template <class Cell>
-struct Parts {
-  using Total = Int;  // of the sum or the best
-  static constexpr bool counts = true, sums = false, extremes = false;
-};
-template <class S>
-struct Parts<Sum<S>> {
-  using Total = S;
-  static constexpr bool counts = true, sums = true, extremes = false;
-};
-template <>
-struct Parts<Best> {
-  using Total = Int;
-  static constexpr bool counts = false, sums = false, extremes = true;
-};
-template <>
-struct Parts<CountedBest> {
-  using Total = Int;
-  static constexpr bool counts = true, sums = false, extremes = true;
-};
 
 /// Eight children at a time, in whatever registers there are.
 using Eight = Int __attribute__((vector_size(64), may_alias));
