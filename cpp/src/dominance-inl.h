@@ -57,9 +57,9 @@ struct Lanes {
     if constexpr (P::extremes) total += kNone;
   }
   void add(Eight chosen, Int x) noexcept {
-    if constexpr (P::counts) count -= chosen;
+    if constexpr (P::counts) count = chosen ? count + 1 : count;
     if constexpr (P::sums) {
-      total += chosen & (kWide ? x & 0xFFFFFFFF : x);
+      total = chosen ? total + (kWide ? x & 0xFFFFFFFF : x) : total;
       if constexpr (kWide) high += chosen & (x >> 32);
     }
     if constexpr (P::extremes) {
@@ -71,17 +71,22 @@ struct Lanes {
 
 /// The keys from .. end - 1 against eight queries; those from `all` on are not seen by all of them.
 template <class Cell>
-void look_at(const Node& node, std::size_t from, std::size_t all, std::size_t end, const Eight& bound,
-             const Eight& upto, Lanes<Cell>& found) noexcept {
-  const Eight guards = Eight{} + static_cast<Int>(kGuards), over = guards - bound;
+Lanes<Cell> look_at(const Node& node, std::size_t from, std::size_t all, std::size_t end, const Eight& bound,
+                    const Eight& upto) noexcept {
+  const Eight guards = Eight{} + static_cast<Int>(kGuards), over = guards - bound, seen = upto;
+  const std::uint64_t* key = node.key;
+  const Int *value = node.value, flip = node.flip;
+  using P = Parts<Cell>;
+  Lanes<Cell> found;  // in registers
   for (std::size_t j = from; j < all; ++j) {
-    const Eight chosen = ((over + static_cast<Int>(node.key[j])) & guards) == 0;
-    found.add(chosen, node.value != nullptr ? node.value[j] ^ node.flip : 0);
+    const Eight chosen = ((over + static_cast<Int>(key[j])) & guards) == 0;
+    found.add(chosen, !P::sums && !P::extremes ? 0 : P::extremes ? value[j] ^ flip : value[j]);
   }
   for (std::size_t j = std::max(from, all); j < end; ++j) {
-    const Eight chosen = (((over + static_cast<Int>(node.key[j])) & guards) == 0) & (upto > static_cast<Int>(j));
-    found.add(chosen, node.value != nullptr ? node.value[j] ^ node.flip : 0);
+    const Eight chosen = (((over + static_cast<Int>(key[j])) & guards) == 0) & (seen > static_cast<Int>(j));
+    found.add(chosen, !P::sums && !P::extremes ? 0 : P::extremes ? value[j] ^ flip : value[j]);
   }
+  return found;
 }
 
 /// Totals of the keys below a pair of digits. A key enters its row at once (`row`: the columns up to each); the rows up
@@ -198,16 +203,13 @@ void ask(const Node& node, std::uint64_t cut, Grid<Cell>* grid, const DominanceR
         if constexpr (P::sums || P::extremes) __builtin_prefetch(room.total + slot, 1);
       }
     }
-    Lanes<Cell> found;
-    if (grid != nullptr) {
-      if (all - entered >= rasp::kBatch) {
-        grid->add(node, entered, all);
-        entered = all;
-      }
-      grid->below(bound, found);
+    if (grid != nullptr && all - entered >= rasp::kBatch) {
+      grid->add(node, entered, all);
+      entered = all;
     }
-    look_at(node, entered, all, end, *reinterpret_cast<const Eight*>(bound), *reinterpret_cast<const Eight*>(upto),
-            found);
+    Lanes<Cell> found = look_at<Cell>(node, entered, all, end, *reinterpret_cast<const Eight*>(bound),
+                                      *reinterpret_cast<const Eight*>(upto));
+    if (grid != nullptr) grid->below(bound, found);
     for (std::size_t lane = 0; lane < together; ++lane) {
       const std::size_t slot = node.slot != nullptr ? static_cast<std::size_t>(node.slot[q + lane]) : q + lane;
       if constexpr (P::counts) room.count[slot] += static_cast<Id>(found.count[lane]);

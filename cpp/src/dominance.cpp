@@ -19,44 +19,58 @@ void run(const Row& row, const Emit& emit, const DominanceRoom& room) noexcept {
   LEGATO_DISPATCH(by_dominance<Cell>, row, emit, room);
 }
 
-/// Numbers that ascend where the selected keys come first, with the places of their tokens.
+/// Numbers that ascend where the selected keys come first: in the upper half of an item, above the place of its token;
+/// numbers of more than 32 bits are sorted by their lower half and then by their upper one.
 struct Sorting {
-  std::uint64_t *value, *spare, *keys;  // keys: sorted
-  Id *index, *spare_index;
+  std::uint64_t *item, *spare, *keys;  // keys: all of a sorted number
 };
+
+constexpr std::uint64_t kPlace = 0xFFFFFFFF;
 
 Sorting lay_out_sorting(Arena& arena, std::size_t n) noexcept {
   Sorting out;
-  for (std::uint64_t** words : {&out.value, &out.spare, &out.keys}) *words = arena.take<std::uint64_t>(n);
-  for (Id** ids : {&out.index, &out.spare_index}) *ids = arena.take<Id>(n);
+  for (std::uint64_t** items : {&out.item, &out.spare, &out.keys}) *items = arena.take<std::uint64_t>(n);
   return out;
 }
 
-void sort(std::size_t n, const Int* x, std::uint64_t flip, Sorting& s) noexcept {
+/// Sorts the items by their upper halves, which have so many bits: radix, with the counts of all passes taken at once.
+void sort_items(std::size_t n, int bits, Sorting& s) noexcept {
+  constexpr int kBits = 11, kPasses = 3;
+  constexpr std::size_t kBuckets = std::size_t{1} << kBits;
+  Id next[kPasses][kBuckets] = {};
+  for (std::size_t i = 0; i < n; ++i) {
+    for (int pass = 0; pass < kPasses; ++pass) ++next[pass][s.item[i] >> (32 + pass * kBits) & (kBuckets - 1)];
+  }
+  for (int pass = 0; pass * kBits < bits; ++pass) {
+    Id start = 0;
+    for (Id& count : next[pass]) start += std::exchange(count, start);
+    for (std::size_t i = 0; i < n; ++i) {
+      s.spare[next[pass][s.item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = s.item[i];
+    }
+    std::swap(s.item, s.spare);
+  }
+}
+
+/// Sorts tokens by their numbers and calls visit(token, number) for each.
+template <class Visit>
+void in_order(std::size_t n, const Int* x, std::uint64_t flip, Sorting& s, const Visit& visit) noexcept {
   std::uint64_t low = ~std::uint64_t{0}, high = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    s.value[i] = static_cast<std::uint64_t>(x[i]) ^ flip;
-    s.index[i] = static_cast<Id>(i);
-    low = std::min(low, s.value[i]);
-    high = std::max(high, s.value[i]);
+    const std::uint64_t number = static_cast<std::uint64_t>(x[i]) ^ flip;
+    low = std::min(low, number);
+    high = std::max(high, number);
   }
-  constexpr int kBits = 11;
-  constexpr std::size_t kBuckets = std::size_t{1} << kBits;
+  const auto above = [&](std::size_t i) { return (static_cast<std::uint64_t>(x[i]) ^ flip) - low; };
   const int span = static_cast<int>(std::bit_width(high - low));
-  Id next[kBuckets + 1];
-  for (int shift = 0; shift < span; shift += kBits) {
-    const auto digit = [&](std::size_t i) { return (s.value[i] - low) >> shift & (kBuckets - 1); };
-    std::fill_n(next, kBuckets + 1, Id{0});
-    for (std::size_t i = 0; i < n; ++i) ++next[digit(i) + 1];
-    for (std::size_t b = 0; b < kBuckets; ++b) next[b + 1] += next[b];
-    for (std::size_t i = 0; i < n; ++i) {
-      const Id to = next[digit(i)]++;
-      s.spare[to] = s.value[i];
-      s.spare_index[to] = s.index[i];
-    }
-    std::swap(s.value, s.spare);
-    std::swap(s.index, s.spare_index);
+  for (std::size_t i = 0; i < n; ++i) s.item[i] = above(i) << 32 | i;
+  sort_items(n, std::min(span, 32), s);
+  if (span <= 32) {
+    for (std::size_t r = 0; r < n; ++r) visit(s.item[r] & kPlace, (s.item[r] >> 32) + low);
+    return;
   }
+  for (std::size_t r = 0; r < n; ++r) s.item[r] = (above(s.item[r] & kPlace) & ~kPlace) | (s.item[r] & kPlace);
+  sort_items(n, span - 32, s);
+  for (std::size_t r = 0; r < n; ++r) visit(s.item[r] & kPlace, above(s.item[r] & kPlace) + low);
 }
 
 /// Writes the ranks of the keys and the bounds of the queries, the number of keys that an ordering selects, at bit
@@ -71,16 +85,15 @@ void rank(std::size_t n, const Term& term, int field, const DominanceRoom& room)
   };
   Arena arena({room.scratch, room.scratch_size});
   Sorting s = lay_out_sorting(arena, n);
-  sort(n, term.key, flip, s);
-  for (std::size_t r = 0; r < n; ++r) write(room.key[s.index[r]], r);
-  std::copy_n(s.value, n, s.keys);
-  sort(n, term.query, flip, s);
-  std::size_t bound = 0;
-  for (std::size_t r = 0; r < n; ++r) {
-    const std::uint64_t query = s.value[r];
-    while (bound < n && (inclusive ? s.keys[bound] <= query : s.keys[bound] < query)) ++bound;
-    write(room.bound[s.index[r]], bound);
-  }
+  std::size_t rank = 0, bound = 0;
+  in_order(n, term.key, flip, s, [&](std::size_t j, std::uint64_t number) {
+    s.keys[rank] = number;
+    write(room.key[j], rank++);
+  });
+  in_order(n, term.query, flip, s, [&](std::size_t i, std::uint64_t number) {
+    while (bound < n && (inclusive ? s.keys[bound] <= number : s.keys[bound] < number)) ++bound;
+    write(room.bound[i], bound);
+  });
 }
 
 /// What the recursion needs beside the ranks.
