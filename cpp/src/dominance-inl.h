@@ -56,15 +56,15 @@ struct Lanes {
   Lanes() {
     if constexpr (P::extremes) total += kNone;
   }
-  void add(Eight chosen, Int x) noexcept {
+  void add(const Eight& chosen, const Eight& x) noexcept {
     if constexpr (P::counts) count = chosen ? count + 1 : count;
     if constexpr (P::sums) {
       total = chosen ? total + (kWide ? x & 0xFFFFFFFF : x) : total;
       if constexpr (kWide) high += chosen & (x >> 32);
     }
     if constexpr (P::extremes) {
-      const Eight y = chosen ? Eight{} + x : total;
-      total = total > y ? total : y;
+      const Eight better = total > x ? total : x;
+      total = chosen ? better : total;
     }
   }
 };
@@ -75,16 +75,17 @@ Lanes<Cell> look_at(const Node& node, std::size_t from, std::size_t all, std::si
                     const Eight& upto) noexcept {
   const Eight guards = Eight{} + static_cast<Int>(kGuards), over = guards - bound, seen = upto;
   const std::uint64_t* key = node.key;
-  const Int *value = node.value, flip = node.flip;
+  const Int* value = node.value;
+  const Eight flip = Eight{} + node.flip, nothing = {};
   using P = Parts<Cell>;
   Lanes<Cell> found;  // in registers
   for (std::size_t j = from; j < all; ++j) {
     const Eight chosen = ((over + static_cast<Int>(key[j])) & guards) == 0;
-    found.add(chosen, !P::sums && !P::extremes ? 0 : P::extremes ? value[j] ^ flip : value[j]);
+    found.add(chosen, P::extremes ? (Eight{} + value[j]) ^ flip : P::sums ? Eight{} + value[j] : nothing);
   }
   for (std::size_t j = std::max(from, all); j < end; ++j) {
     const Eight chosen = (((over + static_cast<Int>(key[j])) & guards) == 0) & (seen > static_cast<Int>(j));
-    found.add(chosen, !P::sums && !P::extremes ? 0 : P::extremes ? value[j] ^ flip : value[j]);
+    found.add(chosen, P::extremes ? (Eight{} + value[j]) ^ flip : P::sums ? Eight{} + value[j] : nothing);
   }
   return found;
 }
