@@ -19,41 +19,33 @@ void run(const Row& row, const Emit& emit, const DominanceRoom& room) noexcept {
   LEGATO_DISPATCH(by_dominance<Cell>, row, emit, room);
 }
 
-/// Numbers that ascend where the selected keys come first: in the upper half of an item, above the place of its token;
-/// numbers of more than 32 bits are sorted by their lower half and then by their upper one.
-struct Sorting {
-  std::uint64_t *item, *spare, *keys;  // keys: all of a sorted number
-};
-
+// Sorting. An item is a number, in the upper half, above the place of its token; numbers of more than 32 bits are
+// sorted by their lower half and then by their upper one.
 constexpr std::uint64_t kPlace = 0xFFFFFFFF;
 
-Sorting lay_out_sorting(Arena& arena, std::size_t n) noexcept {
-  Sorting out;
-  for (std::uint64_t** items : {&out.item, &out.spare, &out.keys}) *items = arena.take<std::uint64_t>(n);
-  return out;
-}
-
 /// Sorts the items by their upper halves, which have so many bits: radix, with the counts of all passes taken at once.
-void sort_items(std::size_t n, int bits, Sorting& s) noexcept {
+void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& spare) noexcept {
   constexpr int kBits = 11, kPasses = 3;
   constexpr std::size_t kBuckets = std::size_t{1} << kBits;
   Id next[kPasses][kBuckets] = {};
   for (std::size_t i = 0; i < n; ++i) {
-    for (int pass = 0; pass < kPasses; ++pass) ++next[pass][s.item[i] >> (32 + pass * kBits) & (kBuckets - 1)];
+    for (int pass = 0; pass < kPasses; ++pass) ++next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)];
   }
   for (int pass = 0; pass * kBits < bits; ++pass) {
     Id start = 0;
     for (Id& count : next[pass]) start += std::exchange(count, start);
     for (std::size_t i = 0; i < n; ++i) {
-      s.spare[next[pass][s.item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = s.item[i];
+      spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
     }
-    std::swap(s.item, s.spare);
+    std::swap(item, spare);
   }
 }
 
 /// Sorts tokens by their numbers and calls visit(token, number) for each.
 template <class Visit>
-void in_order(std::size_t n, const Int* x, std::uint64_t flip, Sorting& s, const Visit& visit) noexcept {
+void visit_sorted(std::size_t n, const Int* x, std::uint64_t flip, const DominanceRoom& room,
+                  const Visit& visit) noexcept {
+  std::uint64_t *item = room.item, *spare = room.spare_item;
   std::uint64_t low = ~std::uint64_t{0}, high = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint64_t number = static_cast<std::uint64_t>(x[i]) ^ flip;
@@ -62,15 +54,15 @@ void in_order(std::size_t n, const Int* x, std::uint64_t flip, Sorting& s, const
   }
   const auto above = [&](std::size_t i) { return (static_cast<std::uint64_t>(x[i]) ^ flip) - low; };
   const int span = static_cast<int>(std::bit_width(high - low));
-  for (std::size_t i = 0; i < n; ++i) s.item[i] = above(i) << 32 | i;
-  sort_items(n, std::min(span, 32), s);
+  for (std::size_t i = 0; i < n; ++i) item[i] = above(i) << 32 | i;
+  sort_items(n, std::min(span, 32), item, spare);
   if (span <= 32) {
-    for (std::size_t r = 0; r < n; ++r) visit(s.item[r] & kPlace, (s.item[r] >> 32) + low);
+    for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
     return;
   }
-  for (std::size_t r = 0; r < n; ++r) s.item[r] = (above(s.item[r] & kPlace) & ~kPlace) | (s.item[r] & kPlace);
-  sort_items(n, span - 32, s);
-  for (std::size_t r = 0; r < n; ++r) visit(s.item[r] & kPlace, above(s.item[r] & kPlace) + low);
+  for (std::size_t r = 0; r < n; ++r) item[r] = (above(item[r] & kPlace) & ~kPlace) | (item[r] & kPlace);
+  sort_items(n, span - 32, item, spare);
+  for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
 }
 
 /// Writes the ranks of the keys and the bounds of the queries, the number of keys that an ordering selects, at bit
@@ -83,15 +75,13 @@ void rank(std::size_t n, const Term& term, int field, const DominanceRoom& room)
   const auto write = [&](std::uint64_t& pair, std::size_t x) {
     pair = (pair & kept) | static_cast<std::uint64_t>(x) << field;
   };
-  Arena arena({room.scratch, room.scratch_size});
-  Sorting s = lay_out_sorting(arena, n);
   std::size_t rank = 0, bound = 0;
-  in_order(n, term.key, flip, s, [&](std::size_t j, std::uint64_t number) {
-    s.keys[rank] = number;
+  visit_sorted(n, term.key, flip, room, [&](std::size_t j, std::uint64_t number) {
+    room.number[rank] = number;
     write(room.key[j], rank++);
   });
-  in_order(n, term.query, flip, s, [&](std::size_t i, std::uint64_t number) {
-    while (bound < n && (inclusive ? s.keys[bound] <= number : s.keys[bound] < number)) ++bound;
+  visit_sorted(n, term.query, flip, room, [&](std::size_t i, std::uint64_t number) {
+    while (bound < n && (inclusive ? room.number[bound] <= number : room.number[bound] < number)) ++bound;
     write(room.bound[i], bound);
   });
 }
@@ -102,7 +92,6 @@ void lay_out_parts(Arena& arena, std::size_t n, Reduction reduction, DominanceRo
   const bool valued = reduction != Reduction::width, mean = reduction == Reduction::mean;
   room.count = arena.take<Id>(n);
   room.total = valued ? arena.take<Int>(n) : nullptr;
-  room.high = mean ? arena.take<Int>(n) : nullptr;
   room.seen = arena.take<std::uint64_t>(n / 64 + 1);
   room.seen_before = arena.take<Id>(n / 64 + 1);
   std::size_t keys = n, queries = std::max(std::min(n, kWhole), (n + 1) / 2);
@@ -123,6 +112,7 @@ void lay_out_parts(Arena& arena, std::size_t n, Reduction reduction, DominanceRo
     for (Int** total : {&room.row_total, &room.all_total}) *total = valued ? arena.take<Int>(kCells) : nullptr;
     for (Int** high : {&room.row_high, &room.all_high}) *high = mean ? arena.take<Int>(kCells) : nullptr;
   }
+  room.high = mean ? arena.take<Int>(n) : nullptr;  // last, because it is rarely touched
 }
 
 }  // namespace
@@ -131,20 +121,17 @@ DominanceRoom lay_out_dominance(Arena& arena, std::size_t n, Reduction reduction
   DominanceRoom room{};
   room.key = arena.take<std::uint64_t>(n);
   room.bound = arena.take<std::uint64_t>(n);
-  Arena sorting, parts;
-  lay_out_sorting(sorting, n);
-  lay_out_parts(parts, n, reduction, room);
-  room.scratch_size = std::max(sorting.size(), parts.size());
-  room.scratch = arena.take<std::byte>(room.scratch_size);
+  const auto sorting = [&](Arena& own) {
+    for (std::uint64_t** items : {&room.item, &room.spare_item, &room.number}) *items = own.take<std::uint64_t>(n);
+  };
+  overlay(arena, sorting, [&](Arena& own) { lay_out_parts(own, n, reduction, room); });
   return room;
 }
 
 void by_dominance(const Row& row, const Term& first, const Term& second, Reduction reduction, bool wide, bool shown,
-                  const Emit& emit, DominanceRoom room) noexcept {
+                  const Emit& emit, const DominanceRoom& room) noexcept {
   rank(row.n, first, 32, room);
   rank(row.n, second, 0, room);
-  Arena arena({room.scratch, room.scratch_size});
-  lay_out_parts(arena, row.n, reduction, room);
   switch (reduction) {
     case Reduction::width:
       run<Width>(row, emit, room);

@@ -29,7 +29,8 @@ bool is_order(Compare compare) noexcept {
 struct Room {
   Int *pair_key, *pair_query, *more_key, *more_query;  // n each, of several equalities
   std::uint64_t* unique;                               // n, of several equalities
-  std::byte* scratch;                                  // one after the other: hash slots, totals
+  Id* slots;                                           // hash, of several equalities
+  std::byte* cells;                                    // n + 2, of equalities alone
   BucketRoom buckets;
   DominanceRoom dominance;
 };
@@ -48,18 +49,28 @@ std::size_t slots_of(std::size_t n) noexcept {
 
 Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   Room room{};
-  const bool several = plan.equals > 1;
-  for (Int** numbers : {&room.pair_key, &room.pair_query, &room.more_key, &room.more_query}) {
-    *numbers = several ? arena.take<Int>(n) : nullptr;
+  if (plan.orders == 2) {
+    room.dominance = lay_out_dominance(arena, n, plan.reduction);
+    return room;
   }
-  room.unique = several ? arena.take<std::uint64_t>(n) : nullptr;
-  const std::size_t hash = several ? slots_of(n) * sizeof(Id) : 0, cells = plan.orders > 1 ? 0 : (n + 2) * plan.cell;
-  room.scratch = arena.take<std::byte>(std::max(hash, cells));
-  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1;
-  if (ordered || grouped) {
-    room.buckets = lay_out_buckets(arena, n, {grouped, ordered, plan.reduction});
-  }
-  if (plan.orders == 2) room.dominance = lay_out_dominance(arena, n, plan.reduction);
+  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1, several = plan.equals > 1;
+  room.pair_key = several ? arena.take<Int>(n) : nullptr;
+  room.pair_query = several ? arena.take<Int>(n) : nullptr;
+  overlay(
+      arena,
+      [&](Arena& own) {
+        if (!several) return;
+        room.more_key = own.take<Int>(n);
+        room.more_query = own.take<Int>(n);
+        room.unique = own.take<std::uint64_t>(n);
+        room.slots = own.take<Id>(slots_of(n));
+      },
+      [&](Arena& own) {
+        if (!ordered) room.cells = own.take<std::byte>((n + 2) * plan.cell);
+      },
+      [&](Arena& own) {
+        if (ordered || grouped) room.buckets = lay_out_buckets(own, n, {grouped, ordered, plan.reduction});
+      });
   return room;
 }
 
@@ -71,7 +82,7 @@ std::uint64_t mixed(std::uint64_t x) noexcept {
 
 /// Replaces every distinct key by a number in order of appearance; queries that are no key become -1.
 void number_keys(std::size_t n, Int* key, Int* query, Room& room) noexcept {
-  Id* slots = reinterpret_cast<Id*>(room.scratch);
+  Id* slots = room.slots;
   const std::size_t size = slots_of(n);
   std::fill_n(slots, size, Id{-1});
   const auto find = [&](Int x) -> Id& {
@@ -147,7 +158,7 @@ void every_key(std::size_t n, const Value& value, const Emit& emit) {
 template <class Cell, bool causal, bool rest, class Value>
 void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, const Value& value, const Emit& emit,
               const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  Cell* cell = reinterpret_cast<Cell*>(room.cells);
   for (std::uint64_t x = 0; x <= span; ++x) cell[x].clear();
   Cell none, total;
   none.clear();

@@ -17,6 +17,24 @@ using Id = std::int32_t;
 
 constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max and min
 
+/// Lays out, one over the other, what is needed one after the other: each layout takes from an arena.
+template <class... Layouts>
+void overlay(Arena& arena, const Layouts&... layouts) noexcept {
+  std::size_t size = 0;
+  const auto measure = [&](const auto& layout) {
+    Arena sizes;
+    layout(sizes);
+    size = std::max(size, sizes.size());
+  };
+  (measure(layouts), ...);
+  std::byte* memory = arena.take<std::byte>(size);
+  const auto place = [&](const auto& layout) {
+    Arena own({memory, memory != nullptr ? size : 0});
+    layout(own);
+  };
+  (place(layouts), ...);
+}
+
 // --- Results --------------------------------------------------------------------------------------------------------
 
 /// Writes the result of token i of one row: finished, or into the totals.
@@ -217,9 +235,8 @@ struct DominanceRoom {
   };
   static constexpr int kMostLevels = 5;
   std::uint64_t *key, *bound;  // n: key j is selected where both ranks are below the bounds
-  // First the sort of the keys lies here, and then the rest of this.
-  std::byte* scratch;
-  std::size_t scratch_size;
+  // Sorting: items, and all of a sorted number of the keys. The rest lies over it.
+  std::uint64_t *item, *spare_item, *number;
   Id* count;          // n, results
   Int *total, *high;  // n, results: high is the upper part of a sum of 128 bits
   Level level[kMostLevels];
@@ -236,6 +253,6 @@ DominanceRoom lay_out_dominance(Arena& arena, std::size_t n, Reduction reduction
 /// one more digit. O(n log^2 n) with logarithms to the base of 64, in sequential passes and grids that stay in the
 /// second cache.
 void by_dominance(const Row& row, const Term& first, const Term& second, Reduction reduction, bool wide, bool shown,
-                  const Emit& emit, DominanceRoom room) noexcept;
+                  const Emit& emit, const DominanceRoom& room) noexcept;
 
 }  // namespace legato::rasp
