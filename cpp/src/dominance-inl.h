@@ -1,5 +1,7 @@
 // Select-aggregate of two orderings (rasp.h), compiled once for each instruction set: eight queries look at a key at
 // once. Integers only, so the bits do not depend on the width.
+#include "eight-inl.h"
+
 namespace legato::LEGATO_REGION {
 
 using legato::rasp::DominanceRoom;
@@ -11,19 +13,6 @@ using legato::rasp::kDigits;
 using legato::rasp::kNone;
 using legato::rasp::Parts;
 using legato::rasp::Row;
-
-/// Eight queries, in whatever registers there are.
-using Eight = Int __attribute__((vector_size(64), may_alias));
-using EightIds = Id __attribute__((vector_size(32), may_alias));
-inline constexpr struct From {  // [child]: -1 for it and the siblings after it
-  alignas(64) Int wide[8][8];
-  alignas(32) Id narrow[8][8];
-  constexpr From() : wide{}, narrow{} {
-    for (int child = 0; child < 8; ++child) {
-      for (int c = child; c < 8; ++c) wide[child][c] = narrow[child][c] = -1;
-    }
-  }
-} kFrom;
 
 /// Keys in time order and the queries begin .. end - 1, each of which sees the keys before its `upto`. Ranks and bounds
 /// are pairs of 32 bits, the first ordering's above; ranks are all different within an ordering.
@@ -71,20 +60,21 @@ struct Lanes {
 
 /// The keys from .. end - 1 against eight queries; those from `all` on are not seen by all of them.
 template <class Cell>
-Lanes<Cell> look_at(const Node& node, std::size_t from, std::size_t all, std::size_t end, const Eight& bound,
+Lanes<Cell> look_at(const Node& node, std::size_t from, std::size_t all, std::size_t end, const EightPairs& bound,
                     const Eight& upto) noexcept {
-  const Eight guards = Eight{} + static_cast<Int>(kGuards), over = guards - bound, seen = upto;
+  const EightPairs guards = EightPairs{} + kGuards, over = guards - bound;
+  const Eight seen = upto;
   const std::uint64_t* key = node.key;
   const Int* value = node.value;
   const Eight flip = Eight{} + node.flip, nothing = {};
   using P = Parts<Cell>;
   Lanes<Cell> found;  // in registers
   for (std::size_t j = from; j < all; ++j) {
-    const Eight chosen = ((over + static_cast<Int>(key[j])) & guards) == 0;
+    const Eight chosen = ((over + key[j]) & guards) == 0;
     found.add(chosen, P::extremes ? (Eight{} + value[j]) ^ flip : P::sums ? Eight{} + value[j] : nothing);
   }
   for (std::size_t j = std::max(from, all); j < end; ++j) {
-    const Eight chosen = (((over + static_cast<Int>(key[j])) & guards) == 0) & (seen > static_cast<Int>(j));
+    const Eight chosen = (((over + key[j]) & guards) == 0) & (seen > static_cast<Int>(j));
     found.add(chosen, P::extremes ? (Eight{} + value[j]) ^ flip : P::sums ? Eight{} + value[j] : nothing);
   }
   return found;
@@ -208,7 +198,7 @@ void ask(const Node& node, std::uint64_t cut, Grid<Cell>* grid, const DominanceR
       grid->add(node, entered, all);
       entered = all;
     }
-    Lanes<Cell> found = look_at<Cell>(node, entered, all, end, *reinterpret_cast<const Eight*>(bound),
+    Lanes<Cell> found = look_at<Cell>(node, entered, all, end, *reinterpret_cast<const EightPairs*>(bound),
                                       *reinterpret_cast<const Eight*>(upto));
     if (grid != nullptr) grid->below(bound, found);
     for (std::size_t lane = 0; lane < together; ++lane) {

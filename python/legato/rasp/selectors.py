@@ -249,7 +249,9 @@ def _fast_cost(conjunction: Conjunction, n: int) -> float:
     equal = sum(code == 0 for code in codes)
     orders = sum(code in (2, 3, 4, 5) for code in codes)
     log = math.log2(n + 2)
-    return 200 + n * (3 + 8 * (equal + (1 in codes)) + (0, 4 + 3 * log, 3 * log * log)[orders])
+    if orders == 2:
+        return 9000 + 0.9 * n * log * log
+    return 200 + n * (3 + 8 * (equal + (1 in codes)) + (0, 4 + 3 * log)[orders])
 
 
 def _formula_cost(terms: int, n: int, causal: bool) -> float:
@@ -274,7 +276,7 @@ def plan_route(
 ) -> tuple[str, list[tuple[int, Conjunction]]]:
     """Return the route and, for "conjunctions", the signed conjunctions to run.
 
-    "conjunctions": running totals, totals by key, trees, divide and conquer. "table": one callable, by its truth table
+    "conjunctions": running totals, totals by key, trees, grids of digits. "table": one callable, by its truth table
     over the distinct keys and queries. "formula": every pair, in blocks; where a predicate is compiled, it is called
     for each.
     """
