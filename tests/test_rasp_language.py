@@ -17,16 +17,12 @@ from legato.rasp.language import IncompleteSource
 from legato.rasp.sops import (
     Aggregate,
     Comparison,
-    Full,
-    LinearSequenceMap,
     Map,
     Select,
     SelectorWidth,
-    SequenceMap,
-    indices,
-    length,
     tokens,
 )
+from rasp_programs import PROGRAMS
 from test_rasp_core import vectors
 
 EQ, LT, LEQ, TRUE = Comparison.EQ, Comparison.LT, Comparison.LEQ, Comparison.TRUE
@@ -257,66 +253,6 @@ def test_session_at_a_terminal(tmp_path: Path) -> None:
 
 
 # --- Select, Aggregate, SelectorWidth, Map, SequenceMap ---------------------------------------------------------------
-
-
-def _frac_prevs(bools: Any) -> Any:
-    return Aggregate(Select(indices, indices, LEQ), bools)
-
-
-def _shift_by(offset: int, sop: Any) -> Any:
-    return Aggregate(Select(indices, SequenceMap(lambda i: i - offset, indices), EQ), sop)
-
-
-def _detect(sop: Any, pattern: str) -> Any:
-    parts = [_shift_by(len(pattern) - 1 - at, sop == c) for at, c in enumerate(pattern)]
-    out = parts[0]
-    for part in parts[1:]:
-        out = SequenceMap(lambda x, y: x and y, part, out)
-    return out
-
-
-def _pair_balance(sop: Any, opening: str, closing: str) -> Any:
-    return LinearSequenceMap(_frac_prevs(sop == opening), _frac_prevs(sop == closing), 1, -1)
-
-
-def _length() -> Any:
-    return SelectorWidth(Select(tokens, tokens, TRUE))
-
-
-def _shuffle_dyck(pairs: list[str]) -> Any:
-    balances = [_pair_balance(tokens, *pair) for pair in pairs]
-    negative = [Map(lambda x: x < 0, b) for b in balances]
-    any_negative = negative[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a or b, *negative)
-    has_negative = Aggregate(Select(any_negative, Full(True), EQ), Full(1), default=0) > 0
-    zero = [Map(lambda x: x == 0, b) for b in balances]
-    all_zero = zero[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a and b, *zero)
-    last_zero = Aggregate(Select(indices, _length() - 1, EQ), all_zero)
-    return SequenceMap(lambda last, bad: last and not bad, last_zero, has_negative)
-
-
-def _sort_unique(values: Any, keys: Any) -> Any:
-    return Aggregate(Select(SelectorWidth(Select(keys, keys, LT)), indices, EQ), values)
-
-
-PROGRAMS: dict[str, Any] = {
-    "make_length": _length(),
-    "make_hist": SelectorWidth(Select(tokens, tokens, EQ)),
-    "make_sort_unique(tokens,tokens)": _sort_unique(tokens, tokens),
-    'make_frac_prevs(tokens=="a")': _frac_prevs(tokens == "a"),
-    "shift_by(2,tokens)": _shift_by(2, tokens),
-    'detect_pattern(tokens,"ab")': _detect(tokens, "ab"),
-    'make_count(tokens,"a")': SelectorWidth(Select(tokens, Full("a"), EQ)),
-    "make_nary_sequencemap(x+y-z; tokens,indices,length)": SequenceMap(
-        lambda x, y, z: x + y - z, tokens, indices, length
-    ),
-    "SelectorWidth(tokens<tokens | (tokens==tokens & idx<idx))": SelectorWidth(
-        Select(tokens, tokens, LT) | (Select(tokens, tokens, EQ) & Select(indices, indices, LT))
-    ),
-    "Aggregate(tokens>tokens, indices, default=-1)": Aggregate(
-        Select(tokens, tokens, Comparison.GT), indices, default=-1
-    ),
-    'make_shuffle_dyck(["()"])': _shuffle_dyck(["()"]),
-}
 
 
 def test_compiler_community_vectors() -> None:
