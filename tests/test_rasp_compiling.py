@@ -138,6 +138,8 @@ def test_refusals() -> None:
         )
     with pytest.raises(rasp.CompileError, match="vocab"):
         rasp.compile(HIST, [], 3)
+    with pytest.raises(rasp.CompileError, match="none of them NaN"):
+        rasp.compile(HIST, [1.0, float("nan")], 3)
     weights = rasp.compile(HIST, ABC, 3)
     with pytest.raises(ArgumentError, match="expected 1 to 3 tokens, got 4"):
         weights.forward("abab")

@@ -504,6 +504,10 @@ def test_forced_isa_ran_and_gives_the_same_bits() -> None:
         (lambda: rasp.select(["a"], [1], rasp.lt), "select: k: expected integers"),
         (lambda: rasp.select([1], [1], 3), "select: pred: expected a predicate"),
         (lambda: rasp.sel_width(rasp.select([2], [7], lambda k, q: k - q)), "returns bool, got int for key 2, query 7"),
+        (lambda: rasp.kqv([2], [7], [1], lambda k, q: None, backend="numpy"), "bool, got NoneType for key 2, query 7"),  # noqa: ARG005
+        (lambda: rasp.select([[1, 2], [1, 2], [1]], 1, rasp.lt), "select: k: expected rows of one length .* row 2"),
+        (lambda: rasp.kqv([1, 2], [1, 2], [1, float("nan")], rasp.lt), "aggr: v: .* got nan at position 1"),
+        (lambda: rasp.kqv([1, 2], [1, 2], [1], rasp.lt), r"aggr: v: expected shape \(2,\) as the selector has"),
         (lambda: rasp.sel_width(np.eye(3)), "sel_width: A: expected a selector"),
         (lambda: rasp.tok_map([1, 2], lambda a: 2**70 * a), "tok_map: the result at position 0 does not fit"),
         (lambda: rasp.tok_map([1, 2], lambda a: float("inf") * (a - 1)), "tok_map: the result at position"),

@@ -127,7 +127,7 @@ def test_statements(interpreter: rasp.Interpreter) -> None:
         ("def f(x) { return f(x); } f(1);", "recurses without end", 1, 19),
         ("def f(x) { return x; } f();", "the argument x is missing", 1, 24),
         ("x, y = 1;", "expected 2 values", 1, 8),
-        ("return 1;", "return outside a function", 0, 0),
+        ("return 1;", "return outside a function", 1, 1),
         ('load "no such file";', "no file", 1, 1),
         ("[1, 2][5];", "list index out of range", 1, 1),
     ],
@@ -271,10 +271,14 @@ def _numbers(values: list[Any]) -> bool:
 def test_operators_errors() -> None:
     with pytest.raises(ArgumentError, match="the key at position 1 is None"):
         SelectorWidth(Select(tokens, tokens, EQ))(["a", None])
-    with pytest.raises(ArgumentError, match="values of int and str cannot be ordered"):
+    with pytest.raises(
+        ArgumentError, match="the key 1 at position 1 cannot be ordered with the query 'a'"
+    ):
         SelectorWidth(Select(tokens, tokens, LT))(["a", 1])
-    with pytest.raises(ArgumentError, match="is NaN"):
+    with pytest.raises(ArgumentError, match="the key at position 1 is NaN"):
         SelectorWidth(Select(tokens, tokens, LT))([1.0, float("nan")])
+    with pytest.raises(ArgumentError, match="returns bool, got str for key 'a', query 'a'"):
+        SelectorWidth(Select(tokens, tokens, lambda k, q: k))(["a", "b"])  # noqa: ARG005
     with pytest.raises(ArgumentError, match="at position 1"):
         Map(lambda x: 1 / x, tokens)([1, 0])
     assert Aggregate(Select(tokens, tokens, TRUE), tokens)([0.5, 1.5]) == [1.0, 1.0]

@@ -188,8 +188,14 @@ def test_run_time_errors_name_operation_and_position() -> None:
         product.step("a")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="prompt: expected at least one token"):
         product.generate([])
-    with pytest.raises(ArgumentError, match="rows of one length"):
+    with pytest.raises(ArgumentError, match=r"X: expected rows of one length .* row 1 differs"):
         product.batch([[1, 2], [1]])
+    with pytest.raises(ArgumentError, match=r"X: .* got nan at position 0, 1"):
+        product.batch([[1.0, float("nan")]])
+    truthy = rasp.Program(lambda x: rasp.kqv(x, x, x, lambda k, q: k))  # noqa: ARG005
+    for run in (truthy, truthy.batch, truthy.generate):
+        with pytest.raises(ArgumentError, match="returns bool, got int for key 4, query 4"):
+            run([[4]] if run == truthy.batch else [4])
 
 
 def test_future_is_refused_when_streaming() -> None:
@@ -197,6 +203,8 @@ def test_future_is_refused_when_streaming() -> None:
     assert program([1, 3, 2]).tolist() == [0, 2, 1]
     with pytest.raises(ArgumentError, match="is not causal: it reads the future"):
         program.step(1)
+    with pytest.raises(ArgumentError, match="streaming: the node select #1 is not causal"):
+        program.generate([1])
 
 
 # --- looking at programs, files ---------------------------------------------------------------------------------------

@@ -116,14 +116,7 @@ class Program:
 
         Rows are shared among `threads`; the result does not depend on it.
         """
-        try:
-            tokens = sequence(self.name, "X", X)
-        except ArgumentError:
-            if isinstance(X, list) and len({len(row) for row in X if hasattr(row, "__len__")}) > 1:
-                raise ArgumentError(
-                    f"{self.name}: X: expected rows of one length; pad them and give lengths="
-                ) from None
-            raise
+        tokens = sequence(self.name, "X", X)
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
         ends = check_lengths(self.name, lengths, tokens.shape)

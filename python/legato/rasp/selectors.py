@@ -18,7 +18,7 @@ from legato import _core, _dispatch
 from legato._arrays import Int64
 from legato.errors import ArgumentError
 from legato.rasp import _reference
-from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address
+from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
@@ -91,29 +91,17 @@ def _matrix(formula: tuple[Any, ...], row: int, n: int, causal: bool) -> NDArray
     kind = formula[0]
     if kind in ("term", "call"):
         _, key, query, predicate = formula
-        if kind == "call":
-            predicate = _checked(predicate)
         length = key.shape[-1]
         return _reference.select(
-            key.reshape(-1, length)[row, :n], query.reshape(-1, length)[row, :n], predicate, causal
+            key.reshape(-1, length)[row, :n],
+            query.reshape(-1, length)[row, :n],
+            predicate if kind == "term" else lambda k, q: holds(predicate, int(k), int(q)),
+            causal,
         )
     parts = [_matrix(part, row, n, causal) for part in formula[1:]]
     if kind == "not":
         return ~parts[0] & np.tri(n, dtype=bool) if causal else ~parts[0]
     return parts[0] & parts[1] if kind == "and" else parts[0] | parts[1]
-
-
-def _checked(predicate: PairPredicate) -> Callable[[int, int], bool]:
-    def call(key: int, query: int) -> bool:
-        result = predicate(int(key), int(query))
-        if not isinstance(result, bool | np.bool_):
-            raise ArgumentError(
-                f"select: expected a predicate that returns bool, got {type(result).__name__} "
-                f"for key {key}, query {query}"
-            )
-        return bool(result)
-
-    return call
 
 
 # --- From formulas to conjunctions ------------------------------------------------------------------------------------
@@ -388,10 +376,9 @@ def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDA
     address = compiled_address(predicate)
     if address is not None:
         return _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
-    call = _checked(predicate)
     truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
     for row, key in enumerate(keys):
-        truth[row] = [call(key, query) for query in queries]
+        truth[row] = [holds(predicate, key, query) for query in queries]
     return truth
 
 
