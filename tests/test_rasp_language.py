@@ -271,9 +271,7 @@ def _numbers(values: list[Any]) -> bool:
 def test_operators_errors() -> None:
     with pytest.raises(ArgumentError, match="the key at position 1 is None"):
         SelectorWidth(Select(tokens, tokens, EQ))(["a", None])
-    with pytest.raises(
-        ArgumentError, match="the key 1 at position 1 cannot be ordered with the query 'a'"
-    ):
+    with pytest.raises(ArgumentError, match="the key 1 at position 1 cannot be ordered with the query 'a'"):
         SelectorWidth(Select(tokens, tokens, LT))(["a", 1])
     with pytest.raises(ArgumentError, match="the key at position 1 is NaN"):
         SelectorWidth(Select(tokens, tokens, LT))([1.0, float("nan")])
