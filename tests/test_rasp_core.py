@@ -417,6 +417,21 @@ def test_two_orderings_of_long_rows(queries: str, causal: bool) -> None:
     assert np.array_equal(rasp.aggr(both, v), rasp.aggr(smaller, v))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(200, 3000), st.sampled_from(RANGES), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_two_orderings_by_every_route(n: int, reach: int, causal: bool, alike: bool, seed: int) -> None:
+    """Long enough for grids, and for parts of parts; keys and queries of the two may go together."""
+    rng = np.random.default_rng(seed)
+    a, b, c, d, v = (rng.integers(-reach, reach + 1, n) for _ in range(5))
+    if alike:
+        c, d = a + rng.integers(0, 3, n), b - rng.integers(0, 3, n)
+    orders = [rasp.lt, rasp.leq, rasp.gt, rasp.geq]
+    A = rasp.select(a, b, orders[seed % 4], causal) & rasp.select(c, d, orders[seed // 4 % 4], causal)
+    for reduction in ("width", "mean", "max", "min"):
+        got = aggregate_selector(A, v, reduction, -1, route="conjunctions")
+        assert np.array_equal(got, aggregate_selector(A, v, reduction, -1, route="formula"))
+
+
 def test_two_orderings_of_rows_of_many_lengths() -> None:
     rng = np.random.default_rng(9)
     lengths = [2000, 0, 1, 300, 1999]

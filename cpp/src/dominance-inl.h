@@ -213,12 +213,13 @@ void ask(const Node& node, std::uint64_t cut, Grid<Cell>* grid, const DominanceR
   }
 }
 
-/// Cuts a node by the digits of one ordering, the one at bit `field`, in time order within each part. Queries for which
-/// nothing is left are dropped; `cut` leaves of their other bound what is looked at.
+/// Where each part of a node begins.
 struct Parted {
-  Id keys[kDigits + 1], queries[kDigits + 1];  // where each part begins
+  Id keys[kDigits + 1], queries[kDigits + 1];
 };
 
+/// Cuts a node by the digits of one ordering, the one at bit `field`, in time order within each part. Queries for which
+/// nothing is left are dropped; `cut` leaves of their other bound what is looked at.
 inline void part(const Node& node, int field, int shift, std::uint64_t cut, const DominanceRoom::Level& level,
                  Parted& parted) noexcept {
   const std::uint64_t rest = ~((~std::uint64_t{0} >> 32 >> shift << shift) << field);  // without the digit
@@ -326,6 +327,7 @@ inline void rank_again(std::size_t reach, std::uint64_t* key, std::size_t keys, 
   for (std::size_t q = 0; q < queries; ++q) bound[q] = rank(bound[q]);
 }
 
+/// The keys below the query in both ranks: across the parts of the first ordering, and then within each.
 template <class Cell>
 void within(const Node& whole, int depth, const DominanceRoom& room) noexcept {
   if (whole.keys <= rasp::kFew) {
