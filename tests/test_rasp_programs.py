@@ -174,7 +174,7 @@ def test_run_time_errors_name_operation_and_position() -> None:
     program = rasp.Program(lambda x: 12 // x)
     with pytest.raises(NumericalError, match="floordiv: division by zero at position 2"):
         program([1, 2, 0])
-    with pytest.raises(NumericalError, match="division by zero at position 1"):
+    with pytest.raises(NumericalError, match="floordiv: division by zero at position 1"):
         streamed(program, [1, 0])
     assert program.batch([[3, 0], [1, 2]], [1, 2]).tolist() == [[4, 0], [12, 6]]  # what is beyond the end is no error
     with pytest.raises(NumericalError, match="row 1: floordiv: division by zero at position 1"):
@@ -184,8 +184,13 @@ def test_run_time_errors_name_operation_and_position() -> None:
         product([3, 2**40])
     with pytest.raises(NumericalError, match="mul: the result at position 1 does not fit"):
         streamed(product, [3, 2**40])
-    with pytest.raises(ArgumentError, match="token: expected an integer, got str"):
+    with pytest.raises(ArgumentError, match="token at position 1: expected an integer, got str"):
         product.step("a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="token at position 1: expected a 64-bit integer"):
+        product.generate([1, 2**63])
+    with pytest.raises(ArgumentError, match=r"streaming: the token at position 1 failed; reset\(\)"):
+        program.step(3)  # after the division by zero above
+    assert streamed(program, [3, 4]) == [4, 3]
     with pytest.raises(ArgumentError, match="prompt: expected at least one token"):
         product.generate([])
     with pytest.raises(ArgumentError, match=r"X: expected rows of one length .* row 1 differs"):

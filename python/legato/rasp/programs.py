@@ -223,15 +223,17 @@ class Program:
         Raises
         ------
         ArgumentError
-            A selector of the program is not causal, or the token is no 64-bit integer.
+            A selector of the program is not causal, the token is no 64-bit integer, or an earlier token failed (a
+            division by zero, an overflow) and there was no `reset` since.
         """
-        if not isinstance(token, int | np.integer):
-            raise ArgumentError(f"{self.name}: token: expected an integer, got {type(token).__name__}")
-        number = int(token)
-        if not -(2**63) <= number < 2**63:
-            raise ArgumentError(f"{self.name}: token: expected a 64-bit integer, got {number}")
         if self._stream is None:
             self._stream = Stream(self.nodes)
+        at = self._stream.length
+        if not isinstance(token, int | np.integer):
+            raise ArgumentError(f"{self.name}: token at position {at}: expected an integer, got {type(token).__name__}")
+        number = int(token)
+        if not -(2**63) <= number < 2**63:
+            raise ArgumentError(f"{self.name}: token at position {at}: expected a 64-bit integer, got {number}")
         out = self._stream.push(number)
         return out if isinstance(out, float) else int(out)
 

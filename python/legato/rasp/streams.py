@@ -219,6 +219,7 @@ class Stream:
         self._steps: list[tuple[int, Node, Callable[[], Any]]] = []
         self.length = 0
         self.token = 0
+        self._failed = False
         for at, node in enumerate(nodes):
             if node.kind == "constant":
                 self._values[at] = node.attributes["value"]
@@ -233,7 +234,12 @@ class Stream:
 
     def push(self, token: int) -> Any:
         """Append a token; the program's output at its position."""
+        if self._failed:  # some nodes hold the token that failed, others do not
+            raise ArgumentError(
+                f"streaming: the token at position {self.length} failed; reset() forgets it and the rest"
+            )
         self.token = token
+        self._failed = True
         values = self._values
         try:
             for at, _, step in self._steps:
@@ -241,7 +247,10 @@ class Stream:
         except LegatoError:
             raise
         except ZeroDivisionError:
-            raise NumericalError(f"division by zero at position {self.length}") from None
+            node = next(node for place, node, _ in self._steps if place == at)
+            op = node.attributes["op"] if isinstance(node.attributes.get("op"), str) else node.kind
+            raise NumericalError(f"{op}: division by zero at position {self.length}") from None
+        self._failed = False
         self.length += 1
         return values[-1]
 
