@@ -18,6 +18,7 @@ import pytest
 from legato import rasp
 from legato.rasp import _reference, tasks
 from legato.rasp.selectors import aggregate_selector
+from rasp_programs import COMPILED
 
 N = 4096
 RNG = np.random.default_rng(0)
@@ -83,6 +84,7 @@ LONG: dict[str, tuple[Any, Any, str]] = {
     "EQ, wide keys, mean": (wide, rasp.equals, "mean"),
     "LT, wide keys, mean": (wide, rasp.lt, "mean"),
     "LT, wide keys, max": (wide, rasp.lt, "max"),
+    "LT and GT, wide keys, mean": (wide, (rasp.lt, rasp.gt), "mean"),
 }
 
 
@@ -90,12 +92,17 @@ LONG: dict[str, tuple[Any, Any, str]] = {
 @pytest.mark.parametrize("case", LONG)
 def test_long(benchmark: Any, case: str, n: int) -> None:
     make, predicate, reduction = LONG[case]
-    k, q, v = make(n)[:3]
+    k, q, v, c, d = make(n)
     benchmark.group = f"{case}, long"
+
+    def selector(end: int) -> Any:
+        if not isinstance(predicate, tuple):
+            return rasp.select(k[:end], q[:end], predicate)
+        return rasp.select(k[:end], q[:end], predicate[0]) & rasp.select(c[:end], d[:end], predicate[1])
+
     head = 2000  # causal: the beginning does not see the rest
-    out = benchmark(lambda: rasp.kqv(k, q, v, predicate, reduction=reduction))
-    A = rasp.select(k[:head], q[:head], predicate)
-    assert np.array_equal(out[:head], aggregate_selector(A, v[:head], reduction, 0, route="formula"))
+    out = benchmark(lambda: rasp.aggr(selector(n), v, reduction=reduction))
+    assert np.array_equal(out[:head], aggregate_selector(selector(head), v[:head], reduction, 0, route="formula"))
 
 
 SELECTORS: dict[str, Callable[..., Any]] = {
@@ -115,7 +122,7 @@ SELECTORS: dict[str, Callable[..., Any]] = {
 def test_growth_exponent(name: str, make: Callable[[int], tuple[np.ndarray, ...]], request: Any) -> None:
     """From 10^5 to 10^6 tokens: medians of thread time, interleaved; every predicate with every reduction."""
     quick = request.config.getoption("benchmark_min_rounds") < 2  # how the benchmarks are kept alive, not measured
-    rounds = 1 if quick else 3 if name == "LT and GT" else 7
+    rounds = 1 if quick else 7
     data = {n: make(n) for n in (100_000, 1_000_000)}
     for reduction in ("mean",) if quick else ("width", "mean", "max", "min"):
         seconds: dict[int, list[float]] = {n: [] for n in data}
@@ -135,16 +142,21 @@ def test_growth_exponent(name: str, make: Callable[[int], tuple[np.ndarray, ...]
         )
 
 
-@pytest.mark.parametrize("case", ["equals", "lt"])
+@pytest.mark.parametrize("case", ["equals", "lt", "equals & equals", "equals & lt", "lt & gt"])
 def test_peak_memory(case: str) -> None:
-    """Peak of a whole process, keys, queries, values and outputs included, beyond one that evaluates 1000 tokens."""
+    """Of a whole process, keys, queries, values, outputs included, beyond one of 1000 tokens; the mean needs most."""
     code = """
 import sys
 import numpy as np
 from legato import rasp
-n = int(sys.argv[1])
-k = np.random.default_rng(0).integers(-10**9, 10**9, n); q = np.roll(k, 1); v = q
-rasp.kqv(k, q, v, getattr(rasp, sys.argv[2]))
+n, case = int(sys.argv[1]), sys.argv[2].split(" & ")
+rng = np.random.default_rng(0)
+A = None
+for name in case:
+    k = rng.integers(-10**9, 10**9, n); q = np.roll(k, 1)
+    term = rasp.select(k, q, getattr(rasp, name))
+    A = term if A is None else A & term
+rasp.aggr(A, q)
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
     peak = [
@@ -233,8 +245,21 @@ def test_compiled_predicate(benchmark: Any, way: str) -> None:
     assert np.array_equal(out, wanted)
 
 
-def test_compile_and_verify(benchmark: Any) -> None:
-    benchmark.group = "compile and verify"
-    hist = rasp.sops.SelectorWidth(rasp.sops.Select(rasp.sops.tokens, rasp.sops.tokens, rasp.equals))
-    weights = benchmark(lambda: rasp.compile(hist, ["a", "b", "c"], 6))
-    assert weights.verify().ok
+def test_compile_and_verify(benchmark: Any, request: Any) -> None:
+    """The 18 library programs: weights, and all inputs while they are at most 2000, random ones beyond."""
+    benchmark.group = "compile and verify, 18 programs"
+    seconds: dict[str, float] = {}
+
+    def run() -> dict[str, Any]:
+        reports = {}
+        for name, (program, vocab, max_len) in COMPILED.items():
+            start = time.perf_counter()
+            reports[name] = rasp.compile(program, vocab, max_len, verify=False).verify()
+            seconds[name] = time.perf_counter() - start
+        return reports
+
+    reports = benchmark.pedantic(run, rounds=min(3, request.config.getoption("benchmark_min_rounds")))
+    assert len(reports) == 18
+    for name, report in reports.items():  # sort_unique: for distinct keys, by its name
+        assert report.ok or (name == "sort_unique" and all(len(set(x)) < len(x) for x, _, _ in report.failures))
+    print(", ".join(f"{name} {time * 1e3:.0f} ms" for name, time in seconds.items()))

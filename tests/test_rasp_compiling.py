@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,57 +10,23 @@ import pytest
 from legato import rasp
 from legato.errors import ArgumentError
 from legato.rasp.sops import (
-    Aggregate,
     Comparison,
-    Full,
     LinearSequenceMap,
     Map,
     Select,
     SelectorWidth,
-    SequenceMap,
     indices,
-    length,
     tokens,
 )
+from rasp_programs import ABC, COMPILED, HIST, NUMBERS, make_sort
 from test_rasp_core import LIBRARY, vectors
-from test_rasp_language import PROGRAMS, _detect, _pair_balance, _shift_by, _shuffle_dyck
 
 EQ, LT = Comparison.EQ, Comparison.LT
-HIST = SelectorWidth(Select(tokens, tokens, EQ))
 
 
-def _sort(values: Any, keys: Any) -> Any:
-    before = Select(keys, keys, LT) | (Select(keys, keys, EQ) & Select(indices, indices, LT))
-    return Aggregate(Select(SelectorWidth(before), indices, EQ), values)
-
-
-ABC, NUMBERS = ["a", "b", "c"], [1, 2, 3]
-# The compiler's 18 library programs (longest input 4 or 6, as its own tests do).
-CASES: dict[str, tuple[Any, list[Any], int]] = {
-    "length": (PROGRAMS["make_length"], ABC, 6),
-    "length primitive": (length, ABC, 6),
-    "reverse": (Aggregate(Select(indices, SequenceMap(lambda n, i: n - i - 1, length, indices), EQ), tokens), ABC, 5),
-    "pair_balance": (_pair_balance(tokens, "(", ")"), ["(", ")"], 6),
-    "shuffle_dyck": (_shuffle_dyck(["()"]), ["(", ")"], 6),
-    "shuffle_dyck2": (_shuffle_dyck(["()", "{}"]), ["(", ")", "{", "}"], 3),
-    "hist": (HIST, ABC, 6),
-    "sort_unique": (PROGRAMS["make_sort_unique(tokens,tokens)"], NUMBERS, 4),
-    "sort": (_sort(tokens, tokens), NUMBERS, 4),
-    "sort_freq": (_sort(tokens, Map(lambda h: -h, HIST)), NUMBERS, 4),
-    "frac_prevs": (PROGRAMS['make_frac_prevs(tokens=="a")'], ABC, 6),
-    "shift_by(2)": (_shift_by(2, tokens), ABC, 6),
-    "shift_by(-1)": (_shift_by(-1, tokens), ABC, 6),
-    "detect ab": (_detect(tokens, "ab"), ABC, 6),
-    "detect aba": (_detect(tokens, "aba"), ABC, 5),
-    "count": (PROGRAMS['make_count(tokens,"a")'], ABC, 6),
-    "count_less_freq": (SelectorWidth(Select(HIST, Full(2), Comparison.LEQ)), ABC, 6),
-    "nary": (SequenceMap(lambda x, y, z: x + y - z, tokens, indices, length), NUMBERS, 5),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_library_programs_of_the_compiler_community(name: str) -> None:
-    program, vocab, max_len = CASES[name]
+    program, vocab, max_len = COMPILED[name]
     weights = rasp.compile(program, vocab, max_len, verify=False)
     report = weights.verify(exhaustive=400, samples=30)
     if name == "sort_unique":  # correct for distinct keys only, by its name
@@ -78,7 +43,7 @@ def test_outputs_of_the_peer_compiler() -> None:
             "detect_pattern": "detect ab", "shift_by": "shift_by(2)"}  # fmt: skip
     seen = 0
     for case in vectors("tracr_compiled"):
-        program, vocab, max_len = CASES[ours[case["program"]]]
+        program, vocab, max_len = COMPILED[ours[case["program"]]]
         weights = rasp.compile(program, vocab, max(max_len, case["max_seq_len"]), verify=False)
         for example in case["examples"]:
             got = weights.forward(example["x"])
@@ -145,7 +110,7 @@ def test_layout_names_every_sequence() -> None:
 def test_files_and_torch(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    weights = rasp.compile(_sort(tokens, tokens), NUMBERS, 4, verify=False)
+    weights = rasp.compile(make_sort(tokens, tokens), NUMBERS, 4, verify=False)
     with safe_open(str(weights.save(tmp_path / "w.safetensors")), framework="numpy") as file:
         assert file.metadata()["max_len"] == "4"
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -173,6 +138,8 @@ def test_refusals() -> None:
         )
     with pytest.raises(rasp.CompileError, match="vocab"):
         rasp.compile(HIST, [], 3)
+    with pytest.raises(rasp.CompileError, match="none of them NaN"):
+        rasp.compile(HIST, [1.0, float("nan")], 3)
     weights = rasp.compile(HIST, ABC, 3)
     with pytest.raises(ArgumentError, match="expected 1 to 3 tokens, got 4"):
         weights.forward("abab")

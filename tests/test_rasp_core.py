@@ -342,7 +342,7 @@ def test_compiled_predicates_of_the_wrong_kind() -> None:
 
 @pytest.mark.parametrize("n", [31, 32, 33, 63, 64, 65, 255, 256, 257, 1000])
 def test_block_edges(n: int) -> None:
-    """Around the blocks of the formula route, of divide and conquer, and the crossover."""
+    """Around the blocks of the formula route, of two orderings, and the crossover."""
     rng = np.random.default_rng(n)
     a, b, c, d, v = (rng.integers(0, 30, n) for _ in range(5))
     for causal in (True, False):
@@ -373,7 +373,9 @@ def test_buckets_of_wide_keys(kind: str) -> None:
     v = rng.integers(-(10**9), 10**9, n)
     huge = rng.choice(np.array([-(2**63), 2**63 - 1, 2**62, 0]), n)
     turn = 0
-    for predicates in ("eq", "neq", "lt", "leq", "gt", "geq", "eq lt", "eq geq", "eq eq", "eq eq eq", "eq gt eq"):
+    for predicates in (
+        "eq", "neq", "lt", "leq", "gt", "geq", "eq lt", "eq geq", "eq eq", "eq eq eq", "eq gt eq", "lt geq", "gt leq"
+    ):  # fmt: skip
         for causal in (True, False):
             pairs = iter([(a, b), (c, d), (b, b)])
             A = functools.reduce(
@@ -385,6 +387,59 @@ def test_buckets_of_wide_keys(kind: str) -> None:
                 got = aggregate_selector(A, values, reduction, -5, route="conjunctions")
                 wanted = aggregate_selector(A, values, reduction, -5, route="formula")
                 assert np.array_equal(got, wanted), (predicates, causal, reduction)
+
+
+@pytest.mark.parametrize("queries", ["any", "repeated", "beyond"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_two_orderings_of_long_rows(queries: str, causal: bool) -> None:
+    """Longer than one chunk of queries; by identities, because every pair would take minutes."""
+    rng = np.random.default_rng(8)
+    n, reach = 150_000, 10**9
+    a, b, c, d, v = (rng.integers(-reach, reach, n) for _ in range(5))
+    if queries == "repeated":  # all queries look into one part of the keys
+        b, d = np.full(n, 12345), rng.choice([-7, 12345], n)
+    if queries == "beyond":
+        b[rng.random(n) < 0.5], d[rng.random(n) < 0.5] = 2 * reach, -2 * reach
+    below = rasp.select(a, b, rasp.lt, causal)
+    above, others = rasp.select(c, d, rasp.gt, causal), rasp.select(c, d, rasp.leq, causal)
+    parts = (below & above, below & others)
+    widths = [rasp.sel_width(part) for part in parts]
+    assert np.array_equal(widths[0] + widths[1], rasp.sel_width(below))
+    sums = [rasp.aggr(part, v, rounding="float") * width for part, width in zip(parts, widths, strict=True)]
+    whole = rasp.aggr(below, v, rounding="float") * rasp.sel_width(below)
+    np.testing.assert_allclose(sums[0] + sums[1], whole, rtol=1e-9, atol=1e-2)
+    for reduction, better in (("max", np.maximum), ("min", np.minimum)):
+        none = -reach if reduction == "max" else reach
+        best = [rasp.aggr(part, v, none, reduction) for part in parts]
+        assert np.array_equal(better(*best), rasp.aggr(below, v, none, reduction))
+    both = below & rasp.select(a, d, rasp.lt, causal)  # is below the smaller query
+    smaller = rasp.select(a, np.minimum(b, d), rasp.lt, causal)
+    assert np.array_equal(rasp.aggr(both, v), rasp.aggr(smaller, v))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(200, 3000), st.sampled_from(RANGES), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_two_orderings_by_every_route(n: int, reach: int, causal: bool, alike: bool, seed: int) -> None:
+    """Long enough for grids, and for parts of parts; keys and queries of the two may go together."""
+    rng = np.random.default_rng(seed)
+    a, b, c, d, v = (rng.integers(-reach, reach + 1, n) for _ in range(5))
+    if alike:
+        c, d = a + rng.integers(0, 3, n), b - rng.integers(0, 3, n)
+    orders = [rasp.lt, rasp.leq, rasp.gt, rasp.geq]
+    A = rasp.select(a, b, orders[seed % 4], causal) & rasp.select(c, d, orders[seed // 4 % 4], causal)
+    for reduction in ("width", "mean", "max", "min"):
+        got = aggregate_selector(A, v, reduction, -1, route="conjunctions")
+        assert np.array_equal(got, aggregate_selector(A, v, reduction, -1, route="formula"))
+
+
+def test_two_orderings_of_rows_of_many_lengths() -> None:
+    rng = np.random.default_rng(9)
+    lengths = [2000, 0, 1, 300, 1999]
+    a, b, c, d, v = (rng.integers(-(10**9), 10**9, (5, 2000)) for _ in range(5))
+    A = rasp.select(a, b, rasp.leq, lengths=lengths) & rasp.select(c, d, rasp.gt, lengths=lengths)
+    for reduction in ("mean", "min"):
+        got = aggregate_selector(A, v, reduction, -1, route="conjunctions", threads=2)
+        assert np.array_equal(got, aggregate_selector(A, v, reduction, -1, route="formula"))
 
 
 def test_threads_do_not_matter() -> None:
@@ -425,8 +480,9 @@ for reduction in ("width", "mean", "max", "min"):
                           aggregate_selector(A, v, reduction, 0, route="formula"))
 k, q, v = (rng.integers(-10**9, 10**9, 9000) for _ in range(3))  # several buckets
 for reduction in ("width", "mean", "max", "min"):
-    for predicate in (rasp.equals, rasp.geq):
-        digest.update(aggregate_selector(rasp.select(k, q, predicate), v, reduction, 0).tobytes())
+    for A in (rasp.select(k, q, rasp.equals), rasp.select(k, q, rasp.geq),
+              rasp.select(k, q, rasp.lt) & rasp.select(v, k, rasp.geq)):
+        digest.update(aggregate_selector(A, v, reduction, 0).tobytes())
 print(digest.hexdigest(), _core.last_isa())
 """
 
@@ -463,6 +519,10 @@ def test_forced_isa_ran_and_gives_the_same_bits() -> None:
         (lambda: rasp.select(["a"], [1], rasp.lt), "select: k: expected integers"),
         (lambda: rasp.select([1], [1], 3), "select: pred: expected a predicate"),
         (lambda: rasp.sel_width(rasp.select([2], [7], lambda k, q: k - q)), "returns bool, got int for key 2, query 7"),
+        (lambda: rasp.kqv([2], [7], [1], lambda k, q: None, backend="numpy"), "bool, got NoneType for key 2, query 7"),  # noqa: ARG005
+        (lambda: rasp.select([[1, 2], [1, 2], [1]], 1, rasp.lt), "select: k: expected rows of one length .* row 2"),
+        (lambda: rasp.kqv([1, 2], [1, 2], [1, float("nan")], rasp.lt), "aggr: v: .* got nan at position 1"),
+        (lambda: rasp.kqv([1, 2], [1, 2], [1], rasp.lt), r"aggr: v: expected shape \(2,\) as the selector has"),
         (lambda: rasp.sel_width(np.eye(3)), "sel_width: A: expected a selector"),
         (lambda: rasp.tok_map([1, 2], lambda a: 2**70 * a), "tok_map: the result at position 0 does not fit"),
         (lambda: rasp.tok_map([1, 2], lambda a: float("inf") * (a - 1)), "tok_map: the result at position"),

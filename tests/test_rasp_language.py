@@ -17,16 +17,12 @@ from legato.rasp.language import IncompleteSource
 from legato.rasp.sops import (
     Aggregate,
     Comparison,
-    Full,
-    LinearSequenceMap,
     Map,
     Select,
     SelectorWidth,
-    SequenceMap,
-    indices,
-    length,
     tokens,
 )
+from rasp_programs import PROGRAMS
 from test_rasp_core import vectors
 
 EQ, LT, LEQ, TRUE = Comparison.EQ, Comparison.LT, Comparison.LEQ, Comparison.TRUE
@@ -131,7 +127,7 @@ def test_statements(interpreter: rasp.Interpreter) -> None:
         ("def f(x) { return f(x); } f(1);", "recurses without end", 1, 19),
         ("def f(x) { return x; } f();", "the argument x is missing", 1, 24),
         ("x, y = 1;", "expected 2 values", 1, 8),
-        ("return 1;", "return outside a function", 0, 0),
+        ("return 1;", "return outside a function", 1, 1),
         ('load "no such file";', "no file", 1, 1),
         ("[1, 2][5];", "list index out of range", 1, 1),
     ],
@@ -259,66 +255,6 @@ def test_session_at_a_terminal(tmp_path: Path) -> None:
 # --- Select, Aggregate, SelectorWidth, Map, SequenceMap ---------------------------------------------------------------
 
 
-def _frac_prevs(bools: Any) -> Any:
-    return Aggregate(Select(indices, indices, LEQ), bools)
-
-
-def _shift_by(offset: int, sop: Any) -> Any:
-    return Aggregate(Select(indices, SequenceMap(lambda i: i - offset, indices), EQ), sop)
-
-
-def _detect(sop: Any, pattern: str) -> Any:
-    parts = [_shift_by(len(pattern) - 1 - at, sop == c) for at, c in enumerate(pattern)]
-    out = parts[0]
-    for part in parts[1:]:
-        out = SequenceMap(lambda x, y: x and y, part, out)
-    return out
-
-
-def _pair_balance(sop: Any, opening: str, closing: str) -> Any:
-    return LinearSequenceMap(_frac_prevs(sop == opening), _frac_prevs(sop == closing), 1, -1)
-
-
-def _length() -> Any:
-    return SelectorWidth(Select(tokens, tokens, TRUE))
-
-
-def _shuffle_dyck(pairs: list[str]) -> Any:
-    balances = [_pair_balance(tokens, *pair) for pair in pairs]
-    negative = [Map(lambda x: x < 0, b) for b in balances]
-    any_negative = negative[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a or b, *negative)
-    has_negative = Aggregate(Select(any_negative, Full(True), EQ), Full(1), default=0) > 0
-    zero = [Map(lambda x: x == 0, b) for b in balances]
-    all_zero = zero[0] if len(pairs) == 1 else SequenceMap(lambda a, b: a and b, *zero)
-    last_zero = Aggregate(Select(indices, _length() - 1, EQ), all_zero)
-    return SequenceMap(lambda last, bad: last and not bad, last_zero, has_negative)
-
-
-def _sort_unique(values: Any, keys: Any) -> Any:
-    return Aggregate(Select(SelectorWidth(Select(keys, keys, LT)), indices, EQ), values)
-
-
-PROGRAMS: dict[str, Any] = {
-    "make_length": _length(),
-    "make_hist": SelectorWidth(Select(tokens, tokens, EQ)),
-    "make_sort_unique(tokens,tokens)": _sort_unique(tokens, tokens),
-    'make_frac_prevs(tokens=="a")': _frac_prevs(tokens == "a"),
-    "shift_by(2,tokens)": _shift_by(2, tokens),
-    'detect_pattern(tokens,"ab")': _detect(tokens, "ab"),
-    'make_count(tokens,"a")': SelectorWidth(Select(tokens, Full("a"), EQ)),
-    "make_nary_sequencemap(x+y-z; tokens,indices,length)": SequenceMap(
-        lambda x, y, z: x + y - z, tokens, indices, length
-    ),
-    "SelectorWidth(tokens<tokens | (tokens==tokens & idx<idx))": SelectorWidth(
-        Select(tokens, tokens, LT) | (Select(tokens, tokens, EQ) & Select(indices, indices, LT))
-    ),
-    "Aggregate(tokens>tokens, indices, default=-1)": Aggregate(
-        Select(tokens, tokens, Comparison.GT), indices, default=-1
-    ),
-    'make_shuffle_dyck(["()"])': _shuffle_dyck(["()"]),
-}
-
-
 def test_compiler_community_vectors() -> None:
     """tracr's evaluators, bidirectional and causal; its `length` is n in both, the program make_length is not."""
     for case in vectors("tracr"):
@@ -335,10 +271,12 @@ def _numbers(values: list[Any]) -> bool:
 def test_operators_errors() -> None:
     with pytest.raises(ArgumentError, match="the key at position 1 is None"):
         SelectorWidth(Select(tokens, tokens, EQ))(["a", None])
-    with pytest.raises(ArgumentError, match="values of int and str cannot be ordered"):
+    with pytest.raises(ArgumentError, match="the key 1 at position 1 cannot be ordered with the query 'a'"):
         SelectorWidth(Select(tokens, tokens, LT))(["a", 1])
-    with pytest.raises(ArgumentError, match="is NaN"):
+    with pytest.raises(ArgumentError, match="the key at position 1 is NaN"):
         SelectorWidth(Select(tokens, tokens, LT))([1.0, float("nan")])
+    with pytest.raises(ArgumentError, match="returns bool, got str for key 'a', query 'a'"):
+        SelectorWidth(Select(tokens, tokens, lambda k, q: k))(["a", "b"])  # noqa: ARG005
     with pytest.raises(ArgumentError, match="at position 1"):
         Map(lambda x: 1 / x, tokens)([1, 0])
     assert Aggregate(Select(tokens, tokens, TRUE), tokens)([0.5, 1.5]) == [1.0, 1.0]

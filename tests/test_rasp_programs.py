@@ -174,7 +174,7 @@ def test_run_time_errors_name_operation_and_position() -> None:
     program = rasp.Program(lambda x: 12 // x)
     with pytest.raises(NumericalError, match="floordiv: division by zero at position 2"):
         program([1, 2, 0])
-    with pytest.raises(NumericalError, match="division by zero at position 1"):
+    with pytest.raises(NumericalError, match="floordiv: division by zero at position 1"):
         streamed(program, [1, 0])
     assert program.batch([[3, 0], [1, 2]], [1, 2]).tolist() == [[4, 0], [12, 6]]  # what is beyond the end is no error
     with pytest.raises(NumericalError, match="row 1: floordiv: division by zero at position 1"):
@@ -184,12 +184,23 @@ def test_run_time_errors_name_operation_and_position() -> None:
         product([3, 2**40])
     with pytest.raises(NumericalError, match="mul: the result at position 1 does not fit"):
         streamed(product, [3, 2**40])
-    with pytest.raises(ArgumentError, match="token: expected an integer, got str"):
+    with pytest.raises(ArgumentError, match="token at position 1: expected an integer, got str"):
         product.step("a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="token at position 1: expected a 64-bit integer"):
+        product.generate([1, 2**63])
+    with pytest.raises(ArgumentError, match=r"streaming: the token at position 1 failed; reset\(\)"):
+        program.step(3)  # after the division by zero above
+    assert streamed(program, [3, 4]) == [4, 3]
     with pytest.raises(ArgumentError, match="prompt: expected at least one token"):
         product.generate([])
-    with pytest.raises(ArgumentError, match="rows of one length"):
+    with pytest.raises(ArgumentError, match=r"X: expected rows of one length .* row 1 differs"):
         product.batch([[1, 2], [1]])
+    with pytest.raises(ArgumentError, match=r"X: .* got nan at position 0, 1"):
+        product.batch([[1.0, float("nan")]])
+    truthy = rasp.Program(lambda x: rasp.kqv(x, x, x, lambda k, q: k))  # noqa: ARG005
+    for run in (truthy, truthy.batch, truthy.generate):
+        with pytest.raises(ArgumentError, match="returns bool, got int for key 4, query 4"):
+            run([[4]] if run == truthy.batch else [4])
 
 
 def test_future_is_refused_when_streaming() -> None:
@@ -197,6 +208,8 @@ def test_future_is_refused_when_streaming() -> None:
     assert program([1, 3, 2]).tolist() == [0, 2, 1]
     with pytest.raises(ArgumentError, match="is not causal: it reads the future"):
         program.step(1)
+    with pytest.raises(ArgumentError, match="streaming: the node select #1 is not causal"):
+        program.generate([1])
 
 
 # --- looking at programs, files ---------------------------------------------------------------------------------------

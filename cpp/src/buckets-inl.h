@@ -1,53 +1,18 @@
 // Select-aggregate in buckets of keys (rasp.h), compiled once for each instruction set: the nodes of a tree of prefix
 // totals are updated eight children at a time. Integers only, so the bits do not depend on the width.
+#include "eight-inl.h"
+
 namespace legato::LEGATO_REGION {
 
-using legato::rasp::Best;
 using legato::rasp::BucketRoom;
 using legato::rasp::Compare;
-using legato::rasp::CountedBest;
 using legato::rasp::Emit;
 using legato::rasp::Id;
 using legato::rasp::Int;
 using legato::rasp::Int128;
 using legato::rasp::kNone;
+using legato::rasp::Parts;
 using legato::rasp::Row;
-using legato::rasp::Sum;
-using legato::rasp::Width;
-
-template <class Cell>
-struct Parts {
-  using Total = Int;  // of the sum or the best
-  static constexpr bool counts = true, sums = false, extremes = false;
-};
-template <class S>
-struct Parts<Sum<S>> {
-  using Total = S;
-  static constexpr bool counts = true, sums = true, extremes = false;
-};
-template <>
-struct Parts<Best> {
-  using Total = Int;
-  static constexpr bool counts = false, sums = false, extremes = true;
-};
-template <>
-struct Parts<CountedBest> {
-  using Total = Int;
-  static constexpr bool counts = true, sums = false, extremes = true;
-};
-
-/// Eight children at a time, in whatever registers there are.
-using Eight = Int __attribute__((vector_size(64), may_alias));
-using EightIds = Id __attribute__((vector_size(32), may_alias));
-inline constexpr struct Later {  // [child]: -1 for the siblings after it
-  alignas(64) Int wide[8][8];
-  alignas(32) Id narrow[8][8];
-  constexpr Later() : wide{}, narrow{} {
-    for (int child = 0; child < 8; ++child) {
-      for (int c = child + 1; c < 8; ++c) wide[child][c] = narrow[child][c] = -1;
-    }
-  }
-} kLater;
 
 /// Totals of the leaves before a place. Child c of a node holds the total of its siblings before it, so that a query
 /// reads one cell a level and an insertion updates one node of eight cells a level, without a branch.
@@ -81,13 +46,13 @@ class Steps {
       const std::size_t at = start_[level] + leaf / 8 * 8, child = leaf % 8;
       if constexpr (P::counts) {
         auto* count = reinterpret_cast<EightIds*>(count_ + at);
-        *count -= *reinterpret_cast<const EightIds*>(kLater.narrow[child]);
+        *count -= *reinterpret_cast<const EightIds*>(kFrom.narrow[child + 1]);
       }
       if constexpr (sizeof(Total) > sizeof(Int)) {
         for (std::size_t c = child + 1; c < 8; ++c) total_[at + c] += value;
       } else if constexpr (P::sums || P::extremes) {
         auto* total = reinterpret_cast<Eight*>(total_ + at);
-        const Eight later = *reinterpret_cast<const Eight*>(kLater.wide[child]);
+        const Eight later = *reinterpret_cast<const Eight*>(kFrom.wide[child + 1]);
         if constexpr (P::sums) {
           *total += later & value;
         } else {

@@ -17,7 +17,6 @@ namespace legato::rasp {
 namespace {
 
 constexpr std::size_t kMostTokens = std::numeric_limits<Id>::max() - 1;
-constexpr std::size_t kBruteBlock = 32;  // divide and conquer stops here
 
 bool is_order(Compare compare) noexcept {
   return compare == Compare::less || compare == Compare::less_equal || compare == Compare::greater ||
@@ -29,13 +28,11 @@ bool is_order(Compare compare) noexcept {
 /// Memory of one thread.
 struct Room {
   Int *pair_key, *pair_query, *more_key, *more_query;  // n each, of several equalities
-  Id *rank[2], *bound[2];  // n each, of two orderings: key rank < query bound means selected
-  Id* order[4];            // n each, of two orderings
-  std::uint64_t* unique;   // n
-  std::byte* scratch;      // one after the other: hash slots, sort buffers, trees, totals
-  std::byte* per_query;    // n cells, of two orderings
-  std::size_t scratch_size;
+  std::uint64_t* unique;                               // n, of several equalities
+  Id* slots;                                           // hash, of several equalities
+  std::byte* cells;                                    // n + 2, of equalities alone
   BucketRoom buckets;
+  DominanceRoom dominance;
 };
 
 struct Plan {
@@ -52,26 +49,28 @@ std::size_t slots_of(std::size_t n) noexcept {
 
 Room lay_out(Arena& arena, std::size_t n, const Plan& plan) noexcept {
   Room room{};
-  const auto ids = [&](bool wanted) { return wanted ? arena.take<Id>(n) : nullptr; };
-  const bool several = plan.equals > 1, two = plan.orders > 1;
-  for (Int** numbers : {&room.pair_key, &room.pair_query, &room.more_key, &room.more_query}) {
-    *numbers = several ? arena.take<Int>(n) : nullptr;
+  if (plan.orders == 2) {
+    room.dominance = lay_out_dominance(arena, n, plan.reduction);
+    return room;
   }
-  for (std::size_t t = 0; t < 2; ++t) {
-    room.rank[t] = ids(two);
-    room.bound[t] = ids(two);
-  }
-  for (Id*& order : room.order) order = ids(two);
-  room.unique = several || two ? arena.take<std::uint64_t>(n) : nullptr;
-  const std::size_t hash = several ? slots_of(n) * sizeof(Id) : 0;
-  const std::size_t sort = two ? 2 * n * (sizeof(std::uint64_t) + sizeof(Id)) + 4 * Arena::kAlign : 0;
-  room.scratch_size = std::max({hash, sort, (n + 2) * plan.cell});
-  room.scratch = arena.take<std::byte>(room.scratch_size);
-  room.per_query = two ? arena.take<std::byte>(n * plan.cell) : nullptr;
-  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1;
-  if (ordered || grouped) {
-    room.buckets = lay_out_buckets(arena, n, {grouped, ordered, plan.reduction});
-  }
+  const bool grouped = plan.equals > 0 || plan.not_equal, ordered = plan.orders == 1, several = plan.equals > 1;
+  room.pair_key = several ? arena.take<Int>(n) : nullptr;
+  room.pair_query = several ? arena.take<Int>(n) : nullptr;
+  overlay(
+      arena,
+      [&](Arena& own) {
+        if (!several) return;
+        room.more_key = own.take<Int>(n);
+        room.more_query = own.take<Int>(n);
+        room.unique = own.take<std::uint64_t>(n);
+        room.slots = own.take<Id>(slots_of(n));
+      },
+      [&](Arena& own) {
+        if (!ordered) room.cells = own.take<std::byte>((n + 2) * plan.cell);
+      },
+      [&](Arena& own) {
+        if (ordered || grouped) room.buckets = lay_out_buckets(own, n, {grouped, ordered, plan.reduction});
+      });
   return room;
 }
 
@@ -83,7 +82,7 @@ std::uint64_t mixed(std::uint64_t x) noexcept {
 
 /// Replaces every distinct key by a number in order of appearance; queries that are no key become -1.
 void number_keys(std::size_t n, Int* key, Int* query, Room& room) noexcept {
-  Id* slots = reinterpret_cast<Id*>(room.scratch);
+  Id* slots = room.slots;
   const std::size_t size = slots_of(n);
   std::fill_n(slots, size, Id{-1});
   const auto find = [&](Int x) -> Id& {
@@ -132,91 +131,6 @@ void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noex
   }
 }
 
-/// Radix sort of (value - low) with the index beside it. Returns the buffers that hold it.
-struct Sorted {
-  std::uint64_t *value, *spare;
-  Id *index, *spare_index;
-};
-
-Sorted sort_by_value(std::size_t n, const Int* x, std::uint64_t base, std::uint64_t span, Room& room) noexcept {
-  Arena arena({room.scratch, room.scratch_size});
-  Sorted s{arena.take<std::uint64_t>(n), arena.take<std::uint64_t>(n), arena.take<Id>(n), arena.take<Id>(n)};
-  for (std::size_t i = 0; i < n; ++i) {
-    s.value[i] = static_cast<std::uint64_t>(x[i]) - base;
-    s.index[i] = static_cast<Id>(i);
-  }
-  constexpr int kBits = 11;
-  constexpr std::size_t kBuckets = std::size_t{1} << kBits;
-  Id bucket[kBuckets + 1];
-  for (int shift = 0; shift < 64 && (span >> shift) != 0; shift += kBits) {
-    std::fill_n(bucket, kBuckets + 1, Id{0});
-    for (std::size_t i = 0; i < n; ++i) ++bucket[((s.value[i] >> shift) & (kBuckets - 1)) + 1];
-    for (std::size_t b = 0; b < kBuckets; ++b) bucket[b + 1] += bucket[b];
-    for (std::size_t i = 0; i < n; ++i) {
-      const auto to = static_cast<std::size_t>(bucket[(s.value[i] >> shift) & (kBuckets - 1)]++);
-      s.spare[to] = s.value[i];
-      s.spare_index[to] = s.index[i];
-    }
-    std::swap(s.value, s.spare);
-    std::swap(s.index, s.spare_index);
-  }
-  return s;
-}
-
-/// Ranks: key j is selected by query i exactly when rank[j] < bound[i]. Returns the number of ranks.
-std::size_t rank_keys(std::size_t n, const Term& term, Id* rank, Id* bound, Room& room) noexcept {
-  const Int* key = term.key;
-  const Int* query = term.query;
-  const auto [least, most] = std::minmax_element(key, key + n);
-  const Int low = *least, high = *most;
-  const std::uint64_t base = static_cast<std::uint64_t>(low), span = static_cast<std::uint64_t>(high) - base;
-  const bool reversed = term.compare == Compare::greater || term.compare == Compare::greater_equal;
-  const bool inclusive = term.compare == Compare::less_equal || term.compare == Compare::greater_equal;
-  if (span < n) {  // a narrow range: the value is the rank
-    const Int ranks = static_cast<Int>(span) + 1;
-    for (std::size_t j = 0; j < n; ++j) rank[j] = static_cast<Id>(reversed ? high - key[j] : key[j] - low);
-    for (std::size_t i = 0; i < n; ++i) {
-      const Int q = std::clamp(query[i], low, high);
-      const bool below = query[i] < low;
-      Int at = reversed ? high - q : q - low;
-      if (q != query[i]) {
-        at = below == reversed ? ranks : 0;
-      } else if (inclusive) {
-        ++at;
-      }
-      bound[i] = static_cast<Id>(at);
-    }
-    return static_cast<std::size_t>(ranks);
-  }
-  Sorted sorted = sort_by_value(n, key, base, span, room);
-  std::size_t used = 0;  // distinct keys so far
-  for (std::size_t s = 0; s < n; ++s) {
-    if (s == 0 || sorted.value[s] != room.unique[used - 1]) room.unique[used++] = sorted.value[s];
-    rank[sorted.index[s]] = static_cast<Id>(used - 1);
-  }
-  // The bound of a query: how many distinct keys are below it (or not above it), by a second sort.
-  const bool upper = inclusive != reversed;
-  const Int qlow = *std::min_element(query, query + n), qhigh = *std::max_element(query, query + n);
-  const std::uint64_t qbase = static_cast<std::uint64_t>(qlow);
-  sorted = sort_by_value(n, query, qbase, static_cast<std::uint64_t>(qhigh) - qbase, room);
-  std::size_t at = 0;
-  for (std::size_t s = 0; s < n; ++s) {
-    const Int q = static_cast<Int>(sorted.value[s] + qbase);
-    while (at < used) {
-      const Int k = static_cast<Int>(room.unique[at] + base);
-      if (!(upper ? k <= q : k < q)) break;
-      ++at;
-    }
-    bound[sorted.index[s]] = static_cast<Id>(at);
-  }
-  if (reversed) {
-    const auto size = static_cast<Id>(used);
-    for (std::size_t j = 0; j < n; ++j) rank[j] = size - 1 - rank[j];
-    for (std::size_t i = 0; i < n; ++i) bound[i] = size - bound[i];
-  }
-  return used;
-}
-
 // --- Routes ---------------------------------------------------------------------------------------------------------
 
 /// Calls insert(j) and ask(i) so that ask(i) sees the keys it may: j <= i, or all.
@@ -244,7 +158,7 @@ void every_key(std::size_t n, const Value& value, const Emit& emit) {
 template <class Cell, bool causal, bool rest, class Value>
 void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, const Value& value, const Emit& emit,
               const Room& room) {
-  Cell* cell = reinterpret_cast<Cell*>(room.scratch);
+  Cell* cell = reinterpret_cast<Cell*>(room.cells);
   for (std::uint64_t x = 0; x <= span; ++x) cell[x].clear();
   Cell none, total;
   none.clear();
@@ -314,61 +228,6 @@ void best_other(std::size_t n, const Term& term, const Value& value, const Emit&
       [&](std::size_t i) { (one && first == term.query[i] ? best_second : best_first).emit(emit, i); });
 }
 
-/// Two orderings. Causal: divide and conquer over time, the left half's keys against the right half's queries.
-template <class Cell, bool causal, class Value>
-void by_two_ranks(std::size_t n, std::size_t ranks, const Value& value, const Emit& emit, const Room& room) {
-  Cell* tree = reinterpret_cast<Cell*>(room.scratch);
-  Cell* found = reinterpret_cast<Cell*>(room.per_query);
-  const Id *rank0 = room.rank[0], *bound0 = room.bound[0], *rank1 = room.rank[1], *bound1 = room.bound[1];
-  const auto size = static_cast<Id>(ranks);
-  for (Id r = 0; r < size; ++r) tree[r].clear();
-  for (std::size_t i = 0; i < n; ++i) found[i].clear();
-  Id *keys = room.order[0], *queries = room.order[1], *next_keys = room.order[2], *next_queries = room.order[3];
-  const auto by_key = [&](Id a, Id b) { return rank0[a] < rank0[b]; };
-  const auto by_query = [&](Id a, Id b) { return bound0[a] < bound0[b]; };
-  for (std::size_t i = 0; i < n; ++i) keys[i] = queries[i] = static_cast<Id>(i);
-  const auto sweep = [&](const Id* key, const Id* key_end, const Id* query, const Id* query_end) {
-    const Id* start = key;
-    for (; query < query_end; ++query) {
-      for (; key < key_end && rank0[*key] < bound0[*query]; ++key) {
-        const Int x = value(static_cast<std::size_t>(*key));
-        for (Id r = rank1[*key] + 1; r <= size; r += r & -r) tree[r - 1].add(x);
-      }
-      for (Id r = bound1[*query]; r > 0; r -= r & -r) found[*query].merge(tree[r - 1]);
-    }
-    for (; start < key; ++start) {
-      for (Id r = rank1[*start] + 1; r <= size; r += r & -r) tree[r - 1].clear();
-    }
-  };
-  if constexpr (causal) {
-    for (std::size_t begin = 0; begin < n; begin += kBruteBlock) {
-      const std::size_t end = std::min(n, begin + kBruteBlock);
-      for (std::size_t i = begin; i < end; ++i) {
-        for (std::size_t j = begin; j <= i; ++j) {
-          if (rank0[j] < bound0[i] && rank1[j] < bound1[i]) found[i].add(value(j));
-        }
-      }
-      std::sort(keys + begin, keys + end, by_key);
-      std::sort(queries + begin, queries + end, by_query);
-    }
-    for (std::size_t half = kBruteBlock; half < n; half *= 2) {
-      for (std::size_t begin = 0; begin < n; begin += 2 * half) {
-        const std::size_t middle = std::min(n, begin + half), end = std::min(n, middle + half);
-        sweep(keys + begin, keys + middle, queries + middle, queries + end);
-        std::merge(keys + begin, keys + middle, keys + middle, keys + end, next_keys + begin, by_key);
-        std::merge(queries + begin, queries + middle, queries + middle, queries + end, next_queries + begin, by_query);
-      }
-      std::swap(keys, next_keys);
-      std::swap(queries, next_queries);
-    }
-  } else {
-    std::sort(keys, keys + n, by_key);
-    std::sort(queries, queries + n, by_query);
-    sweep(keys, keys + n, queries, queries + n);
-  }
-  for (std::size_t i = 0; i < n; ++i) found[i].emit(emit, i);
-}
-
 bool counts_up(const Int* key, std::size_t n) noexcept {
   for (std::size_t j = 0; j < n; ++j) {
     if (key[j] != static_cast<Int>(j)) return false;
@@ -399,9 +258,7 @@ void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& 
     return;
   }
   if (plan.orders == 2) {
-    std::size_t ranks = 0;
-    for (std::size_t t = 0; t < 2; ++t) ranks = rank_keys(n, terms[t], room.rank[t], room.bound[t], room);
-    by_two_ranks<Cell, causal>(n, ranks, value, emit, room);
+    by_dominance(whole, terms[0], terms[1], how.reduction, extremes.wide, extremes.shown, emit, room.dominance);
     return;
   }
   Term group, order;  // always: there is none

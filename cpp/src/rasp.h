@@ -17,6 +17,24 @@ using Id = std::int32_t;
 
 constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max and min
 
+/// Lays out, one over the other, what is needed one after the other: each layout takes from an arena.
+template <class... Layouts>
+void overlay(Arena& arena, const Layouts&... layouts) noexcept {
+  std::size_t size = 0;
+  const auto measure = [&](const auto& layout) {
+    Arena sizes;
+    layout(sizes);
+    size = std::max(size, sizes.size());
+  };
+  (measure(layouts), ...);
+  std::byte* memory = arena.take<std::byte>(size);
+  const auto place = [&](const auto& layout) {
+    Arena own({memory, memory != nullptr ? size : 0});
+    layout(own);
+  };
+  (place(layouts), ...);
+}
+
 // --- Results --------------------------------------------------------------------------------------------------------
 
 /// Writes the result of token i of one row: finished, or into the totals.
@@ -131,6 +149,28 @@ struct CountedBest {
   void emit(const Emit& out, std::size_t i) const { out.best(i, count, best); }
 };
 
+/// What a cell is made of.
+template <class Cell>
+struct Parts {
+  using Total = Int;  // of the sum or the best
+  static constexpr bool counts = true, sums = false, extremes = false;
+};
+template <class S>
+struct Parts<Sum<S>> {
+  using Total = S;
+  static constexpr bool counts = true, sums = true, extremes = false;
+};
+template <>
+struct Parts<Best> {
+  using Total = Int;
+  static constexpr bool counts = false, sums = false, extremes = true;
+};
+template <>
+struct Parts<CountedBest> {
+  using Total = Int;
+  static constexpr bool counts = true, sums = false, extremes = true;
+};
+
 // --- One row of an equality, an ordering, or both -------------------------------------------------------------------
 
 /// Key j is selected by query i when group_key[j] == group_query[i] and key[j] `compare` query[i].
@@ -177,5 +217,42 @@ BucketRoom lay_out_buckets(Arena& arena, std::size_t n, const BucketPlan& plan) 
 /// `wide`: 64 bits may not hold a sum; `shown`: a value is kNone.
 void by_buckets(const Row& row, Reduction reduction, bool wide, bool shown, const Emit& emit,
                 const BucketRoom& room) noexcept;
+
+// --- One row of two orderings ---------------------------------------------------------------------------------------
+
+constexpr int kDigitBits = 6;  // ranks are cut into digits of this many bits
+constexpr std::size_t kDigits = std::size_t{1} << kDigitBits;
+constexpr std::size_t kFew = 256;    // so many keys are looked at one by one
+constexpr std::size_t kBatch = 128;  // so many are, before they enter a grid
+
+/// Memory of by_dominance for n tokens. Bounds and ranks are pairs of 32 bits, the first ordering's above.
+struct DominanceRoom {
+  struct Level {  // the parts of a node
+    std::uint64_t *key, *bound;
+    Int* value;
+    Id *upto, *slot;
+    std::size_t queries;  // at most so many at a time
+  };
+  static constexpr int kMostLevels = 5;
+  std::uint64_t *key, *bound;  // n: key j is selected where both ranks are below the bounds
+  // Sorting: items, and all of a sorted number of the keys. The rest lies over it.
+  std::uint64_t *item, *spare_item, *number;
+  Id* count;          // n, results
+  Int *total, *high;  // n, results: high is the upper part of a sum of 128 bits
+  Level level[kMostLevels];
+  std::uint64_t* seen;  // a bit for each rank
+  Id* seen_before;      // and the number of bits before each word
+  Id *row_count, *all_count;
+  Int *row_total, *all_total, *row_high, *all_high;  // grids of digits
+};
+
+DominanceRoom lay_out_dominance(Arena& arena, std::size_t n, Reduction reduction) noexcept;
+
+/// Two orderings, on the row's values. Recursion over the digits of the ranks in both: of the keys that share the
+/// query's digits so far, those whose next digits are both below are a prefix of a grid of totals, and the others share
+/// one more digit. O(n log^2 n) with logarithms to the base of 64, in sequential passes and grids that stay in the
+/// second cache.
+void by_dominance(const Row& row, const Term& first, const Term& second, Reduction reduction, bool wide, bool shown,
+                  const Emit& emit, const DominanceRoom& room) noexcept;
 
 }  // namespace legato::rasp

@@ -91,7 +91,8 @@ TEST_CASE("every route of a conjunction is the pairs, without allocation") {
       const Ints value = random_ints(random, n, reach);
       for (const auto& compares : kConjunctions) {
         const bool single = compares.size() == 1 && (compares[0] == Compare::less || compares[0] == Compare::equal);
-        if (n > 1000 && (reach < 1000 || !single)) continue;  // several buckets; the pairs are slow
+        const bool orders = compares.size() == 2 && compares[1] != Compare::equal && compares[0] != Compare::equal;
+        if (n > 1000 && (reach < 1000 || !(single || orders))) continue;  // several parts; the pairs are slow
         std::vector<Term> terms;
         for (const Compare compare : compares) {
           terms.push_back(terms.empty() ? Term{k1.data(), q1.data(), compare} : Term{k2.data(), q2.data(), compare});
@@ -126,6 +127,30 @@ TEST_CASE("every route of a conjunction is the pairs, without allocation") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("two orderings of one key are one of the smaller query, in long rows") {
+  std::mt19937_64 random(3);
+  const std::size_t n = 140000;  // two chunks of queries
+  const Ints k = random_ints(random, n, 1000000000), q1 = random_ints(random, n, 1000000000);
+  const Ints q2 = random_ints(random, n, 1000000000), value = random_ints(random, n, 1000000000);
+  Ints q(n), both(n), one(n);
+  for (std::size_t i = 0; i < n; ++i) q[i] = std::min(q1[i], q2[i]);
+  for (const Reduction reduction : {Reduction::mean, Reduction::max}) {
+    Shape shape;
+    shape.length = n;
+    const Aggregation how{value.data(), reduction, Rounding::truncate, -7, 0};
+    const auto run = [&](const std::vector<Term>& terms, Ints& out) {
+      const std::vector<Compare> compares(terms.size(), Compare::less);
+      std::vector<std::byte> memory(conjunction_workspace_size(shape, compares, reduction, 1));
+      Sink sink;
+      sink.out = out.data();
+      REQUIRE(aggregate_conjunction(shape, terms, how, memory, sink, 1) == Status::ok);
+    };
+    run({{k.data(), q1.data(), Compare::less}, {k.data(), q2.data(), Compare::less}}, both);
+    run({{k.data(), q.data(), Compare::less}}, one);
+    CHECK(both == one);
   }
 }
 

@@ -83,8 +83,8 @@ std::size_t conjunction_workspace_size(const Shape& shape, std::span<const Compa
 
 /// Aggregates over the conjunction of `terms` (none: every key): running totals for always, totals by key for equal,
 /// total minus equal or the best two for not_equal, a tree of prefix totals over key ranks for an ordering (one for
-/// each group with an equal beside it), divide and conquer over time for two orderings. Keys in a wide range are
-/// handled in buckets that stay in the cache. O(n), O(n log n), O(n log^2 n).
+/// each group with an equal beside it), grids of totals over the digits of two ranks for two orderings. Keys in a wide
+/// range are handled in parts that stay in the cache. O(n), O(n log n), O(n log^2 n).
 Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, const Aggregation& aggregation,
                              std::span<std::byte> workspace, const Sink& sink, int threads) noexcept;
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
+from legato.rasp.predicates import holds
 from legato.rasp.programs import Program
 from legato.rasp.sops import evaluate
 
@@ -307,8 +308,8 @@ def compile(  # the name of the operation in the field
     if not isinstance(source, Value):
         raise CompileError("expected a sequence, got a selector")
     tokens = list(vocab)
-    if not tokens or len(set(tokens)) != len(tokens):
-        raise CompileError("vocab: expected at least one token, each once")
+    if not tokens or len(set(tokens)) != len(tokens) or any(x != x for x in tokens):
+        raise CompileError("vocab: expected at least one token, each once, and none of them NaN")
     if max_len < 1:
         raise CompileError(f"max_len: expected at least 1, got {max_len}")
     own = {node.attributes["causal"] for node in nodes if node.kind == "select"} - {None}
@@ -669,7 +670,7 @@ def _holds(select: Node, key: Any, query: Any) -> bool:
     if key is None or query is None:
         return False
     try:
-        return bool(select.attributes["predicate"](key, query))
+        return holds(select.attributes["predicate"], key, query)
     except TypeError:
         return False
 

@@ -41,6 +41,12 @@ def sequence(op: str, name: str, value: ArrayLike) -> Int64:
     """Return an int64 array of shape (n,) or (b, n)."""
     if type(value) is np.ndarray and value.dtype == np.int64 and value.flags.c_contiguous and 1 <= value.ndim <= 2:
         return value
+    if isinstance(value, list | tuple) and value and hasattr(value[0], "__len__") and not isinstance(value[0], str):
+        for row, other in enumerate(value):
+            if not hasattr(other, "__len__") or len(other) != len(value[0]):
+                raise ArgumentError(
+                    f"{op}: {name}: expected rows of one length (pad them, give lengths=), row {row} differs from row 0"
+                )
     array = as_int64(f"{op}: {name}", value)
     if array.ndim not in (1, 2):
         raise ArgumentError(f"{op}: {name}: expected shape (n,) or (batch, n), got {array.shape}")

@@ -167,8 +167,6 @@ class Interpreter:
                     shown.append(text)
                 if self.finished:
                     break
-        except _Return:
-            raise LanguageError("return outside a function") from None
         except RecursionError:
             raise LanguageError("the program recurses without end") from None
         finally:
@@ -224,7 +222,10 @@ class Interpreter:
         elif rule == "define":
             self._define(parts)
         elif rule == "give":
-            raise _Return(self._several(parts[0]))
+            value = self._several(parts[0])
+            if len(self._scopes) == 1:
+                raise self._error("return outside a function", tree)
+            raise _Return(value)
         elif rule == "loop":
             for item in self._iterated(parts[1]):
                 self._bind([str(name) for name in parts[0].children], item, tree)
@@ -331,7 +332,7 @@ class Interpreter:
         except (LanguageError, _Return):
             raise
         except (LegatoError, TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
-            raise self._error(str(error), tree) from None
+            raise self._error(f"no key {error}" if isinstance(error, KeyError) else str(error), tree) from None
 
     def _error(self, message: str, tree: Any) -> LanguageError:
         meta = getattr(tree, "meta", None)

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from legato.errors import ArgumentError
 
-__all__ = ["Predicate", "compiled_address", "equals", "false", "geq", "gt", "leq", "lt", "neq", "true"]
+__all__ = ["Predicate", "compiled_address", "equals", "false", "geq", "gt", "holds", "leq", "lt", "neq", "true"]
 
 LESS, EQUAL, GREATER = 1, 2, 4
 
@@ -66,6 +68,18 @@ gt = Predicate("gt", GREATER, lambda k, q: k > q)  # type: ignore[operator]
 geq = Predicate("geq", GREATER | EQUAL, lambda k, q: k >= q)  # type: ignore[operator]
 true = Predicate("true", 7, lambda k, q: True)  # noqa: ARG005
 false = Predicate("false", 0, lambda k, q: False)  # noqa: ARG005
+
+
+def holds(predicate: Callable[[Any, Any], Any], key: Any, query: Any) -> bool:
+    """Ask a predicate about a pair; what it returns must be a bool."""
+    result = predicate(key, query)
+    if not isinstance(result, bool | np.bool_):
+        raise ArgumentError(
+            f"select: expected a predicate that returns bool, got {type(result).__name__} "
+            f"for key {key!r}, query {query!r}"
+        )
+    return bool(result)
+
 
 CALLED = 8  # the core's number of a compiled predicate
 

@@ -116,14 +116,7 @@ class Program:
 
         Rows are shared among `threads`; the result does not depend on it.
         """
-        try:
-            tokens = sequence(self.name, "X", X)
-        except ArgumentError:
-            if isinstance(X, list) and len({len(row) for row in X if hasattr(row, "__len__")}) > 1:
-                raise ArgumentError(
-                    f"{self.name}: X: expected rows of one length; pad them and give lengths="
-                ) from None
-            raise
+        tokens = sequence(self.name, "X", X)
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
         ends = check_lengths(self.name, lengths, tokens.shape)
@@ -230,15 +223,17 @@ class Program:
         Raises
         ------
         ArgumentError
-            A selector of the program is not causal, or the token is no 64-bit integer.
+            A selector of the program is not causal, the token is no 64-bit integer, or an earlier token failed (a
+            division by zero, an overflow) and there was no `reset` since.
         """
-        if not isinstance(token, int | np.integer):
-            raise ArgumentError(f"{self.name}: token: expected an integer, got {type(token).__name__}")
-        number = int(token)
-        if not -(2**63) <= number < 2**63:
-            raise ArgumentError(f"{self.name}: token: expected a 64-bit integer, got {number}")
         if self._stream is None:
             self._stream = Stream(self.nodes)
+        at = self._stream.length
+        if not isinstance(token, int | np.integer):
+            raise ArgumentError(f"{self.name}: token at position {at}: expected an integer, got {type(token).__name__}")
+        number = int(token)
+        if not -(2**63) <= number < 2**63:
+            raise ArgumentError(f"{self.name}: token at position {at}: expected a 64-bit integer, got {number}")
         out = self._stream.push(number)
         return out if isinstance(out, float) else int(out)
 

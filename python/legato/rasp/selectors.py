@@ -18,7 +18,7 @@ from legato import _core, _dispatch
 from legato._arrays import Int64
 from legato.errors import ArgumentError
 from legato.rasp import _reference
-from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address
+from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
@@ -91,29 +91,17 @@ def _matrix(formula: tuple[Any, ...], row: int, n: int, causal: bool) -> NDArray
     kind = formula[0]
     if kind in ("term", "call"):
         _, key, query, predicate = formula
-        if kind == "call":
-            predicate = _checked(predicate)
         length = key.shape[-1]
         return _reference.select(
-            key.reshape(-1, length)[row, :n], query.reshape(-1, length)[row, :n], predicate, causal
+            key.reshape(-1, length)[row, :n],
+            query.reshape(-1, length)[row, :n],
+            predicate if kind == "term" else lambda k, q: holds(predicate, int(k), int(q)),
+            causal,
         )
     parts = [_matrix(part, row, n, causal) for part in formula[1:]]
     if kind == "not":
         return ~parts[0] & np.tri(n, dtype=bool) if causal else ~parts[0]
     return parts[0] & parts[1] if kind == "and" else parts[0] | parts[1]
-
-
-def _checked(predicate: PairPredicate) -> Callable[[int, int], bool]:
-    def call(key: int, query: int) -> bool:
-        result = predicate(int(key), int(query))
-        if not isinstance(result, bool | np.bool_):
-            raise ArgumentError(
-                f"select: expected a predicate that returns bool, got {type(result).__name__} "
-                f"for key {key}, query {query}"
-            )
-        return bool(result)
-
-    return call
 
 
 # --- From formulas to conjunctions ------------------------------------------------------------------------------------
@@ -249,7 +237,9 @@ def _fast_cost(conjunction: Conjunction, n: int) -> float:
     equal = sum(code == 0 for code in codes)
     orders = sum(code in (2, 3, 4, 5) for code in codes)
     log = math.log2(n + 2)
-    return 200 + n * (3 + 8 * (equal + (1 in codes)) + (0, 4 + 3 * log, 3 * log * log)[orders])
+    if orders == 2:
+        return 9000 + 0.9 * n * log * log
+    return 200 + n * (3 + 8 * (equal + (1 in codes)) + (0, 4 + 3 * log)[orders])
 
 
 def _formula_cost(terms: int, n: int, causal: bool) -> float:
@@ -274,7 +264,7 @@ def plan_route(
 ) -> tuple[str, list[tuple[int, Conjunction]]]:
     """Return the route and, for "conjunctions", the signed conjunctions to run.
 
-    "conjunctions": running totals, totals by key, trees, divide and conquer. "table": one callable, by its truth table
+    "conjunctions": running totals, totals by key, trees, grids of digits. "table": one callable, by its truth table
     over the distinct keys and queries. "formula": every pair, in blocks; where a predicate is compiled, it is called
     for each.
     """
@@ -386,10 +376,9 @@ def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDA
     address = compiled_address(predicate)
     if address is not None:
         return _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
-    call = _checked(predicate)
     truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
     for row, key in enumerate(keys):
-        truth[row] = [call(key, query) for query in queries]
+        truth[row] = [holds(predicate, key, query) for query in queries]
     return truth
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from legato.errors import ArgumentError
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, apply_symbolic, as_value, interned
-from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, equals, false, geq, gt, leq, lt, neq, true
+from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, equals, false, geq, gt, holds, leq, lt, neq, true
 from legato.rasp.selectors import Selector, aggregate_selector, term
 
 __all__ = [
@@ -165,6 +165,9 @@ def _select(node: Node, inputs: list[list[Any]], items: list[Any], causal: bool)
     for role, values in (("key", keys), ("query", queries)):
         if any(x is None for x in values):
             raise ArgumentError(f"select: the {role} at position {values.index(None)} is None")
+        for at, x in enumerate(values):
+            if x != x:
+                raise ArgumentError(f"select: the {role} at position {at} is NaN")
     shape = (len(items),)
     if isinstance(predicate, Predicate):
         k, q = _ranks(keys, queries, predicate)
@@ -173,7 +176,7 @@ def _select(node: Node, inputs: list[list[Any]], items: list[Any], causal: bool)
     distinct_queries, q = _numbered(queries)
 
     def by_number(key: int, query: int) -> bool:
-        return bool(predicate(distinct_keys[key], distinct_queries[query]))
+        return holds(predicate, distinct_keys[key], distinct_queries[query])
 
     return Selector(term(k, q, by_number), shape, causal if own is None else own, None)
 
@@ -189,9 +192,6 @@ def _ranks(keys: list[Any], queries: list[Any], predicate: Predicate) -> tuple[N
     everything = keys + queries
     if all(type(x) is int and -(2**62) < x < 2**62 for x in everything):
         return np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64)
-    for x in everything:
-        if x != x:
-            raise ArgumentError("select: a key or query is NaN")
     numbers: dict[Any, int] = {}
     if predicate.outcomes in (EQUAL, LESS | GREATER, 0, 7):
         for x in everything:
@@ -200,12 +200,25 @@ def _ranks(keys: list[Any], queries: list[Any], predicate: Predicate) -> tuple[N
         try:
             numbers = {x: at for at, x in enumerate(sorted(set(everything)))}
         except TypeError:
-            kinds = " and ".join(sorted({type(x).__name__ for x in everything}))
-            raise ArgumentError(f"select: {predicate.name}: values of {kinds} cannot be ordered") from None
+            raise _no_order(keys, queries, predicate) from None
     return (
         np.array([numbers[x] for x in keys], dtype=np.int64),
         np.array([numbers[x] for x in queries], dtype=np.int64),
     )
+
+
+def _no_order(keys: list[Any], queries: list[Any], predicate: Predicate) -> ArgumentError:
+    """Name the first pair that cannot be compared."""
+    for i, query in enumerate(queries):
+        for j, key in enumerate(keys):
+            try:
+                predicate(key, query)
+            except TypeError:
+                return ArgumentError(
+                    f"select: {predicate.name}: the key {key!r} at position {j} cannot be ordered with the query "
+                    f"{query!r} at position {i}"
+                )
+    return ArgumentError(f"select: {predicate.name}: the values cannot be ordered")
 
 
 def _aggregate(node: Node, inputs: list[Any], items: list[Any], _causal: bool) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from legato.errors import ArgumentError, LegatoError, NumericalError
 from legato.rasp.graph import OPERATIONS, Node
 from legato.rasp.maps import scalar_result
-from legato.rasp.predicates import EQUAL, GREATER, LESS
+from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
 from legato.rasp.selectors import aggregation_parts
 
 __all__ = ["Stream"]
@@ -180,13 +180,7 @@ class _Called:
         kind = formula[0]
         if kind in ("term", "call"):
             key, query = keys[self.position[id(formula[1])]], values[self.position[id(formula[2])]]
-            result = formula[3](key, query)
-            if not isinstance(result, bool):
-                raise ArgumentError(
-                    f"select: expected a predicate that returns bool, got {type(result).__name__} "
-                    f"for key {key}, query {query}"
-                )
-            return result
+            return holds(formula[3], key, query)
         if kind == "not":
             return not self._holds(formula[1], keys, values)
         left = self._holds(formula[1], keys, values)
@@ -198,8 +192,6 @@ class _Called:
 def formula_of(choice: Node) -> tuple[Any, ...]:
     """Return the selector's formula over nodes; all its selects must be causal or all not."""
     if choice.kind == "select":
-        from legato.rasp.predicates import Predicate
-
         predicate = choice.attributes["predicate"]
         return ("term" if isinstance(predicate, Predicate) else "call", *choice.inputs, predicate)
     return (choice.kind, *(formula_of(part) for part in choice.inputs))
@@ -227,6 +219,7 @@ class Stream:
         self._steps: list[tuple[int, Node, Callable[[], Any]]] = []
         self.length = 0
         self.token = 0
+        self._failed = False
         for at, node in enumerate(nodes):
             if node.kind == "constant":
                 self._values[at] = node.attributes["value"]
@@ -241,7 +234,12 @@ class Stream:
 
     def push(self, token: int) -> Any:
         """Append a token; the program's output at its position."""
+        if self._failed:  # some nodes hold the token that failed, others do not
+            raise ArgumentError(
+                f"streaming: the token at position {self.length} failed; reset() forgets it and the rest"
+            )
         self.token = token
+        self._failed = True
         values = self._values
         try:
             for at, _, step in self._steps:
@@ -249,7 +247,10 @@ class Stream:
         except LegatoError:
             raise
         except ZeroDivisionError:
-            raise NumericalError(f"division by zero at position {self.length}") from None
+            node = next(node for place, node, _ in self._steps if place == at)
+            op = node.attributes["op"] if isinstance(node.attributes.get("op"), str) else node.kind
+            raise NumericalError(f"{op}: division by zero at position {self.length}") from None
+        self._failed = False
         self.length += 1
         return values[-1]
 
