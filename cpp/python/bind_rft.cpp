@@ -30,7 +30,7 @@ Logits logits_of(const Typed<Stored>& array, FloatType type) {
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
 
 void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
-                const Typed<std::uint8_t>& mask, Typed<float>& stats, int threads) {
+                const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
   std::size_t bad = 0;
   Status status;
   {
@@ -40,7 +40,8 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
       throw py::value_error("stats: expected shape (6, n)");
     float* row = stats.mutable_data();
     const std::size_t n = logits.rows;
-    const TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    if (!entropy) result.entropy = result.sum_p2 = nullptr;
     const py::gil_scoped_release release;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
@@ -159,17 +160,21 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_token_stats",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& stats,
-         int threads) { stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, threads); },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
+        stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, entropy, threads);
+      },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("stats").noconvert(), arg("threads"), "Statistics of (n, v) float32 logits into (6, n).");
+      arg("stats").noconvert(), arg("entropy"), arg("threads"),
+      "Statistics of (n, v) float32 logits into (6, n); the second and third row are left alone without entropy.");
   module.def(
       "rft_token_stats_half",
       [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& stats,
-         int threads) { stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, threads); },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
+        stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, entropy, threads);
+      },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("stats").noconvert(), arg("threads"), "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
+      arg("stats").noconvert(), arg("entropy"), arg("threads"),
+      "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
   module.def(
       "rft_token_stats_backward",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,

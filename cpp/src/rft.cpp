@@ -79,9 +79,9 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  for (const float* values : {out.logp, out.entropy, out.sum_p2, out.lse, out.largest, out.log_sum}) {
-    if (values == nullptr) return Status::invalid_argument;
-  }
+  const bool shaped = out.logp != nullptr && out.lse != nullptr && out.largest != nullptr && out.log_sum != nullptr &&
+                      (out.entropy == nullptr) == (out.sum_p2 == nullptr);
+  if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
@@ -96,8 +96,8 @@ Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> 
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
   const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
-                      gradient != nullptr && stats.entropy != nullptr && stats.largest != nullptr &&
-                      stats.log_sum != nullptr;
+                      gradient != nullptr && (stats.entropy != nullptr || grad_entropy.empty()) &&
+                      stats.largest != nullptr && stats.log_sum != nullptr;
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();

@@ -96,6 +96,11 @@ TEST_CASE("threads and batches do not change a bit") {
   REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, one.view, bad, 1) == Status::ok);
   REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, four.view, bad, 4) == Status::ok);
   CHECK(std::memcmp(one.values.data(), four.values.data(), one.values.size() * sizeof(float)) == 0);
+  Columns plain(rows);
+  plain.view.entropy = plain.view.sum_p2 = nullptr;
+  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, plain.view, bad) == Status::ok);
+  CHECK(std::memcmp(one.view.logp, plain.view.logp, rows * sizeof(float)) == 0);
+  CHECK(std::memcmp(one.view.lse, plain.view.lse, 3 * rows * sizeof(float)) == 0);
   const Logits single{z.data() + (rows - 1) * columns, FloatType::f32, 1, columns};
   REQUIRE(token_stats(single, std::span(ids).first(1), 1.0, {}, last.view, bad) == Status::ok);
   CHECK(last.view.logp[0] == one.view.logp[rows - 1]);
@@ -117,6 +122,9 @@ TEST_CASE("what token_stats refuses") {
         Status::invalid_argument);
   CHECK(token_stats({nullptr, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
   CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
+  Columns half(2);
+  half.view.sum_p2 = nullptr;
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, half.view, bad) == Status::invalid_argument);
   CHECK(token_stats({nullptr, FloatType::f32, 0, 0}, {}, 1.0, {}, TokenStats{}, bad) == Status::ok);
 }
 

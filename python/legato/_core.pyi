@@ -222,9 +222,9 @@ def rft_reward_moments(sums: numpy.typing.NDArray[numpy.float64], mean: numpy.ty
     """
     Mean and sum of squared deviations of (g, 8) sums.
     """
-def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], entropy: bool, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Statistics of (n, v) float32 logits into (6, n).
+    Statistics of (n, v) float32 logits into (6, n); the second and third row are left alone without entropy.
     """
 def rft_token_stats_backward(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], grad_logp: numpy.typing.NDArray[numpy.float32], grad_entropy: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
@@ -234,7 +234,7 @@ def rft_token_stats_backward_half(logits: numpy.typing.NDArray[numpy.uint16], br
     """
     The same for bfloat16 (brain) or float16 given as 16-bit patterns.
     """
-def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], entropy: bool, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     The same for bfloat16 (brain) or float16 given as 16-bit patterns.
     """

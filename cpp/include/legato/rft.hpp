@@ -25,7 +25,7 @@ struct Logits {
 /// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
 struct TokenStats {
   float* logp = nullptr;     ///< log p(id), nats
-  float* entropy = nullptr;  ///< nats
+  float* entropy = nullptr;  ///< nats; may be null together with sum_p2: then neither is worked out
   float* sum_p2 = nullptr;   ///< sum of the squared probabilities
   float* lse = nullptr;      ///< log sum exp(z / T)
   float* largest = nullptr;  ///< max z
@@ -45,9 +45,10 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
                    int threads = 1) noexcept;
 
-/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the entropy, largest and log_sum of
-/// token_stats: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows. grad_entropy: rows, or
-/// empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked rows give 0.
+/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the largest and log_sum of token_stats, and
+/// its entropy where grad_entropy is given: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows.
+/// grad_entropy: rows, or empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked
+/// rows give 0.
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
                             std::span<const std::uint8_t> mask, const TokenStats& stats,
                             std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
