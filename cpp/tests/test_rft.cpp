@@ -139,23 +139,37 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(mean == std::vector<double>{0.1, 0, 6});
   CHECK(m2 == std::vector<double>{0, 0, 2});
   std::vector<double> advantages5(5);
-  std::vector<double> scale(3);
+  std::vector<GroupWork> work(3);
   const auto scaled = [&](std::span<const std::int64_t> of, GroupScale kind, double eps) {
-    return group_advantages(rewards, of, count, least, mean, m2, kind, 0, eps, scale, advantages5);
+    return group_advantages(rewards, of, {kind, 0, eps, false}, work, advantages5, bad);
   };
+  CHECK(group_count(groups) == 3);
+  CHECK(group_count({}) == 0);
+  const long held = allocation_count();
   REQUIRE(scaled(groups, GroupScale::deviation, 1.0) == Status::ok);
+  CHECK(allocation_count() == held);
   CHECK(advantages5 == std::vector<double>{0, -0.5, 0, 0.5, 0});
   REQUIRE(scaled(groups, GroupScale::leave_one_out, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -2, 0, 2, 0});
   REQUIRE(scaled(groups, GroupScale::one, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
+  REQUIRE(scaled(groups, GroupScale::batch, 1.0) == Status::ok);
+  const double over = 1 / (std::sqrt(2.0 / 5.0) + 1);
+  CHECK(advantages5[3] == doctest::Approx(over).epsilon(1e-15));
   REQUIRE(scaled(groups, GroupScale::deviation, 0.0) == Status::ok);  // a deviation of 0 divides by 1
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
-  const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0};
+  const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0}, negative = {0, 2, -1, 2, 0}, single = {0, 2, 0, 1, 0};
   CHECK(scaled(outside, GroupScale::one, 0.0) == Status::invalid_argument);
+  CHECK(bad == 3);
+  CHECK(scaled(negative, GroupScale::one, 0.0) == Status::invalid_argument);
+  CHECK(bad == 2);
+  REQUIRE(group_advantages(rewards, single, {GroupScale::one, 0, 0.0, true}, work, advantages5, bad) == Status::ok);
+  CHECK(advantages5 == std::vector<double>{0, 5, 0, 7, 0});
   CHECK(group_moments(rewards, outside, count, least, largest, mean, m2, bad) == Status::invalid_argument);
   CHECK(bad == 3);
   const std::vector<double> wild = {0, 0, std::numeric_limits<double>::infinity(), 0, 0};
+  CHECK(group_advantages(wild, groups, {}, work, advantages5, bad) == Status::not_finite);
+  CHECK(bad == 2);
   CHECK(group_moments(wild, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
   CHECK(bad == 2);
 

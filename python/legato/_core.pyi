@@ -200,8 +200,10 @@ def rft_gae_f64(rewards: numpy.typing.NDArray[numpy.float64], values: numpy.typi
     """
     Advantages and returns of (n, m) steps.
     """
-def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], work: numpy.typing.NDArray[numpy.float64], kind: typing.SupportsInt | typing.SupportsIndex, ddof: typing.SupportsInt | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
-    ...
+def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], most: typing.SupportsInt | typing.SupportsIndex, scale: typing.SupportsInt | typing.SupportsIndex, ddof: typing.SupportsInt | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, raw_singletons: bool, advantages: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int, int]:
+    """
+    Advantages of rewards; returns the status, the first bad index and the number of groups.
+    """
 def rft_group_moments(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], least: numpy.typing.NDArray[numpy.float64], largest: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
     """
     Moments of each group; returns the status and the first bad index.
