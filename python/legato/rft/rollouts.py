@@ -1,7 +1,7 @@
 """Rollouts from files and tables, in batches: prompt, reward, length and log-probabilities; moments per prompt.
 
-Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, advantage) and
-verl's JSONL dumps (input, output, score); otherwise the columns are named or guessed.
+Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function with NaN where it does
+not apply, advantage) and verl's JSONL dumps (input, output, score); otherwise the columns are named or guessed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Columns:
     prompt : str, optional
         By default the first there is of prompt_id, uid, index, prompt, input.
     reward : str, optional
-        By default reward or score; in TRL's layout the sum of the reward functions. Names with commas are added.
+        By default reward or score; in TRL's layout the sum of all columns of fractions but the advantage, without those
+        that are NaN in a row, as its trainer adds reward functions of weight 1. Names with commas are added.
     logprobs : str, optional
         Lists of the log-probabilities of each rollout's tokens; not read unless named.
     step : str, optional
@@ -269,10 +270,11 @@ def _one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """Which columns of a file say what."""
+    """Which columns of a file say what; partial: a reward is the sum of those of its columns that are not NaN."""
 
     prompt: str
     rewards: list[str]
+    partial: bool
 
 
 def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tuple[_Roles, Any]]]]:
@@ -440,7 +442,7 @@ def _find_json_trouble(path: Path, schema: Any) -> None:
 
 
 def _needed(schema: Any, columns: Columns, name: str) -> tuple[_Roles, list[str]]:
-    roles = _Roles(_prompt_column(schema, columns, name), _reward_columns(schema, columns, name))
+    roles = _Roles(_prompt_column(schema, columns, name), *_reward_columns(schema, columns, name))
     wanted = [roles.prompt, *roles.rewards]
     if columns.logprobs is not None:
         wanted.append(columns.logprobs)
@@ -461,18 +463,18 @@ def _prompt_column(schema: Any, columns: Columns, name: str) -> str:
     raise InputError(f"{name}: no prompt column ({', '.join(PROMPT_COLUMNS)}); name it with --prompt-col")
 
 
-def _reward_columns(schema: Any, columns: Columns, name: str) -> list[str]:
+def _reward_columns(schema: Any, columns: Columns, name: str) -> tuple[list[str], bool]:
     import pyarrow as pa
 
     if columns.reward is not None:
-        return [part.strip() for part in columns.reward.split(",")]
+        return [part.strip() for part in columns.reward.split(",")], False
     for column in REWARD_COLUMNS:
         if column in schema.names:
-            return [column]
+            return [column], False
     if set(schema.names) >= _TRL:
         found = [f.name for f in schema if f.name not in {*_TRL, "step"} and pa.types.is_floating(f.type)]
         if found:
-            return found
+            return found, True
     raise InputError(f"{name}: no reward column ({', '.join(REWARD_COLUMNS)}); name it with --reward-col")
 
 
@@ -500,7 +502,11 @@ def _add_batch(
         return f"{name}: row {first_row + row}, column {column!r}"
 
     parts = [_numbers(batch[column], name, column) for column in roles.rewards]
-    rewards: NDArray[Any] = parts[0] if len(parts) == 1 else np.array(parts, np.float64).sum(axis=0)
+    rewards: NDArray[Any] = parts[0]
+    if len(parts) > 1:
+        values = np.array(parts, np.float64)
+        missing = np.isnan(values) & roles.partial
+        rewards = np.where(missing.all(axis=0), np.nan, np.where(missing, 0.0, values).sum(axis=0))
     keys = _keys(batch[roles.prompt])
     if keys.null_count:
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
