@@ -1,7 +1,7 @@
 """Rollouts from files and tables, in batches: prompt, reward, length and log-probabilities; moments per prompt.
 
-Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function with NaN where it does
-not apply, advantage) and verl's JSONL dumps (input, output, score); otherwise the columns are named or guessed.
+Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, NaN where that one
+does not apply, advantage) and verl's JSONL dumps (input, output, score); else columns are named or guessed.
 """
 
 from __future__ import annotations
