@@ -257,7 +257,11 @@ def test_report_properties(seed: int, interval: Any, binary: bool) -> None:
             assert (report.std_low[i], report.std_high[i]) == pytest.approx(pair, abs=1e-12)
     json.loads(report.to_json())
     assert len(report.to_csv().splitlines()) == len(report.n) + 1
-    assert report.to_html().count("<svg") == 2
+    html = report.to_html()
+    assert html.count("<svg") == 2
+    bars = re.findall(r"<title>(\d+) (\w+)</title>", html)
+    assert sum(int(count) for count, _ in bars) == several.sum()
+    assert {name for _, name in bars} == set(report.verdict[several].tolist())
 
 
 def test_compare_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
