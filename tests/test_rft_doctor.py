@@ -361,7 +361,7 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             rft.scan(path)
     path.write_text("")
-    with pytest.raises(InputError, match="at least one prompt"):
+    with pytest.raises(InputError, match=r"x\.jsonl: expected at least one rollout, got none"):
         rft.scan(path)
 
 
@@ -380,8 +380,17 @@ def test_bad_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             rft.scan(tmp_path / name)
     mixed = [write(tmp_path / "a.jsonl", BAD_ROWS), write(tmp_path / "b.jsonl", [{"prompt": 1, "reward": 0.0}])]
-    with pytest.raises(InputError, match="expected one type in all files"):
+    with pytest.raises(InputError, match=r"b\.jsonl: row 0, column 'prompt': expected string as before, got int64"):
         rft.scan(mixed)
+    words = write(tmp_path / "words.jsonl", [{"prompt": "a", "reward": 0.0, "step": "first"}])
+    with pytest.raises(InputError, match=r"words\.jsonl: column 'step': expected numbers, got string"):
+        rft.scan(words, columns=rft.Columns(steps=(1, 2)))
+    some = write(tmp_path / "some.jsonl", [{"prompt": "a", "reward": 0.0, "step": 1}])
+    with pytest.raises(InputError, match=r"some\.jsonl: expected at least one rollout, got none"):
+        rft.scan(some, columns=rft.Columns(steps=(2, 2)))
+    wild = write(tmp_path / "wild.jsonl", [{"prompt": "a", "reward": float("nan")}])
+    with pytest.raises(InputError, match=r"expected at least one rollout besides 1 without a finite reward"):
+        rft.scan(wild, nan="drop")
     with pytest.raises(InputError, match="no column 'tokens'"):
         rft.scan(tmp_path / "x.parquet", columns=rft.Columns(logprobs="tokens"))
     with pytest.raises(InputError, match="expected lists of log-probabilities"):

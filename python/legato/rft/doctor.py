@@ -245,8 +245,6 @@ def scan(
     anything = (-math.inf, math.inf)
     moments = read_rollouts(source, columns or Columns(), nan, value_range or anything, progress)
     prompt, m = moments.finish()
-    if not prompt:
-        raise InputError("no rollouts: expected at least one prompt")
     notes: list[str] = []
     low, high = value_range or _guess_range(m, notes)
     width = high - low

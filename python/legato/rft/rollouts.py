@@ -81,7 +81,7 @@ class NameTable:
             return self.number(_keys(names.dictionary))[codes]
         self._kind = self._kind or names.type
         if names.type != self._kind:
-            raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {names.type}")
+            raise InputError(f"expected {self._kind} as before, got {names.type}")
         if pa.types.is_int64(names.type):
             return self.number_integers(names.to_numpy())
         numbers = np.empty(len(names), np.uint32)
@@ -181,8 +181,6 @@ class PromptMoments:
     def finish(self) -> tuple[list[Any], dict[str, NDArray[Any]]]:
         """Return the prompts in order, and n, least, largest, mean, m2 (and sums of length, loose) of each."""
         kept = np.flatnonzero(self._sums[:, 0].view(np.int64)[: self.prompts.count])
-        if len(kept) == 0:
-            return [], {}
         prompts, order = self.prompts.sorted(kept)
         sums = self._sums[order]
         mean, m2 = np.empty(len(order)), np.empty(len(order))
@@ -239,7 +237,7 @@ def read_rollouts(
     Raises
     ------
     InputError
-        A file or a value cannot be used; the message names file, row and column.
+        A file or a value cannot be used, or there is no rollout; the message names file, row and column.
     """
     if nan not in ("error", "drop"):
         raise ArgumentError(f"nan: expected error or drop, got {nan!r}")
@@ -249,7 +247,9 @@ def read_rollouts(
         raise DependencyError('pyarrow is missing: pip install "legato[rft]"') from None
     value_range = (max(value_range[0], -_LARGEST_REWARD), min(value_range[1], _LARGEST_REWARD))
     moments = PromptMoments()
+    names = []
     for name, batches in _sources(source, columns):
+        names.append(name)
         row = 0
         try:
             for roles, batch in batches:
@@ -261,6 +261,9 @@ def read_rollouts(
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{name}: {_one_line(error)}") from None
+    if moments.rollouts == 0:
+        left_out = f" besides {moments.dropped} without a finite reward" if moments.dropped else ""
+        raise InputError(f"{', '.join(names)}: expected at least one rollout{left_out}, got none")
     return moments
 
 
@@ -488,12 +491,14 @@ def _add_batch(
     name: str,
     first_row: int,
 ) -> None:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     moments.reward_columns = moments.reward_columns or roles.rewards
     inside = None
     if columns.steps is not None:
-        steps = batch[columns.step or "step"]
+        step = columns.step or "step"
+        steps = pa.array(_numbers(batch[step], name, step))
         inside = pc.and_(pc.greater_equal(steps, columns.steps[0]), pc.less_equal(steps, columns.steps[1]))
         batch = batch.filter(inside)
 
@@ -511,7 +516,10 @@ def _add_batch(
     if keys.null_count:
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
     tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
-    numbers = moments.prompts.number(keys)
+    try:
+        numbers = moments.prompts.number(keys)
+    except InputError as error:
+        raise InputError(f"{place(0, roles.prompt)}: {error}") from None
     bad = moments.add(numbers, rewards, value_range)
     rows: Sequence[int] | NDArray[np.int64] = range(len(rewards))
     if bad < len(rows) and nan == "drop":
