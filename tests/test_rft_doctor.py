@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,27 @@ def test_a_file_of_trl() -> None:
     assert found.mean.tolist() == [np.mean(rewards[prompt]) for prompt in found.prompt]
 
 
+def example() -> Any:
+    path = Path(__file__).parents[1] / "examples" / "trl_reward_log.py"
+    if not path.exists():
+        pytest.skip("the examples are not in this distribution")
+    return runpy.run_path(str(path))["logged"]
+
+
+def test_example_of_a_logged_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it keeps is what a scan reads; a reward of None does not count."""
+
+    def reward(completions: list[str], **_: Any) -> list[float | None]:
+        return [None if c == "-" else float(c) for c in completions]
+
+    wrapped = example()(reward, tmp_path / "log.jsonl", group_size=2)
+    answers = ["0", "1", "1", "1", "0", "-"]
+    assert wrapped(prompts=["a", "a", "b", "b", "c", "c"], completions=answers) == [0, 1, 1, 1, 0, None]
+    assert capsys.readouterr().out == "groups without a signal: 67%\n"
+    report = rft.scan(tmp_path / "log.jsonl", value_range=(0, 1))
+    assert (report.prompt, report.n.tolist()) == (["a", "b", "c"], [2, 2, 1])
+
+
 def assert_report_of_trl(report: rft.Report) -> None:
     assert report.n.tolist() == [4, 4, 4, 4]
     assert report.settings["reward_columns"] == ["length_reward", "even_reward"]
@@ -179,7 +201,7 @@ def test_what_trl_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     trl.GRPOTrainer(
         model=transformers.GPT2LMHeadModel(shape),
         processing_class=tokenizer,
-        reward_funcs=[length_reward, even_reward],
+        reward_funcs=[example()(length_reward, tmp_path / "log.jsonl", group_size=4), even_reward],
         args=trl.GRPOConfig(
             output_dir=str(tmp_path),
             per_device_train_batch_size=8,
@@ -194,6 +216,9 @@ def test_what_trl_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     files = sorted((tmp_path / "completions").glob("completions_*.parquet"))
     assert len(files) == 2
     assert_report_of_trl(rft.scan(files, value_range=(0, 7)))
+    kept, logged = rft.scan(tmp_path / "log.jsonl"), rft.scan(files, columns=rft.Columns(reward="length_reward"))
+    assert kept.prompt == logged.prompt
+    np.testing.assert_array_equal(kept.mean, logged.mean)
 
 
 def test_verl_dump(tmp_path: Path) -> None:
@@ -368,11 +393,15 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path) -> None:
     whole = write(tmp_path / "x.parquet", ROWS).read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    torn = bytearray(whole)
+    torn[20:40] = b"\xff" * 20
+    (tmp_path / "torn.parquet").write_bytes(torn)
     (tmp_path / "cut.npz").write_bytes(write(tmp_path / "x.npz", ROWS).read_bytes()[:100])
     np.savez(tmp_path / "uneven.npz", prompt=np.arange(3), reward=np.zeros(2))
     (tmp_path / "x.txt").write_text("?")
     for name, message in (
         ("cut.parquet", "cannot be read as Parquet"),
+        ("torn.parquet", r"torn\.parquet: rows from 0 on cannot be read"),
         ("cut.npz", "cannot be read as NPZ"),
         ("uneven.npz", "expected columns of one length"),
         ("x.txt", "expected a .parquet, .jsonl or .npz file"),

@@ -260,7 +260,7 @@ def read_rollouts(
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{name}: {_one_line(error)}") from None
+            raise InputError(f"{name}: rows from {row} on cannot be read ({_one_line(error)})") from None
     if moments.rollouts == 0:
         left_out = f" besides {moments.dropped} without a finite reward" if moments.dropped else ""
         raise InputError(f"{', '.join(names)}: expected at least one rollout{left_out}, got none")
