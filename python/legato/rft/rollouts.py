@@ -182,11 +182,12 @@ class PromptMoments:
         """Return the prompts in order, and n, least, largest, mean, m2 (and sums of length, loose) of each."""
         kept = np.flatnonzero(self._sums[:, 0].view(np.int64)[: self.prompts.count])
         prompts, order = self.prompts.sorted(kept)
-        sums = self._sums[order]
-        mean, m2 = np.empty(len(order)), np.empty(len(order))
-        _core.rft_reward_moments(sums, mean, m2)
-        found = {"n": sums[:, 0].copy().view(np.int64), "least": sums[:, 1].copy(), "largest": sums[:, 2].copy()}
-        found |= {"mean": mean, "m2": m2}
+        count = self.prompts.count
+        moments = np.empty((2, count))
+        _core.rft_reward_moments(self._sums[:count], *moments)
+        n, least, largest = (self._sums[order, column] for column in range(3))
+        found = {"n": n.view(np.int64), "least": least, "largest": largest}
+        found |= {"mean": moments[0][order], "m2": moments[1][order]}
         if self._tokens.size:
             found["length"], found["loose"] = self._tokens[:, order]
         return prompts, found
