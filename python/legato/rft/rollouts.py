@@ -24,7 +24,7 @@ __all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
 _TRL = {"prompt", "completion", "advantage"}
-_BATCH = 1 << 19  # rollouts held at once, fewer where prompts are long
+_BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
 _LARGEST_REWARD = 1e150  # squares must not overflow
 
