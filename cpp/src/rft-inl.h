@@ -70,7 +70,10 @@ LEGATO_HD Floats opaque(Floats x) {
   return x;
 }
 LEGATO_HD Pair load_pair(const Brain16* x) {
-  const Words words = math::load_pack(reinterpret_cast<const unsigned*>(x));
+  Words words;
+  for (int i = 0; i < Words::kParts; ++i) {  // a row of an odd number of columns leaves the next one off a word
+    __builtin_memcpy(&words.part[i], x + 2 * i * Words::kWide, sizeof words.part[i]);
+  }
   return {opaque(math::float_of_bits(words << 16)), opaque(math::float_of_bits(words & 0xffff0000U))};
 }
 #if defined(__x86_64__) && LEGATO_REGION_WIDTH == 8
@@ -91,7 +94,9 @@ LEGATO_HD void store_pair(float* x, const Pair& z) {
 }
 LEGATO_HD void store_pair(Brain16* x, const Pair& z) {
   const Words words = math::bfloat_of_float<Words>(z.first) | (math::bfloat_of_float<Words>(z.second) << 16);
-  math::store_pack(reinterpret_cast<unsigned*>(x), words);
+  for (int i = 0; i < Words::kParts; ++i) {
+    __builtin_memcpy(x + 2 * i * Words::kWide, &words.part[i], sizeof words.part[i]);
+  }
 }
 LEGATO_HD void store_pair(Half16* x, const Pair& z) {
   math::narrow(math::half_of_float<Words>(z.first), &x->bits);

@@ -107,6 +107,49 @@ TEST_CASE("threads and batches do not change a bit") {
   CHECK(last.view.entropy[0] == one.view.entropy[rows - 1]);
 }
 
+TEST_CASE("16-bit logits in rows of any length, in buffers that end with them") {
+  for (const std::size_t columns : {1UL, 15UL, 31UL, 32UL, 33UL, 65UL, 2047UL, 2049UL, 4133UL}) {
+    constexpr std::size_t rows = 3;
+    const auto z = random_logits(rows * columns);
+    std::vector<std::uint16_t> brain(z.size()), half(z.size());
+    std::vector<float> of_brain(z.size()), of_half(z.size());
+    for (std::size_t i = 0; i < z.size(); ++i) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &z[i], sizeof bits);
+      brain[i] = static_cast<std::uint16_t>(bits >> 16);
+      bits &= 0xffff0000U;
+      std::memcpy(&of_brain[i], &bits, sizeof bits);
+      half[i] = static_cast<std::uint16_t>(0x3c00 + i % 1024 + (i % 3 == 0 ? 0x8000 : 0));  // 1 to 2 in size
+      of_half[i] = (1.0F + static_cast<float>(i % 1024) / 1024.0F) * (i % 3 == 0 ? -1.0F : 1.0F);
+    }
+    const std::vector<std::int64_t> ids = {0, static_cast<std::int64_t>(columns / 2),
+                                           static_cast<std::int64_t>(columns - 1)};
+    const std::vector<float> weights(rows, 1.0F);
+    const auto compare = [&](const std::vector<std::uint16_t>& stored, FloatType type, const std::vector<float>& same) {
+      Columns a(rows), b(rows);
+      std::size_t bad = 0;
+      const Logits given{stored.data(), type, rows, columns}, plain{same.data(), FloatType::f32, rows, columns};
+      REQUIRE(token_stats(given, ids, 0.9, {}, a.view, bad) == Status::ok);
+      REQUIRE(token_stats(plain, ids, 0.9, {}, b.view, bad) == Status::ok);
+      for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(std::abs(a.values[i] - b.values[i]) < 1e-5);
+      std::vector<std::uint16_t> gradient(stored.size());
+      std::vector<float> expected(stored.size());
+      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.view, weights, weights, gradient.data(), bad) == Status::ok);
+      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.view, weights, weights, expected.data(), bad) == Status::ok);
+      for (std::size_t n = 0; n < rows && type == FloatType::bf16; ++n) {
+        for (std::size_t i = n * columns; i < (n + 1) * columns; ++i) {
+          const std::uint32_t bits = static_cast<std::uint32_t>(gradient[i]) << 16;
+          float found = 0;
+          std::memcpy(&found, &bits, sizeof bits);
+          CHECK(std::abs(found - expected[i]) <= 1e-6F + std::abs(expected[i]) / 128);
+        }
+      }
+    };
+    compare(brain, FloatType::bf16, of_brain);
+    compare(half, FloatType::f16, of_half);
+  }
+}
+
 TEST_CASE("what token_stats refuses") {
   const std::vector<float> z(6, 0.0F);
   const std::vector<std::int64_t> ids = {0, 3}, good = {0, 2};
