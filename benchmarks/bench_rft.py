@@ -3,8 +3,10 @@
     pytest benchmarks/bench_rft.py --benchmark-group-by=group --benchmark-columns=median,min,rounds
 
 Rows of a group read the same input. The answer is asserted before the time is taken. Peers that are not installed are
-skipped. "trl" is the arithmetic of TRL's selective_log_softmax on the CPU (float32: a row loop of logsumexp; 16 bits: a
-row loop of log_softmax), "trl_with_entropy" adds the second pass its trainer makes for the entropy.
+skipped. "trl" is the arithmetic of selective_log_softmax of TRL 1.16 on the CPU, over sequences of 512 tokens as its
+trainer has them: a Python loop over the first axis, of logsumexp for float32 and of log_softmax for 16 bits.
+"trl-with_entropy" adds its entropy_from_logits, a pass in chunks of 128 tokens, which its trainer makes too.
+"trl-rows" is the same loop over single tokens, whose temporaries stay in the cache.
 """
 
 from __future__ import annotations
@@ -55,11 +57,12 @@ def measure(benchmark: Any, group: str, run: Callable[[], Any], rounds: int = 3)
     benchmark.pedantic(run, rounds=rounds, iterations=1, warmup_rounds=1)
 
 
-def test_legato(benchmark: Any, case: Any) -> None:
+@pytest.mark.parametrize("entropy", [True, False], ids=["all", "logp"])
+def test_legato(benchmark: Any, case: Any, entropy: bool) -> None:
     _, array, ids, group = case
-    found = rft.token_stats(array, ids)
+    found = rft.token_stats(array, ids, entropy=entropy)
     np.testing.assert_allclose(found.logp[:8], truth(array, ids), 0, 2e-5)
-    measure(benchmark, group, lambda: rft.token_stats(array, ids), rounds=7)
+    measure(benchmark, group, lambda: rft.token_stats(array, ids, entropy=entropy), rounds=7)
 
 
 def test_floor_one_read(benchmark: Any, case: Any) -> None:
@@ -71,35 +74,40 @@ def test_floor_one_read(benchmark: Any, case: Any) -> None:
 
 
 def trl_logp(module: Any, z: Any, ids: Any) -> Any:
+    """Log-probability of each token: z of shape (..., v), ids of shape (...)."""
+    ids = ids[..., None]
     if z.dtype == module.float32:
-        chosen = z.gather(-1, ids[:, None])[:, 0]
-        return chosen - module.stack([module.logsumexp(row, dim=-1) for row in z])
-    logps = [module.log_softmax(row, dim=-1).gather(-1, i[None])[0] for row, i in zip(z, ids, strict=True)]
-    return module.stack(logps)
+        total = module.stack([module.logsumexp(part, dim=-1) for part in z])
+        return (z.gather(-1, ids) - total[..., None])[..., 0]
+    parts = [module.log_softmax(part, dim=-1).gather(-1, i) for part, i in zip(z, ids, strict=True)]
+    return module.stack(parts)[..., 0]
 
 
 def trl_entropy(module: Any, z: Any, chunk: int = 128) -> Any:
     parts = []
-    for rows in z.split(chunk):
+    for rows in z.reshape(-1, z.shape[-1]).split(chunk):
         logp = module.log_softmax(rows, dim=-1)
         parts.append(-(logp.exp() * logp).sum(-1))
     return module.cat(parts)
 
 
-@pytest.mark.parametrize("with_entropy", [False, True], ids=["logp", "with_entropy"])
-def test_trl(benchmark: Any, case: Any, with_entropy: bool) -> None:
+@pytest.mark.parametrize("what", ["logp", "with_entropy", "rows"])
+def test_trl(benchmark: Any, case: Any, what: str) -> None:
     module = torch()
     z, array, ids, group = case
     tokens = module.from_numpy(ids)
     tolerance = 2e-5 if z.dtype == module.float32 else 0.1
     np.testing.assert_allclose(trl_logp(module, z[:8], tokens[:8]).float(), truth(array, ids), 0, tolerance)
 
+    if what != "rows":
+        z, tokens = z.view(-1, 512, z.shape[-1]), tokens.view(-1, 512)
+
     def run() -> None:
         trl_logp(module, z, tokens)
-        if with_entropy:
+        if what == "with_entropy":
             trl_entropy(module, z)
 
-    measure(benchmark, group, run, rounds=1)
+    measure(benchmark, group, run, rounds=3)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -151,8 +159,7 @@ def test_gae(benchmark: Any, shape: tuple[int, int], method: str) -> None:
     r, v, m = gae_input(shape)
     expected = rft.gae(r, v, m, 1.0, 0.95, backend="numpy")[0]
     if method == "legato":
-        mask = m.view(np.uint8)
-        run: Callable[[], Any] = lambda: rft.gae(r, v, mask, 1.0, 0.95)[0]  # noqa: E731
+        run: Callable[[], Any] = lambda: rft.gae(r, v, m, 1.0, 0.95)[0]  # noqa: E731
     elif method == "numba":
         kernel = numba_gae()
         run = lambda: kernel(r, v, m, 1.0, 0.95)[0]  # noqa: E731

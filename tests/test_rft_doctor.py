@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,16 @@ def test_small_batches_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_trl_completions(tmp_path: Path) -> None:
-    """The schema that TRL's GRPO trainer logs: one column a reward function, chats as prompts."""
+    """The schema that TRL 1.16 logs: prompt and completion texts or chats, one column a reward function (NaN where it
+    returned None), columns of the user's, advantage."""
     rows = [
         {
             "step": step,
             "prompt": [{"role": "user", "content": f"question {i}"}],
             "completion": [{"role": "assistant", "content": "..."}],
             "format_reward": float(i % 2),
-            "accuracy_reward": float((i + k) % 2) if i > 1 else 0.0,
+            "accuracy_reward": float((i + k) % 2) if i > 1 else float("nan"),
+            "solution": "4",
             "advantage": 0.0,
         }
         for step in (1, 2)
@@ -114,11 +117,108 @@ def test_trl_completions(tmp_path: Path) -> None:
     assert len(report.prompt) == 4
     assert json.loads(report.prompt[0])[0]["content"] == "question 0"
     assert report.zero_std.tolist() == [True, True, False, False]
+    assert report.mean.tolist() == [0.0, 1.0, 0.5, 1.5]
     assert any("format_reward, accuracy_reward" in note for note in report.notes)
     first = rft.scan(path, value_range=(0, 2), columns=rft.Columns(steps=(1, 1)))
     assert first.n.tolist() == [4, 4, 4, 4]
     only = rft.scan(path, columns=rft.Columns(reward="format_reward"))
     assert only.zero_std.all()
+    with pytest.raises(InputError, match=r"row 0, column 'format_reward\+accuracy_reward': expected a finite reward"):
+        rft.scan(path, columns=rft.Columns(reward="format_reward, accuracy_reward"))
+    rows[5]["format_reward"] = float("nan")  # no function applies
+    with pytest.raises(InputError, match=r"row 5, column 'format_reward\+accuracy_reward': .* got nan"):
+        rft.scan(write(path, rows))
+    assert rft.scan(path, nan="drop").overall["dropped"] == 1
+
+
+def test_a_file_of_trl() -> None:
+    """Two steps of GRPOTrainer of TRL 1.16.0 with a random model, as `test_what_trl_writes` makes them."""
+    files = sorted((DATA / "rft").glob("trl_completions_*.parquet"))
+    found = rft.scan(files, value_range=(0, 7))
+    assert_report_of_trl(found)
+    rewards: dict[str, list[float]] = {}
+    for row in (row for path in files for row in pq.read_table(path).to_pylist()):
+        rewards.setdefault(row["prompt"], []).append(row["length_reward"] + (row["even_reward"] or 0.0))
+    assert found.mean.tolist() == [np.mean(rewards[prompt]) for prompt in found.prompt]
+
+
+def example() -> Any:
+    path = Path(__file__).parents[1] / "examples" / "trl_reward_log.py"
+    if not path.exists():
+        pytest.skip("the examples are not in this distribution")
+    return runpy.run_path(str(path))["logged"]
+
+
+def test_example_of_a_logged_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it keeps is what a scan reads; a reward of None does not count."""
+
+    def reward(completions: list[str], **_: Any) -> list[float | None]:
+        return [None if c == "-" else float(c) for c in completions]
+
+    wrapped = example()(reward, tmp_path / "log.jsonl", group_size=2)
+    answers = ["0", "1", "1", "1", "0", "-"]
+    assert wrapped(prompts=["a", "a", "b", "b", "c", "c"], completions=answers) == [0, 1, 1, 1, 0, None]
+    assert capsys.readouterr().out == "groups without a signal: 67%\n"
+    report = rft.scan(tmp_path / "log.jsonl", value_range=(0, 1))
+    assert (report.prompt, report.n.tolist()) == (["a", "b", "c"], [2, 2, 1])
+
+
+def assert_report_of_trl(report: rft.Report) -> None:
+    assert report.n.tolist() == [4, 4, 4, 4]
+    assert report.settings["reward_columns"] == ["length_reward", "even_reward"]
+    assert all(re.fullmatch(r"w\d+ w\d+", prompt) for prompt in report.prompt)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_trl_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps on the CPU: a model of one layer, a vocabulary of 43 words, no network."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    trl = pytest.importorskip("trl", reason="trl is in no extra; its file of another day is in tests/data")
+    datasets, tokenizers, transformers = (
+        pytest.importorskip(name, reason="trl needs it") for name in ("datasets", "tokenizers", "transformers")
+    )
+    words = ["[PAD]", "[EOS]", "[UNK]", *(f"w{i}" for i in range(40))]
+    plain = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "eos_token": "[EOS]", "unk_token": "[UNK]"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, padding_side="left", **special)
+    shape = transformers.GPT2Config(
+        vocab_size=len(words), n_positions=64, n_embd=32, n_layer=1, n_head=2, pad_token_id=0, eos_token_id=1
+    )
+
+    def length_reward(completions: list[str], **_: Any) -> list[float]:
+        return [float(len(text.split())) for text in completions]
+
+    def even_reward(completions: list[str], log_extra: Any, **_: Any) -> list[float | None]:
+        log_extra("last", [text[-3:] for text in completions])
+        return [None if "0" in text else float(len(text) % 2) for text in completions]
+
+    options = {"use_cpu": True, "bf16": False, "max_steps": 2, "report_to": [], "save_strategy": "no", "seed": 0}
+    trl.GRPOTrainer(
+        model=transformers.GPT2LMHeadModel(shape),
+        processing_class=tokenizer,
+        reward_funcs=[example()(length_reward, tmp_path / "log.jsonl", group_size=4), even_reward],
+        args=trl.GRPOConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=8,
+            num_generations=4,
+            max_completion_length=6,
+            log_completions=True,
+            logging_steps=1,
+            **options,
+        ),
+        train_dataset=datasets.Dataset.from_dict({"prompt": [f"w{i} w{i + 1}" for i in range(16)]}),
+    ).train()
+    files = sorted((tmp_path / "completions").glob("completions_*.parquet"))
+    assert len(files) == 2
+    assert_report_of_trl(rft.scan(files, value_range=(0, 7)))
+    kept, logged = rft.scan(tmp_path / "log.jsonl"), rft.scan(files, columns=rft.Columns(reward="length_reward"))
+    assert kept.prompt == logged.prompt
+    np.testing.assert_array_equal(kept.mean, logged.mean)
 
 
 def test_verl_dump(tmp_path: Path) -> None:
@@ -182,7 +282,11 @@ def test_report_properties(seed: int, interval: Any, binary: bool) -> None:
             assert (report.std_low[i], report.std_high[i]) == pytest.approx(pair, abs=1e-12)
     json.loads(report.to_json())
     assert len(report.to_csv().splitlines()) == len(report.n) + 1
-    assert report.to_html().count("<svg") == 2
+    html = report.to_html()
+    assert html.count("<svg") == 2
+    bars = re.findall(r"<title>(\d+) (\w+)</title>", html)
+    assert sum(int(count) for count, _ in bars) == several.sum()
+    assert {name for _, name in bars} == set(report.verdict[several].tolist())
 
 
 def test_compare_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,18 +386,22 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             rft.scan(path)
     path.write_text("")
-    with pytest.raises(InputError, match="at least one prompt"):
+    with pytest.raises(InputError, match=r"x\.jsonl: expected at least one rollout, got none"):
         rft.scan(path)
 
 
 def test_bad_files(tmp_path: Path) -> None:
     whole = write(tmp_path / "x.parquet", ROWS).read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    torn = bytearray(whole)
+    torn[20:40] = b"\xff" * 20
+    (tmp_path / "torn.parquet").write_bytes(torn)
     (tmp_path / "cut.npz").write_bytes(write(tmp_path / "x.npz", ROWS).read_bytes()[:100])
     np.savez(tmp_path / "uneven.npz", prompt=np.arange(3), reward=np.zeros(2))
     (tmp_path / "x.txt").write_text("?")
     for name, message in (
         ("cut.parquet", "cannot be read as Parquet"),
+        ("torn.parquet", r"torn\.parquet: rows from 0 on cannot be read"),
         ("cut.npz", "cannot be read as NPZ"),
         ("uneven.npz", "expected columns of one length"),
         ("x.txt", "expected a .parquet, .jsonl or .npz file"),
@@ -301,8 +409,17 @@ def test_bad_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             rft.scan(tmp_path / name)
     mixed = [write(tmp_path / "a.jsonl", BAD_ROWS), write(tmp_path / "b.jsonl", [{"prompt": 1, "reward": 0.0}])]
-    with pytest.raises(InputError, match="expected one type in all files"):
+    with pytest.raises(InputError, match=r"b\.jsonl: row 0, column 'prompt': expected string as before, got int64"):
         rft.scan(mixed)
+    words = write(tmp_path / "words.jsonl", [{"prompt": "a", "reward": 0.0, "step": "first"}])
+    with pytest.raises(InputError, match=r"words\.jsonl: column 'step': expected numbers, got string"):
+        rft.scan(words, columns=rft.Columns(steps=(1, 2)))
+    some = write(tmp_path / "some.jsonl", [{"prompt": "a", "reward": 0.0, "step": 1}])
+    with pytest.raises(InputError, match=r"some\.jsonl: expected at least one rollout, got none"):
+        rft.scan(some, columns=rft.Columns(steps=(2, 2)))
+    wild = write(tmp_path / "wild.jsonl", [{"prompt": "a", "reward": float("nan")}])
+    with pytest.raises(InputError, match=r"expected at least one rollout besides 1 without a finite reward"):
+        rft.scan(wild, nan="drop")
     with pytest.raises(InputError, match="no column 'tokens'"):
         rft.scan(tmp_path / "x.parquet", columns=rft.Columns(logprobs="tokens"))
     with pytest.raises(InputError, match="expected lists of log-probabilities"):

@@ -136,6 +136,7 @@ for columns in (7, 2049, 9001):
         ran.add(_core.last_isa())
         for part in (stats.logp, stats.entropy, stats.sum_p2, stats.lse, g):
             digest.update(part.tobytes())
+        assert (rft.token_stats(x, np.arange(9) % columns, 0.9, entropy=False).logp == stats.logp).all()
         assert np.abs(stats.logp - rft.token_stats(x, np.arange(9) % columns, 0.9, backend="numpy").logp).max() < 2e-5
 print(digest.hexdigest(), *ran)
 """
@@ -189,12 +190,49 @@ def test_rows_without_a_distribution(backend: str) -> None:
     assert stats.logp[4] == pytest.approx(-np.log(3000), abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_without_entropy_the_rest_is_the_same(kind: str, backend: str) -> None:
+    z, ids = logits_of(kind, 5, 4999), np.arange(5)
+    whole = rft.token_stats(z, ids, 0.7, backend=backend)
+    part = rft.token_stats(z, ids, 0.7, entropy=False, backend=backend)
+    for name in ("logp", "lse", "largest", "log_sum"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
+    assert np.isnan(part.entropy).all()
+    assert np.isnan(part.sum_p2).all()
+    weights = np.linspace(-1, 1, 5).astype(np.float32)
+    gradients = [rft.token_stats_backward(z, ids, s, weights, None, 0.7, backend=backend) for s in (part, whole)]
+    np.testing.assert_array_equal(*gradients)
+    with pytest.raises(ArgumentError, match="stats: expected the entropy too"):
+        rft.token_stats_backward(z, ids, part, weights, weights, 0.7, backend=backend)
+
+
+def test_every_kind_of_nan_is_seen() -> None:
+    """NaN with any low bits, of either sign, in every place of a pair of packs, and plus infinity."""
+    for bits in (0x7FC00000, 0xFFC00000, 0x7FC001FF, 0xFF80007F, 0x7FFFFFFF, 0x7F800000):
+        z = np.zeros((33, 33 + 2048), np.float32)
+        z.view(np.uint32)[np.arange(33), np.arange(33) * 64] = bits
+        for entropy in (True, False):
+            with np.errstate(invalid="ignore"):
+                assert np.isnan(rft.token_stats(z, np.zeros(33, np.int64), entropy=entropy).logp).all()
+    for storage, first, infinity in ((np.uint16, 0x7F80, 0x7F80), (np.float16, 0x7C00, 0x7C00)):
+        patterns = np.arange(first, 0x8000, dtype=np.uint16)
+        patterns = np.concatenate([patterns, 0x8000 | patterns[patterns > infinity]])
+        z16 = np.zeros((len(patterns), 35), np.uint16)
+        z16[np.arange(len(patterns)), np.arange(len(patterns)) % 35] = patterns
+        for entropy in (True, False):
+            stats = rft.token_stats(z16.view(storage), np.zeros(len(patterns), np.int64), entropy=entropy)
+            assert np.isnan(stats.logp).all()
+
+
 def test_nan_where_everything_else_is_masked(backend: str) -> None:
     """A whole block of minus infinity with NaN in it, before and after a block with numbers."""
     for nan_at, number_at in ((10, 3000), (3000, 10)):
         z = np.full((1, 4096), -INF, np.float32)
         z[0, nan_at], z[0, number_at] = np.nan, 1.0
         assert np.isnan(rft.token_stats(z, [number_at], backend=backend).entropy).all()
+        assert np.isnan(rft.token_stats(z, [number_at], entropy=False, backend=backend).logp).all()
+        half = z.astype(np.float16)
+        assert np.isnan(rft.token_stats(half, [number_at], entropy=False, backend=backend).logp).all()
 
 
 def test_masked_entries_have_no_share_in_the_gradient() -> None:

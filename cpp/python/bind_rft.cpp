@@ -1,6 +1,9 @@
 #include "legato/rft.hpp"
 
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "binding.h"
@@ -30,7 +33,7 @@ Logits logits_of(const Typed<Stored>& array, FloatType type) {
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
 
 void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
-                const Typed<std::uint8_t>& mask, Typed<float>& stats, int threads) {
+                const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
   std::size_t bad = 0;
   Status status;
   {
@@ -40,7 +43,8 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
       throw py::value_error("stats: expected shape (6, n)");
     float* row = stats.mutable_data();
     const std::size_t n = logits.rows;
-    const TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
+    if (!entropy) result.entropy = result.sum_p2 = nullptr;
     const py::gil_scoped_release release;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
@@ -98,24 +102,23 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   return {static_cast<int>(status), bad};
 }
 
-/// work: (5, groups), for least, largest, mean, m2 and scale.
-std::pair<int, std::size_t> advantages_into(const Typed<double>& rewards, const Typed<std::int64_t>& groups,
-                                            Typed<std::int64_t>& count, Typed<double>& work, int kind, int ddof,
-                                            double eps, Typed<double>& advantages) {
+/// The status, the first bad index and the number of groups; with more than `most` of them nothing is done.
+std::tuple<int, std::size_t, std::size_t> advantages_into(const Typed<double>& rewards,
+                                                          const Typed<std::int64_t>& groups, std::size_t most,
+                                                          int scale, int ddof, double eps, bool raw_singletons,
+                                                          Typed<double>& advantages) {
   const auto a = in(rewards);
   const auto b = in(groups);
-  const auto c = out(count);
-  const auto all = out(work), d = out(advantages);
-  const std::size_t total = c.size();
-  if (all.size() != 5 * total) throw py::value_error("work: expected shape (5, groups)");
-  const auto part = [&](std::size_t i) { return all.subspan(i * total, total); };
-  std::size_t bad = 0;
-  const py::gil_scoped_release release;
-  Status status = group_moments(a, b, c, part(0), part(1), part(2), part(3), bad);
-  if (status == Status::ok) {
-    status = group_advantages(a, b, c, part(0), part(2), part(3), static_cast<GroupScale>(kind), ddof, eps, part(4), d);
-  }
-  return {static_cast<int>(status), bad};
+  const auto c = out(advantages);
+  const AdvantageRule rule{static_cast<GroupScale>(scale), ddof, eps, raw_singletons};
+  std::size_t bad = a.size();
+  std::optional<py::gil_scoped_release> release;
+  if (a.size() > 10000) release.emplace();  // for less it costs too much
+  const std::size_t total = group_count(b);
+  if (total > most) return {static_cast<int>(Status::workspace_too_small), bad, total};
+  const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
+  const Status status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+  return {static_cast<int>(status), bad, total};
 }
 
 std::span<const std::byte> bytes_of(const Typed<std::uint8_t>& array) { return std::as_bytes(in(array)); }
@@ -159,17 +162,21 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_token_stats",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& stats,
-         int threads) { stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, threads); },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
+        stats_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, entropy, threads);
+      },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("stats").noconvert(), arg("threads"), "Statistics of (n, v) float32 logits into (6, n).");
+      arg("stats").noconvert(), arg("entropy"), arg("threads"),
+      "Statistics of (n, v) float32 logits into (6, n); the second and third row are left alone without entropy.");
   module.def(
       "rft_token_stats_half",
       [](const Typed<std::uint16_t>& logits, bool brain, const Typed<std::int64_t>& ids, double temperature,
-         const Typed<std::uint8_t>& mask, Typed<float>& stats,
-         int threads) { stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, threads); },
+         const Typed<std::uint8_t>& mask, Typed<float>& stats, bool entropy, int threads) {
+        stats_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, entropy, threads);
+      },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
-      arg("stats").noconvert(), arg("threads"), "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
+      arg("stats").noconvert(), arg("entropy"), arg("threads"),
+      "The same for bfloat16 (brain) or float16 given as 16-bit patterns.");
   module.def(
       "rft_token_stats_backward",
       [](const Typed<float>& logits, const Typed<std::int64_t>& ids, double temperature,
@@ -204,8 +211,8 @@ void bind_rft(py::module_& module) {
              arg("count").noconvert(), arg("least").noconvert(), arg("largest").noconvert(), arg("mean").noconvert(),
              arg("m2").noconvert(), "Moments of each group; returns the status and the first bad index.");
   module.def("rft_group_advantages", &advantages_into, arg("rewards").noconvert(), arg("groups").noconvert(),
-             arg("count").noconvert(), arg("work").noconvert(), arg("kind"), arg("ddof"), arg("eps"),
-             arg("advantages").noconvert());
+             arg("most"), arg("scale"), arg("ddof"), arg("eps"), arg("raw_singletons"), arg("advantages").noconvert(),
+             "Advantages of rewards; returns the status, the first bad index and the number of groups.");
   module.def(
       "rft_number_integers",
       [](const Typed<std::int64_t>& names, Typed<std::uint64_t>& slots, std::size_t count,

@@ -36,6 +36,7 @@ using math::Doubles;
 using math::filled;
 using math::Floats;
 using math::kPack;
+using math::Words;
 
 /// Elements of logits stored in 16 bits.
 struct Brain16 {
@@ -45,37 +46,70 @@ struct Half16 {
   unsigned short bits;
 };
 
-LEGATO_HD Floats load_logits(const float* x) { return math::load_pack(x); }
-// Left to itself GCC 12 widens by halves, and turns the maximum of what it knows to be shifted into a comparison.
-#if defined(__x86_64__) && LEGATO_REGION_WIDTH == 8
-LEGATO_HD Floats load_logits(const Brain16* x) {
-  const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
-  return {{_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, wide, 16))}};
+LEGATO_HD float to_float(float x) { return x; }
+LEGATO_HD float to_float(Brain16 x) { return math::float_of_bfloat<float>(unsigned{x.bits}); }
+LEGATO_HD float to_float(Half16 x) { return math::float_of_half<float>(unsigned{x.bits}); }
+
+LEGATO_HD float minus_infinity(float) { return -__builtin_inff(); }
+LEGATO_HD Brain16 minus_infinity(Brain16) { return {0xff80}; }
+LEGATO_HD Half16 minus_infinity(Half16) { return {0xfc00}; }
+
+/// Thirty-two logits of a row: the first and the second sixteen, or of bfloat16 those of even and those of odd index:
+/// the halves of 32-bit words, which need no widening.
+struct Pair {
+  Floats first, second;
+};
+constexpr std::size_t kPair = 2 * kPack;
+
+LEGATO_HD Pair load_pair(const float* x) { return {math::load_pack(x), math::load_pack(x + kPack)}; }
+/// Of unknown origin to the compiler: GCC 12 turns the maximum of what it knows to be shifted into a slow comparison.
+LEGATO_HD Floats opaque(Floats x) {
+#if defined(__x86_64__)
+  for (auto& part : x.part) __asm__("" : "+x"(part));
+#endif
+  return x;
 }
-LEGATO_HD Floats load_logits(const Half16* x) {
-  return {{_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)))}};
+LEGATO_HD Pair load_pair(const Brain16* x) {
+  Words words;
+  for (int i = 0; i < Words::kParts; ++i) {  // a row of an odd number of columns leaves the next one off a word
+    __builtin_memcpy(&words.part[i], x + 2 * i * Words::kWide, sizeof words.part[i]);
+  }
+  return {opaque(math::float_of_bits(words << 16)), opaque(math::float_of_bits(words & 0xffff0000U))};
+}
+#if defined(__x86_64__) && LEGATO_REGION_WIDTH == 8
+LEGATO_HD Pair load_pair(const Half16* x) {  // left to itself GCC 12 widens in two parts
+  const __m256i* half = reinterpret_cast<const __m256i*>(x);
+  return {{{_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(half))}},
+          {{_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(half + 1))}}};
 }
 #else
-LEGATO_HD Floats load_logits(const Brain16* x) { return math::float_of_bfloat<Floats>(math::widen(&x->bits)); }
-LEGATO_HD Floats load_logits(const Half16* x) { return math::float_of_half<Floats>(math::widen(&x->bits)); }
-#endif
-LEGATO_HD void store_logits(float* x, const Floats& value) { math::store_pack(x, value); }
-LEGATO_HD void store_logits(Brain16* x, const Floats& value) {
-  math::narrow(math::bfloat_of_float<math::Words>(value), &x->bits);
+LEGATO_HD Pair load_pair(const Half16* x) {
+  return {math::float_of_half<Floats>(math::widen(&x->bits)), math::float_of_half<Floats>(math::widen(&x[kPack].bits))};
 }
-LEGATO_HD void store_logits(Half16* x, const Floats& value) {
-  math::narrow(math::half_of_float<math::Words>(value), &x->bits);
+#endif
+
+LEGATO_HD void store_pair(float* x, const Pair& z) {
+  math::store_pack(x, z.first);
+  math::store_pack(x + kPack, z.second);
+}
+LEGATO_HD void store_pair(Brain16* x, const Pair& z) {
+  const Words words = math::bfloat_of_float<Words>(z.first) | (math::bfloat_of_float<Words>(z.second) << 16);
+  for (int i = 0; i < Words::kParts; ++i) {
+    __builtin_memcpy(x + 2 * i * Words::kWide, &words.part[i], sizeof words.part[i]);
+  }
+}
+LEGATO_HD void store_pair(Half16* x, const Pair& z) {
+  math::narrow(math::half_of_float<Words>(z.first), &x->bits);
+  math::narrow(math::half_of_float<Words>(z.second), &x[kPack].bits);
 }
 
-/// The first `count` logits, then minus infinity.
+/// The first `count` logits of a pair, then minus infinity.
 template <class Stored>
-LEGATO_HD Floats load_some_logits(const Stored* x, std::size_t count) {
-  Stored held[kPack] = {};
+LEGATO_HD Pair load_some(const Stored* x, std::size_t count) {
+  Stored held[kPair];
+  for (auto& logit : held) logit = minus_infinity(Stored{});
   __builtin_memcpy(held, x, count * sizeof(Stored));
-  float z[kPack];
-  math::store_pack(z, load_logits(held));
-  for (std::size_t i = count; i < kPack; ++i) z[i] = -__builtin_inff();
-  return math::load_pack(z);
+  return load_pair(held);
 }
 
 LEGATO_HD float largest_lane(const Floats& x) {
@@ -97,34 +131,49 @@ struct RowScale {
   Floats reference, floor, scale;
 };
 
+/// NaN in some lane is NaN in its sum t, or without entropy in s or t: e^NaN stays NaN only if the low bits of the NaN
+/// are zero, as they are in 16-bit logits.
+template <class Stored, bool kEntropy>
 LEGATO_HD void add_pack(const Floats& z, const RowScale& row, BlockSums& block) {
   block.most = math::larger(z, block.most);                     // passes over NaN
   const Floats d = math::larger(row.floor, z - row.reference);  // NaN stays
   const Floats e = math::power_of_two(d, row.scale);
   block.s = block.s + e;
-  block.t = math::fused(e, d, block.t);
-  block.q = math::fused(e, e, block.q);
+  if (kEntropy) {
+    block.t = math::fused(e, d, block.t);
+    block.q = math::fused(e, e, block.q);
+  } else if (sizeof(Stored) == 4) {
+    block.t = block.t + d;
+  }
+}
+
+template <class Stored, bool kEntropy>
+LEGATO_HD void add_pair(const Pair& z, const RowScale& row, BlockSums& block) {
+  add_pack<Stored, kEntropy>(z.first, row, block);
+  add_pack<Stored, kEntropy>(z.second, row, block);
 }
 
 /// One reading of a block; while it is worked on, the next one is fetched.
-template <class Stored>
+template <bool kEntropy, class Stored>
 LEGATO_HD BlockSums add_block(const Stored* z, std::size_t count, const RowScale& row) {
   BlockSums block{{}, {}, {}, filled(-__builtin_inff())};
   std::size_t i = 0;
-  for (; i + kPack <= count; i += kPack) {
+  for (; i + kPair <= count; i += kPair) {
     __builtin_prefetch(z + i + kBlock);
-    add_pack(load_logits(z + i), row, block);
+    if (sizeof(Stored) == 4) __builtin_prefetch(z + i + kBlock + kPack);
+    add_pair<Stored, kEntropy>(load_pair(z + i), row, block);
   }
-  if (i < count) add_pack(load_some_logits(z + i, count - i), row, block);
+  if (i < count) add_pair<Stored, kEntropy>(load_some(z + i, count - i), row, block);
   return block;
 }
 
 template <class Stored>
 LEGATO_HD double block_largest(const Stored* z, std::size_t count) {
   Floats most = filled(-__builtin_inff());
+  const auto see = [&](const Pair& pair) { most = math::larger(pair.second, math::larger(pair.first, most)); };
   std::size_t i = 0;
-  for (; i + kPack <= count; i += kPack) most = math::larger(load_logits(z + i), most);
-  if (i < count) most = math::larger(load_some_logits(z + i, count - i), most);
+  for (; i + kPair <= count; i += kPair) see(load_pair(z + i));
+  if (i < count) see(load_some(z + i, count - i));
   return static_cast<double>(largest_lane(most));
 }
 
@@ -141,8 +190,8 @@ LEGATO_HD void collect(LaneSums& lanes, double temperature, math::SoftmaxSums& s
 }
 
 /// The reference is the largest logit of the first block, and moves only where a block goes far beyond it: that block
-/// is then read again.
-template <class Stored>
+/// is then read again. Without kEntropy the entropy and sum p^2 mean nothing; all else has the same bits.
+template <bool kEntropy, class Stored>
 math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t id, double temperature) {
   RowScale scale{{},
                  filled(math::kNegligible * static_cast<float>(temperature)),
@@ -158,11 +207,11 @@ math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t i
   for (std::size_t at = 0; at < columns; at += kBlock) {
     const std::size_t left = columns - at, count = left < kBlock ? left : kBlock;
     if (largest == -__builtin_inf()) refer(block_largest(row + at, count));
-    BlockSums block = add_block(row + at, count, scale);
+    BlockSums block = add_block<kEntropy>(row + at, count, scale);
     const double most = static_cast<double>(largest_lane(block.most));
     if (most > sums.largest + kReach * temperature) {
       refer(most);
-      block = add_block(row + at, count, scale);
+      block = add_block<kEntropy>(row + at, count, scale);
     }
     largest = most > largest ? most : largest;
     lanes.s = lanes.s + math::to_double(block.s);
@@ -170,20 +219,22 @@ math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t i
     lanes.q = lanes.q + math::to_double(block.q);
   }
   refer(largest);
-  return math::finish(sums, static_cast<double>(load_some_logits(row + id, 1)[0]), temperature);
+  return math::finish(sums, static_cast<double>(to_float(row[id])), temperature);
 }
 
-template <class Stored>
+template <bool kEntropy, class Stored>
 void stats_of(const Stored* logits, std::size_t columns, const std::int64_t* ids, double temperature,
               const std::uint8_t* mask, const rft::TokenStats& out, std::size_t begin, std::size_t end) {
   for (std::size_t n = begin; n < end; ++n) {
     math::TokenStats stats{};
     if (mask == nullptr || mask[n] != 0) {
-      stats = row_stats(logits + n * columns, columns, static_cast<std::size_t>(ids[n]), temperature);
+      stats = row_stats<kEntropy>(logits + n * columns, columns, static_cast<std::size_t>(ids[n]), temperature);
     }
     out.logp[n] = static_cast<float>(stats.logp);
-    out.entropy[n] = static_cast<float>(stats.entropy);
-    out.sum_p2[n] = static_cast<float>(stats.sum_p2);
+    if (kEntropy) {
+      out.entropy[n] = static_cast<float>(stats.entropy);
+      out.sum_p2[n] = static_cast<float>(stats.sum_p2);
+    }
     out.lse[n] = static_cast<float>(stats.lse);
     out.largest[n] = static_cast<float>(stats.largest);
     out.log_sum[n] = static_cast<float>(stats.log_sum);
@@ -205,7 +256,10 @@ void as_stored(const rft::Logits& logits, Work&& work) {
 
 inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature, const std::uint8_t* mask,
                        const rft::TokenStats& out, std::size_t begin, std::size_t end) {
-  as_stored(logits, [&](const auto* data) { stats_of(data, logits.columns, ids, temperature, mask, out, begin, end); });
+  as_stored(logits, [&](const auto* data) {
+    if (out.entropy == nullptr) return stats_of<false>(data, logits.columns, ids, temperature, mask, out, begin, end);
+    stats_of<true>(data, logits.columns, ids, temperature, mask, out, begin, end);
+  });
   note_isa(LEGATO_REGION_ISA);
 }
 
@@ -214,26 +268,43 @@ struct RowGradient {
   float entropy, largest, log_sum, grad_logp, grad_entropy;
 };
 
+struct GradientScale {
+  Floats reference, scale, offset, weight, entropy_weight, entropy;
+};
+
+LEGATO_HD Floats gradient_of(const Floats& z, const GradientScale& row) {
+  const Floats floor = filled(-87.0f), log2e = filled(static_cast<float>(math::kLog2E));
+  const Floats u = math::fused(z - row.reference, row.scale, row.offset);  // log p
+  const Floats kept = math::select_less(u, floor, floor, u);
+  const Floats p = math::select_less(u, floor, Floats{}, math::power_of_two(kept, log2e));
+  return p * math::fused(kept + row.entropy, row.entropy_weight, row.weight);
+}
+
+/// Of a pair, whose `chosen`-th logit (if it has as many) is the row's token's.
+template <class Stored>
+LEGATO_HD Pair gradients_of(const Pair& z, const GradientScale& row, std::size_t chosen, float weight) {
+  Pair gradient{gradient_of(z.first, row), gradient_of(z.second, row)};
+  if (chosen < kPair) {
+    constexpr bool kOddSecond = __is_same(Stored, Brain16);
+    Floats& half = (kOddSecond ? chosen % 2 != 0 : chosen >= kPack) ? gradient.second : gradient.first;
+    half[static_cast<int>(kOddSecond ? chosen / 2 : chosen % kPack)] += weight;
+  }
+  return gradient;
+}
+
 template <class Stored>
 void row_gradient(const Stored* row, Stored* out, std::size_t columns, double temperature, const RowGradient& g) {
-  const float inverse = static_cast<float>(1.0 / temperature);
-  const Floats scale = filled(inverse), offset = filled(-g.log_sum), reference = filled(g.largest);
-  const Floats floor = filled(-87.0f), log2e = filled(static_cast<float>(math::kLog2E));
-  const Floats weight = filled(-g.grad_logp * inverse);
-  const Floats entropy_weight = filled(-g.grad_entropy * inverse), entropy = filled(g.entropy);
-  const auto gradient = [&](const Floats& z, std::size_t at) {
-    const Floats u = math::fused(z - reference, scale, offset);  // log p
-    const Floats kept = math::select_less(u, floor, floor, u);
-    const Floats p = math::select_less(u, floor, Floats{}, math::power_of_two(kept, log2e));
-    Floats result = p * math::fused(kept + entropy, entropy_weight, weight);
-    if (g.id - at < kPack) result[static_cast<int>(g.id - at)] += g.grad_logp * inverse;
-    return result;
-  };
+  const float inverse = static_cast<float>(1.0 / temperature), weight = g.grad_logp * inverse;
+  const GradientScale scale{
+      filled(g.largest), filled(inverse), filled(-g.log_sum), filled(-weight), filled(-g.grad_entropy * inverse),
+      filled(g.entropy)};
   std::size_t i = 0;
-  for (; i + kPack <= columns; i += kPack) store_logits(out + i, gradient(load_logits(row + i), i));
+  for (; i + kPair <= columns; i += kPair) {
+    store_pair(out + i, gradients_of<Stored>(load_pair(row + i), scale, g.id - i, weight));
+  }
   if (i < columns) {
-    Stored held[kPack];
-    store_logits(held, gradient(load_some_logits(row + i, columns - i), i));
+    Stored held[kPair];
+    store_pair(held, gradients_of<Stored>(load_some(row + i, columns - i), scale, g.id - i, weight));
     __builtin_memcpy(out + i, held, (columns - i) * sizeof(Stored));
   }
 }
@@ -249,9 +320,10 @@ inline void gradient_rows(const rft::Logits& logits, const std::int64_t* ids, do
         __builtin_memset(out, 0, columns * sizeof(Stored));
         continue;
       }
-      row_gradient(data + n * columns, out, columns, temperature,
-                   {static_cast<std::size_t>(ids[n]), stats.entropy[n], stats.largest[n], stats.log_sum[n],
-                    grad_logp[n], grad_entropy == nullptr ? 0.0f : grad_entropy[n]});
+      row_gradient(
+          data + n * columns, out, columns, temperature,
+          {static_cast<std::size_t>(ids[n]), grad_entropy == nullptr ? 0.0f : stats.entropy[n], stats.largest[n],
+           stats.log_sum[n], grad_logp[n], grad_entropy == nullptr ? 0.0f : grad_entropy[n]});
     }
   });
   note_isa(LEGATO_REGION_ISA);

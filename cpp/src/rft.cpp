@@ -44,6 +44,32 @@ void for_rows(const Logits& logits, int threads, Work&& work) noexcept {
   for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads, work);
 }
 
+/// Rows first, ..., first + kRows - 1 side by side: each is a chain of operations that wait for one another.
+template <std::size_t kRows, class Real>
+void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* mask, const Real* bootstrap,
+                   std::size_t columns, std::size_t first, double gamma, double decay, Real* advantages,
+                   Real* returns) noexcept {
+  double next_value[kRows], last[kRows];
+  for (std::size_t k = 0; k < kRows; ++k) {
+    next_value[k] = bootstrap == nullptr ? 0.0 : static_cast<double>(bootstrap[first + k]);
+    last[k] = 0.0;
+  }
+  for (std::size_t t = columns; t-- > 0;) {
+    for (std::size_t k = 0; k < kRows; ++k) {
+      const std::size_t at = (first + k) * columns + t;
+      if (mask != nullptr && mask[at] == 0) {
+        advantages[at] = returns[at] = Real{0};
+        continue;
+      }
+      const double value = static_cast<double>(values[at]);
+      last[k] = static_cast<double>(rewards[at]) + gamma * next_value[k] - value + decay * last[k];
+      next_value[k] = value;
+      advantages[at] = static_cast<Real>(last[k]);
+      returns[at] = static_cast<Real>(last[k] + value);
+    }
+  }
+}
+
 template <class Real>
 Status estimate(std::span<const Real> rewards, std::span<const Real> values, std::span<const std::uint8_t> mask,
                 std::span<const Real> bootstrap, std::size_t rows, double gamma, double lambda,
@@ -53,22 +79,16 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                       (bootstrap.empty() || bootstrap.size() == rows) && advantages.size() == total &&
                       returns.size() == total;
   if (!shaped || !std::isfinite(gamma) || !std::isfinite(lambda)) return Status::invalid_argument;
-  const double decay = gamma * lambda;
-  for (std::size_t n = 0; n < rows; ++n) {
-    const std::size_t first = n * columns;
-    double next_value = bootstrap.empty() ? 0.0 : static_cast<double>(bootstrap[n]), last = 0.0;
-    for (std::size_t t = first + columns; t-- > first;) {
-      if (!mask.empty() && mask[t] == 0) {
-        advantages[t] = returns[t] = Real{0};
-        continue;
-      }
-      const double value = static_cast<double>(values[t]);
-      last = static_cast<double>(rewards[t]) + gamma * next_value - value + decay * last;
-      next_value = value;
-      advantages[t] = static_cast<Real>(last);
-      returns[t] = static_cast<Real>(last + value);
-    }
-  }
+  const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
+  const Real* ends = bootstrap.empty() ? nullptr : bootstrap.data();
+  constexpr std::size_t kTogether = 2;
+  const auto run = [&]<std::size_t kRows>(std::size_t first) {
+    estimate_rows<kRows>(rewards.data(), values.data(), kept, ends, columns, first, gamma, gamma * lambda,
+                         advantages.data(), returns.data());
+  };
+  std::size_t n = 0;
+  for (; n + kTogether <= rows; n += kTogether) run.template operator()<kTogether>(n);
+  for (; n < rows; ++n) run.template operator()<1>(n);
   return Status::ok;
 }
 
@@ -79,9 +99,9 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  for (const float* values : {out.logp, out.entropy, out.sum_p2, out.lse, out.largest, out.log_sum}) {
-    if (values == nullptr) return Status::invalid_argument;
-  }
+  const bool shaped = out.logp != nullptr && out.lse != nullptr && out.largest != nullptr && out.log_sum != nullptr &&
+                      (out.entropy == nullptr) == (out.sum_p2 == nullptr);
+  if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
@@ -96,8 +116,8 @@ Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> 
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
   const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
-                      gradient != nullptr && stats.entropy != nullptr && stats.largest != nullptr &&
-                      stats.log_sum != nullptr;
+                      gradient != nullptr && (stats.entropy != nullptr || grad_entropy.empty()) &&
+                      stats.largest != nullptr && stats.log_sum != nullptr;
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();
@@ -162,26 +182,61 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
   return Status::ok;
 }
 
+std::size_t group_count(std::span<const std::int64_t> groups) noexcept {
+  std::int64_t most = -1;
+  for (const std::int64_t g : groups) most = std::max(most, g);
+  return static_cast<std::size_t>(most) + 1;
+}
+
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
-                        std::span<const std::int64_t> count, std::span<const double> least,
-                        std::span<const double> mean, std::span<const double> m2, GroupScale kind, int ddof, double eps,
-                        std::span<double> scale, std::span<double> advantages) noexcept {
-  const std::size_t n = rewards.size(), total = count.size();
-  if (groups.size() != n || advantages.size() != n || least.size() != total || mean.size() != total ||
-      m2.size() != total || scale.size() != total) {
-    return Status::invalid_argument;
+                        const AdvantageRule& rule, std::span<GroupWork> work, std::span<double> advantages,
+                        std::size_t& first_bad) noexcept {
+  const std::size_t n = rewards.size();
+  first_bad = n;
+  if (groups.size() != n || advantages.size() != n) return Status::invalid_argument;
+  std::fill(work.begin(), work.end(), GroupWork{0, 0.0, 0.0, 0.0});
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
+    if (!known || !std::isfinite(rewards[i])) {
+      first_bad = i;
+      return known ? Status::not_finite : Status::invalid_argument;
+    }
+    GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+    group.first = group.count == 0 ? rewards[i] : group.first;
+    group.mean += rewards[i] - group.first;
+    ++group.count;
   }
-  for (std::size_t g = 0; g < total; ++g) {
-    const auto at_least_one = [](std::int64_t x) { return static_cast<double>(x > 1 ? x : 1); };
-    double divisor = 1.0;
-    if (kind == GroupScale::deviation) divisor = std::sqrt(m2[g] / at_least_one(count[g] - ddof)) + eps;
-    if (kind == GroupScale::leave_one_out) divisor = at_least_one(count[g] - 1) / at_least_one(count[g]);
-    scale[g] = divisor == 0 ? 1.0 : divisor;
+  const auto at_least_one = [](std::int64_t x) { return static_cast<double>(x > 1 ? x : 1); };
+  for (GroupWork& group : work) {
+    group.mean /= at_least_one(group.count);
+    if (rule.scale != GroupScale::deviation) group.scale = 1.0;
+    if (rule.scale == GroupScale::leave_one_out)
+      group.scale = at_least_one(group.count - 1) / at_least_one(group.count);
+  }
+  const auto centered = [&](std::size_t i, const GroupWork& group) { return (rewards[i] - group.first) - group.mean; };
+  if (rule.scale == GroupScale::deviation) {
+    for (std::size_t i = 0; i < n; ++i) {
+      GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+      const double d = centered(i, group);
+      group.scale += d * d;
+    }
+    for (GroupWork& group : work) {
+      const double scale = std::sqrt(group.scale / at_least_one(group.count - rule.ddof)) + rule.eps;
+      group.scale = scale == 0 ? 1.0 : scale;
+    }
   }
   for (std::size_t i = 0; i < n; ++i) {
-    if (groups[i] < 0 || static_cast<std::uint64_t>(groups[i]) >= total) return Status::invalid_argument;
-    const auto at = static_cast<std::size_t>(groups[i]);
-    advantages[i] = ((rewards[i] - least[at]) - (mean[at] - least[at])) / scale[at];
+    const GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+    advantages[i] = centered(i, group) / group.scale;
+  }
+  if (rule.scale == GroupScale::batch) {
+    double m2 = 0.0;
+    for (const double d : advantages) m2 += d * d;
+    const double spread = std::sqrt(m2 / at_least_one(static_cast<std::int64_t>(n) - rule.ddof)) + rule.eps;
+    for (double& d : advantages) d /= spread == 0 ? 1.0 : spread;
+  }
+  for (std::size_t i = 0; i < n && rule.raw_singletons; ++i) {
+    if (work[static_cast<std::size_t>(groups[i])].count == 1) advantages[i] = rewards[i];
   }
   return Status::ok;
 }

@@ -96,10 +96,58 @@ TEST_CASE("threads and batches do not change a bit") {
   REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, one.view, bad, 1) == Status::ok);
   REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, four.view, bad, 4) == Status::ok);
   CHECK(std::memcmp(one.values.data(), four.values.data(), one.values.size() * sizeof(float)) == 0);
+  Columns plain(rows);
+  plain.view.entropy = plain.view.sum_p2 = nullptr;
+  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, plain.view, bad) == Status::ok);
+  CHECK(std::memcmp(one.view.logp, plain.view.logp, rows * sizeof(float)) == 0);
+  CHECK(std::memcmp(one.view.lse, plain.view.lse, 3 * rows * sizeof(float)) == 0);
   const Logits single{z.data() + (rows - 1) * columns, FloatType::f32, 1, columns};
   REQUIRE(token_stats(single, std::span(ids).first(1), 1.0, {}, last.view, bad) == Status::ok);
   CHECK(last.view.logp[0] == one.view.logp[rows - 1]);
   CHECK(last.view.entropy[0] == one.view.entropy[rows - 1]);
+}
+
+TEST_CASE("16-bit logits in rows of any length, in buffers that end with them") {
+  for (const std::size_t columns : {1UL, 15UL, 31UL, 32UL, 33UL, 65UL, 2047UL, 2049UL, 4133UL}) {
+    constexpr std::size_t rows = 3;
+    const auto z = random_logits(rows * columns);
+    std::vector<std::uint16_t> brain(z.size()), half(z.size());
+    std::vector<float> of_brain(z.size()), of_half(z.size());
+    for (std::size_t i = 0; i < z.size(); ++i) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, &z[i], sizeof bits);
+      brain[i] = static_cast<std::uint16_t>(bits >> 16);
+      bits &= 0xffff0000U;
+      std::memcpy(&of_brain[i], &bits, sizeof bits);
+      half[i] = static_cast<std::uint16_t>(0x3c00 + i % 1024 + (i % 3 == 0 ? 0x8000 : 0));  // 1 to 2 in size
+      of_half[i] = (1.0F + static_cast<float>(i % 1024) / 1024.0F) * (i % 3 == 0 ? -1.0F : 1.0F);
+    }
+    const std::vector<std::int64_t> ids = {0, static_cast<std::int64_t>(columns / 2),
+                                           static_cast<std::int64_t>(columns - 1)};
+    const std::vector<float> weights(rows, 1.0F);
+    const auto compare = [&](const std::vector<std::uint16_t>& stored, FloatType type, const std::vector<float>& same) {
+      Columns a(rows), b(rows);
+      std::size_t bad = 0;
+      const Logits given{stored.data(), type, rows, columns}, plain{same.data(), FloatType::f32, rows, columns};
+      REQUIRE(token_stats(given, ids, 0.9, {}, a.view, bad) == Status::ok);
+      REQUIRE(token_stats(plain, ids, 0.9, {}, b.view, bad) == Status::ok);
+      for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(std::abs(a.values[i] - b.values[i]) < 1e-5);
+      std::vector<std::uint16_t> gradient(stored.size());
+      std::vector<float> expected(stored.size());
+      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.view, weights, weights, gradient.data(), bad) == Status::ok);
+      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.view, weights, weights, expected.data(), bad) == Status::ok);
+      for (std::size_t n = 0; n < rows && type == FloatType::bf16; ++n) {
+        for (std::size_t i = n * columns; i < (n + 1) * columns; ++i) {
+          const std::uint32_t bits = static_cast<std::uint32_t>(gradient[i]) << 16;
+          float found = 0;
+          std::memcpy(&found, &bits, sizeof bits);
+          CHECK(std::abs(found - expected[i]) <= 1e-6F + std::abs(expected[i]) / 128);
+        }
+      }
+    };
+    compare(brain, FloatType::bf16, of_brain);
+    compare(half, FloatType::f16, of_half);
+  }
 }
 
 TEST_CASE("what token_stats refuses") {
@@ -117,6 +165,9 @@ TEST_CASE("what token_stats refuses") {
         Status::invalid_argument);
   CHECK(token_stats({nullptr, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
   CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
+  Columns half(2);
+  half.view.sum_p2 = nullptr;
+  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, half.view, bad) == Status::invalid_argument);
   CHECK(token_stats({nullptr, FloatType::f32, 0, 0}, {}, 1.0, {}, TokenStats{}, bad) == Status::ok);
 }
 
@@ -131,23 +182,37 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(mean == std::vector<double>{0.1, 0, 6});
   CHECK(m2 == std::vector<double>{0, 0, 2});
   std::vector<double> advantages5(5);
-  std::vector<double> scale(3);
+  std::vector<GroupWork> work(3);
   const auto scaled = [&](std::span<const std::int64_t> of, GroupScale kind, double eps) {
-    return group_advantages(rewards, of, count, least, mean, m2, kind, 0, eps, scale, advantages5);
+    return group_advantages(rewards, of, {kind, 0, eps, false}, work, advantages5, bad);
   };
+  CHECK(group_count(groups) == 3);
+  CHECK(group_count({}) == 0);
+  const long held = allocation_count();
   REQUIRE(scaled(groups, GroupScale::deviation, 1.0) == Status::ok);
+  CHECK(allocation_count() == held);
   CHECK(advantages5 == std::vector<double>{0, -0.5, 0, 0.5, 0});
   REQUIRE(scaled(groups, GroupScale::leave_one_out, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -2, 0, 2, 0});
   REQUIRE(scaled(groups, GroupScale::one, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
+  REQUIRE(scaled(groups, GroupScale::batch, 1.0) == Status::ok);
+  const double over = 1 / (std::sqrt(2.0 / 5.0) + 1);
+  CHECK(advantages5[3] == doctest::Approx(over).epsilon(1e-15));
   REQUIRE(scaled(groups, GroupScale::deviation, 0.0) == Status::ok);  // a deviation of 0 divides by 1
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
-  const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0};
+  const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0}, negative = {0, 2, -1, 2, 0}, single = {0, 2, 0, 1, 0};
   CHECK(scaled(outside, GroupScale::one, 0.0) == Status::invalid_argument);
+  CHECK(bad == 3);
+  CHECK(scaled(negative, GroupScale::one, 0.0) == Status::invalid_argument);
+  CHECK(bad == 2);
+  REQUIRE(group_advantages(rewards, single, {GroupScale::one, 0, 0.0, true}, work, advantages5, bad) == Status::ok);
+  CHECK(advantages5 == std::vector<double>{0, 5, 0, 7, 0});
   CHECK(group_moments(rewards, outside, count, least, largest, mean, m2, bad) == Status::invalid_argument);
   CHECK(bad == 3);
   const std::vector<double> wild = {0, 0, std::numeric_limits<double>::infinity(), 0, 0};
+  CHECK(group_advantages(wild, groups, {}, work, advantages5, bad) == Status::not_finite);
+  CHECK(bad == 2);
   CHECK(group_moments(wild, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
   CHECK(bad == 2);
 

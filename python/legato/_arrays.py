@@ -25,7 +25,7 @@ __all__ = [
     "stored_output",
 ]
 
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
 _FLOATS = frozenset({_FLOAT64, np.dtype(np.float32)})
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -121,14 +121,16 @@ def as_floating(name: str, value: Any) -> NDArray[Any]:
 
 def as_indices(name: str, value: Any, length: int | None = None) -> NDArray[np.int64]:
     """Return `value` as a C-contiguous one-dimensional int64 array of whole numbers."""
-    array = _from_any(name, value)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise ArgumentError(f"{name}: expected whole numbers, got dtype {array.dtype}")
+    if type(value) is np.ndarray and value.dtype is _INT64 and value.flags.c_contiguous:
+        array = value  # the common case, without ceremony
+    else:
+        array = _from_any(name, value)
+        if array.dtype.kind not in "iu" and array.size > 0:
+            raise ArgumentError(f"{name}: expected whole numbers, got dtype {array.dtype}")
+        array = np.asarray(array, dtype=np.int64, order="C")
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ArgumentError(f"{name}: expected shape ({'n' if length is None else length},), got {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return array
 
 
 def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
@@ -138,17 +140,15 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     by that name, or a uint16 array. Float64 and whole numbers are converted to float32.
     """
     array = _from_any(name, _bits_of_bfloat16(value))
-    if array.dtype == np.uint16 or _is_bfloat16(value):
-        array, kind = array.view(np.uint16), "bfloat16"
-    elif array.dtype == np.float16:
-        array, kind = array.view(np.uint16), "float16"
-    elif array.dtype.kind in "fi":
-        array, kind = array.astype(np.float32, copy=False), "float32"
+    if array.dtype == np.uint16:
+        array, kind = np.asarray(array, order="C"), "bfloat16"
     else:
-        raise ArgumentError(f"{name}: expected float32, bfloat16 or float16, got dtype {array.dtype}")
+        array, kind = as_stored(name, array)
+    if kind == "float64":
+        array, kind = array.astype(np.float32), "float32"
     if array.ndim != 2 or array.shape[1] == 0:
         raise ArgumentError(f"{name}: expected shape (n, v) with v >= 1, got {array.shape}")
-    return np.ascontiguousarray(array), kind
+    return array.view(np.uint16) if kind == "float16" else array, kind
 
 
 def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArray[Any], str]:

@@ -200,8 +200,10 @@ def rft_gae_f64(rewards: numpy.typing.NDArray[numpy.float64], values: numpy.typi
     """
     Advantages and returns of (n, m) steps.
     """
-def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], work: numpy.typing.NDArray[numpy.float64], kind: typing.SupportsInt | typing.SupportsIndex, ddof: typing.SupportsInt | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, advantages: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
-    ...
+def rft_group_advantages(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], most: typing.SupportsInt | typing.SupportsIndex, scale: typing.SupportsInt | typing.SupportsIndex, ddof: typing.SupportsInt | typing.SupportsIndex, eps: typing.SupportsFloat | typing.SupportsIndex, raw_singletons: bool, advantages: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int, int]:
+    """
+    Advantages of rewards; returns the status, the first bad index and the number of groups.
+    """
 def rft_group_moments(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.int64], count: numpy.typing.NDArray[numpy.int64], least: numpy.typing.NDArray[numpy.float64], largest: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> tuple[int, int]:
     """
     Moments of each group; returns the status and the first bad index.
@@ -222,9 +224,9 @@ def rft_reward_moments(sums: numpy.typing.NDArray[numpy.float64], mean: numpy.ty
     """
     Mean and sum of squared deviations of (g, 8) sums.
     """
-def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rft_token_stats(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], entropy: bool, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Statistics of (n, v) float32 logits into (6, n).
+    Statistics of (n, v) float32 logits into (6, n); the second and third row are left alone without entropy.
     """
 def rft_token_stats_backward(logits: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], grad_logp: numpy.typing.NDArray[numpy.float32], grad_entropy: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
@@ -234,7 +236,7 @@ def rft_token_stats_backward_half(logits: numpy.typing.NDArray[numpy.uint16], br
     """
     The same for bfloat16 (brain) or float16 given as 16-bit patterns.
     """
-def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], entropy: bool, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     The same for bfloat16 (brain) or float16 given as 16-bit patterns.
     """

@@ -25,7 +25,7 @@ struct Logits {
 /// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
 struct TokenStats {
   float* logp = nullptr;     ///< log p(id), nats
-  float* entropy = nullptr;  ///< nats
+  float* entropy = nullptr;  ///< nats; may be null together with sum_p2: then neither is worked out
   float* sum_p2 = nullptr;   ///< sum of the squared probabilities
   float* lse = nullptr;      ///< log sum exp(z / T)
   float* largest = nullptr;  ///< max z
@@ -45,9 +45,10 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    std::span<const std::uint8_t> mask, const TokenStats& out, std::size_t& first_bad,
                    int threads = 1) noexcept;
 
-/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the entropy, largest and log_sum of
-/// token_stats: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows. grad_entropy: rows, or
-/// empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked rows give 0.
+/// d/dz of sum_n grad_logp[n] log p_n(id_n) + grad_entropy[n] H_n, from the largest and log_sum of token_stats, and
+/// its entropy where grad_entropy is given: (grad_logp (onehot - p) - grad_entropy p (log p + H)) / T. grad_logp: rows.
+/// grad_entropy: rows, or empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked
+/// rows give 0.
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
                             std::span<const std::uint8_t> mask, const TokenStats& stats,
                             std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
@@ -71,16 +72,32 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
                      std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
                      std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;
 
-/// What a centered reward is divided by: the group's deviation sqrt(m2 / (count - ddof)) + eps, (count - 1) / count, as
-/// if the mean were that of the others, or 1.
-enum class GroupScale { deviation, leave_one_out, one };
+/// What a centered reward is divided by: sqrt(m2 / (count - ddof)) + eps of its group; (count - 1) / count, as if the
+/// mean were that of the others; 1; or the deviation + eps of all centered rewards together.
+enum class GroupScale { deviation, leave_one_out, one, batch };
 
-/// advantages[i] = ((rewards[i] - least[g]) - (mean[g] - least[g])) / scale[g] with g = groups[i], from `group_moments`
-/// of the same rewards. scale: one a group, written. A scale of 0 counts as 1.
+struct AdvantageRule {
+  GroupScale scale = GroupScale::deviation;
+  int ddof = 1;
+  double eps = 1e-4;
+  bool raw_singletons = false;  ///< a group of one has its reward for an advantage, not 0
+};
+
+/// A group's part of the work of `group_advantages`.
+struct GroupWork {
+  std::int64_t count;
+  double first, mean, scale;  // the mean relative to the first reward
+};
+
+/// The largest of the groups plus one; 0 where there is none.
+std::size_t group_count(std::span<const std::int64_t> groups) noexcept;
+
+/// advantages[i] = (rewards[i] - mean of its group) / scale, relative to the first reward of each group, so that
+/// constant groups give exactly 0. A scale of 0 counts as 1. work: one a group, of any content. Errors as
+/// `group_moments`.
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
-                        std::span<const std::int64_t> count, std::span<const double> least,
-                        std::span<const double> mean, std::span<const double> m2, GroupScale kind, int ddof, double eps,
-                        std::span<double> scale, std::span<double> advantages) noexcept;
+                        const AdvantageRule& rule, std::span<GroupWork> work, std::span<double> advantages,
+                        std::size_t& first_bad) noexcept;
 
 // Rollouts as they stream in: number the prompts of a batch, then add its rewards to the sums of the prompts. The
 // tables are the caller's and grow between calls. Memory goes with the prompts.

@@ -19,6 +19,7 @@ __all__ = [
     "complement",
     "covariance",
     "gae",
+    "group_advantages",
     "group_moments",
     "leave_one_out",
     "logits_to_float64",
@@ -121,6 +122,23 @@ def group_moments(r: Array, g: Array, n_groups: int) -> tuple[Array, Array, Arra
     mean = np.bincount(g, weights=d, minlength=n_groups) / np.maximum(n, 1)
     m2 = np.bincount(g, weights=(d - mean[g]) ** 2, minlength=n_groups)
     return n, least, largest, mean + shift, m2
+
+
+def group_advantages(
+    r: Array, g: Array, n: Array, least: Array, mean: Array, m2: Array, kind: str, ddof: int, eps: float, raw: bool
+) -> Array:
+    """Centered rewards over the deviation of their group, (n - 1) / n, 1, or the deviation of all of them."""
+    shift = np.where(n > 0, least, 0.0)
+    centered = (r - shift[g]) - (mean - shift)[g]
+    scale: Any = 1.0
+    if kind == "grpo":
+        scale = (np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps)[g]
+    elif kind == "rloo":
+        scale = (np.maximum(n - 1, 1) / np.maximum(n, 1))[g]
+    elif kind == "batch":
+        scale = np.sqrt(centered @ centered / max(len(r) - ddof, 1)) + eps
+    advantages: Array = centered / np.where(scale == 0, 1.0, scale)
+    return np.where(n[g] == 1, r, advantages) if raw else advantages
 
 
 def leave_one_out(r: Array, g: Array, eps: float) -> tuple[Array, Array, Array]:

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-_SCALES, _SCALE_ONE = {"grpo": 0, "rloo": 1}, 2  # the core's GroupScale
+_SCALES = {"grpo": 0, "rloo": 1, "dr_grpo": 2, "batch": 3}  # the core's GroupScale
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ def group_advantages(
     ndarray, shape (n,), float64
         Exactly 0 throughout a group whose rewards are all equal.
     """
-    if kind not in ("grpo", "dr_grpo", "rloo", "batch"):
+    scaling = _SCALES.get(kind)
+    if scaling is None:
         raise ArgumentError(f"kind: expected grpo, dr_grpo, rloo or batch, got {kind!r}")
     if ddof not in (0, 1):
         raise ArgumentError(f"ddof: expected 0 or 1, got {ddof!r}")
@@ -153,27 +154,18 @@ def group_advantages(
         raise ArgumentError(f"singleton: expected zero or raw, got {singleton!r}")
     if not (math.isfinite(eps) and eps >= 0):
         raise ArgumentError(f"eps: expected a finite number >= 0, got {eps}")
-    r, g, count = _grouped(rewards, groups, None)
-    advantages: Float64
+    raw = singleton == "raw"
     if _dispatch.choose(backend) == "numpy":
+        r, g, count = _grouped(rewards, groups, None)
         n, least, _, mean, m2 = _moments(r, g, count, backend)
-        shift = np.where(n > 0, least, 0.0)
-        scale = np.ones(count)
-        if kind == "grpo":
-            scale = np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps
-            scale[scale == 0] = 1.0
-        elif kind == "rloo":
-            scale = np.maximum(n - 1, 1) / np.maximum(n, 1)
-        advantages = ((r - shift[g]) - (mean - shift)[g]) / scale[g]
-    else:
-        n, advantages = np.empty(count, np.int64), np.empty(len(r))
-        scaled = _SCALES.get(kind, _SCALE_ONE)
-        _refuse(*_core.rft_group_advantages(r, g, n, np.empty((5, count)), scaled, ddof, eps, advantages), r, g, count)
-    if kind == "batch":
-        spread = math.sqrt(float(advantages @ advantages) / max(len(r) - ddof, 1)) + eps
-        advantages /= spread if spread > 0 else 1.0
-    if singleton == "raw":
-        advantages = np.where(n[g] == 1, r, advantages)
+        return _reference.group_advantages(r, g, n, least, mean, m2, kind, ddof, eps, raw)
+    r, g = _paired(rewards, groups)
+    advantages, most = np.empty(len(r)), _most_groups(len(r))
+    status, bad, count = _core.rft_group_advantages(r, g, most, scaling, ddof, eps, raw, advantages)
+    if status:
+        if count > most:
+            raise _sparse(count)
+        _refuse(status, bad, r, g, count)
     return advantages
 
 
@@ -332,15 +324,28 @@ def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] |
     return array
 
 
-def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, NDArray[np.int64], int]:
+def _paired(rewards: Any, groups: Any) -> tuple[Float64, NDArray[np.int64]]:
     r = as_float64("rewards", rewards)
     if r.ndim != 1:
         raise ArgumentError(f"rewards: expected shape (n,), got {r.shape}")
-    g = as_indices("groups", groups, len(r))
-    top = int(g.max()) + 1 if len(g) else 0
-    if n_groups is None and top > 64 * len(g) + 1_000_000:
-        raise ArgumentError(f"groups: expected ids from 0 on, got {top - 1}; number them with numpy.unique")
-    return r, g, top if n_groups is None else n_groups
+    return r, as_indices("groups", groups, len(r))
+
+
+def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, NDArray[np.int64], int]:
+    r, g = _paired(rewards, groups)
+    count = int(g.max()) + 1 if len(g) else 0
+    if n_groups is None and count > _most_groups(len(g)):
+        raise _sparse(count)
+    return r, g, count if n_groups is None else n_groups
+
+
+def _most_groups(rewards: int) -> int:
+    """Return how many groups the memory of their statistics may be taken for."""
+    return 64 * rewards + 1_000_000
+
+
+def _sparse(count: int) -> ArgumentError:
+    return ArgumentError(f"groups: expected ids from 0 on, got {count - 1}; number them with numpy.unique")
 
 
 def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: str | None) -> tuple[Any, ...]:

@@ -245,8 +245,6 @@ def scan(
     anything = (-math.inf, math.inf)
     moments = read_rollouts(source, columns or Columns(), nan, value_range or anything, progress)
     prompt, m = moments.finish()
-    if not prompt:
-        raise InputError("no rollouts: expected at least one prompt")
     notes: list[str] = []
     low, high = value_range or _guess_range(m, notes)
     width = high - low
@@ -267,7 +265,8 @@ def scan(
     small = np.nan_to_num(std, nan=0.0) < tau
     kind = np.select([solved, small & (std_high < tau), small], [3, 0, 1], 2)  # of VERDICTS
     verdict = np.array(VERDICTS)[kind]
-    more = np.where((kind == 1) & zero, _rollouts_needed(mean, (low, high), tau, level), 0)
+    unsettled, more = (kind == 1) & zero, np.zeros(len(n), np.int64)
+    more[unsettled] = _rollouts_needed(mean[unsettled], (low, high), tau, level)
     bounds = (np.full(len(n), np.nan),) * 3
     if "length" in m:
         found = gradient_bounds(np.nan_to_num(std), m["length"] / n, None, np.maximum(m["loose"], 0.0) / n, (low, high))
@@ -312,7 +311,7 @@ def scan(
         "effective_prompts": float((1 - wasted).sum()),
     }  # fmt: skip
     return Report(
-        prompt, n, mean, std, std_low, std_high, zero, verdict, more.astype(np.int64),
+        prompt, n, mean, std, std_low, std_high, zero, verdict, more,
         *bounds, settings, overall, notes,
     )  # fmt: skip
 

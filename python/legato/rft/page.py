@@ -26,7 +26,7 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
 .card { border: 1px solid var(--line); border-left: .4rem solid var(--mark, var(--line)); padding: .6rem .8rem;
   border-radius: .4rem; background: var(--soft); }
 .card b { font-size: 1.5rem; display: block; } .card small { display: block; opacity: .8; }
@@ -86,7 +86,7 @@ def _table(report: Report, shown: Any) -> str:
             _number(float(report.mean[i])),
             _number(float(report.std[i])),
             f"{report.std_low[i]:.4f} to {report.std_high[i]:.4f}",
-            f'<span style="color:{_COLORS[verdict]}">{verdict}</span>',
+            f'<span style="color:{_COLORS[verdict]};font-weight:600">{verdict}</span>',
             str(report.more_rollouts[i]) if report.more_rollouts[i] else "",
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
@@ -94,11 +94,13 @@ def _table(report: Report, shown: Any) -> str:
 
 
 class _Plot:
-    """Axes over [x0, x1] and [y0, y1] in a box of 860 by 320."""
+    """Axes over [x0, x1] and [y0, y1] in a box of 860 by 330; labels keep clear of disks on the axes."""
 
     left, top, width, height = 84, 12, 740, 260
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], x_name: str, y_name: str) -> None:
+    def __init__(
+        self, x: tuple[float, float], y: tuple[float, float], x_name: str, y_name: str, counts: bool = False
+    ) -> None:
         self.x, self.y = x, y
         self.parts = [
             f'<rect x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height}" fill="none" '
@@ -107,14 +109,16 @@ class _Plot:
         for tick in _ticks(*x):
             at = self.across(tick)
             self.parts.append(
-                f'<text x="{at:.1f}" y="{self.top + self.height + 18}" text-anchor="middle">{tick:.6g}</text>'
+                f'<text x="{at:.1f}" y="{self.top + self.height + 28}" text-anchor="middle">{tick:.6g}</text>'
             )
         for tick in _ticks(*y):
-            self.parts.append(
-                f'<text x="{self.left - 8}" y="{self.up(tick) + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
-            )
+            if counts and tick != round(tick):
+                continue
+            at = self.up(tick)
+            self.line(x, (tick, tick), 'stroke="var(--line)" stroke-opacity=".5"')
+            self.parts.append(f'<text x="{self.left - 18}" y="{at + 4:.1f}" text-anchor="end">{tick:.6g}</text>')
         middle = self.top + self.height / 2
-        self.parts.append(f'<text x="{self.left + self.width / 2}" y="312" text-anchor="middle">{x_name}</text>')
+        self.parts.append(f'<text x="{self.left + self.width / 2}" y="324" text-anchor="middle">{x_name}</text>')
         self.parts.append(
             f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{y_name}</text>'
         )
@@ -130,7 +134,7 @@ class _Plot:
         self.parts.append(f'<polyline points="{points}" fill="none" {style}/>')
 
     def draw(self, label: str) -> str:
-        return f'<svg viewBox="0 0 860 320" role="img" aria-label="{html.escape(label)}">{"".join(self.parts)}</svg>'
+        return f'<svg viewBox="0 0 860 330" role="img" aria-label="{html.escape(label)}">{"".join(self.parts)}</svg>'
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -171,21 +175,29 @@ def _scatter(report: Report) -> str:
 
 
 def _histogram(report: Report) -> str:
-    std = report.std[np.isfinite(report.std)]
+    """Prompts of each verdict on top of one another."""
+    known = np.isfinite(report.std)
     low, high = report.settings["value_range"]
-    top = max(float(std.max()) if len(std) else 0.0, (high - low) / 2)
-    counts, edges = np.histogram(std, bins=40, range=(0.0, top))
-    plot = _Plot((0.0, top), (0.0, max(int(counts.max()), 1)), "std of the reward", "prompts")
-    for count, left, right in zip(counts, edges, edges[1:], strict=False):
-        x, y = plot.across(left), plot.up(float(count))
-        color = _COLORS["vanishing"] if right <= report.settings["tau"] else _COLORS["healthy"]
-        plot.parts.append(
-            f'<rect x="{x + 0.5:.1f}" y="{y:.1f}" width="{plot.across(right) - x - 1:.1f}" '
-            f'height="{plot.top + plot.height - y:.1f}" fill="{color}" fill-opacity=".75"><title>{count}</title></rect>'
-        )
+    top = max(float(report.std[known].max()) if known.any() else 0.0, (high - low) / 2)
+    edges = np.linspace(0.0, top, 41)
+    kinds = {name: np.histogram(report.std[known & (report.verdict == name)], edges)[0] for name in _COLORS}
+    most = max(int(np.sum(list(kinds.values()), axis=0).max()), 1)
+    plot = _Plot((0.0, top), (0.0, most), "std of the reward", "prompts", counts=True)
+    below = np.zeros(40)
+    for name, counts in kinds.items():
+        for count, under, left, right in zip(counts, below, edges, edges[1:], strict=False):
+            if count == 0:
+                continue
+            x, y, foot = plot.across(left), plot.up(under + count), plot.up(under)
+            plot.parts.append(
+                f'<rect x="{x + 0.5:.1f}" y="{y:.1f}" width="{plot.across(right) - x - 1:.1f}" '
+                f'height="{foot - y:.1f}" fill="{_COLORS[name]}" fill-opacity=".75">'
+                f"<title>{count} {name}</title></rect>"
+            )
+        below += counts
     tau = report.settings["tau"]
-    plot.line((tau, tau), (0.0, max(int(counts.max()), 1)), 'stroke="#b3261e" stroke-dasharray="5 4"')
-    return plot.draw("histogram of the standard deviations; the dashed line is tau")
+    plot.line((tau, tau), (0.0, most), 'stroke="#b3261e" stroke-dasharray="5 4"')
+    return plot.draw("histogram of the standard deviations by verdict; the dashed line is tau")
 
 
 def _number(x: float | None) -> str:

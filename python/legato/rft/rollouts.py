@@ -1,7 +1,7 @@
 """Rollouts from files and tables, in batches: prompt, reward, length and log-probabilities; moments per prompt.
 
-Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, advantage) and
-verl's JSONL dumps (input, output, score); otherwise the columns are named or guessed.
+Known layouts: TRL's completions_*.parquet (step, prompt, completion, one column a reward function, NaN where that one
+does not apply, advantage) and verl's JSONL dumps (input, output, score); else columns are named or guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
 _TRL = {"prompt", "completion", "advantage"}
-_BATCH = 1 << 19  # rollouts held at once, fewer where prompts are long
+_BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
 _LARGEST_REWARD = 1e150  # squares must not overflow
 
@@ -38,7 +38,8 @@ class Columns:
     prompt : str, optional
         By default the first there is of prompt_id, uid, index, prompt, input.
     reward : str, optional
-        By default reward or score; in TRL's layout the sum of the reward functions. Names with commas are added.
+        By default reward or score; in TRL's layout the sum of all columns of fractions but the advantage, without those
+        that are NaN in a row, as its trainer adds reward functions of weight 1. Names with commas are added.
     logprobs : str, optional
         Lists of the log-probabilities of each rollout's tokens; not read unless named.
     step : str, optional
@@ -80,7 +81,7 @@ class NameTable:
             return self.number(_keys(names.dictionary))[codes]
         self._kind = self._kind or names.type
         if names.type != self._kind:
-            raise InputError(f"prompt ids: expected one type in all files, got {self._kind}, {names.type}")
+            raise InputError(f"expected {self._kind} as before, got {names.type}")
         if pa.types.is_int64(names.type):
             return self.number_integers(names.to_numpy())
         numbers = np.empty(len(names), np.uint32)
@@ -180,14 +181,13 @@ class PromptMoments:
     def finish(self) -> tuple[list[Any], dict[str, NDArray[Any]]]:
         """Return the prompts in order, and n, least, largest, mean, m2 (and sums of length, loose) of each."""
         kept = np.flatnonzero(self._sums[:, 0].view(np.int64)[: self.prompts.count])
-        if len(kept) == 0:
-            return [], {}
         prompts, order = self.prompts.sorted(kept)
-        sums = self._sums[order]
-        mean, m2 = np.empty(len(order)), np.empty(len(order))
-        _core.rft_reward_moments(sums, mean, m2)
-        found = {"n": sums[:, 0].copy().view(np.int64), "least": sums[:, 1].copy(), "largest": sums[:, 2].copy()}
-        found |= {"mean": mean, "m2": m2}
+        count = self.prompts.count
+        moments = np.empty((2, count))
+        _core.rft_reward_moments(self._sums[:count], *moments)
+        n, least, largest = (self._sums[order, column] for column in range(3))
+        found = {"n": n.view(np.int64), "least": least, "largest": largest}
+        found |= {"mean": moments[0][order], "m2": moments[1][order]}
         if self._tokens.size:
             found["length"], found["loose"] = self._tokens[:, order]
         return prompts, found
@@ -238,7 +238,7 @@ def read_rollouts(
     Raises
     ------
     InputError
-        A file or a value cannot be used; the message names file, row and column.
+        A file or a value cannot be used, or there is no rollout; the message names file, row and column.
     """
     if nan not in ("error", "drop"):
         raise ArgumentError(f"nan: expected error or drop, got {nan!r}")
@@ -248,7 +248,9 @@ def read_rollouts(
         raise DependencyError('pyarrow is missing: pip install "legato[rft]"') from None
     value_range = (max(value_range[0], -_LARGEST_REWARD), min(value_range[1], _LARGEST_REWARD))
     moments = PromptMoments()
+    names = []
     for name, batches in _sources(source, columns):
+        names.append(name)
         row = 0
         try:
             for roles, batch in batches:
@@ -259,7 +261,10 @@ def read_rollouts(
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{name}: {_one_line(error)}") from None
+            raise InputError(f"{name}: rows from {row} on cannot be read ({_one_line(error)})") from None
+    if moments.rollouts == 0:
+        left_out = f" besides {moments.dropped} without a finite reward" if moments.dropped else ""
+        raise InputError(f"{', '.join(names)}: expected at least one rollout{left_out}, got none")
     return moments
 
 
@@ -269,10 +274,11 @@ def _one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """Which columns of a file say what."""
+    """Which columns of a file say what; partial: a reward is the sum of those of its columns that are not NaN."""
 
     prompt: str
     rewards: list[str]
+    partial: bool
 
 
 def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tuple[_Roles, Any]]]]:
@@ -440,7 +446,7 @@ def _find_json_trouble(path: Path, schema: Any) -> None:
 
 
 def _needed(schema: Any, columns: Columns, name: str) -> tuple[_Roles, list[str]]:
-    roles = _Roles(_prompt_column(schema, columns, name), _reward_columns(schema, columns, name))
+    roles = _Roles(_prompt_column(schema, columns, name), *_reward_columns(schema, columns, name))
     wanted = [roles.prompt, *roles.rewards]
     if columns.logprobs is not None:
         wanted.append(columns.logprobs)
@@ -461,18 +467,18 @@ def _prompt_column(schema: Any, columns: Columns, name: str) -> str:
     raise InputError(f"{name}: no prompt column ({', '.join(PROMPT_COLUMNS)}); name it with --prompt-col")
 
 
-def _reward_columns(schema: Any, columns: Columns, name: str) -> list[str]:
+def _reward_columns(schema: Any, columns: Columns, name: str) -> tuple[list[str], bool]:
     import pyarrow as pa
 
     if columns.reward is not None:
-        return [part.strip() for part in columns.reward.split(",")]
+        return [part.strip() for part in columns.reward.split(",")], False
     for column in REWARD_COLUMNS:
         if column in schema.names:
-            return [column]
+            return [column], False
     if set(schema.names) >= _TRL:
         found = [f.name for f in schema if f.name not in {*_TRL, "step"} and pa.types.is_floating(f.type)]
         if found:
-            return found
+            return found, True
     raise InputError(f"{name}: no reward column ({', '.join(REWARD_COLUMNS)}); name it with --reward-col")
 
 
@@ -486,12 +492,14 @@ def _add_batch(
     name: str,
     first_row: int,
 ) -> None:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     moments.reward_columns = moments.reward_columns or roles.rewards
     inside = None
     if columns.steps is not None:
-        steps = batch[columns.step or "step"]
+        step = columns.step or "step"
+        steps = pa.array(_numbers(batch[step], name, step))
         inside = pc.and_(pc.greater_equal(steps, columns.steps[0]), pc.less_equal(steps, columns.steps[1]))
         batch = batch.filter(inside)
 
@@ -500,12 +508,19 @@ def _add_batch(
         return f"{name}: row {first_row + row}, column {column!r}"
 
     parts = [_numbers(batch[column], name, column) for column in roles.rewards]
-    rewards: NDArray[Any] = parts[0] if len(parts) == 1 else np.array(parts, np.float64).sum(axis=0)
+    rewards: NDArray[Any] = parts[0]
+    if len(parts) > 1:
+        values = np.array(parts, np.float64)
+        missing = np.isnan(values) & roles.partial
+        rewards = np.where(missing.all(axis=0), np.nan, np.where(missing, 0.0, values).sum(axis=0))
     keys = _keys(batch[roles.prompt])
     if keys.null_count:
         raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
     tokens = [] if columns.logprobs is None else _token_sums(batch[columns.logprobs], place, columns.logprobs)
-    numbers = moments.prompts.number(keys)
+    try:
+        numbers = moments.prompts.number(keys)
+    except InputError as error:
+        raise InputError(f"{place(0, roles.prompt)}: {error}") from None
     bad = moments.add(numbers, rewards, value_range)
     rows: Sequence[int] | NDArray[np.int64] = range(len(rewards))
     if bad < len(rows) and nan == "drop":

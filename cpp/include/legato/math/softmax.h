@@ -27,13 +27,13 @@ LEGATO_HD float power_scaled(float fraction, float shifted) {
   return fraction;
 }
 
-/// 2^(x * scale) for |x * scale| < 126; relative error below 2.4e-7 + 1e-7 |x * scale|. Minimax polynomial of degree 5
-/// on [-1/2, 1/2].
+/// 2^(x * scale) for |x * scale| < 126; relative error below 2.4e-7, and 1e-7 |x * scale| more where fused products are
+/// not. Minimax polynomial of degree 5 on [-1/2, 1/2].
 template <class T>
 LEGATO_HD T power_of_two(const T& x, const T& scale) {
-  const T magic = T{} + kRoundingMagic, y = x * scale;
-  const T shifted = y + magic;
-  const T f = y - (shifted - magic);
+  const T magic = T{} + kRoundingMagic;
+  const T shifted = fused(x, scale, magic);
+  const T f = fused(x, scale, magic - shifted);
   T p = fused(f, T{} + 1.32253999e-3f, T{} + 9.67566855e-3f);
   p = fused(p, f, T{} + 5.55086397e-2f);
   p = fused(p, f, T{} + 2.40221307e-1f);
@@ -85,9 +85,10 @@ struct SoftmaxSums {
 /// Moves the reference of the sums up to `largest`.
 LEGATO_HD void raise(SoftmaxSums& sums, double largest, double temperature) {
   if (!(largest > sums.largest)) return;
-  if (sums.largest == -__builtin_inf()) {  // whatever was summed were terms of minus infinity
-    sums.s = sums.q = 0;
-    sums.t = sums.t != sums.t ? sums.t : 0;  // NaN stays
+  if (sums.largest == -__builtin_inf()) {    // whatever was summed were terms of minus infinity
+    sums.s = sums.s != sums.s ? sums.s : 0;  // NaN stays
+    sums.t = sums.t != sums.t ? sums.t : 0;
+    sums.q = 0;
   } else {
     const double d = (sums.largest - largest) / temperature, ratio = decay(d);
     sums.t = sums.t != sums.t ? sums.t : ratio > 0 ? ratio * (sums.t + sums.s * d) : 0;
@@ -106,7 +107,7 @@ struct TokenStats {
 LEGATO_HD TokenStats finish(const SoftmaxSums& sums, double z, double temperature) {
   const double nan = __builtin_nan("");
   // Nothing but minus infinity, or NaN or plus infinity somewhere.
-  if (!(sums.largest > -__builtin_inf()) || sums.t != sums.t) return {nan, nan, nan, nan, nan, nan};
+  if (!(sums.largest > -__builtin_inf()) || sums.s != sums.s || sums.t != sums.t) return {nan, nan, nan, nan, nan, nan};
   const double log_s = natural_log(sums.s), entropy = log_s - sums.t / sums.s;
   return {(z - sums.largest) / temperature - log_s,
           entropy > 0 ? entropy : 0.0,
