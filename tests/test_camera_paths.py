@@ -360,6 +360,7 @@ def test_frame_rate_keeps_the_continuous_objective() -> None:
     assert options.weights == (0.5, 1, 20, 400)
     assert (options.anisotropy, options.shear, options.keystone, options.acceleration) == (500, 500, 50, 24)
     assert camera.PathOptions().at_frame_rate(30) == camera.PathOptions()
+    assert camera.PathOptions(acceleration=1e6).at_frame_rate(90000).acceleration == 9e11  # not refused
 
 
 def test_bridge_motion() -> None:

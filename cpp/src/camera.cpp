@@ -267,7 +267,8 @@ void acceleration_of(const Window& window, const Coordinates& space, double weig
       double c[8];
       space.restrict_form(form, c);
       for (int i = 0; i < 8; ++i) {
-        for (int j = 0; j < 8; ++j) out[8 * i + j] += 0.5 * weight * c[i] * c[j];  // 2, of the half; a quarter each
+        for (int j = 0; j < 8; ++j)
+          out[8 * i + j] += 0.5 * weight * c[i] * c[j];  // twice, for the half; a quarter each
       }
     }
   }

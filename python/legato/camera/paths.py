@@ -136,7 +136,7 @@ class PathOptions:
             anisotropy=self.anisotropy / rate,
             shear=self.shear / rate,
             keystone=self.keystone / rate,
-            acceleration=self.acceleration * rate**3,
+            acceleration=min(self.acceleration * rate**3, 9e11),  # damaged timestamps give any rate
         )
 
 

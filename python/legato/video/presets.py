@@ -11,7 +11,7 @@ from legato.errors import ArgumentError
 __all__ = ["PRESETS", "Preset", "preset_named"]
 
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
-# jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes nothing.
+# jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
 _ACCELERATION = 1e6
 
 

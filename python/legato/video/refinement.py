@@ -29,7 +29,7 @@ __all__ = ["hard_pairs", "refined"]
 Floats: TypeAlias = NDArray[np.float64]
 
 # Predicted deviation of a corner, at a width of 640, from which a pair is looked at again. Ordinary clips have no such
-# pair; half of those of a hard walk are. From 0.15 to 0.25 the result is the same.
+# pair; half of those of a hard walk are. From 0.15 to 0.25 the result is about the same (docs/quality.md).
 _HARD_PX = 0.2
 
 
