@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import camera_arrays
 from legato import _core, camera
-from legato.camera import _reference
+from legato.camera import _reference, paths
 from legato.errors import ArgumentError
 
 SIZE = (640, 360)
@@ -150,7 +150,9 @@ def test_rows_are_the_derivative(seed: int, size: float) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 11])
-@pytest.mark.parametrize("changes", [{}, {"relinearize": 0}, {"window_scale": 0.88}, {"inset_px": 0.5}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"relinearize": 0}, {"window_scale": 0.88}, {"inset_px": 0.5}, {"acceleration": 1e4}]
+)
 def test_native_equals_reference(n: int, changes: dict[str, Any]) -> None:
     options = camera.PathOptions(**changes, tolerance=1e-9)
     motion = shaky(n, seed=n)
@@ -330,11 +332,35 @@ def test_pixel_units_are_the_same_problem() -> None:
     np.testing.assert_allclose(pixel.corrections, expected / expected[:, 2:, 2:], atol=0.02)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1e3, 1e5, 1e7]), st.sampled_from(paths.MODELS))
+def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, model: str) -> None:
+    """Of two optima each is the better one by its own objective, and their difference is the term."""
+    motion = shaky(25, seed=seed, size=0.02)  # far more than the crop can take
+    plain = camera.PathOptions(relinearize=0, tolerance=1e-9, keystone_ratio=-1.2, model=model)
+    bent = dataclasses.replace(plain, acceleration=weight)
+    without, spread = (camera.smooth_path(motion, SIZE, options, units="width") for options in (plain, bent))
+
+    def mean_square(path: camera.CameraPath) -> float:
+        corners = _reference.window_corners(0.94, SIZE[1] / SIZE[0])
+        steps = np.diff(path.log_corrections.reshape(-1, 9), axis=0)
+        first = camera.path_program(motion, SIZE, plain, units="width").velocity[1:] @ paths._MODEL[model].basis.T
+        e = np.diff(steps + first, axis=0) @ _reference.point_jacobian(corners).T
+        return float((e**2).sum() / 4)
+
+    term, term_without = weight * mean_square(spread), weight * mean_square(without)
+    assert spread.status == without.status == "optimal"
+    assert spread.objective - spread.gap <= without.objective + term_without
+    assert without.objective - without.gap <= spread.objective - term
+    assert term <= term_without + spread.gap + without.gap
+
+
 def test_frame_rate_keeps_the_continuous_objective() -> None:
-    options = camera.PathOptions().at_frame_rate(60)
+    options = camera.PathOptions(acceleration=3.0).at_frame_rate(60)
     assert options.weights == (0.5, 1, 20, 400)
-    assert (options.anisotropy, options.shear, options.keystone) == (500, 500, 50)
+    assert (options.anisotropy, options.shear, options.keystone, options.acceleration) == (500, 500, 50, 24)
     assert camera.PathOptions().at_frame_rate(30) == camera.PathOptions()
+    assert camera.PathOptions(acceleration=1e6).at_frame_rate(90000).acceleration == 9e11  # not refused
 
 
 def test_bridge_motion() -> None:
@@ -389,6 +415,7 @@ def test_metrics() -> None:
         ({"weights": (1, -1, 1, 1)}, "weights"),
         ({"anisotropy": -1}, "anisotropy"),
         ({"keystone_ratio": float("inf")}, "keystone_ratio"),
+        ({"acceleration": -1}, "acceleration"),
         ({"bound": 0}, "bound"),
         ({"inset_px": -1}, "inset_px"),
         ({"relinearize": 1.5}, "relinearize"),

@@ -110,6 +110,7 @@ def test_osqp_reports_the_gap_it_reached() -> None:
 def random_program(seed: int, n: int, held: int, soft: int, per_frame: bool) -> camera.BandedProgram:
     rng = np.random.default_rng(seed)
     Q = rng.normal(size=(n, 8, 8) if per_frame else (8, 8))
+    bend = rng.normal(size=(5, 8))
     weights = rng.uniform(0.1, 3, size=(3, 9)) * (rng.uniform(size=(3, 9)) > 0.2)
     m = 5 + soft
     bound = rng.uniform(0.05, 0.3, size=(n, m) if per_frame else m)
@@ -128,6 +129,7 @@ def random_program(seed: int, n: int, held: int, soft: int, per_frame: bool) -> 
         soft_rows=soft,
         penalty=2.0 if soft else 0.0,
         constant=5.0,
+        acceleration=bend.T @ bend if seed % 3 else None,
     )
 
 
@@ -171,8 +173,7 @@ def test_sparse_form_has_the_objective_of_the_program() -> None:
         last = np.flatnonzero(line)[-1]
         if last not in sparse.coordinates:
             value += max(residual[row], 0) * sparse.q[last]
-    if program.linear is not None:
-        value += (program.linear[2:] * path[2:]).sum()
+    value += (sparse.q[sparse.coordinates] * path[2:]).sum()
     assert value == pytest.approx(program.objective(path), rel=1e-12)
 
 

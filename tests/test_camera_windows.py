@@ -311,7 +311,7 @@ def test_one_window_reports_the_objective_of_the_whole_solve(model: str, relinea
         "frame_weight": rng.uniform(0.5, 2, n),
     }
     options = camera.PathOptions(
-        crop=0.2, model=model, relinearize=relinearize, tolerance=1e-9, keystone_ratio=-1.2, weights=(1, 1, 10, 100)
+        crop=0.2, model=model, relinearize=relinearize, tolerance=1e-9, keystone_ratio=-1.2, acceleration=2e4
     )
     motion = shaky(n, 9, 0.002)
     whole = camera.smooth_path(motion, SIZE, options, units="width", **keywords)

@@ -39,8 +39,9 @@ for keywords in (
     path = camera.smooth_path(motion, (640, 360), units="width", **keywords)
     ran.add(_core.last_isa())
     digest.update(path.corrections.tobytes())
-for model in ("affine", "similarity", "translation"):
-    path = camera.smooth_path(motion, (640, 360), camera.PathOptions(model=model), units="width")
+for model in ("homography", "affine", "similarity", "translation"):
+    options = camera.PathOptions(model=model, acceleration=1e4)
+    path = camera.smooth_path(motion, (640, 360), options, units="width")
     digest.update(path.corrections.tobytes())
 print(digest.hexdigest(), *ran)
 """

@@ -41,7 +41,7 @@ typedef struct legato_camera_path_options {
   size_t size; /* sizeof(legato_camera_path_options), set by _default() */
   double crop, window_scale;
   double weights[4];
-  double anisotropy, shear, keystone, keystone_ratio;
+  double anisotropy, shear, keystone, keystone_ratio, acceleration;
   double bound, inset, pixel, tolerance;
   int relinearize, max_iterations;
 } legato_camera_path_options;

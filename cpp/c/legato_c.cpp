@@ -31,6 +31,7 @@ camera::PathOptions options_of(const legato_camera_path_options& c) {
   o.shear = c.shear;
   o.keystone = c.keystone;
   o.keystone_ratio = c.keystone_ratio;
+  o.acceleration = c.acceleration;
   o.bound = c.bound;
   o.inset = c.inset;
   o.pixel = c.pixel;
@@ -149,6 +150,7 @@ legato_camera_path_options legato_camera_path_options_default(void) {
   c.shear = o.shear;
   c.keystone = o.keystone;
   c.keystone_ratio = o.keystone_ratio;
+  c.acceleration = o.acceleration;
   c.bound = o.bound;
   c.inset = o.inset;
   c.pixel = o.pixel;

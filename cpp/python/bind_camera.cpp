@@ -74,8 +74,9 @@ PathModel model_of(const std::string& name) {
 }
 
 PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
-                       double anisotropy, double shear, double keystone, double keystone_ratio, double bound,
-                       double inset, double pixel, int relinearize, double tolerance, int max_iterations) {
+                       double anisotropy, double shear, double keystone, double keystone_ratio, double acceleration,
+                       double bound, double inset, double pixel, int relinearize, double tolerance,
+                       int max_iterations) {
   PathOptions o;
   o.model = model_of(model);
   o.crop = crop;
@@ -85,6 +86,7 @@ PathOptions options_of(const std::string& model, double crop, double window_scal
   o.shear = shear;
   o.keystone = keystone;
   o.keystone_ratio = keystone_ratio;
+  o.acceleration = acceleration;
   o.bound = bound;
   o.inset = inset;
   o.pixel = pixel;
@@ -201,9 +203,9 @@ class OwnedStream {
 };
 
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
-                           const Array& row_matrix, const Array& row_bound, const Array& lower, const Array& upper,
-                           std::size_t pinned, std::size_t soft_rows, double penalty, double offset, double tolerance,
-                           int max_iterations, Array& path) {
+                           const Array& acceleration, const Array& row_matrix, const Array& row_bound,
+                           const Array& lower, const Array& upper, std::size_t pinned, std::size_t soft_rows,
+                           double penalty, double offset, double tolerance, int max_iterations, Array& path) {
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
@@ -216,6 +218,7 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   problem.quadratic = quadratic.data();
   problem.quadratic_stride = quadratic.ndim() == 3 ? 64 : 0;
   problem.linear = linear.size() > 0 ? linear.data() : nullptr;
+  problem.acceleration = acceleration.size() > 0 ? acceleration.data() : nullptr;
   problem.row_matrix = row_matrix.data();
   problem.row_matrix_stride = row_matrix.ndim() == 3 ? 8 * problem.rows : 0;
   problem.row_bound = row_bound.data();
@@ -256,8 +259,9 @@ void bind_camera(py::module_& module) {
              "Exponentials of (n, 9) logarithms into (n, 9).");
   py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
       .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"),
-           arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"), arg("bound"),
-           arg("inset"), arg("pixel"), arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+           arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"),
+           arg("acceleration") = 0.0, arg("bound"), arg("inset"), arg("pixel"), arg("relinearize"), arg("tolerance"),
+           arg("max_iterations"));
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
@@ -277,10 +281,10 @@ void bind_camera(py::module_& module) {
              arg("salient_weight"), arg("targets").noconvert(), arg("target_weight"), arg("corrections").noconvert(),
              arg("logs").noconvert(), arg("violation").noconvert(), "Whole-clip camera path; lengths in frame widths.");
   module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
-             arg("quadratic").noconvert(), arg("linear").noconvert(), arg("row_matrix").noconvert(),
-             arg("row_bound").noconvert(), arg("lower").noconvert(), arg("upper").noconvert(), arg("pinned"),
-             arg("soft_rows"), arg("penalty"), arg("constant"), arg("tolerance"), arg("max_iterations"),
-             arg("path").noconvert(),
+             arg("quadratic").noconvert(), arg("linear").noconvert(), arg("acceleration").noconvert(),
+             arg("row_matrix").noconvert(), arg("row_bound").noconvert(), arg("lower").noconvert(),
+             arg("upper").noconvert(), arg("pinned"), arg("soft_rows"), arg("penalty"), arg("constant"),
+             arg("tolerance"), arg("max_iterations"), arg("path").noconvert(),
              "The banded L1 program over (n, 8); the path holds the start and gets the solution.");
 }
 

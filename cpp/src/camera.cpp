@@ -257,6 +257,23 @@ void quadratic_of(const PathOptions& options, const Coordinates& space, double f
   }
 }
 
+/// The window corners' mean squared acceleration as 1/2 e'A e, 8 x 8 over the coordinates.
+void acceleration_of(const Window& window, const Coordinates& space, double weight, double* out) {
+  std::fill_n(out, 64, 0.0);
+  for (const double (&corner)[2] : window.corner) {
+    const double x = corner[0], y = corner[1];
+    const double forms[2][9] = {{x, y, 1, 0, 0, 0, -x * x, -x * y, -x}, {0, 0, 0, x, y, 1, -x * y, -y * y, -y}};
+    for (const auto& form : forms) {
+      double c[8];
+      space.restrict_form(form, c);
+      for (int i = 0; i < 8; ++i) {
+        for (int j = 0; j < 8; ++j)
+          out[8 * i + j] += 0.5 * weight * c[i] * c[j];  // twice, for the half; a quarter each
+      }
+    }
+  }
+}
+
 /// In the linear program, w0 = 0, fidelity has this share of the other weights: the solver needs a definite Q.
 constexpr double kSmallestFidelity = 1e-9;
 
@@ -267,8 +284,8 @@ bool usable(const PathOptions& o, double aspect) {
          o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 && at_least_zero(o.weights[0]) &&
          at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) && at_least_zero(o.weights[3]) &&
          at_least_zero(o.anisotropy) && at_least_zero(o.shear) && at_least_zero(o.keystone) &&
-         !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) && at_least_zero(o.pixel) &&
-         o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+         at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
+         at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
 }
 
 /// A pure zoom about the center that is strictly inside every row: halfway between the smallest window and the frame.
@@ -309,6 +326,9 @@ double held_cost(const BandedProblem& problem, const double* path) {
     for (std::size_t k = 0; k < 3 && k + 1 <= t; ++k) {
       e[k][8] = e[k][0] + e[k][1];
       for (std::size_t i = 0; i < 9; ++i) total += weights[k][i] * std::abs(e[k][i]);
+    }
+    for (std::size_t i = 0; i < 8 && problem.acceleration != nullptr && t >= 2; ++i) {
+      for (std::size_t j = 0; j < 8; ++j) total += 0.5 * e[1][i] * problem.acceleration[8 * i + j] * e[1][j];
     }
   }
   return total;
@@ -407,6 +427,7 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
   for (auto& line : inner.weights) std::fill_n(line, 9, 0.0);
   inner.quadratic = identity;
   inner.quadratic_stride = 0;
+  inner.acceleration = nullptr;
   inner.linear = nullptr;
   inner.constant = 0;
   inner.soft_rows = problem.rows - hard;
@@ -560,6 +581,11 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   problem.velocity = m.velocity;
   for (int k = 0; k < 3; ++k) {
     for (int i = 0; i < 9; ++i) problem.weights[k][i] = options.weights[k + 1] * space.weight[i];
+  }
+  double acceleration[64];
+  if (options.acceleration > 0) {
+    acceleration_of(window, space, options.acceleration, acceleration);
+    problem.acceleration = acceleration;
   }
   problem.row_matrix = m.rows;
   problem.row_bound = m.bounds;

@@ -62,6 +62,7 @@ struct InteriorMemory {
   Lanes* row_bound;               // n x row blocks
   Lanes* quadratic;               // 1 or n, x 8
   Lanes* quadratic_inverse;       // the same
+  Lanes* acceleration;            // 8
   Panel* panels;                  // n
 };
 
@@ -87,6 +88,7 @@ LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
   m.row_bound = arena.take<Lanes>(n * (hard + soft));
   m.quadratic = arena.take<Lanes>(quadratic_frames * kBlock);
   m.quadratic_inverse = arena.take<Lanes>(quadratic_frames * kBlock);
+  m.acceleration = arena.take<Lanes>(kBlock);
   m.panels = arena.take<Panel>(n);
   return m;
 }
@@ -242,6 +244,9 @@ class Interior {
         least = t == 0 && c == 0 ? diagonal : diagonal < least ? diagonal : least;
       }
     }
+    if (p.acceleration != nullptr) {
+      for (int c = 0; c < kBlock; ++c) m_.acceleration[c] = load(p.acceleration + kBlock * c);
+    }
     // D far beyond Q leaves nothing of Q in a pivot; too low a limit on D leaves the splits inexact and iterations
     // slow.
     slack_ = 1e-14 / least;
@@ -320,6 +325,9 @@ class Interior {
     out[kDerivatives] = tied(out);
     for (int k = 0; k < kGroups; ++k) out[k] = out[k] * active(t, k);
   }
+  bool accelerates(std::size_t t) const { return problem_.acceleration != nullptr && t + problem_.pinned >= 2; }
+  /// e_2(t) in every component, also those without an L1 term.
+  Lanes second_difference(std::size_t t) { return difference(1, m_.b + 3, t) + m_.constant[1][t]; }
   /// Adds lane k of the ninth components' pack to variables 0 and 1 of derivative k.
   void fold(const Lanes& ninth, Lanes* out) const {
     out[0] += math::broadcast<0>(ninth) * pair_;
@@ -356,6 +364,10 @@ class Interior {
       Lanes e[kGroups];
       residuals(t, e);
       for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
+      if (accelerates(t)) {
+        const Lanes second = second_difference(t);
+        cost += 0.5 * combine(m_.acceleration, second) * second;
+      }
       for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
       total += math::sum(cost);
     }
@@ -479,6 +491,11 @@ class Interior {
           fold(y, c.dual);
         }
       }
+      if (accelerates(t)) {  // its force stands with the multipliers of e_2
+        const Lanes second = second_difference(t), force = combine(m_.acceleration, second);
+        cost += 0.5 * force * second;
+        c.dual[1] += force;
+      }
       Lanes linear{};
       if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
       const Lanes curved = combine(quadratic(t), x);
@@ -551,6 +568,13 @@ class Interior {
         continue;
       }
       for (int c = 0; c < kBlock; ++c) out.column[c][m] = diagonal * unit_[c];
+      if (problem_.acceleration != nullptr) {
+        double share = 0;
+        for (std::size_t j = 0; j + m < kReach - 1; ++j) {
+          if (t + m + j < n_ && accelerates(t + m + j)) share += kBinomial[1][j] * kBinomial[1][j + m];
+        }
+        for (int c = 0; c < kBlock; ++c) out.column[c][m] += share * m_.acceleration[c];
+      }
       if (groups_ == kGroups) {
         const double both = tie[0] + tie[1] + tie[2];
         out.column[0][m] += both * unit_[1];

@@ -158,6 +158,8 @@ TEST_CASE("results do not depend on threads, batch split or place") {
 
 TEST_CASE("the path is optimal, feasible, and never worse than no correction") {
   PathOptions options;
+  SUBCASE("by L1 terms alone") {}
+  SUBCASE("with squared acceleration") { options.acceleration = 1e4; }
   options.relinearize = 0;
   for (std::size_t n : {1u, 2u, 3u, 4u, 5u, 9u, 60u, 200u}) {
     const auto motion = shaky_motion(n, 5);
@@ -174,6 +176,8 @@ TEST_CASE("the path is optimal, feasible, and never worse than no correction") {
 TEST_CASE("any iteration cap returns a feasible path with a sound gap") {
   const auto motion = shaky_motion(90, 8);
   PathOptions options;
+  SUBCASE("by L1 terms alone") {}
+  SUBCASE("with squared acceleration") { options.acceleration = 1e4; }
   options.relinearize = 0;
   options.solver.tolerance = 1e-10;
   const Solved best = solve(motion, options);
@@ -275,6 +279,7 @@ TEST_CASE("bad input is refused") {
   CHECK(refused([](PathOptions& o) { std::fill_n(o.weights, 4, 0.0); }));
   CHECK(refused([](PathOptions& o) { o.weights[2] = -1; }));
   CHECK(refused([](PathOptions& o) { o.inset = 0.1; }));
+  CHECK(refused([](PathOptions& o) { o.acceleration = -1; }));
   CHECK(refused([](PathOptions& o) { o.relinearize = -1; }));
   CHECK(refused([](PathOptions& o) { o.solver.tolerance = 0; }));
   auto broken = motion;

@@ -26,27 +26,28 @@ Status exp_homography(std::span<const double> logs, std::span<double> homographi
 
 // --- The banded program ---------------------------------------------------------------------------------------------
 
-/// min over b_t in R^8:  sum_t 1/2 b_t' Q_t b_t + q_t' b_t + sum_{k=1..3} sum_t sum_i w_ki |e_k(t)_i|
+/// min over b_t in R^8:  sum_t 1/2 b_t' Q_t b_t + q_t' b_t + 1/2 e_2(t)' A e_2(t) + sum_{k=1..3} sum_i w_ki |e_k(t)_i|
 /// with e_1(t) = b_t - b_{t-1} + v_t, e_2(t) = e_1(t) - e_1(t-1), e_3(t) = e_2(t) - e_2(t-1), and a ninth component
 /// e_k(t)_8 = e_k(t)_0 + e_k(t)_1 (the entry that trace zero ties to two others),
 /// subject to G_t b_t <= h_t and lower <= b_t <= upper. The first `pinned` frames are data: their b_t are given.
 struct BandedProblem {
-  std::size_t frames = 0;               ///< n, the pinned ones included
-  std::size_t pinned = 0;               ///< frames 0 .. pinned-1 are held; the last three of them matter
-  std::size_t rows = 0;                 ///< m, inequality rows of each frame
-  const double* velocity = nullptr;     ///< n x 8: v_t; v_0 is ignored
-  double weights[3][9] = {};            ///< w_ki >= 0
-  const double* quadratic = nullptr;    ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
-  std::size_t quadratic_stride = 0;     ///< 0: one Q for all frames; 64: one a frame
-  const double* linear = nullptr;       ///< n x 8: q_t; null for zero
-  const double* row_matrix = nullptr;   ///< m x 8, or n of them (row_matrix_stride)
-  std::size_t row_matrix_stride = 0;    ///< 0, or 8 m
-  const double* row_bound = nullptr;    ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
-  std::size_t row_bound_stride = 0;     ///< 0, or m
-  std::size_t soft_rows = 0;            ///< the last so many of the m rows are soft: they may be violated at a price
-  double penalty = 0;                   ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
-  double constant = 0;                  ///< added to the objective
-  double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
+  std::size_t frames = 0;                ///< n, the pinned ones included
+  std::size_t pinned = 0;                ///< frames 0 .. pinned-1 are held; the last three of them matter
+  std::size_t rows = 0;                  ///< m, inequality rows of each frame
+  const double* velocity = nullptr;      ///< n x 8: v_t; v_0 is ignored
+  double weights[3][9] = {};             ///< w_ki >= 0
+  const double* quadratic = nullptr;     ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
+  std::size_t quadratic_stride = 0;      ///< 0: one Q for all frames; 64: one a frame
+  const double* acceleration = nullptr;  ///< 8 x 8 symmetric positive semidefinite: A; null for zero
+  const double* linear = nullptr;        ///< n x 8: q_t; null for zero
+  const double* row_matrix = nullptr;    ///< m x 8, or n of them (row_matrix_stride)
+  std::size_t row_matrix_stride = 0;     ///< 0, or 8 m
+  const double* row_bound = nullptr;     ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
+  std::size_t row_bound_stride = 0;      ///< 0, or m
+  std::size_t soft_rows = 0;             ///< the last so many of the m rows are soft: they may be violated at a price
+  double penalty = 0;                    ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
+  double constant = 0;                   ///< added to the objective
+  double lower[8] = {}, upper[8] = {};   ///< both finite or both infinite for each variable
 };
 
 struct SolverOptions {
@@ -89,6 +90,7 @@ struct PathOptions {
   double shear = 1000.0;                ///< weight of (p12 + p21)^2
   double keystone = 100.0;              ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
   double keystone_ratio = kEstimate;    ///< R; NaN: estimated from the motion, clipped to [-3, -0.3]
+  double acceleration = 0.0;            ///< weight of the window corners' mean squared acceleration, frame widths
   double bound = 1.0;                   ///< |entries of log P_t| <= bound
   double inset = 0.0;                   ///< the window stays this far (frame widths) inside the frame
   double pixel = 0.0;                   ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it

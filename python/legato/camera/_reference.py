@@ -195,6 +195,12 @@ def frame_quadratic(options: Any, weight: float, ratio: float) -> Float64:
     return Q
 
 
+def acceleration_quadratic(weight: float, points: Float64) -> Float64:
+    """Give A (9, 9) of 1/2 e'A e: weight times the mean squared acceleration of the points."""
+    J = point_jacobian(points)
+    return np.asarray(2 * weight / len(points) * J.T @ J)
+
+
 def objective(p: Float64, velocity: Float64, options: Any, ratio: float, frame_weight: Float64 | None = None) -> float:
     """Equation (4) with the quadratic terms of section 5, over p (n, 9); velocity[t] leads from frame t - 1 to t."""
     weight = np.ones(len(p)) if frame_weight is None else frame_weight
@@ -237,6 +243,14 @@ def solve_program(
             constants.append(rows @ (offset[i] + difference[i, :pinned] @ program.held))
             high.append(weight[weight > 0])
             low.append(weight[weight > 0])
+    # 1/2 (D b + c)' A (D b + c) for the second differences
+    bend, pull, bent = np.zeros((8 * m, 8 * m)), np.zeros(8 * m), 0.0
+    if program.acceleration is not None and n > 2:
+        second = np.diff(np.eye(n), n=2, axis=0)[max(pinned - 2, 0) :]
+        fixed = np.diff(program.velocity[1:], axis=0)[max(pinned - 2, 0) :] + second[:, :pinned] @ program.held
+        bend = np.kron(second[:, pinned:].T @ second[:, pinned:], program.acceleration)
+        pull = (second[:, pinned:].T @ fixed @ program.acceleration).ravel()
+        bent = 0.5 * float(np.einsum("ti,ij,tj->", fixed, program.acceleration, fixed))
     # G b <= h: the hard rows and the box
     bounded = np.flatnonzero(np.isfinite(program.upper))
     box = np.vstack([np.eye(8)[bounded], -np.eye(8)[bounded]])
@@ -271,7 +285,8 @@ def solve_program(
 
     def value(b: Float64) -> float:
         r = R @ b + d
-        return float(0.5 * b @ Q @ b + q @ b + hi @ np.maximum(r, 0) + lo @ np.maximum(-r, 0) + program.constant)
+        cost = 0.5 * b @ (Q + bend) @ b + (q + pull) @ b + bent
+        return float(cost + hi @ np.maximum(r, 0) + lo @ np.maximum(-r, 0) + program.constant)
 
     b = path[pinned:].ravel()
     first = value(b)
@@ -290,7 +305,7 @@ def solve_program(
     room = np.tile(program.upper - program.lower, m) if len(bounded) == 8 else None
     iteration = 0
     while True:
-        gradient = Q @ b + q + R.T @ (zm - lo) + G.T @ z
+        gradient = (Q + bend) @ b + q + pull + R.T @ (zm - lo) + G.T @ z
         products = sp @ zp + sm @ zm + s @ z
         # Rigorous (solver page, 3.2): what the gradient leaves open, and no more than the box lets it be.
         curved = (0.5 * gradient * np.linalg.solve(Q, gradient)).reshape(m, 8).sum(1)
@@ -304,7 +319,7 @@ def solve_program(
         iteration += 1
         mu = float(products) / (2 * len(sp) + len(s))
         condensed = 1 / (sp / zp + sm / zm + 1e-12)
-        H = Q + (R.T * condensed) @ R + (G.T * (z / s)) @ G
+        H = Q + bend + (R.T * condensed) @ R + (G.T * (z / s)) @ G
         cp, cm, c = -sp * zp, -sm * zm, -s * z
         for corrector in (False, True):
             shift = condensed * (cm / zm - cp / zp)

@@ -71,7 +71,7 @@ class SparseProgram:
 
 @dataclass(frozen=True, eq=False)
 class BandedProgram:
-    """minimize sum_t 1/2 b_t'Q b_t + q_t'b_t + sum_k w_k |e_k(t)|_1 subject to G_t b_t <= h_t and bounds.
+    """minimize sum_t 1/2 b_t'Q b_t + q_t'b_t + 1/2 e_2'A e_2 + sum_k w_k |e_k|_1 subject to G_t b_t <= h_t and bounds.
 
     ``e_1(t) = b_t - b_{t-1} + v_t``, ``e_2``, ``e_3`` its first and second differences; a ninth component of each is
     the sum of its first two (the entry of a logarithm that trace zero ties to them).
@@ -95,6 +95,8 @@ class BandedProgram:
         The last `soft_rows` rows may be violated at the price of `penalty` times the violation.
     constant : float
         Added to the objective.
+    acceleration : array_like, shape (8, 8), optional
+        A: symmetric positive semidefinite.
     """
 
     velocity: Float64
@@ -109,6 +111,7 @@ class BandedProgram:
     soft_rows: int = 0
     penalty: float = 0.0
     constant: float = 0.0
+    acceleration: Float64 | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Float64:
@@ -122,6 +125,8 @@ class BandedProgram:
         put("quadratic", self.quadratic, (8, 8) if np.ndim(self.quadratic) == 2 else (n, 8, 8))
         if self.linear is not None:
             put("linear", self.linear, (n, 8))
+        if self.acceleration is not None:
+            put("acceleration", self.acceleration, (8, 8))
         m = put("row_matrix", self.row_matrix, (None, 8) if np.ndim(self.row_matrix) == 2 else (n, None, 8)).shape[-2]
         put("row_bound", self.row_bound, (m,) if np.ndim(self.row_bound) == 1 else (n, m))
         put("lower", self.lower, (8,))
@@ -180,6 +185,7 @@ class BandedProgram:
             self.weights,
             self.quadratic,
             np.empty((0, 8)) if self.linear is None else self.linear,
+            np.empty((0, 8)) if self.acceleration is None else self.acceleration,
             self.row_matrix,
             self.row_bound,
             self.lower,
@@ -207,6 +213,9 @@ class BandedProgram:
         for k, weight in enumerate(self.weights, start=1):
             parts = np.column_stack([e, e[:, 0] + e[:, 1]])[max(held - k, 0) :]
             total += float((np.abs(parts) * weight).sum())
+            if k == 2 and self.acceleration is not None:
+                bent = parts[:, :8]
+                total += 0.5 * float(np.einsum("ti,ij,tj->", bent, self.acceleration, bent))
             e = np.diff(e, axis=0)
         if self.soft_rows:
             total += self.penalty * float(np.maximum(self._excess(free)[:, -self.soft_rows :], 0).sum())
@@ -255,12 +264,21 @@ class BandedProgram:
             offsets.append(constants)
         pick = np.vstack([np.eye(8), np.eye(8)[0] + np.eye(8)[1]])
         blocks, frame_of_row, right, weight = [], [], [], []
+        bend, pull, bent = sparse.csr_matrix((8 * m, 8 * m)), np.zeros(8 * m), 0.0
         for k in range(3):
             active = np.flatnonzero(self.weights[k] > 0)
             D = differences[k]
-            if D.shape[0] == 0 or len(active) == 0:
+            if D.shape[0] == 0:
                 continue
             known = D[:, :held] @ self.held if held else np.zeros((D.shape[0], 8))
+            if k == 1 and self.acceleration is not None:
+                rows = np.arange(max(held - 2, 0), D.shape[0])
+                free, fixed = D[rows][:, held:], (offsets[1] + known)[rows]
+                bend = sparse.kron(free.T @ free, self.acceleration, format="csr")
+                pull = (free.T @ fixed @ self.acceleration).ravel()
+                bent = 0.5 * float(np.einsum("ti,ij,tj->", fixed, self.acceleration, fixed))
+            if len(active) == 0:
+                continue
             d = (offsets[k] + known) @ pick[active].T
             rows = np.arange(max(held - k - 1, 0), D.shape[0])  # those that touch a free frame
             blocks.append(sparse.kron(D[rows][:, held:], pick[active], format="csr"))
@@ -293,8 +311,9 @@ class BandedProgram:
         )
         Q = [self.quadratic] * m if self.quadratic.ndim == 2 else list(self.quadratic[held:])
         size = len(column_frame)
-        P = sparse.block_diag([*Q, sparse.csr_matrix((size - 8 * m, size - 8 * m))], format="csr")
-        linear = np.zeros(8 * m) if self.linear is None else self.linear[held:].ravel()
+        curved = sparse.block_diag(Q, format="csr") + bend if m else bend
+        P = sparse.block_diag([curved, sparse.csr_matrix((size - 8 * m, size - 8 * m))], format="csr")
+        linear = pull + (0.0 if self.linear is None else self.linear[held:].ravel())
         q = np.concatenate([linear, term_weight, term_weight, np.full(m * soft, self.penalty)])
         box_low = np.concatenate([np.tile(self.lower, m), np.zeros(size - 8 * m)])
         box_high = np.concatenate([np.tile(self.upper, m), np.full(size - 8 * m, np.inf)])
@@ -310,7 +329,7 @@ class BandedProgram:
             l=np.concatenate([lower[rows], box_low[columns]]),
             u=np.concatenate([upper[rows], box_high[columns]]),
             coordinates=place[: 8 * m].reshape(m, 8),
-            constant=self.constant,
+            constant=self.constant + bent,
         )
 
 

@@ -381,6 +381,11 @@ class FrameTracker:
         Read to its end by `run`.
     mask, region, subject
         As for `legato.video.analyze`.
+
+    Attributes
+    ----------
+    usable : (height, width) bool or uint8 array, or None
+        Where the scene may be followed, by mask and region together.
     """
 
     def __init__(
@@ -401,6 +406,7 @@ class FrameTracker:
             inside = np.zeros(size[::-1], bool)
             inside[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)] = True
             usable = inside if usable is None else np.asarray(usable & inside)
+        self.usable = usable
         self._tracker = Tracker(size, mask=usable)
         self._subject = None if subject is None else SubjectTracker(size, subject)
 

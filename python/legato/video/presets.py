@@ -10,6 +10,10 @@ from legato.errors import ArgumentError
 
 __all__ = ["PRESETS", "Preset", "preset_named"]
 
+# Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
+# jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
+_ACCELERATION = 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -31,7 +35,7 @@ class Preset:
 
     def options(self) -> camera.PathOptions:
         """Give the path options; all presets keep half a pixel from the frame's edge."""
-        return replace(camera.PathOptions(inset_px=0.5), **self.changes)
+        return replace(camera.PathOptions(inset_px=0.5, acceleration=_ACCELERATION), **self.changes)
 
 
 PRESETS = {
@@ -42,8 +46,10 @@ PRESETS = {
         "stands still as long as the crop allows; keeps 80 % of the view",
         {"crop": 0.2, "weights": (0.01, 100.0, 10.0, 100.0)},
     ),
-    "follow": Preset(
-        "brings a subject or salient points to the middle; keeps 75 % of the view", {"crop": 0.25}, center=10.0
+    "follow": Preset(  # sharper turns keep closer to the subject
+        "brings a subject or salient points to the middle; keeps 75 % of the view",
+        {"crop": 0.25, "acceleration": 0.0},
+        center=10.0,
     ),
 }
 # What a filmed motion is called; an L1 path holds, pans and accelerates by itself, so these need nothing of their own.

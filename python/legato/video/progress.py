@@ -14,7 +14,7 @@ __all__ = ["Progress", "told"]
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Takes the stage, the frames done and the frames in all (None: not known)."""
 
-_TITLES = {"track": "reading the motion", "render": "rendering"}
+_TITLES = {"track": "reading the motion", "refine": "looking again", "render": "rendering"}
 
 
 @contextlib.contextmanager

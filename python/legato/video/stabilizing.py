@@ -28,6 +28,7 @@ from legato.video.pipeline import Consumer, Producer, Stopwatch
 from legato.video.planes import Planes
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
+from legato.video.refinement import refined
 from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box, box_corners, read_salient
 
@@ -88,6 +89,8 @@ def analyze(
 ) -> Analysis:
     """Estimate the motion of a video: the first pass of `stabilize`, to be used again.
 
+    Pairs of frames whose motion is hard to measure are looked at twice, the second time in steadied pictures.
+
     Parameters
     ----------
     source : str or path
@@ -119,7 +122,9 @@ def analyze(
     """
     with told(progress) as tell, _opened(source, rotation) as reader:
         tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
-        return tracker.run(Stopwatch(), tell)
+        watch = Stopwatch()
+        first = tracker.run(watch, tell)
+        return refined(first, lambda: _again(source, reader), tracker.usable, watch, tell)
 
 
 def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike, **options: Any) -> StabilizeReport:
@@ -228,7 +233,7 @@ def stabilize(
         to its name.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
-        "track" and "render".
+        "track", "refine" (where motions are measured twice) and "render".
     threads : int
         Threads for the warp; decoder and encoder choose their own.
 
@@ -311,6 +316,8 @@ def stabilize(
             assert tracker is not None
             kept = _Kept(_MOST_KEPT_BYTES, reader.frame_count)
             analysis = tracker.run(watch, tell, kept.add)
+            look = kept.look if kept.whole else lambda: _again(source, reader)
+            analysis = refined(analysis, look, tracker.usable, watch, tell)
             frames = kept if kept.whole else _again(source, reader)
         else:
             analysis = known
@@ -412,6 +419,10 @@ class _Kept:
     def whole(self) -> bool:
         """Whether all pictures are here."""
         return self._room >= 0
+
+    def look(self) -> Iterator[VideoFrame]:
+        """Go through the pictures without giving them out."""
+        return iter(self._frames)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         self._frames.reverse()
