@@ -115,9 +115,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         help="how pictures are resampled (default: %(default)s)",
     )
     parser.add_argument("--codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
-    parser.add_argument(
-        "--crf", type=float, default=18, help="constant quality, lower is better (default: %(default)s)"
-    )
+    parser.add_argument("--crf", type=float, help="constant quality, lower is better (default: 18)")
     parser.add_argument(
         "--encoder-preset",
         default="veryfast",

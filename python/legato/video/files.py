@@ -46,6 +46,7 @@ __all__ = [
     "CONTAINERS",
     "ColorTags",
     "PendingFile",
+    "VideoCopy",
     "VideoFrame",
     "VideoReader",
     "VideoWriter",
@@ -741,22 +742,14 @@ class VideoWriter:
 
         self._pending = PendingFile(self.path, unnamed=True)
         try:
-            options = {}
-            if self._muxer in ("mp4", "mov"):
-                # The movie's clock counts late starts; its usual milliseconds would round them.
-                scale = self._clock.denominator
-                scale *= -(-10_000 // scale)
-                options = {"movflags": "faststart", "movie_timescale": str(scale)}
-            self._container = self._av.open(str(self._pending.path), "w", format=self._muxer, container_options=options)
+            self._container = _opened_for_writing(self._av, self._pending.path, self._muxer, self._clock)
             self._stream = self._video_stream(source, encoder)
             self._open_encoder(_encoder_options(self.codec, crf, preset, self._muxer), codec_options)
             if copy_streams:
                 self._copier = _StreamCopier(self._av, source, self._container, self._muxer)
                 self._copier.shift_s = self._shift_s
                 self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
-            self._container.metadata.update(_lasting(source._container.metadata))
-            with contextlib.suppress(AttributeError, self._av.FFmpegError):  # not every version
-                self._container.set_chapters(source._container.chapters())
+            _take_over_tags(source, self._container)
         except BaseException:
             self.abort()
             raise
@@ -928,17 +921,7 @@ class VideoWriter:
 
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
-        # Closing completes the file as far as it can, and that must not be seen under a name. An unnamed file stays
-        # open meanwhile, since the muxer may open it a second time.
-        if not self._pending.unnamed:
-            self._pending.discard()
-        if self._copier is not None:
-            self._copier.close()
-        container = getattr(self, "_container", None)
-        if container is not None:
-            with contextlib.suppress(Exception):
-                container.close()
-        self._pending.discard()
+        _abandon(self._pending, self._copier, getattr(self, "_container", None))
 
     def __enter__(self) -> Self:
         return self
@@ -957,9 +940,12 @@ class VideoWriter:
 
 
 class _StreamCopier:
-    """Copy the other streams of a file, read a second time so that memory does not depend on its interleaving."""
+    """Copy the other streams of a file, read a second time so that memory does not depend on its interleaving.
 
-    def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str) -> None:
+    With `pictures` its pictures, too.
+    """
+
+    def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str, *, pictures: bool = False) -> None:
         self._av = av
         self._output = output
         self.copied: list[str] = []
@@ -972,6 +958,12 @@ class _StreamCopier:
         self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
         for stream in self._input.streams:
             if stream.index == source._stream.index:
+                if pictures and not self._fits(stream, muxer):
+                    raise ArgumentError(f"path: {muxer} files cannot hold {source.codec} as it is")
+                if pictures:
+                    self._add(stream)
+                    if source.display_matrix is not None:
+                        self._targets[stream.index].set_display_matrix(source.display_matrix)
                 continue
             label = _stream_label(stream)
             if stream.type in ("audio", "subtitle", "attachment") and self._fits(stream, muxer):
@@ -1046,6 +1038,100 @@ class _StreamCopier:
             close()
         self._held = None
         self._input.close()
+
+
+class VideoCopy:
+    """Write a video's own packets, pictures and all, to another file: nothing is lost to encoding again.
+
+    Parameters
+    ----------
+    path : str or path
+        Destination, as for `VideoWriter`.
+    source : VideoReader
+        The video; it is read a second time.
+
+    Attributes
+    ----------
+    copied, not_copied : list of str
+        The source's streams but the pictures, by what became of them.
+
+    Raises
+    ------
+    ArgumentError
+        If the destination's container cannot hold the packets as they are.
+    OutputError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: PathLike, source: VideoReader) -> None:
+        self._av = load_av()
+        self.path = Path(path)
+        muxer, _ = _container_of(self.path)
+        if muxer == "avi":
+            raise ArgumentError("path: .avi files have no room for when pictures are shown")
+        self._pending = PendingFile(self.path, unnamed=True)
+        self._copier: _StreamCopier | None = None
+        try:
+            self._container = _opened_for_writing(self._av, self._pending.path, muxer, source.time_base)
+            self._copier = _StreamCopier(self._av, source, self._container, muxer, pictures=True)
+            self._copier.shift_s = _start_shift(source)
+            self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
+            _take_over_tags(source, self._container)
+        except BaseException:
+            self.abort()
+            raise
+
+    def finish(self) -> None:
+        """Copy everything and complete the file, without its final name yet."""
+        assert self._copier is not None
+        try:
+            self._copier.copy_until(float("inf"))
+            self._container.close()
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+        self._copier.close()
+
+    @property
+    def damaged_packets(self) -> int:
+        """Packets that were so damaged that the container could not take them; they are left out."""
+        return 0 if self._copier is None else self._copier.damaged
+
+    def commit(self) -> None:
+        """Give the finished file its final name."""
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Remove what was written; after `commit` nothing happens."""
+        _abandon(self._pending, self._copier, getattr(self, "_container", None))
+
+
+def _opened_for_writing(av: Any, path: Path, muxer: str, clock: Fraction) -> Any:
+    options = {}
+    if muxer in ("mp4", "mov"):
+        # The movie's clock counts late starts; its usual milliseconds would round them.
+        scale = clock.denominator
+        scale *= -(-10_000 // scale)
+        options = {"movflags": "faststart", "movie_timescale": str(scale)}
+    return av.open(str(path), "w", format=muxer, container_options=options)
+
+
+def _take_over_tags(source: VideoReader, container: Any) -> None:
+    container.metadata.update(_lasting(source._container.metadata))
+    with contextlib.suppress(AttributeError, source._av.FFmpegError):  # not every version
+        container.set_chapters(source._container.chapters())
+
+
+def _abandon(pending: PendingFile, copier: _StreamCopier | None, container: Any) -> None:
+    # Closing completes the file as far as it can, and that must not be seen under a name. An unnamed file stays open
+    # meanwhile, since the muxer may open it a second time.
+    if not pending.unnamed:
+        pending.discard()
+    if copier is not None:
+        copier.close()
+    if container is not None:
+        with contextlib.suppress(Exception):
+            container.close()
+    pending.discard()
 
 
 def _stream_label(stream: Any) -> str:

@@ -22,7 +22,7 @@ from legato import camera
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation
-from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, VideoWriter
+from legato.video.files import PathLike, PendingFile, VideoCopy, VideoFrame, VideoReader, VideoWriter
 from legato.video.guard import Gain, expected_gain
 from legato.video.pipeline import Consumer, Producer, Stopwatch
 from legato.video.planes import Planes
@@ -171,7 +171,7 @@ def stabilize(
     rotation: Rotation | None = None,
     interpolation: Interpolation = "bicubic",
     codec: str | None = None,
-    crf: float = 18,
+    crf: float | None = None,
     encoder_preset: str = "veryfast",
     pixel_format: str | None = None,
     overwrite: bool = True,
@@ -222,7 +222,8 @@ def stabilize(
     interpolation : {"bilinear", "bicubic", "lanczos"}
         How pictures are resampled. Bilinear is the fastest and visibly softens the picture.
     codec, crf, encoder_preset, pixel_format
-        The encoder (see `VideoWriter`).
+        The encoder (see `VideoWriter`). Where none but `encoder_preset` is given, a clip that is left as it is keeps
+        its own packets and is not encoded again, if the destination's container can hold them.
     overwrite : bool
         Whether existing files may be replaced.
     save_motion : path, optional
@@ -286,7 +287,9 @@ def stabilize(
         rotation = known.rotation
     if target_weight > 0 and salient is None and subject is None and (known is None or known.subject is None):
         raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
-    encoding: dict[str, Any] = {"codec": codec, "crf": crf, "preset": encoder_preset, "pixel_format": pixel_format}
+    encoding: dict[str, Any] = {"codec": codec, "preset": encoder_preset, "pixel_format": pixel_format}
+    if crf is not None:
+        encoding["crf"] = crf
     watch = Stopwatch()
 
     with contextlib.ExitStack() as open_files:
@@ -328,9 +331,15 @@ def stabilize(
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
             aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
             path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, guard)
-        _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
-        with watch("encode"):
-            writer.finish()
+        asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
+        copy = _copy(destination, reader, writer) if path.status == "rest" and not asked else None
+        if copy is None:
+            _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
+        else:
+            open_files.callback(copy.abort)
+        written = copy or writer
+        with watch("encode" if copy is None else "copy"):
+            written.finish()
         if pair_writer is not None:
             with watch("compare"):
                 pair_writer.finish()
@@ -351,8 +360,8 @@ def stabilize(
             output_size=writer.size,
             frame_rate=rate,
             duration_s=analysis.duration_s or len(analysis) / rate,
-            codec=writer.codec,
-            pixel_format=writer.pixel_format,
+            codec=writer.codec if copy is None else reader.codec,
+            pixel_format=writer.pixel_format if copy is None else reader.stored_format,
             preset=preset,
             options=asdict(path_options),
             motion_known=analysis.known,
@@ -368,12 +377,12 @@ def stabilize(
             jitter_in_px=path.jitter_in_px,
             jitter_out_px=path.jitter_out_px,
             subject_lost=_lost(analysis),
-            copied_streams=list(writer.copied),
-            dropped_streams=list(writer.not_copied),
+            copied_streams=list(written.copied),
+            dropped_streams=list(written.not_copied),
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, path, writer.damaged_packets),
+            notes=_notes(analysis, reader, path, written, copied=copy is not None),
             seconds={**seconds, "total": watch.total},
             shares={stage: s / busy for stage, s in seconds.items()},
             versions=package_versions(),
@@ -383,7 +392,7 @@ def stabilize(
         )
         if "report" in pending:
             pending["report"].path.write_text(result.to_json(), encoding="utf-8")
-        for finished in (writer, pair_writer, *pending.values()):
+        for finished in (written, pair_writer, *pending.values()):
             if finished is not None:
                 finished.commit()
     return result
@@ -565,14 +574,31 @@ def _lost(analysis: Analysis) -> int | None:
     return int(gone[0]) if len(gone) else None
 
 
-def _notes(analysis: Analysis, reader: VideoReader, path: _Path, damaged: int) -> list[str]:
+def _copy(destination: PathLike, reader: VideoReader, writer: VideoWriter) -> VideoCopy | None:
+    """Put a copy of the packets in the writer's place, where the pictures would be the same but for the encoding."""
+    sound = not (reader.skipped_packets or reader.damaged_frames or reader.repaired_timestamps)
+    if not sound or reader.rotation or writer.size != (reader.width, reader.height):
+        return None
+    try:
+        copy = VideoCopy(destination, reader)
+    except ArgumentError:
+        return None  # the container does not hold them
+    writer.abort()
+    return copy
+
+
+def _notes(
+    analysis: Analysis, reader: VideoReader, path: _Path, written: VideoWriter | VideoCopy, *, copied: bool
+) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
     if path.status not in ("optimal", "none", "rest"):
         notes.append(f"the path is feasible but not proven optimal: {path.status}")
     if path.gain is not None:
         notes.append(path.gain.reason())
-    if damaged:
-        notes.append(f"{damaged} damaged packets of sound or subtitles were left out")
+    if copied:
+        notes.append("its pictures are not encoded again")
+    if written.damaged_packets:
+        notes.append(f"{written.damaged_packets} damaged packets of sound or subtitles were left out")
     lost = _lost(analysis)
     if lost is not None:
         notes.append(f"the subject was lost in frame {lost}")
