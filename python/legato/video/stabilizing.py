@@ -24,7 +24,7 @@ from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, VideoWriter
 from legato.video.guard import Gain, expected_gain
-from legato.video.pipeline import Consumer, Producer, Stopwatch
+from legato.video.pipeline import Consumer, Producer, Stopwatch, free_memory
 from legato.video.planes import Planes
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
@@ -40,8 +40,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-# Decoded pictures that may be kept between the passes.
-_MOST_KEPT_BYTES = 512 << 20
+# Of decoded pictures, kept between the passes so that they need not be decoded again: a seventh of the work at 1080p.
+_MOST_KEPT_BYTES = 2 << 30
+_KEPT_SHARE = 4  # and one part in so many of the memory that is free
 # Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
 # it is as good as a hard bound where that can be met.
 _SOFT_INCLUSION = 10.0
@@ -65,6 +66,15 @@ class _Path:
     jitter_in_px: float = 0.0
     jitter_out_px: float = 0.0
     gain: Gain | None = None
+
+    def measure(self, motion: Floats, size: tuple[int, int]) -> None:
+        """Fill in what a path that was solved for is like."""
+        if self.status in ("none", "rest"):
+            return
+        self.violation_px = _overhang_px(self.corrections, size)
+        metrics = camera.path_metrics(motion, self.corrections, size)
+        self.cropping, self.distortion = float(metrics.cropping), float(metrics.distortion)
+        self.jitter_in_px, self.jitter_out_px = float(metrics.input_jitter_px), float(metrics.jitter_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +319,7 @@ def stabilize(
         frames: Iterable[VideoFrame] = reader
         if known is None:
             assert tracker is not None
-            kept = _Kept(_MOST_KEPT_BYTES, reader.frame_count)
+            kept = _Kept(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), reader.frame_count)
             analysis = tracker.run(watch, tell, kept.add)
             frames = kept if kept.whole else _again(source, reader)
         else:
@@ -321,6 +331,8 @@ def stabilize(
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
             aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
             path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, guard)
+        with watch("metrics"):
+            path.measure(bridged, size)
         _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
         with watch("encode"):
             writer.finish()
@@ -531,7 +543,6 @@ def _path(
     )
     window = camera.contain(path.corrections, size, options)
     corrections = np.asarray(window @ camera.crop_map(size, options), np.float64)
-    metrics = camera.path_metrics(motion, corrections, size)
     return _Path(
         corrections=corrections,
         window=window,
@@ -539,11 +550,6 @@ def _path(
         objective=float(path.objective),
         gap=float(path.gap),
         iterations=int(path.iterations),
-        violation_px=_overhang_px(corrections, size),
-        cropping=float(metrics.cropping),
-        distortion=float(metrics.distortion),
-        jitter_in_px=float(metrics.input_jitter_px),
-        jitter_out_px=float(metrics.jitter_px),
     )
 
 
