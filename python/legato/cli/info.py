@@ -77,7 +77,9 @@ def _facts() -> dict[str, Any]:
 def _version(module: str, distributions: tuple[str, ...]) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
-    metadata = importlib.import_module("importlib.metadata")  # pulls in half of the email package: not for every command
+    metadata = importlib.import_module(
+        "importlib.metadata"
+    )  # pulls in half of the email package: not for every command
     for name in distributions:
         try:
             return str(metadata.version(name))
