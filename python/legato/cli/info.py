@@ -79,7 +79,7 @@ def _version(module: str, distributions: tuple[str, ...]) -> str | None:
         return None
     metadata = importlib.import_module(
         "importlib.metadata"
-    )  # pulls in half of the email package: not for every command
+    )  # needs half of the email package
     for name in distributions:
         try:
             return str(metadata.version(name))
