@@ -77,9 +77,7 @@ def _facts() -> dict[str, Any]:
 def _version(module: str, distributions: tuple[str, ...]) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
-    metadata = importlib.import_module(
-        "importlib.metadata"
-    )  # needs half of the email package
+    metadata = importlib.import_module("importlib.metadata")  # needs half of the email package
     for name in distributions:
         try:
             return str(metadata.version(name))

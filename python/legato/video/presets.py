@@ -10,6 +10,10 @@ from legato.errors import ArgumentError
 
 __all__ = ["PRESETS", "Preset", "preset_named"]
 
+# Of the crop. On nine shaky clips, ten frames of delay, the median of the jitter's ratio is 0.115 with a crop of 0.15
+# and 0.109 with 0.18, and the view kept is nearly the same.
+_LIVE_ROOM = 0.06
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -32,6 +36,11 @@ class Preset:
     def options(self) -> camera.PathOptions:
         """Give the path options; all presets keep half a pixel from the frame's edge."""
         return replace(camera.PathOptions(inset_px=0.5), **self.changes)
+
+    def live_options(self) -> camera.PathOptions:
+        """Give the path options for live video: with the future unknown, a path needs more room."""
+        options = self.options()
+        return replace(options, crop=round(options.crop + _LIVE_ROOM, 6))
 
 
 PRESETS = {
