@@ -174,6 +174,10 @@ def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.Ca
     motion, out = tmp_path / "m.jsonl", tmp_path / "out.mp4"
     assert run("analyze", clips[0], "-o", motion, "--subject", "20,20,30,30") == 0
     assert "m.jsonl: 12 frames" in capsys.readouterr().out
+    assert run("analyze", clips[0], "-o", tmp_path / "n.jsonl", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "motion": str(tmp_path / "n.jsonl"), "frames": 12, "failed": [], "notes": []
+    }  # fmt: skip
     assert run("render", clips[0], motion, out, "--preset", "follow", "--crf", "0", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["preset"] == "follow"

@@ -91,6 +91,7 @@ def test_every_pixel_format_becomes_planar_with_its_chroma(
         planes = next(iter(reader)).planes
         assert reader.pixel_format == handed_on
         assert planes.bit_depth == depth
+        assert ("transparency is not kept" in reader.notes) == stored.startswith("yuva")
         assert planes.size == SIZE
     original = next(shaky(2)).astype(float)
     luma = original @ [0.299, 0.587, 0.114]

@@ -343,6 +343,8 @@ class VideoReader:
         self.pixel_format = self._planar(first.format)
         self.color = self._color(first)
         self.interlaced = bool(first.interlaced_frame)
+        if any(component.is_alpha for component in first.format.components):
+            self.notes.append("transparency is not kept")
         if self.interlaced:
             self.notes.append("interlaced pictures are treated as progressive")
         jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
