@@ -326,11 +326,15 @@ def stabilize(
             analysis = known
         if "save_motion" in pending:
             analysis.write(pending["save_motion"].path)
+        rate = analysis.frame_rate or float(reader.frame_rate)
+        bridged = camera.bridge_motion(analysis.motion, analysis.ok)
+        aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
+        gain = None
+        if guard and aims.targets is None and analysis.known and analysis.error_px is not None:
+            with watch("metrics"):
+                gain = expected_gain(bridged, analysis.error_px, size)
         with watch("path"):
-            rate = analysis.frame_rate or float(reader.frame_rate)
-            bridged = camera.bridge_motion(analysis.motion, analysis.ok)
-            aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
-            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, guard)
+            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, gain)
         with watch("metrics"):
             path.measure(bridged, size)
         _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
@@ -519,7 +523,12 @@ def _aims(
 
 
 def _path(
-    analysis: Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, aims: _Aims, guard: bool
+    analysis: Analysis,
+    motion: Floats,
+    size: tuple[int, int],
+    options: camera.PathOptions,
+    aims: _Aims,
+    gain: Gain | None,
 ) -> _Path:
     """Smooth the path; where nothing is known of the motion, or nothing to be gained, leave the pictures alone.
 
@@ -528,10 +537,8 @@ def _path(
     still = np.tile(np.eye(3), (len(motion), 1, 1))
     if not analysis.known:
         return _Path(still, still)
-    if guard and aims.targets is None and analysis.error_px is not None:
-        gain = expected_gain(motion, analysis.error_px, size)
-        if not gain.worthwhile:
-            return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
+    if gain is not None and not gain.worthwhile:
+        return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
     path = camera.smooth_path(
         motion,
         size,
