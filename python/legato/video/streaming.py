@@ -763,8 +763,10 @@ class _Encoder:
 def _filled(picture: Any, planes: Planes) -> Any:
     """Copy planes into a frame of FFmpeg's, without the odd column or row that it may not have."""
     given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
-    for view, plane in zip(files._plane_views(picture, writable=True), given, strict=True):
+    views = files._plane_views(picture, writable=True)
+    for view, plane in zip(views, given, strict=True):
         view[...] = plane[: view.shape[0], : view.shape[1]]
+    files.keep_within_depth(views, planes.bit_depth)
     return picture
 
 
