@@ -528,7 +528,7 @@ def test_windows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[np.ndarray] = []
 
     class Cv2:
-        WINDOW_NORMAL = WND_PROP_VISIBLE = 0
+        WINDOW_NORMAL = WINDOW_GUI_NORMAL = WND_PROP_VISIBLE = 0
         gui = "NONE"
         quit_after = 10**9
 

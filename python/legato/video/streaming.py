@@ -801,7 +801,7 @@ class _Window:
         self._reader = reader
         self._count = 0
         self.closed = False
-        self._cv2.namedWindow(self._TITLE, self._cv2.WINDOW_NORMAL)
+        self._cv2.namedWindow(self._TITLE, self._cv2.WINDOW_NORMAL | self._cv2.WINDOW_GUI_NORMAL)  # no tools of Qt's
         self._cv2.resizeWindow(self._TITLE, reader.width, reader.height)
 
     @staticmethod
