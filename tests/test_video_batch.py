@@ -174,6 +174,10 @@ def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.Ca
     motion, out = tmp_path / "m.jsonl", tmp_path / "out.mp4"
     assert run("analyze", clips[0], "-o", motion, "--subject", "20,20,30,30") == 0
     assert "m.jsonl: 12 frames" in capsys.readouterr().out
+    assert run("analyze", clips[0], "-o", tmp_path / "n.jsonl", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "motion": str(tmp_path / "n.jsonl"), "frames": 12, "failed": [], "notes": []
+    }  # fmt: skip
     assert run("render", clips[0], motion, out, "--preset", "follow", "--crf", "0", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["preset"] == "follow"
@@ -281,3 +285,35 @@ def test_stretches_without_motion_to_find(tmp_path: Path, stretch: str) -> None:
     assert np.isfinite(report.corrections).all()
     assert report.distortion > 0.8
     assert times(tmp_path / "out.mp4") == times(clip)
+
+
+def test_a_bar_for_all_videos(clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [tmp_path / f"{k}.mp4" for k in range(3)]
+    sources = [clips[0], tmp_path / "none.mp4", clips[1]]
+    items = video.stabilize_all(sources, results, jobs=2, progress=True, **FAST)
+    assert [item.status for item in items] == ["done", "failed", "done"]
+    said = capsys.readouterr()
+    assert "3 of 3 videos" in said.err
+    assert "fps" in said.err
+    assert said.out == ""
+
+
+def test_the_bar_goes_on_with_the_frames() -> None:
+    from legato.video import progress
+
+    bars: list[tuple[float, int]] = []
+
+    class Bar(pytest.importorskip("rich.progress", reason="rich is of the video extra").Progress):  # type: ignore[misc]
+        def update(self, *_: object, **fields: object) -> None:
+            bars.append((fields["completed"], fields["over"]))  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rich.progress.Progress", Bar)
+        with progress.told_of_many(True, 2) as of:
+            for stage, done, total in (("track", 5, 10), ("render", 5, 10), ("render", 10, 10), ("end", 0, None)):
+                of(0)(stage, done, total)
+            of(1)("track", 3, None)
+    done = [completed for completed, _ in bars]
+    assert done == sorted(done)
+    assert done[3] == 1 < done[4] < 2
+    assert [over for _, over in bars] == [0, 0, 0, 1, 1]

@@ -23,6 +23,7 @@ from legato.video.files import (  # noqa: E402
     available_codecs,
     encodable_size,
 )
+from legato.video.planes import Planes  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,7 @@ def test_every_pixel_format_becomes_planar_with_its_chroma(
         planes = next(iter(reader)).planes
         assert reader.pixel_format == handed_on
         assert planes.bit_depth == depth
+        assert ("transparency is not kept" in reader.notes) == stored.startswith("yuva")
         assert planes.size == SIZE
     original = next(shaky(2)).astype(float)
     luma = original @ [0.299, 0.587, 0.114]
@@ -385,6 +387,28 @@ def test_ten_bits_stay_ten_bits(tmp_path: Path) -> None:
     assert writer.pixel_format == "yuv420p10le"
     with VideoReader(tmp_path / "b.mp4") as reader:
         assert reader.stored_format == "yuv420p10le"
+
+
+def test_samples_beyond_the_depth_are_cut_off(tmp_path: Path) -> None:
+    """As the decoder leaves them where a stream is damaged; x264 ends the whole process over them."""
+    clip = write_clip(tmp_path / "a.mkv", shaky(4), pixel_format="yuv420p10le")
+    for codec in ("ffv1", "libx264"):
+        with VideoReader(clip) as reader, VideoWriter(tmp_path / "b.mkv", reader, codec=codec) as writer:
+            for frame in reader:
+                copies = [np.array(p) for p in (frame.planes.y, frame.planes.u, frame.planes.v)]
+                for plane in copies:
+                    plane[:20, :20] = 32896
+                planes = Planes(*copies, bit_depth=10)
+                if frame.index % 2:
+                    planes, given = writer.new_planes(), planes
+                    for name in "yuv":
+                        getattr(planes, name)[...] = getattr(given, name)
+                writer.write(planes, frame.pts, frame.duration)
+        with VideoReader(tmp_path / "b.mkv") as reader:
+            tops = [int(plane[:20, :20].min()) for f in reader for plane in (f.planes.y, f.planes.u, f.planes.v)]
+        assert len(tops) == 12
+        assert min(tops) > 900
+    assert tops[0] <= 1023
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,13 @@ def test_pictures_of_every_kind_with_their_timestamps() -> None:
     assert colored[0].shape == bgr[0].shape
 
 
-def test_a_buffer_may_be_used_again() -> None:
-    pictures = list(shaky(9, SIZE))
-    expected, _ = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=4), pictures)
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_buffer_may_be_used_again(gray: bool) -> None:
+    pictures = [*shaky(9, SIZE), *shaky(5, SIZE, seed=7)]
+    if gray:
+        pictures = [p[:, :, 1].copy() for p in pictures]
+    base = video.Stabilizer(SIZE, FPS, latency_frames=4)
+    expected, _ = run_pictures(base, pictures)
     stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=4)
     buffer, got = np.empty_like(pictures[0]), []
     for picture in pictures:
@@ -232,6 +236,7 @@ def test_a_buffer_may_be_used_again() -> None:
     buffer[...] = 0
     got += stabilizer.flush()
     assert all(np.array_equal(a, b) for a, b in zip(expected, got, strict=True))
+    assert stabilizer.cuts == base.cuts == 1  # told by the picture before, which is not in the buffer any more
 
 
 @pytest.mark.parametrize("latency", [0, 1, 5, 30])

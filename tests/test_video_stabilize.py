@@ -297,6 +297,35 @@ def test_dark_frames_in_the_middle_are_bridged(tmp_path: Path) -> None:
     assert report.violation_px == 0
 
 
+@pytest.mark.parametrize("kind", ["leaps", "turns", "flips", "noise"])
+def test_huge_motion_gives_every_picture_and_no_border(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(5)
+    whole = scene((3 * SIZE[0], 3 * SIZE[1]))
+    middle = np.ascontiguousarray(whole[SIZE[1] : 2 * SIZE[1], SIZE[0] : 2 * SIZE[0]])
+    pictures = []
+    for t in range(16):
+        x, y = rng.integers(0, 2 * SIZE[0]), rng.integers(0, 2 * SIZE[1])
+        pictures.append(
+            {
+                "leaps": whole[y : y + SIZE[1], x : x + SIZE[0]],
+                "turns": video.warp(middle, turn_about_center(25.0 * t)),
+                "flips": middle[:: (-1) ** t, :: (-1) ** (t // 2)],
+                "noise": rng.integers(0, 256, middle.shape, np.uint8),
+            }[kind]
+        )
+    clip = write_clip(tmp_path / "in.mp4", pictures)
+    report = video.stabilize(clip, tmp_path / "out.mp4", **FAST)
+    assert times(tmp_path / "out.mp4") == times(clip)
+    assert report.violation_px == 0
+    assert np.isfinite(report.corrections).all()
+
+
+def turn_about_center(degrees: float) -> np.ndarray:
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    center = np.array([[1, 0, SIZE[0] / 2], [0, 1, SIZE[1] / 2], [0, 0, 1.0]])
+    return center @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.linalg.inv(center)
+
+
 def test_repeated_frames_are_reported(tmp_path: Path) -> None:
     pictures = list(shaky(20))
     pictures[9] = pictures[8]

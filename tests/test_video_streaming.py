@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -159,6 +160,115 @@ def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
     assert len(steps) >= 3 * COUNT - 9  # pictures at the seams may not be decodable
     assert steps.min() > 0.03
     assert steps.max() < 0.2
+
+
+FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the other side is the ffmpeg command")
+
+
+@contextlib.contextmanager
+def ffmpeg(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def once_it_listens(run: Callable[[], video.LiveReport]) -> video.LiveReport:
+    """Run as soon as the other side takes a connection; to try that out would be the one that it takes."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return run()
+        except (InputError, OutputError) as error:
+            if time.monotonic() > deadline or "refused" not in str(error):
+                raise
+            time.sleep(0.05)
+
+
+@FFMPEG
+@pytest.mark.parametrize(
+    ("url", "muxer"), [("http://127.0.0.1:{}/a.ts", "mpegts"), ("rtmp://127.0.0.1:{}/live/a", "flv")]
+)
+def test_input_from_a_server(clip: Path, tmp_path: Path, url: str, muxer: str) -> None:
+    url = url.format(free_port())
+    with ffmpeg("-i", clip, "-c", "copy", "-f", muxer, "-listen", "1", url):
+        report = once_it_listens(
+            lambda: video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=0)
+        )
+    assert (report.frames_read, report.frames_dropped, report.frames_written) == (COUNT, 0, COUNT)
+    assert np.abs(np.diff([float(t) for t in times(tmp_path / "out.mkv")]) - 1 / 30).max() < 2e-3
+
+
+@FFMPEG
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [("rtsp://127.0.0.1:{}/a", ["-rtsp_flags", "listen"]), ("rtmp://127.0.0.1:{}/live/a", ["-listen", "1"])],
+)
+def test_output_to_a_server(clip: Path, tmp_path: Path, url: str, options: list[str]) -> None:
+    url = url.format(free_port())
+    with ffmpeg(*options, "-i", url, "-c", "copy", tmp_path / "taken.mkv") as server:
+        report = once_it_listens(lambda: video.stabilize_live(clip, url, latency_frames=5))
+        server.wait(20)
+    assert report.frames_written == COUNT
+    assert len(decoded(tmp_path / "taken.mkv")) == COUNT
+
+
+@FFMPEG
+def test_a_server_that_is_killed_and_started_again(clip: Path, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/a.ts"
+    serve = ("-re", "-stream_loop", "-1", "-i", clip, "-c", "copy", "-f", "mpegts", "-listen", "1", url)
+    reports: list[video.LiveReport] = []
+
+    def run() -> None:
+        reports.append(
+            once_it_listens(
+                lambda: video.stabilize_live(
+                    url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=10, stall_s=5, duration_s=3.5
+                )
+            )
+        )
+
+    line = threading.Thread(target=run)
+    line.start()
+    with ffmpeg(*serve):
+        time.sleep(1.5)  # it starts and plays for a while
+    with ffmpeg(*serve):
+        line.join(20)
+    (report,) = reports
+    assert (report.ended, report.reconnects, report.frames_dropped) == ("duration", 1, 0)
+    stamps = times(tmp_path / "out.mkv")
+    assert len(stamps) == report.frames_written == report.frames_read > COUNT
+    steps = np.diff([float(t) for t in stamps])
+    assert (steps > 0.01).all()
+    assert (steps > 0.2).sum() == 1  # while nobody was there
+
+
+def test_a_first_packet_without_a_time(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of RTSP: it belongs before the second, which has the time of the beginning."""
+    decode = streaming._LiveReader._decode_packet
+    seen = 0
+
+    def untimed(self: streaming._LiveReader, packet: object) -> list[object]:
+        nonlocal seen
+        frames = decode(self, packet)
+        for frame in frames:
+            if seen < 2:
+                frame.pts = None
+            seen += 1
+        return frames
+
+    monkeypatch.setattr(streaming._LiveReader, "_decode_packet", untimed)
+    with served(sending(clip.read_bytes())) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=0)
+    assert report.frames_written == COUNT
+    assert np.abs(np.diff([float(t) for t in times(tmp_path / "out.mkv")]) - 1 / 30).max() < 2e-3
 
 
 def test_a_stream_that_stalls(clip: Path, tmp_path: Path) -> None:
@@ -418,7 +528,7 @@ def test_windows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[np.ndarray] = []
 
     class Cv2:
-        WINDOW_NORMAL = WND_PROP_VISIBLE = 0
+        WINDOW_NORMAL = WINDOW_GUI_NORMAL = WND_PROP_VISIBLE = 0
         gui = "NONE"
         quit_after = 10**9
 
@@ -457,6 +567,33 @@ def test_windows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = video.stabilize_live(clip, "window", latency_frames=3)
     assert report.ended == "window"
     assert 5 <= len(shown) < COUNT
+
+
+@pytest.mark.parametrize(("preset", "crop"), [("gentle", 0.14), ("standard", 0.18), ("walk", 0.21), ("tripod", 0.26)])
+def test_presets(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    preset: str,
+    crop: float,
+) -> None:
+    given: list[camera.PathOptions] = []
+    make = streaming.Stabilizer
+
+    def noted(*arguments: object, **keywords: object) -> video.Stabilizer:
+        given.append(keywords["options"])  # type: ignore[arg-type]
+        return make(*arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(streaming, "Stabilizer", noted)
+    arguments = ["live", "--input", str(clip), "--output", str(tmp_path / "out.mkv"), "--preset", preset]
+    assert cli.main([*arguments, "--duration", "0.2", "--quiet"]) == 0
+    assert given[-1].crop == crop
+    assert (given[-1].weights == camera.PathOptions().weights) == (preset != "tripod")
+    assert cli.main([*arguments, "--crop", "0.3", "--duration", "0.2", "--quiet"]) == 0
+    assert given[-1].crop == 0.3
+    assert cli.main([*arguments[:-1], "follow"]) == 2
+    assert "in a live video there is none" in capsys.readouterr().err
 
 
 def test_options_and_arguments(clip: Path, tmp_path: Path) -> None:

@@ -200,18 +200,18 @@ inline void bicubic_weights(__m512i f, __m512* weight) {
   weight[2] = _mm512_sub_ps(_mm512_sub_ps(_mm512_sub_ps(one, weight[0]), weight[1]), weight[3]);
 }
 
-template <int planes, class Sample>
-inline void bicubic_run(const WarpJob<Sample>& job, const RowMap& m, int begin, int end, int y, int x) {
-  constexpr bool bytes = sizeof(Sample) == 1;
-  constexpr int window = 64 / static_cast<int>(sizeof(Sample));
-  const Sheets<planes, Sample> sheets(job, y);
+/// 16-bit planes: sixteen pixels from 32 samples of a row, weighed less half their range.
+template <int planes>
+inline void bicubic_run(const WarpJob<uint16_t>& job, const RowMap& m, int begin, int end, int y, int x) {
+  constexpr int window = 32;
+  const Sheets<planes, uint16_t> sheets(job, y);
   const int width = sheets.width;
-  const __m512i most = _mm512_set1_epi32(job.most), center = _mm512_set1_epi32(bytes ? 0 : 1 << 29);
+  const __m512i most = _mm512_set1_epi32(job.most), center = _mm512_set1_epi32(1 << 29);
   for (int k = begin; k < end; ++k, x += kBlock) {
     const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
     const Positions at = positions(m, k);
     for (int half = 0; half < 2; ++half) {
-      const int from = x0 - 1 + (half == 0 || bytes ? 0 : first_of_second(m, k) >> kSubpixelBits);
+      const int from = x0 - 1 + (half == 0 ? 0 : first_of_second(m, k) >> kSubpixelBits);
       const int base = clamped(from, 0, width - window), shift = clamped(x0 - 1 - base, -4096, 4096);
       const __m512i xs = widened(at.x, half), ys = widened(at.y, half), mask = _mm512_set1_epi32(kSubpixels - 1);
       int top, bottom;
@@ -242,16 +242,11 @@ inline void bicubic_run(const WarpJob<Sample>& job, const RowMap& m, int begin, 
       const __m512i weight_left = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[1], 16), even, q[0]);
       const __m512i weight_right = _mm512_mask_mov_epi16(_mm512_slli_epi32(q[3], 16), even, q[2]);
       for (int p = 0; p < planes; ++p) {
-        if (half == 0 || !bytes) prefetch(sheets.row(p, y0 + kRowsAhead) + base);
-        const auto taken_by = [](__m512i v, __m512i index) __attribute__((always_inline)) {
-          if constexpr (bytes) return _mm512_maskz_permutexvar_epi8(0x5555555555555555ull, index, v);
-          if constexpr (!bytes) return _mm512_permutexvar_epi16(index, v);
-        };
+        prefetch(sheets.row(p, y0 + kRowsAhead) + base);
         const auto row = [&](int r) __attribute__((always_inline)) {
-          __m512i v = _mm512_loadu_si512(sheets.row(p, y0 + r) + base);
-          if constexpr (!bytes) v = _mm512_xor_si512(v, spread(-32768));
-          return _mm512_add_epi32(_mm512_madd_epi16(taken_by(v, left), weight_left),
-                                  _mm512_madd_epi16(taken_by(v, right), weight_right));
+          const __m512i v = _mm512_xor_si512(_mm512_loadu_si512(sheets.row(p, y0 + r) + base), spread(-32768));
+          return _mm512_add_epi32(_mm512_madd_epi16(_mm512_permutexvar_epi16(left, v), weight_left),
+                                  _mm512_madd_epi16(_mm512_permutexvar_epi16(right, v), weight_right));
         };
         __m512i moving[4], taken[4];
         for (int r = 0; r < 4; ++r) taken[r] = moving[r] = row(top - 1 + r);
@@ -269,11 +264,76 @@ inline void bicubic_run(const WarpJob<Sample>& job, const RowMap& m, int begin, 
         whole = _mm512_min_epi32(_mm512_max_epi32(whole, _mm512_setzero_si512()), most);
         const int at_pixel = x + 16 * half;
         const auto store = static_cast<__mmask16>(first_of(sheets.target_width - at_pixel));
-        if constexpr (bytes) _mm_mask_storeu_epi8(sheets.target[p] + at_pixel, store, _mm512_cvtepi32_epi8(whole));
-        if constexpr (!bytes) {
-          _mm256_mask_storeu_epi16(sheets.target[p] + at_pixel, store, _mm512_cvtepi32_epi16(whole));
-        }
+        _mm256_mask_storeu_epi16(sheets.target[p] + at_pixel, store, _mm512_cvtepi32_epi16(whole));
       }
+    }
+  }
+}
+
+/// Weights of the four taps of bicubic for bytes: see the plain function in warp-inl.h.
+inline void byte_weights(__m512i f, __m512i* weight) {
+  const auto twice = [](__m512i v) __attribute__((always_inline)) { return _mm512_add_epi16(v, v); };
+  const __m512i t = _mm512_slli_epi16(f, 5), u = _mm512_sub_epi16(spread(16384), t);
+  const __m512i tu = twice(_mm512_mulhrs_epi16(_mm512_mulhrs_epi16(twice(t), u), spread(-24576)));
+  const __m512i slope =
+      _mm512_sub_epi16(_mm512_add_epi16(_mm512_srli_epi16(t, 1), _mm512_srli_epi16(t, 3)), spread(18432));
+  const __m512i bend = twice(_mm512_mulhrs_epi16(slope, twice(_mm512_mulhrs_epi16(twice(t), t))));
+  weight[0] = _mm512_mulhrs_epi16(tu, u);
+  weight[3] = _mm512_mulhrs_epi16(tu, t);
+  weight[1] = _mm512_add_epi16(bend, spread(16384));
+  weight[2] = _mm512_sub_epi16(_mm512_sub_epi16(_mm512_setzero_si512(), weight[0]), _mm512_add_epi16(bend, weight[3]));
+}
+
+/// Byte planes: the taps of 32 pixels from 64 bytes of a row.
+template <int planes>
+inline void bicubic_run(const WarpJob<uint8_t>& job, const RowMap& m, int begin, int end, int y, int x) {
+  const Sheets<planes, uint8_t> sheets(job, y);
+  const int width = sheets.width;
+  const __m512i sign = _mm512_set1_epi8(-128), one = spread(1);
+  for (int k = begin; k < end; ++k, x += kBlock) {
+    const int x0 = m.x0[k] >> kSubpixelBits, y0 = m.y0[k] >> kSubpixelBits;
+    const Positions at = positions(m, k);
+    int top, bottom;
+    row_range(m, k, 0, kBlock, top, bottom);
+    const int base = clamped(x0 - 1, 0, width - 64);
+    __m512i ix = _mm512_add_epi16(_mm512_srai_epi16(at.x, kSubpixelBits), spread(clamped(x0 - 1 - base, -4096, 4096)));
+    __m512i index[4];  // in the high byte; the low one becomes zero
+    if (__builtin_expect(base != x0 - 1, 0)) {
+      const __m512i zero = _mm512_setzero_si512(), last = spread(width - 1 - base);
+      for (auto& c : index) {
+        c = _mm512_slli_epi16(_mm512_min_epi16(_mm512_max_epi16(ix, zero), last), 8);
+        ix = _mm512_add_epi16(ix, one);
+      }
+    } else {
+      index[0] = _mm512_slli_epi16(ix, 8);
+      for (int c = 1; c < 4; ++c) index[c] = _mm512_add_epi16(index[c - 1], spread(256));
+    }
+    const __m512i mask = spread(kSubpixels - 1), rows = _mm512_srai_epi16(at.y, kSubpixelBits);
+    __m512i across[4], down[4];
+    byte_weights(_mm512_and_si512(at.x, mask), across);
+    byte_weights(_mm512_and_si512(at.y, mask), down);
+    for (int p = 0; p < planes; ++p) {
+      prefetch(sheets.row(p, y0 + kRowsAhead) + base);
+      const auto row = [&](int r) __attribute__((always_inline)) {
+        const __m512i v = _mm512_xor_si512(_mm512_loadu_si512(sheets.row(p, y0 + r) + base), sign);
+        __m512i part[4];
+        for (int c = 0; c < 4; ++c) {
+          part[c] = _mm512_mulhrs_epi16(_mm512_maskz_permutexvar_epi8(0xaaaaaaaaaaaaaaaaull, index[c], v), across[c]);
+        }
+        return _mm512_add_epi16(_mm512_add_epi16(part[0], part[1]), _mm512_add_epi16(part[2], part[3]));
+      };
+      __m512i moving[4], taken[4];
+      for (int r = 0; r < 4; ++r) taken[r] = moving[r] = row(top - 1 + r);
+      for (int r = top + 1; r <= bottom; ++r) {
+        moving[0] = moving[1], moving[1] = moving[2], moving[2] = moving[3], moving[3] = row(r + 2);
+        const __mmask32 here = _mm512_cmpeq_epi16_mask(rows, spread(r));
+        for (int c = 0; c < 4; ++c) taken[c] = _mm512_mask_mov_epi16(taken[c], here, moving[c]);
+      }
+      __m512i total = spread(32);
+      for (int r = 0; r < 4; ++r) total = _mm512_add_epi16(total, _mm512_mulhrs_epi16(taken[r], down[r]));
+      const __m256i bytes = _mm512_cvtsepi16_epi8(_mm512_srai_epi16(total, 6));
+      _mm256_mask_storeu_epi8(sheets.target[p] + x, first_of(sheets.target_width - x),
+                              _mm256_xor_si256(bytes, _mm512_castsi512_si256(sign)));
     }
   }
 }

@@ -22,9 +22,11 @@ constexpr double kMostThirdDifference = 3.2 / 0.0316;
 // Up to here, of dx and dy (2^15: a pixel for each) and of the second differences, eight pixels and a neighbor lie
 // within 16 columns, 32 and four taps within 64.
 constexpr double kMostSlope = 29000, kMostRise = 12000, kMostSecondDifference = 2000;
-constexpr int kSegment = 64;         // blocks mapped at once
-constexpr int kRowsAhead = 8;        // a rotated row touches many source rows, which defeats the hardware prefetcher
-constexpr int kSteepestTaps = 8192;  // dx beyond which four taps of four pixels do not fit eight samples
+constexpr int kSegment = 64;   // blocks mapped at once
+constexpr int kRowsAhead = 8;  // a rotated row touches many source rows, which defeats the hardware prefetcher
+// dx beyond which four taps do not fit: of eight pixels 16 bytes, of four pixels 8 samples of 16 bits.
+template <class Sample>
+constexpr int kSteepestTaps = sizeof(Sample) == 1 ? 21000 : 8192;
 constexpr int kSteepestDeepTaps = 25000;  // the same of sixteen pixels and 32 samples
 
 struct RowMap {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import add_first_pass, add_rotation
+from legato.cli.stabilize import add_first_pass, add_rotation, add_talk
 
 NAME = "analyze"
 HELP = "estimate the motion of a video and write it to a motion file"
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
     add_first_pass(parser)
     add_rotation(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    add_talk(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,8 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         analysis.write(pending.path)
         pending.commit()
-    if not arguments.quiet:
-        failed = len(analysis.failed)
+    failed = len(analysis.failed)
+    if arguments.json:
+        told = {"motion": str(arguments.output), "frames": len(analysis), "failed": analysis.failed}
+        print(json.dumps({**told, "notes": analysis.notes}))
+    elif not arguments.quiet:
         print(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
         for note in analysis.notes:
             print(f"  note: {note}")

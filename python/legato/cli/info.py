@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import importlib
 import importlib.util
 import json
 import platform
@@ -77,10 +77,11 @@ def _facts() -> dict[str, Any]:
 def _version(module: str, distributions: tuple[str, ...]) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
+    metadata = importlib.import_module("importlib.metadata")  # needs half of the email package
     for name in distributions:
         try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            return str(metadata.version(name))
+        except metadata.PackageNotFoundError:
             continue
     return "unknown"
 

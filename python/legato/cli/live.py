@@ -30,9 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency", metavar="FRAMES", type=int, default=10, help="delay, from 0 up (default: %(default)s)"
     )
     parser.add_argument(
+        "--preset",
+        default="standard",
+        metavar="NAME",
+        help="gentle, standard, smooth or tripod; pan and walk are standard and smooth (default: %(default)s)",
+    )
+    parser.add_argument(
         "--crop",
         type=float,
-        help="part of the field of view that may be given up, between 0 and 1 (default: 0.18)",
+        help="part of the field of view that may be given up, between 0 and 1; presets have their own (default: 0.18)",
     )
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
     parser.add_argument(
@@ -86,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         latency_frames=arguments.latency,
+        preset=arguments.preset,
         crop=arguments.crop,
         fps=arguments.fps,
         interpolation=arguments.interpolation,

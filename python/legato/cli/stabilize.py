@@ -236,7 +236,10 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
         elif not arguments.quiet:
             print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
 
-    items = stabilize_all(sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, **options)
+    progress = not arguments.quiet and sys.stderr.isatty()
+    items = stabilize_all(
+        sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, progress=progress, **options
+    )
     failed = sum(item.status == "failed" for item in items)
     if failed and len(items) > 1:
         print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)

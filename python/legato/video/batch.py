@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from legato.errors import ArgumentError, LegatoError, OutputError
 from legato.video.files import CONTAINERS, PathLike
+from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
 from legato.video.stabilizing import stabilize
 
@@ -119,6 +120,7 @@ def stabilize_all(
     jobs: int = 1,
     resume: bool = False,
     tell: Callable[[Item], None] | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> list[Item]:
     """Stabilize many videos; one that fails does not stop the others.
@@ -134,6 +136,8 @@ def stabilize_all(
         it is finished.
     tell : callable, optional
         Called with each item when it is finished, by one thread at a time.
+    progress : bool
+        Show a bar on stderr.
     **options
         Those of `legato.video.stabilize`.
 
@@ -153,14 +157,16 @@ def stabilize_all(
         raise ArgumentError(f"destinations: expected {len(sources)}, as many as sources; got {len(destinations)}")
     stop, telling = threading.Event(), threading.Lock()
 
-    def watch(_stage: str, _done: int, _total: int | None) -> None:
-        if stop.is_set():
-            raise _Stopped
-
-    def work(source: PathLike, destination: PathLike) -> Item:
+    def work(source: PathLike, destination: PathLike, show: Progress) -> Item:
         item = Item(Path(source), Path(destination), "skipped")
         if stop.is_set():
             return item
+
+        def watch(stage: str, done: int, total: int | None) -> None:
+            if stop.is_set():
+                raise _Stopped
+            show(stage, done, total)
+
         if not (resume and _finished(item.source, item.destination)):
             try:
                 done = stabilize(source, destination, progress=watch, **options)
@@ -169,6 +175,7 @@ def stabilize_all(
                 return item
             except Exception as error:  # of whatever kind: the other videos do not depend on it
                 item = Item(item.source, item.destination, "failed", error=error)
+        show("end", 0, None)
         if tell is not None:
             with telling:
                 try:
@@ -178,9 +185,12 @@ def stabilize_all(
                     raise
         return item
 
-    with concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="legato-job") as pool:
+    with (
+        told_of_many(progress, len(sources)) as of,
+        concurrent.futures.ThreadPoolExecutor(jobs, thread_name_prefix="legato-job") as pool,
+    ):
         try:
-            items = list(pool.map(work, sources, destinations))
+            items = list(pool.map(work, sources, destinations, map(of, range(len(sources)))))
         except BaseException:  # the threads see it at their next frame, and clean up
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -344,6 +344,8 @@ class VideoReader:
         self.pixel_format = self._planar(first.format)
         self.color = self._color(first)
         self.interlaced = bool(first.interlaced_frame)
+        if any(component.is_alpha for component in first.format.components):
+            self.notes.append("transparency is not kept")
         if self.interlaced:
             self.notes.append("interlaced pictures are treated as progressive")
         jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
@@ -517,6 +519,14 @@ def _plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
             view.flags.writeable = False  # other frames may still refer to this one
         views.append(view)
     return views
+
+
+def keep_within_depth(samples: Sequence[NDArray[Any]], bit_depth: int) -> None:
+    """Cut off what is beyond the depth, in place: pictures of damaged streams have it, and x264 ends the process."""
+    most = (1 << bit_depth) - 1
+    for plane in samples:
+        if bit_depth not in (8, 16) and plane.max() > most:
+            np.minimum(plane, most, out=plane)
 
 
 def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
@@ -862,6 +872,7 @@ class VideoWriter:
     def _framed(self, planes: Planes) -> Any:
         handed = self._handed.pop(planes, None)
         if handed is not None:
+            keep_within_depth([p for p in (planes.y, planes.u, planes.v) if p is not None], planes.bit_depth)
             return handed
         frame = self._av.VideoFrame(*self.size, self._planar_format)
         views = _plane_views(frame, writable=True)
@@ -870,6 +881,7 @@ class VideoWriter:
             raise ArgumentError(f"planes: expected a picture of {self.size[0]}x{self.size[1]} {self._planar_format}")
         for view, plane in zip(views, given, strict=True):
             view[...] = plane
+        keep_within_depth(views, planes.bit_depth)
         return frame
 
     def _encode(self, frame: Any) -> None:

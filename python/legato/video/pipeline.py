@@ -11,16 +11,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-__all__ = ["DEPTH", "Consumer", "Producer", "Stopwatch"]
+__all__ = ["DEPTH", "Consumer", "Producer", "Stopwatch", "free_memory"]
 
 T = TypeVar("T")
 
 # Enough to even out key frames and a busy neighbor; pictures are large.
 DEPTH = 6
 _END: Any = object()
+_UNKNOWN_MEMORY = 2 << 30
 
 
 class _Stage(Generic[T]):
@@ -174,3 +176,15 @@ class Stopwatch:
     def total(self) -> float:
         """Seconds since the beginning."""
         return time.perf_counter() - self._begin
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take without harm to others; a guess of 2 GiB where the system does not say."""
+    free = _UNKNOWN_MEMORY
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+        most = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, most - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return max(free, 0)

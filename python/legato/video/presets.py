@@ -13,6 +13,9 @@ __all__ = ["PRESETS", "Preset", "preset_named"]
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
 _ACCELERATION = 1e6
+# Of the crop. On nine shaky clips, ten frames of delay, the median of the jitter's ratio is 0.115 with a crop of 0.15
+# and 0.109 with 0.18, and the view kept is nearly the same.
+_LIVE_ROOM = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Preset:
     def options(self) -> camera.PathOptions:
         """Give the path options; all presets keep half a pixel from the frame's edge."""
         return replace(camera.PathOptions(inset_px=0.5, acceleration=_ACCELERATION), **self.changes)
+
+    def live_options(self) -> camera.PathOptions:
+        """Give the path options for live video: with the future unknown, a path needs more room."""
+        options = self.options()
+        return replace(options, crop=round(options.crop + _LIVE_ROOM, 6))
 
 
 PRESETS = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import json
 import math
 from dataclasses import dataclass, field, fields
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
+from legato.video.files import load_av
 
 __all__ = ["StabilizeReport", "package_versions"]
 
@@ -147,11 +146,7 @@ class StabilizeReport:
 
 def package_versions() -> dict[str, str]:
     """Tell the versions of Legato and of the packages that do its work."""
-    versions = {"legato": __version__}
-    for name in ("av", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
+    return {"legato": __version__, "av": str(load_av().__version__), "numpy": np.__version__}
 
 
 def _finite(value: Any) -> Any:

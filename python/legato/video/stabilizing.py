@@ -24,7 +24,7 @@ from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation
 from legato.video.files import PathLike, PendingFile, VideoCopy, VideoFrame, VideoReader, VideoWriter
 from legato.video.guard import Gain, expected_gain
-from legato.video.pipeline import Consumer, Producer, Stopwatch
+from legato.video.pipeline import Consumer, Producer, Stopwatch, free_memory
 from legato.video.planes import Planes
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
@@ -41,8 +41,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-# Decoded pictures that may be kept between the passes.
-_MOST_KEPT_BYTES = 512 << 20
+# Of decoded pictures, kept between the passes so that they need not be decoded again: a seventh of the work at 1080p.
+_MOST_KEPT_BYTES = 2 << 30
+_KEPT_SHARE = 4  # and one part in so many of the memory that is free
 # Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
 # it is as good as a hard bound where that can be met.
 _SOFT_INCLUSION = 10.0
@@ -66,6 +67,15 @@ class _Path:
     jitter_in_px: float = 0.0
     jitter_out_px: float = 0.0
     gain: Gain | None = None
+
+    def measure(self, motion: Floats, size: tuple[int, int]) -> None:
+        """Fill in what a path that was solved for is like."""
+        if self.status in ("none", "rest"):
+            return
+        self.violation_px = _overhang_px(self.corrections, size)
+        metrics = camera.path_metrics(motion, self.corrections, size)
+        self.cropping, self.distortion = float(metrics.cropping), float(metrics.distortion)
+        self.jitter_in_px, self.jitter_out_px = float(metrics.input_jitter_px), float(metrics.jitter_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +327,7 @@ def stabilize(
         frames: Iterable[VideoFrame] = reader
         if known is None:
             assert tracker is not None
-            kept = _Kept(_MOST_KEPT_BYTES, reader.frame_count)
+            kept = _Kept(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), reader.frame_count)
             analysis = tracker.run(watch, tell, kept.add)
             look = kept.look if kept.whole else lambda: _again(source, reader)
             analysis = refined(analysis, look, tracker.usable, watch, tell)
@@ -326,11 +336,17 @@ def stabilize(
             analysis = known
         if "save_motion" in pending:
             analysis.write(pending["save_motion"].path)
+        rate = analysis.frame_rate or float(reader.frame_rate)
+        bridged = camera.bridge_motion(analysis.motion, analysis.ok)
+        aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
+        gain = None
+        if guard and aims.targets is None and analysis.known and analysis.error_px is not None:
+            with watch("metrics"):
+                gain = expected_gain(bridged, analysis.error_px, size)
         with watch("path"):
-            rate = analysis.frame_rate or float(reader.frame_rate)
-            bridged = camera.bridge_motion(analysis.motion, analysis.ok)
-            aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
-            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, guard)
+            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, gain)
+        with watch("metrics"):
+            path.measure(bridged, size)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy = _copy(destination, reader, writer) if path.status == "rest" and not asked else None
         if copy is None:
@@ -527,7 +543,12 @@ def _aims(
 
 
 def _path(
-    analysis: Analysis, motion: Floats, size: tuple[int, int], options: camera.PathOptions, aims: _Aims, guard: bool
+    analysis: Analysis,
+    motion: Floats,
+    size: tuple[int, int],
+    options: camera.PathOptions,
+    aims: _Aims,
+    gain: Gain | None,
 ) -> _Path:
     """Smooth the path; where nothing is known of the motion, or nothing to be gained, leave the pictures alone.
 
@@ -536,10 +557,8 @@ def _path(
     still = np.tile(np.eye(3), (len(motion), 1, 1))
     if not analysis.known:
         return _Path(still, still)
-    if guard and aims.targets is None and analysis.error_px is not None:
-        gain = expected_gain(motion, analysis.error_px, size)
-        if not gain.worthwhile:
-            return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
+    if gain is not None and not gain.worthwhile:
+        return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
     path = camera.smooth_path(
         motion,
         size,
@@ -551,7 +570,6 @@ def _path(
     )
     window = camera.contain(path.corrections, size, options)
     corrections = np.asarray(window @ camera.crop_map(size, options), np.float64)
-    metrics = camera.path_metrics(motion, corrections, size)
     return _Path(
         corrections=corrections,
         window=window,
@@ -559,11 +577,6 @@ def _path(
         objective=float(path.objective),
         gap=float(path.gap),
         iterations=int(path.iterations),
-        violation_px=_overhang_px(corrections, size),
-        cropping=float(metrics.cropping),
-        distortion=float(metrics.distortion),
-        jitter_in_px=float(metrics.input_jitter_px),
-        jitter_out_px=float(metrics.jitter_px),
     )
 
 

@@ -37,8 +37,9 @@ from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, encodable_size, load_av
-from legato.video.live import LIVE_OPTIONS, Stabilizer
+from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
+from legato.video.presets import preset_named
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
@@ -48,6 +49,7 @@ _QUEUED_BYTES = 256 << 20
 _READ_QUEUE = _WRITE_QUEUE = 4
 _RETRY_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CLOCK_JUMP_S = 10.0
+_MOST_AHEAD = 4
 _GRACE_S = 5.0  # for what is under way when the run has to end
 _SLACK_S = 2.0  # in which FFmpeg may notice by itself that a stream stalls
 _TICK_S = 0.1
@@ -184,6 +186,7 @@ def stabilize_live(
     destination: PathLike,
     *,
     latency_frames: int = 10,
+    preset: str = "standard",
     options: camera.PathOptions | None = None,
     crop: float | None = None,
     fps: float | None = None,
@@ -207,14 +210,16 @@ def stabilize_live(
     Parameters
     ----------
     source : int, str or path
-        Number of a camera, URL (RTSP, RTMP, SRT, TCP, UDP, HTTP, ...), "-" for standard input (anything that FFmpeg
+        Number of a camera, URL (RTSP, RTMP, TCP, UDP, HTTP, ...), "-" for standard input (anything that FFmpeg
         recognizes, such as MPEG-TS or y4m), or a file.
     destination : str or path
         File (.mp4 .m4v .mov .mkv .webm .avi .ts .y4m), URL, "-" for standard output, or "window".
     latency_frames : int
         See `Stabilizer`.
+    preset : {"standard", "gentle", "smooth", "tripod"}
+        As of `stabilize`, with 0.06 more crop. There is nothing to "follow" in a live video.
     options, crop : optional
-        Path options, and their crop; by default those of `Stabilizer`.
+        Path options in place of the preset's, and their crop.
     fps : float, optional
         Frames a second, where the source does not say or is wrong; asked of a camera.
     interpolation : {"bilinear", "bicubic", "lanczos"}
@@ -253,8 +258,11 @@ def stabilize_live(
     DependencyError
         If a package is missing; for "window" OpenCV with its windows.
     """
+    chosen = preset_named(preset)
+    if chosen.center > 0:
+        raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
     if options is None:
-        options = LIVE_OPTIONS
+        options = chosen.live_options()
     if crop is not None:
         options = replace(options, crop=crop)
     for name, value in (("fps", fps), ("duration_s", duration_s)):
@@ -444,6 +452,7 @@ class _LiveReader(VideoReader):
         self.lost = ""  # why the source broke off
         self._jump = 0
         self._latest: int | None = None
+        self._ahead: deque[Any] = deque()  # frames that were needed to time the first
         super().__init__(source.name)
 
     def _opened(self) -> Any:
@@ -496,13 +505,22 @@ class _LiveReader(VideoReader):
         return frames
 
     def _next(self) -> Any:
-        frame = super()._next()
-        if frame is None or frame.pts is None or self._source.path is not None:
+        frame = self._ahead.popleft() if self._ahead else super()._next()
+        if frame is None or self._source.path is not None:
+            return frame
+        step = max(1, round(1 / (self.frame_rate * self.time_base)))
+        if frame.pts is None and self._latest is None:
+            # RTSP's first packet has no time yet; the second may have that of the beginning.
+            while len(self._ahead) < _MOST_AHEAD and (following := super()._next()) is not None:
+                self._ahead.append(following)
+                if following.pts is not None:
+                    frame.pts = int(following.pts) - len(self._ahead) * step
+                    break
+        if frame.pts is None:
             return frame
         pts = int(frame.pts) + self._jump
         if self._latest is not None and not 0 < (pts - self._latest) * self.time_base < _CLOCK_JUMP_S:
             # The sender began to count anew: go on one frame after the last.
-            step = max(1, round(1 / (self.frame_rate * self.time_base)))
             self._jump += self._latest + step - pts
             pts = self._latest + step
         frame.pts = self._latest = pts
@@ -745,8 +763,10 @@ class _Encoder:
 def _filled(picture: Any, planes: Planes) -> Any:
     """Copy planes into a frame of FFmpeg's, without the odd column or row that it may not have."""
     given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
-    for view, plane in zip(files._plane_views(picture, writable=True), given, strict=True):
+    views = files._plane_views(picture, writable=True)
+    for view, plane in zip(views, given, strict=True):
         view[...] = plane[: view.shape[0], : view.shape[1]]
+    files.keep_within_depth(views, planes.bit_depth)
     return picture
 
 
@@ -781,7 +801,7 @@ class _Window:
         self._reader = reader
         self._count = 0
         self.closed = False
-        self._cv2.namedWindow(self._TITLE, self._cv2.WINDOW_NORMAL)
+        self._cv2.namedWindow(self._TITLE, self._cv2.WINDOW_NORMAL | self._cv2.WINDOW_GUI_NORMAL)  # no tools of Qt's
         self._cv2.resizeWindow(self._TITLE, reader.width, reader.height)
 
     @staticmethod
