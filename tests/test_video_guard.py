@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clips import SIZE, scene, shaky, write_clip
+from clips import SIZE, av, scene, shaky, write_clip
 from legato import video
+from legato.errors import OutputError
+from legato.video.files import VideoCopy
 from legato.video.guard import Gain, expected_gain, predicted_error_px
 
 FAST = {"encoder_preset": "ultrafast"}
@@ -100,3 +103,68 @@ def test_a_still_noisy_clip_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_shaky_clip_is_stabilized(tmp_path: Path) -> None:
     report = video.stabilize(write_clip(tmp_path / "in.mp4", shaky(20)), tmp_path / "out.mp4", **FAST)
     assert report.path_status == "optimal"
+
+
+def packets(path: Path) -> dict[str, list[tuple[float, float, bytes]]]:
+    """Times and content of the packets, by kind of stream."""
+    found: dict[str, list[tuple[float, float, bytes]]] = {}
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.size:
+                times = (float(at * packet.time_base) for at in (packet.pts, packet.dts))
+                found.setdefault(packet.stream.type, []).append((*times, bytes(packet)))
+    return found
+
+
+def shown(path: Path) -> list[tuple[float, bytes]]:
+    with video.VideoReader(path) as reader:
+        return [(frame.time_s, frame.planes.y.tobytes()) for frame in reader]
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "mov", "ts"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_what_is_left_as_it_is_keeps_its_packets(tmp_path: Path, codec: str, container: str) -> None:
+    clip = write_clip(
+        tmp_path / "in.mp4",
+        noisy_still(16),
+        codec=codec,
+        sound="aac",
+        pts=[0, *range(3, 18)],
+        time_base=Fraction(1, 30),
+    )
+    report = video.stabilize(clip, tmp_path / f"out.{container}")
+    assert report.path_status == "rest"
+    assert "its pictures are not encoded again" in report.notes
+    assert report.codec == {"libx264": "h264", "libx265": "hevc"}[codec]
+    before, after = shown(clip), shown(tmp_path / f"out.{container}")
+    assert [y for _, y in after] == [y for _, y in before]
+    first = before[0][0] - after[0][0]
+    np.testing.assert_allclose([t for t, _ in after], [t - first for t, _ in before], atol=1e-3)  # .mkv: milliseconds
+    if container in ("mp4", "mov"):
+        assert packets(tmp_path / f"out.{container}") == packets(clip)
+    assert len(report.copied_streams) == 1
+
+
+def test_what_is_asked_for_is_encoded(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", noisy_still(12))
+    for name, options in (
+        ("crf.mp4", {"crf": 30}),
+        ("codec.mp4", {"codec": "libx265"}),
+        ("deep.mp4", {"pixel_format": "yuv422p"}),
+        ("other.webm", {}),  # takes no H.264
+        ("pair.mp4", {"compare": True}),
+    ):
+        report = video.stabilize(clip, tmp_path / name, **FAST, **options)
+        assert report.path_status == "rest"
+        assert "its pictures are not encoded again" not in report.notes
+        assert len(shown(tmp_path / name)) == 12
+
+
+def test_a_copy_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_clip(tmp_path / "in.mp4", noisy_still(12))
+    (tmp_path / "out.mp4").write_bytes(b"before")
+    monkeypatch.setattr(VideoCopy, "finish", lambda _: (_ for _ in ()).throw(OutputError("disk full")))
+    with pytest.raises(OutputError, match="disk full"):
+        video.stabilize(clip, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
