@@ -41,7 +41,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-# Of decoded pictures, kept between the passes so that they need not be decoded again: a seventh of the work at 1080p.
+# Of decoded pictures, kept between the passes so that they need not be decoded again: a tenth of the work at 1080p.
 _MOST_KEPT_BYTES = 2 << 30
 _KEPT_SHARE = 4  # and one part in so many of the memory that is free
 # Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
