@@ -12,29 +12,47 @@ constexpr std::size_t kNarrow = 16;        // below as many dimensions a lane is
 // --- Arithmetic -----------------------------------------------------------------------------------------------------
 
 #if !defined(__aarch64__) && LEGATO_REGION_WIDTH == 2
+using Wide = Pack<double>::Register;
+using Single = Pack<float>::Register;
+
+struct Widened {
+  Wide half[2];
+};
+LEGATO_HD Widened widened(const Single& x) {
+#if defined(__x86_64__)  // GCC would go by single numbers
+  return {{_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))}};
+#else
+  return {{Wide{x[0], x[1]}, Wide{x[2], x[3]}}};
+#endif
+}
+LEGATO_HD Single narrowed(const Widened& x) {
+#if defined(__x86_64__)
+  return _mm_movelh_ps(_mm_cvtpd_ps(x.half[0]), _mm_cvtpd_ps(x.half[1]));
+#else
+  return Single{static_cast<float>(x.half[0][0]), static_cast<float>(x.half[0][1]), static_cast<float>(x.half[1][0]),
+                static_cast<float>(x.half[1][1])};
+#endif
+}
+
 /// x y + z rounded once. The product is exact in double; the sum is rounded to odd there, which a second rounding to
 /// float cannot tell from the exact one.
-LEGATO_HD Pack<float>::Register fused_in_doubles(const Pack<float>::Register& x, const Pack<float>::Register& y,
-                                                 const Pack<float>::Register& z) {
-  using Wide = Pack<double>::Register;
+LEGATO_HD Single fused_in_doubles(const Widened& x, const Widened& y, const Widened& z) {
   using Bits = Pack<long long>::Register;
-  using Pair = math::RegisterOf<float>::half;
-  Pair of_x[2], of_y[2], of_z[2], out[2];
-  __builtin_memcpy(of_x, &x, sizeof x);
-  __builtin_memcpy(of_y, &y, sizeof y);
-  __builtin_memcpy(of_z, &z, sizeof z);
+  Widened out;
   for (int i = 0; i < 2; ++i) {
-    const Wide product = __builtin_convertvector(of_x[i], Wide) * __builtin_convertvector(of_y[i], Wide);
-    const Wide term = __builtin_convertvector(of_z[i], Wide), rounded = product + term;
-    const Wide taken = rounded - product, error = (product - (rounded - taken)) + (term - taken), zero{};
-    const Bits above = (Bits)(error > zero), below = (Bits)(error < zero);
-    const Bits beyond = (above & (Bits)(rounded < zero)) | (below & (Bits)(rounded > zero));
-    const Bits odd = ((Bits)rounded + beyond) | ((above | below) & 1);
-    out[i] = __builtin_convertvector((Wide)odd, Pair);
+    const Wide product = x.half[i] * y.half[i], sum = product + z.half[i], taken = sum - product;
+    const Wide error = (product - (sum - taken)) + (z.half[i] - taken);
+    // Towards zero, where the error and the sum differ in sign; then odd, where there is an error.
+    const Bits signs = (Bits)error ^ (Bits)sum;
+#if defined(__x86_64__)  // as GCC will not
+    const Bits differ = (Bits)_mm_srai_epi32(_mm_shuffle_epi32((__m128i)signs, 0xf5), 31);
+    const Bits inexact = (Bits)_mm_and_pd(_mm_cmpneq_pd(error, Wide{}), _mm_cmpord_pd(error, error));
+#else
+    const Bits differ = signs >> 63, inexact = (Bits)(error < Wide{}) | (Bits)(error > Wide{});
+#endif
+    out.half[i] = (Wide)(((Bits)sum + (differ & inexact)) | (inexact & 1));
   }
-  Pack<float>::Register result;
-  __builtin_memcpy(&result, out, sizeof result);
-  return result;
+  return narrowed(out);
 }
 #endif
 
@@ -49,7 +67,7 @@ LEGATO_HD Pack<float> multiply_add(const Pack<float>& x, const Pack<float>& y, c
 #elif LEGATO_REGION_WIDTH == 4
     out.part[i] = _mm256_fmadd_ps(x.part[i], y.part[i], z.part[i]);
 #else
-    out.part[i] = fused_in_doubles(x.part[i], y.part[i], z.part[i]);
+    out.part[i] = fused_in_doubles(widened(x.part[i]), widened(y.part[i]), widened(z.part[i]));
 #endif
   }
   return out;
@@ -57,6 +75,23 @@ LEGATO_HD Pack<float> multiply_add(const Pack<float>& x, const Pack<float>& y, c
 /// x y + z, rounded twice.
 LEGATO_HD Pack<double> multiply_add(const Pack<double>& x, const Pack<double>& y, const Pack<double>& z) {
   return x * y + z;
+}
+
+/// exp(x) for -90 < x <= 0 (float) or -700 < x, relative error below 1e-7 or 1e-15; below that anything.
+template <class Real>
+LEGATO_HD Pack<Real> decay_of(const Pack<Real>& x) {
+  using Constants = math::Exponential<Real>;
+  using Bits = typename math::RegisterOf<Real>::bits;
+  const Pack<Real> shifted = multiply_add(x, filled(Real(1.4426950408889634)), filled(Constants::round));
+  const Pack<Real> n = shifted - Constants::round;
+  const Pack<Real> r = multiply_add(n, filled(-Constants::log2_low), multiply_add(n, filled(-Constants::log2_high), x));
+  Pack<Real> p = filled(Constants::coefficient[Constants::degree]);
+  for (int j = Constants::degree - 1; j >= 0; --j) p = multiply_add(p, r, filled(Constants::coefficient[j]));
+  p = multiply_add(multiply_add(p, r, filled(Real(1))), r, filled(Real(1)));
+  for (int i = 0; i < Pack<Real>::kParts; ++i) {
+    p.part[i] = (typename Pack<Real>::Register)((Bits)p.part[i] + ((Bits)shifted.part[i] << Constants::mantissa));
+  }
+  return p;
 }
 
 /// One bit for each lane in which a < b.
@@ -92,11 +127,20 @@ LEGATO_HD unsigned lanes_less(const Pack<Real>& a, const Pack<Real>& b) {
   return bits;
 }
 
+template <int kCount, class Real>
+LEGATO_HD Real largest(const Real* x) {
+  if constexpr (kCount == 1) {
+    return *x;
+  } else {
+    const Real a = largest<kCount / 2>(x), b = largest<kCount / 2>(x + kCount / 2);
+    return a > b ? a : b;
+  }
+}
 template <class Real>
 LEGATO_HD Real largest(const Pack<Real>& x) {
-  Real most = x[0];
-  for (int lane = 1; lane < kPack; ++lane) most = x[lane] > most ? x[lane] : most;
-  return most;
+  Real lanes[kPack];
+  store_pack(lanes, x);
+  return largest<kPack>(lanes);
 }
 
 // Registers of a tile: half of all, the rest for what is multiplied.
@@ -113,43 +157,50 @@ constexpr int kTileQueries = kTileRegisters / Pack<Real>::kParts >= 4   ? 4
                              : kTileRegisters / Pack<Real>::kParts >= 2 ? 2
                                                                         : 1;
 
+/// Rows of numbers, `row` apart.
+template <class Real>
+struct Rows {
+  Real* at;
+  std::size_t row;
+
+  LEGATO_HD Real* operator()(std::size_t index, std::size_t offset) const { return at + index * row + offset; }
+};
+
 template <int kQueries, int kPacks, class Real>
-inline void multiply_tile(const Real* x, std::size_t x_row, const Real* y, std::size_t y_row, std::size_t terms,
-                          Real* c, std::size_t c_row) {
+inline void multiply_tile(Rows<const Real> x, Rows<const Real> y, std::size_t terms, Rows<const Real> start,
+                          Rows<Real> out, std::size_t at) {
   Pack<Real> sum[kQueries][kPacks];
 #pragma GCC unroll 4
-  for (int q = 0; q < kQueries; ++q) {
+  for (std::size_t q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPacks; ++p) sum[q][p] = load_pack(c + static_cast<std::size_t>(q) * c_row + p * kPack);
+    for (std::size_t p = 0; p < kPacks; ++p) sum[q][p] = load_pack(start(q, at + p * kPack));
   }
   for (std::size_t j = 0; j < terms; ++j) {
     Pack<Real> with[kPacks];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPacks; ++p) with[p] = load_pack(y + j * y_row + p * kPack);
+    for (std::size_t p = 0; p < kPacks; ++p) with[p] = load_pack(y(j, at + p * kPack));
 #pragma GCC unroll 4
-    for (int q = 0; q < kQueries; ++q) {
-      const Pack<Real> factor = filled(x[static_cast<std::size_t>(q) * x_row + j]);
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      const Pack<Real> factor = filled(*x(q, j));
 #pragma GCC unroll 4
-      for (int p = 0; p < kPacks; ++p) sum[q][p] = multiply_add(factor, with[p], sum[q][p]);
+      for (std::size_t p = 0; p < kPacks; ++p) sum[q][p] = multiply_add(factor, with[p], sum[q][p]);
     }
   }
 #pragma GCC unroll 4
-  for (int q = 0; q < kQueries; ++q) {
+  for (std::size_t q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPacks; ++p) store_pack(c + static_cast<std::size_t>(q) * c_row + p * kPack, sum[q][p]);
+    for (std::size_t p = 0; p < kPacks; ++p) store_pack(out(q, at + p * kPack), sum[q][p]);
   }
 }
 
-/// c[q][..] += sum_j x[q][j] y[j][..] for `packs` packs, the terms in their order.
+/// out[q][..] = start[q][..] + sum_j x[q][j] y[j][..] for `packs` packs, the terms in their order.
 template <int kQueries, class Real>
-inline void multiply(const Real* x, std::size_t x_row, const Real* y, std::size_t y_row, std::size_t terms,
-                     std::size_t packs, Real* c, std::size_t c_row) {
+inline void multiply(Rows<const Real> x, Rows<const Real> y, std::size_t terms, std::size_t packs,
+                     Rows<const Real> start, Rows<Real> out) {
   constexpr std::size_t tile = kTilePacks<Real>;
   std::size_t p = 0;
-  for (; p + tile <= packs; p += tile) {
-    multiply_tile<kQueries, tile>(x, x_row, y + p * kPack, y_row, terms, c + p * kPack, c_row);
-  }
-  for (; p < packs; ++p) multiply_tile<kQueries, 1>(x, x_row, y + p * kPack, y_row, terms, c + p * kPack, c_row);
+  for (; p + tile <= packs; p += tile) multiply_tile<kQueries, tile>(x, y, terms, start, out, p * kPack);
+  for (; p < packs; ++p) multiply_tile<kQueries, 1>(x, y, terms, start, out, p * kPack);
 }
 
 /// c[..] += sum_j x[j] y[j][..] over the terms whose bit is set.
@@ -232,7 +283,8 @@ struct CloudWork {
   Real* doubt;           // twice by how much a logit made of products may be wrong; 0 where that is little
   Pack<Real>* totals;    // of the weights, lane by lane
   Real *bias, *logits;   // of a group; of a group for a tile of queries, then the weights
-  Real* scaled;          // narrow: alpha times the coordinates of a group
+  std::uint64_t* bits;
+  Real* scaled;  // narrow: alpha times the coordinates of a group
 };
 
 template <class Real>
@@ -247,7 +299,8 @@ inline CloudWork<Real> cloud_work(Arena& arena, std::size_t dimension) {
   work.doubt = arena.take<Real>(kCloudQueries);
   work.totals = arena.take<Pack<Real>>(kCloudQueries);
   work.bias = arena.take<Real>(kGroup);
-  work.logits = arena.take<Real>(4 * kGroup);
+  work.logits = arena.take<Real>(kCloudQueries * kGroup);
+  work.bits = arena.take<std::uint64_t>(kCloudQueries);
   work.scaled = arena.take<Real>(layout.narrow ? kGroup * dimension : 0);
   return work;
 }
@@ -285,12 +338,16 @@ inline std::uint64_t weigh(const CloudLevel<Real>& level, std::size_t packs, std
     Real* out = work.out + q * sums;
     for (std::size_t at = 0; at < sums; at += kPack) store_pack(out + at, load_pack(out + at) * shrink);
   }
-  const Pack<Real> most = filled(work.most[q]), least = filled(level.least);
+  const Pack<Real> most = filled(work.most[q]), floor = filled(work.most[q] + level.least);
+  if (lanes_less(top, floor) == (1U << kPack) - 1) {
+    for (std::size_t p = 0; p < packs; ++p) store_pack(logits + p * kPack, Pack<Real>{});
+    return 0;
+  }
   std::uint64_t bits = 0;
   for (std::size_t p = 0; p < packs; ++p) {
-    const Pack<Real> below = load_pack(logits + p * kPack) - most;
-    const Pack<Real> weight = select_less(least, below, exponential_of(below), Pack<Real>{});
-    bits |= std::uint64_t{lanes_less(least, below)} << (p * kPack);
+    const Pack<Real> logit = load_pack(logits + p * kPack);
+    const Pack<Real> weight = select_less(logit, floor, Pack<Real>{}, decay_of(logit - most));
+    bits |= std::uint64_t{lanes_less(logit, floor) ^ ((1U << kPack) - 1)} << (p * kPack);
     total = total + weight;
     store_pack(logits + p * kPack, weight);
   }
@@ -327,44 +384,53 @@ inline void take_by_distance(const CloudLevel<Real>& level, const CloudLayout& l
   }
 }
 
-/// The queries [q, q + kQueries) and one group of a wide cloud.
-template <int kQueries, class Real>
-inline void add_group(const CloudLevel<Real>& level, const CloudLayout& layout, const Real* group,
-                      const Real* log_weights, std::size_t count, std::size_t q, const CloudWork<Real>& work) {
-  const std::size_t packs = (count + kPack - 1) / kPack;
+/// Calls with(first, number) for the queries, number of them at a time.
+template <class Real, class With>
+LEGATO_HD void for_tiles(std::size_t queries, const With& with) {
+  constexpr std::size_t tile = kTileQueries<Real>;
+  std::size_t q = 0;
+  for (; q + tile <= queries; q += tile) with(q, std::integral_constant<int, tile>{});
+  for (; q < queries; ++q) with(q, std::integral_constant<int, 1>{});
+}
+
+template <class Real>
+inline void add_wide_group(const CloudLevel<Real>& level, const CloudLayout& layout, const Real* group,
+                           const Real* log_weights, std::size_t count, std::size_t queries,
+                           const CloudWork<Real>& work) {
+  const std::size_t packs = (count + kPack - 1) / kPack, row = layout.row;
   const Real* rows = group + (layout.dimension + 1) * kGroup;
-  for (int i = 0; i < kQueries; ++i) {
-    for (std::size_t p = 0; p < packs; ++p) {
-      store_pack(work.logits + static_cast<std::size_t>(i) * kGroup + p * kPack, load_pack(work.bias + p * kPack));
+  for_tiles<Real>(queries, [&](std::size_t q, auto tile) {
+    multiply<tile.value, Real>({work.steered + q * row, row}, {group, kGroup}, layout.dimension, packs, {work.bias, 0},
+                               {work.logits + q * kGroup, kGroup});
+  });
+  for (std::size_t q = 0; q < queries; ++q) {
+    Real* logits = work.logits + q * kGroup;
+    if (work.doubt[q] != 0) take_by_distance(level, layout, rows, log_weights, count, q, logits, work);
+    work.bits[q] = weigh(level, packs, row, q, logits, work);
+  }
+  for_tiles<Real>(queries, [&](std::size_t q, auto tile) {
+    const Real* weights = work.logits + q * kGroup;
+    std::size_t kept = 0;
+    for (std::size_t i = q; i < q + tile.value; ++i) {
+      kept += static_cast<std::size_t>(__builtin_popcountll(work.bits[i]));
     }
-  }
-  multiply<kQueries>(work.steered + q * layout.row, layout.row, group, kGroup, layout.dimension, packs, work.logits,
-                     kGroup);
-  std::uint64_t bits[kQueries];
-  std::size_t kept = 0;
-  for (int i = 0; i < kQueries; ++i) {
-    const std::size_t query = q + static_cast<std::size_t>(i);
-    Real* logits = work.logits + static_cast<std::size_t>(i) * kGroup;
-    if (work.doubt[query] != 0) take_by_distance(level, layout, rows, log_weights, count, query, logits, work);
-    bits[i] = weigh(level, packs, layout.row, query, logits, work);
-    kept += static_cast<std::size_t>(__builtin_popcountll(bits[i]));
-  }
-  // Adding nothing changes no bit: the weights' density decides which is faster, not what comes out.
-  if (2 * kept >= kQueries * count) {
-    multiply<kQueries>(work.logits, kGroup, rows, layout.row, count, layout.row / kPack, work.out + q * layout.row,
-                       layout.row);
-    return;
-  }
-  constexpr std::size_t tile = kTilePacks<Real>;
-  for (int i = 0; i < kQueries; ++i) {
-    const Real* weights = work.logits + static_cast<std::size_t>(i) * kGroup;
-    Real* out = work.out + (q + static_cast<std::size_t>(i)) * layout.row;
-    std::size_t at = 0;
-    for (; at + tile * kPack <= layout.row; at += tile * kPack) {
-      multiply_some<tile>(bits[i], weights, rows + at, layout.row, out + at);
+    // Adding nothing changes no bit: the weights' density decides what is faster, not what comes out.
+    if (2 * kept >= tile.value * count) {
+      const Rows<Real> out{work.out + q * row, row};
+      return multiply<tile.value, Real>({weights, kGroup}, {rows, row}, count, row / kPack, {out.at, row}, out);
     }
-    for (; at < layout.row; at += kPack) multiply_some<1>(bits[i], weights, rows + at, layout.row, out + at);
-  }
+    constexpr std::size_t wide = kTilePacks<Real>;
+    for (std::size_t i = 0; i < tile.value; ++i) {
+      Real* out = work.out + (q + i) * row;
+      std::size_t at = 0;
+      for (; at + wide * kPack <= row; at += wide * kPack) {
+        multiply_some<wide>(work.bits[q + i], weights + i * kGroup, rows + at, row, out + at);
+      }
+      for (; at < row; at += kPack) {
+        multiply_some<1>(work.bits[q + i], weights + i * kGroup, rows + at, row, out + at);
+      }
+    }
+  });
 }
 
 template <class Real>
@@ -436,10 +502,7 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
       add_narrow_group(level, layout, group, count, queries, work);
       continue;
     }
-    constexpr std::size_t tile = kTileQueries<Real>;
-    std::size_t q = 0;
-    for (; q + tile <= queries; q += tile) add_group<tile>(level, layout, group, log_weights, count, q, work);
-    for (; q < queries; ++q) add_group<1>(level, layout, group, log_weights, count, q, work);
+    add_wide_group(level, layout, group, log_weights, count, queries, work);
   }
   for (std::size_t q = 0; q < queries; ++q) {
     const Real scale = 1 / sum(work.totals[q]);
