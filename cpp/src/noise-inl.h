@@ -267,6 +267,7 @@ inline void update(const Coefficients& by, const Run<Storage>& run, const Z* z) 
     at = (0 - reinterpret_cast<std::uintptr_t>(run.out) / sizeof(Storage)) % (64 / sizeof(Storage));
     for (std::size_t done = 0; done < at; done += kPack) part_of_pack(done, at - done < kPack ? at - done : kPack);
   }
+#pragma GCC unroll 4
   for (; at + kPack <= run.count; at += kPack) {
     store_stored(run.out + at, combine(load_stored(run.x + at), load_stored(run.cond + at), load_stored(uncond + at),
                                        load_stored(noise + at)));
