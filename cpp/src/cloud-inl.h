@@ -479,14 +479,13 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
     if (layout.narrow) continue;
     const Real *x = work.x + q * layout.row, *center = cloud.packed;
     Real* steered = work.steered + q * layout.row;
-    Real square = 0;
-    for (std::size_t j = 0; j < d; ++j) {
-      const Real off =
-          static_cast<Real>(static_cast<double>(x[j]) - static_cast<double>(level.a) * static_cast<double>(center[j]));
-      square += off * off;
-      steered[j] = off * (2 * level.a * steep);
+    Pack<Real> squares{};
+    for (std::size_t j = 0; j < layout.row; j += kPack) {
+      const Pack<Real> off = multiply_add(filled(-level.a), load_pack(center + j), load_pack(x + j));
+      squares = multiply_add(off, off, squares);
+      store_pack(steered + j, off * (2 * level.a * steep));
     }
-    const Real doubt = (square + 2 * level.a * level.a * cloud.packed[layout.row]) *
+    const Real doubt = (sum(squares) + 2 * level.a * level.a * cloud.packed[layout.row]) *
                        (static_cast<Real>(d + 8) * Level::roundoff * steep);
     work.doubt[q] = doubt <= Level::enough ? 0 : 2 * doubt;
   }
@@ -506,9 +505,11 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
   }
   for (std::size_t q = 0; q < queries; ++q) {
     const Real scale = 1 / sum(work.totals[q]);
-    for (std::size_t j = 0; j < d; ++j) {
-      const Real* at = work.out + q * sums + (layout.narrow ? j * kPack : j);
-      out[q * d + j] = (layout.narrow ? sum(load_pack(at)) : *at) * scale;
+    const Real* from = work.out + q * sums;
+    if (layout.narrow) {
+      for (std::size_t j = 0; j < d; ++j) out[q * d + j] = sum(load_pack(from + j * kPack)) * scale;
+    } else {
+      for (std::size_t j = 0; j < d; ++j) out[q * d + j] = from[j] * scale;
     }
   }
 }
@@ -518,7 +519,9 @@ template <class Real>
 inline void take_queries(const Real* x, std::size_t dimension, std::size_t queries, const CloudWork<Real>& work) {
   const CloudLayout layout(dimension);
   for (std::size_t q = 0; q < queries; ++q) {
-    for (std::size_t j = 0; j < layout.row; ++j) work.x[q * layout.row + j] = j < dimension ? x[q * dimension + j] : 0;
+    Real* to = work.x + q * layout.row;
+    __builtin_memcpy(to, x + q * dimension, dimension * sizeof(Real));
+    for (std::size_t j = dimension; j < layout.row; ++j) to[j] = 0;
   }
 }
 
