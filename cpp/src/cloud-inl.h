@@ -84,7 +84,12 @@ LEGATO_HD Pack<Real> decay_of(const Pack<Real>& x) {
   using Bits = typename math::RegisterOf<Real>::bits;
   const Pack<Real> shifted = multiply_add(x, filled(Real(1.4426950408889634)), filled(Constants::round));
   const Pack<Real> n = shifted - Constants::round;
-  const Pack<Real> r = multiply_add(n, filled(-Constants::log2_low), multiply_add(n, filled(-Constants::log2_high), x));
+  Pack<Real> r;
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    r = multiply_add(n, filled(-0.6931472f), x);  // fused: n is small, so log 2 needs no second part
+  } else {
+    r = multiply_add(n, filled(-Constants::log2_low), multiply_add(n, filled(-Constants::log2_high), x));
+  }
   Pack<Real> p = filled(Constants::coefficient[Constants::degree]);
   for (int j = Constants::degree - 1; j >= 0; --j) p = multiply_add(p, r, filled(Constants::coefficient[j]));
   p = multiply_add(multiply_add(p, r, filled(Real(1))), r, filled(Real(1)));
