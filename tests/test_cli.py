@@ -16,7 +16,7 @@ import pytest
 from clips import leftovers, packets, shaky, times, write_clip
 from legato.camera import PathOptions
 from legato.cli import _parser, main
-from legato.video import stabilizing
+from legato.video import VideoWriter, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")

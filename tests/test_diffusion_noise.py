@@ -105,6 +105,15 @@ def test_the_seed_means_the_same_in_every_storage(dtype: str, shape: tuple[int, 
         assert (stored == single.astype(dtype)).all()
 
 
+def test_a_dtype_is_a_name_or_a_type_of_numpy() -> None:
+    for dtype in (np.float64, np.dtype("float64"), "float64"):
+        assert D.normal((3, 5), 1, dtype=dtype).dtype == np.float64
+        schedule, gm = D.Schedule.vp_linear(3), D.GaussianMixture([1], [[0.0]], [1.0])
+        assert D.sample(gm, (2, 1), schedule, dtype=dtype).dtype == np.float64
+    with pytest.raises(ArgumentError, match="dtype"):
+        D.normal((3,), 1, dtype=np.int32)
+
+
 def test_out_is_written_and_checked() -> None:
     out = np.empty((2, 9), np.float16)
     assert D.normal((2, 9), 1, dtype="float16", out=out) is out

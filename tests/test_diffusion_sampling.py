@@ -243,6 +243,12 @@ for pair in (D.guided(gm.reweighted([1, 0, 1]), gm), D.guided(full, gm), D.guide
             take(D.sample(pair, (70, 2), s, sampler, guidance_scale=2.0, dtype=dtype))
         take(D.sample(pair, (70, 2), s, "ddim", guidance_scale=2.0, dtype=dtype, corrector_steps=1))
 take(gm.log_density(x[0, :10, None] * np.ones(2), 0.5, 0.5))
+for dtype in ("float32", "float64"):
+    for n, d in ((1, 1), (130, 15), (130, 16), (200, 17), (90, 100)):
+        wide = np.random.default_rng(1).normal(size=(n, d)).astype(dtype)
+        for sigma in (0.0, 0.05, 0.3, 2.0):
+            x = (0.8 * wide[:37] + (sigma + 0.01) * np.random.default_rng(2).normal(size=wide[:37].shape)).astype(dtype)
+            take(D.EmpiricalDenoiser(wide, log_weights=np.arange(n) % 5).denoise(x, 0.8, sigma))
 print(digest.hexdigest(), *ran)
 """
 

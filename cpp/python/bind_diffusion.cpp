@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <vector>
 
@@ -256,11 +257,13 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
 /// A mixture or a cloud in arrays that the object keeps alive.
 struct ModelArrays {
   std::optional<Array> log_weights, means, variances, rotations;
-  std::optional<py::array> data, point_weights, squares;
+  std::optional<py::array> point_weights;
+  std::shared_ptr<void> packed;
+  std::size_t points = 0, columns = 0;
   bool isotropic = false;
 
   std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
-  std::size_t dimension() const { return static_cast<std::size_t>(means ? means->shape(1) : data->shape(1)); }
+  std::size_t dimension() const { return means ? static_cast<std::size_t>(means->shape(1)) : columns; }
 };
 
 ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array& variances,
@@ -275,20 +278,24 @@ ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array
 }
 
 template <class Real>
-py::array squares_of(const py::array& data) {
-  py::array_t<Real> squares(data.shape(0));
-  const PointCloud<Real> cloud{.points = static_cast<std::size_t>(data.shape(0)),
-                               .dimension = static_cast<std::size_t>(data.shape(1)),
-                               .data = static_cast<const Real*>(data.data())};
-  check(point_squares<Real>(cloud, {squares.mutable_data(), cloud.points}), "data");
-  return squares;
+std::shared_ptr<void> packed_points(const py::array& data) {
+  constexpr std::align_val_t line{64};
+  const auto points = static_cast<std::size_t>(data.shape(0)), dimension = static_cast<std::size_t>(data.shape(1));
+  const std::size_t size = packed_points_size(points, dimension);
+  const std::shared_ptr<void> packed(::operator new(size * sizeof(Real), line),
+                                     [](void* memory) { ::operator delete(memory, line); });
+  check(pack_points<Real>(points, dimension, static_cast<const Real*>(data.data()),
+                          {static_cast<Real*>(packed.get()), size}),
+        "data");
+  return packed;
 }
 
 ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
   ModelArrays model;
-  model.data = data;
+  model.points = static_cast<std::size_t>(data.shape(0));
+  model.columns = static_cast<std::size_t>(data.shape(1));
   model.point_weights = log_weights;
-  model.squares = data.itemsize() == sizeof(float) ? squares_of<float>(data) : squares_of<double>(data);
+  model.packed = data.itemsize() == sizeof(float) ? packed_points<float>(data) : packed_points<double>(data);
   return model;
 }
 
@@ -309,11 +316,10 @@ struct Held {
       mixture.rotations = arrays.rotations ? arrays.rotations->data() : nullptr;
       model.mixture = &mixture;
     } else {
-      cloud.points = static_cast<std::size_t>(arrays.data->shape(0));
+      cloud.points = arrays.points;
       cloud.dimension = arrays.dimension();
-      cloud.data = read<Real>(arrays.data);
+      cloud.packed = static_cast<const Real*>(arrays.packed.get());
       cloud.log_weights = read<Real>(arrays.point_weights);
-      cloud.squares = read<Real>(arrays.squares);
       model.cloud = &cloud;
     }
   }

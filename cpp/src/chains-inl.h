@@ -1,13 +1,14 @@
 // Exact models and whole sampling loops, many samples side by side: a lane never sees its neighbors, so a sample does
 // not depend on its batch. Compiled once per ISA region by chains.cpp.
 #include "noise-inl.h"
+//
+#include "cloud-inl.h"
 
 namespace legato::LEGATO_REGION {
 
 using diffusion::Mixture;
 using diffusion::Model;
 using diffusion::Output;
-using diffusion::PointCloud;
 using diffusion::Row;
 
 /// Samples side by side. Two registers of floats in lockstep hide each other's latency, where registers allow.
@@ -22,9 +23,7 @@ LEGATO_HD Side<Real> beside(Real x) {
   return filled<kSide<Real>>(x);
 }
 
-constexpr std::size_t kRowTile = 16;                    // rows whose tables are made at once
-constexpr std::size_t kPointTile = 64;                  // points of a cloud whose logits are held at once
-constexpr std::size_t kPointRun = LEGATO_REGION_WIDTH;  // points whose sums with a query pack stay in registers
+constexpr std::size_t kRowTile = 16;  // rows whose tables are made at once
 
 // --- Gaussian mixtures ----------------------------------------------------------------------------------------------
 
@@ -88,7 +87,7 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
 /// Scratch of one worker.
 template <class Real>
 struct Scratch {
-  Side<Real>* logits;   // components, or kPointTile
+  Side<Real>* logits;   // components
   Side<Real>* rotated;  // dimension
   Side<Real>* slopes;   // dimension
 };
@@ -232,143 +231,6 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
   evaluate_mixture<0, false>(mixture, level, x, scratch, out, log_total);
 }
 
-// --- Point clouds ---------------------------------------------------------------------------------------------------
-
-/// Calls with(i, sum) for points[0 .. count): the sum over j of term(x_j, y_j), a few points at a time in registers.
-template <class Real, class Term, class With>
-LEGATO_HD void for_points(const Side<Real>* x, std::size_t dimension, const Real* const* points, std::size_t count,
-                          const Term& term, const With& with) {
-  for (std::size_t at = 0; at < count; at += kPointRun) {
-    const std::size_t run = count - at < kPointRun ? count - at : kPointRun;
-    const Real* rows[kPointRun];
-    for (std::size_t i = 0; i < kPointRun; ++i) rows[i] = points[at + (i < run ? i : run - 1)];
-    Side<Real> sums[kPointRun] = {};
-    for (std::size_t j = 0; j < dimension; ++j) {
-      const Side<Real> here = x[j];
-#pragma GCC unroll 8
-      for (std::size_t i = 0; i < kPointRun; ++i) sums[i] = sums[i] + term(here, rows[i][j]);
-    }
-    for (std::size_t i = 0; i < run; ++i) with(at + i, sums[i]);
-  }
-}
-
-/// Adds `count` weighted points to out, in their order.
-template <std::size_t count, class Real>
-inline void add_points(const Side<Real>* weights, const Real* const* points, std::size_t dimension, Side<Real>* out) {
-  Side<Real> held[count];  // copies, which no store to out can change: they stay in registers
-  const Real* rows[count];
-  for (std::size_t i = 0; i < count; ++i) {
-    held[i] = weights[i];
-    rows[i] = points[i];
-  }
-  for (std::size_t j = 0; j < dimension; ++j) {
-    Side<Real> sum = out[j];
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < count; ++i) sum = sum + held[i] * rows[i][j];
-    out[j] = sum;
-  }
-}
-
-/// Largest |y|^2 of a cloud.
-template <class Real>
-inline Real longest_of(const PointCloud<Real>& cloud) {
-  Real longest = 0;
-  for (std::size_t i = 0; i < cloud.points; ++i) longest = cloud.squares[i] > longest ? cloud.squares[i] : longest;
-  return longest;
-}
-
-/// E[x0 | x_t = x] of a cloud: softmax over -|x - alpha y|^2 / (2 sigma^2) + log weight. Products x.y find the points
-/// that count, those within exp(-30), or exp(-60), of the largest weight and what rounding may hide; elsewhere weights
-/// are nothing in `Real`. Where the products are exact enough they are the logits; otherwise, at small sigma, those few
-/// are taken again by distance, which is exact down to the nearest-neighbor limit. A lane decides by its own numbers.
-template <class Real>
-inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double sigma, const Side<Real>* x,
-                           const Scratch<Real>& scratch, Side<Real>* out) {
-  constexpr bool single = sizeof(Real) == 4;
-  constexpr Real roundoff = single ? Real(0x1p-24) : Real(0x1p-53), enough = single ? Real(1e-3) : Real(1e-10);
-  const std::size_t d = cloud.dimension;
-  const Real a = static_cast<Real>(alpha);
-  const double steepest = single ? 1e28 : 1e280;  // stands for infinity: products with it stay finite
-  const double wanted = 0.5 / (sigma * sigma);
-  const Real steep = static_cast<Real>(wanted < steepest ? wanted : steepest), slope = 2 * a * steep;
-  const Side<Real> nothing{}, lowest = beside(single ? Real(-3e38) : Real(-1e308));
-  const Side<Real> least = beside(single ? Real(-30) : Real(-60));
-
-  // By how much a logit made of products may be wrong, twice; 0 where that is little.
-  Side<Real> doubt{};
-  for (std::size_t j = 0; j < d; ++j) doubt = doubt + x[j] * x[j];
-  const bool products = cloud.squares != nullptr;
-  if (products) doubt = (doubt + a * a * longest_of(cloud)) * (static_cast<Real>(d + 8) * roundoff * steep);
-  doubt = select_less(beside(enough), doubt, doubt * Real(2), nothing);
-  const bool by_distance = !products || any_less(nothing, doubt);
-  if (!products) doubt = beside(Real(1));
-
-  Side<Real> highest = lowest, most = lowest, total{};
-  for (std::size_t j = 0; j < d; ++j) out[j] = nothing;
-  const Real* rows[kPointTile];
-  std::size_t chosen[kPointTile];
-  for (std::size_t first = 0; first < cloud.points; first += kPointTile) {
-    const std::size_t count = cloud.points - first < kPointTile ? cloud.points - first : kPointTile;
-    const auto extra = [&](std::size_t i) { return cloud.log_weights != nullptr ? cloud.log_weights[first + i] : 0; };
-    for (std::size_t i = 0; i < count; ++i) rows[i] = cloud.data + (first + i) * d;
-    if (products) {
-      for_points(
-          x, d, rows, count, [](const Side<Real>& here, Real y) __attribute__((always_inline)) { return here * y; },
-          [&](std::size_t i, const Side<Real>& sum) __attribute__((always_inline)) {
-            scratch.logits[i] = sum * slope + (extra(i) - cloud.squares[first + i] * (a * a * steep));
-            highest = larger(highest, scratch.logits[i]);
-          });
-    } else {
-      for (std::size_t i = 0; i < count; ++i) scratch.logits[i] = highest = nothing;
-    }
-    const Side<Real> threshold = highest + least - doubt;
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!any_not_less(scratch.logits[i], threshold)) continue;
-      chosen[kept] = i;
-      rows[kept] = rows[i];
-      scratch.logits[kept++] = scratch.logits[i];
-    }
-    Side<Real> top = most;
-    const auto take = [&](std::size_t i, const Side<Real>& logit) __attribute__((always_inline)) {
-      scratch.logits[i] = select_less(scratch.logits[i], threshold, lowest, logit);
-      top = larger(top, scratch.logits[i]);
-    };
-    if (by_distance) {
-      for_points(
-          x, d, rows, kept,
-          [&](const Side<Real>& here, Real y) __attribute__((always_inline)) {
-            const Side<Real> off = here - a * y;
-            return off * off;
-          },
-          [&](std::size_t i, const Side<Real>& square) __attribute__((always_inline)) {
-            take(i, select_less(nothing, doubt, square * -steep + extra(chosen[i]), scratch.logits[i]));
-          });
-    } else {
-      for (std::size_t i = 0; i < kept; ++i) take(i, scratch.logits[i]);
-    }
-    if (any_less(most, top)) {
-      const Side<Real> shrink = exponential_of(most - top);
-      total = total * shrink;
-      for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * shrink;
-      most = top;
-    }
-    std::size_t waiting = 0;
-    for (std::size_t i = 0; i < kept; ++i) {
-      const Side<Real> below = scratch.logits[i] - most;
-      if (!any_less(least, below)) continue;
-      scratch.logits[waiting] = select_less(least, below, exponential_of(below), nothing);
-      total = total + scratch.logits[waiting];
-      rows[waiting++] = rows[i];
-    }
-    std::size_t added = 0;
-    for (; added + 4 <= waiting; added += 4) add_points<4>(scratch.logits + added, rows + added, d, out);
-    for (; added < waiting; ++added) add_points<1>(scratch.logits + added, rows + added, d, out);
-  }
-  const Side<Real> scale = beside(Real(1)) / total;
-  for (std::size_t j = 0; j < d; ++j) out[j] = out[j] * scale;
-}
-
 // --- Loops ----------------------------------------------------------------------------------------------------------
 
 template <class Real>
@@ -378,6 +240,8 @@ struct ChainWork {
   Side<Real>*cond, *uncond, *spare;      // d each
   Scratch<Real> scratch;
   Pack<float, kSide<Real>>* noise;  // d rounded up to 4
+  Real* rows;                       // samples of a pack, one after another
+  CloudWork<Real> of_cloud;
 };
 
 constexpr std::size_t kSamplesOfBlock = 2048;  // share the tables of a row
@@ -401,10 +265,12 @@ inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::siz
   work.cond = arena.take<Side<Real>>(dimension);
   work.uncond = arena.take<Side<Real>>(dimension);
   work.spare = arena.take<Side<Real>>(dimension);
-  work.scratch.logits = arena.take<Side<Real>>(components > kPointTile ? components : kPointTile);
+  work.scratch.logits = arena.take<Side<Real>>(components);
   work.scratch.rotated = arena.take<Side<Real>>(dimension);
   work.scratch.slopes = arena.take<Side<Real>>(dimension);
   work.noise = arena.take<Pack<float, kSide<Real>>>((dimension + 3) / 4 * 4);
+  work.rows = arena.take<Real>(kSide<Real> * dimension);
+  work.of_cloud = cloud_work<Real>(arena, dimension);
   return work;
 }
 
@@ -443,18 +309,37 @@ inline bool shares_components(const Model<Real>& cond, const Model<Real>& uncond
          c->dimension == u->dimension && c->means == u->means && c->variances == u->variances && c->dimension <= 2;
 }
 
+/// Denoised means or scores of rows of samples; x and out may be the same.
+template <class Real>
+inline void evaluate_cloud_rows(const PointCloud<Real>& cloud, const Row& row, const Real* x, std::size_t samples,
+                                Real* out, const CloudWork<Real>& work) {
+  const std::size_t d = cloud.dimension;
+  const Real a = static_cast<Real>(row.alpha), scale = static_cast<Real>(1.0 / (row.sigma * row.sigma));
+  for (std::size_t first = 0; first < samples; first += kCloudQueries) {
+    const std::size_t count = samples - first < kCloudQueries ? samples - first : kCloudQueries;
+    take_queries(x + first * d, d, count, work);
+    evaluate_cloud(cloud, row.alpha, row.sigma, count, out + first * d, work);
+    if (row.output != Output::score) continue;
+    for (std::size_t q = 0; q < count; ++q) {
+      for (std::size_t j = 0; j < d; ++j) {
+        Real& value = out[(first + q) * d + j];
+        value = (value * a - work.x[q * CloudLayout(d).row + j]) * scale;
+      }
+    }
+  }
+}
+
 template <class Real>
 inline void evaluate_model(const Model<Real>& model, const LevelStore<Real>& level, const Row& row, const Side<Real>* x,
-                           const Scratch<Real>& scratch, Side<Real>* out) {
+                           const ChainWork<Real>& work, Side<Real>* out) {
   if (model.mixture != nullptr) {
-    evaluate_mixture_any<Real>(*model.mixture, level, x, scratch, out, nullptr);
+    evaluate_mixture_any<Real>(*model.mixture, level, x, work.scratch, out, nullptr);
     return;
   }
-  evaluate_cloud(*model.cloud, row.alpha, row.sigma, x, scratch, out);
-  if (row.output == Output::score) {
-    const Real a = static_cast<Real>(row.alpha), scale = static_cast<Real>(1.0 / (row.sigma * row.sigma));
-    for (std::size_t j = 0; j < model.cloud->dimension; ++j) out[j] = (out[j] * a - x[j]) * scale;
-  }
+  const std::size_t d = model.cloud->dimension;
+  scatter_block(x, d, 0, kSide<Real>, work.rows);
+  evaluate_cloud_rows(*model.cloud, row, work.rows, kSide<Real>, work.rows, work.of_cloud);
+  gather_block(work.rows, d, 0, kSide<Real>, out);
 }
 
 template <class Real>
@@ -495,8 +380,8 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
       }
     }
   } else {
-    if (wants_cond) evaluate_model(chains.cond, of_cond, row, x, work.scratch, work.cond);
-    if (wants_uncond) evaluate_model(chains.uncond, of_uncond, row, x, work.scratch, work.uncond);
+    if (wants_cond) evaluate_model(chains.cond, of_cond, row, x, work, work.cond);
+    if (wants_uncond) evaluate_model(chains.uncond, of_uncond, row, x, work, work.uncond);
   }
   if (row.noise != 0) {
     for (std::size_t block = 0; 4 * block < d; ++block) {
@@ -599,8 +484,12 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
   const std::size_t components = model.mixture != nullptr ? model.mixture->components : 0;
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
+  if (model.cloud != nullptr) {
+    evaluate_cloud_rows(*model.cloud, row, x + begin * d, end - begin, out + begin * d, work.of_cloud);
+    return note_isa(LEGATO_REGION_ISA);
+  }
   const LevelStore<Real> level = level_at(work.levels, components, d);
-  if (model.mixture != nullptr) make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
+  make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
   for (std::size_t first = begin; first < end; first += side) {
     const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
@@ -612,7 +501,7 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
                                                       static_cast<double>(d) * 0.91893853320467274178);
       }
     } else {
-      evaluate_model(model, level, row, work.state, work.scratch, work.cond);
+      evaluate_mixture_any<Real>(*model.mixture, level, work.state, work.scratch, work.cond, nullptr);
     }
     scatter_block(work.cond, d, first, count, out);
   }

@@ -3,6 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #include "core.h"
 #include "legato/diffusion.hpp"
@@ -33,7 +40,7 @@ template <class Real>
 bool sound(const Model<Real>& model) {
   if (model.mixture != nullptr) return model.cloud == nullptr && sound(*model.mixture);
   return model.cloud != nullptr && model.cloud->points > 0 && model.cloud->dimension > 0 &&
-         model.cloud->data != nullptr;
+         model.cloud->packed != nullptr;
 }
 
 template <class Real>
@@ -64,17 +71,15 @@ std::size_t evaluate_workspace_size(std::size_t components, std::size_t dimensio
   return chains_workspace_size(components, dimension, threads);
 }
 
+std::size_t packed_points_size(std::size_t points, std::size_t dimension) noexcept {
+  return baseline::packed_cloud_size(points, dimension);
+}
+
 template <class Real>
-Status point_squares(const PointCloud<Real>& cloud, std::span<Real> out) noexcept {
-  if (cloud.data == nullptr || out.size() != cloud.points) return Status::invalid_argument;
-  for (std::size_t i = 0; i < cloud.points; ++i) {
-    double sum = 0;
-    for (std::size_t j = 0; j < cloud.dimension; ++j) {
-      const double y = static_cast<double>(cloud.data[i * cloud.dimension + j]);
-      sum += y * y;
-    }
-    out[i] = static_cast<Real>(sum);
-  }
+Status pack_points(std::size_t points, std::size_t dimension, const Real* data, std::span<Real> packed) noexcept {
+  if (points == 0 || dimension == 0 || data == nullptr) return Status::invalid_argument;
+  if (packed.size() != packed_points_size(points, dimension)) return Status::invalid_argument;
+  baseline::pack_cloud(points, dimension, data, packed.data());
   return Status::ok;
 }
 
@@ -149,7 +154,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
 }
 
 #define LEGATO_REAL(Real)                                                                                             \
-  template Status point_squares(const PointCloud<Real>&, std::span<Real>) noexcept;                                   \
+  template Status pack_points(std::size_t, std::size_t, const Real*, std::span<Real>) noexcept;                       \
   template Status evaluate(const Model<Real>&, double, double, Output, std::size_t, const Real*, Real*,               \
                            std::span<Real>, std::span<std::byte>, int) noexcept;                                      \
   template Status run_chains(const Model<Real>&, const Model<Real>&, std::span<const Row>, const Noise&, std::size_t, \

@@ -73,9 +73,9 @@ struct Draw {
 constexpr int kStretch = LEGATO_REGION_WIDTH == 8 ? 2 * kPack : kPack;
 
 /// The normals of elements 4 block .. 4 block + count - 1 of one sample. They are written in whole stretches, so z has
-/// room for `count` rounded up to a multiple of 4 kStretch.
-template <bool kPhilox>
-inline void draw_run(const Draw& of, std::uint64_t block, std::size_t count, float* z) {
+/// room for `count` rounded up to a multiple of 4 kStretch. Calls ahead(i) before it draws number i, once in a stretch.
+template <bool kPhilox, class Ahead>
+inline void draw_run(const Draw& of, std::uint64_t block, std::size_t count, float* z, const Ahead& ahead) {
   using W = Pack<unsigned, kStretch>;
   W lanes;  // in the order that makes interleave() cheap
   for (int lane = 0; lane < kStretch; ++lane) {
@@ -85,6 +85,7 @@ inline void draw_run(const Draw& of, std::uint64_t block, std::size_t count, flo
                                filled<kStretch>(of.stream_low), filled<kStretch>(of.stream_high)};
   const W step = filled<kStretch>(of.step), substep = filled<kStretch>(of.substep);
   for (std::size_t at = 0; at < count; at += 4 * kStretch, block += kStretch) {
+    ahead(at);
     const auto words = math::draw<kPhilox, W>(stream, lanes + static_cast<unsigned>(block),
                                               filled<kStretch>(static_cast<unsigned>(block >> 32)), step, substep);
     Pack<float, kStretch> four[4];
@@ -188,22 +189,45 @@ inline void fill_across(const diffusion::Noise& noise, std::size_t first, std::s
 
 constexpr std::size_t kTileRoom = kTile + 4 * kStretch;
 
+struct Nothing {
+  LEGATO_HD void operator()(std::size_t) const {}
+};
+
 /// The normals of a tile into z, which has kTileRoom.
-template <bool kPhilox>
-inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z) {
+template <bool kPhilox, class Ahead>
+inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z,
+                      const Ahead& ahead) {
   if (elements <= kSmall) {
     fill_across<kPhilox>(noise, tile.sample, tile.samples, elements, z);
   } else {
-    draw_run<kPhilox>(draw_of(noise, tile.sample), tile.element / 4, tile.count, z);
+    draw_run<kPhilox>(draw_of(noise, tile.sample), tile.element / 4, tile.count, z, ahead);
   }
 }
-inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z) {
+template <class Ahead = Nothing>
+inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size_t elements, float* z,
+                      const Ahead& ahead = {}) {
   if (noise.generator == diffusion::Generator::philox) {
-    draw_tile<true>(noise, tile, elements, z);
+    draw_tile<true>(noise, tile, elements, z, ahead);
   } else {
-    draw_tile<false>(noise, tile, elements, z);
+    draw_tile<false>(noise, tile, elements, z, ahead);
   }
 }
+
+/// Fetches what a step reads of a tile while its noise is drawn: memory and arithmetic at the same time.
+template <class Storage>
+struct Fetch {
+  const Storage *x, *cond, *uncond;  // uncond may be null
+  std::size_t count;
+
+  LEGATO_HD void operator()(std::size_t at) const {
+    const std::size_t end = at + 4 * kStretch < count ? at + 4 * kStretch : count;
+    for (; at < end; at += 64 / sizeof(Storage)) {
+      __builtin_prefetch(x + at);
+      __builtin_prefetch(cond + at);
+      if (uncond != nullptr) __builtin_prefetch(uncond + at);
+    }
+  }
+};
 
 template <class Storage>
 inline void normal_range(const diffusion::Noise& noise, std::size_t samples, std::size_t elements, std::size_t begin,
@@ -267,6 +291,7 @@ inline void update(const Coefficients& by, const Run<Storage>& run, const Z* z) 
     at = (0 - reinterpret_cast<std::uintptr_t>(run.out) / sizeof(Storage)) % (64 / sizeof(Storage));
     for (std::size_t done = 0; done < at; done += kPack) part_of_pack(done, at - done < kPack ? at - done : kPack);
   }
+#pragma GCC unroll 4
   for (; at + kPack <= run.count; at += kPack) {
     store_stored(run.out + at, combine(load_stored(run.x + at), load_stored(run.cond + at), load_stored(uncond + at),
                                        load_stored(noise + at)));
@@ -307,7 +332,11 @@ inline void step_range(const diffusion::Step<Storage>& step, std::size_t begin, 
     for (std::size_t i = 0; i < (one ? 1 : tile.samples); ++i) {
       draws = draws || (!given && step.coefficients[one ? 0 : tile.sample + i].noise != 0);
     }
-    if (draws) draw_tile(step.noise, tile, step.elements, z);
+    if (draws) {
+      draw_tile(step.noise, tile, step.elements, z,
+                Fetch<Storage>{step.x + start, step.cond + start,
+                               step.uncond != nullptr ? step.uncond + start : nullptr, tile.count});
+    }
     if (one || tile.samples == 1) return update_at(step.coefficients[one ? 0 : tile.sample], start, tile.count, z);
     for (std::size_t i = 0; i < tile.samples; ++i) {
       const std::size_t from = i * step.elements;

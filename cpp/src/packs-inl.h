@@ -49,7 +49,7 @@ using Words = Pack<unsigned>;
 template <int kLanes = kPack, class Element>
 LEGATO_HD Pack<Element, kLanes> filled(Element x) {
   Pack<Element, kLanes> out;
-  for (auto& part : out.part) part = typename Pack<Element>::Register{} + x;
+  for (auto& part : out.part) part = x - typename Pack<Element>::Register{};  // + would turn -0 into 0
   return out;
 }
 

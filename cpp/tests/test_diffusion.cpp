@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -92,28 +93,46 @@ TEST_CASE("run calls allocate nothing") {
   CHECK(allocation_count() == before);
 }
 
-TEST_CASE("a cloud is denoised alike with products and without, and each query for itself") {
-  constexpr std::size_t n = 150, d = 20, queries = 70;
-  std::vector<float> data(n * d), x(queries * d), squares(n), by_products(x.size()), by_distance(x.size()), alone(d);
-  REQUIRE(normal<float>(shared(1), n, d, data) == Status::ok);
-  REQUIRE(normal<float>(shared(2), queries, d, x) == Status::ok);
-  PointCloud<float> cloud{.points = n, .dimension = d, .data = data.data()};
-  const Model<float> model{.cloud = &cloud};
-  std::vector<std::byte> memory(evaluate_workspace_size(0, d, 1));
-  for (const double sigma : {0.0, 0.01, 0.3, 1.0, 30.0}) {
-    cloud.squares = nullptr;
-    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), by_distance.data(), {}, memory) ==
-            Status::ok);
-    REQUIRE(point_squares<float>(cloud, squares) == Status::ok);
-    cloud.squares = squares.data();
-    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), by_products.data(), {}, memory) ==
-            Status::ok);
-    for (std::size_t i = 0; i < x.size(); ++i) CHECK(std::abs(by_products[i] - by_distance[i]) < 2e-5f);
-    REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, x.data() + 33 * d, alone.data(), {}, memory) ==
-            Status::ok);
-    CHECK(std::memcmp(alone.data(), by_products.data() + 33 * d, d * sizeof(float)) == 0);
+TEST_CASE("the mean of a cloud as its definition says, and each query for itself") {
+  constexpr std::size_t n = 150, queries = 70;
+  for (const std::size_t d : {1, 3, 20, 64, 130}) {
+    std::vector<float> data(n * d), x(queries * d), got(x.size()), alone(d);
+    std::vector<float> packed(packed_points_size(n, d)), log_weights(n);
+    REQUIRE(normal<float>(shared(1), n, d, data) == Status::ok);
+    REQUIRE(normal<float>(shared(2), queries, d, x) == Status::ok);
+    REQUIRE(normal<float>(shared(3), 1, n, log_weights) == Status::ok);
+    REQUIRE(pack_points<float>(n, d, data.data(), packed) == Status::ok);
+    CHECK(pack_points<float>(n, d, data.data(), std::span(packed).first(3)) == Status::invalid_argument);
+    const PointCloud<float> cloud{
+        .points = n, .dimension = d, .packed = packed.data(), .log_weights = log_weights.data()};
+    const Model<float> model{.cloud = &cloud};
+    std::vector<std::byte> memory(evaluate_workspace_size(0, d, 1));
+    for (const double sigma : {0.01, 0.3, 1.0, 30.0}) {
+      const long before = allocation_count();
+      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), got.data(), {}, memory) ==
+              Status::ok);
+      CHECK(allocation_count() == before);
+      for (std::size_t q = 0; q < queries; ++q) {
+        std::vector<double> logits(n), mean(d);
+        for (std::size_t i = 0; i < n; ++i) {
+          double square = 0;
+          for (std::size_t j = 0; j < d; ++j) square += std::pow(x[q * d + j] - 0.9 * data[i * d + j], 2);
+          logits[i] = log_weights[i] - 0.5 * square / (sigma * sigma);
+        }
+        const double most = *std::max_element(logits.begin(), logits.end());
+        double total = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+          const double weight = std::exp(logits[i] - most);
+          total += weight;
+          for (std::size_t j = 0; j < d; ++j) mean[j] += weight * data[i * d + j];
+        }
+        for (std::size_t j = 0; j < d; ++j) CHECK(std::abs(got[q * d + j] - mean[j] / total) < 1e-4);
+      }
+      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, x.data() + 33 * d, alone.data(), {}, memory) ==
+              Status::ok);
+      CHECK(std::memcmp(alone.data(), got.data() + 33 * d, d * sizeof(float)) == 0);
+    }
   }
-  CHECK(point_squares<float>(cloud, std::span(squares).first(3)) == Status::invalid_argument);
 }
 
 TEST_CASE("bad input is refused, not run") {
@@ -133,7 +152,7 @@ TEST_CASE("bad input is refused, not run") {
   modes.variances[0] = 0;
   CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x.data(), memory) == Status::invalid_argument);
   const Row at_zero{.sigma = 0, .output = Output::score};
-  const PointCloud<float> cloud{.points = 2, .dimension = 2, .data = x.data()};
+  const PointCloud<float> cloud{.points = 2, .dimension = 2, .packed = x.data()};
   const Model<float> points{.cloud = &cloud};
   CHECK(run_chains<float>(points, points, {&at_zero, 1}, shared(0), 4, x.data(), memory) == Status::singular);
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato.errors import ArgumentError
 
@@ -22,6 +24,7 @@ __all__ = [
     "in_the_type_of",
     "on_device",
     "output_like",
+    "storage_name",
     "stored_output",
 ]
 
@@ -35,6 +38,16 @@ _CUDA = 2
 # Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
 STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
 _NATIVE_STORAGES = {np.dtype(kind): name for name, kind in STORAGES.items() if name != "bfloat16"}
+
+
+def storage_name(name: str, value: DTypeLike, known: Collection[str] = STORAGES) -> str:
+    """Return the name of a storage type given by name or as what NumPy takes for a dtype."""
+    if value is not None and not isinstance(value, str):
+        with suppress(TypeError):
+            value = _NATIVE_STORAGES.get(np.dtype(value), value)
+    if isinstance(value, str) and value in known:
+        return value
+    raise ArgumentError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:

@@ -96,14 +96,16 @@ struct Mixture {
 template <class Real>
 struct PointCloud {
   std::size_t points = 0, dimension = 0;
-  const Real* data = nullptr;         ///< N x d
+  const Real* packed = nullptr;       ///< as pack_points() makes them; on a 64-byte boundary loads are quickest
   const Real* log_weights = nullptr;  ///< N, or null for equal ones
-  const Real* squares = nullptr;      ///< N, as point_squares() makes them; null: every distance is computed
 };
 
-/// |y|^2 of every point, rounded once.
+/// Numbers that pack_points() writes: about 2 N d, or N d below 16 dimensions.
+std::size_t packed_points_size(std::size_t points, std::size_t dimension) noexcept;
+
+/// Lays N x d data out as evaluations read them, the same on every instruction set.
 template <class Real>
-Status point_squares(const PointCloud<Real>& cloud, std::span<Real> out) noexcept;
+Status pack_points(std::size_t points, std::size_t dimension, const Real* data, std::span<Real> packed) noexcept;
 
 /// One of the two.
 template <class Real>

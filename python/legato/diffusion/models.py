@@ -218,7 +218,7 @@ class EmpiricalDenoiser:
         name = np.dtype(dtype).name
         if name not in self._natives:
             weights = None if self.log_weights is None else self.log_weights.astype(dtype)
-            self._natives[name] = _core.DiffusionModel.cloud(self.data.astype(dtype), weights)
+            self._natives[name] = _core.DiffusionModel.cloud(np.ascontiguousarray(self.data, dtype), weights)
         return self._natives[name]
 
 

@@ -6,10 +6,10 @@ import math
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import STORAGES, on_device, stored_output
+from legato._arrays import STORAGES, on_device, storage_name, stored_output
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -76,7 +76,7 @@ def normal(
     *,
     step: int = 0,
     substep: int = 0,
-    dtype: str = "float32",
+    dtype: DTypeLike = "float32",
     generator: Generator = "threefry",
     first_sample: int = 0,
     out: Any = None,
@@ -134,8 +134,7 @@ def normal(
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or any(not isinstance(n, int | np.integer) or n < 0 for n in sizes):
         raise ArgumentError(f"shape: expected a tuple of sizes, samples first, got {shape!r}")
-    if dtype not in STORAGES:
-        raise ArgumentError(f"dtype: expected one of {', '.join(STORAGES)}, got {dtype!r}")
+    dtype = storage_name("dtype", dtype)
     if not 0 <= substep < 2**32:
         raise ArgumentError(f"substep: expected 0 to 2^32 - 1, got {substep}")
     check_threads(threads)

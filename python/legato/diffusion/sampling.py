@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored, on_device
+from legato._arrays import Float64, as_float64, as_stored, on_device, storage_name
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided
@@ -53,7 +53,7 @@ def sample(
     progress: bool = False,
     prediction: str = "epsilon",
     arrays: Callable[[NDArray[Any]], Any] | None = None,
-    dtype: str = "float32",
+    dtype: DTypeLike = "float32",
     generator: Generator = "threefry",
     first_sample: int = 0,
     threads: int = 1,
@@ -613,7 +613,7 @@ def _start(
     shape: tuple[int, ...],
     schedule: Schedule,
     start: int,
-    dtype: str,
+    dtype: DTypeLike,
     seeds: Seeds,
     generator: Generator,
     first_sample: int,
@@ -629,8 +629,7 @@ def _start(
         if not np.isfinite(state).all():
             raise ArgumentError("x: expected finite numbers")
         return state.copy()  # type: ignore[no-any-return]
-    if dtype not in ("float32", "float64"):
-        raise ArgumentError(f"dtype: expected float32 or float64, got {dtype!r}")
+    dtype = storage_name("dtype", dtype, ("float32", "float64"))
     if start != 0:
         raise ArgumentError("x: expected the state at level start, because start is not 0")
     options: dict[str, Any] = {"generator": generator, "first_sample": first_sample, "threads": threads}
