@@ -51,12 +51,20 @@ LEGATO_HD LevelStore<Real> level_at(Real* memory, std::size_t components, std::s
           memory + 2 * components + 4 * all};
 }
 
+/// Where two mixtures share their components, logits are in the unit that makes the exponential cheapest: float32 has a
+/// power of two.
+template <class Real>
+constexpr double kSharedUnit = sizeof(Real) == 4 ? 1.4426950408889634 : 1.0;
+LEGATO_HD Side<float> shared_weight(const Side<float>& logit) { return power_of_two_of(logit); }
+LEGATO_HD Side<double> shared_weight(const Side<double>& logit) { return exponential_of(logit); }
+
 /// `uncond` is null, or shares everything but the weights with `mixture`.
 template <class Real>
 inline void make_level(const Mixture& mixture, const double* uncond, double alpha, double sigma, Output output,
                        LevelStore<Real> level) {
   const std::size_t d = mixture.dimension;
   const double floor = -1e30;  // stands for log 0: finite, so that differences stay numbers
+  const double unit = uncond != nullptr ? kSharedUnit<Real> : 1.0;
   for (std::size_t k = 0; k < mixture.components; ++k) {
     double log_weight = mixture.log_weights[k] > floor ? mixture.log_weights[k] : floor;
     if (uncond != nullptr) {
@@ -72,7 +80,7 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       const double total = alpha * alpha * v + sigma * sigma;
       const double mean = mixture.means[k * d + j];
       if (!mixture.isotropic || j == 0) half_log_determinant += 0.5 * math::logarithm_of(total);
-      level.inverse[k * d + j] = static_cast<Real>(-0.5 / total);
+      level.inverse[k * d + j] = static_cast<Real>(-0.5 / total * unit);
       level.center[k * d + j] = static_cast<Real>(alpha * mean);
       const double slope = output == Output::denoised ? alpha * v / total : -1.0 / total;
       level.slope[k * d + j] = static_cast<Real>(slope);
@@ -80,7 +88,7 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       level.offset[k * d + j] = static_cast<Real>(mixture.rotations != nullptr ? base : base - slope * alpha * mean);
     }
     if (mixture.isotropic) half_log_determinant *= static_cast<double>(d);
-    level.log_weight[k] = static_cast<Real>(log_weight - half_log_determinant);
+    level.log_weight[k] = static_cast<Real>((log_weight - half_log_determinant) * unit);
   }
 }
 
@@ -99,8 +107,8 @@ LEGATO_HD Side<Real> logit_of(const Mixture& mixture, const LevelStore<Real>& le
   const std::size_t d = kDimension > 0 ? kDimension : mixture.dimension;
   const Real *center = level.center + k * d, *inverse = level.inverse + k * d;
   if constexpr (kIsotropic) {
-    Side<Real> square{};
-    for (std::size_t j = 0; j < d; ++j) {
+    Side<Real> square = (x[0] - center[0]) * (x[0] - center[0]);
+    for (std::size_t j = 1; j < d; ++j) {
       const Side<Real> off = x[j] - center[j];
       square = square + off * off;
     }
@@ -203,7 +211,7 @@ LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& l
   }
   Side<Real> total[2] = {}, slope[2] = {}, out[2][d] = {};
   for (std::size_t k = 0; k < mixture.components; ++k) {
-    const Side<Real> weight = exponential_of(scratch.logits[k] - most);
+    const Side<Real> weight = shared_weight(scratch.logits[k] - most);
     const Side<Real> of[2] = {weight * level.share_cond[k], weight * level.share_uncond[k]};
     for (int side = 0; side < 2; ++side) {
       total[side] = total[side] + of[side];

@@ -279,6 +279,25 @@ LEGATO_HD Pack<Real, n_lanes> exponential_of(const Pack<Real, n_lanes>& x) {
   return out;
 }
 
+/// 2^x for x <= 0, held at 2^-115. Minimax polynomial of degree 5 (math/softmax.h), relative error below 3e-7.
+template <int n_lanes>
+LEGATO_HD Pack<float, n_lanes> power_of_two_of(const Pack<float, n_lanes>& x) {
+  using Bits = RegisterOf<float>::bits;
+  constexpr float coefficient[6] = {1.0f,           6.93146944e-1f, 2.40221307e-1f,
+                                    5.55086397e-2f, 9.67566855e-3f, 1.32253999e-3f};
+  Pack<float, n_lanes> out;
+  for (int i = 0; i < Pack<float, n_lanes>::kParts; ++i) {
+    const auto lowest = Pack<float>::Register{} + -115.0f;
+    const auto held = x.part[i] > lowest ? x.part[i] : lowest;
+    const auto shifted = held + 0x1.8p23f;
+    const auto r = held - (shifted - 0x1.8p23f);
+    auto p = r * coefficient[5] + coefficient[4];
+    for (int j = 3; j >= 0; --j) p = p * r + coefficient[j];
+    out.part[i] = (Pack<float>::Register)((Bits)p + ((Bits)shifted << 23));
+  }
+  return out;
+}
+
 /// Sum over the lanes as a fixed tree: i + (i + 8), then 4, 2, 1 apart.
 template <class E>
 LEGATO_HD E sum(const Pack<E>& x) {
