@@ -72,29 +72,32 @@ def test_a_browser_shows_both_in_step(folder: Path, tmp_path: Path) -> None:
     command = [
         BROWSER,
         *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,1000"),
-        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000"),
+        f"--user-data-dir={tmp_path / 'profile'}",
     ]
-    address = page.as_uri() + "#t=0.5"
-    shot = tmp_path / "shot.png"
-    done = subprocess.run(
-        [*command, f"--screenshot={shot}", address], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert shot.is_file(), done.stderr
-    with av.open(str(shot)) as picture:
-        pixels = next(picture.decode(video=0)).to_ndarray(format="rgb24").astype(int)
-    halves = [pixels[100:300, columns] for columns in (slice(20, 480), slice(520, 980))]
-    for half in halves:  # a decoded picture, not the black of a video that does not play
-        assert half.std() > 20
-        assert (half.max(2) > 60).mean() > 0.5
+    address, shot = page.as_uri() + "#t=0.5", tmp_path / "shot.png"
+
+    def browse(budget_ms: int, what: str) -> str:
+        line = [*command, f"--virtual-time-budget={budget_ms}", what, address]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False).stdout
+
+    # The budget is the page's time, which may run out before a busy machine has decoded the videos.
+    for budget_ms in (6_000, 20_000, 60_000, 200_000, 600_000):
+        dom = browse(budget_ms, "--dump-dom")
+        shown = [re.search(rf'<html[^>]*data-{name}="([0-9.]+)"[^>]*>', dom) for name in ("before", "after")]
+        browse(budget_ms, f"--screenshot={shot}")
+        assert shot.is_file()
+        with av.open(str(shot)) as picture:
+            pixels = next(picture.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+        halves = [pixels[100:300, columns] for columns in (slice(20, 480), slice(520, 980))]
+        # Decoded pictures, not the black of a video that does not play.
+        played = all(half.std() > 20 and (half.max(2) > 60).mean() > 0.5 for half in halves)
+        if played and all(shown):
+            break
+    assert played
+    assert [found and found[1] for found in shown] == ["0.500", "0.500"]
+    assert "0.50 s, frame 15" in dom
+    assert 'id="trouble" hidden' in dom
     below = pixels[420:]
     red, blue = below[..., 0], below[..., 2]
     assert (red - blue > 60).sum() > 300  # the shaky curve
     assert (blue - red > 60).sum() > 300  # the steady curve
-    dom = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=False)
-    shown = re.search(r'<html[^>]*data-after="([0-9.]+)"[^>]*>', dom.stdout)
-    both = re.search(r'<html[^>]*data-before="([0-9.]+)"[^>]*>', dom.stdout)
-    assert shown is not None
-    assert both is not None
-    assert shown[1] == both[1] == "0.500"
-    assert "0.50 s, frame 15" in dom.stdout
-    assert 'id="trouble" hidden' in dom.stdout
