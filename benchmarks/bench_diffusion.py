@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -204,6 +205,36 @@ def test_fill(benchmark: Any, who: str, size: str) -> None:
     drawn = np.asarray(call())
     assert abs(drawn.std() - 1) < 0.02
     measure(benchmark, call)
+
+
+@pytest.mark.benchmark(group="medians of ratios, ours and the best peer in turn, in extra_info")
+@pytest.mark.parametrize("size", SIZES)
+def test_ratios(benchmark: Any, size: str) -> None:
+    """What ratios of rows above mean on a machine that is shared: call by call in turn, on fresh arrays every block."""
+    pairs: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {
+        "numba over legato, step in place": (lambda s: step_legato(s)[0], lambda s: step_numba(s)[0]),
+        "torch over legato, step with noise": (noisy_legato, noisy_torch),
+    }
+    ratios: dict[str, list[float]] = {name: [] for name in pairs}
+    np.testing.assert_allclose(step_legato(size)[1], step_numba(size)[1], atol=1e-5)
+
+    def block() -> None:
+        for name, makers in pairs.items():
+            calls = [make(size) for make in makers]
+            for call in calls * 3:
+                call()
+            for _ in range(40):
+                seconds = []
+                for call in calls:
+                    start = time.perf_counter()
+                    call()
+                    seconds.append(time.perf_counter() - start)
+                ratios[name].append(seconds[1] / seconds[0])
+
+    benchmark.pedantic(block, rounds=11)
+    for name, values in ratios.items():
+        low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+        benchmark.extra_info[name] = f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 CHAINS, CHAIN_STEPS = 8192, 1000
