@@ -191,6 +191,8 @@ class OwnedStream {
     out["taken"] = taken;
     out["first_frame"] = first_ + result.first_frame;
     out["bad_frame"] = first_ + result.solve.bad_frame;
+    out["gap"] = result.solve.gap;
+    out["iterations"] = result.solve.iterations;
     const auto n = static_cast<py::ssize_t>(result.violation.size());
     out["violation"] = Array(n, result.violation.data());
     out["corrections"] = Array({result.corrections.empty() ? 0 : n, py::ssize_t{9}}, result.corrections.data());

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +61,15 @@ class PathStream:
     salient_weight, target_weight, solver, backend
         As for `smooth_path`.
 
+    Attributes
+    ----------
+    status : str
+        The worst verdict of the solver so far (see `CameraPath`); "optimal" before the first window.
+    gap : float
+        The largest certified gap of a window's own program so far; NaN before the first.
+    iterations : int
+        Of the solver, in all windows so far.
+
     Examples
     --------
     >>> import numpy as np
@@ -91,6 +101,7 @@ class PathStream:
         self._size = task.size
         windows = _Windows(task, window, stride, predicted)
         self._latency = windows.window - _PINNED - 1
+        self.status, self.gap, self.iterations = "optimal", math.nan, 0
         native = task.backend == "native" and task.solver == "banded"
         self._windows: _Windows | _NativeWindows = _NativeWindows(windows) if native else windows
 
@@ -156,10 +167,23 @@ class PathStream:
         """End the scene: return the remaining corrections. The stream then waits for a new scene."""
         return self._out(self._windows.end_scene())
 
-    def _out(self, parts: list[_Solution] | list[Float64]) -> Float64:
-        final = [part.corrections if isinstance(part, _Solution) else part for part in parts]
-        P = np.concatenate([np.empty((0, 3, 3)), *final])
+    def _out(self, parts: list[_Solution] | list[_Solved]) -> Float64:
+        order = list(STATUS.values()).index
+        for part in parts:
+            self.status = max(self.status, part.status, key=order)
+            self.gap = part.gap if math.isnan(self.gap) else max(self.gap, part.gap)
+            self.iterations += part.iterations
+        P = np.concatenate([np.empty((0, 3, 3)), *(part.corrections for part in parts)])
         return to_pixel_units(P, self._size) if self._units == "pixel" else P
+
+
+class _Solved(NamedTuple):
+    """What a window brought, as far as `PathStream` tells it."""
+
+    corrections: Float64
+    status: str
+    gap: float
+    iterations: int
 
 
 class _NativeWindows:
@@ -175,7 +199,7 @@ class _NativeWindows:
     def pending(self) -> int:
         return self._stream.pending if self._stream is not None else 0
 
-    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[Float64]:
+    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[_Solved]:
         out = self.end_scene() if starts else []
         n, points = len(good), frames.salient.shape[1]
         if n == 0:
@@ -193,7 +217,7 @@ class _NativeWindows:
             out += self._final(found)
         return out
 
-    def end_scene(self) -> list[Float64]:
+    def end_scene(self) -> list[_Solved]:
         return [] if self._stream is None else self._final(self._stream.finish())
 
     def _create(self, points: int) -> _core.CameraPathStream:
@@ -210,11 +234,13 @@ class _NativeWindows:
             self._taken,
         )
 
-    def _final(self, found: dict[str, Any]) -> list[Float64]:
+    def _final(self, found: dict[str, Any]) -> list[_Solved]:
         if found["status"] not in STATUS:
             raise infeasible(self._plan.task, found["violation"], found["first_frame"], found["bad_frame"])
         corrections: Float64 = found["corrections"]
-        return [corrections.reshape(-1, 3, 3)] if len(corrections) else []
+        if len(corrections) == 0:
+            return []
+        return [_Solved(corrections.reshape(-1, 3, 3), STATUS[found["status"]], found["gap"], found["iterations"])]
 
 
 class _Windows:

@@ -1,4 +1,4 @@
-"""The first pass over a video: how the camera moved, kept in memory or in a motion file.
+"""How the camera moved through a video, kept in memory or in a motion file.
 
 A motion file is JSON lines (UTF-8): an object that describes the video, then one object a frame. docs/video.md has
 the format, so that motion from a gyroscope or from another tracker can be written by anybody.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from legato import __version__
 from legato.errors import ArgumentError, InputError
 from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, load_av
-from legato.video.pipeline import Producer, Stopwatch
+from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box
 
-__all__ = ["Analysis", "FrameTracker", "Rotation", "read_mask"]
+__all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
@@ -34,6 +34,30 @@ Rotation: TypeAlias = Literal["apply", "keep"]
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What is known of one frame: a row of an `Analysis`.
+
+    Attributes
+    ----------
+    motion : (3, 3) float64 array
+        From this frame to the one before; the identity where `ok` is false.
+    ok, duplicate : bool
+    confidence, error_px : float
+        NaN where they are not known.
+    pts : int or None
+    subject : (x, y, width, height) or None
+    """
+
+    motion: Floats
+    ok: bool
+    duplicate: bool = False
+    confidence: float = math.nan
+    error_px: float = math.nan
+    pts: int | None = None
+    subject: Box | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +127,20 @@ class Analysis:
     def failed(self) -> list[int]:
         """Frames whose motion is not known."""
         return [int(t) for t in np.flatnonzero(~self.ok)]
+
+    def steps(self) -> Iterator[Step]:
+        """Go through the frames."""
+        for t in range(len(self)):
+            box = None if self.subject is None else self.subject[t].tolist()
+            yield Step(
+                motion=self.motion[t],
+                ok=bool(self.ok[t]),
+                duplicate=bool(self.duplicate[t]),
+                confidence=float(self.confidence[t]),
+                error_px=math.nan if self.error_px is None else float(self.error_px[t]),
+                pts=None if self.pts is None else int(self.pts[t]),
+                subject=None if box is None or not all(map(math.isfinite, box)) else tuple(box),
+            )
 
     def time_s(self, index: int) -> float | None:
         """Time of presentation of a frame in seconds, if it is known."""
@@ -373,12 +411,12 @@ def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
 
 
 class FrameTracker:
-    """The first pass: follow the camera, and perhaps a subject, through the frames of a reader.
+    """The estimate of the motion: follow the camera, and perhaps a subject, through the frames of a reader.
 
     Parameters
     ----------
     reader : VideoReader
-        Read to its end by `run`.
+        Where the frames come from.
     mask, region, subject
         As for `legato.video.analyze`.
 
@@ -409,50 +447,55 @@ class FrameTracker:
         self.usable = usable
         self._tracker = Tracker(size, mask=usable)
         self._subject = None if subject is None else SubjectTracker(size, subject)
+        self._last_duration = 0
 
-    def run(self, watch: Stopwatch, tell: Progress, keep: Callable[[VideoFrame], None] | None = None) -> Analysis:
-        """Go through the frames; give each to `keep` as well."""
+    def follow(
+        self, frames: Iterable[VideoFrame], watch: Stopwatch, tell: Progress
+    ) -> Iterator[tuple[VideoFrame, Step]]:
+        """Go through all frames of the reader; give each with its step."""
         from legato.video.guard import predicted_error_px
         from legato.video.planes import luma
 
-        reader = self._reader
-        motion: list[Floats] = []
-        ok, duplicate = [], []
-        confidence, error, pts = [], [], []
-        boxes: list[Box | None] = []
-        last_duration = 0
-        with Producer(watch.steps(reader, "decode"), "decode") as frames:
-            for frame in frames:
-                with watch("track"):
-                    picture = luma(frame.planes)
-                    step = self._tracker.push(picture)
-                    error.append(np.nan if step is None else predicted_error_px(step))
-                    if self._subject is not None:
-                        boxes.append(self._subject.push(picture))
-                motion.append(np.eye(3) if step is None else np.asarray(step.homography, np.float64))
-                ok.append(step is None or bool(step.ok))
-                duplicate.append(step is not None and bool(step.duplicate))
-                confidence.append(1.0 if step is None else float(step.confidence))
-                pts.append(frame.pts)
-                last_duration = frame.duration
-                if keep is not None:
-                    keep(frame)
-                tell("track", frame.index + 1, reader.frame_count)
-        count = len(motion)
+        for frame in frames:
+            with watch("track"):
+                picture = luma(frame.planes)
+                motion = self._tracker.push(picture)
+                box = None if self._subject is None else self._subject.push(picture)
+                if motion is None:
+                    step = Step(np.eye(3), True, confidence=1.0, pts=frame.pts, subject=box)
+                else:
+                    step = Step(
+                        np.asarray(motion.homography, np.float64),
+                        bool(motion.ok),
+                        bool(motion.duplicate),
+                        float(motion.confidence),
+                        predicted_error_px(motion),
+                        frame.pts,
+                        box,
+                    )
+            self._last_duration = frame.duration
+            tell("track", frame.index + 1, self._reader.frame_count)
+            yield frame, step
+
+    def analysis(self, steps: Sequence[Step]) -> Analysis:
+        """Put together what was found, once the reader is at its end."""
+        reader, pts = self._reader, [step.pts or 0 for step in steps]
+        count = len(steps)
         span = (pts[-1] - pts[0]) * reader.time_base
         rate = (count - 1) / span if span > 0 else reader.frame_rate
+        error = np.array([step.error_px for step in steps])
         return Analysis(
             size=(reader.width, reader.height),
-            motion=np.array(motion),
-            ok=np.array(ok),
-            duplicate=np.array(duplicate),
-            confidence=np.array(confidence),
-            error_px=np.array(error) if np.isfinite(error).any() else None,
+            motion=np.array([step.motion for step in steps]),
+            ok=np.array([step.ok for step in steps]),
+            duplicate=np.array([step.duplicate for step in steps]),
+            confidence=np.array([step.confidence for step in steps]),
+            error_px=error if np.isfinite(error).any() else None,
             pts=np.array(pts, np.int64),
             time_base=reader.time_base,
             frame_rate=float(rate),
-            duration_s=float(span + (last_duration * reader.time_base or 1 / Fraction(rate))),
-            subject=np.array([box or (np.nan,) * 4 for box in boxes]) if boxes else None,
+            duration_s=float(span + (self._last_duration * reader.time_base or 1 / Fraction(rate))),
+            subject=None if self._subject is None else np.array([step.subject or (np.nan,) * 4 for step in steps]),
             rotation="apply" if reader.rotate else "keep",
             source=os.fspath(reader.path),
             skipped_packets=reader.skipped_packets,

@@ -10,16 +10,20 @@ is sqrt(A^2 - N^2), and a perfectly smooth path leaves N in the picture: it is a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato.video.tracking import Motion
 
-__all__ = ["Gain", "expected_gain", "predicted_error_px"]
+if TYPE_CHECKING:
+    from legato.video.analysis import Step
+    from legato.video.tracking import Motion
+
+__all__ = ["Gain", "Guard", "expected_gain", "predicted_error_px"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -29,6 +33,8 @@ Floats: TypeAlias = NDArray[np.float64]
 _UNDERSTATED = 3.0
 # Of the frames: their errors count no more than the one at this quantile, so that a few failures do not decide.
 _TRUSTED = 0.9
+# A guard that is shut asks again when there are so many times as many frames: the time it takes stays linear.
+_ASKED_AGAIN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +103,33 @@ def predicted_error_px(motion: Motion) -> float:
         Pixels; 0 for a repeated frame and NaN where nothing is known.
     """
     return math.sqrt(float(np.trace(motion.corner_covariance)) / 4)
+
+
+class Guard:
+    """Asks while the frames of a clip come in whether there is something to be gained; once there is, that stands.
+
+    Parameters
+    ----------
+    size : (width, height)
+
+    Attributes
+    ----------
+    gain : Gain or None
+        The last answer.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.gain: Gain | None = None
+        self._size = size
+        self._open = False
+        self._asked_at = 0
+
+    def opened(self, steps: Sequence[Step], *, last: bool = False) -> bool:
+        """Tell for the frames so far; `last`: there will be no more."""
+        if self._open or (not last and len(steps) < _ASKED_AGAIN * self._asked_at):
+            return self._open
+        self._asked_at = len(steps)
+        motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
+        self.gain = expected_gain(motion, np.array([s.error_px for s in steps]), self._size)
+        self._open = self.gain.worthwhile
+        return self._open

@@ -1,7 +1,8 @@
 """Stages that run beside each other: bounded queues between threads, and the time that each stage was busy.
 
 Decoder, kernels and encoder release the interpreter while they work, so threads are enough. A stage that is ahead
-waits for the others: at most `DEPTH` items lie between two stages, however long the video is.
+waits for the others: at most `DEPTH` items lie between two stages, or as many as are asked for, however long the video
+is.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _UNKNOWN_MEMORY = 2 << 30
 class _Stage(Generic[T]):
     """A thread and the queue beside it."""
 
-    def __init__(self, name: str) -> None:
-        self._queue: queue.Queue[T] = queue.Queue(DEPTH)
+    def __init__(self, name: str, depth: int = DEPTH) -> None:
+        self._queue: queue.Queue[T] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"legato-{name}", daemon=True)
@@ -108,11 +109,13 @@ class Consumer(_Stage[T]):
         Takes one item.
     name : str
         Of the thread.
+    depth : int
+        Items that may wait.
     """
 
-    def __init__(self, function: Callable[[T], None], name: str) -> None:
+    def __init__(self, function: Callable[[T], None], name: str, depth: int = DEPTH) -> None:
         self._function = function
-        super().__init__(name)
+        super().__init__(name, depth)
 
     def _work(self) -> None:
         try:

@@ -2,11 +2,14 @@
 
 Blur, a shutter that rolls and parallax grow with the motion, and with them the error of the fit. Drawn by a first path,
 two frames differ by little more than that error: what is left between them is measured where it will be seen.
+
+It is taken block by block while the frames come in: the first path is that of a block alone, since all that is asked of
+it is that neighbors are drawn alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato.video.analysis import Analysis, Mask
+from legato.video.analysis import Mask, Step
 from legato.video.files import VideoFrame
-from legato.video.guard import expected_gain, predicted_error_px
+from legato.video.guard import Guard, predicted_error_px
 from legato.video.pipeline import Stopwatch
 from legato.video.planes import luma
 from legato.video.presets import preset_named
@@ -24,90 +27,125 @@ from legato.video.progress import Progress
 from legato.video.tracking import Motion, estimate_motion
 from legato.video.warping import warp
 
-__all__ = ["hard_pairs", "refined"]
+__all__ = ["looked_again"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
 # Predicted deviation of a corner, at a width of 640, from which a pair is looked at again. Ordinary clips have no such
 # pair; half of those of a hard walk are. From 0.15 to 0.25 the result is about the same (docs/quality.md).
 _HARD_PX = 0.2
+# Frames of a block, fewer where that many pictures' luma would be too much memory.
+_BLOCK = 60
+_MOST_BYTES = 1 << 29
 
 
-def hard_pairs(analysis: Analysis) -> NDArray[np.bool_]:
-    """Tell which motions are worth a second look: measured, but badly; none where nothing is to be steadied.
-
-    Returns
-    -------
-    (n,) bool array
-        True at t: from frame t to frame t - 1.
-    """
-    if analysis.error_px is None or not analysis.known:
-        return np.zeros(len(analysis), bool)
-    bridged = camera.bridge_motion(analysis.motion, analysis.ok)
-    if not expected_gain(bridged, analysis.error_px, analysis.size).worthwhile:
-        return np.zeros(len(analysis), bool)
-    # The motion after a repeated frame began before it.
-    new = analysis.ok & ~analysis.duplicate
-    new[1:] &= ~analysis.duplicate[:-1]
-    new[0] = False
-    with np.errstate(invalid="ignore"):
-        return np.asarray(new & (analysis.error_px * 640 / analysis.size[0] > _HARD_PX))
+def block_frames(size: tuple[int, int], sample_bytes: int = 1) -> int:
+    """Give how many frames a second look holds back at most: a matter of their size alone."""
+    return max(2, min(_BLOCK, _MOST_BYTES // (size[0] * size[1] * sample_bytes)))
 
 
-def refined(
-    analysis: Analysis,
-    pictures: Callable[[], Iterable[VideoFrame]],
+def looked_again(
+    steps: Iterable[tuple[VideoFrame, Step]],
+    size: tuple[int, int],
+    frame_rate: float,
     mask: Mask | None,
     watch: Stopwatch,
     tell: Progress,
-) -> Analysis:
+) -> Iterator[tuple[VideoFrame, Step]]:
     """Measure the hard pairs again; most clips have none, and cost nothing.
+
+    A pair is hard if its motion was measured, but badly, in a clip that so far is worth steadying.
 
     Parameters
     ----------
-    analysis : Analysis
-        What the first pass found.
-    pictures : callable
-        Gives the frames of the video once more, from the first one on.
+    steps : iterable of (VideoFrame, Step)
+        The frames of a video from the first one on, and what the tracker found.
+    size : (width, height)
+    frame_rate : float
+        Frames a second, about.
     mask : (height, width) bool or uint8 array, or None
         Where the scene may be followed.
     watch, tell
-        As for the first pass; the stage is called "refine".
+        The stage is called "refine".
 
-    Returns
-    -------
-    Analysis
-        The one given where no pair is hard.
+    Yields
+    ------
+    (VideoFrame, Step)
+        The same frames; held back, from the first hard pair of a block on, until its end.
     """
-    hard = hard_pairs(analysis)
-    if not hard.any():
-        return analysis
-    count, last = int(hard.sum()), int(np.flatnonzero(hard)[-1])
-    with watch("path"):
-        options = preset_named("standard").options()
-        rough = replace(options.at_frame_rate(analysis.frame_rate or 30.0), tolerance=1e-3)
-        path = camera.smooth_path(camera.bridge_motion(analysis.motion, analysis.ok), analysis.size, rough)
-        corrections = camera.contain(path.corrections, analysis.size, rough) @ camera.crop_map(analysis.size, rough)
-    motion, error = analysis.motion.copy(), np.array(analysis.error_px, np.float64)
-    visible = None if mask is None else (mask != 0).astype(np.uint8) * 255
-    before: _Steady | None = None
-    done = 0
-    for t, frame in enumerate(watch.steps(pictures(), "decode")):
-        if t > last:
-            break
-        now: _Steady | None = None
-        with watch("refine"):
-            if hard[t] or hard[t + 1 : t + 2].any():
-                now = _Steady.of(frame, corrections[t], visible)
-            if hard[t] and before is not None and now is not None:
-                step = now.since(before)
-                if step is not None:
-                    whole = corrections[t - 1] @ step.homography @ np.linalg.inv(corrections[t])
-                    motion[t], error[t] = whole / whole[2, 2], predicted_error_px(step)
-                done += 1
-                tell("refine", done, count)
-        before = now
-    return replace(analysis, motion=motion, error_px=error)
+    again = _SecondLook(size, frame_rate, mask, watch, tell)
+    length = 0
+    known: list[Step] = []
+    waiting: list[VideoFrame] = []
+    before: VideoFrame | None = None  # of those that wait
+    for frame, step in steps:
+        if not known:
+            length = block_frames(size, frame.planes.y.itemsize)
+        known.append(step)
+        if waiting or again.hard(known, len(known) - 1):
+            waiting.append(frame)
+        else:
+            before = frame
+            yield frame, step
+        if waiting and len(known) % length == 0:
+            again.measure(known, before, waiting, length)
+            yield from zip(waiting, known[-len(waiting) :], strict=True)
+            before, waiting = waiting[-1], []
+    if waiting:
+        again.measure(known, before, waiting, length)
+        yield from zip(waiting, known[-len(waiting) :], strict=True)
+
+
+class _SecondLook:
+    """The measurement of a block's hard pairs."""
+
+    def __init__(
+        self, size: tuple[int, int], frame_rate: float, mask: Mask | None, watch: Stopwatch, tell: Progress
+    ) -> None:
+        self._size = size
+        options = preset_named("standard").options().at_frame_rate(frame_rate)
+        self._options = replace(options, tolerance=1e-3)
+        self._visible = None if mask is None else (mask != 0).astype(np.uint8) * 255
+        self._guard = Guard(size)
+        self._watch, self._tell = watch, tell
+        self._done = 0
+
+    def hard(self, steps: list[Step], t: int) -> bool:
+        """Tell whether the motion from frame t to the one before is measured, but badly."""
+        step = steps[t]
+        # The motion after a repeated frame began before it.
+        new = t > 0 and step.ok and not step.duplicate and not steps[t - 1].duplicate
+        return new and step.error_px * 640 / self._size[0] > _HARD_PX
+
+    def measure(self, steps: list[Step], before: VideoFrame | None, waiting: list[VideoFrame], length: int) -> None:
+        """Put better steps into the list, for the last frames of it: those that wait."""
+        if not self._guard.opened(steps):
+            return
+        with self._watch("refine"):
+            first = len(steps) - len(waiting)
+            begin = max((len(steps) - 1) // length * length - 1, 0)  # the last frame of the block before
+            corrections = self._rough(steps[begin:])
+            earlier = None if before is None else _Steady.of(before, corrections[first - 1 - begin], self._visible)
+            for t, frame in enumerate(waiting, start=first):
+                now: _Steady | None = None
+                hard = self.hard(steps, t)
+                if hard or (t + 1 < len(steps) and self.hard(steps, t + 1)):
+                    now = _Steady.of(frame, corrections[t - begin], self._visible)
+                if hard and earlier is not None and now is not None:
+                    step = now.since(earlier)
+                    if step is not None:
+                        here, there = corrections[t - begin], corrections[t - 1 - begin]
+                        whole = there @ step.homography @ np.linalg.inv(here)
+                        steps[t] = replace(steps[t], motion=whole / whole[2, 2], error_px=predicted_error_px(step))
+                    self._done += 1
+                    self._tell("refine", self._done, None)
+                earlier = now
+
+    def _rough(self, steps: list[Step]) -> Floats:
+        motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
+        path = camera.smooth_path(motion, self._size, self._options)
+        corrections = camera.contain(path.corrections, self._size, self._options)
+        return np.asarray(corrections @ camera.crop_map(self._size, self._options))
 
 
 @dataclass(frozen=True, slots=True)

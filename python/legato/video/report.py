@@ -53,8 +53,8 @@ class StabilizeReport:
     path_status : str
         The solver's verdict; "none" when there was no path to smooth, "rest" when there was nothing to be gained and
         the pictures were left as they are (see `guard`).
-    path_objective, path_gap : float
-        Objective of the path problem and its certified gap.
+    path_gap : float
+        The largest certified gap of a solved program: of a window, or of the whole path.
     path_iterations : int
         Iterations of the solver.
     violation_px : float
@@ -102,7 +102,6 @@ class StabilizeReport:
     failed: list[int]
     duplicates: list[int]
     path_status: str
-    path_objective: float
     path_gap: float
     path_iterations: int
     violation_px: float

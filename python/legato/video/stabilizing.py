@@ -1,8 +1,9 @@
-"""Stabilize a video file: estimate the motion, smooth the path, render the pictures again.
+"""Stabilize a video file: estimate the motion, smooth the path, draw the pictures again.
 
-Two passes over the file, both streaming: the first keeps nine numbers a frame, the second some pictures at a time, so
-memory does not grow with the length of the video. The decoded pictures of a short video are kept between the two.
-Within a pass decoder, kernels and encoder work beside each other.
+The file is read once. While its first pictures are drawn and encoded, later ones are still being followed: each waits
+until a window of the path that begins with it is planned. Decoder, tracker, warp and encoder work beside each other.
+Pictures that wait are kept as they were decoded; where that would be too much memory, or the path is planned as a
+whole, the file is read a second time to be drawn.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +24,16 @@ from numpy.typing import NDArray
 from legato import camera
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
-from legato.video.analysis import Analysis, FrameTracker, Rotation
+from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
 from legato.video.files import PathLike, PendingFile, VideoCopy, VideoFrame, VideoReader, VideoWriter
-from legato.video.guard import Gain, expected_gain
-from legato.video.pipeline import Consumer, Producer, Stopwatch, free_memory
+from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, free_memory
 from legato.video.planes import Planes
+from legato.video.planning import Aims, PathPlanner, window_frames
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
-from legato.video.refinement import refined
+from legato.video.refinement import block_frames, looked_again
 from legato.video.report import StabilizeReport, package_versions
-from legato.video.subjects import Box, box_corners, read_salient
+from legato.video.subjects import Box
 
 if TYPE_CHECKING:
     from legato.video.warping import Interpolation
@@ -41,51 +44,11 @@ Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-# Of decoded pictures, kept between the passes so that they need not be decoded again: a tenth of the work at 1080p.
+# Of decoded pictures that wait to be drawn.
 _MOST_KEPT_BYTES = 2 << 30
 _KEPT_SHARE = 4  # and one part in so many of the memory that is free
-# Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
-# it is as good as a hard bound where that can be met.
-_SOFT_INCLUSION = 10.0
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
 _SAME_TIME_S = 0.0015
-
-
-@dataclass(slots=True)
-class _Path:
-    """How the pictures are to be drawn, for each frame: output pixel to input pixel, and without the crop's zoom."""
-
-    corrections: Floats
-    window: Floats
-    status: str = "none"
-    objective: float = 0.0
-    gap: float = 0.0
-    iterations: int = 0
-    violation_px: float = 0.0
-    cropping: float = 1.0
-    distortion: float = 1.0
-    jitter_in_px: float = 0.0
-    jitter_out_px: float = 0.0
-    gain: Gain | None = None
-
-    def measure(self, motion: Floats, size: tuple[int, int]) -> None:
-        """Fill in what a path that was solved for is like."""
-        if self.status in ("none", "rest"):
-            return
-        self.violation_px = _overhang_px(self.corrections, size)
-        metrics = camera.path_metrics(motion, self.corrections, size)
-        self.cropping, self.distortion = float(metrics.cropping), float(metrics.distortion)
-        self.jitter_in_px, self.jitter_out_px = float(metrics.input_jitter_px), float(metrics.jitter_px)
-
-
-@dataclass(frozen=True, slots=True)
-class _Aims:
-    """What is to be kept in view or in the middle, for `camera.smooth_path`."""
-
-    salient: Floats | None = None
-    salient_weight: float | None = None
-    targets: Floats | None = None
-    target_weight: float = 0.0
 
 
 def analyze(
@@ -97,7 +60,7 @@ def analyze(
     rotation: Rotation = "apply",
     progress: bool | Progress = False,
 ) -> Analysis:
-    """Estimate the motion of a video: the first pass of `stabilize`, to be used again.
+    """Estimate the motion of a video: the first half of `stabilize`, to be used again.
 
     Pairs of frames whose motion is hard to measure are looked at twice, the second time in steadied pictures.
 
@@ -133,12 +96,12 @@ def analyze(
     with told(progress) as tell, _opened(source, rotation) as reader:
         tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
         watch = Stopwatch()
-        first = tracker.run(watch, tell)
-        return refined(first, lambda: _again(source, reader), tracker.usable, watch, tell)
+        with Producer(watch.steps(reader, "decode"), "decode") as pictures:
+            return tracker.analysis([step for _, step in _followed(pictures, reader, tracker, watch, tell)])
 
 
 def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike, **options: Any) -> StabilizeReport:
-    """Stabilize a video whose motion is known: the second pass of `stabilize`.
+    """Stabilize a video whose motion is known: the second half of `stabilize`.
 
     Parameters
     ----------
@@ -149,7 +112,7 @@ def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike,
     destination : str or path
         The video to write.
     **options
-        Those of `stabilize`, but `mask`, `region` and `subject`, which are for the first pass.
+        Those of `stabilize`, but `mask`, `region` and `subject`, which are for the estimate of the motion.
 
     Returns
     -------
@@ -204,7 +167,7 @@ def stabilize(
     destination : str or path
         The video to write; its extension picks the container (see `VideoWriter`).
     motion : Analysis or path, optional
-        The motion, where it is known already: what `analyze` gave, or a motion file. Then there is no first pass.
+        The motion, where it is known already: what `analyze` gave, or a motion file.
     preset : {"standard", "gentle", "smooth", "tripod", "follow"}
         How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
@@ -213,7 +176,7 @@ def stabilize(
         The whole path problem, in place of the preset's. Weights are meant for 30 frames a second and adapted to the
         video's rate.
     mask, region, subject
-        For the first pass, see `analyze`. The subject is kept in view.
+        For the estimate of the motion, see `analyze`. The subject is kept in view.
     salient : path or (n, m, 2) array, optional
         Points to keep in view, in pixels, NaN for none; or a CSV or JSON file of points and boxes (see
         `legato.video.subjects.read_salient`).
@@ -244,7 +207,7 @@ def stabilize(
         to its name.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
-        "track", "refine" (where motions are measured twice) and "render".
+        "track", "refine" (where motions are measured twice) and "render", which take turns.
     threads : int
         Threads for the warp; decoder and encoder choose their own.
 
@@ -289,7 +252,7 @@ def stabilize(
     if outputs["plot"] is not None:
         _check_plot(outputs["plot"])
     if motion is not None and not (mask is None and region is None and subject is None):
-        raise ArgumentError("mask, region and subject: the motion is given, so there is no first pass to use them in")
+        raise ArgumentError("mask, region and subject: the motion is given, so they would have no use")
     known = motion if isinstance(motion, Analysis) or motion is None else Analysis.load(motion)
     if known is not None:
         if rotation not in (None, known.rotation):
@@ -324,35 +287,72 @@ def stabilize(
             if outputs[name] is not None
         }
 
-        frames: Iterable[VideoFrame] = reader
+        aims = Aims.of(
+            salient,
+            subject=subject is not None or (known is not None and known.subject is not None),
+            hard=inclusion == "hard",
+            center=target_weight,
+        )
+        window_s = chosen.window_s
+        plan = PathPlanner(
+            size,
+            path_options,
+            window_s=window_s,
+            guard=guard and (known is None or known.error_px is not None),
+            aims=aims,
+            time_base=reader.time_base if known is None else known.time_base,
+            frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
+        )
+        window = 0 if window_s is None else window_frames(window_s, float(reader.frame_rate))
+        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window, reader.frame_count)
+        asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
+        copy: VideoCopy | None = None
+        draw = open_files.enter_context(
+            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=window // 2 + DEPTH)
+        )
+
+        def draw_ready(count: int | None) -> None:
+            while waiting.frames and draw.count < plan.ready:
+                draw(waiting.frames.popleft(), plan.corrections[draw.count])
+                tell("render", draw.count, count)
+
         if known is None:
             assert tracker is not None
-            kept = _Kept(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), reader.frame_count)
-            analysis = tracker.run(watch, tell, kept.add)
-            look = kept.look if kept.whole else lambda: _again(source, reader)
-            analysis = refined(analysis, look, tracker.usable, watch, tell)
-            frames = kept if kept.whole else _again(source, reader)
+            steps: list[Step] = []
+            with Producer(watch.steps(reader, "decode"), "decode") as pictures:
+                for frame, step in _followed(pictures, reader, tracker, watch, tell):
+                    waiting.add(frame, begun=draw.count > 0)
+                    steps.append(step)
+                    with watch("path"):
+                        plan.push(step)
+                    draw_ready(reader.frame_count)
+            analysis = tracker.analysis(steps)
         else:
             analysis = known
+            waiting.whole = False
+            with watch("path"):
+                for step in analysis.steps():
+                    plan.push(step)
+        with watch("path"):
+            plan.finish()
         if "save_motion" in pending:
             analysis.write(pending["save_motion"].path)
-        rate = analysis.frame_rate or float(reader.frame_rate)
-        bridged = camera.bridge_motion(analysis.motion, analysis.ok)
-        aims = _aims(analysis, salient, inclusion, target_weight * 30 / rate, path_options)
-        gain = None
-        if guard and aims.targets is None and analysis.known and analysis.error_px is not None:
-            with watch("metrics"):
-                gain = expected_gain(bridged, analysis.error_px, size)
-        with watch("path"):
-            path = _path(analysis, bridged, size, path_options.at_frame_rate(rate), aims, gain)
-        with watch("metrics"):
-            path.measure(bridged, size)
-        asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
-        copy = _copy(destination, reader, writer) if path.status == "rest" and not asked else None
-        if copy is None:
-            _render(frames, analysis, path.corrections, writer, pair_writer, interpolation, threads, watch, tell)
-        else:
+        if plan.status == "rest" and not asked:
+            copy = _copy(destination, reader, writer)
+        if copy is not None:
             open_files.callback(copy.abort)
+        elif waiting.whole:
+            draw_ready(len(analysis))
+        else:
+            again: Iterable[VideoFrame] = reader if known is not None else _again(source, reader)
+            with Producer(watch.steps(again, "decode"), "decode") as pictures:
+                _draw_all(pictures, analysis, plan, draw, tell)
+        rate = analysis.frame_rate or float(reader.frame_rate)
+        with watch("metrics"):  # while the encoder is at the last pictures
+            bridged = camera.bridge_motion(analysis.motion, analysis.ok)
+            figures = _figures(bridged, plan, size)
+            curves = _curves(analysis, bridged, np.array(plan.window), size, rate)
+        draw.finish()
         written = copy or writer
         with watch("encode" if copy is None else "copy"):
             written.finish()
@@ -363,7 +363,7 @@ def stabilize(
             with watch("plot"):
                 from legato.camera.plotting import plot_path
 
-                plot_path(bridged, path.window, size, pending["plot"].path, fps=rate)
+                plot_path(bridged, np.array(plan.window), size, pending["plot"].path, fps=rate)
         seconds = dict(watch.seconds)
         busy = sum(seconds.values())
         result = StabilizeReport(
@@ -383,28 +383,23 @@ def stabilize(
             motion_known=analysis.known,
             failed=analysis.failed,
             duplicates=[int(t) for t in np.flatnonzero(analysis.duplicate)],
-            path_status=path.status,
-            path_objective=path.objective,
-            path_gap=path.gap,
-            path_iterations=path.iterations,
-            violation_px=path.violation_px,
-            cropping=path.cropping,
-            distortion=path.distortion,
-            jitter_in_px=path.jitter_in_px,
-            jitter_out_px=path.jitter_out_px,
+            path_status=plan.status,
+            path_gap=plan.gap,
+            path_iterations=plan.iterations,
+            **figures,
             subject_lost=_lost(analysis),
             copied_streams=list(written.copied),
             dropped_streams=list(written.not_copied),
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, path, written, copied=copy is not None),
+            notes=_notes(analysis, reader, plan, written, copied=copy is not None),
             seconds={**seconds, "total": watch.total},
             shares={stage: s / busy for stage, s in seconds.items()},
             versions=package_versions(),
-            curves=_curves(analysis, bridged, path.window, size, rate),
+            curves=curves,
             motion=bridged,
-            corrections=path.corrections,
+            corrections=np.array(plan.corrections),
         )
         if "report" in pending:
             pending["report"].path.write_text(result.to_json(), encoding="utf-8")
@@ -420,39 +415,46 @@ def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
     return VideoReader(source, rotate=rotation == "apply")
 
 
-class _Kept:
-    """The pictures of a short video, between the passes; given out once."""
+def _followed(
+    pictures: Iterable[VideoFrame], reader: VideoReader, tracker: FrameTracker, watch: Stopwatch, tell: Progress
+) -> Iterator[tuple[VideoFrame, Step]]:
+    """Follow the frames of a reader, and look again where that is called for."""
+    size = (reader.width, reader.height)
+    steps = tracker.follow(pictures, watch, tell)
+    return looked_again(steps, size, float(reader.frame_rate), tracker.usable, watch, tell)
 
-    def __init__(self, most_bytes: int, expected: int | None) -> None:
-        self._room = most_bytes
-        self._expected = expected or 1
-        self._frames: list[VideoFrame] = []
 
-    def add(self, frame: VideoFrame) -> None:
-        """Keep a picture; forget all of them once they are, or are certain to become, too many."""
+class _Waiting:
+    """Pictures that have been followed and not drawn yet.
+
+    Attributes
+    ----------
+    frames : deque of VideoFrame
+    whole : bool
+        Whether they are all here; otherwise there was no room for them, and none is kept.
+    """
+
+    def __init__(self, room: int, window: int, expected: int | None) -> None:
+        self.frames: deque[VideoFrame] = deque()
+        self.whole = True
+        self._room, self._window, self._expected = room, window, expected
+
+    def add(self, frame: VideoFrame, *, begun: bool) -> None:
+        """Keep a picture; let go of all once they are, or are certain to become, too many, and none is drawn yet."""
         planes = frame.planes
         size = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
-        if frame.index == 0 and size * self._expected > self._room:
-            self._room = 0
-        self._room -= size
+        count = len(self.frames) + 1
+        if frame.index == 0:
+            count = self._expected or 1
+            if self._window:  # half a window may lie before the encoder, and a block be held for a second look
+                held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
+                count = min(count, self._window + self._window // 2 + held)
+        if count * size > self._room and not begun:
+            self.whole = False
         if self.whole:
-            self._frames.append(frame)
+            self.frames.append(frame)
         else:
-            self._frames.clear()
-
-    @property
-    def whole(self) -> bool:
-        """Whether all pictures are here."""
-        return self._room >= 0
-
-    def look(self) -> Iterator[VideoFrame]:
-        """Go through the pictures without giving them out."""
-        return iter(self._frames)
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        self._frames.reverse()
-        while self._frames:
-            yield self._frames.pop()
+            self.frames.clear()
 
 
 def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
@@ -509,77 +511,6 @@ def _check_plot(path: Path) -> None:
         raise DependencyError('plot: matplotlib is needed here: pip install "legato[video]"') from error
 
 
-def _aims(
-    analysis: Analysis,
-    salient: PathLike | NDArray[Any] | None,
-    inclusion: Inclusion,
-    target_weight: float,
-    options: camera.PathOptions,
-) -> _Aims:
-    """Gather subject and salient points."""
-    points: list[Floats] = []
-    if isinstance(salient, np.ndarray):
-        points.append(salient)
-    elif salient is not None:
-        points.append(read_salient(salient, len(analysis)))
-    if analysis.subject is not None:
-        points.append(box_corners(analysis.subject))
-    if not points:
-        return _Aims()
-    for given in points:
-        if given.ndim != 3 or given.shape[0] != len(analysis) or given.shape[2] != 2:
-            raise ArgumentError(f"salient: expected shape ({len(analysis)}, m, 2), got {given.shape}")
-    together = np.concatenate(points, axis=1)
-    known = np.asarray(np.isfinite(together).all(2))
-    total = np.where(known[..., None], together, 0).sum(1)
-    count = known.sum(1)[:, None]
-    middle = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return _Aims(
-        salient=together,
-        salient_weight=None if inclusion == "hard" else _SOFT_INCLUSION * max(options.weights[1:]),
-        targets=middle if target_weight > 0 else None,
-        target_weight=target_weight,
-    )
-
-
-def _path(
-    analysis: Analysis,
-    motion: Floats,
-    size: tuple[int, int],
-    options: camera.PathOptions,
-    aims: _Aims,
-    gain: Gain | None,
-) -> _Path:
-    """Smooth the path; where nothing is known of the motion, or nothing to be gained, leave the pictures alone.
-
-    `options` are for the video's own frame rate.
-    """
-    still = np.tile(np.eye(3), (len(motion), 1, 1))
-    if not analysis.known:
-        return _Path(still, still)
-    if gain is not None and not gain.worthwhile:
-        return _Path(still, still, "rest", jitter_in_px=gain.jitter_px, jitter_out_px=gain.jitter_px, gain=gain)
-    path = camera.smooth_path(
-        motion,
-        size,
-        options,
-        salient=aims.salient,
-        salient_weight=aims.salient_weight,
-        targets=aims.targets,
-        target_weight=aims.target_weight,
-    )
-    window = camera.contain(path.corrections, size, options)
-    corrections = np.asarray(window @ camera.crop_map(size, options), np.float64)
-    return _Path(
-        corrections=corrections,
-        window=window,
-        status=str(path.status),
-        objective=float(path.objective),
-        gap=float(path.gap),
-        iterations=int(path.iterations),
-    )
-
-
 def _lost(analysis: Analysis) -> int | None:
     if analysis.subject is None:
         return None
@@ -601,13 +532,13 @@ def _copy(destination: PathLike, reader: VideoReader, writer: VideoWriter) -> Vi
 
 
 def _notes(
-    analysis: Analysis, reader: VideoReader, path: _Path, written: VideoWriter | VideoCopy, *, copied: bool
+    analysis: Analysis, reader: VideoReader, plan: PathPlanner, written: VideoWriter | VideoCopy, *, copied: bool
 ) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
-    if path.status not in ("optimal", "none", "rest"):
-        notes.append(f"the path is feasible but not proven optimal: {path.status}")
-    if path.gain is not None:
-        notes.append(path.gain.reason())
+    if plan.status not in ("optimal", "none", "rest"):
+        notes.append(f"the path is feasible but not proven optimal: {plan.status}")
+    if plan.status == "rest" and plan.gain is not None:
+        notes.append(plan.gain.reason())
     if copied:
         notes.append("its pictures are not encoded again")
     if written.damaged_packets:
@@ -640,49 +571,103 @@ def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
     return float(max(0.0, beyond.max()))
 
 
-def _render(
-    frames: Iterable[VideoFrame],
-    analysis: Analysis,
-    corrections: Floats,
-    writer: VideoWriter,
-    pair_writer: VideoWriter | None,
-    interpolation: Interpolation,
-    threads: int,
-    watch: Stopwatch,
-    tell: Progress,
-) -> None:
-    """Second pass: draw every picture by its correction and encode it."""
-    from legato.video.warping import warp
+def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[str, float]:
+    """Measure a path that was solved for."""
+    jitter = plan.gain.jitter_px if plan.status == "rest" and plan.gain is not None else 0.0
+    figures = {"violation_px": 0.0, "cropping": 1.0, "distortion": 1.0, "jitter_in_px": jitter, "jitter_out_px": jitter}
+    if plan.status not in ("none", "rest"):
+        corrections = np.array(plan.corrections)
+        metrics = camera.path_metrics(motion, corrections, size)
+        figures = {
+            "violation_px": _overhang_px(corrections, size),
+            "cropping": float(metrics.cropping),
+            "distortion": float(metrics.distortion),
+            "jitter_in_px": float(metrics.input_jitter_px),
+            "jitter_out_px": float(metrics.jitter_px),
+        }
+    return figures
 
-    count = len(corrections)
-    done = 0
-    with (
-        Producer(watch.steps(frames, "decode"), "decode") as pictures,
-        Consumer(_encoding(writer, pair_writer, watch), "encode") as give,
-    ):
-        for frame in pictures:
-            if done == count:
-                raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
-            at = analysis.time_s(done)
-            if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
-                raise InputError(
-                    f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
-                    f"not at {at:.4f} s"
-                )
-            with watch("warp"):
-                steady = warp(
-                    frame.planes,
-                    corrections[done],
-                    writer.size,
-                    interpolation=interpolation,
-                    out=writer.new_planes(),
-                    threads=threads,
-                )
-            give((frame, steady))
-            done += 1
-            tell("render", done, count)
-        if done != count:
-            raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")
+
+class _Drawing:
+    """Draws pictures by their corrections and encodes them, in two threads; use in a ``with`` block.
+
+    Attributes
+    ----------
+    count : int
+        Pictures taken so far.
+    """
+
+    def __init__(
+        self,
+        writer: VideoWriter,
+        pair_writer: VideoWriter | None,
+        interpolation: Interpolation,
+        threads: int,
+        watch: Stopwatch,
+        depth: int,
+    ) -> None:
+        self.count = 0
+        self._writer, self._pair_writer = writer, pair_writer
+        self._interpolation, self._threads, self._watch = interpolation, threads, watch
+        self._depth = depth
+        self._stages = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        encode = _encoding(self._writer, self._pair_writer, self._watch)
+        self._encode = self._stages.enter_context(Consumer(encode, "encode"))
+        self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", self._depth))
+        return self
+
+    def __call__(self, frame: VideoFrame, correction: Floats) -> None:
+        """Take the next picture; waits while too many lie there."""
+        self._warp((frame, correction))
+        self.count += 1
+
+    def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
+        from legato.video.warping import warp
+
+        frame, correction = item
+        writer = self._writer
+        with self._watch("warp"):
+            steady = warp(
+                frame.planes,
+                correction,
+                writer.size,
+                interpolation=self._interpolation,
+                out=writer.new_planes(),
+                threads=self._threads,
+            )
+        self._encode((frame, steady))
+
+    def finish(self) -> None:
+        """Wait until all that was taken is drawn and given to the encoder."""
+        self._stages.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stages.__exit__(kind, error, trace)
+
+
+def _draw_all(
+    pictures: Iterable[VideoFrame], analysis: Analysis, plan: PathPlanner, draw: _Drawing, tell: Progress
+) -> None:
+    """Draw the pictures of a video whose motion is known; refuse another video's."""
+    count = len(analysis)
+    for frame in pictures:
+        done = draw.count
+        if done == count:
+            raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
+        at = analysis.time_s(done)
+        if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
+            raise InputError(
+                f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
+                f"not at {at:.4f} s"
+            )
+        draw(frame, plan.corrections[done])
+        tell("render", draw.count, count)
+    if draw.count != count:
+        raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {draw.count}")
 
 
 def _encoding(

@@ -29,6 +29,7 @@ _LEAST_SIDE_PX = 8.0
 # Of the subject now with itself at the start, both reduced to this many pixels, slow parts taken out.
 _PATCH = 24
 _LEAST_LIKENESS = 0.2
+_MOST_FRAMES = 1 << 24  # that a file may speak of
 
 
 def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
@@ -54,7 +55,7 @@ def box_corners(boxes: Floats) -> Floats:
     )
 
 
-def read_salient(path: str | os.PathLike[str], frames: int) -> Floats:
+def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Floats:
     """Read points and boxes to keep in view.
 
     Parameters
@@ -63,8 +64,8 @@ def read_salient(path: str | os.PathLike[str], frames: int) -> Floats:
         CSV with a header, or JSON with a list of objects (or ``{"salient": [...]}``): ``frame``, ``x``, ``y`` and, for
         a box with its corner (x, y), ``width`` and ``height``. Pixels, frames counted from 0. A frame may have any
         number of rows; a row is for its frame alone.
-    frames : int
-        Frames of the video.
+    frames : int, optional
+        Frames of the video; otherwise the last one named in the file is the last.
 
     Returns
     -------
@@ -77,7 +78,8 @@ def read_salient(path: str | os.PathLike[str], frames: int) -> Floats:
         If the file cannot be read or a row is not as described.
     """
     path = Path(path)
-    found: list[list[tuple[float, float]]] = [[] for _ in range(frames)]
+    found: list[list[tuple[float, float]]] = [[] for _ in range(frames or 0)]
+    most_frames = _MOST_FRAMES if frames is None else frames
     for where, row in _rows(path):
         try:
             frame, x, y = int(row["frame"]), float(row["x"]), float(row["y"])
@@ -86,11 +88,12 @@ def read_salient(path: str | os.PathLike[str], frames: int) -> Floats:
             raise InputError(f"{path}: {where}: expected frame, x, y and perhaps width, height") from None
         if not all(math.isfinite(v) for v in (x, y, w, h)) or w < 0 or h < 0:
             raise InputError(f"{path}: {where}: expected finite numbers, width and height of at least 0")
-        if not 0 <= frame < frames:
-            raise InputError(f"{path}: {where}: frame {frame} of a video of {frames}")
+        if not 0 <= frame < most_frames:
+            raise InputError(f"{path}: {where}: frame {frame} of a video of {most_frames}")
+        found += [[] for _ in range(frame + 1 - len(found))]
         found[frame] += [(x, y), (x + w, y), (x + w, y + h), (x, y + h)] if w or h else [(x, y)]
     most = max((len(points) for points in found), default=0)
-    table = np.full((frames, most, 2), np.nan)
+    table = np.full((len(found), most, 2), np.nan)
     for at, points in enumerate(found):
         table[at, : len(points)] = points or np.empty((0, 2))
     return table

@@ -1,0 +1,248 @@
+"""How the pictures of a video are to be drawn: decided while its motion comes in, frame by frame.
+
+The path is solved in windows (`legato.camera.PathStream`), so that the first pictures can be drawn while the later ones
+are still being followed, and memory does not grow with the length of the video.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import camera
+from legato.errors import ArgumentError, InputError
+from legato.video.guard import Gain, Guard
+from legato.video.subjects import box_corners, read_salient
+
+if TYPE_CHECKING:
+    from legato.video.analysis import Step
+    from legato.video.files import PathLike
+
+__all__ = ["Aims", "PathPlanner", "window_frames"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+# Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
+# it is as good as a hard bound where that can be met.
+_SOFT_INCLUSION = 10.0
+# Of a window, whatever the frame rate: fewer see too little, more are no better.
+_LEAST_WINDOW, _MOST_WINDOW = 60, 240
+# The frame rate that the weights are adapted to is that of so many frames, the first ones.
+_TIMED = 60
+
+
+def window_frames(window_s: float, frame_rate: float) -> int:
+    """Give the frames of a window of so many seconds."""
+    return int(min(max(round(window_s * frame_rate), _LEAST_WINDOW), _MOST_WINDOW))
+
+
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """What is to be kept in view or in the middle.
+
+    Attributes
+    ----------
+    salient : (n, m, 2) float64 array or None
+        Points of each frame, in pixels, NaN for none; fewer rows than frames if they are of a file.
+    source : str or None
+        That file.
+    subject : bool
+        Whether the steps have a subject.
+    hard : bool
+        Whether they must be in view.
+    center : float
+        Weight that pulls their middle to the center of the picture, at 30 frames a second.
+    """
+
+    salient: Floats | None = None
+    source: str | None = None
+    subject: bool = False
+    hard: bool = False
+    center: float = 0.0
+
+    @classmethod
+    def of(cls, salient: PathLike | NDArray[np.float64] | None, *, subject: bool, hard: bool, center: float) -> Aims:
+        """Read the points; say what is wrong with them before the work."""
+        if salient is None or isinstance(salient, np.ndarray):
+            if salient is not None and (salient.ndim != 3 or salient.shape[2] != 2):
+                raise ArgumentError(f"salient: expected shape (frames, m, 2), got {salient.shape}")
+            return cls(salient, None, subject, hard, center)
+        return cls(read_salient(salient), os.fspath(salient), subject, hard, center)
+
+    @property
+    def points(self) -> int:
+        """How many points a frame has at most."""
+        return (0 if self.salient is None else self.salient.shape[1]) + 4 * self.subject
+
+    def at(self, frame: int, step: Step) -> tuple[Floats, Floats]:
+        """Points of a frame (m, 2), and the middle of those that there are, (2,); NaN for none."""
+        points = np.full((self.points, 2), np.nan)
+        if self.salient is not None and frame < len(self.salient):
+            points[: self.salient.shape[1]] = self.salient[frame]
+        if self.subject and step.subject is not None:
+            points[-4:] = box_corners(np.array([step.subject]))[0]
+        known = np.isfinite(points).all(1)
+        return points, points[known].mean(0) if known.any() else np.full(2, np.nan)
+
+    def check(self, frames: int) -> None:
+        """Refuse points of another video, once it is known how many frames this one has."""
+        rows = 0 if self.salient is None else len(self.salient)
+        if self.source is not None and rows > frames:
+            raise InputError(f"{self.source}: frame {rows - 1} of a video of {frames}")
+        if self.salient is not None and self.source is None and rows != frames:
+            raise ArgumentError(f"salient: expected shape ({frames}, m, 2), got {self.salient.shape}")
+
+
+class PathPlanner:
+    """Takes the steps of a video, one by one, and tells how its pictures are to be drawn.
+
+    Nothing is told while nothing is to be gained (see `Guard`). A video in which that stays so is left as it is.
+
+    Parameters
+    ----------
+    size : (width, height)
+        Of the pictures, in pixels.
+    options : legato.camera.PathOptions
+        Meant for 30 frames a second; adapted to the video's rate.
+    window_s : float or None
+        Seconds that are planned at once, half of them look-ahead; None: the whole video, by one solve.
+    guard : bool
+        Whether to ask if there is something to be gained; not asked where there is something to center.
+    aims : Aims
+    time_base : Fraction or None
+        Seconds in one unit of the steps' `pts`.
+    frame_rate : float
+        Where the times of the first frames do not tell.
+
+    Attributes
+    ----------
+    window, corrections : list of (3, 3) float64 array
+        What is decided, from the first frame on: from the crop window's pixels to the input's, and from the output's.
+    status : str
+        See `StabilizeReport.path_status`.
+    gap : float
+        The largest certified gap of a solved program.
+    iterations : int
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        options: camera.PathOptions,
+        *,
+        window_s: float | None,
+        guard: bool,
+        aims: Aims,
+        time_base: Fraction | None,
+        frame_rate: float,
+    ) -> None:
+        self.window: list[Floats] = []
+        self.corrections: list[Floats] = []
+        self.status, self.gap, self.iterations = "none", 0.0, 0
+        self._size, self._options, self._aims = size, options, aims
+        self._window_s = window_s
+        self._time_base, self._frame_rate = time_base, frame_rate
+        self._guard = Guard(size) if guard and not (aims.points and aims.center > 0) else None
+        self._open = False
+        self._steps: list[Step] = []
+        self._known = False
+        self._stream: camera.PathStream | None = None
+
+    @property
+    def gain(self) -> Gain | None:
+        """What the guard found; None where it was not asked."""
+        return None if self._guard is None else self._guard.gain
+
+    @property
+    def ready(self) -> int:
+        """How many frames, from the first on, can be drawn."""
+        return len(self.corrections) if self._open else 0
+
+    def push(self, step: Step) -> None:
+        """Take the next frame."""
+        self._steps.append(step)
+        self._known |= step.ok and not step.duplicate and len(self._steps) > 1  # the first has nothing before it
+        if self._window_s is None or len(self._steps) < _TIMED:
+            return
+        if self._stream is None:
+            self._begin(self._window_s)
+        else:
+            self._feed(len(self._steps) - 1)
+
+    def finish(self) -> None:
+        """There are no more frames: decide what is left."""
+        count = len(self._steps)
+        self._aims.check(count)
+        if not self._ask(last=True):
+            self.status = "rest" if self._known else "none"
+            self.window = self.corrections = [np.eye(3)] * count
+        elif self._window_s is None:
+            self._solve_whole()
+        else:
+            if self._stream is None:
+                self._begin(self._window_s)
+            assert self._stream is not None
+            self._take(self._stream.finish())
+            self.status, self.gap, self.iterations = self._stream.status, self._stream.gap, self._stream.iterations
+        self._open = True
+
+    def _ask(self, *, last: bool = False) -> bool:
+        self._open = self._open or (self._known and (self._guard is None or self._guard.opened(self._steps, last=last)))
+        return self._open
+
+    def _rate(self) -> float:
+        times = [step.pts for step in self._steps[:_TIMED]]
+        first, last = times[0], times[-1]
+        if self._time_base is None or first is None or last is None or last <= first:
+            return self._frame_rate
+        return float((len(times) - 1) / ((last - first) * self._time_base))
+
+    def _adapted(self) -> dict[str, float | None]:
+        """Adapt the options to the frame rate, and give the weights of the aims."""
+        rate = self._rate()
+        soft = _SOFT_INCLUSION * max(self._options.weights[1:])
+        self._options = self._options.at_frame_rate(rate)
+        return {
+            "salient_weight": None if self._aims.hard or not self._aims.points else soft,
+            "target_weight": self._aims.center * 30 / rate if self._aims.points else 0.0,
+        }
+
+    def _begin(self, window_s: float) -> None:
+        window = window_frames(window_s, self._rate())
+        weights: Any = self._adapted()
+        self._stream = camera.PathStream(self._size, self._options, window=window, stride=window // 2, **weights)
+        self._feed(0)
+
+    def _feed(self, first: int) -> None:
+        """Give the steps from `first` on to the stream."""
+        assert self._stream is not None
+        steps = self._steps[first:]
+        motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
+        salient, targets = self._aimed(first)
+        self._take(self._stream.push(motion, salient=salient, targets=targets))
+
+    def _aimed(self, first: int) -> tuple[Floats, Floats]:
+        aimed = [self._aims.at(t, step) for t, step in enumerate(self._steps[first:], start=first)]
+        return np.array([points for points, _ in aimed]), np.array([middle for _, middle in aimed])
+
+    def _solve_whole(self) -> None:
+        weights: Any = self._adapted()
+        steps = self._steps
+        motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
+        salient, targets = self._aimed(0) if self._aims.points else (None, None)
+        path = camera.smooth_path(motion, self._size, self._options, salient=salient, targets=targets, **weights)
+        self._take(path.corrections)
+        self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)
+
+    def _take(self, window: Floats) -> None:
+        """Keep what became final, shrunk where the exact window would leave the frame."""
+        if len(window):
+            window = camera.contain(window, self._size, self._options)
+            self.window.extend(window)
+            self.corrections.extend(np.asarray(window @ camera.crop_map(self._size, self._options), np.float64))
+            self._ask()
