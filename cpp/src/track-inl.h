@@ -362,15 +362,18 @@ inline bool follow_point(const Level* from, const Level* to, int levels, float p
   return mx >= 0 && my >= 0 && mx <= static_cast<float>(to[0].width - 1) && my <= static_cast<float>(to[0].height - 1);
 }
 
-/// `round_trip` of zero: forward alone.
-inline void follow_points(const Level* from, const Level* to, int levels, const float* points, std::size_t count,
-                          float round_trip, float* moved, uint8_t* found) {
+/// `round_trip` of zero: forward alone. `start`: where to begin, near the goal; null: at home, on the coarsest level.
+inline void follow_points(const Level* from, const Level* to, int levels, const float* points, const float* start,
+                          std::size_t count, float round_trip, float* moved, uint8_t* found) {
+  const auto at_most = [levels](int n) { return levels < n ? levels : n; };
+  const int there = start == nullptr ? levels : at_most(kNearLevels);
+  const int back = at_most(start == nullptr ? kReturnLevels : kNearLevels);
   for (std::size_t i = 0; i < count; ++i) {
     const float x = points[2 * i], y = points[2 * i + 1];
-    float mx = x, my = y, bx = x, by = y;
-    bool good = follow_point(from, to, levels, x, y, true, mx, my);
+    float mx = start == nullptr ? x : start[2 * i], my = start == nullptr ? y : start[2 * i + 1], bx = x, by = y;
+    bool good = follow_point(from, to, there, x, y, true, mx, my);
     if (good && round_trip > 0) {
-      good = follow_point(to, from, levels < kReturnLevels ? levels : kReturnLevels, mx, my, false, bx, by) &&
+      good = follow_point(to, from, back, mx, my, false, bx, by) &&
              (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
     }
     moved[2 * i] = mx;

@@ -68,6 +68,9 @@ constexpr double kMostCornerSd = 0.6;
 // Correlation of the two pictures after alignment: noise gives 0, ordinary frames 0.9 and more.
 constexpr double kLeastAgreement = 0.3;
 constexpr int kAgreementBlock = 16;
+// Of the corners, one in so many goes all levels of the pyramid; the others begin where these say that the picture went.
+constexpr std::size_t kScoutEvery = 8;
+constexpr std::size_t kLeastScouts = 12;  // that must agree
 // A frame counts as repeated if the change is less than a shift of this many pixels of the half-size copy would make,
 // and no cell changes by more gray levels than a codec does.
 constexpr double kRepeatPx = 0.045, kRepeatCellChange = 1.25;
@@ -370,12 +373,54 @@ int cells_of(const Tracker& t, int count, const Level& work) {
   return __builtin_popcount(seen);
 }
 
+/// Follows the scouts among the corners. If they agree, fills t.here with where all corners should be, and returns true.
+bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
+  // What the scouts need lies where the matches will.
+  float *home = t.matches, *moved = t.matches + 2 * kMostMatches;
+  const std::size_t count = (corners + kScoutEvery - 1) / kScoutEvery;
+  if (count < kLeastScouts) return false;
+  for (std::size_t i = 0; i < count; ++i) std::copy_n(t.corners + 2 * kScoutEvery * i, 2, home + 2 * i);
+  const Pyramid &from = *t.previous, &to = *t.current;
+  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, home, nullptr, count, round_trip, moved, t.found);
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (t.found[i] == 0) continue;
+    std::copy_n(home + 2 * i, 2, home + 2 * n);
+    std::copy_n(moved + 2 * i, 2, moved + 2 * n);
+    ++n;
+  }
+  const Level& work = to.level[0];
+  FitOptions options;
+  options.model = Model::affine;
+  options.threshold_px = 1.5 * px;
+  FitResult fit;
+  const Status status = fit_motion({home, 2 * n}, {moved, 2 * n}, work.width, work.height, options,
+                                   {t.scratch, t.scratch_size}, {t.inlier, n}, fit);
+  if (status != Status::ok || !fit.found || fit.inliers < static_cast<int>(kLeastScouts)) return false;
+  const double* m = fit.matrix;  // affine: the last row is 0 0 1
+  for (std::size_t i = 0; i < corners; ++i) {
+    const double x = t.corners[2 * i], y = t.corners[2 * i + 1];
+    t.here[2 * i] = static_cast<float>(m[0] * x + m[1] * y + m[2]);
+    t.here[2 * i + 1] = static_cast<float>(m[3] * x + m[4] * y + m[5]);
+  }
+  return true;
+}
+
 /// Corners of the previous picture found again; fills here, there and found, and returns how many.
 int find_matches(Tracker& t, std::size_t corners) {
   const Level& work = t.current->level[0];
+  const Pyramid &from = *t.previous, &to = *t.current;
   const float px = std::max(1.0f, static_cast<float>(work.width) / kReferenceWidth);
-  follow(*t.previous, *t.current, {t.corners, 2 * corners}, t.options.round_trip_px * static_cast<double>(px),
-         {t.here, 2 * corners}, {t.found, corners});
+  const auto round_trip = static_cast<float>(t.options.round_trip_px * static_cast<double>(px));
+  const bool near = send_scouts(t, corners, round_trip, static_cast<double>(px));
+  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, t.corners, near ? t.here : nullptr, corners,
+                  round_trip, t.here, t.found);
+  for (std::size_t i = 0; near && i < corners; ++i) {
+    // Whoever does not go with the picture takes the long way.
+    if (t.found[i] != 0) continue;
+    LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, t.corners + 2 * i, nullptr, std::size_t{1},
+                    round_trip, t.here + 2 * i, t.found + i);
+  }
   int count = 0;
   for (std::size_t i = 0; i < corners; ++i) {
     if (t.found[i] == 0) continue;
@@ -626,7 +671,7 @@ Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> poi
       from.height != to.height || from.factor != to.factor || !(round_trip_px >= 0)) {
     return Status::invalid_argument;
   }
-  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data(), count,
+  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data(), nullptr, count,
                   static_cast<float>(round_trip_px), moved.data(), found.data());
   return Status::ok;
 }

@@ -152,6 +152,7 @@ class PathPlanner:
         self._steps: list[Step] = []
         self._known = False
         self._stream: camera.PathStream | None = None
+        self._fed = 0  # steps that the stream has
 
     @property
     def gain(self) -> Gain | None:
@@ -171,8 +172,10 @@ class PathPlanner:
             return
         if self._stream is None:
             self._begin(self._window_s)
-        else:
-            self._feed(len(self._steps) - 1)
+        assert self._stream is not None
+        # All at once when they complete a window: one by one costs more than the solver does.
+        if len(self._steps) - self._fed + self._stream.pending_frames > self._stream.latency_frames:
+            self._feed()
 
     def finish(self) -> None:
         """There are no more frames: decide what is left."""
@@ -186,6 +189,7 @@ class PathPlanner:
         else:
             if self._stream is None:
                 self._begin(self._window_s)
+            self._feed()
             assert self._stream is not None
             self._take(self._stream.finish())
             self.status, self.gap, self.iterations = self._stream.status, self._stream.gap, self._stream.iterations
@@ -216,15 +220,16 @@ class PathPlanner:
         window = window_frames(window_s, self._rate())
         weights: Any = self._adapted()
         self._stream = camera.PathStream(self._size, self._options, window=window, stride=window // 2, **weights)
-        self._feed(0)
 
-    def _feed(self, first: int) -> None:
-        """Give the steps from `first` on to the stream."""
+    def _feed(self) -> None:
+        """Give the stream the steps that it does not have."""
         assert self._stream is not None
-        steps = self._steps[first:]
-        motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
-        salient, targets = self._aimed(first)
-        self._take(self._stream.push(motion, salient=salient, targets=targets))
+        first, self._fed = self._fed, len(self._steps)
+        if first < self._fed:
+            steps = self._steps[first:]
+            motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
+            salient, targets = self._aimed(first)
+            self._take(self._stream.push(motion, salient=salient, targets=targets))
 
     def _aimed(self, first: int) -> tuple[Floats, Floats]:
         aimed = [self._aims.at(t, step) for t, step in enumerate(self._steps[first:], start=first)]
