@@ -367,7 +367,7 @@ inline void follow_points(const Level* from, const Level* to, int levels, const 
                           std::size_t count, float round_trip, float* moved, uint8_t* found) {
   const auto at_most = [levels](int n) { return levels < n ? levels : n; };
   const int there = start == nullptr ? levels : at_most(kNearLevels);
-  const int back = at_most(start == nullptr ? kReturnLevels : kNearLevels);
+  const int back = at_most(start == nullptr ? kReturnLevels : kNearReturnLevels);
   for (std::size_t i = 0; i < count; ++i) {
     const float x = points[2 * i], y = points[2 * i + 1];
     float mx = start == nullptr ? x : start[2 * i], my = start == nullptr ? y : start[2 * i + 1], bx = x, by = y;

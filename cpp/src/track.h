@@ -10,8 +10,8 @@ constexpr int kPadding = 32;  // replicated pixels around each level
 constexpr int kMostLevels = 5;
 // The way back begins at home, and so may do without the coarsest levels: it is home or lost within 28 px.
 constexpr int kReturnLevels = 3;
-// The same of a point that begins near where it goes, there and back: it is found or lost within 14 px.
-constexpr int kNearLevels = 2;
+// A point that begins near where it goes is found or lost within 14 px, and then home or lost within 7.
+constexpr int kNearLevels = 2, kNearReturnLevels = 1;
 constexpr int kWindow = 15, kReach = 7;
 constexpr int kMostSteps = 10;
 constexpr float kLeastStep = 0.01f;     // of a step, pixels of the level

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from legato.cli import main
+from legato.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

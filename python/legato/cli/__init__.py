@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -11,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from legato import __version__
 from legato.cli import analyze, demo, diffusion, evaluate, info, live, rasp, render, rft, stabilize, view
 from legato.errors import ArgumentError, LegatoError
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 _EXIT_CODES = """\
 exit codes:
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"legato {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (stabilize, live, analyze, render, view, evaluate, demo, diffusion, rasp, rft, info):
         sub = commands.add_parser(
@@ -92,6 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
         print(f"legato: error: {text}", file=sys.stderr)
         return 2 if isinstance(error, ArgumentError) else 1
+
+
+def command() -> NoReturn:
+    """Be the process of the ``legato`` command, from its arguments to its exit code."""
+    # Read when NumPy is loaded. No command multiplies matrices that would be worth waking a thread for each processor.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # nobody listens
+        code = code or 1
+    # Files are complete and closed by now: there is nothing to take apart the interpreter for, which takes a while.
+    os._exit(code)
 
 
 class _Terminated(BaseException):

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import importlib.util
 import json
-import platform
 import sys
 from typing import Any
 
@@ -53,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts() -> dict[str, Any]:
+    import platform  # here, since it takes a while and every other command would wait for it
+
     import legato
 
     packages = {name: _version(name, homes) for name, homes in _PACKAGES.items()}

@@ -27,7 +27,6 @@ import contextlib
 import importlib
 import io
 import os
-import secrets
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -589,7 +588,7 @@ class PendingFile:
             raise OutputError(f"{self.destination}: not a regular file")
         if not folder.is_dir():
             raise OutputError(f"{self.destination}: no such directory: {self.destination.parent}")
-        self._hidden = folder / f".legato-{secrets.token_hex(6)}{self._final.suffix}"
+        self._hidden = folder / f".legato-{os.urandom(6).hex()}{self._final.suffix}"
         self._handle = _unnamed_file(folder) if unnamed else None
         if self._handle is not None:
             self.path = Path(f"/proc/self/fd/{self._handle}")
