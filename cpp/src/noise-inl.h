@@ -213,14 +213,14 @@ inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size
   }
 }
 
-/// Fetches what a step reads of a tile while its noise is drawn: memory and arithmetic at the same time.
+/// Fetches what a step reads, before it does: while noise is drawn, memory and arithmetic go at the same time.
 template <class Storage>
 struct Fetch {
   const Storage *x, *cond, *uncond;  // uncond may be null
   std::size_t count;
 
-  LEGATO_HD void operator()(std::size_t at) const {
-    const std::size_t end = at + 4 * kStretch < count ? at + 4 * kStretch : count;
+  LEGATO_HD void operator()(std::size_t at, std::size_t some = 4 * kStretch) const {
+    const std::size_t end = at + some < count ? at + some : count;
     for (; at < end; at += 64 / sizeof(Storage)) {
       __builtin_prefetch(x + at);
       __builtin_prefetch(cond + at);
@@ -291,11 +291,20 @@ inline void update(const Coefficients& by, const Run<Storage>& run, const Z* z) 
     at = (0 - reinterpret_cast<std::uintptr_t>(run.out) / sizeof(Storage)) % (64 / sizeof(Storage));
     for (std::size_t done = 0; done < at; done += kPack) part_of_pack(done, at - done < kPack ? at - done : kPack);
   }
-#pragma GCC unroll 4
-  for (; at + kPack <= run.count; at += kPack) {
-    store_stored(run.out + at, combine(load_stored(run.x + at), load_stored(run.cond + at), load_stored(uncond + at),
-                                       load_stored(noise + at)));
+  const auto pack = [&](std::size_t from) __attribute__((always_inline)) {
+    store_stored(run.out + from, combine(load_stored(run.x + from), load_stored(run.cond + from),
+                                         load_stored(uncond + from), load_stored(noise + from)));
+  };
+  if constexpr (!kNoise) {
+    // Beyond the second cache the processor's own fetching is late by a twentieth; far ahead it would be disturbed.
+    const Fetch<Storage> fetch{run.x, run.cond, kUncond ? run.uncond : nullptr, run.count};
+    for (; at + 4 * kPack <= run.count; at += 4 * kPack) {
+      fetch(at + 4 * kPack, 4 * kPack);
+      for (std::size_t i = 0; i < 4; ++i) pack(at + i * kPack);
+    }
   }
+#pragma GCC unroll 4
+  for (; at + kPack <= run.count; at += kPack) pack(at);
   if (at < run.count) part_of_pack(at, run.count - at);
 }
 
