@@ -19,7 +19,7 @@
 namespace legato::diffusion {
 namespace {
 
-constexpr std::size_t kTilesOfThread = 16;  // fewer tiles of 2048 numbers are not worth a thread
+constexpr std::size_t kTilesOfThread = 32;  // fewer tiles of 1024 numbers are not worth a thread
 
 /// Tiles of samples x elements numbers, as for_tiles() counts them.
 std::size_t tiles_of(std::size_t samples, std::size_t elements) {

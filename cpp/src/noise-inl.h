@@ -142,8 +142,8 @@ struct Tile {
   std::size_t element, count;   // first element of the first sample; count over all
 };
 
-constexpr std::size_t kTile = 2048;
-constexpr std::size_t kSmall = 64;  // elements of a sample that go sixteen samples at a time
+constexpr std::size_t kTile = 1024;  // with what a step reads of it, half of the first cache
+constexpr std::size_t kSmall = 64;   // elements of a sample that go sixteen samples at a time
 
 /// Where a tile begins in memory; one past the last tile is the end.
 LEGATO_HD std::size_t first_of_tile(std::size_t samples, std::size_t elements, std::size_t index) {
