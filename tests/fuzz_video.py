@@ -156,7 +156,7 @@ def fuzz(clips: Path, count: int, first: int, verbose: bool) -> collections.Coun
 def kill(source: Path, frames: int, count: int, first: int) -> collections.Counter[str]:
     """Kill processes in the midst of their work; half of them have an older result to keep.
 
-    Three of four die at a picture of the second pass, the others within 10 ms after its last picture.
+    Three of four die at a picture as it is drawn, the others within 10 ms after its last picture.
     """
     outcomes: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as scratch:

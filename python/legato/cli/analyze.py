@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import add_first_pass, add_rotation, add_talk
+from legato.cli.stabilize import add_estimate, add_rotation, add_talk
 
 NAME = "analyze"
 HELP = "estimate the motion of a video and write it to a motion file"
 DESCRIPTION = (
-    "Estimate the motion of a video: the first pass of `legato stabilize`, written to a motion file (JSON lines) that\n"
+    "Estimate the motion of a video: the first half of `legato stabilize`, written to a motion file (JSON lines) that\n"
     "`legato render` uses with any preset and crop, without a new pass."
 )
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("source", metavar="IN", type=Path, help="the video to read")
     parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
-    add_first_pass(parser)
+    add_estimate(parser)
     add_rotation(parser)
     add_talk(parser)
 

@@ -37,7 +37,7 @@ def numbers(count: int) -> Any:
     return parse
 
 
-def add_first_pass(parser: argparse.ArgumentParser) -> None:
+def add_estimate(parser: argparse.ArgumentParser) -> None:
     """Declare what the estimate of the motion depends on."""
     box = {"type": numbers(4), "metavar": "X,Y,W,H"}
     parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
@@ -182,9 +182,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
     )
     add_path(parser)
-    add_first_pass(parser)
+    add_estimate(parser)
     add_rotation(parser)
-    parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the first pass")
+    parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the estimate")
     parser.add_argument("--save-motion", metavar="FILE", type=Path, help="also write the motion file")
     add_output(parser)
 
