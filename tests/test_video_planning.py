@@ -246,7 +246,7 @@ def test_pictures_are_written_before_the_last_is_read(clip: Path, tmp_path: Path
     seen: list[str] = []
     video.stabilize(clip, tmp_path / "out.mkv", progress=lambda stage, *_: seen.append(stage), **FAST)
     assert seen.count("track") == seen.count("render") == 150
-    assert seen.index("render") == 120  # four seconds
+    assert seen.index("render") == 90  # three seconds
     assert "track" in seen[seen.index("render") :]
 
 
@@ -261,15 +261,15 @@ def test_pictures_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         most = max(most, len(self.frames))
 
     monkeypatch.setattr(stabilizing._Waiting, "add", counted)
-    room = (120 + 60 + 60) * SIZE[0] * SIZE[1] * 3 // 2
+    room = (90 + 45 + 60) * SIZE[0] * SIZE[1] * 3 // 2
     monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", room)
     report = video.stabilize(long, tmp_path / "out.mkv", **FAST)
     assert report.frames == 420
-    assert most == 120
+    assert most == 90
 
 
 def test_render_plans_as_stabilize_does(clip: Path, tmp_path: Path) -> None:
     report = video.stabilize(clip, tmp_path / "one.mkv", save_motion=tmp_path / "m.jsonl", **FAST)
     video.render(clip, tmp_path / "m.jsonl", tmp_path / "two.mkv", **FAST)
     assert pictures(tmp_path / "one.mkv") == pictures(tmp_path / "two.mkv")
-    assert planning.window_frames(4.0, report.frame_rate) == 120
+    assert planning.window_frames(3.0, report.frame_rate) == 90

@@ -18,7 +18,7 @@ _ACCELERATION = 1e6
 _TOLERANCE, _ROUNDS = 1e-4, 1
 # Of a window of the path, half of which is look-ahead. On nine shaky clips windows of three seconds or more leave the
 # jitter that one solve of the whole clip leaves, within a hundredth of it (docs/quality.md).
-_WINDOW_S = 4.0
+_WINDOW_S = 3.0
 # Of the crop. On nine shaky clips, ten frames of delay, the median of the jitter's ratio was 0.115 with a crop of 0.15
 # and 0.109 with 0.18 (no term of acceleration), and the view kept nearly the same.
 _LIVE_ROOM = 0.06
