@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import clips
 from legato.errors import ArgumentError, DependencyError
 from legato.video import planes, tracking
 from legato.video.scenery import render_scene
@@ -533,3 +534,29 @@ def test_as_accurate_as_opencv_on_known_motion(clip: str) -> None:
         print(f"{clip}, {name}: median {np.median(error):.3f} px, 90th percentile {np.percentile(error, 90):.3f}")
     ours, *theirs = (float(np.median(error)) for error in errors.values())
     assert ours <= 1.15 * min(theirs)
+
+
+@pytest.mark.parametrize("apart", [(-30, 12), (40, -20)])
+def test_what_does_not_go_with_the_picture_is_followed_too(apart: tuple[int, int]) -> None:
+    """Most points begin where a few say that the picture went; the others are found as well."""
+    whole, other = (clips.scene((420, 300), seed).mean(2).astype(np.uint8) for seed in (3, 8))
+    steps = {False: np.array([3, -2]), True: np.array(apart)}
+
+    def view(t: int) -> np.ndarray:
+        x, y = 50 + t * steps[False]
+        picture = whole[y : y + 200, x : x + 320].copy()
+        x, y = 50 + t * steps[True]
+        picture[:, 200:] = other[y : y + 200, x : x + 120]
+        return picture
+
+    tracker = Tracker((320, 200))
+    assert tracker.push(view(0)) is None
+    motion = tracker.push(view(1))
+    assert motion is not None
+    # The scene moves against the window.
+    here, there = motion.points[:, :2], motion.points[:, 2:]
+    right = there[:, 0] > 240
+    left = there[:, 0] < 190
+    for side, moved in ((right, True), (left, False)):
+        assert side.sum() >= 20
+        assert np.median(np.abs(there[side] - here[side] - steps[moved])) < 0.1
