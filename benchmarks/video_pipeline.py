@@ -9,8 +9,9 @@ cores, by
 
 The ways run in turn, round after round, and only figures of one round are compared: the table has the median over the
 rounds of each time, and of its ratio to Legato's in the same round, with the smallest and largest. On a machine that is
-shared the work of all cores says more than the clock. Then the busy time of Legato's stages. Answers are checked: every
-way writes all frames, and Legato's picture is the steadier for it.
+shared the work of all cores says more than the clock. Then the stages' parts of the processor time: "other threads"
+are those of decoder and encoder. Answers are checked: every way writes all frames, and Legato's picture is the
+steadier for it.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def measure(name: str, clip: Path, frames: int, rounds: int, folder: Path) -> No
             f"| {statistics.median(work):.2f} | {statistics.median(lighter):.2f} |"
         )
     stages = ", ".join(f"{stage} {100 * statistics.median(s):.1f} %" for stage, s in shares.items())
-    print(f"\nshares of the busy time: {stages}", flush=True)
+    print(f"\nshares of the processor time: {stages}", flush=True)
 
 
 def main() -> None:

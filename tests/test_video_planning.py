@@ -67,7 +67,7 @@ def test_the_path_is_that_of_the_windows(count: int, seed: int, holes: set[int])
         assert plan.status == "none"
         return
     ok = np.array([t not in holes for t in range(count)])
-    expected = camera.smooth_path(motion, (640, 360), OPTIONS, window=60, stride=30, ok=ok)
+    expected = camera.smooth_path(motion, (640, 360), OPTIONS, window=60, stride=40, ok=ok)
     window = camera.contain(expected.corrections, (640, 360), OPTIONS)
     np.testing.assert_array_equal(np.array(plan.window), window)
     np.testing.assert_array_equal(np.array(plan.corrections), window @ camera.crop_map((640, 360), OPTIONS))
@@ -76,15 +76,15 @@ def test_the_path_is_that_of_the_windows(count: int, seed: int, holes: set[int])
     assert 0 <= plan.gap < math.inf
 
 
-def test_frames_can_be_drawn_half_a_window_behind() -> None:
+def test_frames_can_be_drawn_a_window_behind() -> None:
     plan, ready = planner(), []
     for step in steps_of(walk(200, 1)):
         plan.push(step)
         ready.append(plan.ready)
     assert ready[58] == 0
-    assert ready[59] == 30
+    assert ready[59] == 40
     # A window keeps three frames of the one before.
-    assert [t for t in range(60, 200) if ready[t] > ready[t - 1]] == list(range(86, 200, 27))
+    assert [t for t in range(60, 200) if ready[t] > ready[t - 1]] == list(range(96, 200, 37))
     assert all(t + 1 - ready[t] <= 60 for t in range(200))
     plan.finish()
     assert plan.ready == 200
@@ -114,10 +114,10 @@ def test_weights_follow_the_times_of_the_first_frames(rate: float) -> None:
         plan.push(Step(m, True, pts=int(times[t])))
     plan.finish()
     seen = 59000 / times[59]
-    window = window_frames(4.0, seen)
-    assert window == {12.5: 60, 30.0: 120, 60.0: 240}[rate]
+    window, stride = window_frames(4.0, seen)
+    assert (window, stride) == {12.5: (60, 40), 30.0: (120, 80), 60.0: (240, 160)}[rate]
     options = OPTIONS.at_frame_rate(seen)
-    expected = camera.smooth_path(motion, (640, 360), options, window=window, stride=window // 2)
+    expected = camera.smooth_path(motion, (640, 360), options, window=window, stride=stride)
     np.testing.assert_array_equal(np.array(plan.window), camera.contain(expected.corrections, (640, 360), options))
 
 
@@ -261,7 +261,7 @@ def test_pictures_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         most = max(most, len(self.frames))
 
     monkeypatch.setattr(stabilizing._Waiting, "add", counted)
-    room = (90 + 45 + 60) * SIZE[0] * SIZE[1] * 3 // 2
+    room = (90 + 60 + 60) * SIZE[0] * SIZE[1] * 3 // 2
     monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", room)
     report = video.stabilize(long, tmp_path / "out.mkv", **FAST)
     assert report.frames == 420
@@ -272,4 +272,4 @@ def test_render_plans_as_stabilize_does(clip: Path, tmp_path: Path) -> None:
     report = video.stabilize(clip, tmp_path / "one.mkv", save_motion=tmp_path / "m.jsonl", **FAST)
     video.render(clip, tmp_path / "m.jsonl", tmp_path / "two.mkv", **FAST)
     assert pictures(tmp_path / "one.mkv") == pictures(tmp_path / "two.mkv")
-    assert planning.window_frames(3.0, report.frame_rate) == 90
+    assert planning.window_frames(3.0, report.frame_rate) == (90, 60)

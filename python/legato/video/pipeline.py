@@ -150,20 +150,39 @@ class Consumer(_Stage[T]):
 
 
 class Stopwatch:
-    """Time that each stage was busy, in seconds of the clock; stages that overlap add up to more than the whole."""
+    """Time of each stage.
+
+    Attributes
+    ----------
+    seconds : dict
+        By the clock while a stage was at work, waiting for a processor included; stages that overlap add up to more
+        than the whole.
+    work : dict
+        Of a processor, used by the stage's own thread: without the threads that decoders and encoders have besides.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.work: dict[str, float] = {}
         self._begin = time.perf_counter()
+        self._worked_before = time.process_time()
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Count the time of a block; a stage is timed by one thread at a time."""
-        begin = time.perf_counter()
+        begin, worked = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+            self.work[stage] = self.work.get(stage, 0.0) + time.thread_time() - worked
+
+    def shares(self) -> dict[str, float]:
+        """Give each stage's part of the processor time of all; what no stage's own thread used are "other threads"."""
+        work = dict(self.work)
+        work["other threads"] = max(time.process_time() - self._worked_before - sum(work.values()), 0.0)
+        whole = sum(work.values()) or 1.0
+        return {stage: used / whole for stage, used in work.items()}
 
     def steps(self, items: Iterable[T], stage: str) -> Iterator[T]:
         """Go through something that makes its items on demand, and count the time that it takes for them."""

@@ -36,9 +36,10 @@ _LEAST_WINDOW, _MOST_WINDOW = 60, 240
 _TIMED = 60
 
 
-def window_frames(window_s: float, frame_rate: float) -> int:
-    """Give the frames of a window of so many seconds."""
-    return int(min(max(round(window_s * frame_rate), _LEAST_WINDOW), _MOST_WINDOW))
+def window_frames(window_s: float, frame_rate: float) -> tuple[int, int]:
+    """Give the frames of a window of so many seconds, and how many of them are kept; the rest is look-ahead."""
+    window = int(min(max(round(window_s * frame_rate), _LEAST_WINDOW), _MOST_WINDOW))
+    return window, window * 2 // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class PathPlanner:
     options : legato.camera.PathOptions
         Meant for 30 frames a second; adapted to the video's rate.
     window_s : float or None
-        Seconds that are planned at once, half of them look-ahead; None: the whole video, by one solve.
+        Seconds that are planned at once, a third of them look-ahead; None: the whole video, by one solve.
     guard : bool
         Whether to ask if there is something to be gained; not asked where there is something to center.
     aims : Aims
@@ -217,9 +218,9 @@ class PathPlanner:
         }
 
     def _begin(self, window_s: float) -> None:
-        window = window_frames(window_s, self._rate())
+        window, stride = window_frames(window_s, self._rate())
         weights: Any = self._adapted()
-        self._stream = camera.PathStream(self._size, self._options, window=window, stride=window // 2, **weights)
+        self._stream = camera.PathStream(self._size, self._options, window=window, stride=stride, **weights)
 
     def _feed(self) -> None:
         """Give the stream the steps that it does not have."""
@@ -231,7 +232,9 @@ class PathPlanner:
             salient, targets = self._aimed(first)
             self._take(self._stream.push(motion, salient=salient, targets=targets))
 
-    def _aimed(self, first: int) -> tuple[Floats, Floats]:
+    def _aimed(self, first: int) -> tuple[Floats, Floats] | tuple[None, None]:
+        if not self._aims.points:
+            return None, None
         aimed = [self._aims.at(t, step) for t, step in enumerate(self._steps[first:], start=first)]
         return np.array([points for points, _ in aimed]), np.array([middle for _, middle in aimed])
 
@@ -239,7 +242,7 @@ class PathPlanner:
         weights: Any = self._adapted()
         steps = self._steps
         motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
-        salient, targets = self._aimed(0) if self._aims.points else (None, None)
+        salient, targets = self._aimed(0)
         path = camera.smooth_path(motion, self._size, self._options, salient=salient, targets=targets, **weights)
         self._take(path.corrections)
         self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)

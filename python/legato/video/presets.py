@@ -15,9 +15,9 @@ __all__ = ["PRESETS", "Preset", "preset_named"]
 _ACCELERATION = 1e6
 # Of the gap and of the rounds of re-linearization: more changes nothing that can be measured in the picture. A path
 # that would leave the frame by more than 0.05 px gets further rounds in any case.
-_TOLERANCE, _ROUNDS = 1e-4, 1
-# Of a window of the path, half of which is look-ahead. On nine shaky clips windows of three seconds or more leave the
-# jitter that one solve of the whole clip leaves, within a hundredth of it (docs/quality.md).
+_TOLERANCE, _ROUNDS = 1e-3, 1
+# Of a window of the path, a third of which is look-ahead. On nine shaky clips such windows leave the jitter that one
+# solve of the whole clip leaves, within 0.003 of the clip's own (docs/quality.md).
 _WINDOW_S = 3.0
 # Of the crop. On nine shaky clips, ten frames of delay, the median of the jitter's ratio was 0.115 with a crop of 0.15
 # and 0.109 with 0.18 (no term of acceleration), and the view kept nearly the same.
@@ -37,7 +37,7 @@ class Preset:
     center : float
         Weight that pulls the subject or the salient points to the center of the picture, at 30 frames a second.
     window_s : float or None
-        Seconds of a file that are planned at once, half of them look-ahead; None: the whole of it.
+        Seconds of a file that are planned at once, a third of them look-ahead; None: the whole of it.
     """
 
     about: str

@@ -72,9 +72,12 @@ class StabilizeReport:
         Counted by the reader (see `VideoReader`).
     notes : list of str
         What else a user should know.
-    seconds, shares : dict
-        Seconds that each stage was busy ("decode", "track", "path", "warp", "encode", ...) and its part of their sum.
-        Stages overlap, so that "total", the time from beginning to end, may be less than the sum.
+    seconds : dict
+        Seconds by the clock that each stage was at work ("decode", "track", "path", "warp", "encode", ...). Stages
+        overlap, so that "total", the time from beginning to end, may be less than their sum.
+    shares : dict
+        Part of the processor time that each stage's own thread used; decoder and encoder have more threads, which are
+        the "other threads". Where several videos are worked on at the same time, these are of all of them.
     versions : dict
         Of Legato and of the packages that did the work.
     curves : dict

@@ -303,12 +303,13 @@ def stabilize(
             time_base=reader.time_base if known is None else known.time_base,
             frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
         )
-        window = 0 if window_s is None else window_frames(window_s, float(reader.frame_rate))
-        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window, reader.frame_count)
+        # What comes out of the plan at once waits before the encoder, so that the tracker can go on.
+        window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
+        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window + stride, reader.frame_count)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
         draw = open_files.enter_context(
-            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=window // 2 + DEPTH)
+            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=stride + DEPTH)
         )
 
         def draw_ready(count: int | None) -> None:
@@ -364,8 +365,6 @@ def stabilize(
                 from legato.camera.plotting import plot_path
 
                 plot_path(bridged, np.array(plan.window), size, pending["plot"].path, fps=rate)
-        seconds = dict(watch.seconds)
-        busy = sum(seconds.values())
         result = StabilizeReport(
             source=os.fspath(source),
             destination=os.fspath(destination),
@@ -394,8 +393,8 @@ def stabilize(
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
             notes=_notes(analysis, reader, plan, written, copied=copy is not None),
-            seconds={**seconds, "total": watch.total},
-            shares={stage: s / busy for stage, s in seconds.items()},
+            seconds={**watch.seconds, "total": watch.total},
+            shares=watch.shares(),
             versions=package_versions(),
             curves=curves,
             motion=bridged,
@@ -434,10 +433,10 @@ class _Waiting:
         Whether they are all here; otherwise there was no room for them, and none is kept.
     """
 
-    def __init__(self, room: int, window: int, expected: int | None) -> None:
+    def __init__(self, room: int, planned: int, expected: int | None) -> None:
         self.frames: deque[VideoFrame] = deque()
         self.whole = True
-        self._room, self._window, self._expected = room, window, expected
+        self._room, self._planned, self._expected = room, planned, expected
 
     def add(self, frame: VideoFrame, *, begun: bool) -> None:
         """Keep a picture; let go of all once they are, or are certain to become, too many, and none is drawn yet."""
@@ -446,9 +445,9 @@ class _Waiting:
         count = len(self.frames) + 1
         if frame.index == 0:
             count = self._expected or 1
-            if self._window:  # half a window may lie before the encoder, and a block be held for a second look
+            if self._planned:  # and a block may be held for a second look
                 held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
-                count = min(count, self._window + self._window // 2 + held)
+                count = min(count, self._planned + held)
         if count * size > self._room and not begun:
             self.whole = False
         if self.whole:
