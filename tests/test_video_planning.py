@@ -179,12 +179,16 @@ def test_points_of_a_file_and_a_subject_are_kept_in_view() -> None:
                 at = np.linalg.inv(plan.corrections[t]) @ [x, y, 1]
                 assert -0.6 <= at[0] / at[2] <= right + 0.6
                 assert -0.6 <= at[1] / at[2] <= bottom + 0.6
-    free = planned(steps)
-    distance = [
-        np.abs(p.corrections[80] @ [319.5, 179.5, 1] - [310, 160, 1]).max()  # where the middle of the picture is
-        for p in (plan, free)
-    ]
-    assert distance[0] < distance[1]
+
+
+def test_what_is_to_be_centered_comes_nearer_to_the_middle() -> None:
+    steps = [Step(m, True, pts=t, subject=(380.0, 200.0, 20.0, 20.0)) for t, m in enumerate(walk(150, 8))]
+    distance = []
+    for center in (0.0, 1000.0):
+        plan = planned(steps, aims=Aims(subject=True, center=center))
+        middle = np.array(plan.corrections) @ [319.5, 179.5, 1]
+        distance.append(np.abs(middle[:, :2] / middle[:, 2:] - [390, 210]).mean())
+    assert distance[1] < 0.7 * distance[0]
 
 
 def test_points_of_another_video_are_refused() -> None:
