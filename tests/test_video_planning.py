@@ -265,7 +265,7 @@ def test_pictures_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         most = max(most, len(self.frames))
 
     monkeypatch.setattr(stabilizing._Waiting, "add", counted)
-    room = (90 + 60 + 60) * SIZE[0] * SIZE[1] * 3 // 2
+    room = (90 + 30 + 60) * SIZE[0] * SIZE[1] * 3 // 2
     monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", room)
     report = video.stabilize(long, tmp_path / "out.mkv", **FAST)
     assert report.frames == 420

@@ -68,7 +68,8 @@ constexpr double kMostCornerSd = 0.6;
 // Correlation of the two pictures after alignment: noise gives 0, ordinary frames 0.9 and more.
 constexpr double kLeastAgreement = 0.3;
 constexpr int kAgreementBlock = 16;
-// Of the corners, one in so many goes all levels of the pyramid; the others begin where these say that the picture went.
+// Of the corners, one in so many goes all levels of the pyramid; the others begin where these say that the picture
+// went.
 constexpr std::size_t kScoutEvery = 8;
 constexpr std::size_t kLeastScouts = 12;  // that must agree
 // A frame counts as repeated if the change is less than a shift of this many pixels of the half-size copy would make,
@@ -220,14 +221,16 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
                     m.gx[slot] + kMargin - 1, m.gy[slot] + kMargin - 1);
     const int at = y - 1;
     if (at < first) continue;
-    const std::int16_t* gx[3];
-    const std::int16_t* gy[3];
-    for (int i = 0; i < 3; ++i) gx[i] = m.gx[i] + kMargin - 1, gy[i] = m.gy[i] + kMargin - 1;
-    LEGATO_DISPATCH(product_row, gx, gy, w + 2, m.xx + kMargin - 1, m.xy + kMargin - 1, m.yy + kMargin - 1);
     if (at % cell == 0 || at == first) std::fill_n(m.best, w, 0.0f);
-    LEGATO_DISPATCH(response_row, m.xx + kMargin, m.xy + kMargin, m.yy + kMargin,
-                    usable == nullptr ? nullptr : usable + static_cast<std::ptrdiff_t>(at) * w, w,
-                    static_cast<float>(at), m.best, m.best_row);
+    if ((at - first) % 2 == 0) {  // three rows go into a response, so every second tells enough
+      const std::int16_t* gx[3];
+      const std::int16_t* gy[3];
+      for (int i = 0; i < 3; ++i) gx[i] = m.gx[i] + kMargin - 1, gy[i] = m.gy[i] + kMargin - 1;
+      LEGATO_DISPATCH(product_row, gx, gy, w + 2, m.xx + kMargin - 1, m.xy + kMargin - 1, m.yy + kMargin - 1);
+      LEGATO_DISPATCH(response_row, m.xx + kMargin, m.xy + kMargin, m.yy + kMargin,
+                      usable == nullptr ? nullptr : usable + static_cast<std::ptrdiff_t>(at) * w, w,
+                      static_cast<float>(at), m.best, m.best_row);
+    }
     if (at % cell != cell - 1 && at != last_y - 1) continue;
     for (int c = 0; c < across; ++c) {
       float best = 0;
@@ -373,7 +376,8 @@ int cells_of(const Tracker& t, int count, const Level& work) {
   return __builtin_popcount(seen);
 }
 
-/// Follows the scouts among the corners. If they agree, fills t.here with where all corners should be, and returns true.
+/// Follows the scouts among the corners. If they agree, fills t.here with where all corners should be, and returns
+/// true.
 bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
   // What the scouts need lies where the matches will.
   float *home = t.matches, *moved = t.matches + 2 * kMostMatches;

@@ -85,7 +85,7 @@ def expected_gain(motion: Floats, error_px: Floats, size: tuple[int, int]) -> Ga
         return Gain(math.nan, math.nan)
     still = np.tile(np.eye(3), (len(motion), 1, 1))
     jitter = camera.path_metrics(motion, still, size).input_jitter_px
-    squared = np.minimum(known, np.quantile(known, _TRUSTED)) ** 2
+    squared = np.minimum(known, np.sort(known)[int(_TRUSTED * (len(known) - 1))]) ** 2
     # A change of displacement has the errors of two motions in it.
     return Gain(jitter, _UNDERSTATED * math.sqrt(2 * float(squared.mean())))
 

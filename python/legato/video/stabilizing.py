@@ -303,13 +303,13 @@ def stabilize(
             time_base=reader.time_base if known is None else known.time_base,
             frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
         )
-        # What comes out of the plan at once waits before the encoder, so that the tracker can go on.
+        # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
-        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window + stride, reader.frame_count)
+        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window + stride // 2, reader.frame_count)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
         draw = open_files.enter_context(
-            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=stride + DEPTH)
+            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=stride // 2 + DEPTH)
         )
 
         def draw_ready(count: int | None) -> None:
