@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -14,11 +15,23 @@ from types import FrameType
 from typing import NoReturn
 
 from legato import __version__
-from legato.cli import analyze, demo, diffusion, evaluate, info, live, rasp, render, rft, stabilize, view
 from legato.errors import ArgumentError, LegatoError
 
 __all__ = ["command", "main"]
 
+_COMMANDS = (
+    "stabilize",
+    "live",
+    "analyze",
+    "render",
+    "view",
+    "evaluate",
+    "demo",
+    "diffusion",
+    "rasp",
+    "rft",
+    "info",
+)
 _EXIT_CODES = """\
 exit codes:
   0    done
@@ -36,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """Make the parser; of one command's alone if it is known which, since the others take a while."""
     shared = _Parser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(
@@ -47,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"legato {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (stabilize, live, analyze, render, view, evaluate, demo, diffusion, rasp, rft, info):
+    for name in [asked] if asked in _COMMANDS else _COMMANDS:
+        command = importlib.import_module(f"legato.cli.{name}")
         sub = commands.add_parser(
             command.NAME,
             parents=[shared],
@@ -74,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(given[0] if given else None).parse_args(given)
     except SystemExit as done:  # argparse has said what there is to say
         return done.code if isinstance(done.code, int) else 2
     try:

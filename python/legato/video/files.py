@@ -738,6 +738,7 @@ class VideoWriter:
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
             self._clock = 1 / source.frame_rate
+        self._clock_s = float(self._clock)
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.frames = 0
@@ -891,7 +892,7 @@ class VideoWriter:
                     packet.duration = duration
                 if self._copier is not None:
                     at = packet.dts if packet.dts is not None else packet.pts
-                    self._copier.copy_until(float(at * self._clock))
+                    self._copier.copy_until(at * self._clock_s)
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
@@ -965,6 +966,8 @@ class _StreamCopier:
         self.damaged = 0
         self._targets: dict[int, Any] = {}
         self._last_dts: dict[int, int] = {}
+        self._shifts: dict[int, int] = {}  # in ticks of each stream
+        self._tick_s: dict[int, float] = {}
         self._held: Any = None
         self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
         for stream in self._input.streams:
@@ -1006,10 +1009,11 @@ class _StreamCopier:
     def copy_until(self, time_s: float) -> None:
         """Copy packets in the order of the file until one belongs after the given time."""
         while (packet := self._next()) is not None:
-            if float(packet.dts * packet.time_base) > time_s:
+            index = packet.stream.index
+            if packet.dts * self._tick_s[index] > time_s:
                 self._held = packet
                 return
-            packet.stream = self._targets[packet.stream.index]
+            packet.stream = self._targets[index]
             try:
                 self._output.mux(packet)
             except self._av.error.InvalidDataError:
@@ -1031,8 +1035,11 @@ class _StreamCopier:
 
     def _timed(self, packet: Any) -> Any:
         """Make the times such as a muxer takes: present, and increasing within the stream."""
-        shift = round(self.shift_s / packet.time_base)
         index = packet.stream.index
+        shift = self._shifts.get(index)
+        if shift is None:  # once a stream: fractions take their time
+            shift = self._shifts[index] = round(self.shift_s / packet.time_base)
+            self._tick_s[index] = float(packet.time_base)
         last = self._last_dts.get(index)
         dts = packet.dts if packet.dts is not None else packet.pts
         dts = (0 if last is None else last + 1) if dts is None else dts - shift

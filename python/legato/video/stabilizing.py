@@ -305,7 +305,8 @@ def stabilize(
         )
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
-        waiting = _Waiting(min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE), window + stride // 2, reader.frame_count)
+        room = min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE)
+        waiting = _Waiting(room, window + stride // 2, reader.frame_count)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
         draw = open_files.enter_context(
