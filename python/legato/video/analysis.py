@@ -156,12 +156,12 @@ class Analysis:
         OutputError
             If the file cannot be written.
         """
-        with PendingFile(path) as pending:
-            self.write(pending.path)
+        with PendingFile(path, unnamed=True) as pending:
+            pending.write_text(self.lines())
             pending.commit()
 
-    def write(self, path: PathLike) -> None:
-        """Write a motion file under a name that is already a pending one's."""
+    def lines(self) -> Iterator[str]:
+        """Go through the lines of a motion file."""
         head = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -175,10 +175,9 @@ class Analysis:
             "created_by": f"legato {__version__}",
             "notes": list(self.notes),
         }
-        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-            file.write(_line({key: value for key, value in head.items() if value not in (None, [])}))
-            for t in range(len(self)):
-                file.write(_line(self._row(t)))
+        yield _line({key: value for key, value in head.items() if value not in (None, [])})
+        for t in range(len(self)):
+            yield _line(self._row(t))
 
     def _row(self, t: int) -> dict[str, Any]:
         row: dict[str, Any] = {}

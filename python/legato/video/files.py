@@ -28,17 +28,17 @@ import importlib
 import io
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import IO, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato.errors import ArgumentError, DependencyError, InputError, OutputError
+from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, OutputError
 from legato.video.planes import Planes
 
 __all__ = [
@@ -604,6 +604,35 @@ class PendingFile:
     def unnamed(self) -> bool:
         """Whether the file has no name yet."""
         return self._handle is not None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Open the file to write it; what goes wrong with it meanwhile names the destination.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, such as on a full disk.
+        """
+        try:
+            with self.path.open("wb") as file:
+                yield file
+        except OSError as error:
+            if isinstance(error, LegatoError):
+                raise
+            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+
+    def write_text(self, pieces: Iterable[str]) -> None:
+        """Write the whole content as UTF-8, piece by piece.
+
+        Raises
+        ------
+        OutputError
+            As `opened`.
+        """
+        with self.opened() as file:
+            for piece in pieces:
+                file.write(piece.encode())
 
     def commit(self) -> None:
         """Bring the content to the disk and give the file its final name."""

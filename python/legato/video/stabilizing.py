@@ -282,7 +282,7 @@ def stabilize(
             pair_writer = VideoWriter(outputs["compare"], reader, size=pair, **encoding)
             open_files.callback(pair_writer.abort)
         pending = {
-            name: open_files.enter_context(PendingFile(outputs[name] or ""))
+            name: open_files.enter_context(PendingFile(outputs[name] or "", unnamed=True))
             for name in ("report", "plot", "save_motion")
             if outputs[name] is not None
         }
@@ -336,7 +336,7 @@ def stabilize(
         with watch("path"):
             plan.finish()
         if "save_motion" in pending:
-            analysis.write(pending["save_motion"].path)
+            pending["save_motion"].write_text(analysis.lines())
         if plan.status == "rest" and not asked:
             copy = _copy(destination, reader, writer)
         if copy is not None:
@@ -360,10 +360,11 @@ def stabilize(
             with watch("compare"):
                 pair_writer.finish()
         if "plot" in pending:
-            with watch("plot"):
+            with watch("plot"), pending["plot"].opened() as file:
                 from legato.camera.plotting import plot_path
 
-                plot_path(bridged, np.array(plan.window), size, pending["plot"].path, fps=rate)
+                kind = pending["plot"].destination.suffix
+                plot_path(bridged, np.array(plan.window), size, file, fps=rate, kind=kind)
         seconds = dict(watch.seconds)
         busy = sum(seconds.values())
         result = StabilizeReport(
@@ -402,7 +403,7 @@ def stabilize(
             corrections=np.array(plan.corrections),
         )
         if "report" in pending:
-            pending["report"].path.write_text(result.to_json(), encoding="utf-8")
+            pending["report"].write_text([result.to_json()])
         for finished in (written, pair_writer, *pending.values()):
             if finished is not None:
                 finished.commit()

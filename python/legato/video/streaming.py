@@ -287,7 +287,7 @@ def stabilize_live(
     if target.window:
         _Window.check()
     with contextlib.ExitStack() as open_files:
-        report_file = None if report is None else open_files.enter_context(PendingFile(report))
+        report_file = None if report is None else open_files.enter_context(PendingFile(report, unnamed=True))
         reading = _Reading(origin, stall_s, reconnect_s, duration_s)
         line = _Line(
             reading,
@@ -307,7 +307,7 @@ def stabilize_live(
         )
         result = line.run()
         if report_file is not None:
-            report_file.path.write_text(result.to_json(), encoding="utf-8")
+            report_file.write_text([result.to_json()])
             report_file.commit()
     return result
 
@@ -692,7 +692,7 @@ class _Encoder:
         self._counted, self._count = counted, 0
         self._numbers: dict[int, int] = {}  # of the pictures in the encoder, by timestamp
         self._shift: int | None = None
-        self._pending = None if target.path is None else PendingFile(target.path)
+        self._pending = None if target.path is None else PendingFile(target.path, unnamed=True)
         self._container: Any = None
         try:
             url = target.url if self._pending is None else str(self._pending.path)

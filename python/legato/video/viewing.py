@@ -67,8 +67,8 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     }
     template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
     text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)
-    with PendingFile(target) as pending:
-        pending.path.write_text(text, encoding="utf-8")
+    with PendingFile(target, unnamed=True) as pending:
+        pending.write_text([text])
         pending.commit()
     return target
 
