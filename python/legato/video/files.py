@@ -77,6 +77,8 @@ _PRESETS = (
     "slower",
     "veryslow",
 )
+_DEEP_WEBM = "libsvtav1"  # in .webm where there are more than 8 bits, which this VP9 has not
+_DEEP_LEAST_SIDE = 64  # of a picture that it takes
 _SVT_PRESETS = dict(zip(_PRESETS, ("10", "9", "8", "7", "6", "5", "4", "3", "2"), strict=True))
 _CODEC_FAMILIES = {
     "h264": ("libx264", "h264"),
@@ -91,6 +93,14 @@ _CODEC_FAMILIES = {
 
 # FFmpeg reads these as pictures of text; nobody means that by a video.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
+_CHROMA_NAMES = {  # by width and height over a square of 16
+    (16, 16): "4:4:4",
+    (8, 16): "4:2:2",
+    (16, 8): "4:4:0",
+    (8, 8): "4:2:0",
+    (4, 16): "4:1:1",
+    (4, 4): "4:1:0",
+}
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _ARBITRARY_START = 0x0200  # AVFMT_TS_DISCONT
 _RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVColorRange
@@ -494,6 +504,16 @@ def _is_rgb(pixel_format: Any) -> bool:
     return bool(pixel_format.is_rgb or pixel_format.has_palette)
 
 
+def _chroma_name(pixel_format: Any) -> str:
+    """What of the color is in a picture, as people call it."""
+    if _is_rgb(pixel_format):
+        return "RGB"
+    if sum(not component.is_alpha for component in pixel_format.components) < 3:
+        return "gray"
+    ratio = (pixel_format.chroma_width(16), pixel_format.chroma_height(16))
+    return _CHROMA_NAMES.get(ratio, "{}x{} in 16".format(*ratio))
+
+
 def _depth(pixel_format: str) -> int:
     digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
     return int(digits) if digits else 8
@@ -710,7 +730,7 @@ class VideoWriter:
     size : (int, int), optional
         Width and height to write; by default the source's. See `encodable_size`.
     codec : str, optional
-        FFmpeg's name of an encoder; by default libx264, and libvpx-vp9 in .webm.
+        FFmpeg's name of an encoder; by default libx264, and in .webm libvpx-vp9, or libsvtav1 for more than 8 bits.
     crf : float
         Constant quality, for encoders that have it: lower is better and larger. 18 is close to transparent in
         H.264 and H.265.
@@ -731,6 +751,8 @@ class VideoWriter:
         What is encoded.
     copied, not_copied : list of str
         The source's other streams, by what became of them.
+    notes : list of str
+        What of the pictures' depth and chroma could not be kept.
     frames : int
         Pictures written so far.
 
@@ -758,11 +780,16 @@ class VideoWriter:
         self._av = load_av()
         self.path = Path(path)
         self._muxer, default_codec = _container_of(self.path)
-        self.codec = codec or default_codec
         self._planar_format = source.pixel_format
+        if self._muxer == "webm" and _depth(self._planar_format) > 8:
+            there = available_codecs()["av1"]["encoder"] == _DEEP_WEBM
+            if there and min(size or (source.width, source.height)) >= _DEEP_LEAST_SIDE:
+                default_codec = _DEEP_WEBM
+        self.codec = codec or default_codec
         self._location: Literal["left", "center"] = source.chroma_location
         encoder = self._encoder(self.codec)
         self.pixel_format = self._chosen_format(encoder, pixel_format)
+        self.notes = self._losses(source, asked=pixel_format is not None)
         self.size = encodable_size(size or (source.width, source.height), self.pixel_format)
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
@@ -819,6 +846,28 @@ class VideoWriter:
 
         planar = [n for n in taken if n in _planar_names()]
         return min(planar, key=loss) if planar else str(taken[0])
+
+    def _losses(self, source: VideoReader, *, asked: bool) -> list[str]:
+        """Tell what becomes of depth and chroma on the way from the file to the encoder."""
+        stored, planar, written = (
+            self._av.VideoFormat(name, 16, 16)
+            for name in (source.stored_format, self._planar_format, self.pixel_format)
+        )
+        notes = []
+        deep, kept = (max(c.bits for c in f.components if not c.is_alpha) for f in (stored, written))
+        if kept < deep:
+            most = max(c.bits for c in planar.components)
+            why = "as asked" if asked else f"{self.codec} takes no more" if kept < most else "more is not handled"
+            notes.append(f"{deep} bits became {kept}: {why}")
+        had, has = _chroma_name(stored), _chroma_name(written)
+        if had not in (has, "gray"):
+            why = f"{self.codec} takes no {had}"
+            if asked:
+                why = "as asked"
+            elif has == _chroma_name(planar):
+                why = "it was resampled"
+            notes.append(f"{had if had == 'RGB' else f'chroma {had}'} became {has}: {why}")
+        return notes
 
     def _video_stream(self, source: VideoReader, encoder: Any) -> Any:
         rate = source.frame_rate.limit_denominator(100_000)
@@ -912,7 +961,22 @@ class VideoWriter:
         keep_within_depth(views, planes.bit_depth)
         return frame
 
+    def _gray(self, frame: Any) -> Any:
+        """Give the luma alone as it is: FFmpeg would stretch it to the full range, whatever the tags say."""
+        gray = self._av.VideoFrame(*self.size, self.pixel_format)
+        luma, target = _plane_views(frame, writable=False)[0], _plane_views(gray, writable=True)[0]
+        up = _depth(self.pixel_format) - _depth(self._planar_format)
+        if up >= 0:
+            target[...] = luma.astype(target.dtype) << up
+        else:
+            rounded = (luma.astype(np.uint32) + (1 << (-up - 1))) >> -up
+            target[...] = np.minimum(rounded, (1 << _depth(self.pixel_format)) - 1)
+        gray.pts, gray.time_base = frame.pts, frame.time_base
+        return gray
+
     def _encode(self, frame: Any) -> None:
+        if frame is not None and self.pixel_format.startswith("gray") and self.pixel_format != self._planar_format:
+            frame = self._gray(frame)
         try:
             for packet in self._stream.encode(frame):
                 duration = self._durations.pop(packet.pts, 0)
@@ -1016,13 +1080,33 @@ class _StreamCopier:
 
     def _fits(self, stream: Any, muxer: str) -> bool:
         """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        written = io.BytesIO()
         try:
-            with self._av.open(io.BytesIO(), "w", format=muxer) as trial:
-                trial.add_stream_from_template(stream)
+            with self._av.open(written, "w", format=muxer) as trial:
+                target = trial.add_stream_from_template(stream)
                 trial.start_encoding()
+                if muxer == "mpegts":
+                    self._add_any_packet(trial, target)
         except (self._av.FFmpegError, ValueError, TypeError, AttributeError):
             return False
-        return True
+        return muxer != "mpegts" or not self._private(written)
+
+    def _add_any_packet(self, trial: Any, target: Any) -> None:
+        """Write something, so that the tables that name the streams are written."""
+        packet = self._av.Packet(bytes(64))
+        packet.stream, packet.time_base = target, target.time_base
+        packet.pts = packet.dts = 0
+        with contextlib.suppress(self._av.FFmpegError):  # some look into it
+            trial.mux(packet)
+
+    def _private(self, written: io.BytesIO) -> bool:
+        """Whether the only stream of an MPEG-TS is private data: it takes any codec so, and no player reads that."""
+        written.seek(0)
+        try:
+            with self._av.open(written, format="mpegts") as back:
+                return any(stream.type == "data" for stream in back.streams)
+        except (self._av.FFmpegError, ValueError):
+            return False
 
     def _add(self, stream: Any) -> None:
         target = self._output.add_stream_from_template(stream)
@@ -1094,6 +1178,8 @@ class VideoCopy:
     ----------
     copied, not_copied : list of str
         The source's streams but the pictures, by what became of them.
+    notes : list of str
+        Empty: of the pictures everything is kept.
 
     Raises
     ------
@@ -1109,6 +1195,7 @@ class VideoCopy:
         muxer, _ = _container_of(self.path)
         if muxer == "avi":
             raise ArgumentError("path: .avi files have no room for when pictures are shown")
+        self.notes: list[str] = []
         self._pending = PendingFile(self.path, unnamed=True)
         self._copier: _StreamCopier | None = None
         try:

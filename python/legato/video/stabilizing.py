@@ -540,6 +540,7 @@ def _notes(
         notes.append(f"the path is feasible but not proven optimal: {plan.status}")
     if plan.status == "rest" and plan.gain is not None:
         notes.append(plan.gain.reason())
+    notes += written.notes
     if copied:
         notes.append("its pictures are not encoded again")
     if written.damaged_packets:
