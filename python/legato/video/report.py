@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -25,7 +26,7 @@ class StabilizeReport:
     Attributes
     ----------
     source, destination : str
-        The files, as named by the caller.
+        The files, as named by the caller; in the JSON as absolute paths, so that it can be read anywhere.
     comparison : str or None
         The side-by-side video, if one was written.
     motion_file : str or None
@@ -126,6 +127,9 @@ class StabilizeReport:
     def to_json(self) -> str:
         """Give the report as JSON text; a number that is not finite becomes null."""
         content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
+        for name in ("source", "destination", "comparison", "motion_file"):
+            if content[name] is not None:
+                content[name] = os.path.abspath(content[name])
         curves = json.dumps(content.pop("curves"), allow_nan=False, separators=(",", ":"))
         text = json.dumps(content, indent=2, allow_nan=False)
         # On one line: with a number a line it would be a long file.
