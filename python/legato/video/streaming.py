@@ -40,6 +40,7 @@ from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, e
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.presets import preset_named
+from legato.video.stabilizing import check_destinations
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
@@ -279,11 +280,11 @@ def stabilize_live(
     )
     origin = _Source.of(source, fps)
     target = _Target.of(os.fspath(destination), container)
-    if target.path is not None:
-        if origin.path is not None and target.path.exists() and target.path.samefile(origin.path):
-            raise ArgumentError(f"destination: {target.path} is the same file as the input")
-        if not overwrite and target.path.exists():
-            raise ArgumentError(f"destination: {target.path} exists and overwrite is off")
+    check_destinations(
+        {} if origin.path is None else {"input": origin.path},
+        {"destination": target.path, "report": None if report is None else Path(report)},
+        overwrite,
+    )
     if target.window:
         _Window.check()
     with contextlib.ExitStack() as open_files:
