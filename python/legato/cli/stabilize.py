@@ -176,7 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-folder", metavar="DIR", type=Path, help="write each result into this folder")
     parser.add_argument("--suffix", help="add this to each result's name (default: _stabilized, beside its source)")
-    parser.add_argument("--extension", help="of each result, such as .mkv (default: that of its source, or .mp4)")
+    parser.add_argument("--extension", help="of each result, such as mkv (default: that of its source, or .mp4)")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="videos at the same time (default: %(default)s)")
     parser.add_argument(
         "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
@@ -228,18 +228,27 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
     else:
         sources, results = [arguments.paths[0]], [arguments.paths[1]]
 
+    told = set()
+
     def tell(item: Item) -> None:
         if arguments.json:
             print(json.dumps(item.content(), allow_nan=False), flush=True)
         elif item.status == "failed":
-            print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+            if item.error_text not in told:  # what is wrong with the arguments is wrong for all
+                print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+            told.add(item.error_text)
         elif not arguments.quiet:
             print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
 
     progress = not arguments.quiet and sys.stderr.isatty()
-    items = stabilize_all(
-        sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, progress=progress, **options
-    )
+    try:
+        items = stabilize_all(
+            sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, progress=progress, **options
+        )
+    except ArgumentError as error:
+        if arguments.debug or str(error) not in told:
+            raise
+        return 2  # and it has been said
     failed = sum(item.status == "failed" for item in items)
     if failed and len(items) > 1:
         print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
