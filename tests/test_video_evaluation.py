@@ -193,9 +193,9 @@ def test_what_is_not_known_is_null(tmp_path: Path) -> None:
 
 
 def test_progress_counts_frames(original: Path) -> None:
-    seen: list[int] = []
-    video.evaluate(original, original, progress=seen.append)
-    assert seen == list(range(1, 11))
+    seen: list[tuple[str, int, int | None]] = []
+    video.evaluate(original, original, progress=lambda *step: seen.append(step))
+    assert seen == [("measure", t, 10) for t in range(1, 11)]
 
 
 @pytest.mark.parametrize(("limited", "value", "found"), [(True, 16, True), (True, 30, False), (False, 5, True)])

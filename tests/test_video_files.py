@@ -612,7 +612,7 @@ def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match
         ("b.mp4", {"codec": "nope"}, "no encoder named 'nope'"),
         ("b.mp4", {"codec": "aac"}, "encoder of audio"),
         ("b.webm", {"codec": "libx264"}, r"\.webm files cannot hold libx264"),
-        ("b.mp4", {"crf": 99}, "crf: expected a number from 0 to 63"),
+        ("b.mp4", {"crf": 99}, "crf: expected a number from 0 to 51"),
         ("b.mp4", {"preset": "warp9"}, "preset: expected one of"),
         ("b.mp4", {"pixel_format": "nope"}, "pixel_format: libx264 takes"),
         ("b.mp4", {"codec_options": {"nope": "1"}}, "codec_options: libx264 has no option nope"),

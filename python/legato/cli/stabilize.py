@@ -199,6 +199,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     # With a motion file the rotation is its own, unless another is asked for.
     options["rotation"] = None if arguments.rotation == "apply" else arguments.rotation
+    if arguments.jobs < 1:
+        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if len(arguments.paths) != 2:

@@ -80,6 +80,7 @@ _PRESETS = (
 _DEEP_WEBM = "libsvtav1"  # in .webm where there are more than 8 bits, which this VP9 has not
 _DEEP_LEAST_SIDE = 64  # of a picture that it takes
 _SVT_PRESETS = dict(zip(_PRESETS, ("10", "9", "8", "7", "6", "5", "4", "3", "2"), strict=True))
+_MOST_CRF = {"libx264": 51, "libx265": 51}
 _CODEC_FAMILIES = {
     "h264": ("libx264", "h264"),
     "hevc": ("libx265", "hevc"),
@@ -126,6 +127,19 @@ def load_av() -> Any:
         return importlib.import_module("av")
     except ImportError as error:
         raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+
+
+def checked_path(name: str, value: object) -> Path:
+    """Take a path, or say which argument is none."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+
+
+def check_encoder_preset(name: str, value: object) -> None:
+    """Refuse what is no encoder's speed."""
+    if value not in _PRESETS:
+        raise ArgumentError(f"{name}: expected one of {', '.join(_PRESETS)}; got {value!r}")
 
 
 def _reason(error: BaseException) -> str:
@@ -279,7 +293,7 @@ class VideoReader:
 
     def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
         self._av = load_av()
-        self.path = Path(path)
+        self.path = checked_path("path", path)
         self.rotate = rotate
         self.display_matrix: tuple[int, ...] | None = None
         self._container = self._opened()
@@ -822,7 +836,7 @@ class VideoWriter:
     def _encoder(self, name: str) -> Any:
         try:
             encoder = self._av.codec.Codec(name, "w")
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
         if encoder.type != "video":
             raise ArgumentError(f"codec: {name!r} is an encoder of {encoder.type}, expected of video")
@@ -831,7 +845,7 @@ class VideoWriter:
     def _chosen_format(self, encoder: Any, asked: str | None) -> str:
         taken = [f.name for f in encoder.video_formats or ()]
         if asked is not None:
-            if taken and asked not in taken:
+            if not isinstance(asked, str) or (taken and asked not in taken):
                 raise ArgumentError(f"pixel_format: {self.codec} takes {', '.join(taken)}; got {asked!r}")
             return asked
         wanted = self._planar_format
@@ -1299,10 +1313,10 @@ def _planar_names() -> set[str]:
 
 
 def _encoder_options(codec: str, crf: float, preset: str, muxer: str) -> dict[str, str]:
-    if not 0 <= crf <= 63:
-        raise ArgumentError(f"crf: expected a number from 0 to 63, got {crf}")
-    if preset not in _PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(_PRESETS)}; got {preset!r}")
+    most = _MOST_CRF.get(codec, 63)
+    if not (isinstance(crf, int | float | np.number) and 0 <= crf <= most):
+        raise ArgumentError(f"crf: expected a number from 0 to {most} for {codec}, got {crf!r}")
+    check_encoder_preset("preset", preset)
     options: dict[str, str] = {}
     if codec in ("libx264", "libx265"):
         options = {"crf": f"{crf:g}", "preset": preset}

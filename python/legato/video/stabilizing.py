@@ -25,7 +25,16 @@ from legato import camera
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
-from legato.video.files import PathLike, PendingFile, VideoCopy, VideoFrame, VideoReader, VideoWriter
+from legato.video.files import (
+    PathLike,
+    PendingFile,
+    VideoCopy,
+    VideoFrame,
+    VideoReader,
+    VideoWriter,
+    check_encoder_preset,
+    checked_path,
+)
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, free_memory
 from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, window_frames
@@ -230,25 +239,29 @@ def stabilize(
         If a package of the extra ``video`` is not installed.
     """
     chosen = preset_named(preset)
+    if options is not None and not isinstance(options, camera.PathOptions):
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
     path_options = chosen.options() if options is None else options
     if crop is not None:
         path_options = replace(path_options, crop=crop)
     if inclusion not in ("soft", "hard"):
         raise ArgumentError(f"inclusion: expected 'soft' or 'hard', got {inclusion!r}")
-    target_weight = chosen.center if center is None else float(center)
-    if not 0 <= target_weight < 1e12:
+    target_weight = chosen.center if center is None else center
+    if not (isinstance(target_weight, int | float | np.number) and 0 <= target_weight < 1e12):
         raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
+    check_encoder_preset("encoder_preset", encoder_preset)
+    source, destination = checked_path("source", source), checked_path("destination", destination)
     outputs = {
-        "compare": _beside(destination, compare, "_compare", Path(destination).suffix),
-        "report": _beside(destination, report, "_report", ".json"),
-        "plot": _beside(destination, plot, "_path", ".svg"),
-        "save_motion": None if save_motion is None else Path(save_motion),
+        "compare": _beside(destination, "compare", compare, f"_compare{destination.suffix}"),
+        "report": _beside(destination, "report", report, "_report.json"),
+        "plot": _beside(destination, "plot", plot, "_path.svg"),
+        "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
     }
-    inputs = {"input": source}
+    inputs: dict[str, PathLike] = {"input": source}
     for name, given in (("motion", motion), ("mask", mask), ("salient", salient)):
-        if isinstance(given, str | os.PathLike):
-            inputs[name] = given
-    check_destinations(inputs, {"destination": Path(destination), **outputs}, overwrite)
+        if given is not None and not isinstance(given, Analysis | np.ndarray):
+            inputs[name] = checked_path(name, given)
+    check_destinations(inputs, {"destination": destination, **outputs}, overwrite)
     if outputs["plot"] is not None:
         _check_plot(outputs["plot"])
     if motion is not None and not (mask is None and region is None and subject is None):
@@ -463,13 +476,12 @@ def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
         yield from reader
 
 
-def _beside(destination: PathLike, asked: bool | PathLike | None, addition: str, suffix: str) -> Path | None:
+def _beside(destination: Path, name: str, asked: bool | PathLike | None, addition: str) -> Path | None:
     if asked is None or asked is False:
         return None
     if asked is True:
-        given = Path(destination)
-        return given.with_name(f"{given.stem}{addition}{suffix}")
-    return Path(asked)
+        return destination.with_name(f"{destination.stem}{addition}")
+    return checked_path(name, asked)
 
 
 def check_destinations(

@@ -36,7 +36,15 @@ import numpy as np
 from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
-from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, encodable_size, load_av
+from legato.video.files import (
+    PathLike,
+    PendingFile,
+    VideoFrame,
+    VideoReader,
+    check_encoder_preset,
+    encodable_size,
+    load_av,
+)
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.presets import preset_named
@@ -262,6 +270,7 @@ def stabilize_live(
     chosen = preset_named(preset)
     if chosen.center > 0:
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
+    check_encoder_preset("encoder_preset", encoder_preset)
     if options is None:
         options = chosen.live_options()
     if crop is not None:
