@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clips import leftovers, packets, shaky, times, write_clip
+from clips import packets, shaky, times, under_way, write_clip
 from legato.camera import PathOptions
 from legato.cli import _parser, main
 from legato.video import VideoWriter, stabilizing
@@ -175,7 +175,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
     out.mkdir()
     (out / "out.mp4").write_bytes(b"older")
     command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
-    command += ["--report", out / "report.json"]  # its hidden file tells that the work has begun
+    command += ["--report", out / "report.json"]
 
     def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
         signal.signal(number, signal.SIG_DFL)
@@ -184,7 +184,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals
     ) as process:
         begin = time.monotonic()
-        while not leftovers(out) and process.poll() is None and time.monotonic() - begin < 30:
+        while not under_way(out, process.pid) and process.poll() is None and time.monotonic() - begin < 30:
             time.sleep(0.02)
         time.sleep(0.2)  # into the work
         process.send_signal(number)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import leftovers, pictures, shaky, times, write_clip
+from clips import leftovers, pictures, shaky, times, under_way, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import ArgumentError, OutputError
@@ -157,7 +157,11 @@ def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals) as process:
         begin = time.monotonic()
-        while not (out.is_dir() and leftovers(out)) and process.poll() is None and time.monotonic() - begin < 30:
+        while (
+            not (out.is_dir() and under_way(out, process.pid))
+            and process.poll() is None
+            and time.monotonic() - begin < 30
+        ):
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)

@@ -60,9 +60,7 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
         raise InputError(
             f"{path}: source and destination are both found as {found['source']}; run it where the report was made"
         )
-    videos = {
-        name: urllib.parse.quote(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()
-    }
+    videos = {name: urllib.parse.quote(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()}
     facts = _facts(content)
     data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
     filled = {
