@@ -98,9 +98,7 @@ def result_paths(
         result = (source.parent if folder is None else Path(folder)) / f"{source.stem}{suffix}{kind}"
         key = os.path.realpath(result)
         if key == os.path.realpath(source):
-            what = (
-                "suffix: expected some text" if folder is None else "output-folder: expected another one, or a suffix"
-            )
+            what = "suffix: expected some text" if folder is None else "output-folder: expected another, or a suffix"
             raise ArgumentError(f"{what}: {result} would be written over itself")
         if key in results:
             raise ArgumentError(f"output-folder: two results would be named {result}")

@@ -519,7 +519,7 @@ def _is_rgb(pixel_format: Any) -> bool:
 
 
 def _chroma_name(pixel_format: Any) -> str:
-    """What of the color is in a picture, as people call it."""
+    """Name what there is of color in a picture."""
     if _is_rgb(pixel_format):
         return "RGB"
     if sum(not component.is_alpha for component in pixel_format.components) < 3:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -129,7 +129,7 @@ class StabilizeReport:
         content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
         for name in ("source", "destination", "comparison", "motion_file"):
             if content[name] is not None:
-                content[name] = os.path.abspath(content[name])
+                content[name] = str(Path(content[name]).absolute())
         curves = json.dumps(content.pop("curves"), allow_nan=False, separators=(",", ":"))
         text = json.dumps(content, indent=2, allow_nan=False)
         # On one line: with a number a line it would be a long file.
