@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from clips import (
     SIZE,
+    files_of_at_most,
     leftovers,
     packets,
     scene,
@@ -415,6 +421,33 @@ def test_overwriting_can_be_forbidden(clip: Path, tmp_path: Path) -> None:
     assert len(luma_of(tmp_path / "out.mp4")) == 30
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crf": "x"}, "crf: expected a number"),
+        ({"crf": 60}, "crf: expected a number from 0 to 51 for libx264"),
+        ({"center": "a"}, "center: expected a number"),
+        ({"options": 3}, "options: expected a legato.camera.PathOptions"),
+        ({"encoder_preset": "placebo"}, "encoder_preset: expected one of"),
+        ({"codec": 3}, "codec: no encoder named 3"),
+        ({"pixel_format": 3}, "pixel_format: libx264 takes"),
+        ({"crop": 0.001}, "crop: expected more than the 0.0083"),
+        ({"report": 3}, "report: expected a path"),
+        ({"mask": 3}, "mask: expected a path"),
+        ({"motion": 3}, "motion: expected a path"),
+        ({"interpolation": "x"}, "interpolation: expected one of"),
+        ({"threads": "x"}, "threads: expected"),
+        ({"region": "x"}, "region: expected"),
+    ],
+)
+def test_wrong_arguments_name_themselves(clip: Path, tmp_path: Path, options: dict[str, object], words: str) -> None:
+    refuse(ArgumentError, f"^{re.escape(words)}", clip, tmp_path / "out.mp4", **options)
+    for source, destination in ((3, tmp_path / "out.mp4"), (clip, None)):
+        with pytest.raises(ArgumentError, match=r"^(source|destination): expected a path"):
+            video.stabilize(source, destination)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("crop", [0.0, 1.0, -0.1, float("nan")])
 def test_impossible_crops(clip: Path, tmp_path: Path, crop: float) -> None:
     refuse(ArgumentError, "crop", clip, tmp_path / "out.mp4", crop=crop)
@@ -434,6 +467,36 @@ def test_a_failure_in_the_middle_leaves_nothing(clip: Path, tmp_path: Path, stag
         video.stabilize(clip, tmp_path / "out.mp4", compare=True, report=tmp_path / "r.json", progress=fail, **FAST)
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
     assert (tmp_path / "out.mp4").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("name", ["report", "plot", "save_motion"])
+def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    class Full(files.PendingFile):
+        @contextlib.contextmanager
+        def opened(self) -> Iterator[IO[bytes]]:
+            with files_of_at_most(100), super().opened() as file:
+                yield file
+
+    monkeypatch.setattr(stabilizing, "PendingFile", Full)
+    target = tmp_path / ("p.png" if name == "plot" else "p.json")
+    match = f"^{re.escape(str(target))}: cannot be written"
+    refuse(OutputError, match, clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
+def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", shaky(150, (320, 240)))
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
+    command += ["--report", "--plot", "--compare", "--save-motion", out / "m.jsonl"]
+    with subprocess.Popen(command) as process:
+        begin = time.monotonic()
+        while len(under_way(out, process.pid)) < 5 and process.poll() is None and time.monotonic() - begin < 30:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.kill()
+    assert list(out.iterdir()) == []
 
 
 def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

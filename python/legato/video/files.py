@@ -879,7 +879,7 @@ class VideoWriter:
             if asked:
                 why = "as asked"
             elif has == _chroma_name(planar):
-                why = "it was resampled"
+                why = "pictures are drawn in YUV" if had == "RGB" else "it was resampled"
             notes.append(f"{had if had == 'RGB' else f'chroma {had}'} became {has}: {why}")
         return notes
 

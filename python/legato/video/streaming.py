@@ -285,7 +285,7 @@ def stabilize_live(
         raise ArgumentError(f'container: expected "y4m" or "mpegts", got {container!r}')
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
-        (64, 64), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
+        (640, 360), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
     )
     origin = _Source.of(source, fps)
     target = _Target.of(os.fspath(destination), container)
