@@ -98,7 +98,9 @@ def test_results_are_named_without_collision(tmp_path: Path) -> None:
     assert names == [tmp_path / "new" / "a.mkv"]
     with pytest.raises(ArgumentError, match="two results would be named"):
         video.result_paths(["x/a.mp4", "y/a.mp4"], tmp_path)
-    with pytest.raises(ArgumentError, match="written over itself"):
+    with pytest.raises(ArgumentError, match=r"output-folder: expected another, or a suffix: .* written over itself"):
+        video.result_paths(["x/a.mp4"], "x")
+    with pytest.raises(ArgumentError, match=r"suffix: expected some text: .* written over itself"):
         video.result_paths(["x/a.mp4"], suffix="")
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
@@ -140,6 +142,20 @@ def test_an_interrupted_batch_stops_cleanly(clips: list[Path], tmp_path: Path, j
     assert 1 <= len(seen) <= jobs
     assert len(list(tmp_path.iterdir())) <= jobs
     assert leftovers(tmp_path) == []
+
+
+def test_what_is_wrong_for_all_is_said_once(
+    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--crop", 3) == 2
+    assert capsys.readouterr() == ("", "legato: error: crop: expected a number between 0 and 1, got 3.0\n")
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--quiet") == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--no-overwrite") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err.count("exists and overwrite is off")) == ("", 3, 3)
+    assert run("stabilize", *clips[:2], "-j", 0) == 2
+    assert "jobs: expected" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
