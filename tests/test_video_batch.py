@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import leftovers, pictures, shaky, times, under_way, write_clip
+from clips import files_of_at_most, leftovers, pictures, shaky, times, under_way, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import ArgumentError, OutputError
@@ -188,6 +188,15 @@ def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
 
 
 # --- analyze and render -------------------------------------------------------------------------
+
+
+def test_a_full_disk_names_the_motion_file(
+    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(100):
+        assert run("analyze", clips[0], "-o", tmp_path / "m.jsonl") == 1
+    assert f"error: {tmp_path / 'm.jsonl'}: cannot be written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,6 +198,17 @@ def test_progress_counts_frames(original: Path) -> None:
     assert seen == [("measure", t, 10) for t in range(1, 11)]
 
 
+def test_the_bar_is_for_terminals(
+    original: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal, quiet in ((False, False), (True, False), (True, True)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        assert main(["evaluate", str(original), str(original), *(["--quiet"] if quiet else [])]) == 0
+        out, err = capsys.readouterr()
+        assert "jitter, px" in out
+        assert ("measuring" in err) == (terminal and not quiet)
+
+
 @pytest.mark.parametrize(("limited", "value", "found"), [(True, 16, True), (True, 30, False), (False, 5, True)])
 def test_black_is_black_in_either_range(limited: bool, value: int, found: bool) -> None:
     picture = np.full((60, 80), 100, np.uint8)
