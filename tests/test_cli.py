@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import signal
@@ -155,6 +156,28 @@ def test_a_missing_package_is_named(
             assert run("stabilize", clip, tmp_path / "out.mp4", *arguments) == 1
         assert 'pip install "legato[video]"' in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_are_not_taken_for_files(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in ("http://example.com/a.mp4", "-"):
+        assert run("stabilize", source, tmp_path / "out.mp4") == 1
+        assert "streams are for `legato live`" in one_line(capsys)
+    assert run("analyze", clip, "-o", "-") == 1
+    assert "-: expected a file name" in one_line(capsys)
+    assert not Path("-").exists()
+
+
+def test_a_reader_that_has_enough_is_no_error(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", said)
+    assert run("stabilize", clip, tmp_path / "out.mp4", "--json", "--encoder-preset", "ultrafast") == 1
+    assert said.getvalue() == ""
+    assert times(tmp_path / "out.mp4") == times(clip)
 
 
 def test_no_overwrite(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

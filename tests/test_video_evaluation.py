@@ -198,6 +198,12 @@ def test_progress_counts_frames(original: Path) -> None:
     assert seen == [("measure", t, 10) for t in range(1, 11)]
 
 
+def test_nothing_to_match_is_said(tmp_path: Path) -> None:
+    black = write_clip(tmp_path / "black.mp4", [np.zeros((120, 160, 3), np.uint8)] * 6)
+    with pytest.raises(InputError, match=r"black\.mp4: nothing in it can be followed"):
+        video.evaluate(black, black)
+
+
 def test_the_bar_is_for_terminals(
     original: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

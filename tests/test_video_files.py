@@ -107,6 +107,26 @@ def test_every_pixel_format_becomes_planar_with_its_chroma(
         assert np.abs(chroma - 128 - blue_minus_luma * (224 / 255)).mean() < (8 if stored == "yuv411p" else 4)
 
 
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_gif_has_transparency_where_it_has(tmp_path: Path, transparent: bool) -> None:
+    clip = write_clip(tmp_path / "a.gif", [np.zeros((40, 60, 3), np.uint8)], codec="gif", pixel_format="rgb8")
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"\x21\xf9\x04")  # graphic control extension: flags, delay, transparent index
+    data[at + 3], data[at + 6] = (data[at + 3] | 1 if transparent else data[at + 3] & ~1), 0
+    clip.write_bytes(bytes(data))
+    with VideoReader(clip) as reader:
+        assert ("transparency is not kept" in reader.notes) == transparent
+
+
+def test_the_alpha_of_webm_is_told_and_not_promised(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.webm", shaky(3), codec="libvpx-vp9", pixel_format="yuva420p")
+    with VideoReader(clip) as reader:
+        assert "transparency is not kept" in reader.notes
+    copy_video(clip, tmp_path / "b.webm")
+    with VideoReader(tmp_path / "b.webm") as reader:
+        assert "transparency is not kept" not in reader.notes
+
+
 def test_full_range_is_kept_as_such(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.avi", shaky(3), codec="mjpeg", pixel_format="yuvj420p")
     with VideoReader(clip) as reader:

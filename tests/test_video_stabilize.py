@@ -239,6 +239,19 @@ def test_report_is_complete_json(clip: Path, tmp_path: Path) -> None:
     assert "out.mp4" in report.summary()
 
 
+def test_the_report_has_the_corrections(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize(clip, tmp_path / "out.mp4", report=tmp_path / "r.json", **FAST)
+    rows = json.loads((tmp_path / "r.json").read_text())["corrections"]
+    np.testing.assert_allclose(np.array(rows).reshape(-1, 3, 3), report.corrections, rtol=1e-9)
+
+
+def test_too_little_to_follow_is_said(clip: Path, tmp_path: Path) -> None:
+    refuse(ArgumentError, "mask: black", clip, tmp_path / "out.mp4", mask=np.zeros(SIZE[::-1], bool))
+    report = video.stabilize(clip, tmp_path / "out.mp4", region=(5, 5, 3, 3), **FAST)
+    assert not report.motion_known
+    assert "mask and region leave 0.00047 of the picture to follow the scene in" in report.notes
+
+
 def test_progress_is_told(clip: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     video.stabilize(clip, tmp_path / "out.mp4", progress=lambda *step: seen.append(step), **FAST)

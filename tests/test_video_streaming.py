@@ -24,7 +24,7 @@ pytest.importorskip("av", reason="needs PyAV, of the video extra")
 from clips import SIZE, leftovers, shaky, times, under_way, write_clip
 from legato import camera, cli, video
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video import streaming
+from legato.video import live, streaming
 
 COUNT = 24
 LEGATO = [sys.executable, "-m", "legato", "live"]
@@ -85,6 +85,39 @@ def test_a_killed_process_leaves_nothing(clip: Path, tmp_path: Path, name: str) 
         assert process.poll() is None
         process.kill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mask_and_region_reach_the_tracker(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[np.ndarray | None] = []
+    tracker = live.Tracker
+
+    def spied(size: tuple[int, int], mask: np.ndarray | None = None) -> object:
+        masks.append(mask)
+        return tracker(size, mask=mask)
+
+    monkeypatch.setattr(live, "Tracker", spied)
+    assert cli.main(["live", "--input", str(clip), "--output", str(tmp_path / "a.mp4"), "--region", "8,4,40,30"]) == 0
+    expected = np.zeros(SIZE[::-1], bool)
+    expected[4:34, 8:48] = True
+    np.testing.assert_array_equal(masks[-1], expected)
+    with pytest.raises(ArgumentError, match="mask: black everywhere"):
+        video.stabilize_live(clip, tmp_path / "b.mp4", mask=np.zeros(SIZE[::-1], bool))
+
+
+def test_a_run_too_short_for_a_latency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_clip(tmp_path / "one.mp4", shaky(1))
+    assert cli.main(["live", "--input", str(one), "--output", str(tmp_path / "a.mp4")]) == 0
+    text = capsys.readouterr().out
+    assert ": 1 frame in" in text
+    assert "nan" not in text
+
+
+def test_a_whole_mp4_through_a_pipe_is_explained(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "a.mp4", shaky(4)).read_bytes()
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / "b.mp4"]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot come through a pipe" in done.stderr.decode().splitlines()[-1]
 
 
 def test_files_are_checked_before_the_work(clip: Path, tmp_path: Path) -> None:

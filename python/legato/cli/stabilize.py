@@ -37,12 +37,19 @@ def numbers(count: int) -> Any:
     return parse
 
 
+_BOX: dict[str, Any] = {"type": numbers(4), "metavar": "X,Y,W,H"}
+
+
+def add_area(parser: argparse.ArgumentParser) -> None:
+    """Declare where the scene may be followed."""
+    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
+    parser.add_argument("--region", **_BOX, help="follow the scene only inside this box, in pixels")
+
+
 def add_estimate(parser: argparse.ArgumentParser) -> None:
     """Declare what the estimate of the motion depends on."""
-    box = {"type": numbers(4), "metavar": "X,Y,W,H"}
-    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
-    parser.add_argument("--region", **box, help="follow the scene only inside this box, in pixels")
-    parser.add_argument("--subject", **box, help="a box in the first frame: followed, and kept in view")
+    add_area(parser)
+    parser.add_argument("--subject", **_BOX, help="a box in the first frame: followed, and kept in view")
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:

@@ -214,6 +214,8 @@ def evaluate(
             tell("measure", frames, after.frame_count)
     if frames == 0:
         raise InputError(f"{stabilized}: has no frame to compare with {original}")
+    if alignment.unmatched > frames // 2 and frames > 1 and first.unknown == frames - 1:
+        raise InputError(f"{original}: nothing in it can be followed (black, flat), so that nothing can be matched")
     if alignment.unmatched > frames // 2:
         raise InputError(
             f"{stabilized}: {alignment.unmatched} of {frames} pictures do not resemble those of {original} "

@@ -27,6 +27,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ _MATRIX_BT709, _MATRIX_BT601 = 1, 6  # AVColorSpace
 
 # Written by the muxer itself, or true only of the file that was read.
 _STALE_METADATA = {
+    "alpha_mode",
     "encoder",
     "major_brand",
     "minor_version",
@@ -118,6 +120,7 @@ _STALE_METADATA = {
     "vendor_id",
     "handler_name",
 }
+NOT_TRANSPARENT = "transparency is not kept"
 _MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 
 
@@ -291,6 +294,8 @@ class VideoReader:
         If PyAV is not installed.
     """
 
+    no_frame = "no frame could be decoded"
+
     def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
         self._av = load_av()
         self.path = checked_path("path", path)
@@ -305,7 +310,7 @@ class VideoReader:
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
-                raise InputError(f"{self.path}: no frame could be decoded")
+                raise InputError(f"{self.path}: {self.no_frame}")
             self._first: Any = first
             self._describe(first)
         except BaseException:
@@ -315,7 +320,9 @@ class VideoReader:
     def _opened(self) -> Any:
         path = self.path
         if not path.exists():
-            raise InputError(f"{path}: no such file")
+            text = os.fspath(path)
+            stream = text == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)
+            raise InputError(f"{path}: no such file" + ("; streams are for `legato live`" if stream else ""))
         if path.is_dir():
             raise InputError(f"{path}: a directory, expected a video file")
         try:
@@ -367,12 +374,22 @@ class VideoReader:
         self.pixel_format = self._planar(first.format)
         self.color = self._color(first)
         self.interlaced = bool(first.interlaced_frame)
-        if any(component.is_alpha for component in first.format.components):
-            self.notes.append("transparency is not kept")
+        if stream.metadata.get("alpha_mode") == "1" or self._transparent(first):
+            self.notes.append(NOT_TRANSPARENT)
         if self.interlaced:
             self.notes.append("interlaced pictures are treated as progressive")
         jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
         self.chroma_location: Literal["left", "center"] = "center" if jpeg else "left"
+
+    def _transparent(self, first: Any) -> bool:
+        if not any(component.is_alpha for component in first.format.components):
+            return False
+        if self.codec != "gif":
+            return True
+        # Decoded with alpha, whether there is a transparent pixel or not.
+        alpha = first.reformat(format="yuva444p").planes[3]
+        rows = np.frombuffer(alpha, np.uint8).reshape(alpha.height, alpha.line_size)
+        return bool(rows[:, : alpha.width].min() < 255)
 
     def _oriented(self, frame: Any) -> tuple[_Orientation, int]:
         upright = _Orientation()
@@ -616,6 +633,8 @@ class PendingFile:
         self.destination = Path(destination)
         self._final = Path(os.path.realpath(self.destination))
         folder = self._final.parent
+        if os.fspath(destination) == "-":
+            raise OutputError("-: expected a file name; standard output is for `legato live`")
         if self._final.is_dir():
             raise OutputError(f"{self.destination}: a directory, expected a file name")
         if self._final.exists() and not self._final.is_file():

@@ -26,6 +26,7 @@ from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
 from legato.video.files import (
+    NOT_TRANSPARENT,
     PathLike,
     PendingFile,
     VideoCopy,
@@ -554,6 +555,7 @@ def _notes(
         notes.append(plan.gain.reason())
     notes += written.notes
     if copied:
+        notes = [note for note in notes if note != NOT_TRANSPARENT]
         notes.append("its pictures are not encoded again")
     if written.damaged_packets:
         notes.append(f"{written.damaged_packets} damaged packets of sound or subtitles were left out")

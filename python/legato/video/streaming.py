@@ -32,10 +32,12 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
+from legato.video.analysis import usable_area
 from legato.video.files import (
     PathLike,
     PendingFile,
@@ -48,7 +50,9 @@ from legato.video.files import (
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.presets import preset_named
+from legato.video.report import counted
 from legato.video.stabilizing import check_destinations
+from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
@@ -182,11 +186,13 @@ class LiveReport:
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
         late = self.latency_ms
+        beyond = "too short to say what came on top of it"  # all pictures were released by the end of the stream
+        if math.isfinite(late["p50"]):
+            beyond = f"beyond it p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
         return (
-            f"{self.destination}: {self.frames_written} frames in {self.seconds:.1f} s ({rate:.1f} fps){lost}{again}; "
-            f"ended: {self.ended}\n"
-            f"  delay {self.latency_frames} frames ({self.delay_ms:.0f} ms), beyond it p50 {late['p50']:.1f} ms, "
-            f"p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
+            f"{self.destination}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s ({rate:.1f} fps)"
+            f"{lost}{again}; ended: {self.ended}\n"
+            f"  delay {counted(self.latency_frames, 'frame')} ({self.delay_ms:.0f} ms), {beyond}"
         )
 
 
@@ -198,6 +204,8 @@ def stabilize_live(
     preset: str = "standard",
     options: camera.PathOptions | None = None,
     crop: float | None = None,
+    mask: PathLike | NDArray[Any] | None = None,
+    region: Box | None = None,
     fps: float | None = None,
     interpolation: Interpolation = "bilinear",
     container: Literal["y4m", "mpegts"] | None = None,
@@ -229,6 +237,8 @@ def stabilize_live(
         As of `stabilize`, with 0.06 more crop. There is nothing to "follow" in a live video.
     options, crop : optional
         Path options in place of the preset's, and their crop.
+    mask, region : optional
+        Where the scene may be followed, as for `legato.video.analyze`.
     fps : float, optional
         Frames a second, where the source does not say or is wrong; asked of a camera.
     interpolation : {"bilinear", "bicubic", "lanczos"}
@@ -271,6 +281,8 @@ def stabilize_live(
     if chosen.center > 0:
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
     check_encoder_preset("encoder_preset", encoder_preset)
+    if options is not None and not isinstance(options, camera.PathOptions):
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
     if options is None:
         options = chosen.live_options()
     if crop is not None:
@@ -308,6 +320,7 @@ def stabilize_live(
                 options=options,
                 latency_frames=latency_frames,
                 interpolation=interpolation,
+                mask=usable_area(size, mask, region),
                 threads=threads,
             ),
             fps,
@@ -470,6 +483,10 @@ class _LiveReader(VideoReader):
         if source.path is not None:
             return super()._opened()
         self.path = cast(Path, source.name)  # a Path would take the slashes of a URL for its own
+        if not source.live and source.format is None:
+            self.no_frame = (
+                "no frame could be decoded; an MP4 with its index at the end cannot come through a pipe, name it"
+            )
         timeout = (self._timeout_s, self._timeout_s) if self._timeout_s else None
         try:
             return self._av.open(
