@@ -113,7 +113,7 @@ def test_a_run_too_short_for_a_latency(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_whole_mp4_through_a_pipe_is_explained(tmp_path: Path) -> None:
-    data = write_clip(tmp_path / "a.mp4", shaky(4)).read_bytes()
+    data = write_clip(tmp_path / "a.mp4", shaky(40, (320, 240))).read_bytes()
     command = [*LEGATO, "--input", "-", "--output", tmp_path / "b.mp4"]
     done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
     assert done.returncode == 1

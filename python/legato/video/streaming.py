@@ -484,9 +484,7 @@ class _LiveReader(VideoReader):
             return super()._opened()
         self.path = cast(Path, source.name)  # a Path would take the slashes of a URL for its own
         if not source.live and source.format is None:
-            self.no_frame = (
-                "no frame could be decoded; an MP4 with its index at the end cannot come through a pipe, name it"
-            )
+            self.no_frame += "; an MP4 with its index at the end cannot come through a pipe: name the file"
         timeout = (self._timeout_s, self._timeout_s) if self._timeout_s else None
         try:
             return self._av.open(
