@@ -245,6 +245,18 @@ def test_the_report_has_the_corrections(clip: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(rows).reshape(-1, 3, 3), report.corrections, rtol=1e-9)
 
 
+@pytest.mark.parametrize("inclusion", ["soft", "hard"])
+def test_a_path_that_is_not_proven_optimal_says_why(clip: Path, tmp_path: Path, inclusion: str) -> None:
+    options = camera.PathOptions(max_iterations=1)
+    points = np.full((30, 1, 2), 60.0)
+    report = video.stabilize(
+        clip, tmp_path / "out.mp4", options=options, salient=points, inclusion=inclusion, guard=False, **FAST
+    )
+    assert report.path_status == "iteration_limit"
+    (note,) = (n for n in report.notes if "not proven optimal" in n)
+    assert ("a larger crop gives more" in note) == (inclusion == "hard")
+
+
 def test_too_little_to_follow_is_said(clip: Path, tmp_path: Path) -> None:
     refuse(ArgumentError, "mask: black", clip, tmp_path / "out.mp4", mask=np.zeros(SIZE[::-1], bool))
     report = video.stabilize(clip, tmp_path / "out.mp4", region=(5, 5, 3, 3), **FAST)

@@ -121,7 +121,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         default="bicubic",
         help="how pictures are resampled (default: %(default)s)",
     )
-    parser.add_argument("--codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
+    parser.add_argument(
+        "--codec", help="FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"
+    )
     parser.add_argument("--crf", type=float, help="constant quality, lower is better (default: 18)")
     parser.add_argument(
         "--encoder-preset",

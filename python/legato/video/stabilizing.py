@@ -408,7 +408,7 @@ def stabilize(
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, plan, written, copied=copy is not None),
+            notes=_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
             seconds={**seconds, "total": watch.total},
             shares={stage: s / busy for stage, s in seconds.items()},
             versions=package_versions(),
@@ -546,11 +546,18 @@ def _copy(destination: PathLike, reader: VideoReader, writer: VideoWriter) -> Vi
 
 
 def _notes(
-    analysis: Analysis, reader: VideoReader, plan: PathPlanner, written: VideoWriter | VideoCopy, *, copied: bool
+    analysis: Analysis,
+    reader: VideoReader,
+    plan: PathPlanner,
+    written: VideoWriter | VideoCopy,
+    *,
+    copied: bool,
+    hard: bool,
 ) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
     if plan.status not in ("optimal", "none", "rest"):
-        notes.append(f"the path is feasible but not proven optimal: {plan.status}")
+        why = f" ({plan.status}); what must be in view leaves it little room, a larger crop gives more" if hard else ""
+        notes.append("the path is feasible but not proven optimal" + (why or f": {plan.status}"))
     if plan.status == "rest" and plan.gain is not None:
         notes.append(plan.gain.reason())
     notes += written.notes
