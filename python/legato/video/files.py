@@ -294,7 +294,7 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    no_frame = "no frame could be decoded"
+    no_frame = "no frame could be decoded"  # what is said of such a file
 
     def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
         self._av = load_av()
