@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clips import leftovers, packets, shaky, times, write_clip
+from clips import packets, shaky, times, under_way, write_clip
 from legato.camera import PathOptions
 from legato.cli import _parser, main
 from legato.video import VideoWriter, stabilizing
@@ -157,6 +158,28 @@ def test_a_missing_package_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_streams_are_not_taken_for_files(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in ("http://example.com/a.mp4", "-"):
+        assert run("stabilize", source, tmp_path / "out.mp4") == 1
+        assert "streams are for `legato live`" in one_line(capsys)
+    assert run("analyze", clip, "-o", "-") == 1
+    assert "-: expected a file name" in one_line(capsys)
+    assert not Path("-").exists()
+
+
+def test_a_reader_that_has_enough_is_no_error(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", said)
+    assert run("stabilize", clip, tmp_path / "out.mp4", "--json", "--encoder-preset", "ultrafast") == 1
+    assert said.getvalue() == ""
+    assert times(tmp_path / "out.mp4") == times(clip)
+
+
 def test_no_overwrite(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out.mp4").write_bytes(b"older")
     assert run("stabilize", clip, tmp_path / "out.mp4", "--no-overwrite") == 2
@@ -175,7 +198,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
     out.mkdir()
     (out / "out.mp4").write_bytes(b"older")
     command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
-    command += ["--report", out / "report.json"]  # its hidden file tells that the work has begun
+    command += ["--report", out / "report.json"]
 
     def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
         signal.signal(number, signal.SIG_DFL)
@@ -184,7 +207,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals
     ) as process:
         begin = time.monotonic()
-        while not leftovers(out) and process.poll() is None and time.monotonic() - begin < 30:
+        while not under_way(out, process.pid) and process.poll() is None and time.monotonic() - begin < 30:
             time.sleep(0.02)
         time.sleep(0.2)  # into the work
         process.send_signal(number)

@@ -321,7 +321,8 @@ def test_mask_and_region_choose_the_scene(tmp_path: Path) -> None:
     np.testing.assert_allclose(horizontal["mask"], 0, atol=0.1)
     np.testing.assert_allclose(horizontal["region"], 0, atol=0.1)
     np.testing.assert_allclose(horizontal["file"], 3, atol=0.1)
-    assert video.analyze(clip, mask=left, region=(80, 0, 160, 120)).failed == list(range(1, 16))  # nothing is left
+    with pytest.raises(ArgumentError, match="mask: black"):  # nothing is left
+        video.analyze(clip, mask=left, region=(80, 0, 160, 120))
 
 
 def test_bad_masks_and_boxes(clip: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import leftovers, pictures, shaky, times, write_clip
+from clips import files_of_at_most, leftovers, pictures, shaky, times, under_way, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import ArgumentError, OutputError
@@ -98,7 +98,9 @@ def test_results_are_named_without_collision(tmp_path: Path) -> None:
     assert names == [tmp_path / "new" / "a.mkv"]
     with pytest.raises(ArgumentError, match="two results would be named"):
         video.result_paths(["x/a.mp4", "y/a.mp4"], tmp_path)
-    with pytest.raises(ArgumentError, match="written over itself"):
+    with pytest.raises(ArgumentError, match=r"output-folder: expected another, or a suffix: .* written over itself"):
+        video.result_paths(["x/a.mp4"], "x")
+    with pytest.raises(ArgumentError, match=r"suffix: expected some text: .* written over itself"):
         video.result_paths(["x/a.mp4"], suffix="")
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
@@ -142,6 +144,20 @@ def test_an_interrupted_batch_stops_cleanly(clips: list[Path], tmp_path: Path, j
     assert leftovers(tmp_path) == []
 
 
+def test_what_is_wrong_for_all_is_said_once(
+    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--crop", 3) == 2
+    assert capsys.readouterr() == ("", "legato: error: crop: expected a number between 0 and 1, got 3.0\n")
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--quiet") == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
+    assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--no-overwrite") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err.count("exists and overwrite is off")) == ("", 3, 3)
+    assert run("stabilize", *clips[:2], "-j", 0) == 2
+    assert "jobs: expected" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", shaky(150, (320, 240)))
@@ -157,7 +173,11 @@ def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals) as process:
         begin = time.monotonic()
-        while not (out.is_dir() and leftovers(out)) and process.poll() is None and time.monotonic() - begin < 30:
+        while (
+            not (out.is_dir() and under_way(out, process.pid))
+            and process.poll() is None
+            and time.monotonic() - begin < 30
+        ):
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
@@ -168,6 +188,15 @@ def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
 
 
 # --- analyze and render -------------------------------------------------------------------------
+
+
+def test_a_full_disk_names_the_motion_file(
+    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(100):
+        assert run("analyze", clips[0], "-o", tmp_path / "m.jsonl") == 1
+    assert f"error: {tmp_path / 'm.jsonl'}: cannot be written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

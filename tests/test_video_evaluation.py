@@ -193,9 +193,26 @@ def test_what_is_not_known_is_null(tmp_path: Path) -> None:
 
 
 def test_progress_counts_frames(original: Path) -> None:
-    seen: list[int] = []
-    video.evaluate(original, original, progress=seen.append)
-    assert seen == list(range(1, 11))
+    seen: list[tuple[str, int, int | None]] = []
+    video.evaluate(original, original, progress=lambda *step: seen.append(step))
+    assert seen == [("measure", t, 10) for t in range(1, 11)]
+
+
+def test_nothing_to_match_is_said(tmp_path: Path) -> None:
+    black = write_clip(tmp_path / "black.mp4", [np.zeros((120, 160, 3), np.uint8)] * 6)
+    with pytest.raises(InputError, match=r"black\.mp4: nothing in it can be followed"):
+        video.evaluate(black, black)
+
+
+def test_the_bar_is_for_terminals(
+    original: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal, quiet in ((False, False), (True, False), (True, True)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        assert main(["evaluate", str(original), str(original), *(["--quiet"] if quiet else [])]) == 0
+        out, err = capsys.readouterr()
+        assert "jitter, px" in out
+        assert ("measuring" in err) == (terminal and not quiet)
 
 
 @pytest.mark.parametrize(("limited", "value", "found"), [(True, 16, True), (True, 30, False), (False, 5, True)])

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import SIZE, copy_video, leftovers, packets, shaky, times, turned, write_clip
+from clips import SIZE, copy_video, files_of_at_most, leftovers, packets, shaky, times, turned, write_clip
 from legato.errors import ArgumentError, InputError, OutputError
 
 av = pytest.importorskip("av", reason="needs PyAV")
 
 from legato.video.files import (  # noqa: E402
     PendingFile,
+    VideoCopy,
     VideoReader,
     VideoWriter,
     available_codecs,
@@ -104,6 +105,26 @@ def test_every_pixel_format_becomes_planar_with_its_chroma(
         sx, sy = planes.subsampling
         chroma = np.repeat(np.repeat(planes.u / 2.0 ** (depth - 8), sy, 0), sx, 1)
         assert np.abs(chroma - 128 - blue_minus_luma * (224 / 255)).mean() < (8 if stored == "yuv411p" else 4)
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_gif_has_transparency_where_it_has(tmp_path: Path, transparent: bool) -> None:
+    clip = write_clip(tmp_path / "a.gif", [np.zeros((40, 60, 3), np.uint8)], codec="gif", pixel_format="rgb8")
+    data = bytearray(clip.read_bytes())
+    at = data.index(b"\x21\xf9\x04")  # graphic control extension: flags, delay, transparent index
+    data[at + 3], data[at + 6] = (data[at + 3] | 1 if transparent else data[at + 3] & ~1), 0
+    clip.write_bytes(bytes(data))
+    with VideoReader(clip) as reader:
+        assert ("transparency is not kept" in reader.notes) == transparent
+
+
+def test_the_alpha_of_webm_is_told_and_not_promised(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.webm", shaky(3), codec="libvpx-vp9", pixel_format="yuva420p")
+    with VideoReader(clip) as reader:
+        assert "transparency is not kept" in reader.notes
+    copy_video(clip, tmp_path / "b.webm")
+    with VideoReader(tmp_path / "b.webm") as reader:
+        assert "transparency is not kept" not in reader.notes
 
 
 def test_full_range_is_kept_as_such(tmp_path: Path) -> None:
@@ -272,6 +293,51 @@ def test_a_lossless_copy_is_exact(tmp_path: Path, pixel_format: str, size: tuple
                 if a is not None:
                     np.testing.assert_array_equal(a, b)
             assert one.planes.bit_depth == two.planes.bit_depth
+
+
+@pytest.mark.parametrize(
+    ("stored", "name", "options", "notes"),
+    [
+        ("yuv420p10le", "b.mp4", {}, []),
+        ("yuv420p10le", "b.mp4", {"pixel_format": "yuv420p"}, ["10 bits became 8: as asked"]),
+        ("yuv420p10le", "b.webm", {"codec": "libvpx-vp9"}, ["10 bits became 8: libvpx-vp9 takes no more"]),
+        ("yuv420p12le", "b.mp4", {}, ["12 bits became 10: libx264 takes no more"]),
+        ("yuv422p", "b.mp4", {"codec": "mpeg4"}, ["chroma 4:2:2 became 4:2:0: mpeg4 takes no 4:2:2"]),
+        ("yuv411p", "b.mp4", {}, ["chroma 4:1:1 became 4:2:2: it was resampled"]),
+        ("bgr0", "b.mp4", {}, ["RGB became 4:4:4: pictures are drawn in YUV"]),
+        ("yuv420p", "b.mp4", {"pixel_format": "gray"}, ["chroma 4:2:0 became gray: as asked"]),
+        ("gray", "b.webm", {}, []),
+    ],
+)
+def test_what_becomes_of_depth_and_chroma_is_told(
+    tmp_path: Path, stored: str, name: str, options: dict[str, str], notes: list[str]
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(3), codec="ffv1", pixel_format=stored)
+    assert copy_video(clip, tmp_path / name, **options).notes == notes
+
+
+def test_webm_keeps_ten_bits(tmp_path: Path) -> None:
+    if available_codecs()["av1"]["encoder"] is None:
+        pytest.skip("needs libsvtav1")
+    clip = write_clip(tmp_path / "a.mkv", shaky(6), codec="ffv1", pixel_format="yuv420p10le")
+    writer = copy_video(clip, tmp_path / "b.webm")
+    assert (writer.codec, writer.notes) == ("libsvtav1", [])
+    with VideoReader(tmp_path / "b.webm") as reader:
+        assert reader.stored_format == "yuv420p10le"
+    small = write_clip(tmp_path / "s.mkv", shaky(6, (50, 34)), codec="ffv1", pixel_format="yuv420p10le")
+    assert copy_video(small, tmp_path / "s.webm").codec == "libvpx-vp9"  # the other refuses so small a picture
+
+
+@pytest.mark.parametrize("wanted", ["gray", "gray10le"])
+@pytest.mark.parametrize("stored", ["yuv420p", "yuv420p10le"])
+def test_gray_is_the_luma_as_it_is(tmp_path: Path, stored: str, wanted: str) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(3), codec="ffv1", pixel_format=stored)
+    copy_video(clip, tmp_path / "b.mkv", codec="ffv1", pixel_format=wanted)
+    with VideoReader(clip) as before, VideoReader(tmp_path / "b.mkv") as after:
+        assert after.stored_format == wanted
+        for one, two in zip(before, after, strict=True):
+            as_eight = [frame.planes.y / 2.0 ** (frame.planes.bit_depth - 8) for frame in (one, two)]
+            assert np.abs(as_eight[0] - as_eight[1]).max() <= 0.5
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "m4v"])
@@ -477,6 +543,24 @@ def test_odd_sizes_lose_a_column_or_row_and_gain_no_pixel(
         assert np.abs(one[: written[1], : written[0]] - two).max() < 12
 
 
+@pytest.mark.parametrize(("sound", "kept"), [("aac", True), ("ac3", True), ("flac", False), ("pcm_s16le", False)])
+def test_private_data_in_mpegts_is_no_copy(tmp_path: Path, sound: str, kept: bool) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(20), sound=sound)
+    writer = copy_video(clip, tmp_path / "b.ts")
+    assert [len(writer.copied), len(writer.not_copied)] == [kept, not kept]
+    with av.open(str(tmp_path / "b.ts")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"][: 1 + kept]
+
+
+def test_subtitles_and_pictures_that_mpegts_has_no_name_for(tmp_path: Path) -> None:
+    (tmp_path / "s.srt").write_text("1\n00:00:00,100 --> 00:00:00,500\nhello\n")
+    clip = write_clip(tmp_path / "a.mkv", shaky(20), subtitles=tmp_path / "s.srt", codec="ffv1")
+    writer = copy_video(clip, tmp_path / "b.ts")
+    assert [label.split()[1] for label in writer.not_copied] == ["subtitle"]
+    with VideoReader(clip) as reader, pytest.raises(ArgumentError, match="mpegts files cannot hold ffv1"):
+        VideoCopy(tmp_path / "c.ts", reader)
+
+
 def test_mpegts_is_moved_to_start_at_zero(tmp_path: Path) -> None:
     late = [90_000 * 3 + 3000 * t for t in range(20)]  # three seconds after zero
     clip = write_clip(
@@ -604,6 +688,16 @@ def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match
     assert leftovers(tmp_path) == []
 
 
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with (
+        files_of_at_most(1000),
+        pytest.raises(OutputError, match=r"text\.json: cannot be written \(File too large\)"),
+        PendingFile(tmp_path / "text.json", unnamed=True) as pending,
+    ):
+        pending.write_text(["x" * 900, "y" * 900])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
@@ -612,7 +706,7 @@ def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match
         ("b.mp4", {"codec": "nope"}, "no encoder named 'nope'"),
         ("b.mp4", {"codec": "aac"}, "encoder of audio"),
         ("b.webm", {"codec": "libx264"}, r"\.webm files cannot hold libx264"),
-        ("b.mp4", {"crf": 99}, "crf: expected a number from 0 to 63"),
+        ("b.mp4", {"crf": 99}, "crf: expected a number from 0 to 51"),
         ("b.mp4", {"preset": "warp9"}, "preset: expected one of"),
         ("b.mp4", {"pixel_format": "nope"}, "pixel_format: libx264 takes"),
         ("b.mp4", {"codec_options": {"nope": "1"}}, "codec_options: libx264 has no option nope"),

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from clips import (
     SIZE,
+    files_of_at_most,
     leftovers,
     packets,
     scene,
     shaky,
     times,
     turned,
+    under_way,
     write_clip,
 )
 from legato import camera, video
@@ -232,6 +239,31 @@ def test_report_is_complete_json(clip: Path, tmp_path: Path) -> None:
     assert "out.mp4" in report.summary()
 
 
+def test_the_report_has_the_corrections(clip: Path, tmp_path: Path) -> None:
+    report = video.stabilize(clip, tmp_path / "out.mp4", report=tmp_path / "r.json", **FAST)
+    rows = json.loads((tmp_path / "r.json").read_text())["corrections"]
+    np.testing.assert_allclose(np.array(rows).reshape(-1, 3, 3), report.corrections, rtol=1e-9)
+
+
+@pytest.mark.parametrize("inclusion", ["soft", "hard"])
+def test_a_path_that_is_not_proven_optimal_says_why(clip: Path, tmp_path: Path, inclusion: str) -> None:
+    options = camera.PathOptions(max_iterations=1)
+    points = np.full((30, 1, 2), 60.0)
+    report = video.stabilize(
+        clip, tmp_path / "out.mp4", options=options, salient=points, inclusion=inclusion, guard=False, **FAST
+    )
+    assert report.path_status == "iteration_limit"
+    (note,) = (n for n in report.notes if "not proven optimal" in n)
+    assert ("a larger crop gives more" in note) == (inclusion == "hard")
+
+
+def test_too_little_to_follow_is_said(clip: Path, tmp_path: Path) -> None:
+    refuse(ArgumentError, "mask: black", clip, tmp_path / "out.mp4", mask=np.zeros(SIZE[::-1], bool))
+    report = video.stabilize(clip, tmp_path / "out.mp4", region=(5, 5, 3, 3), **FAST)
+    assert not report.motion_known
+    assert "mask and region leave 0.00047 of the picture to follow the scene in" in report.notes
+
+
 def test_progress_is_told(clip: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     video.stabilize(clip, tmp_path / "out.mp4", progress=lambda *step: seen.append(step), **FAST)
@@ -414,6 +446,33 @@ def test_overwriting_can_be_forbidden(clip: Path, tmp_path: Path) -> None:
     assert len(luma_of(tmp_path / "out.mp4")) == 30
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crf": "x"}, "crf: expected a number"),
+        ({"crf": 60}, "crf: expected a number from 0 to 51 for libx264"),
+        ({"center": "a"}, "center: expected a number"),
+        ({"options": 3}, "options: expected a legato.camera.PathOptions"),
+        ({"encoder_preset": "placebo"}, "encoder_preset: expected one of"),
+        ({"codec": 3}, "codec: no encoder named 3"),
+        ({"pixel_format": 3}, "pixel_format: libx264 takes"),
+        ({"crop": 0.001}, "crop: expected more than the 0.0083"),
+        ({"report": 3}, "report: expected a path"),
+        ({"mask": 3}, "mask: expected a path"),
+        ({"motion": 3}, "motion: expected a path"),
+        ({"interpolation": "x"}, "interpolation: expected one of"),
+        ({"threads": "x"}, "threads: expected"),
+        ({"region": "x"}, "region: expected"),
+    ],
+)
+def test_wrong_arguments_name_themselves(clip: Path, tmp_path: Path, options: dict[str, object], words: str) -> None:
+    refuse(ArgumentError, f"^{re.escape(words)}", clip, tmp_path / "out.mp4", **options)
+    for source, destination in ((3, tmp_path / "out.mp4"), (clip, None)):
+        with pytest.raises(ArgumentError, match=r"^(source|destination): expected a path"):
+            video.stabilize(source, destination)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("crop", [0.0, 1.0, -0.1, float("nan")])
 def test_impossible_crops(clip: Path, tmp_path: Path, crop: float) -> None:
     refuse(ArgumentError, "crop", clip, tmp_path / "out.mp4", crop=crop)
@@ -426,13 +485,43 @@ def test_a_failure_in_the_middle_leaves_nothing(clip: Path, tmp_path: Path, stag
 
     def fail(now: str, done: int, _total: int | None) -> None:
         if (now, done) == (stage, 20):
-            assert leftovers(tmp_path)  # the work is under hidden names
+            assert len(under_way(tmp_path)) == 3  # the work has no names yet
             raise error
 
     with pytest.raises(type(error)):
         video.stabilize(clip, tmp_path / "out.mp4", compare=True, report=tmp_path / "r.json", progress=fail, **FAST)
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
     assert (tmp_path / "out.mp4").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("name", ["report", "plot", "save_motion"])
+def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    class Full(files.PendingFile):
+        @contextlib.contextmanager
+        def opened(self) -> Iterator[IO[bytes]]:
+            with files_of_at_most(100), super().opened() as file:
+                yield file
+
+    monkeypatch.setattr(stabilizing, "PendingFile", Full)
+    target = tmp_path / ("p.png" if name == "plot" else "p.json")
+    match = f"^{re.escape(str(target))}: cannot be written"
+    refuse(OutputError, match, clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
+def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", shaky(150, (320, 240)))
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
+    command += ["--report", "--plot", "--compare", "--save-motion", out / "m.jsonl"]
+    with subprocess.Popen(command) as process:
+        begin = time.monotonic()
+        while len(under_way(out, process.pid)) < 5 and process.poll() is None and time.monotonic() - begin < 30:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.kill()
+    assert list(out.iterdir()) == []
 
 
 def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

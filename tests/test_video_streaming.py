@@ -21,10 +21,10 @@ import pytest
 
 pytest.importorskip("av", reason="needs PyAV, of the video extra")
 
-from clips import SIZE, leftovers, shaky, times, write_clip
+from clips import SIZE, leftovers, shaky, times, under_way, write_clip
 from legato import camera, cli, video
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video import streaming
+from legato.video import live, streaming
 
 COUNT = 24
 LEGATO = [sys.executable, "-m", "legato", "live"]
@@ -69,6 +69,66 @@ def holding(data: bytes, seconds: float) -> Callable[[socket.socket], None]:
 def decoded(path: Path) -> list[video.VideoFrame]:
     with video.VideoReader(path) as reader:
         return list(reader)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
+@pytest.mark.parametrize("name", ["out.mp4", "out.y4m"])
+def test_a_killed_process_leaves_nothing(clip: Path, tmp_path: Path, name: str) -> None:
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / name, "--report", tmp_path / "r.json", "--quiet"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(clip.read_bytes())
+        process.stdin.flush()
+        begin = time.monotonic()
+        while len(under_way(tmp_path, process.pid)) < 2 and process.poll() is None and time.monotonic() - begin < 30:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mask_and_region_reach_the_tracker(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[np.ndarray | None] = []
+    tracker = live.Tracker
+
+    def spied(size: tuple[int, int], mask: np.ndarray | None = None) -> object:
+        masks.append(mask)
+        return tracker(size, mask=mask)
+
+    monkeypatch.setattr(live, "Tracker", spied)
+    assert cli.main(["live", "--input", str(clip), "--output", str(tmp_path / "a.mp4"), "--region", "8,4,40,30"]) == 0
+    expected = np.zeros(SIZE[::-1], bool)
+    expected[4:34, 8:48] = True
+    np.testing.assert_array_equal(masks[-1], expected)
+    with pytest.raises(ArgumentError, match="mask: black everywhere"):
+        video.stabilize_live(clip, tmp_path / "b.mp4", mask=np.zeros(SIZE[::-1], bool))
+
+
+def test_a_run_too_short_for_a_latency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_clip(tmp_path / "one.mp4", shaky(1))
+    assert cli.main(["live", "--input", str(one), "--output", str(tmp_path / "a.mp4")]) == 0
+    text = capsys.readouterr().out
+    assert ": 1 frame in" in text
+    assert "nan" not in text
+
+
+def test_a_whole_mp4_through_a_pipe_is_explained(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "a.mp4", shaky(40, (320, 240))).read_bytes()
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / "b.mp4"]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot come through a pipe" in done.stderr.decode().splitlines()[-1]
+
+
+def test_files_are_checked_before_the_work(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"older")
+    with pytest.raises(InputError, match=r"nope\.mp4: no such file"):
+        video.stabilize_live(tmp_path / "nope.mp4", tmp_path / "out.mp4")
+    with pytest.raises(ArgumentError, match=r"report: .* is the same file as the input"):
+        video.stabilize_live(clip, tmp_path / "new.mp4", report=clip)
+    with pytest.raises(ArgumentError, match="encoder_preset: expected one of"):
+        video.stabilize_live(clip, tmp_path / "new.mp4", encoder_preset="placebo")
+    assert (tmp_path / "out.mp4").read_bytes() == b"older"
 
 
 def test_a_file_comes_out_frame_for_frame(tmp_path: Path) -> None:

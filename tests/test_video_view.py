@@ -49,6 +49,47 @@ def test_the_page_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert source.startswith("../")
 
 
+def test_the_page_finds_its_videos_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Original and result have one name, and the command runs elsewhere than the one that made the report."""
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4", shaky(12, (160, 90)), sound="ac3")
+    (tmp_path / "steady").mkdir()
+    video.stabilize("a.mp4", "steady/a.mp4", report="steady/r.json", pixel_format="yuv420p")
+    monkeypatch.chdir(tmp_path / "steady")
+    text = write_page("r.json").read_text()
+    assert re.findall(r' src="([^"]*)"', text) == ["../a.mp4", "a.mp4"]
+    # As reports once were: nothing says which of the two it is.
+    content = json.loads(Path("r.json").read_text())
+    assert content["source"] == str(tmp_path / "a.mp4")
+    Path("old.json").write_text(json.dumps({**content, "source": "a.mp4", "destination": "steady/a.mp4"}))
+    with pytest.raises(InputError, match="source and destination are both found as"):
+        write_page("old.json")
+    monkeypatch.chdir(tmp_path)
+    text = write_page("steady/old.json").read_text()
+    assert re.findall(r' src="([^"]*)"', text) == ["../a.mp4", "a.mp4"]
+
+
+def test_the_page_shows_the_notes(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "r.json").read_text())
+    report = {**content, "notes": ["10 <bits> became 8"], "dropped_streams": ["#1 audio flac"]}
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    text = write_page(tmp_path / "r.json").read_text()
+    assert '<ul id="notes"><li>10 &lt;bits&gt; became 8</li><li>not copied: #1 audio flac</li></ul>' in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
+@pytest.mark.parametrize("width", [600, 1000, 1400])
+def test_nothing_reaches_beyond_the_window(folder: Path, tmp_path: Path, width: int) -> None:
+    page = write_page(folder / "r.json", tmp_path / "page.html")
+    probe = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
+    page.write_text(page.read_text().replace("</body>", probe))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    reach, inner = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
+    assert reach <= inner <= width
+
+
 def test_what_is_no_report_is_refused(folder: Path, tmp_path: Path) -> None:
     good = json.loads((folder / "r.json").read_text())
     for content, words in (

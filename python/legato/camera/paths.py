@@ -619,7 +619,10 @@ def check_task(
     width, height = check_size(size)
     inset = options.inset_px / width
     if not min(1 - 2 * inset, 1 - 2 * inset * width / height) > 1 - options.crop:
-        raise ArgumentError(f"inset_px: expected less than the crop leaves free, got {options.inset_px}")
+        raise ArgumentError(
+            f"crop: expected more than the {2 * options.inset_px / min(width, height):.2g} that inset_px, "
+            f"{options.inset_px:g}, takes of {width:g}x{height:g} pixels; got {options.crop:g}"
+        )
     if salient_weight is not None:
         _check_real("salient_weight", salient_weight, 0, 1e12)
     if not (isinstance(target_weight, int | float) and 0 <= target_weight < 1e12):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,8 @@ from legato.camera.paths import CameraPath, check_size, crop_room_px
 from legato.errors import ArgumentError, DependencyError, OutputError
 
 __all__ = ["path_curves", "plot_path"]
+
+_KINDS = (".svg", ".png", ".pdf")
 
 
 def path_curves(
@@ -54,9 +56,10 @@ def plot_path(
     motion: ArrayLike,
     corrections: ArrayLike,
     size: tuple[int, int],
-    destination: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | IO[bytes],
     *,
     fps: float | None = None,
+    kind: str | None = None,
 ) -> None:
     """Draw the camera path before and after, component by component (see `path_curves`).
 
@@ -65,10 +68,12 @@ def plot_path(
     motion, corrections : array_like, shape (n, 3, 3)
         Frame t to frame t - 1, and P_t (`CameraPath.corrections`); pixels.
     size : (width, height)
-    destination : path
-        Ends in .svg, .png or .pdf; appears whole or not at all.
+    destination : path or binary file
+        A name that ends in .svg, .png or .pdf and appears whole or not at all; or a file that is open for writing.
     fps : float, optional
         Makes the horizontal axis seconds instead of frames.
+    kind : {".svg", ".png", ".pdf"}, optional
+        What is drawn into an open file; otherwise the name says it.
 
     Raises
     ------
@@ -78,15 +83,17 @@ def plot_path(
         Wrong shapes or file name; the file cannot be written.
     """
     shaky, steady = path_curves(motion, corrections, size)
-    figure, axes = _figure(destination, len(shaky["zoom (%)"]), 4)
+    kind = _checked_kind(destination, kind)
+    figure, axes = _figure(len(shaky["zoom (%)"]), 4)
     _draw_path(axes, shaky, steady, fps)
-    _save(figure, destination)
+    _save(figure, destination, kind)
 
 
 def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps: float | None, zero: float) -> None:
     """Draw `CameraPath.plot`: the four curves of `plot_path`, the derivatives and the room left to the crop."""
     width = path.size[0]
-    figure, axes = _figure(destination, len(path.motion), 8)
+    kind = _checked_kind(destination, None)
+    figure, axes = _figure(len(path.motion), 8)
     before = log_homography(path.motion)
     whole = np.cumsum(before, axis=0)
     _draw_path(axes[:4], _components(whole, width), _components(whole + path.log_corrections, width), fps)
@@ -109,13 +116,21 @@ def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps:
     axes[7].fill_between(time, room, color="#a3a3a3", linewidth=0)
     axes[7].axhline(0, color="#b91c1c", linewidth=0.8)
     axes[7].set_ylabel("room to the\nframe edge (px)")
-    _save(figure, destination)
+    _save(figure, destination, kind)
 
 
-def _figure(destination: str | os.PathLike[str], frames: int, rows: int) -> tuple[Any, Any]:
+def _checked_kind(destination: str | os.PathLike[str] | IO[bytes], kind: str | None) -> str:
+    if not isinstance(destination, str | os.PathLike):
+        if kind is None or kind.lower() not in _KINDS:
+            raise ArgumentError(f"kind: expected one of {', '.join(_KINDS)} for an open file, got {kind!r}")
+        return kind.lower()
     target = Path(destination)
-    if target.suffix.lower() not in {".svg", ".png", ".pdf"}:
+    if target.suffix.lower() not in _KINDS or kind is not None:
         raise ArgumentError(f"destination: expected a name ending in .svg, .png or .pdf, got {target.name}")
+    return target.suffix.lower()
+
+
+def _figure(frames: int, rows: int) -> tuple[Any, Any]:
     if frames == 0:
         raise ArgumentError("motion: expected at least one frame")
     try:
@@ -143,12 +158,16 @@ def _draw_path(axes: Any, shaky: dict[str, Float64], steady: dict[str, Float64],
     axes[0].figure.axes[-1].set_xlabel("frame" if fps is None else "seconds")
 
 
-def _save(figure: Any, destination: str | os.PathLike[str]) -> None:
+def _save(figure: Any, destination: str | os.PathLike[str] | IO[bytes], kind: str) -> None:
+    # Without the date, the same path gives the same picture.
+    form = {"format": kind[1:], "dpi": 130, "metadata": {"Date": None} if kind == ".svg" else None}
+    if not isinstance(destination, str | os.PathLike):
+        figure.savefig(destination, **form)
+        return
     target = Path(destination)
     part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
-        # Without the date, the same path gives the same picture.
-        figure.savefig(part, dpi=130, metadata={"Date": None} if target.suffix.lower() == ".svg" else None)
+        figure.savefig(part, **form)
         part.replace(target)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from None

@@ -104,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Terminated:
         print("legato: terminated", file=sys.stderr)
         return 143
+    except BrokenPipeError:  # whoever reads our output has enough
+        return 1
     except Exception as error:
         if arguments.debug:
             raise

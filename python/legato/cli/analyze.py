@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.stabilizing import analyze, check_destinations
 
     check_destinations({"input": arguments.source}, {"output": arguments.output})
-    with PendingFile(arguments.output) as pending:
+    with PendingFile(arguments.output, unnamed=True) as pending:
         analysis = analyze(
             arguments.source,
             mask=arguments.mask,
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             rotation=arguments.rotation,
             progress=not arguments.quiet and sys.stderr.isatty(),
         )
-        analysis.write(pending.path)
+        pending.write_text(analysis.lines())
         pending.commit()
     failed = len(analysis.failed)
     if arguments.json:

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
     )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="write all metrics as JSON")
 
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato.video.evaluation import evaluate
 
-    metrics = evaluate(arguments.original, arguments.stabilized, offset=arguments.offset)
+    progress = not arguments.quiet and sys.stderr.isatty()
+    metrics = evaluate(arguments.original, arguments.stabilized, offset=arguments.offset, progress=progress)
     sys.stdout.write(metrics.to_json() if arguments.json else metrics.table())
     return 0

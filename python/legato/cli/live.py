@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from legato.cli.stabilize import add_area
+
 NAME = "live"
 HELP = "steady a camera, a stream or a pipe while it runs"
 DESCRIPTION = (
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="part of the field of view that may be given up, between 0 and 1; presets have their own (default: 0.18)",
     )
+    add_area(parser)
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
     parser.add_argument(
         "--interpolation",
@@ -94,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         latency_frames=arguments.latency,
         preset=arguments.preset,
         crop=arguments.crop,
+        mask=arguments.mask,
+        region=arguments.region,
         fps=arguments.fps,
         interpolation=arguments.interpolation,
         container=arguments.container,

@@ -37,12 +37,19 @@ def numbers(count: int) -> Any:
     return parse
 
 
+_BOX: dict[str, Any] = {"type": numbers(4), "metavar": "X,Y,W,H"}
+
+
+def add_area(parser: argparse.ArgumentParser) -> None:
+    """Declare where the scene may be followed."""
+    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
+    parser.add_argument("--region", **_BOX, help="follow the scene only inside this box, in pixels")
+
+
 def add_estimate(parser: argparse.ArgumentParser) -> None:
     """Declare what the estimate of the motion depends on."""
-    box = {"type": numbers(4), "metavar": "X,Y,W,H"}
-    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
-    parser.add_argument("--region", **box, help="follow the scene only inside this box, in pixels")
-    parser.add_argument("--subject", **box, help="a box in the first frame: followed, and kept in view")
+    add_area(parser)
+    parser.add_argument("--subject", **_BOX, help="a box in the first frame: followed, and kept in view")
 
 
 def add_path(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +121,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         default="bicubic",
         help="how pictures are resampled (default: %(default)s)",
     )
-    parser.add_argument("--codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
+    parser.add_argument(
+        "--codec", help="FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"
+    )
     parser.add_argument("--crf", type=float, help="constant quality, lower is better (default: 18)")
     parser.add_argument(
         "--encoder-preset",
@@ -176,7 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-folder", metavar="DIR", type=Path, help="write each result into this folder")
     parser.add_argument("--suffix", help="add this to each result's name (default: _stabilized, beside its source)")
-    parser.add_argument("--extension", help="of each result, such as .mkv (default: that of its source, or .mp4)")
+    parser.add_argument("--extension", help="of each result, such as mkv (default: that of its source, or .mp4)")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="videos at the same time (default: %(default)s)")
     parser.add_argument(
         "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
@@ -199,6 +208,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     # With a motion file the rotation is its own, unless another is asked for.
     options["rotation"] = None if arguments.rotation == "apply" else arguments.rotation
+    if arguments.jobs < 1:
+        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if len(arguments.paths) != 2:
@@ -228,18 +239,27 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
     else:
         sources, results = [arguments.paths[0]], [arguments.paths[1]]
 
+    told = set()
+
     def tell(item: Item) -> None:
         if arguments.json:
             print(json.dumps(item.content(), allow_nan=False), flush=True)
         elif item.status == "failed":
-            print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+            if item.error_text not in told:  # what is wrong with the arguments is wrong for all
+                print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+            told.add(item.error_text)
         elif not arguments.quiet:
             print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
 
     progress = not arguments.quiet and sys.stderr.isatty()
-    items = stabilize_all(
-        sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, progress=progress, **options
-    )
+    try:
+        items = stabilize_all(
+            sources, results, jobs=arguments.jobs, resume=arguments.resume, tell=tell, progress=progress, **options
+        )
+    except ArgumentError as error:
+        if arguments.debug or str(error) not in told:
+            raise
+        return 2  # and it has been said
     failed = sum(item.status == "failed" for item in items)
     if failed and len(items) > 1:
         print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)

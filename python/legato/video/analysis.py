@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from legato import __version__
 from legato.errors import ArgumentError, InputError
-from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, load_av
+from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, checked_path, load_av
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box
 
-__all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask"]
+__all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask", "usable_area"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
@@ -156,12 +156,12 @@ class Analysis:
         OutputError
             If the file cannot be written.
         """
-        with PendingFile(path) as pending:
-            self.write(pending.path)
+        with PendingFile(path, unnamed=True) as pending:
+            pending.write_text(self.lines())
             pending.commit()
 
-    def write(self, path: PathLike) -> None:
-        """Write a motion file under a name that is already a pending one's."""
+    def lines(self) -> Iterator[str]:
+        """Go through the lines of a motion file."""
         head = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -175,10 +175,9 @@ class Analysis:
             "created_by": f"legato {__version__}",
             "notes": list(self.notes),
         }
-        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-            file.write(_line({key: value for key, value in head.items() if value not in (None, [])}))
-            for t in range(len(self)):
-                file.write(_line(self._row(t)))
+        yield _line({key: value for key, value in head.items() if value not in (None, [])})
+        for t in range(len(self)):
+            yield _line(self._row(t))
 
     def _row(self, t: int) -> dict[str, Any]:
         row: dict[str, Any] = {}
@@ -397,7 +396,7 @@ def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
             )
         return np.asarray(mask != 0)
     av = load_av()
-    path = Path(mask)
+    path = checked_path("mask", mask)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -408,6 +407,27 @@ def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
     if gray.shape != size[::-1]:
         raise ArgumentError(f"mask: {path} is {gray.shape[1]}x{gray.shape[0]}, the video {size[0]}x{size[1]}")
     return np.asarray(gray >= 128)
+
+
+def usable_area(size: tuple[int, int], mask: PathLike | NDArray[Any] | None, region: Box | None) -> Mask | None:
+    """Tell where the scene may be followed, by mask and region together; None: everywhere.
+
+    Raises
+    ------
+    InputError, ArgumentError
+        As `read_mask`; also if nothing is left.
+    """
+    usable = None if mask is None else read_mask(mask, size)
+    if region is not None:
+        x, y, w, h = check_box("region", region, size)
+        inside = np.zeros(size[::-1], bool)
+        inside[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)] = True
+        usable = inside if usable is None else np.asarray(usable & inside)
+    if usable is not None and not usable.any():
+        raise ArgumentError(
+            "mask: black everywhere" + ("" if region is None else " in the region") + ", expected white"
+        )
+    return usable
 
 
 class FrameTracker:
@@ -438,14 +458,8 @@ class FrameTracker:
 
         self._reader = reader
         size = (reader.width, reader.height)
-        usable = None if mask is None else read_mask(mask, size)
-        if region is not None:
-            x, y, w, h = check_box("region", region, size)
-            inside = np.zeros(size[::-1], bool)
-            inside[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)] = True
-            usable = inside if usable is None else np.asarray(usable & inside)
-        self.usable = usable
-        self._tracker = Tracker(size, mask=usable)
+        self.usable = usable_area(size, mask, region)
+        self._tracker = Tracker(size, mask=self.usable)
         self._subject = None if subject is None else SubjectTracker(size, subject)
         self._last_duration = 0
 
@@ -501,5 +515,11 @@ class FrameTracker:
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=tuple(reader.notes),
+            notes=(*reader.notes, *self._small_area(steps)),
         )
+
+    def _small_area(self, steps: Sequence[Step]) -> list[str]:
+        """Say that mask and region may be why nothing was found."""
+        if self.usable is None or any(step.ok and not step.duplicate for step in steps[1:]):
+            return []
+        return [f"mask and region leave {self.usable.mean():.2g} of the picture to follow the scene in"]

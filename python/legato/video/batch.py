@@ -75,7 +75,7 @@ def result_paths(
     suffix : str, optional
         Added to each name: by default "_stabilized" without a folder and nothing with one.
     extension : str, optional
-        Such as ".mkv"; by default that of the source, or .mp4 where nothing can be written under that.
+        Such as ".mkv" or "mkv"; by default that of the source, or .mp4 where nothing can be written under that.
 
     Returns
     -------
@@ -94,10 +94,12 @@ def result_paths(
     for given in sources:
         source = Path(given)
         kind = extension or (source.suffix if source.suffix.lower() in CONTAINERS else ".mp4")
+        kind = kind if kind.startswith(".") else f".{kind}"
         result = (source.parent if folder is None else Path(folder)) / f"{source.stem}{suffix}{kind}"
         key = os.path.realpath(result)
         if key == os.path.realpath(source):
-            raise ArgumentError(f"suffix: {result} would be written over itself")
+            what = "suffix: expected some text" if folder is None else "output-folder: expected another, or a suffix"
+            raise ArgumentError(f"{what}: {result} would be written over itself")
         if key in results:
             raise ArgumentError(f"output-folder: two results would be named {result}")
         results[key] = result
@@ -196,7 +198,7 @@ def stabilize_all(
             pool.shutdown(cancel_futures=True)
             raise
     wrong = [item.error for item in items if isinstance(item.error, ArgumentError)]
-    if wrong and len(wrong) == len(items):
+    if wrong and len(wrong) == sum(item.status != "skipped" for item in items):
         raise wrong[0]
     return items
 

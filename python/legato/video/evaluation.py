@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from legato import _core, camera
 from legato.errors import ArgumentError, InputError
 from legato.video.files import PathLike, VideoReader
 from legato.video.planes import luma
+from legato.video.progress import Progress, told
 from legato.video.tracking import Motion, Tracker, estimate_motion
 from legato.video.warping import warp
 
@@ -153,7 +154,7 @@ def evaluate(
     stabilized: PathLike,
     *,
     offset: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Progress = False,
 ) -> VideoMetrics:
     """Measure a stabilized video against its original.
 
@@ -166,8 +167,8 @@ def evaluate(
     offset : int, optional
         The original's frame that the first frame of the result shows, for tools that drop frames; what is left over
         at the end of either is then ignored. By default both must have the same number of frames.
-    progress : callable, optional
-        Called with the number of frames done.
+    progress : bool or callable
+        As for `stabilize`; the stage is "measure".
 
     Returns
     -------
@@ -184,7 +185,7 @@ def evaluate(
     """
     if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int) or offset < 0):
         raise ArgumentError(f"offset: expected an int of at least 0, got {offset!r}")
-    with VideoReader(original) as before, VideoReader(stabilized) as after:
+    with told(progress) as tell, VideoReader(original) as before, VideoReader(stabilized) as after:
         sizes = (before.width, before.height), (after.width, after.height)
         for path, size in zip((original, stabilized), sizes, strict=True):
             if min(size) < _LEAST_SIDE:
@@ -210,10 +211,11 @@ def evaluate(
                 break
             alignment.push(a, b, first.push(a), second.push(b))
             frames += 1
-            if progress is not None:
-                progress(frames)
+            tell("measure", frames, after.frame_count)
     if frames == 0:
         raise InputError(f"{stabilized}: has no frame to compare with {original}")
+    if alignment.unmatched > frames // 2 and frames > 1 and first.unknown == frames - 1:
+        raise InputError(f"{original}: nothing in it can be followed (black, flat), so that nothing can be matched")
     if alignment.unmatched > frames // 2:
         raise InputError(
             f"{stabilized}: {alignment.unmatched} of {frames} pictures do not resemble those of {original} "

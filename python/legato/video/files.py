@@ -27,18 +27,19 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import IO, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato.errors import ArgumentError, DependencyError, InputError, OutputError
+from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, OutputError
 from legato.video.planes import Planes
 
 __all__ = [
@@ -77,7 +78,10 @@ _PRESETS = (
     "slower",
     "veryslow",
 )
+_DEEP_WEBM = "libsvtav1"  # in .webm where there are more than 8 bits, which this VP9 has not
+_DEEP_LEAST_SIDE = 64  # of a picture that it takes
 _SVT_PRESETS = dict(zip(_PRESETS, ("10", "9", "8", "7", "6", "5", "4", "3", "2"), strict=True))
+_MOST_CRF = {"libx264": 51, "libx265": 51}
 _CODEC_FAMILIES = {
     "h264": ("libx264", "h264"),
     "hevc": ("libx265", "hevc"),
@@ -91,6 +95,14 @@ _CODEC_FAMILIES = {
 
 # FFmpeg reads these as pictures of text; nobody means that by a video.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
+_CHROMA_NAMES = {  # by width and height over a square of 16
+    (16, 16): "4:4:4",
+    (8, 16): "4:2:2",
+    (16, 8): "4:4:0",
+    (8, 8): "4:2:0",
+    (4, 16): "4:1:1",
+    (4, 4): "4:1:0",
+}
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _ARBITRARY_START = 0x0200  # AVFMT_TS_DISCONT
 _RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVColorRange
@@ -98,6 +110,7 @@ _MATRIX_BT709, _MATRIX_BT601 = 1, 6  # AVColorSpace
 
 # Written by the muxer itself, or true only of the file that was read.
 _STALE_METADATA = {
+    "alpha_mode",
     "encoder",
     "major_brand",
     "minor_version",
@@ -107,6 +120,7 @@ _STALE_METADATA = {
     "vendor_id",
     "handler_name",
 }
+NOT_TRANSPARENT = "transparency is not kept"
 _MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 
 
@@ -116,6 +130,19 @@ def load_av() -> Any:
         return importlib.import_module("av")
     except ImportError as error:
         raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+
+
+def checked_path(name: str, value: object) -> Path:
+    """Take a path, or say which argument is none."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+
+
+def check_encoder_preset(name: str, value: object) -> None:
+    """Refuse what is no encoder's speed."""
+    if value not in _PRESETS:
+        raise ArgumentError(f"{name}: expected one of {', '.join(_PRESETS)}; got {value!r}")
 
 
 def _reason(error: BaseException) -> str:
@@ -267,9 +294,11 @@ class VideoReader:
         If PyAV is not installed.
     """
 
+    no_frame = "no frame could be decoded"  # what is said of such a file
+
     def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
         self._av = load_av()
-        self.path = Path(path)
+        self.path = checked_path("path", path)
         self.rotate = rotate
         self.display_matrix: tuple[int, ...] | None = None
         self._container = self._opened()
@@ -281,7 +310,7 @@ class VideoReader:
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
-                raise InputError(f"{self.path}: no frame could be decoded")
+                raise InputError(f"{self.path}: {self.no_frame}")
             self._first: Any = first
             self._describe(first)
         except BaseException:
@@ -291,7 +320,9 @@ class VideoReader:
     def _opened(self) -> Any:
         path = self.path
         if not path.exists():
-            raise InputError(f"{path}: no such file")
+            text = os.fspath(path)
+            stream = text == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)
+            raise InputError(f"{path}: no such file" + ("; streams are for `legato live`" if stream else ""))
         if path.is_dir():
             raise InputError(f"{path}: a directory, expected a video file")
         try:
@@ -343,12 +374,22 @@ class VideoReader:
         self.pixel_format = self._planar(first.format)
         self.color = self._color(first)
         self.interlaced = bool(first.interlaced_frame)
-        if any(component.is_alpha for component in first.format.components):
-            self.notes.append("transparency is not kept")
+        if stream.metadata.get("alpha_mode") == "1" or self._transparent(first):
+            self.notes.append(NOT_TRANSPARENT)
         if self.interlaced:
             self.notes.append("interlaced pictures are treated as progressive")
         jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
         self.chroma_location: Literal["left", "center"] = "center" if jpeg else "left"
+
+    def _transparent(self, first: Any) -> bool:
+        if not any(component.is_alpha for component in first.format.components):
+            return False
+        if self.codec != "gif":
+            return True
+        # Decoded with alpha, whether there is a transparent pixel or not.
+        alpha = first.reformat(format="yuva444p").planes[3]
+        rows = np.frombuffer(alpha, np.uint8).reshape(alpha.height, alpha.line_size)
+        return bool(rows[:, : alpha.width].min() < 255)
 
     def _oriented(self, frame: Any) -> tuple[_Orientation, int]:
         upright = _Orientation()
@@ -494,6 +535,16 @@ def _is_rgb(pixel_format: Any) -> bool:
     return bool(pixel_format.is_rgb or pixel_format.has_palette)
 
 
+def _chroma_name(pixel_format: Any) -> str:
+    """Name what there is of color in a picture."""
+    if _is_rgb(pixel_format):
+        return "RGB"
+    if sum(not component.is_alpha for component in pixel_format.components) < 3:
+        return "gray"
+    ratio = (pixel_format.chroma_width(16), pixel_format.chroma_height(16))
+    return _CHROMA_NAMES.get(ratio, "{}x{} in 16".format(*ratio))
+
+
 def _depth(pixel_format: str) -> int:
     digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
     return int(digits) if digits else 8
@@ -582,6 +633,8 @@ class PendingFile:
         self.destination = Path(destination)
         self._final = Path(os.path.realpath(self.destination))
         folder = self._final.parent
+        if os.fspath(destination) == "-":
+            raise OutputError("-: expected a file name; standard output is for `legato live`")
         if self._final.is_dir():
             raise OutputError(f"{self.destination}: a directory, expected a file name")
         if self._final.exists() and not self._final.is_file():
@@ -604,6 +657,35 @@ class PendingFile:
     def unnamed(self) -> bool:
         """Whether the file has no name yet."""
         return self._handle is not None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Open the file to write it; what goes wrong with it meanwhile names the destination.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, such as on a full disk.
+        """
+        try:
+            with self.path.open("wb") as file:
+                yield file
+        except OSError as error:
+            if isinstance(error, LegatoError):
+                raise
+            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+
+    def write_text(self, pieces: Iterable[str]) -> None:
+        """Write the whole content as UTF-8, piece by piece.
+
+        Raises
+        ------
+        OutputError
+            As `opened`.
+        """
+        with self.opened() as file:
+            for piece in pieces:
+                file.write(piece.encode())
 
     def commit(self) -> None:
         """Bring the content to the disk and give the file its final name."""
@@ -681,7 +763,7 @@ class VideoWriter:
     size : (int, int), optional
         Width and height to write; by default the source's. See `encodable_size`.
     codec : str, optional
-        FFmpeg's name of an encoder; by default libx264, and libvpx-vp9 in .webm.
+        FFmpeg's name of an encoder; by default libx264, and in .webm libvpx-vp9, or libsvtav1 for more than 8 bits.
     crf : float
         Constant quality, for encoders that have it: lower is better and larger. 18 is close to transparent in
         H.264 and H.265.
@@ -702,6 +784,8 @@ class VideoWriter:
         What is encoded.
     copied, not_copied : list of str
         The source's other streams, by what became of them.
+    notes : list of str
+        What of the pictures' depth and chroma could not be kept.
     frames : int
         Pictures written so far.
 
@@ -729,11 +813,16 @@ class VideoWriter:
         self._av = load_av()
         self.path = Path(path)
         self._muxer, default_codec = _container_of(self.path)
-        self.codec = codec or default_codec
         self._planar_format = source.pixel_format
+        if self._muxer == "webm" and _depth(self._planar_format) > 8:
+            there = available_codecs()["av1"]["encoder"] == _DEEP_WEBM
+            if there and min(size or (source.width, source.height)) >= _DEEP_LEAST_SIDE:
+                default_codec = _DEEP_WEBM
+        self.codec = codec or default_codec
         self._location: Literal["left", "center"] = source.chroma_location
         encoder = self._encoder(self.codec)
         self.pixel_format = self._chosen_format(encoder, pixel_format)
+        self.notes = self._losses(source, asked=pixel_format is not None)
         self.size = encodable_size(size or (source.width, source.height), self.pixel_format)
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
@@ -767,7 +856,7 @@ class VideoWriter:
     def _encoder(self, name: str) -> Any:
         try:
             encoder = self._av.codec.Codec(name, "w")
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
         if encoder.type != "video":
             raise ArgumentError(f"codec: {name!r} is an encoder of {encoder.type}, expected of video")
@@ -776,7 +865,7 @@ class VideoWriter:
     def _chosen_format(self, encoder: Any, asked: str | None) -> str:
         taken = [f.name for f in encoder.video_formats or ()]
         if asked is not None:
-            if taken and asked not in taken:
+            if not isinstance(asked, str) or (taken and asked not in taken):
                 raise ArgumentError(f"pixel_format: {self.codec} takes {', '.join(taken)}; got {asked!r}")
             return asked
         wanted = self._planar_format
@@ -791,6 +880,28 @@ class VideoWriter:
 
         planar = [n for n in taken if n in _planar_names()]
         return min(planar, key=loss) if planar else str(taken[0])
+
+    def _losses(self, source: VideoReader, *, asked: bool) -> list[str]:
+        """Tell what becomes of depth and chroma on the way from the file to the encoder."""
+        stored, planar, written = (
+            self._av.VideoFormat(name, 16, 16)
+            for name in (source.stored_format, self._planar_format, self.pixel_format)
+        )
+        notes = []
+        deep, kept = (max(c.bits for c in f.components if not c.is_alpha) for f in (stored, written))
+        if kept < deep:
+            most = max(c.bits for c in planar.components)
+            why = "as asked" if asked else f"{self.codec} takes no more" if kept < most else "more is not handled"
+            notes.append(f"{deep} bits became {kept}: {why}")
+        had, has = _chroma_name(stored), _chroma_name(written)
+        if had not in (has, "gray"):
+            why = f"{self.codec} takes no {had}"
+            if asked:
+                why = "as asked"
+            elif has == _chroma_name(planar):
+                why = "pictures are drawn in YUV" if had == "RGB" else "it was resampled"
+            notes.append(f"{had if had == 'RGB' else f'chroma {had}'} became {has}: {why}")
+        return notes
 
     def _video_stream(self, source: VideoReader, encoder: Any) -> Any:
         rate = source.frame_rate.limit_denominator(100_000)
@@ -884,7 +995,22 @@ class VideoWriter:
         keep_within_depth(views, planes.bit_depth)
         return frame
 
+    def _gray(self, frame: Any) -> Any:
+        """Give the luma alone as it is: FFmpeg would stretch it to the full range, whatever the tags say."""
+        gray = self._av.VideoFrame(*self.size, self.pixel_format)
+        luma, target = _plane_views(frame, writable=False)[0], _plane_views(gray, writable=True)[0]
+        up = _depth(self.pixel_format) - _depth(self._planar_format)
+        if up >= 0:
+            target[...] = luma.astype(target.dtype) << up
+        else:
+            rounded = (luma.astype(np.uint32) + (1 << (-up - 1))) >> -up
+            target[...] = np.minimum(rounded, (1 << _depth(self.pixel_format)) - 1)
+        gray.pts, gray.time_base = frame.pts, frame.time_base
+        return gray
+
     def _encode(self, frame: Any) -> None:
+        if frame is not None and self.pixel_format.startswith("gray") and self.pixel_format != self._planar_format:
+            frame = self._gray(frame)
         try:
             for packet in self._stream.encode(frame):
                 duration = self._durations.pop(packet.pts, 0)
@@ -990,13 +1116,33 @@ class _StreamCopier:
 
     def _fits(self, stream: Any, muxer: str) -> bool:
         """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        written = io.BytesIO()
         try:
-            with self._av.open(io.BytesIO(), "w", format=muxer) as trial:
-                trial.add_stream_from_template(stream)
+            with self._av.open(written, "w", format=muxer) as trial:
+                target = trial.add_stream_from_template(stream)
                 trial.start_encoding()
+                if muxer == "mpegts":
+                    self._add_any_packet(trial, target)
         except (self._av.FFmpegError, ValueError, TypeError, AttributeError):
             return False
-        return True
+        return muxer != "mpegts" or not self._private(written)
+
+    def _add_any_packet(self, trial: Any, target: Any) -> None:
+        """Write something, so that the tables that name the streams are written."""
+        packet = self._av.Packet(bytes(64))
+        packet.stream, packet.time_base = target, target.time_base
+        packet.pts = packet.dts = 0
+        with contextlib.suppress(self._av.FFmpegError):  # some look into it
+            trial.mux(packet)
+
+    def _private(self, written: io.BytesIO) -> bool:
+        """Whether the only stream of an MPEG-TS is private data: it takes any codec so, and no player reads that."""
+        written.seek(0)
+        try:
+            with self._av.open(written, format="mpegts") as back:
+                return any(stream.type == "data" for stream in back.streams)
+        except (self._av.FFmpegError, ValueError):
+            return False
 
     def _add(self, stream: Any) -> None:
         target = self._output.add_stream_from_template(stream)
@@ -1072,6 +1218,8 @@ class VideoCopy:
     ----------
     copied, not_copied : list of str
         The source's streams but the pictures, by what became of them.
+    notes : list of str
+        Empty: of the pictures everything is kept.
 
     Raises
     ------
@@ -1087,6 +1235,7 @@ class VideoCopy:
         muxer, _ = _container_of(self.path)
         if muxer == "avi":
             raise ArgumentError("path: .avi files have no room for when pictures are shown")
+        self.notes: list[str] = []
         self._pending = PendingFile(self.path, unnamed=True)
         self._copier: _StreamCopier | None = None
         try:
@@ -1190,10 +1339,10 @@ def _planar_names() -> set[str]:
 
 
 def _encoder_options(codec: str, crf: float, preset: str, muxer: str) -> dict[str, str]:
-    if not 0 <= crf <= 63:
-        raise ArgumentError(f"crf: expected a number from 0 to 63, got {crf}")
-    if preset not in _PRESETS:
-        raise ArgumentError(f"preset: expected one of {', '.join(_PRESETS)}; got {preset!r}")
+    most = _MOST_CRF.get(codec, 63)
+    if not (isinstance(crf, int | float | np.number) and 0 <= crf <= most):
+        raise ArgumentError(f"crf: expected a number from 0 to {most} for {codec}, got {crf!r}")
+    check_encoder_preset("preset", preset)
     options: dict[str, str] = {}
     if codec in ("libx264", "libx265"):
         options = {"crf": f"{crf:g}", "preset": preset}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from legato import __version__
 from legato.video.files import load_av
 
-__all__ = ["StabilizeReport", "package_versions"]
+__all__ = ["StabilizeReport", "counted", "package_versions"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ class StabilizeReport:
     Attributes
     ----------
     source, destination : str
-        The files, as named by the caller.
+        The files, as named by the caller; in the JSON as absolute paths, so that it can be read anywhere.
     comparison : str or None
         The side-by-side video, if one was written.
     motion_file : str or None
@@ -84,8 +85,8 @@ class StabilizeReport:
         What `legato view` draws: for "before" and "after" the horizontal and vertical position of the camera in
         pixels, its roll in degrees and its zoom in percent, one number a frame, and "time_s".
     motion, corrections : (n, 3, 3) float64 arrays
-        Frame t to frame t - 1, with the failed ones bridged, and output pixel to input pixel; both in pixels. Not
-        part of the JSON.
+        Frame t to frame t - 1, with the failed ones bridged, and output pixel to input pixel; both in pixels. The
+        corrections are in the JSON, nine numbers a frame, row by row; the motion has a file of its own.
     """
 
     source: str
@@ -129,21 +130,31 @@ class StabilizeReport:
     def to_json(self) -> str:
         """Give the report as JSON text; a number that is not finite becomes null."""
         content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
-        curves = json.dumps(content.pop("curves"), allow_nan=False, separators=(",", ":"))
-        text = json.dumps(content, indent=2, allow_nan=False)
-        # On one line: with a number a line it would be a long file.
-        return text.removesuffix("\n}") + f',\n  "curves": {curves}\n}}\n'
+        for name in ("source", "destination", "comparison", "motion_file"):
+            if content[name] is not None:
+                content[name] = str(Path(content[name]).absolute())
+        rows = [[float(f"{v:.10g}") for v in matrix.flat] for matrix in self.corrections]
+        long = {"curves": content.pop("curves"), "corrections": rows}
+        text = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
+        for name, value in long.items():  # on one line: with a number a line it would be a long file
+            text += f',\n  "{name}": {json.dumps(value, allow_nan=False, separators=(",", ":"))}'
+        return text + "\n}\n"
 
     def summary(self) -> str:
         """Give the result in one line."""
         rate = self.frames / self.seconds["total"] if self.seconds["total"] > 0 else math.inf
-        speed = f"{self.frames} frames in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
+        speed = f"{counted(self.frames, 'frame')} in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
         if not self.motion_known:
             return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
         if self.path_status == "rest":
             return f"{self.destination}: {speed}; nothing to be gained, pictures unchanged"
         gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
         return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def package_versions() -> dict[str, str]:

@@ -25,7 +25,17 @@ from legato import camera
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
-from legato.video.files import PathLike, PendingFile, VideoCopy, VideoFrame, VideoReader, VideoWriter
+from legato.video.files import (
+    NOT_TRANSPARENT,
+    PathLike,
+    PendingFile,
+    VideoCopy,
+    VideoFrame,
+    VideoReader,
+    VideoWriter,
+    check_encoder_preset,
+    checked_path,
+)
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, free_memory
 from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, window_frames
@@ -230,25 +240,29 @@ def stabilize(
         If a package of the extra ``video`` is not installed.
     """
     chosen = preset_named(preset)
+    if options is not None and not isinstance(options, camera.PathOptions):
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
     path_options = chosen.options() if options is None else options
     if crop is not None:
         path_options = replace(path_options, crop=crop)
     if inclusion not in ("soft", "hard"):
         raise ArgumentError(f"inclusion: expected 'soft' or 'hard', got {inclusion!r}")
-    target_weight = chosen.center if center is None else float(center)
-    if not 0 <= target_weight < 1e12:
+    target_weight = chosen.center if center is None else center
+    if not (isinstance(target_weight, int | float | np.number) and 0 <= target_weight < 1e12):
         raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
+    check_encoder_preset("encoder_preset", encoder_preset)
+    source, destination = checked_path("source", source), checked_path("destination", destination)
     outputs = {
-        "compare": _beside(destination, compare, "_compare", Path(destination).suffix),
-        "report": _beside(destination, report, "_report", ".json"),
-        "plot": _beside(destination, plot, "_path", ".svg"),
-        "save_motion": None if save_motion is None else Path(save_motion),
+        "compare": _beside(destination, "compare", compare, f"_compare{destination.suffix}"),
+        "report": _beside(destination, "report", report, "_report.json"),
+        "plot": _beside(destination, "plot", plot, "_path.svg"),
+        "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
     }
-    inputs = {"input": source}
+    inputs: dict[str, PathLike] = {"input": source}
     for name, given in (("motion", motion), ("mask", mask), ("salient", salient)):
-        if isinstance(given, str | os.PathLike):
-            inputs[name] = given
-    check_destinations(inputs, {"destination": Path(destination), **outputs}, overwrite)
+        if given is not None and not isinstance(given, Analysis | np.ndarray):
+            inputs[name] = checked_path(name, given)
+    check_destinations(inputs, {"destination": destination, **outputs}, overwrite)
     if outputs["plot"] is not None:
         _check_plot(outputs["plot"])
     if motion is not None and not (mask is None and region is None and subject is None):
@@ -282,7 +296,7 @@ def stabilize(
             pair_writer = VideoWriter(outputs["compare"], reader, size=pair, **encoding)
             open_files.callback(pair_writer.abort)
         pending = {
-            name: open_files.enter_context(PendingFile(outputs[name] or ""))
+            name: open_files.enter_context(PendingFile(outputs[name] or "", unnamed=True))
             for name in ("report", "plot", "save_motion")
             if outputs[name] is not None
         }
@@ -338,7 +352,7 @@ def stabilize(
         with watch("path"):
             plan.finish()
         if "save_motion" in pending:
-            analysis.write(pending["save_motion"].path)
+            pending["save_motion"].write_text(analysis.lines())
         if plan.status == "rest" and not asked:
             copy = _copy(destination, reader, writer)
         if copy is not None:
@@ -362,10 +376,11 @@ def stabilize(
             with watch("compare"):
                 pair_writer.finish()
         if "plot" in pending:
-            with watch("plot"):
+            with watch("plot"), pending["plot"].opened() as file:
                 from legato.camera.plotting import plot_path
 
-                plot_path(bridged, np.array(plan.window), size, pending["plot"].path, fps=rate)
+                kind = pending["plot"].destination.suffix
+                plot_path(bridged, np.array(plan.window), size, file, fps=rate, kind=kind)
         result = StabilizeReport(
             source=os.fspath(source),
             destination=os.fspath(destination),
@@ -393,7 +408,7 @@ def stabilize(
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, plan, written, copied=copy is not None),
+            notes=_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
             seconds={**watch.seconds, "total": watch.total},
             shares=watch.shares(),
             versions=package_versions(),
@@ -402,7 +417,7 @@ def stabilize(
             corrections=np.array(plan.corrections),
         )
         if "report" in pending:
-            pending["report"].path.write_text(result.to_json(), encoding="utf-8")
+            pending["report"].write_text([result.to_json()])
         for finished in (written, pair_writer, *pending.values()):
             if finished is not None:
                 finished.commit()
@@ -462,13 +477,12 @@ def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
         yield from reader
 
 
-def _beside(destination: PathLike, asked: bool | PathLike | None, addition: str, suffix: str) -> Path | None:
+def _beside(destination: Path, name: str, asked: bool | PathLike | None, addition: str) -> Path | None:
     if asked is None or asked is False:
         return None
     if asked is True:
-        given = Path(destination)
-        return given.with_name(f"{given.stem}{addition}{suffix}")
-    return Path(asked)
+        return destination.with_name(f"{destination.stem}{addition}")
+    return checked_path(name, asked)
 
 
 def check_destinations(
@@ -532,14 +546,23 @@ def _copy(destination: PathLike, reader: VideoReader, writer: VideoWriter) -> Vi
 
 
 def _notes(
-    analysis: Analysis, reader: VideoReader, plan: PathPlanner, written: VideoWriter | VideoCopy, *, copied: bool
+    analysis: Analysis,
+    reader: VideoReader,
+    plan: PathPlanner,
+    written: VideoWriter | VideoCopy,
+    *,
+    copied: bool,
+    hard: bool,
 ) -> list[str]:
     notes = list(dict.fromkeys([*analysis.notes, *reader.notes]))
     if plan.status not in ("optimal", "none", "rest"):
-        notes.append(f"the path is feasible but not proven optimal: {plan.status}")
+        why = f" ({plan.status}); what must be in view leaves it little room, a larger crop gives more" if hard else ""
+        notes.append("the path is feasible but not proven optimal" + (why or f": {plan.status}"))
     if plan.status == "rest" and plan.gain is not None:
         notes.append(plan.gain.reason())
+    notes += written.notes
     if copied:
+        notes = [note for note in notes if note != NOT_TRANSPARENT]
         notes.append("its pictures are not encoded again")
     if written.damaged_packets:
         notes.append(f"{written.damaged_packets} damaged packets of sound or subtitles were left out")

@@ -32,14 +32,27 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
-from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, encodable_size, load_av
+from legato.video.analysis import usable_area
+from legato.video.files import (
+    PathLike,
+    PendingFile,
+    VideoFrame,
+    VideoReader,
+    check_encoder_preset,
+    encodable_size,
+    load_av,
+)
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.presets import preset_named
+from legato.video.report import counted
+from legato.video.stabilizing import check_destinations
+from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
@@ -173,11 +186,13 @@ class LiveReport:
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
         late = self.latency_ms
+        beyond = "too short to say what came on top of it"  # all pictures were released by the end of the stream
+        if math.isfinite(late["p50"]):
+            beyond = f"beyond it p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
         return (
-            f"{self.destination}: {self.frames_written} frames in {self.seconds:.1f} s ({rate:.1f} fps){lost}{again}; "
-            f"ended: {self.ended}\n"
-            f"  delay {self.latency_frames} frames ({self.delay_ms:.0f} ms), beyond it p50 {late['p50']:.1f} ms, "
-            f"p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
+            f"{self.destination}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s ({rate:.1f} fps)"
+            f"{lost}{again}; ended: {self.ended}\n"
+            f"  delay {counted(self.latency_frames, 'frame')} ({self.delay_ms:.0f} ms), {beyond}"
         )
 
 
@@ -189,6 +204,8 @@ def stabilize_live(
     preset: str = "standard",
     options: camera.PathOptions | None = None,
     crop: float | None = None,
+    mask: PathLike | NDArray[Any] | None = None,
+    region: Box | None = None,
     fps: float | None = None,
     interpolation: Interpolation = "bilinear",
     container: Literal["y4m", "mpegts"] | None = None,
@@ -220,6 +237,8 @@ def stabilize_live(
         As of `stabilize`, with 0.06 more crop. There is nothing to "follow" in a live video.
     options, crop : optional
         Path options in place of the preset's, and their crop.
+    mask, region : optional
+        Where the scene may be followed, as for `legato.video.analyze`.
     fps : float, optional
         Frames a second, where the source does not say or is wrong; asked of a camera.
     interpolation : {"bilinear", "bicubic", "lanczos"}
@@ -261,6 +280,9 @@ def stabilize_live(
     chosen = preset_named(preset)
     if chosen.center > 0:
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
+    check_encoder_preset("encoder_preset", encoder_preset)
+    if options is not None and not isinstance(options, camera.PathOptions):
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
     if options is None:
         options = chosen.live_options()
     if crop is not None:
@@ -275,19 +297,19 @@ def stabilize_live(
         raise ArgumentError(f'container: expected "y4m" or "mpegts", got {container!r}')
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
-        (64, 64), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
+        (640, 360), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
     )
     origin = _Source.of(source, fps)
     target = _Target.of(os.fspath(destination), container)
-    if target.path is not None:
-        if origin.path is not None and target.path.exists() and target.path.samefile(origin.path):
-            raise ArgumentError(f"destination: {target.path} is the same file as the input")
-        if not overwrite and target.path.exists():
-            raise ArgumentError(f"destination: {target.path} exists and overwrite is off")
+    check_destinations(
+        {} if origin.path is None else {"input": origin.path},
+        {"destination": target.path, "report": None if report is None else Path(report)},
+        overwrite,
+    )
     if target.window:
         _Window.check()
     with contextlib.ExitStack() as open_files:
-        report_file = None if report is None else open_files.enter_context(PendingFile(report))
+        report_file = None if report is None else open_files.enter_context(PendingFile(report, unnamed=True))
         reading = _Reading(origin, stall_s, reconnect_s, duration_s)
         line = _Line(
             reading,
@@ -298,6 +320,7 @@ def stabilize_live(
                 options=options,
                 latency_frames=latency_frames,
                 interpolation=interpolation,
+                mask=usable_area(size, mask, region),
                 threads=threads,
             ),
             fps,
@@ -307,7 +330,7 @@ def stabilize_live(
         )
         result = line.run()
         if report_file is not None:
-            report_file.path.write_text(result.to_json(), encoding="utf-8")
+            report_file.write_text([result.to_json()])
             report_file.commit()
     return result
 
@@ -460,6 +483,8 @@ class _LiveReader(VideoReader):
         if source.path is not None:
             return super()._opened()
         self.path = cast(Path, source.name)  # a Path would take the slashes of a URL for its own
+        if not source.live and source.format is None:
+            self.no_frame += "; an MP4 with its index at the end cannot come through a pipe: name the file"
         timeout = (self._timeout_s, self._timeout_s) if self._timeout_s else None
         try:
             return self._av.open(
@@ -692,7 +717,7 @@ class _Encoder:
         self._counted, self._count = counted, 0
         self._numbers: dict[int, int] = {}  # of the pictures in the encoder, by timestamp
         self._shift: int | None = None
-        self._pending = None if target.path is None else PendingFile(target.path)
+        self._pending = None if target.path is None else PendingFile(target.path, unnamed=True)
         self._container: Any = None
         try:
             url = target.url if self._pending is None else str(self._pending.path)

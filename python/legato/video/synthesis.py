@@ -123,8 +123,8 @@ class GroundTruth:
         OutputError
             If the file cannot be written.
         """
-        with PendingFile(path) as pending:
-            with pending.path.open("wb") as file:
+        with PendingFile(path, unnamed=True) as pending:
+            with pending.opened() as file:
                 np.savez_compressed(
                     file,
                     camera_to_scene=self.camera_to_scene,

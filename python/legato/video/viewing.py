@@ -40,35 +40,42 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     Raises
     ------
     InputError
-        If the report cannot be read or is none, or a video that it names is not there.
+        If the report cannot be read or is none, or the videos that it names are not there or one and the same.
     OutputError
         If the page cannot be written.
     """
     path = Path(report)
     target = path.with_suffix(".html") if page is None else Path(page)
     content = _read(path)
-    videos = {}
+    found = {}
     for name in ("source", "destination"):
-        # Names in a report are relative to where the command ran; the report may lie elsewhere.
+        # Reports may have moved together with their videos, and early ones name them relative to where the command ran.
         given = Path(content[name])
-        found = next((p for p in (given, path.parent / given, path.parent / given.name) if p.is_file()), None)
-        if found is None:
+        places = (given, path.parent / given, path.parent / given.name)
+        there = [p.resolve() for p in places if p.is_file()]
+        if not there:
             raise InputError(f"{path}: {name}: no such file: {given}")
-        videos[name] = urllib.parse.quote(os.path.relpath(found.resolve(), target.resolve().parent))
+        found[name] = there[0]
+    if found["source"] == found["destination"]:
+        raise InputError(
+            f"{path}: source and destination are both found as {found['source']}; run it where the report was made"
+        )
+    videos = {name: urllib.parse.quote(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()}
     facts = _facts(content)
     data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
     filled = {
         "TITLE": html.escape(Path(content["destination"]).name),
         "SOURCE": html.escape(videos["source"], quote=True),
         "DESTINATION": html.escape(videos["destination"], quote=True),
-        "FACTS": "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()),
+        "FACTS": "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items()),
+        "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in _notes(content)),
         # "</" would end the script in the middle of a name.
         "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
     }
     template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
     text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)
-    with PendingFile(target) as pending:
-        pending.path.write_text(text, encoding="utf-8")
+    with PendingFile(target, unnamed=True) as pending:
+        pending.write_text([text])
         pending.commit()
     return target
 
@@ -87,6 +94,13 @@ def _read(path: Path) -> dict[str, Any]:
     if len(lines) != 9 or not all(isinstance(line, list) and len(line) == content["frames"] for line in lines):
         raise InputError(f"{path}: curves: expected time_s and four curves before and after")
     return content
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    """Give what a user should know beside the figures."""
+    notes = [str(note) for note in content.get("notes") or []]
+    dropped = content.get("dropped_streams") or []
+    return [*notes, f"not copied: {', '.join(map(str, dropped))}"] if dropped else notes
 
 
 def _facts(content: dict[str, Any]) -> dict[str, str]:
