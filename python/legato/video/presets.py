@@ -13,8 +13,8 @@ __all__ = ["PRESETS", "Preset", "preset_named"]
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
 _ACCELERATION = 1e6
-# Of the gap and of the rounds of re-linearization: more changes nothing that can be measured in the picture. A path
-# that would leave the frame by more than 0.05 px gets further rounds in any case.
+# Of the gap and of the rounds of re-linearization, in files: more changes nothing that can be measured in the picture.
+# A path that would leave the frame by more than 0.05 px gets further rounds in any case.
 _TOLERANCE, _ROUNDS = 1e-3, 1
 # Of a window of the path, a third of which is look-ahead. On nine shaky clips such windows leave the jitter that one
 # solve of the whole clip leaves, within 0.003 of the clip's own (docs/quality.md).
@@ -53,9 +53,17 @@ class Preset:
         return replace(options, **self.changes)
 
     def live_options(self) -> camera.PathOptions:
-        """Give the path options for live video: with the future unknown, a path needs more room."""
-        options = self.options()
-        return replace(options, crop=round(options.crop + _LIVE_ROOM, 6))
+        """Give the path options for live video: with the future unknown, a path needs more room.
+
+        There is time for each picture, so it is solved as exactly as `legato.camera` does by default.
+        """
+        exact, options = camera.PathOptions(), self.options()
+        return replace(
+            options,
+            crop=round(options.crop + _LIVE_ROOM, 6),
+            tolerance=exact.tolerance,
+            relinearize=exact.relinearize,
+        )
 
 
 PRESETS = {
