@@ -16,6 +16,7 @@ from legato import camera, video
 from legato.errors import ArgumentError, InputError
 from legato.video import planning, stabilizing
 from legato.video.analysis import Step
+from legato.video.pipeline import Stopwatch
 from legato.video.planning import Aims, PathPlanner, window_frames
 from legato.video.presets import PRESETS, preset_named
 
@@ -47,6 +48,7 @@ def planner(window_s: float | None = 2.0, guard: bool = True, aims: Aims | None 
         aims=aims or Aims(),
         time_base=Fraction(1, 30),
         frame_rate=99.0,  # not asked: the times say 30
+        watch=Stopwatch(),
     )
 
 
@@ -106,7 +108,14 @@ def test_the_whole_clip_at_once() -> None:
 def test_weights_follow_the_times_of_the_first_frames(rate: float) -> None:
     motion = walk(200, 3)
     plan = PathPlanner(
-        (640, 360), OPTIONS, window_s=4.0, guard=False, aims=Aims(), time_base=Fraction(1, 1000), frame_rate=30.0
+        (640, 360),
+        OPTIONS,
+        window_s=4.0,
+        guard=False,
+        aims=Aims(),
+        time_base=Fraction(1, 1000),
+        frame_rate=30.0,
+        watch=Stopwatch(),
     )
     # Ever slower: the later frames have no say.
     times = np.cumsum(np.r_[0, np.full(59, 1000 / rate), np.linspace(100, 500, 140)]).round()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from legato import camera
 from legato.errors import ArgumentError, InputError
 from legato.video.guard import Gain, Guard
+from legato.video.pipeline import Stopwatch
 from legato.video.subjects import box_corners, read_salient
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class PathPlanner:
         Seconds in one unit of the steps' `pts`.
     frame_rate : float
         Where the times of the first frames do not tell.
+    watch : Stopwatch
+        The stages are called "path" and, for what the guard asks, "metrics".
 
     Attributes
     ----------
@@ -141,6 +144,7 @@ class PathPlanner:
         aims: Aims,
         time_base: Fraction | None,
         frame_rate: float,
+        watch: Stopwatch,
     ) -> None:
         self.window: list[Floats] = []
         self.corrections: list[Floats] = []
@@ -148,6 +152,7 @@ class PathPlanner:
         self._size, self._options, self._aims = size, options, aims
         self._window_s = window_s
         self._time_base, self._frame_rate = time_base, frame_rate
+        self._watch = watch
         self._guard = Guard(size) if guard and not (aims.points and aims.center > 0) else None
         self._open = False
         self._steps: list[Step] = []
@@ -192,7 +197,9 @@ class PathPlanner:
                 self._begin(self._window_s)
             self._feed()
             assert self._stream is not None
-            self._take(self._stream.finish())
+            with self._watch("path"):
+                window = self._stream.finish()
+            self._take(window)
             self.status, self.gap, self.iterations = self._stream.status, self._stream.gap, self._stream.iterations
         self._open = True
 
@@ -227,10 +234,12 @@ class PathPlanner:
         assert self._stream is not None
         first, self._fed = self._fed, len(self._steps)
         if first < self._fed:
-            steps = self._steps[first:]
-            motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
-            salient, targets = self._aimed(first)
-            self._take(self._stream.push(motion, salient=salient, targets=targets))
+            with self._watch("path"):
+                steps = self._steps[first:]
+                motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
+                salient, targets = self._aimed(first)
+                window = self._stream.push(motion, salient=salient, targets=targets)
+            self._take(window)
 
     def _aimed(self, first: int) -> tuple[Floats, Floats] | tuple[None, None]:
         if not self._aims.points:
@@ -241,16 +250,18 @@ class PathPlanner:
     def _solve_whole(self) -> None:
         weights: Any = self._adapted()
         steps = self._steps
-        motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
-        salient, targets = self._aimed(0)
-        path = camera.smooth_path(motion, self._size, self._options, salient=salient, targets=targets, **weights)
+        with self._watch("path"):
+            motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
+            salient, targets = self._aimed(0)
+            path = camera.smooth_path(motion, self._size, self._options, salient=salient, targets=targets, **weights)
         self._take(path.corrections)
         self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)
 
     def _take(self, window: Floats) -> None:
         """Keep what became final, shrunk where the exact window would leave the frame."""
         if len(window):
-            window = camera.contain(window, self._size, self._options)
-            self.window.extend(window)
-            self.corrections.extend(np.asarray(window @ camera.crop_map(self._size, self._options), np.float64))
+            with self._watch("path"):
+                window = camera.contain(window, self._size, self._options)
+                self.window.extend(window)
+                self.corrections.extend(np.asarray(window @ camera.crop_map(self._size, self._options), np.float64))
             self._ask()

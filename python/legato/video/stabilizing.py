@@ -316,6 +316,7 @@ def stabilize(
             aims=aims,
             time_base=reader.time_base if known is None else known.time_base,
             frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
+            watch=watch,
         )
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
@@ -339,18 +340,15 @@ def stabilize(
                 for frame, step in _followed(pictures, reader, tracker, watch, tell):
                     waiting.add(frame, begun=draw.count > 0)
                     steps.append(step)
-                    with watch("path"):
-                        plan.push(step)
+                    plan.push(step)
                     draw_ready(reader.frame_count)
             analysis = tracker.analysis(steps)
         else:
             analysis = known
             waiting.whole = False
-            with watch("path"):
-                for step in analysis.steps():
-                    plan.push(step)
-        with watch("path"):
-            plan.finish()
+            for step in analysis.steps():
+                plan.push(step)
+        plan.finish()
         if "save_motion" in pending:
             pending["save_motion"].write_text(analysis.lines())
         if plan.status == "rest" and not asked:
