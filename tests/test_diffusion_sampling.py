@@ -329,6 +329,60 @@ def test_numba_cfunc() -> None:
     np.testing.assert_allclose(got, D.sample(lambda x, _a, sigma, _k: np.float32(sigma) * x, (6, 2), s), rtol=1e-5)
 
 
+def c_model(real: type = ctypes.c_float, size: type = ctypes.c_int64, result: object = None, *more: type) -> object:
+    kinds = [ctypes.POINTER(real)] * 2 + [size] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64, *more]
+    return ctypes.CFUNCTYPE(result, *kinds)(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (c_model(ctypes.c_double), "T float, because dtype is float32, got one of float64"),
+        (c_model(ctypes.c_int), "expected a C function void"),
+        (c_model(ctypes.c_float, ctypes.c_int32), "expected a C function void"),
+        (c_model(ctypes.c_float, ctypes.c_int64, ctypes.c_double), "with a result"),
+        (c_model(ctypes.c_float, ctypes.c_int64, None, ctypes.c_void_p), "expected a C function void"),
+        (ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(lambda x: x), "expected a C function void"),
+        (ctypes.CDLL(None).abs, "not declared"),
+    ],
+)
+def test_c_functions_of_the_wrong_type_are_refused(function: object, message: str) -> None:
+    """They would read and write beyond the end of the state."""
+    with pytest.raises(ArgumentError, match=message):
+        D.sample(function, (2000, 2), D.Schedule.vp_linear(20))
+
+
+def test_low_level_callables_of_the_wrong_type_are_refused() -> None:
+    scipy = pytest.importorskip("scipy", reason="scipy.LowLevelCallable is what is tested")
+    s = D.Schedule.vp_linear(3)
+    held = ctypes.cast(ctypes.pointer(ctypes.c_double(0.5)), ctypes.c_void_p)
+    for wrong in (scipy.LowLevelCallable(c_model(ctypes.c_double)), scipy.LowLevelCallable(c_model(), held)):
+        with pytest.raises(ArgumentError, match="expected a C function"):
+            D.sample(wrong, (5, 2), s)
+    kept = c_model()
+    address = ctypes.cast(kept, ctypes.c_void_p).value  # type: ignore[arg-type]
+    words = "void (const {0} *, {0} *, int64_t, long, double, double, long)"
+    for real, fits in (("float", True), ("double", False)):
+        function = type(ctypes.CDLL(None).abs)(address)  # of no declared types
+        wrapped = scipy.LowLevelCallable(function, signature=words.format(real))
+        if fits:
+            D.sample(wrapped, (5, 2), s, stop=0)
+        else:
+            with pytest.raises(ArgumentError, match="T float"):
+                D.sample(wrapped, (5, 2), s)
+
+
+def test_numba_cfunc_of_the_wrong_type_is_refused() -> None:
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    t = numba.types
+    signature = t.void(t.CPointer(t.float64), t.CPointer(t.float64), t.int64, t.int64, t.float64, t.float64, t.int64)
+    wide = numba.cfunc(signature)(lambda x, out, n, d, alpha, sigma, k: None)  # noqa: ARG005
+    for wrong in (wide, numba.cfunc("float64(float64)")(lambda x: x)):
+        with pytest.raises(ArgumentError, match="C function void"):
+            D.sample(wrong, (2000, 2), D.Schedule.vp_linear(20))
+    D.sample(wide, (2000, 2), D.Schedule.vp_linear(20), dtype="float64", stop=0)
+
+
 # --- Guidance ---------------------------------------------------------------------------------------------------------
 
 
