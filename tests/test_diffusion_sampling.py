@@ -14,7 +14,7 @@ import pytest
 import legato
 from conftest import DATA
 from legato import diffusion as D
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 
 MOMENTS = json.loads((DATA / "diffusion" / "gaussian_moments.json").read_text())
 NAMES = {  # of the vectors: sampler, correctors
@@ -483,10 +483,80 @@ def test_langevin_has_its_stationary_variance() -> None:
     np.testing.assert_allclose(around, x[:50], atol=1e-9)
 
 
+def gaussian(variance: object, mean: float = 0.0) -> D.GaussianMixture:
+    return D.GaussianMixture([1.0], np.full((1, np.shape(variance)[-1] if np.shape(variance) else 1), mean), [variance])
+
+
+@pytest.mark.parametrize(
+    ("cond", "uncond", "scale", "bound"),
+    [
+        (1.0, 2.0, 5.0, 4 / 3),
+        ([1.0, 0.5], [2.0, 4.0], 3.0, 4 / 5.5),  # the second axis: 3 / 0.5 - 2 / 4
+        ([[1.0, 0.3], [0.3, 1.0]], [[2.0, 0.6], [0.6, 2.0]], 2.0, 4 / (1.5 / 0.7)),
+        ([[1.0, 0.3], [0.3, 1.0]], [2.0, 4.0], 2.0, None),
+    ],
+)
+def test_langevin_is_stable_up_to_its_bound(cond: object, uncond: object, scale: float, bound: float | None) -> None:
+    pair = D.guided(gaussian(cond), gaussian(uncond))
+    d = pair.cond.dimension
+    if bound is None:  # directions that differ: by the matrix
+        precision = scale * np.linalg.inv(np.array(cond)) + (1 - scale) * np.diag(1 / np.array(uncond))
+        bound = 4 / float(np.linalg.eigvalsh(precision).max())
+    with pytest.raises(ArgumentError, match=r"step_size.*unstable.*below"):
+        D.langevin(pair, np.zeros((3, d)), bound * 1.001, 500, guidance_scale=scale)
+    x = D.langevin(pair, np.zeros((3, d)), bound * 0.99, 2000, guidance_scale=scale)
+    assert np.abs(x).max() < 1e3
+
+
+def test_langevin_refuses_what_diverges() -> None:
+    wide, narrow = gaussian(2.0), gaussian(1.0)
+    with pytest.raises(ArgumentError, match=r"guidance_scale: 5 leaves a guided law of precision -1\.5 "):
+        D.langevin(D.guided(wide, narrow), np.zeros((3, 1)), 0.1, 500, guidance_scale=5.0)
+    modes = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [2.0, 0.5])
+    with pytest.raises(ArgumentError, match=r"precision -13\.5 "):
+        D.langevin(D.guided(modes, gaussian([1.0, 0.25])), np.zeros((3, 2)), 0.01, 5, guidance_scale=5.0)
+    shared = D.guided(modes.reweighted([0, 1]), modes)
+    D.langevin(shared, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
+    with pytest.raises(ArgumentError, match="below 2 for the narrowest component"):
+        D.langevin(shared, np.zeros((3, 2)), 2.0, 5, guidance_scale=5.0)
+    apart_ones = D.guided(modes, gaussian([4.0, 4.0]))
+    with pytest.raises(ArgumentError, match=r"below 0\.444444"):  # 5 / 0.5 - 4 / 4
+        D.langevin(apart_ones, np.zeros((3, 2)), 1.0, 5, guidance_scale=5.0)
+    full = D.GaussianMixture([1, 1], np.zeros((2, 2)), [np.eye(2), [[1.0, 0.5], [0.5, 1.0]]])
+    with pytest.raises(ArgumentError, match="below 2 for the narrowest"):
+        D.langevin(full, np.zeros((3, 2)), 2.5, 5)
+
+
+def test_correctors_that_diverge_are_refused() -> None:
+    pair = D.guided(gaussian(1.0), gaussian(2.0))
+    s = D.Schedule.vp_linear(20)
+    for options in ({"corrector_steps": 1, "corrector_size": 50.0}, {"guidance_scale": 40, "corrector_steps": 200}):
+        with pytest.raises(ArgumentError, match=r"corrector_size: .* unstable \(step .*below"):
+            D.sample(pair, (5, 1), s, **options)
+    with pytest.raises(ArgumentError, match="corrector_scale: 9 leaves"):
+        D.sample(D.guided(pair.uncond, pair.cond), (5, 1), s, guidance_scale=5.0, corrector_steps=1)
+
+
+def test_results_that_are_not_finite_are_errors() -> None:
+    s = D.Schedule.vp_linear(20)
+    far = D.guided(lambda x, *_: 9 * x, lambda x, *_: -9 * x)
+    with pytest.raises(NumericalError, match="corrector_size: the result is not finite, with steps up to 50"):
+        D.sample(far, (5, 1), s, guidance_scale=2.0, corrector_steps=40, corrector_size=50.0)
+    with pytest.raises(NumericalError, match="step_size: the result is not finite, with steps up to 9;"):
+        D.langevin(lambda x, *_: -x, np.ones((2, 1)), 9.0, 2000)
+    with pytest.raises(NumericalError, match="model: the result is not finite"):
+        D.sample(lambda x, *_: np.full_like(x, np.nan), (5, 1), s)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.4, 5), "unstable.*below 0.4 "),
+        (lambda gm, _s: D.langevin(gm, np.full((2, 2), np.nan), 0.1, 5), "x: expected finite"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, sigma=-1), "sigma"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, alpha=-1), "alpha"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, first_step=-5), "first_step"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, guidance_scale=D.Guidance(1.0)), "guidance_scale"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), -1, 5), "step_size"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, -5), "n_steps"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, guidance_scale=2.0), "guided"),

@@ -14,9 +14,10 @@ from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64, as_stored, on_device, storage_name
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
-from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided
+from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level
 from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, normal
 from legato.diffusion.schedules import Schedule
+from legato.diffusion.stability import check_langevin
 from legato.diffusion.steps import (
     PREDICTIONS,
     SAMPLERS,
@@ -26,12 +27,11 @@ from legato.diffusion.steps import (
     convert_prediction,
     step_coefficients,
 )
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 
 __all__ = ["gaussian_moments", "langevin", "sample"]
 
 _SECOND_ORDER = ("heun", "dpmpp_2m")
-_STABLE = 4.0  # Langevin on precision P is stable for 0 < step P < 4
 
 
 def sample(
@@ -85,7 +85,8 @@ def sample(
     corrector_scale : float, optional
         Their gamma'; by default 2 guidance_scale - 1.
     corrector_size : array_like, scalar or (N,), optional
-        Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt).
+        Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt). Each
+        must be stable for the guided law at its level, see `langevin`.
     seeds, generator, first_sample
         As in `normal`. Step k draws (step k, substep 0); its j-th corrector (step k, substep j); the start (step -1).
     x : array_like, optional
@@ -116,6 +117,9 @@ def sample(
     Raises
     ------
     ArgumentError
+        Arguments that make no sense, and corrector steps that are unstable for Gaussian mixtures.
+    NumericalError
+        The result is not finite.
 
     Notes
     -----
@@ -146,20 +150,23 @@ def sample(
         runner.refuse_on_device(rule, backend)
     streams = Streams(seeds, len(state), first_sample, generator)
     form = runner.form(rule, sampler)
+    rows = _plan(
+        schedule, sampler, eta, rule, corrector_steps, corrector_scale, corrector_size, form, runner.has_score, start,
+        end,
+    )  # fmt: skip
+    correctors = rows[rows[:, 10] > 0]
+    if runner.has_score and len(correctors):
+        check_langevin("corrector_size", "corrector_scale", correctors, runner.cond, runner.uncond)
     stepwise = callback is not None or progress
-    pieces = [(k, k + 1) for k in range(start, end)] if stepwise else [(start, end)]
+    looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
+    pieces = [rows[rows[:, 9] == k] for k in range(start, end)] if stepwise else [rows]
     with _bar(progress, end - start) as advance:
-        for first, after in pieces:
-            rows = _plan(
-                schedule, sampler, eta, rule, corrector_steps, corrector_scale, corrector_size, form,
-                runner.has_score, first, after, start,
-            )  # fmt: skip
-            looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
-            state = runner.run(state, rows, streams, rule, form, compiled=not looks_back)
+        for k, piece in enumerate(pieces, start):
+            state = runner.run(state, piece, streams, rule, form, compiled=not looks_back)
             advance()
-            if callback is not None and callback(after - 1, state):
+            if callback is not None and callback(k, state):
                 break
-    return state
+    return _finite(state, "corrector_size", correctors)
 
 
 def langevin(
@@ -207,7 +214,16 @@ def langevin(
     Raises
     ------
     ArgumentError
-        The step is unstable for a Gaussian mixture (the narrowest component counts), among others.
+        Not 0 < step_size P < 4 for the guided precision P of Gaussian mixtures, among others.
+    NumericalError
+        The result is not finite.
+
+    Notes
+    -----
+    With single Gaussians, P is g / V_cond + (1 - g) / V_uncond in every eigendirection. With more components, the
+    largest P is the narrowest component's where the pair shares its components, else what the narrowest one of cond
+    and the widest of uncond make of it (for g > 1); the smallest is that of the far tails. For other models nothing
+    is known beforehand, and only a result that is not finite is refused.
 
     Examples
     --------
@@ -218,6 +234,11 @@ def langevin(
     >>> bool(abs(x.var() - 1 / (1 - 0.1 / 4)) < 0.08)
     True
     """
+    _check_level(alpha, sigma)
+    if isinstance(guidance_scale, Guidance) or not np.isfinite(guidance_scale):
+        raise ArgumentError(f"guidance_scale: expected a finite number, got {guidance_scale!r}")
+    if not isinstance(first_step, int) or not 0 <= first_step < 2**32 - 1:
+        raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
     if not (np.isfinite(step_size) and step_size > 0):
         raise ArgumentError(f"step_size: expected a positive number, got {step_size}")
     if not isinstance(n_steps, int) or n_steps < 0:
@@ -226,17 +247,11 @@ def langevin(
     runner = _Runner(model, prediction, None, threads, backend)
     if runner.alone and guidance_scale != 1:
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
-    for one in (runner.cond, runner.uncond):
-        if isinstance(one, GaussianMixture):
-            narrowest = alpha**2 * float(one._variances.min()) + sigma**2
-            if step_size >= _STABLE * narrowest:
-                raise ArgumentError(
-                    f"step_size: {step_size:g} is unstable; step_size * precision must stay below 4, so below "
-                    f"{_STABLE * narrowest:g} for the narrowest component"
-                )
-        elif sigma <= 0 and (runner.exact or prediction != "score"):
-            raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
+    if not runner.has_score and sigma <= 0 and (runner.exact or prediction != "score"):
+        raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
     state = _stored_like(x)("x", x)[0].copy()
+    if not np.isfinite(state).all():
+        raise ArgumentError("x: expected finite numbers")
     if on_device(state):
         runner.refuse_on_device(Guidance(guidance_scale), backend)
     rows = np.zeros((n_steps, 12))
@@ -244,8 +259,10 @@ def langevin(
     rows[:, :2], rows[:, 4] = (alpha, sigma), guidance_scale
     rows[:, 9] = first_step + np.arange(n_steps)
     rows[:, [2, 3, 8, 11]] = _corrector_row(alpha, sigma, step_size, form)
+    if runner.has_score:
+        check_langevin("step_size", "guidance_scale", rows[:1], runner.cond, runner.uncond)
     streams = Streams(seeds, len(state), first_sample, generator)
-    return runner.run(state, rows, streams, Guidance(guidance_scale), form)
+    return _finite(runner.run(state, rows, streams, Guidance(guidance_scale), form), "step_size", rows)
 
 
 def gaussian_moments(
@@ -305,7 +322,7 @@ def gaussian_moments(
     end = len(schedule) if stop is None else stop
     rows = _plan(
         schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "exact",
-        vc > 0 and vu > 0, 0, end, 0,
+        vc > 0 and vu > 0, 0, end,
     )  # fmt: skip
     for alpha, sigma, a, b, g, _, _, _, noise, _, _, score in rows:
         totals = [alpha * alpha * v + sigma * sigma for v in (vc, vu)]
@@ -349,14 +366,13 @@ def _plan(
     has_score: bool,
     first: int,
     after: int,
-    start: int,
 ) -> Float64:
     """Return rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
     a, s = schedule.alpha, schedule.sigma
     if sampler in _SECOND_ORDER:
         if corrector_steps or rule.rule == "cfg++":
             raise ArgumentError(f"sampler: {sampler!r} takes neither correctors nor CFG++")
-        return _second_order(schedule, sampler, rule, first, after, start)
+        return _second_order(schedule, sampler, rule, first, after, first)
     if sampler == "langevin":
         raise ArgumentError("sampler: for Langevin at one level call langevin()")
     if sampler not in SAMPLERS:
@@ -652,6 +668,19 @@ def _kind_of_word(word: str) -> str:
     if word.endswith("*"):
         return {"void*": "pointer"}.get(word, word)
     return "size" if word in _SIZES else word
+
+
+def _finite(state: NDArray[Any], name: str, langevin_rows: Float64) -> NDArray[Any]:
+    """Return the state after a run, or say what may have made it infinite."""
+    if bool(np.isfinite(state).all()):
+        return state
+    if len(langevin_rows):
+        largest = float(langevin_rows[:, 8].max()) ** 2
+        raise NumericalError(
+            f"{name}: the result is not finite, with steps up to {largest:g}; Langevin is stable where {name} * "
+            "precision of the guided law lies between 0 and 4"
+        )
+    raise NumericalError("model: the result is not finite; expected finite predictions, and a scale that they can bear")
 
 
 def _start(
