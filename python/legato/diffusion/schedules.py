@@ -193,7 +193,19 @@ class Schedule:
 
     @classmethod
     def from_diffusers(cls, scheduler: Any) -> Schedule:
-        """Levels of a diffusers scheduler on which ``set_timesteps`` has been called; `time` holds its timesteps."""
+        """Levels of a diffusers scheduler on which ``set_timesteps`` has been called; `time` holds its timesteps.
+
+        Parameters
+        ----------
+        scheduler
+            Its sigmas are read by its own rule: flow matching (also ``use_flow_sigmas``) as (1 - sigma, sigma), the
+            k-diffusion and EDM families with alpha 1, the others as variance preserving.
+
+        Raises
+        ------
+        ArgumentError
+            Timesteps are not set, or the levels do not fall.
+        """
         timesteps = getattr(scheduler, "timesteps", None)
         if timesteps is None or len(timesteps) == 0:
             raise ArgumentError("scheduler: expected a diffusers scheduler after set_timesteps()")
@@ -203,6 +215,12 @@ class Schedule:
             sigma = np.asarray(sigmas, np.float64)
             if len(sigma) != len(time) + 1:
                 raise ArgumentError("scheduler: expected one sigma more than timesteps")
+            rule = getattr(scheduler, "_sigma_to_alpha_sigma_t", None)
+            if rule is not None:  # torch in, torch out
+                import torch
+
+                pairs = [[float(one) for one in rule(torch.tensor(level, dtype=torch.float64))] for level in sigma]
+                return cls(*np.array(pairs).T, time=time)
             if "FlowMatch" in type(scheduler).__name__:
                 return cls(1.0 - sigma, sigma, time=time)
             if hasattr(scheduler, "is_scale_input_called"):  # the k-diffusion family works with alpha = 1

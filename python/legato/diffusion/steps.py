@@ -84,10 +84,7 @@ def step_coefficients(
     a, s, a1, s1 = schedule.alpha[:-1], schedule.sigma[:-1], schedule.alpha[1:], schedule.sigma[1:]
 
     if sampler in ("ddim", "ddpm", "flow_euler"):
-        noise = {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0)
-        # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
-        w = noise * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
-        return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, wanted)
+        return ddim_table(a, s, a1, s1, {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0), wanted)
     if (a == 0).any():
         raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha > 0 at every level")
     if sampler == "euler_ancestral":
@@ -113,6 +110,13 @@ def step_coefficients(
     share = 1.0 if sampler == "reverse_sde" else 0.5
     noise_scale = np.sqrt(added) if sampler == "reverse_sde" else np.zeros_like(s)
     return _from_epsilon(1.0 + drift, -share * added / s, noise_scale, a, s, wanted)
+
+
+def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, prediction: str) -> Float64:
+    """Return (A, B, C) of DDIM with noise `eta`, from levels (a, s) to levels (a1, s1)."""
+    # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
+    w = eta * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
+    return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, prediction)
 
 
 def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: str) -> Float64:
