@@ -464,6 +464,57 @@ def test_guidance_rules_on_exact_models(rule: D.Guidance) -> None:
     np.testing.assert_allclose(stepwise, exact, atol=1e-9)
 
 
+ON_OUTPUTS = [D.Guidance(3.0, rescale=0.7), D.Guidance(3.0, "zero_star", zero_steps=2)]
+
+
+@pytest.mark.parametrize("rule", ON_OUTPUTS, ids=["rescale", "zero_star"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v", "flow", "score"])
+def test_rules_act_on_what_the_model_predicts(rule: D.Guidance, sampler: str, prediction: str) -> None:
+    """Exact models, which work in x0, and callables give the same, also under samplers that work in x0."""
+    _, pair = two_modes()
+    s = D.Schedule.vp_linear(20, t_end=0.01)
+
+    def predictor(model: D.GaussianMixture) -> object:
+        return lambda x, a, sg, _k: D.convert_prediction(
+            model.denoise(x, a, sg), x, a, sg, given="x0", wanted=prediction
+        )
+
+    around = D.guided(predictor(pair.cond), predictor(pair.uncond))
+    options = {"guidance_scale": rule, "prediction": prediction, "dtype": "float64"}
+    exact, by_callables = (D.sample(m, (30, 2), s, sampler, **options) for m in (pair, around))
+    np.testing.assert_allclose(by_callables, exact, atol=1e-5)
+    if prediction == "epsilon":
+        del options["prediction"]
+        np.testing.assert_array_equal(D.sample(pair, (30, 2), s, sampler, **options), exact)
+
+
+@pytest.mark.parametrize("rule", ON_OUTPUTS, ids=["rescale", "zero_star"])
+def test_samplers_agree_on_a_rule(rule: D.Guidance) -> None:
+    """With many steps the samplers solve one equation, that of the guided epsilon."""
+    pair = D.guided(gaussian([1.0, 0.5, 0.3], 1.0), gaussian([2.0, 2.0, 2.0]))
+    s = D.Schedule.vp_linear(2000, t_end=0.01)
+    options = {"guidance_scale": rule, "dtype": "float64"}
+    ddim, heun, solver = (D.sample(pair, (20, 3), s, name, **options) for name in ("ddim", "heun", "dpmpp_2m"))
+    assert np.abs(ddim - solver).max() < 0.01
+    assert np.abs(heun - solver).max() < 0.01
+
+
+def test_zero_star_says_epsilon_0() -> None:
+    _, pair = two_modes()
+    x, s = np.full((1, 2), 80.0), D.Schedule.ve(4, 80.0, sigma_min=1.0)
+    for sampler in ("ddim", "dpmpp_2m", "heun"):
+        rule = D.Guidance(3.0, "zero_star", zero_steps=1)
+        got = D.sample(pair, (1, 2), s, sampler, x=x, stop=1, guidance_scale=rule)
+        np.testing.assert_allclose(got, 80.0, rtol=1e-12)
+    flow = D.Schedule.flow(4)
+    with pytest.raises(ArgumentError, match="says nothing on x0 where alpha is 0; expected prediction 'v' or 'flow'"):
+        D.sample(pair, (5, 2), flow, "flow_euler", guidance_scale=D.Guidance(3.0, "zero_star"))
+    start = D.normal((5, 2), 0, step=-1, dtype="float64")
+    options = {"guidance_scale": D.Guidance(3.0, "zero_star"), "prediction": "flow", "stop": 1, "dtype": "float64"}
+    np.testing.assert_allclose(D.sample(pair, (5, 2), flow, "flow_euler", **options), start, atol=1e-12)
+
+
 # --- Langevin ---------------------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ class Guidance:
         "cfg++" (Chung et al. 2024): x0 from the guided prediction, the noise from the unconditional one; scale 0 to 1.
         "apg" (Sadat et al. 2024): the difference in x0 with momentum, clamped norm, and its part along the conditional
         x0 scaled by `parallel`. "zero_star" (CFG-Zero*, Fan et al. 2025): the unconditional prediction times its best
-        scale, and nothing predicted in the first `zero_steps` steps.
+        scale, and 0 predicted in the first `zero_steps` steps.
     interval : (float, float), optional
         Guide only where sigma / alpha lies in it (Kynkaanniemi et al. 2024); elsewhere the conditional model alone.
     rescale : float
@@ -41,6 +41,13 @@ class Guidance:
         Of "apg": weight of the past difference (negative in the paper), largest norm (0: none), eta of the paper.
     zero_steps : int
         Of "zero_star".
+
+    Notes
+    -----
+    Plain guidance is the same in every parametrization of the prediction; the rules are not. As in their sources,
+    `rescale` and "zero_star" act on what the model predicts (the ``prediction=`` of `sample`; exact models count as
+    predicting epsilon unless it says otherwise), whatever the sampler works in, and the result is converted. "apg" acts
+    on x0, "cfg++" on x0 and epsilon.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def sample(
     progress : bool
         Show a bar (needs rich).
     prediction : {"epsilon", "x0", "v", "flow", "score"}
-        What a callable predicts.
+        What a callable predicts; for an exact model, the prediction that `Guidance`'s rescale and "zero_star" act on.
     arrays : callable, optional
         Turns the NumPy state into what a callable wants, such as ``torch.from_dlpack``; its results come back through
         DLPack.
@@ -533,6 +533,30 @@ class _Runner:
             out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=form)
         return out.astype(x.dtype, order="C", copy=False)  # type: ignore[no-any-return]
 
+    def _weights(
+        self, rule: Guidance, x: NDArray[Any], cond: NDArray[Any], uncond: NDArray[Any], row: Float64, form: str
+    ) -> tuple[Float64, Float64]:
+        """Weights of the two predictions and of x, for a rule that acts on what the model predicts."""
+        alpha, sigma, scale, step = row[0], row[1], row[4], int(row[9])
+        given = "x0" if form == "exact" else form
+        if given == self.prediction:
+            return rule.weights(cond, uncond, scale, step), np.zeros(1)
+        options = {"given": given, "wanted": self.prediction}
+        cond, uncond = (
+            convert_prediction(one, x, alpha, sigma, **options).astype(x.dtype, copy=False) for one in (cond, uncond)
+        )
+        pair = rule.weights(cond, uncond, scale, step)
+        # the model predicts p x + q x0, so that sum w (p x + q x0_i) stands for x0 = sum w x0_i + (sum w - 1) p / q x
+        divisor = {"epsilon": alpha, "v": (alpha**2 + sigma**2) / alpha if alpha else np.inf, "score": alpha}
+        missing = 1.0 - pair.sum(1)
+        by = divisor.get(self.prediction, alpha + sigma)  # flow
+        if by == 0 and (missing != 0).any():
+            raise ArgumentError(
+                f"guidance_scale: {self.prediction!r} says nothing on x0 where alpha is 0; expected prediction 'v' or "
+                f"'flow' with rule {rule.rule!r} or a rescale"
+            )
+        return pair, missing / (by or 1.0)
+
     def _run_callables(
         self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: str, compiled: bool
     ) -> NDArray[Any]:
@@ -543,21 +567,25 @@ class _Runner:
             _, _, a, b, g, extra, previous, base, noise, step, substep, _ = row
             out = self._predict(self.cond, state, row, form)
             second, weights = None, np.array([[b, 0.0]])
+            lean: Any = 0.0  # weight of x in the guided prediction
             if g != 1 or extra != 0 or (not rule.linear and substep == 0):
                 second = self._predict(self.uncond, state, row, form)
                 if rule.rule == "apg" and substep == 0:
                     second = self.difference = accumulated(out - second, self.difference, rule.momentum)
-                pair = np.array([[g, 1.0 - g]]) if substep else rule.weights(out, second, g, int(step))
+                if substep or rule.linear or rule.rule == "apg":
+                    pair = np.array([[g, 1.0 - g]]) if substep else rule.weights(out, second, g, int(step))
+                else:
+                    pair, lean = self._weights(rule, state, out, second, row, form)
                 if remembers:  # the guided prediction itself is wanted later
-                    out = apply_step(out, out, (0.0, 0.0, 0.0), second, weights=pair)
-                    second = None
+                    out = apply_step(state, out, _with_x(lean, 0.0), second, weights=pair)
+                    second, lean = None, 0.0
                 else:
                     weights = b * pair + np.array([0.0, extra])
             before = state.copy() if remembers else None
             if previous != 0 and self.past is not None:
                 second, weights = self.past[0], np.array([[b, previous]])
             state = apply_step(
-                state, out, (a, 0.0, noise), second, weights=weights, seeds=seeds, step=int(step),
+                state, out, _with_x(a + b * lean, noise), second, weights=weights, seeds=seeds, step=int(step),
                 substep=int(substep), generator=generator, first_sample=streams.first, out=state,
                 threads=self.threads, backend=self.backend,
             )  # fmt: skip
@@ -565,6 +593,13 @@ class _Runner:
                 state += state.dtype.type(base) * self.past[1]
             self.past = (out, before) if remembers else None
         return state
+
+
+def _with_x(on_x: Any, noise: float) -> Any:
+    """Coefficients of a step, one row a sample where the weight of x is."""
+    if np.ndim(on_x) == 0 or len(on_x) == 1:
+        return float(np.reshape(on_x, ())), 0.0, noise
+    return np.stack([on_x, np.zeros_like(on_x), np.full_like(on_x, noise)], 1)
 
 
 def _stored_like(x: Any) -> Callable[[str, Any], tuple[Any, str]]:
