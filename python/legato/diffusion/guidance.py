@@ -67,18 +67,27 @@ class Guidance:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not np.isfinite(self.scale):
-            raise ArgumentError(f"scale: expected a finite number, got {self.scale}")
+        for name in ("scale", "rescale", "momentum", "norm", "parallel"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+                raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
         if self.rule not in ("cfg", "cfg++", "apg", "zero_star"):
             raise ArgumentError(f"rule: expected cfg, cfg++, apg or zero_star, got {self.rule!r}")
         if not 0 <= self.rescale <= 1:
             raise ArgumentError(f"rescale: expected 0 to 1, got {self.rescale}")
         if self.rescale and self.rule != "cfg":
             raise ArgumentError("rescale: goes with rule 'cfg' alone")
-        if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise ArgumentError(f"interval: expected (low, high), got {self.interval}")
-        if self.norm < 0 or self.zero_steps < 0:
-            raise ArgumentError("norm, zero_steps: expected numbers that are not negative")
+        if self.interval is not None:
+            try:
+                low, high = (float(end) for end in self.interval)
+            except (TypeError, ValueError):
+                low, high = np.nan, np.nan
+            if not low <= high:
+                raise ArgumentError(f"interval: expected (low, high), got {self.interval!r}")
+        if self.norm < 0:
+            raise ArgumentError(f"norm: expected a number that is not negative, got {self.norm}")
+        if not isinstance(self.zero_steps, int | np.integer) or self.zero_steps < 0:
+            raise ArgumentError(f"zero_steps: expected an integer of at least 0, got {self.zero_steps!r}")
 
     @property
     def linear(self) -> bool:
@@ -119,7 +128,15 @@ class Guidance:
 
 def guidance_of(value: float | Guidance) -> Guidance:
     """Take a number as plain guidance."""
-    return value if isinstance(value, Guidance) else Guidance(float(value))
+    if isinstance(value, Guidance):
+        return value
+    try:
+        scale = float(value)
+    except (TypeError, ValueError):
+        scale = np.nan
+    if not np.isfinite(scale):
+        raise ArgumentError(f"guidance_scale: expected a finite number or a Guidance, got {value!r}")
+    return Guidance(scale)
 
 
 def accumulated(difference: NDArray[Any], before: NDArray[Any] | None, momentum: float) -> NDArray[Any]:

@@ -313,3 +313,5 @@ def _check_level(alpha: float, sigma: float) -> None:
         raise ArgumentError(f"alpha: expected a finite number, at least 0, got {alpha}")
     if not (np.isfinite(sigma) and sigma >= 0):
         raise ArgumentError(f"sigma: expected a finite number, at least 0, got {sigma}")
+    if alpha == 0 and sigma == 0:
+        raise ArgumentError("alpha, sigma: expected one of them above 0")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored, on_device, storage_name
+from legato._arrays import Float64, as_stored, on_device, storage_name
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level
@@ -25,6 +25,7 @@ from legato.diffusion.steps import (
     _table,
     apply_step,
     convert_prediction,
+    sizes_of_steps,
     step_coefficients,
 )
 from legato.errors import ArgumentError, NumericalError
@@ -134,12 +135,8 @@ def sample(
     >>> bool(abs(x.mean() - 3.0) < 0.05)
     True
     """
-    steps = len(schedule)
-    end = steps if stop is None else stop
-    if not 0 <= start <= end <= steps:
-        raise ArgumentError(f"start, stop: expected 0 <= start <= stop <= {steps}, got {start}, {end}")
-    if not isinstance(corrector_steps, int) or corrector_steps < 0:
-        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {corrector_steps!r}")
+    end = _check_range(schedule, start, stop)
+    _check_correctors(corrector_steps, corrector_scale)
     check_threads(threads)
     rule = guidance_of(guidance_scale)
     runner = _Runner(model, prediction, arrays, threads, backend)
@@ -235,8 +232,9 @@ def langevin(
     True
     """
     _check_level(alpha, sigma)
-    if isinstance(guidance_scale, Guidance) or not np.isfinite(guidance_scale):
-        raise ArgumentError(f"guidance_scale: expected a finite number, got {guidance_scale!r}")
+    if isinstance(guidance_scale, Guidance):
+        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
+    guidance_scale = guidance_of(guidance_scale).scale
     if not isinstance(first_step, int) or not 0 <= first_step < 2**32 - 1:
         raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
     if not (np.isfinite(step_size) and step_size > 0):
@@ -308,18 +306,25 @@ def gaussian_moments(
     >>> round(variance, 2)                                  # 2^(1 - 3): CFG with DDIM
     0.25
     """
+    if isinstance(guidance_scale, Guidance):
+        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
+    guidance_scale = guidance_of(guidance_scale).scale
+    end = _check_range(schedule, 0, stop)
+    _check_correctors(corrector_steps, corrector_scale)
     if sampler in _SECOND_ORDER:
         raise ArgumentError(f"sampler: the moments of {sampler!r} are not to be had step by step")
     if uncond is None and (guidance_scale != 1 or corrector_scale not in (None, 1.0)):
         raise ArgumentError("uncond: expected (mean, variance), because there is guidance")
     pairs = []
     for name, law in (("cond", cond), ("uncond", uncond or cond), ("start", start or (0.0, schedule.sigma[0] ** 2))):
-        m, v = (float(number) for number in law)
+        try:
+            m, v = (float(number) for number in law)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{name}: expected (mean, variance), got {law!r}") from None
         if not (np.isfinite([m, v]).all() and v >= 0):
             raise ArgumentError(f"{name}: expected a finite mean and a variance that is not negative, got {law}")
         pairs.append((m, v))
     (mc, vc), (mu, vu), (mean, variance) = pairs
-    end = len(schedule) if stop is None else stop
     rows = _plan(
         schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "exact",
         vc > 0 and vu > 0, 0, end,
@@ -336,7 +341,26 @@ def gaussian_moments(
         offset = g * offsets[0] + (1 - g) * offsets[1]
         mean = (a + b * slope) * mean + b * offset
         variance = (a + b * slope) ** 2 * variance + noise * noise
+    if not np.isfinite([mean, variance]).all():
+        raise NumericalError("guidance_scale: the moments are not finite; the steps are unstable at this scale")
     return float(mean), float(variance)
+
+
+def _check_range(schedule: Schedule, start: int, stop: int | None) -> int:
+    if not isinstance(schedule, Schedule):
+        raise ArgumentError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
+    steps = len(schedule)
+    end = steps if stop is None else stop
+    if not all(isinstance(k, int | np.integer) for k in (start, end)) or not 0 <= start <= end <= steps:
+        raise ArgumentError(f"start, stop: expected integers, 0 <= start <= stop <= {steps}, got {start!r}, {end!r}")
+    return int(end)
+
+
+def _check_correctors(steps: int, scale: float | None) -> None:
+    if not isinstance(steps, int | np.integer) or steps < 0:
+        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {steps!r}")
+    if scale is not None and (not isinstance(scale, int | float | np.number) or not np.isfinite(scale)):
+        raise ArgumentError(f"corrector_scale: expected a finite number, got {scale!r}")
 
 
 # --- The table of a run -----------------------------------------------------------------------------------------------
@@ -382,10 +406,7 @@ def _plan(
     if corrector_steps:
         euler = sampler in ("reverse_sde", "pf_ode")
         default = schedule.euler_increments()[1] if euler else schedule.forward_variance
-        sizes = default if corrector_size is None else as_float64("corrector_size", corrector_size)
-        sizes = np.broadcast_to(sizes, (len(schedule),))
-        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-            raise ArgumentError("corrector_size: expected positive numbers")
+        sizes = default if corrector_size is None else sizes_of_steps("corrector_size", corrector_size, len(schedule))
     rows = []
     for k in range(first, after):
         scale = 1.0 if corrector_steps else rule.scale_at(a[k], s[k])

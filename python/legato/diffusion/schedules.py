@@ -74,6 +74,10 @@ class Schedule:
         object.__setattr__(self, "sigma", s)
         for name, value in (("drift", drift), ("diffusion", diffusion), ("time", time)):
             array = None if value is None else as_float64(name, value, (len(a) - 1,)).copy()
+            if array is not None and not np.isfinite(array).all():
+                raise ArgumentError(f"{name}: expected finite numbers")
+            if array is not None and name == "diffusion" and (array < 0).any():
+                raise ArgumentError("diffusion: expected numbers that are not negative")
             object.__setattr__(self, name, array)
         for array in (a, s, self.drift, self.diffusion, self.time):
             if array is not None:
@@ -106,6 +110,9 @@ class Schedule:
     @classmethod
     def vp_linear(cls, steps: int, *, beta_min: float = 0.1, beta_max: float = 20.0, t_end: float = 0.0) -> Schedule:
         """Variance preserving with a rate linear in time (Song et al. 2021): t from 1 to `t_end` in equal steps."""
+        _check_number("beta_min", beta_min, 0.0)
+        _check_number("beta_max", beta_max, 0.0, above=True)
+        _check_number("t_end", t_end, 0.0, 1.0)
         t = _grid(steps, 1.0, t_end)
         integral = beta_min * t + 0.5 * (beta_max - beta_min) * t * t
         rate = (beta_min + (beta_max - beta_min) * t[:-1]) * (t[:-1] - t[1:])  # at the left end, as Euler does
@@ -122,12 +129,17 @@ class Schedule:
         spacing: Spacing = "leading",
     ) -> Schedule:
         """Discrete betas whose square roots are linear (latent diffusion), `steps` of `train_steps` levels used."""
+        for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
+            _check_number(name, beta, 0.0, 1.0, above=True)
+        _grid(train_steps, 1.0, 0.0, "train_steps")
         betas = np.linspace(beta_start**0.5, beta_end**0.5, train_steps) ** 2
         return cls.from_alphas_cumprod(np.cumprod(1.0 - betas), steps, spacing=spacing)
 
     @classmethod
     def vp_cosine(cls, steps: int, *, offset: float = 0.008, t_start: float = 0.995) -> Schedule:
         """Cosine schedule (Nichol and Dhariwal 2021), from `t_start` (where alpha is not yet 0) to 0."""
+        _check_number("offset", offset, 0.0)
+        _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
         u = (t + offset) / (1 + offset)
         a = np.cos(0.5 * np.pi * u) / np.cos(0.5 * np.pi * offset / (1 + offset))
@@ -140,6 +152,7 @@ class Schedule:
 
         With it sigma falls geometrically from `sigma_max` to `sigma_min` over `steps` levels, then to 0.
         """
+        _check_number("sigma_max", sigma_max, 0.0, above=True)
         if sigma_min is None:
             sigma = sigma_max * np.sqrt(_grid(steps, 1.0, 0.0))
         else:
@@ -153,6 +166,8 @@ class Schedule:
     def karras(cls, steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
         """Levels of Karras et al. 2022, eq. 5: sigma^(1/rho) falls linearly over `steps` levels, then to 0."""
         _grid(steps, 1.0, 0.0)
+        _check_number("sigma_max", sigma_max, 0.0, above=True)
+        _check_number("rho", rho, 0.0, above=True)
         if not 0 < sigma_min < sigma_max:
             raise ArgumentError(f"sigma_min: expected between 0 and sigma_max, got {sigma_min}")
         i = np.arange(steps) / max(steps - 1, 1)
@@ -162,6 +177,8 @@ class Schedule:
     @classmethod
     def flow(cls, steps: int, *, shift: float = 1.0, t_start: float = 1.0) -> Schedule:
         """Flow matching, alpha = 1 - t, sigma = t, with the time shift t -> shift t / (1 + (shift - 1) t)."""
+        _check_number("shift", shift, 0.0, above=True)
+        _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
         t = shift * t / (1 + (shift - 1) * t)
         return cls(1.0 - t, t)
@@ -176,8 +193,8 @@ class Schedule:
         """
         squares = as_float64("alphas_cumprod", alphas_cumprod, (None,))
         count = len(squares) if steps is None else steps
-        if not 1 <= count <= len(squares):
-            raise ArgumentError(f"steps: expected 1 to {len(squares)}, got {count}")
+        if not isinstance(count, int | np.integer) or not 1 <= count <= len(squares):
+            raise ArgumentError(f"steps: expected an integer from 1 to {len(squares)}, got {count!r}")
         if not ((squares >= 0) & (squares <= 1)).all():
             raise ArgumentError("alphas_cumprod: expected numbers from 0 to 1")
         if spacing == "leading":
@@ -233,7 +250,16 @@ class Schedule:
         return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=time)
 
 
-def _grid(steps: int, start: float, end: float) -> Float64:
+def _grid(steps: int, start: float, end: float, name: str = "steps") -> Float64:
     if not isinstance(steps, int | np.integer) or steps < 1:
-        raise ArgumentError(f"steps: expected an integer of at least 1, got {steps!r}")
+        raise ArgumentError(f"{name}: expected an integer of at least 1, got {steps!r}")
     return np.linspace(start, end, int(steps) + 1)
+
+
+def _check_number(name: str, value: float, low: float, high: float = np.inf, *, above: bool = False) -> None:
+    """Refuse what is not a finite number from `low` (or above it) to `high`."""
+    fits = isinstance(value, int | float | np.number) and np.isfinite(value) and low <= value <= high
+    if not fits or (above and value == low):
+        at_least = f"{'above' if above else 'of at least'} {low:g}"
+        up_to = "" if high == np.inf else f", up to {high:g}"
+        raise ArgumentError(f"{name}: expected a finite number {at_least}{up_to}, got {value!r}")

@@ -101,15 +101,22 @@ def step_coefficients(
         added = s * s - s1 * s1
         return _from_epsilon(np.ones_like(s), -added / s, np.sqrt(added), a, s, wanted)
     if sampler == "langevin":
-        size = schedule.forward_variance if step_size is None else as_float64("step_size", step_size)
-        size = np.broadcast_to(size, s.shape)
-        if not (np.isfinite(size).all() and (size > 0).all()):
-            raise ArgumentError("step_size: expected positive numbers")
+        size = schedule.forward_variance if step_size is None else sizes_of_steps("step_size", step_size, len(s))
         return _from_epsilon(np.ones_like(s), -size / (2 * s), np.sqrt(size), a, s, wanted)
     drift, added = schedule.euler_increments()
     share = 1.0 if sampler == "reverse_sde" else 0.5
     noise_scale = np.sqrt(added) if sampler == "reverse_sde" else np.zeros_like(s)
     return _from_epsilon(1.0 + drift, -share * added / s, noise_scale, a, s, wanted)
+
+
+def sizes_of_steps(name: str, value: ArrayLike, steps: int) -> Float64:
+    """Return one positive size a step."""
+    sizes = as_float64(name, value)
+    if sizes.shape not in ((), (1,), (steps,)):
+        raise ArgumentError(f"{name}: expected one number or shape ({steps},), got {sizes.shape}")
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise ArgumentError(f"{name}: expected positive numbers")
+    return np.broadcast_to(sizes, (steps,))
 
 
 def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, prediction: str) -> Float64:
@@ -251,6 +258,10 @@ def apply_step(
     ArgumentError
         Shapes or types differ, or a coefficient is not finite.
 
+    Notes
+    -----
+    States and predictions are not looked through: where one is NaN or infinite, so is the result.
+
     Examples
     --------
     >>> import numpy as np
@@ -291,6 +302,7 @@ def apply_step(
     check_threads(threads)
     target = stored_output("out", out, state.shape, storage)
     streams = Streams(seeds, samples, first_sample, generator)
+    streams.address(step, substep)
     if _dispatch.choose(backend) == "numpy":
         z = given
         if z is None and (table[:, 3] != 0).any():
