@@ -42,6 +42,11 @@ class Guidance:
     zero_steps : int
         Of "zero_star".
 
+    Raises
+    ------
+    ArgumentError
+        A number or a name that makes no sense, or one that the rule does not use.
+
     Notes
     -----
     Plain guidance is the same in every parametrization of the prediction; the rules are not. As in their sources,
@@ -86,6 +91,11 @@ class Guidance:
                 raise ArgumentError(f"interval: expected (low, high), got {self.interval!r}")
         if self.norm < 0:
             raise ArgumentError(f"norm: expected a number that is not negative, got {self.norm}")
+        for name, neutral, rule in (
+            ("momentum", 0, "apg"), ("norm", 0, "apg"), ("parallel", 1, "apg"), ("zero_steps", 1, "zero_star")
+        ):  # fmt: skip
+            if getattr(self, name) != neutral and self.rule != rule:
+                raise ArgumentError(f"{name}: goes with rule {rule!r} alone")
         if not isinstance(self.zero_steps, int | np.integer) or self.zero_steps < 0:
             raise ArgumentError(f"zero_steps: expected an integer of at least 0, got {self.zero_steps!r}")
 

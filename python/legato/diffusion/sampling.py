@@ -78,11 +78,12 @@ def sample(
         Those of `step_coefficients` but "langevin", and "heun" (Karras et al. 2022, algorithm 1 without churn) and
         "dpmpp_2m" (DPM-Solver++ 2M, Lu et al. 2022; first order at both ends).
     eta : float, optional
+        As in `step_coefficients`.
     guidance_scale : float or Guidance
         Needs a `guided` pair where it is not 1.
     corrector_steps : int
         K of PCG (arXiv 2408.09000): the predictor is then the conditional model alone, and K Langevin steps follow at
-        the new level, with the guided score.
+        the new level, with the guided score (plain guidance, with an interval if need be).
     corrector_scale : float, optional
         Their gamma'; by default 2 guidance_scale - 1.
     corrector_size : array_like, scalar or (N,), optional
@@ -393,7 +394,11 @@ def _plan(
 ) -> Float64:
     """Return rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
     a, s = schedule.alpha, schedule.sigma
+    if corrector_steps and not rule.linear:
+        raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")
     if sampler in _SECOND_ORDER:
+        if eta not in (None, 0):
+            raise ArgumentError(f"eta: sampler {sampler!r} has none")
         if corrector_steps or rule.rule == "cfg++":
             raise ArgumentError(f"sampler: {sampler!r} takes neither correctors nor CFG++")
         return _second_order(schedule, sampler, rule, first, after, first)

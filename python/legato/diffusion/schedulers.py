@@ -329,7 +329,35 @@ class DDIMScheduler(_Scheduler):
         variance_noise: Any = None,
         return_dict: bool = True,
     ) -> Any:
-        """Take one step; `eta` 0 is DDIM, 1 has the variance of DDPM."""
+        """Take one step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        eta : float
+            0 is DDIM, 1 has the variance of DDPM.
+        use_clipped_model_output : bool
+            Whether eps is that of the clipped x0.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         return self._fused(
             model_output, timestep, sample, eta, generator, variance_noise, return_dict,
             keep_eps=not use_clipped_model_output,
@@ -347,7 +375,31 @@ class DDPMScheduler(_Scheduler):
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
     ) -> Any:  # fmt: skip
-        """Take one ancestral step."""
+        """Take one ancestral step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         return self._fused(model_output, timestep, sample, 1.0, generator, variance_noise, return_dict)
 
 
@@ -382,7 +434,31 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
     ) -> Any:  # fmt: skip
-        """Take one ancestral Euler step."""
+        """Take one ancestral Euler step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         if self.config.prediction_type == "v_prediction":  # v of the variance-preserving state, in terms of this one
             square = self.schedule.sigma[self._step_index(timestep)] ** 2
             model_output = sample / (square + 1) - model_output * (square / (square + 1)) ** 0.5
@@ -434,7 +510,27 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         self.sigmas = sigma
 
     def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True, **_: Any) -> Any:
-        """Take one Euler step of the flow."""
+        """Take one Euler step of the flow.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction (the velocity) and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         return self._fused(model_output, timestep, sample, 0.0, None, None, return_dict)
 
     def _kind(self) -> str:
@@ -483,7 +579,29 @@ class DPMSolverMultistepScheduler(_Scheduler):
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **_: Any
     ) -> Any:
-        """Take one step; the first and the last are of first order."""
+        """Take one step; the first and the last are of first order.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Not used: the solver draws nothing.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state (and, in a `SchedulerOutput`, x0 as predicted).
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         import torch
 
         from legato.diffusion.guidance import Guidance

@@ -103,13 +103,32 @@ class Schedule:
         return np.log(self.alpha[1:] / self.alpha[:-1]), self.forward_variance
 
     def zero_terminal_snr(self) -> Schedule:
-        """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules."""
+        """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules.
+
+        Notes
+        -----
+        It acts on the levels that are here. On some levels of a trained schedule that is not what the paper does to all
+        of them, which is what networks are trained on: rescale alphas_cumprod before `from_alphas_cumprod` chooses.
+        """
         a = (self.alpha - self.alpha[0]) * (self.alpha[-1] / (self.alpha[-1] - self.alpha[0]))
         return Schedule(a, np.sqrt(np.maximum(1.0 - a * a, 0.0)), time=self.time)
 
     @classmethod
     def vp_linear(cls, steps: int, *, beta_min: float = 0.1, beta_max: float = 20.0, t_end: float = 0.0) -> Schedule:
-        """Variance preserving with a rate linear in time (Song et al. 2021): t from 1 to `t_end` in equal steps."""
+        """Variance preserving with a rate linear in time (Song et al. 2021): t from 1 to `t_end` in equal steps.
+
+        Parameters
+        ----------
+        steps : int
+        beta_min, beta_max : float
+            Rates at t = 0 and t = 1; not negative, the second above 0.
+        t_end : float
+            From 0 up to below 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
         _check_number("beta_min", beta_min, 0.0)
         _check_number("beta_max", beta_max, 0.0, above=True)
         _check_number("t_end", t_end, 0.0, 1.0)
@@ -128,7 +147,21 @@ class Schedule:
         train_steps: int = 1000,
         spacing: Spacing = "leading",
     ) -> Schedule:
-        """Discrete betas whose square roots are linear (latent diffusion), `steps` of `train_steps` levels used."""
+        """Discrete betas whose square roots are linear (latent diffusion), `steps` of `train_steps` levels used.
+
+        Parameters
+        ----------
+        steps : int
+        beta_start, beta_end : float
+            Between 0 and 1.
+        train_steps : int
+        spacing : {"leading", "trailing", "linspace"}
+            As in `from_alphas_cumprod`.
+
+        Raises
+        ------
+        ArgumentError
+        """
         for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
             _check_number(name, beta, 0.0, 1.0, above=True)
         _grid(train_steps, 1.0, 0.0, "train_steps")
@@ -137,7 +170,20 @@ class Schedule:
 
     @classmethod
     def vp_cosine(cls, steps: int, *, offset: float = 0.008, t_start: float = 0.995) -> Schedule:
-        """Cosine schedule (Nichol and Dhariwal 2021), from `t_start` (where alpha is not yet 0) to 0."""
+        """Cosine schedule (Nichol and Dhariwal 2021), from `t_start` (where alpha is not yet 0) to 0.
+
+        Parameters
+        ----------
+        steps : int
+        offset : float
+            Their s, not negative.
+        t_start : float
+            Above 0, up to 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
         _check_number("offset", offset, 0.0)
         _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
@@ -151,6 +197,16 @@ class Schedule:
         """Variance exploding. Without `sigma_min` the variance falls linearly to 0 (tutorial, eq. 10-12).
 
         With it sigma falls geometrically from `sigma_max` to `sigma_min` over `steps` levels, then to 0.
+
+        Parameters
+        ----------
+        steps : int
+        sigma_max, sigma_min : float
+            0 < sigma_min < sigma_max.
+
+        Raises
+        ------
+        ArgumentError
         """
         _check_number("sigma_max", sigma_max, 0.0, above=True)
         if sigma_min is None:
@@ -164,7 +220,20 @@ class Schedule:
 
     @classmethod
     def karras(cls, steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
-        """Levels of Karras et al. 2022, eq. 5: sigma^(1/rho) falls linearly over `steps` levels, then to 0."""
+        """Levels of Karras et al. 2022, eq. 5: sigma^(1/rho) falls linearly over `steps` levels, then to 0.
+
+        Parameters
+        ----------
+        steps : int
+        sigma_min, sigma_max : float
+            0 < sigma_min < sigma_max.
+        rho : float
+            Above 0.
+
+        Raises
+        ------
+        ArgumentError
+        """
         _grid(steps, 1.0, 0.0)
         _check_number("sigma_max", sigma_max, 0.0, above=True)
         _check_number("rho", rho, 0.0, above=True)
@@ -176,7 +245,20 @@ class Schedule:
 
     @classmethod
     def flow(cls, steps: int, *, shift: float = 1.0, t_start: float = 1.0) -> Schedule:
-        """Flow matching, alpha = 1 - t, sigma = t, with the time shift t -> shift t / (1 + (shift - 1) t)."""
+        """Flow matching, alpha = 1 - t, sigma = t, with the time shift t -> shift t / (1 + (shift - 1) t).
+
+        Parameters
+        ----------
+        steps : int
+        shift : float
+            Above 0.
+        t_start : float
+            Above 0, up to 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
         _check_number("shift", shift, 0.0, above=True)
         _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
@@ -189,7 +271,18 @@ class Schedule:
     ) -> Schedule:
         """Levels of a trained discrete schedule: alpha^2, least noise first, `steps` of them and then alpha = 1.
 
-        Spacing as in diffusers: "leading" 0, T/N, ...; "trailing" T - 1, T - 1 - T/N, ...; "linspace" 0 to T - 1.
+        Parameters
+        ----------
+        alphas_cumprod : array_like, shape (T,)
+            From 0 to 1, falling strictly.
+        steps : int, optional
+            N, 1 to T; all of them by default.
+        spacing : {"leading", "trailing", "linspace"}
+            As in diffusers: 0, T/N, ...; T - 1, T - 1 - T/N, ...; 0 to T - 1.
+
+        Raises
+        ------
+        ArgumentError
         """
         squares = as_float64("alphas_cumprod", alphas_cumprod, (None,))
         count = len(squares) if steps is None else steps

@@ -1,7 +1,6 @@
 """Where unadjusted Langevin steps are stable: 0 < size * precision < 4, by the precisions of mixtures at a level.
 
-Along an eigenvector of precision P a step multiplies by 1 - size P / 2 (spec of `gaussian_moments`), which shrinks
-only in that range.
+Along an eigenvector of precision P a step multiplies by 1 - size P / 2, which shrinks only in that range.
 """
 
 from __future__ import annotations

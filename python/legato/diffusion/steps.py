@@ -81,6 +81,8 @@ def step_coefficients(
         raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
     if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
         raise ArgumentError(f"eta: sampler {sampler!r} has none")
+    if step_size is not None and sampler != "langevin":
+        raise ArgumentError(f"step_size: sampler {sampler!r} has none")
     a, s, a1, s1 = schedule.alpha[:-1], schedule.sigma[:-1], schedule.alpha[1:], schedule.sigma[1:]
 
     if sampler in ("ddim", "ddpm", "flow_euler"):
@@ -371,7 +373,20 @@ def _step_in_numpy(
 
 
 def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: str | None = None) -> Float64:
-    """Return c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample, shape (samples, 8), added in float64."""
+    """Add up what guidance rules are made of, over each sample, in float64.
+
+    Parameters
+    ----------
+    cond, uncond, x : array, shape (samples, ...)
+        Of one storage type; the sums of `x` are 0 without it.
+    threads : int
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray, shape (samples, 8)
+        c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
+    """
     c, storage = as_stored("cond", cond)
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
