@@ -10,7 +10,7 @@ import pytest
 
 from legato.cli import diffusion as command
 from legato.diffusion import reproduction
-from legato.errors import OutputError
+from legato.errors import ArgumentError, OutputError
 
 
 def test_counterexample1() -> None:
@@ -29,7 +29,13 @@ def test_counterexample1_at_full_size() -> None:
 
 
 def test_counterexample2() -> None:
-    found = {name: (mean, variance) for name, mean, variance in reproduction.counterexample2().rows}
+    table = reproduction.counterexample2()
+    found = {name: (mean, variance) for name, mean, variance, *_ in table.rows}
+    for name, mean, variance, *theory, mean_error, variance_error in table.rows[1:]:
+        assert tuple(theory) == found["powered law"]
+        assert (mean_error, variance_error) == pytest.approx((mean / theory[0] - 1, variance / theory[1] - 1))
+        assert sum(table.curves[name][1]) * 0.05 == pytest.approx(1, abs=0.01)
+    assert found["20 correctors of gamma"] == pytest.approx(found["powered law"], rel=0.03)
     assert found["powered law"] == pytest.approx((0.966, 0.194), abs=2e-3)
     assert found["CFG-DDIM"][1] < 0.02 * found["powered law"][1]  # the modes have lost their width
     assert found["CFG-DDPM"] == pytest.approx((0.967, 0.102), abs=0.01)
@@ -37,8 +43,12 @@ def test_counterexample2() -> None:
 
 
 def test_equivalence_is_of_first_order() -> None:
-    for _, steps, _, _, _, order in reproduction.equivalence().rows:
+    table = reproduction.equivalence()
+    for scale, steps, ddpm, pcg, _, order, closed, *errors in table.rows:
         assert steps < 400 or 0.9 < order < 1.1
+        assert closed == reproduction.closed_forms(scale)[1]
+        assert errors == pytest.approx([ddpm / closed - 1, pcg / closed - 1])
+        assert steps < 3200 or max(map(abs, errors)) < 0.01
 
 
 def run(*words: str) -> int:
@@ -52,15 +62,54 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("reproduce", "counterexample2", "--chains", "2000", "--json", str(stored)) == 0
     assert "powered law" in capsys.readouterr().out
     assert json.loads(stored.read_text())[0]["name"] == "counterexample2"
+    assert run("reproduce", "equivalence", "--json", str(stored)) == 0
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    assert json.loads(stored.read_text(), parse_constant=refuse)[0]["rows"][0][5] is None
     with pytest.raises(OutputError, match="nowhere"):
         run("reproduce", "equivalence", "--json", str(tmp_path / "nowhere" / "x.json"))
     with pytest.raises(SystemExit):
         run("reproduce", "nothing")
 
 
-@pytest.mark.parametrize("claim", ["equivalence", "counterexample2"])
-def test_plot(tmp_path: Path, claim: str) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+def test_what_cannot_be_stored_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in command.CLAIMS:
+        monkeypatch.setattr(reproduction, name, None)  # nothing may run
+    for words, error, message in (
+        (("--chains", "0"), ArgumentError, "--chains: expected at least 2"),
+        (("--threads", "0"), ArgumentError, "--threads"),
+        (("--plot", str(tmp_path / "p.nothing")), ArgumentError, "--plot: expected a file ending in .svg"),
+        (("--plot", str(tmp_path / "nowhere" / "p.svg")), OutputError, "nowhere"),
+        (("--json", str(tmp_path / "nowhere" / "p.json")), OutputError, "nowhere"),
+    ):
+        with pytest.raises(error, match=message):
+            run("reproduce", "all", *words)
+
+
+def test_bad_sizes() -> None:
+    for call in (
+        lambda: reproduction.counterexample1(chains=0),
+        lambda: reproduction.counterexample2(steps=0),
+        lambda: reproduction.equivalence(finest=1),
+    ):
+        with pytest.raises(ArgumentError, match="expected an integer of at least"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("claim", "labels"),
+    [
+        ("counterexample1", ["guidance scale gamma", "variance", "CFG-DDIM, closed form", "powered law"]),
+        ("counterexample2", ["density", "powered law", "PCG"]),
+        ("equivalence", ["steps", "first order, 1 / steps"]),
+        ("all", [*command.CLAIMS, "powered law", "first order, 1 / steps"]),
+    ],
+)
+def test_plot(tmp_path: Path, claim: str, labels: list[str]) -> None:
+    mpl = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     picture = tmp_path / "p.svg"
-    assert run("reproduce", claim, "--chains", "500", "--plot", str(picture)) == 0
-    assert "<svg" in picture.read_text()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert run("reproduce", claim, "--chains", "500", "--plot", str(picture)) == 0
+    assert all(f">{label}<" in picture.read_text() for label in labels)

@@ -14,7 +14,7 @@ import pytest
 import legato
 from conftest import DATA
 from legato import diffusion as D
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 
 MOMENTS = json.loads((DATA / "diffusion" / "gaussian_moments.json").read_text())
 NAMES = {  # of the vectors: sampler, correctors
@@ -329,6 +329,60 @@ def test_numba_cfunc() -> None:
     np.testing.assert_allclose(got, D.sample(lambda x, _a, sigma, _k: np.float32(sigma) * x, (6, 2), s), rtol=1e-5)
 
 
+def c_model(real: type = ctypes.c_float, size: type = ctypes.c_int64, result: object = None, *more: type) -> object:
+    kinds = [ctypes.POINTER(real)] * 2 + [size] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64, *more]
+    return ctypes.CFUNCTYPE(result, *kinds)(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (c_model(ctypes.c_double), "T float, because dtype is float32, got one of float64"),
+        (c_model(ctypes.c_int), "expected a C function void"),
+        (c_model(ctypes.c_float, ctypes.c_int32), "expected a C function void"),
+        (c_model(ctypes.c_float, ctypes.c_int64, ctypes.c_double), "with a result"),
+        (c_model(ctypes.c_float, ctypes.c_int64, None, ctypes.c_void_p), "expected a C function void"),
+        (ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(lambda x: x), "expected a C function void"),
+        (ctypes.CDLL(None).abs, "not declared"),
+    ],
+)
+def test_c_functions_of_the_wrong_type_are_refused(function: object, message: str) -> None:
+    """They would read and write beyond the end of the state."""
+    with pytest.raises(ArgumentError, match=message):
+        D.sample(function, (2000, 2), D.Schedule.vp_linear(20))
+
+
+def test_low_level_callables_of_the_wrong_type_are_refused() -> None:
+    scipy = pytest.importorskip("scipy", reason="scipy.LowLevelCallable is what is tested")
+    s = D.Schedule.vp_linear(3)
+    held = ctypes.cast(ctypes.pointer(ctypes.c_double(0.5)), ctypes.c_void_p)
+    for wrong in (scipy.LowLevelCallable(c_model(ctypes.c_double)), scipy.LowLevelCallable(c_model(), held)):
+        with pytest.raises(ArgumentError, match="expected a C function"):
+            D.sample(wrong, (5, 2), s)
+    kept = c_model()
+    address = ctypes.cast(kept, ctypes.c_void_p).value  # type: ignore[arg-type]
+    words = "void (const {0} *, {0} *, int64_t, long, double, double, long)"
+    for real, fits in (("float", True), ("double", False)):
+        function = type(ctypes.CDLL(None).abs)(address)  # of no declared types
+        wrapped = scipy.LowLevelCallable(function, signature=words.format(real))
+        if fits:
+            D.sample(wrapped, (5, 2), s, stop=0)
+        else:
+            with pytest.raises(ArgumentError, match="T float"):
+                D.sample(wrapped, (5, 2), s)
+
+
+def test_numba_cfunc_of_the_wrong_type_is_refused() -> None:
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    t = numba.types
+    signature = t.void(t.CPointer(t.float64), t.CPointer(t.float64), t.int64, t.int64, t.float64, t.float64, t.int64)
+    wide = numba.cfunc(signature)(lambda x, out, n, d, alpha, sigma, k: None)  # noqa: ARG005
+    for wrong in (wide, numba.cfunc("float64(float64)")(lambda x: x)):
+        with pytest.raises(ArgumentError, match="C function void"):
+            D.sample(wrong, (2000, 2), D.Schedule.vp_linear(20))
+    D.sample(wide, (2000, 2), D.Schedule.vp_linear(20), dtype="float64", stop=0)
+
+
 # --- Guidance ---------------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +464,57 @@ def test_guidance_rules_on_exact_models(rule: D.Guidance) -> None:
     np.testing.assert_allclose(stepwise, exact, atol=1e-9)
 
 
+ON_OUTPUTS = [D.Guidance(3.0, rescale=0.7), D.Guidance(3.0, "zero_star", zero_steps=2)]
+
+
+@pytest.mark.parametrize("rule", ON_OUTPUTS, ids=["rescale", "zero_star"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v", "flow", "score"])
+def test_rules_act_on_what_the_model_predicts(rule: D.Guidance, sampler: str, prediction: str) -> None:
+    """Exact models, which work in x0, and callables give the same, also under samplers that work in x0."""
+    _, pair = two_modes()
+    s = D.Schedule.vp_linear(20, t_end=0.01)
+
+    def predictor(model: D.GaussianMixture) -> object:
+        return lambda x, a, sg, _k: D.convert_prediction(
+            model.denoise(x, a, sg), x, a, sg, given="x0", wanted=prediction
+        )
+
+    around = D.guided(predictor(pair.cond), predictor(pair.uncond))
+    options = {"guidance_scale": rule, "prediction": prediction, "dtype": "float64"}
+    exact, by_callables = (D.sample(m, (30, 2), s, sampler, **options) for m in (pair, around))
+    np.testing.assert_allclose(by_callables, exact, atol=1e-5)
+    if prediction == "epsilon":
+        del options["prediction"]
+        np.testing.assert_array_equal(D.sample(pair, (30, 2), s, sampler, **options), exact)
+
+
+@pytest.mark.parametrize("rule", ON_OUTPUTS, ids=["rescale", "zero_star"])
+def test_samplers_agree_on_a_rule(rule: D.Guidance) -> None:
+    """With many steps the samplers solve one equation, that of the guided epsilon."""
+    pair = D.guided(gaussian([1.0, 0.5, 0.3], 1.0), gaussian([2.0, 2.0, 2.0]))
+    s = D.Schedule.vp_linear(2000, t_end=0.01)
+    options = {"guidance_scale": rule, "dtype": "float64"}
+    ddim, heun, solver = (D.sample(pair, (20, 3), s, name, **options) for name in ("ddim", "heun", "dpmpp_2m"))
+    assert np.abs(ddim - solver).max() < 0.01
+    assert np.abs(heun - solver).max() < 0.01
+
+
+def test_zero_star_says_epsilon_0() -> None:
+    _, pair = two_modes()
+    x, s = np.full((1, 2), 80.0), D.Schedule.ve(4, 80.0, sigma_min=1.0)
+    for sampler in ("ddim", "dpmpp_2m", "heun"):
+        rule = D.Guidance(3.0, "zero_star", zero_steps=1)
+        got = D.sample(pair, (1, 2), s, sampler, x=x, stop=1, guidance_scale=rule)
+        np.testing.assert_allclose(got, 80.0, rtol=1e-12)
+    flow = D.Schedule.flow(4)
+    with pytest.raises(ArgumentError, match="says nothing on x0 where alpha is 0; expected prediction 'v' or 'flow'"):
+        D.sample(pair, (5, 2), flow, "flow_euler", guidance_scale=D.Guidance(3.0, "zero_star"))
+    start = D.normal((5, 2), 0, step=-1, dtype="float64")
+    options = {"guidance_scale": D.Guidance(3.0, "zero_star"), "prediction": "flow", "stop": 1, "dtype": "float64"}
+    np.testing.assert_allclose(D.sample(pair, (5, 2), flow, "flow_euler", **options), start, atol=1e-12)
+
+
 # --- Langevin ---------------------------------------------------------------------------------------------------------
 
 
@@ -429,10 +534,80 @@ def test_langevin_has_its_stationary_variance() -> None:
     np.testing.assert_allclose(around, x[:50], atol=1e-9)
 
 
+def gaussian(variance: object, mean: float = 0.0) -> D.GaussianMixture:
+    return D.GaussianMixture([1.0], np.full((1, np.shape(variance)[-1] if np.shape(variance) else 1), mean), [variance])
+
+
+@pytest.mark.parametrize(
+    ("cond", "uncond", "scale", "bound"),
+    [
+        (1.0, 2.0, 5.0, 4 / 3),
+        ([1.0, 0.5], [2.0, 4.0], 3.0, 4 / 5.5),  # the second axis: 3 / 0.5 - 2 / 4
+        ([[1.0, 0.3], [0.3, 1.0]], [[2.0, 0.6], [0.6, 2.0]], 2.0, 4 / (1.5 / 0.7)),
+        ([[1.0, 0.3], [0.3, 1.0]], [2.0, 4.0], 2.0, None),
+    ],
+)
+def test_langevin_is_stable_up_to_its_bound(cond: object, uncond: object, scale: float, bound: float | None) -> None:
+    pair = D.guided(gaussian(cond), gaussian(uncond))
+    d = pair.cond.dimension
+    if bound is None:  # directions that differ: by the matrix
+        precision = scale * np.linalg.inv(np.array(cond)) + (1 - scale) * np.diag(1 / np.array(uncond))
+        bound = 4 / float(np.linalg.eigvalsh(precision).max())
+    with pytest.raises(ArgumentError, match=r"step_size.*unstable.*below"):
+        D.langevin(pair, np.zeros((3, d)), bound * 1.001, 500, guidance_scale=scale)
+    x = D.langevin(pair, np.zeros((3, d)), bound * 0.99, 2000, guidance_scale=scale)
+    assert np.abs(x).max() < 1e3
+
+
+def test_langevin_refuses_what_diverges() -> None:
+    wide, narrow = gaussian(2.0), gaussian(1.0)
+    with pytest.raises(ArgumentError, match=r"guidance_scale: 5 leaves a guided law of precision -1\.5 "):
+        D.langevin(D.guided(wide, narrow), np.zeros((3, 1)), 0.1, 500, guidance_scale=5.0)
+    modes = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [2.0, 0.5])
+    with pytest.raises(ArgumentError, match=r"precision -13\.5 "):
+        D.langevin(D.guided(modes, gaussian([1.0, 0.25])), np.zeros((3, 2)), 0.01, 5, guidance_scale=5.0)
+    shared = D.guided(modes.reweighted([0, 1]), modes)
+    D.langevin(shared, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
+    with pytest.raises(ArgumentError, match="below 2 for the narrowest component"):
+        D.langevin(shared, np.zeros((3, 2)), 2.0, 5, guidance_scale=5.0)
+    apart_ones = D.guided(modes, gaussian([4.0, 4.0]))
+    with pytest.raises(ArgumentError, match=r"below 0\.444444"):  # 5 / 0.5 - 4 / 4
+        D.langevin(apart_ones, np.zeros((3, 2)), 1.0, 5, guidance_scale=5.0)
+    full = D.GaussianMixture([1, 1], np.zeros((2, 2)), [np.eye(2), [[1.0, 0.5], [0.5, 1.0]]])
+    with pytest.raises(ArgumentError, match="below 2 for the narrowest"):
+        D.langevin(full, np.zeros((3, 2)), 2.5, 5)
+
+
+def test_correctors_that_diverge_are_refused() -> None:
+    pair = D.guided(gaussian(1.0), gaussian(2.0))
+    s = D.Schedule.vp_linear(20)
+    for options in ({"corrector_steps": 1, "corrector_size": 50.0}, {"guidance_scale": 40, "corrector_steps": 200}):
+        with pytest.raises(ArgumentError, match=r"corrector_size: .* unstable \(step .*below"):
+            D.sample(pair, (5, 1), s, **options)
+    with pytest.raises(ArgumentError, match="corrector_scale: 9 leaves"):
+        D.sample(D.guided(pair.uncond, pair.cond), (5, 1), s, guidance_scale=5.0, corrector_steps=1)
+
+
+def test_results_that_are_not_finite_are_errors() -> None:
+    s = D.Schedule.vp_linear(20)
+    far = D.guided(lambda x, *_: 9 * x, lambda x, *_: -9 * x)
+    with pytest.raises(NumericalError, match="corrector_size: the result is not finite, with steps up to 50"):
+        D.sample(far, (5, 1), s, guidance_scale=2.0, corrector_steps=40, corrector_size=50.0)
+    with pytest.raises(NumericalError, match="step_size: the result is not finite, with steps up to 9;"):
+        D.langevin(lambda x, *_: -x, np.ones((2, 1)), 9.0, 2000)
+    with pytest.raises(NumericalError, match="model: the result is not finite"):
+        D.sample(lambda x, *_: np.full_like(x, np.nan), (5, 1), s)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.4, 5), "unstable.*below 0.4 "),
+        (lambda gm, _s: D.langevin(gm, np.full((2, 2), np.nan), 0.1, 5), "x: expected finite"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, sigma=-1), "sigma"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, alpha=-1), "alpha"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, first_step=-5), "first_step"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, guidance_scale=D.Guidance(1.0)), "guidance_scale"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), -1, 5), "step_size"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, -5), "n_steps"),
         (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), 0.1, 5, guidance_scale=2.0), "guided"),
@@ -443,6 +618,32 @@ def test_langevin_has_its_stationary_variance() -> None:
         (lambda gm, s: D.sample(gm, (5, 2), s, "nope"), "sampler"),
         (lambda gm, s: D.sample(gm, (5, 2), s, start=3), "x: expected the state"),
         (lambda gm, s: D.sample(gm, (5, 2), s, stop=99), "start, stop"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, stop=3.0), "start, stop"),
+        (lambda gm, _s: D.sample(gm, (5, 2), 50), "schedule: expected a Schedule"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, guidance_scale="a"), "guidance_scale"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, guidance_scale=np.nan), "guidance_scale"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, corrector_steps=1, corrector_scale="a"), "corrector_scale"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, corrector_steps=1, corrector_size=[0.1, 0.2]), "corrector_size"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, first_sample=1.5), "first_sample"),
+        (lambda _gm, s: D.step_coefficients(s, "langevin", step_size=[0.1, 0.2]), "step_size: expected one number or"),
+        (lambda gm, _s: gm.score(np.zeros((1, 2)), 0, 0), "alpha, sigma"),
+        (lambda _gm, s: D.gaussian_moments(s, cond=(0, 1), stop=99), "start, stop"),
+        (lambda _gm, s: D.gaussian_moments(s, cond=(0, 1), corrector_steps=-1), "corrector_steps"),
+        (lambda _gm, s: D.gaussian_moments(s, cond=(0, 1), guidance_scale=D.Guidance(1.0)), "guidance_scale"),
+        (lambda _gm, s: D.gaussian_moments(s, cond=(0, 1, 2)), "cond: expected"),
+        (lambda _gm, _s: D.gaussian_moments(50, cond=(0, 1)), "schedule"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, "heun", eta=0.5), "eta: sampler 'heun' has none"),
+        (lambda gm, s: D.sample(D.guided(gm, gm), (5, 2), s, corrector_steps=1, guidance_scale=ON_OUTPUTS[0]), "PCG"),
+        (lambda gm, s: D.sample(D.guided(gm, gm), (5, 2), s, corrector_steps=1, guidance_scale=ON_OUTPUTS[1]), "PCG"),
+        (lambda _gm, s: D.step_coefficients(s, "ddim", step_size=0.1), "step_size: sampler 'ddim' has none"),
+        (lambda _gm, _s: D.Guidance(2.0, momentum=-0.5), "momentum: goes with rule 'apg'"),
+        (lambda _gm, _s: D.Guidance(2.0, "apg", zero_steps=3), "zero_steps: goes with rule 'zero_star'"),
+        (lambda _gm, _s: D.Guidance("a"), "scale"),
+        (lambda _gm, _s: D.Guidance(1.0, interval=(1,)), "interval"),
+        (lambda _gm, _s: D.Guidance(1.0, interval=(np.nan, 1)), "interval"),
+        (lambda _gm, _s: D.Guidance(1.0, "apg", norm=np.nan), "norm"),
+        (lambda _gm, _s: D.Guidance(1.0, "apg", momentum=np.nan), "momentum"),
+        (lambda _gm, _s: D.Guidance(1.0, "zero_star", zero_steps=1.5), "zero_steps"),
         (lambda gm, s: D.sample(gm, (5, 2), s, x=np.zeros((4, 2))), "x: expected shape"),
         (lambda gm, s: D.sample(gm, (5, 2), s, x=np.full((5, 2), np.nan)), "finite"),
         (lambda gm, s: D.sample(gm, (5, 2), s, dtype="float16"), "dtype"),

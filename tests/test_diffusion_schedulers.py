@@ -31,8 +31,8 @@ def fake_model(x: Any, t: Any) -> Any:
     return torch.tanh(0.7 * x + torch.sin(torch.as_tensor(float(t)) / 300.0)) * 0.8
 
 
-def trajectory(scheduler: Any, **options: Any) -> list[Any]:
-    scheduler.set_timesteps(STEPS)
+def trajectory(scheduler: Any, steps: int = STEPS, **options: Any) -> list[Any]:
+    scheduler.set_timesteps(steps)
     x = torch.from_numpy(D.normal(SHAPE, 1).astype(np.float32)) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     states = []
     for t in scheduler.timesteps:
@@ -67,23 +67,142 @@ def test_ddim(eta: float, prediction: str, beta: str) -> None:
     close(trajectory(S.DDIMScheduler(**config), eta=eta), trajectory(theirs, eta=eta, **noise), bound)
 
 
+@pytest.mark.parametrize("steps", [50, 30])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-def test_spacings(spacing: str) -> None:
+def test_spacings(spacing: str, steps: int) -> None:
+    """Their DDIM looks back by a stride that is not always that of its timesteps, and so does ours."""
     options = {"timestep_spacing": spacing}
     ours, theirs = S.DDIMScheduler(**options), diffusers.DDIMScheduler(**options, **PLAIN)
-    ours.set_timesteps(STEPS)
-    theirs.set_timesteps(STEPS)
+    close(trajectory(ours, steps), trajectory(theirs, steps))
     assert ours.timesteps.tolist() == theirs.timesteps.tolist()
-    if spacing != "linspace":  # there their DDIM looks back by a fixed stride that is not that of its timesteps
-        close(trajectory(ours), trajectory(theirs))
+    stochastic, noise = {"eta": 0.7}, {"eta": 0.7, "variance_noise": noise_of_step}
+    close(trajectory(ours, steps, **stochastic), trajectory(theirs, steps, **noise))
 
 
-def test_ddpm(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = diffusers.DDPMScheduler(**PLAIN)
+@pytest.mark.parametrize(
+    "config", [{}, {"clip_sample": True, "prediction_type": "v_prediction"}, {"clip_sample": True}]
+)
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_ddpm(monkeypatch: pytest.MonkeyPatch, config: dict, spacing: str) -> None:
+    theirs = diffusers.DDPMScheduler(**{**PLAIN, **config}, timestep_spacing=spacing)
     module = __import__(type(theirs).__module__, fromlist=["randn_tensor"])
     count = iter(range(STEPS))
     monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: noise_of_step(next(count)))
-    close(trajectory(S.DDPMScheduler()), trajectory(theirs))
+    close(trajectory(S.DDPMScheduler.from_config(theirs.config)), trajectory(theirs))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_clipped_ddim(prediction: str, again: bool, eta: float) -> None:
+    theirs = diffusers.DDIMScheduler(clip_sample_range=0.3, prediction_type=prediction)
+    ours = S.DDIMScheduler.from_config(theirs.config)
+    assert ours.config.clip_sample
+    options = {"eta": eta, "use_clipped_model_output": again}
+    noise = {"variance_noise": noise_of_step} if eta else {}
+    close(trajectory(ours, **options), trajectory(theirs, **options, **noise))
+    x, t = torch.ones(SHAPE), ours.timesteps[0]
+    assert ours.step(x, t, 9 * x).pred_original_sample.abs().max() <= 0.3
+
+
+BETAS = np.linspace(0.01, 0.03, 1000) ** 1.1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"trained_betas": BETAS},
+        {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+        {"set_alpha_to_one": False},
+        {"set_alpha_to_one": False, "steps_offset": 1},
+    ],
+    ids=lambda config: next(iter(config)) + str(len(config)),
+)
+def test_ddim_on_other_levels(config: dict) -> None:
+    theirs = diffusers.DDIMScheduler(**config, **PLAIN)
+    close(trajectory(S.DDIMScheduler.from_config(theirs.config)), trajectory(theirs), 3e-5)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("config", [{"trained_betas": BETAS}, {"rescale_betas_zero_snr": True}, {"steps_offset": 1}])
+def test_solver_on_other_levels(config: dict, spacing: str) -> None:
+    theirs = diffusers.DPMSolverMultistepScheduler(prediction_type="v_prediction", timestep_spacing=spacing, **config)
+    close(trajectory(S.DPMSolverMultistepScheduler.from_config(theirs.config)), trajectory(theirs), 5e-5)
+    theirs = diffusers.EulerAncestralDiscreteScheduler(timestep_spacing=spacing, **config)
+    ours = S.EulerAncestralDiscreteScheduler.from_config(theirs.config)
+    for one in (ours, theirs):
+        one.set_timesteps(STEPS)
+    np.testing.assert_allclose(ours.schedule.sigma, theirs.sigmas, rtol=1e-4)
+    np.testing.assert_allclose(ours.timesteps, theirs.timesteps)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "supported"),
+    [
+        ("DDIMScheduler", {"thresholding": True}, "False"),
+        ("DDPMScheduler", {"variance_type": "learned_range"}, "'fixed_small'"),
+        ("DDPMScheduler", {"thresholding": True}, "False"),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, r"'dpmsolver\+\+'"),
+        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, "False"),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3}, "2"),
+        ("DPMSolverMultistepScheduler", {"solver_type": "heun"}, "'midpoint'"),
+        ("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"}, "'zero'"),
+        ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -5.1}, "-inf"),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "False"),
+        ("FlowMatchEulerDiscreteScheduler", {"use_karras_sigmas": True}, "False"),
+        ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, "False"),
+        ("FlowMatchEulerDiscreteScheduler", {"shift_terminal": 0.1}, "None"),
+        ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, "False"),
+    ],
+)
+def test_fields_that_would_be_ignored_are_refused(name: str, config: dict, supported: str) -> None:
+    kind, field = getattr(S, name), next(iter(config))
+    message = f"{field}: {name} supports {supported} alone"
+    with pytest.raises(ArgumentError, match=message):
+        kind(**config)
+    with pytest.raises(ArgumentError, match=message):
+        kind.from_config(getattr(diffusers, name)(**config).config)
+    kind.from_config(getattr(diffusers, name)().config)  # the defaults are all supported
+
+
+def test_names_that_no_scheduler_has_are_refused() -> None:
+    for kind in (S.DDIMScheduler, S.FlowMatchEulerDiscreteScheduler):
+        with pytest.raises(ArgumentError, match="timestep_spaceing: not a field of"):
+            kind(timestep_spaceing="trailing")
+        with pytest.raises(ArgumentError, match="timestep_spaceing: not a field of"):
+            kind.from_config({"timestep_spaceing": "trailing"})
+    with pytest.raises(ArgumentError, match="clip_sample: not a field of"):
+        S.DPMSolverMultistepScheduler(clip_sample=True)
+    for config in (diffusers.PNDMScheduler().config, diffusers.DDIMScheduler().config):  # what pipelines hand over
+        assert len(S.DPMSolverMultistepScheduler.from_config(config)) == 1000
+    for bad in ({"trained_betas": [0.1, 0.2]}, {"trained_betas": np.full(1000, 2.0)}, {"clip_sample_range": 0}):
+        with pytest.raises(ArgumentError, match=next(iter(bad))):
+            S.DDIMScheduler(**bad)
+    with pytest.raises(ArgumentError, match="shift"):
+        S.FlowMatchEulerDiscreteScheduler(shift=0)
+    with pytest.raises(ArgumentError, match="beta_start"):
+        S.DDIMScheduler(beta_start=np.nan)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("EDMDPMSolverMultistepScheduler", {}),
+        ("DPMSolverMultistepScheduler", {}),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
+    ],
+)
+def test_levels_by_their_own_rule(name: str, config: dict) -> None:
+    theirs = getattr(diffusers, name)(**config)
+    theirs.set_timesteps(12)
+    s = D.Schedule.from_diffusers(theirs)
+    x0, z = (torch.from_numpy(D.normal(SHAPE, seed)) for seed in (1, 2))
+    for k in (0, 5, 11):
+        noisy = theirs.add_noise(x0, z, theirs.timesteps[k].repeat(2))
+        close([s.alpha[k] * x0 + s.sigma[k] * z], [noisy])
+    alpha = 1.0 if "EDM" in name else 1 - s.sigma if config else 1 / np.sqrt(1 + np.array(theirs.sigmas) ** 2)
+    np.testing.assert_allclose(s.alpha, alpha * np.ones(13), atol=1e-6)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

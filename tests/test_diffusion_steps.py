@@ -236,6 +236,8 @@ def test_sums_are_the_same_by_both_backends(backend: str) -> None:
         ({"out": np.zeros((2, 3))}, "out"),
         ({"threads": 0}, "threads"),
         ({"eps": None}, "eps"),
+        *(({"substep": bad, "backend": b}, "substep") for bad in (-1, 2**32, 1.5) for b in (None, "numpy")),
+        *(({"step": bad, "backend": b}, "step") for bad in (-2, 2**32, 1.5) for b in (None, "numpy")),
     ],
 )
 def test_bad_steps(change: dict, message: str) -> None:
@@ -285,3 +287,36 @@ def test_the_quick_way_in_declines_what_it_should(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LEGATO_BACKEND", "fortran")
     with pytest.raises(ArgumentError, match="LEGATO_BACKEND"):
         D.apply_step(x, e, (1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: D.Schedule.vp_linear(5, beta_min=np.nan), "beta_min"),
+        (lambda: D.Schedule.vp_linear(5, beta_max=-1), "beta_max"),
+        (lambda: D.Schedule.vp_linear(5, t_end=2), "t_end"),
+        (lambda: D.Schedule.vp_scaled_linear(5, beta_end=np.nan), "beta_end"),
+        (lambda: D.Schedule.vp_scaled_linear(5, train_steps=2.5), "train_steps"),
+        (lambda: D.Schedule.vp_cosine(5, offset=-1), "offset"),
+        (lambda: D.Schedule.vp_cosine(5, t_start=2), "t_start"),
+        (lambda: D.Schedule.ve(5, np.nan), "sigma_max"),
+        (lambda: D.Schedule.karras(5, rho=0), "rho"),
+        (lambda: D.Schedule.karras(5, sigma_max=np.inf), "sigma_max"),
+        (lambda: D.Schedule.flow(5, shift=0), "shift"),
+        (lambda: D.Schedule.flow(5, shift="a"), "shift"),
+        (lambda: D.Schedule.from_alphas_cumprod(np.linspace(0.9, 0.1, 9), steps=2.5), "steps"),
+        (lambda: D.Schedule([0.5, 1], [0.5, 0], drift=[np.nan], diffusion=[1]), "drift"),
+        (lambda: D.Schedule([0.5, 1], [0.5, 0], drift=[1], diffusion=[-1]), "diffusion"),
+        (lambda: D.Schedule([0.5, 1], [0.5, 0], time=[np.nan]), "time"),
+        (lambda: D.normal((2, 3), substep=1.5), "substep"),
+        (lambda: D.normal((2, 3), first_sample=-1), "first_sample"),
+    ],
+)
+def test_bad_numbers_are_named(call: object, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name}: expected"):
+        call()  # type: ignore[operator]
+
+
+def test_nan_in_gives_nan_out() -> None:
+    x = np.array([[1.0, np.nan]])
+    assert np.isnan(D.apply_step(x, x, (1.0, 0.5, 0.0))).tolist() == [[False, True]]

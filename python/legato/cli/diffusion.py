@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
-from legato.errors import DependencyError, OutputError
+from legato.errors import ArgumentError, DependencyError, OutputError
 
 NAME = "diffusion"
 HELP = "diffusion sampling: reproduce the claims of the guidance paper"
 DESCRIPTION = (
     "Reproduces claims of arXiv 2408.09000 with exact models; prints tables of theory, our value and the error."
 )
+PICTURES = (".svg", ".png", ".pdf")
 CLAIMS = ("counterexample1", "counterexample2", "equivalence")
 
 
@@ -24,14 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reproduce.add_argument("claim", choices=(*CLAIMS, "all"))
     reproduce.add_argument("--chains", type=int, metavar="N", help="chains of the simulations")
     reproduce.add_argument("--threads", type=int, default=1, metavar="N")
-    reproduce.add_argument("--json", type=Path, metavar="FILE", help="store the tables")
-    reproduce.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the table (one claim)")
+    reproduce.add_argument("--json", type=Path, metavar="FILE", help="store the tables, and the plot's curves")
+    reproduce.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the claims (svg, png or pdf)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the claims and print their tables."""
     from legato.diffusion import reproduction
 
+    _check(arguments)
     names = CLAIMS if arguments.claim == "all" else (arguments.claim,)
     tables = []
     for name in names:
@@ -45,12 +48,28 @@ def run(arguments: argparse.Namespace) -> int:
         print(_text(table))
     try:
         if arguments.json is not None:
-            arguments.json.write_text(json.dumps([vars(table) for table in tables], indent=1))
+            arguments.json.write_text(json.dumps([vars(table) for table in tables], indent=1, allow_nan=False))
         if arguments.plot is not None:
-            _draw(tables[0], arguments.plot)
+            _draw(tables, arguments.plot)
     except OSError as error:
         raise OutputError(f"{error.filename}: {error.strerror}") from None
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse before the work what could not be done or stored after it."""
+    if arguments.chains is not None and arguments.chains < 2:
+        raise ArgumentError(f"--chains: expected at least 2, got {arguments.chains}")
+    if arguments.threads < 1:
+        raise ArgumentError(f"--threads: expected at least 1, got {arguments.threads}")
+    for path in (arguments.json, arguments.plot):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise OutputError(f"{path}: there is no such folder")
+    if arguments.plot is not None:
+        if arguments.plot.suffix.lower() not in PICTURES:
+            raise ArgumentError(f"--plot: expected a file ending in {', '.join(PICTURES)}, got {arguments.plot}")
+        if importlib.util.find_spec("matplotlib") is None:
+            raise DependencyError("--plot: needs matplotlib (pip install legato[diffusion])")
 
 
 def _text(table: Any) -> str:
@@ -61,29 +80,58 @@ def _text(table: Any) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _draw(table: Any, path: Path) -> None:
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise DependencyError("--plot: needs matplotlib (pip install legato[diffusion])") from None
+def _draw(tables: list[Any], path: Path) -> None:
+    import matplotlib as mpl
+
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 4))
-    names = [i for i, value in enumerate(table.rows[0]) if isinstance(value, str)]
-    key = names[0] if names else 0
-    numbers = [i for i, value in enumerate(table.rows[0]) if isinstance(value, int | float) and i != key]
-    for label in dict.fromkeys(row[key] for row in table.rows):
-        rows = [row for row in table.rows if row[key] == label]
-        for i in numbers[1:]:
-            axes.plot(
-                [row[numbers[0]] for row in rows], [row[i] for row in rows], "o-", label=f"{label} {table.columns[i]}"
-            )
-    axes.set_xlabel(table.columns[numbers[0]])
-    axes.set_title(table.name)
-    axes.legend(fontsize=6)
+    figure, panels = pyplot.subplots(1, len(tables), figsize=(6.4 * len(tables), 4.8), squeeze=False)
+    for table, axes in zip(tables, panels[0], strict=True):
+        {"counterexample1": _draw_variances, "counterexample2": _draw_densities, "equivalence": _draw_differences}[
+            table.name
+        ](table, axes)
+        axes.set_title(table.name)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _draw_variances(table: Any, axes: Any) -> None:
+    """Draw simulated variances as points on the curves of theory."""
+    of = {name: i for i, name in enumerate(table.columns)}
+    for color, sampler in (("C0", "CFG-DDPM"), ("C1", "CFG-DDIM")):
+        rows = [row for row in table.rows if row[of["sampler"]] == sampler]
+        scales = [row[of["gamma"]] for row in rows]
+        axes.plot(scales, [row[of["closed form"]] for row in rows], color=color, label=f"{sampler}, closed form")
+        axes.plot(scales, [row[of["simulated"]] for row in rows], "o", color=color, label=f"{sampler}, simulated")
+    axes.plot(scales, [row[of["powered"]] for row in rows], "k--", label="powered law")
+    axes.set(xlabel="guidance scale gamma", ylabel="variance", yscale="log")
+
+
+def _draw_densities(table: Any, axes: Any) -> None:
+    for i, (name, (at, density)) in enumerate(table.curves.items()):
+        color = "k" if i == 0 else f"C{i - 1}"
+        axes.plot(
+            at, density, "--" if i == 0 else "-", color=color, linewidth=2 if i == 0 else 1, label=name, zorder=9 - i
+        )
+        axes.axvline(table.rows[i][1], color=color, linewidth=0.6, linestyle=":")
+    top = max(max(density) for name, (_, density) in table.curves.items() if name != "CFG-DDIM")
+    axes.set(xlabel="x (dotted: means)", ylabel="density", ylim=(0, 2 * top))  # CFG-DDIM's narrow modes go beyond
+
+
+def _draw_differences(table: Any, axes: Any) -> None:
+    """Draw how fast the two samplers become one, beside a slope of first order."""
+    for i, scale in enumerate(dict.fromkeys(row[0] for row in table.rows)):
+        rows = [row for row in table.rows if row[0] == scale]
+        axes.loglog([row[1] for row in rows], [row[4] for row in rows], "o-", color=f"C{i}", label=f"gamma {scale:g}")
+    steps = [row[1] for row in rows]
+    first = max(row[4] for row in table.rows)
+    axes.loglog(steps, [2 * first * steps[0] / n for n in steps], "k--", label="first order, 1 / steps")
+    axes.set(xlabel="steps", ylabel="|variance of CFG-DDPM - variance of PCG|")

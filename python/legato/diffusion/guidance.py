@@ -31,7 +31,7 @@ class Guidance:
         "cfg++" (Chung et al. 2024): x0 from the guided prediction, the noise from the unconditional one; scale 0 to 1.
         "apg" (Sadat et al. 2024): the difference in x0 with momentum, clamped norm, and its part along the conditional
         x0 scaled by `parallel`. "zero_star" (CFG-Zero*, Fan et al. 2025): the unconditional prediction times its best
-        scale, and nothing predicted in the first `zero_steps` steps.
+        scale, and 0 predicted in the first `zero_steps` steps.
     interval : (float, float), optional
         Guide only where sigma / alpha lies in it (Kynkaanniemi et al. 2024); elsewhere the conditional model alone.
     rescale : float
@@ -41,6 +41,18 @@ class Guidance:
         Of "apg": weight of the past difference (negative in the paper), largest norm (0: none), eta of the paper.
     zero_steps : int
         Of "zero_star".
+
+    Raises
+    ------
+    ArgumentError
+        A number or a name that makes no sense, or one that the rule does not use.
+
+    Notes
+    -----
+    Plain guidance is the same in every parametrization of the prediction; the rules are not. As in their sources,
+    `rescale` and "zero_star" act on what the model predicts (the ``prediction=`` of `sample`; exact models count as
+    predicting epsilon unless it says otherwise), whatever the sampler works in, and the result is converted. "apg" acts
+    on x0, "cfg++" on x0 and epsilon.
 
     Examples
     --------
@@ -60,18 +72,32 @@ class Guidance:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if not np.isfinite(self.scale):
-            raise ArgumentError(f"scale: expected a finite number, got {self.scale}")
+        for name in ("scale", "rescale", "momentum", "norm", "parallel"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+                raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
         if self.rule not in ("cfg", "cfg++", "apg", "zero_star"):
             raise ArgumentError(f"rule: expected cfg, cfg++, apg or zero_star, got {self.rule!r}")
         if not 0 <= self.rescale <= 1:
             raise ArgumentError(f"rescale: expected 0 to 1, got {self.rescale}")
         if self.rescale and self.rule != "cfg":
             raise ArgumentError("rescale: goes with rule 'cfg' alone")
-        if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise ArgumentError(f"interval: expected (low, high), got {self.interval}")
-        if self.norm < 0 or self.zero_steps < 0:
-            raise ArgumentError("norm, zero_steps: expected numbers that are not negative")
+        if self.interval is not None:
+            try:
+                low, high = (float(end) for end in self.interval)
+            except (TypeError, ValueError):
+                low, high = np.nan, np.nan
+            if not low <= high:
+                raise ArgumentError(f"interval: expected (low, high), got {self.interval!r}")
+        if self.norm < 0:
+            raise ArgumentError(f"norm: expected a number that is not negative, got {self.norm}")
+        for name, neutral, rule in (
+            ("momentum", 0, "apg"), ("norm", 0, "apg"), ("parallel", 1, "apg"), ("zero_steps", 1, "zero_star")
+        ):  # fmt: skip
+            if getattr(self, name) != neutral and self.rule != rule:
+                raise ArgumentError(f"{name}: goes with rule {rule!r} alone")
+        if not isinstance(self.zero_steps, int | np.integer) or self.zero_steps < 0:
+            raise ArgumentError(f"zero_steps: expected an integer of at least 0, got {self.zero_steps!r}")
 
     @property
     def linear(self) -> bool:
@@ -112,7 +138,15 @@ class Guidance:
 
 def guidance_of(value: float | Guidance) -> Guidance:
     """Take a number as plain guidance."""
-    return value if isinstance(value, Guidance) else Guidance(float(value))
+    if isinstance(value, Guidance):
+        return value
+    try:
+        scale = float(value)
+    except (TypeError, ValueError):
+        scale = np.nan
+    if not np.isfinite(scale):
+        raise ArgumentError(f"guidance_scale: expected a finite number or a Guidance, got {value!r}")
+    return Guidance(scale)
 
 
 def accumulated(difference: NDArray[Any], before: NDArray[Any] | None, momentum: float) -> NDArray[Any]:

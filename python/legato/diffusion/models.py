@@ -77,7 +77,16 @@ class GaussianMixture:
         return int(self.means.shape[1])
 
     def reweighted(self, weights: ArrayLike) -> GaussianMixture:
-        """Return the same components with other weights: in a guided pair the two share their exponentials."""
+        """Return the same components with other weights: in a guided pair the two share their exponentials.
+
+        Parameters
+        ----------
+        weights : array_like, shape (K,)
+
+        Returns
+        -------
+        GaussianMixture
+        """
         other = GaussianMixture(weights, self.means, self.covariances)
         other.means, other.covariances = self.means, self.covariances
         other._variances, other._rotations = self._variances, self._rotations
@@ -87,15 +96,72 @@ class GaussianMixture:
         return other
 
     def score(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """Gradient of the log density of x_t = alpha x0 + sigma eps at `x` (n, d); float32 in, float32 out."""
+        """Gradient of the log density of x_t = alpha x0 + sigma eps at `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         return _evaluate(self, x, alpha, sigma, True, **options)
 
     def denoise(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """E[x0 | x_t = x], shape (n, d)."""
+        """E[x0 | x_t = x].
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         return _evaluate(self, x, alpha, sigma, False, **options)
 
     def eps(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """E[eps | x_t = x] = -sigma score, shape (n, d)."""
+        """E[eps | x_t = x] = -sigma score.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         out = self.score(x, alpha, sigma, **options)
         out *= -sigma
         return out
@@ -103,7 +169,17 @@ class GaussianMixture:
     def log_density(
         self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: str | None = None
     ) -> NDArray[Any]:
-        """Log density of x_t at `x`, shape (n,)."""
+        """Log density of x_t at `x`.
+
+        Parameters
+        ----------
+        x, alpha, sigma, threads, backend
+            As in `score`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
         points = _points(x, self.dimension)
         _check_level(alpha, sigma)
         if _dispatch.choose(backend) == "numpy":
@@ -180,7 +256,22 @@ class EmpiricalDenoiser:
         return int(self.data.shape[1])
 
     def given(self, label: Any) -> EmpiricalDenoiser:
-        """Return the denoiser of one class alone; its cost is that of the class, not of the data set."""
+        """Return the denoiser of one class alone; its cost is that of the class, not of the data set.
+
+        Parameters
+        ----------
+        label
+            One of the labels.
+
+        Returns
+        -------
+        EmpiricalDenoiser
+
+        Raises
+        ------
+        ArgumentError
+            There are no labels, or no point has this one.
+        """
         if self.labels is None:
             raise ArgumentError("label: this denoiser was made without labels")
         if label not in self._classes:
@@ -192,19 +283,82 @@ class EmpiricalDenoiser:
         return self._classes[label]
 
     def denoise(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """E[x0 | x_t = x], shape (n, d); float32 in, float32 out. sigma 0 is the nearest point."""
+        """E[x0 | x_t = x]; at sigma 0 the nearest point.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0.
+        label : optional
+            Class to which x0 is known to belong.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         model = self if label is None else self.given(label)
         return _evaluate(model, x, alpha, sigma, False, **options)
 
     def score(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """Gradient of the log density of x_t at `x`, shape (n, d); sigma > 0."""
+        """Gradient of the log density of x_t at `x`.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0; sigma > 0.
+        label : optional
+            Class to which x0 is known to belong.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         if not sigma > 0:
             raise ArgumentError(f"sigma: the score of a set of points needs sigma > 0, got {sigma}")
         model = self if label is None else self.given(label)
         return _evaluate(model, x, alpha, sigma, True, **options)
 
     def eps(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """E[eps | x_t = x] = -sigma score, shape (n, d); sigma > 0."""
+        """E[eps | x_t = x] = -sigma score.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0; sigma > 0.
+        label : optional
+            Class to which x0 is known to belong.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            float32 for float32, float64 otherwise.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, or numbers that are not finite.
+        """
         out = self.score(x, alpha, sigma, label=label, **options)
         out *= -sigma
         return out
@@ -313,3 +467,5 @@ def _check_level(alpha: float, sigma: float) -> None:
         raise ArgumentError(f"alpha: expected a finite number, at least 0, got {alpha}")
     if not (np.isfinite(sigma) and sigma >= 0):
         raise ArgumentError(f"sigma: expected a finite number, at least 0, got {sigma}")
+    if alpha == 0 and sigma == 0:
+        raise ArgumentError("alpha, sigma: expected one of them above 0")

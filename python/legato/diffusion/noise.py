@@ -45,15 +45,15 @@ class Streams:
         self.shared = array.ndim == 0
         if not self.shared and array.shape != (samples,):
             raise ArgumentError(f"seeds: expected one integer or shape ({samples},), got {array.shape}")
-        if first_sample < 0:
-            raise ArgumentError(f"first_sample: expected at least 0, got {first_sample}")
+        if not isinstance(first_sample, int | np.integer) or not 0 <= first_sample < 2**64:
+            raise ArgumentError(f"first_sample: expected an integer of at least 0, got {first_sample!r}")
         if generator == "philox" and self.shared and first_sample + samples > 2**32:
             raise ArgumentError("first_sample: Philox has 2^32 streams; give seeds= an array")
         self.array = np.ascontiguousarray(np.atleast_1d(array), np.uint64)
 
     def address(self, step: int, substep: int) -> Address:
         """Return all that a number of one step depends on, but its sample and element."""
-        return self.array, self.shared, self.first, _word("step", step), substep, self.philox
+        return self.array, self.shared, self.first, _word("step", step), _substep(substep), self.philox
 
     def native(self, step: int = 0, substep: int = 0) -> Any:
         """Return the core's view of it, for one step."""
@@ -67,7 +67,7 @@ class Streams:
         else:
             seeds, streams = self.array, np.zeros(self.samples, np.uint64)
         with np.errstate(over="ignore"):
-            return _reference.normal(seeds, streams, elements, _word("step", step), substep, self.philox)
+            return _reference.normal(seeds, streams, elements, _word("step", step), _substep(substep), self.philox)
 
 
 def normal(
@@ -135,8 +135,7 @@ def normal(
     if not sizes or any(not isinstance(n, int | np.integer) or n < 0 for n in sizes):
         raise ArgumentError(f"shape: expected a tuple of sizes, samples first, got {shape!r}")
     dtype = storage_name("dtype", dtype)
-    if not 0 <= substep < 2**32:
-        raise ArgumentError(f"substep: expected 0 to 2^32 - 1, got {substep}")
+    _substep(substep)
     check_threads(threads)
     streams = Streams(seeds, sizes[0], first_sample, generator)
     if out is not None and on_device(out):
@@ -228,6 +227,12 @@ def _word(name: str, value: int) -> int:
     if not isinstance(value, int | np.integer) or not -1 <= value < _START:
         raise ArgumentError(f"{name}: expected an integer from -1 to 2^32 - 2, got {value!r}")
     return _START if value == -1 else int(value)
+
+
+def _substep(value: int) -> int:
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**32:
+        raise ArgumentError(f"substep: expected an integer from 0 to 2^32 - 1, got {value!r}")
+    return int(value)
 
 
 def _blocks(counter: ArrayLike, key: ArrayLike, width: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored, on_device, storage_name
+from legato._arrays import Float64, as_stored, on_device, storage_name
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
-from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided
+from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level
 from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, normal
 from legato.diffusion.schedules import Schedule
+from legato.diffusion.stability import check_langevin
 from legato.diffusion.steps import (
     PREDICTIONS,
     SAMPLERS,
@@ -24,14 +25,14 @@ from legato.diffusion.steps import (
     _table,
     apply_step,
     convert_prediction,
+    sizes_of_steps,
     step_coefficients,
 )
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 
 __all__ = ["gaussian_moments", "langevin", "sample"]
 
 _SECOND_ORDER = ("heun", "dpmpp_2m")
-_STABLE = 4.0  # Langevin on precision P is stable for 0 < step P < 4
 
 
 def sample(
@@ -68,7 +69,8 @@ def sample(
         ``model(x, alpha, sigma, k)`` and returns a prediction of the shape of x. A C function has the signature
         ``void (const T* x, T* out, int64 n, int64 d, double alpha, double sigma, int64 k)`` with T double or float, as
         `dtype` says, and is called without the interpreter lock; a LowLevelCallable with user data gets it as one more
-        pointer at the end.
+        pointer at the end. Its declared types are checked (void pointers are taken at their word); a ctypes function
+        without `argtypes` and ``restype = None`` is refused.
     shape : tuple of int
         (samples, ...); (samples, d) for exact models and C functions.
     schedule : Schedule
@@ -76,15 +78,17 @@ def sample(
         Those of `step_coefficients` but "langevin", and "heun" (Karras et al. 2022, algorithm 1 without churn) and
         "dpmpp_2m" (DPM-Solver++ 2M, Lu et al. 2022; first order at both ends).
     eta : float, optional
+        As in `step_coefficients`.
     guidance_scale : float or Guidance
         Needs a `guided` pair where it is not 1.
     corrector_steps : int
         K of PCG (arXiv 2408.09000): the predictor is then the conditional model alone, and K Langevin steps follow at
-        the new level, with the guided score.
+        the new level, with the guided score (plain guidance, with an interval if need be).
     corrector_scale : float, optional
         Their gamma'; by default 2 guidance_scale - 1.
     corrector_size : array_like, scalar or (N,), optional
-        Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt).
+        Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt). Each
+        must be stable for the guided law at its level, see `langevin`.
     seeds, generator, first_sample
         As in `normal`. Step k draws (step k, substep 0); its j-th corrector (step k, substep j); the start (step -1).
     x : array_like, optional
@@ -98,7 +102,7 @@ def sample(
     progress : bool
         Show a bar (needs rich).
     prediction : {"epsilon", "x0", "v", "flow", "score"}
-        What a callable predicts.
+        What a callable predicts; for an exact model, the prediction that `Guidance`'s rescale and "zero_star" act on.
     arrays : callable, optional
         Turns the NumPy state into what a callable wants, such as ``torch.from_dlpack``; its results come back through
         DLPack.
@@ -115,6 +119,9 @@ def sample(
     Raises
     ------
     ArgumentError
+        Arguments that make no sense, and corrector steps that are unstable for Gaussian mixtures.
+    NumericalError
+        The result is not finite.
 
     Notes
     -----
@@ -129,12 +136,8 @@ def sample(
     >>> bool(abs(x.mean() - 3.0) < 0.05)
     True
     """
-    steps = len(schedule)
-    end = steps if stop is None else stop
-    if not 0 <= start <= end <= steps:
-        raise ArgumentError(f"start, stop: expected 0 <= start <= stop <= {steps}, got {start}, {end}")
-    if not isinstance(corrector_steps, int) or corrector_steps < 0:
-        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {corrector_steps!r}")
+    end = _check_range(schedule, start, stop)
+    _check_correctors(corrector_steps, corrector_scale)
     check_threads(threads)
     rule = guidance_of(guidance_scale)
     runner = _Runner(model, prediction, arrays, threads, backend)
@@ -145,20 +148,23 @@ def sample(
         runner.refuse_on_device(rule, backend)
     streams = Streams(seeds, len(state), first_sample, generator)
     form = runner.form(rule, sampler)
+    rows = _plan(
+        schedule, sampler, eta, rule, corrector_steps, corrector_scale, corrector_size, form, runner.has_score, start,
+        end,
+    )  # fmt: skip
+    correctors = rows[rows[:, 10] > 0]
+    if runner.has_score and len(correctors):
+        check_langevin("corrector_size", "corrector_scale", correctors, runner.cond, runner.uncond)
     stepwise = callback is not None or progress
-    pieces = [(k, k + 1) for k in range(start, end)] if stepwise else [(start, end)]
+    looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
+    pieces = [rows[rows[:, 9] == k] for k in range(start, end)] if stepwise else [rows]
     with _bar(progress, end - start) as advance:
-        for first, after in pieces:
-            rows = _plan(
-                schedule, sampler, eta, rule, corrector_steps, corrector_scale, corrector_size, form,
-                runner.has_score, first, after, start,
-            )  # fmt: skip
-            looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
-            state = runner.run(state, rows, streams, rule, form, compiled=not looks_back)
+        for k, piece in enumerate(pieces, start):
+            state = runner.run(state, piece, streams, rule, form, compiled=not looks_back)
             advance()
-            if callback is not None and callback(after - 1, state):
+            if callback is not None and callback(k, state):
                 break
-    return state
+    return _finite(state, "corrector_size", correctors)
 
 
 def langevin(
@@ -206,7 +212,16 @@ def langevin(
     Raises
     ------
     ArgumentError
-        The step is unstable for a Gaussian mixture (the narrowest component counts), among others.
+        Not 0 < step_size P < 4 for the guided precision P of Gaussian mixtures, among others.
+    NumericalError
+        The result is not finite.
+
+    Notes
+    -----
+    With single Gaussians, P is g / V_cond + (1 - g) / V_uncond in every eigendirection. With more components, the
+    largest P is the narrowest component's where the pair shares its components, else what the narrowest one of cond
+    and the widest of uncond make of it (for g > 1); the smallest is that of the far tails. For other models nothing
+    is known beforehand, and only a result that is not finite is refused.
 
     Examples
     --------
@@ -217,6 +232,12 @@ def langevin(
     >>> bool(abs(x.var() - 1 / (1 - 0.1 / 4)) < 0.08)
     True
     """
+    _check_level(alpha, sigma)
+    if isinstance(guidance_scale, Guidance):
+        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
+    guidance_scale = guidance_of(guidance_scale).scale
+    if not isinstance(first_step, int) or not 0 <= first_step < 2**32 - 1:
+        raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
     if not (np.isfinite(step_size) and step_size > 0):
         raise ArgumentError(f"step_size: expected a positive number, got {step_size}")
     if not isinstance(n_steps, int) or n_steps < 0:
@@ -225,17 +246,11 @@ def langevin(
     runner = _Runner(model, prediction, None, threads, backend)
     if runner.alone and guidance_scale != 1:
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
-    for one in (runner.cond, runner.uncond):
-        if isinstance(one, GaussianMixture):
-            narrowest = alpha**2 * float(one._variances.min()) + sigma**2
-            if step_size >= _STABLE * narrowest:
-                raise ArgumentError(
-                    f"step_size: {step_size:g} is unstable; step_size * precision must stay below 4, so below "
-                    f"{_STABLE * narrowest:g} for the narrowest component"
-                )
-        elif sigma <= 0 and (runner.exact or prediction != "score"):
-            raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
+    if not runner.has_score and sigma <= 0 and (runner.exact or prediction != "score"):
+        raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
     state = _stored_like(x)("x", x)[0].copy()
+    if not np.isfinite(state).all():
+        raise ArgumentError("x: expected finite numbers")
     if on_device(state):
         runner.refuse_on_device(Guidance(guidance_scale), backend)
     rows = np.zeros((n_steps, 12))
@@ -243,8 +258,10 @@ def langevin(
     rows[:, :2], rows[:, 4] = (alpha, sigma), guidance_scale
     rows[:, 9] = first_step + np.arange(n_steps)
     rows[:, [2, 3, 8, 11]] = _corrector_row(alpha, sigma, step_size, form)
+    if runner.has_score:
+        check_langevin("step_size", "guidance_scale", rows[:1], runner.cond, runner.uncond)
     streams = Streams(seeds, len(state), first_sample, generator)
-    return runner.run(state, rows, streams, Guidance(guidance_scale), form)
+    return _finite(runner.run(state, rows, streams, Guidance(guidance_scale), form), "step_size", rows)
 
 
 def gaussian_moments(
@@ -290,21 +307,28 @@ def gaussian_moments(
     >>> round(variance, 2)                                  # 2^(1 - 3): CFG with DDIM
     0.25
     """
+    if isinstance(guidance_scale, Guidance):
+        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
+    guidance_scale = guidance_of(guidance_scale).scale
+    end = _check_range(schedule, 0, stop)
+    _check_correctors(corrector_steps, corrector_scale)
     if sampler in _SECOND_ORDER:
         raise ArgumentError(f"sampler: the moments of {sampler!r} are not to be had step by step")
     if uncond is None and (guidance_scale != 1 or corrector_scale not in (None, 1.0)):
         raise ArgumentError("uncond: expected (mean, variance), because there is guidance")
     pairs = []
     for name, law in (("cond", cond), ("uncond", uncond or cond), ("start", start or (0.0, schedule.sigma[0] ** 2))):
-        m, v = (float(number) for number in law)
+        try:
+            m, v = (float(number) for number in law)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{name}: expected (mean, variance), got {law!r}") from None
         if not (np.isfinite([m, v]).all() and v >= 0):
             raise ArgumentError(f"{name}: expected a finite mean and a variance that is not negative, got {law}")
         pairs.append((m, v))
     (mc, vc), (mu, vu), (mean, variance) = pairs
-    end = len(schedule) if stop is None else stop
     rows = _plan(
         schedule, sampler, eta, Guidance(guidance_scale), corrector_steps, corrector_scale, corrector_size, "exact",
-        vc > 0 and vu > 0, 0, end, 0,
+        vc > 0 and vu > 0, 0, end,
     )  # fmt: skip
     for alpha, sigma, a, b, g, _, _, _, noise, _, _, score in rows:
         totals = [alpha * alpha * v + sigma * sigma for v in (vc, vu)]
@@ -318,7 +342,26 @@ def gaussian_moments(
         offset = g * offsets[0] + (1 - g) * offsets[1]
         mean = (a + b * slope) * mean + b * offset
         variance = (a + b * slope) ** 2 * variance + noise * noise
+    if not np.isfinite([mean, variance]).all():
+        raise NumericalError("guidance_scale: the moments are not finite; the steps are unstable at this scale")
     return float(mean), float(variance)
+
+
+def _check_range(schedule: Schedule, start: int, stop: int | None) -> int:
+    if not isinstance(schedule, Schedule):
+        raise ArgumentError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
+    steps = len(schedule)
+    end = steps if stop is None else stop
+    if not all(isinstance(k, int | np.integer) for k in (start, end)) or not 0 <= start <= end <= steps:
+        raise ArgumentError(f"start, stop: expected integers, 0 <= start <= stop <= {steps}, got {start!r}, {end!r}")
+    return int(end)
+
+
+def _check_correctors(steps: int, scale: float | None) -> None:
+    if not isinstance(steps, int | np.integer) or steps < 0:
+        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {steps!r}")
+    if scale is not None and (not isinstance(scale, int | float | np.number) or not np.isfinite(scale)):
+        raise ArgumentError(f"corrector_scale: expected a finite number, got {scale!r}")
 
 
 # --- The table of a run -----------------------------------------------------------------------------------------------
@@ -348,14 +391,17 @@ def _plan(
     has_score: bool,
     first: int,
     after: int,
-    start: int,
 ) -> Float64:
     """Return rows (R, 12) of steps [first, after): diffusion.hpp's Row; `form` says what the model's output is."""
     a, s = schedule.alpha, schedule.sigma
+    if corrector_steps and not rule.linear:
+        raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")
     if sampler in _SECOND_ORDER:
+        if eta not in (None, 0):
+            raise ArgumentError(f"eta: sampler {sampler!r} has none")
         if corrector_steps or rule.rule == "cfg++":
             raise ArgumentError(f"sampler: {sampler!r} takes neither correctors nor CFG++")
-        return _second_order(schedule, sampler, rule, first, after, start)
+        return _second_order(schedule, sampler, rule, first, after, first)
     if sampler == "langevin":
         raise ArgumentError("sampler: for Langevin at one level call langevin()")
     if sampler not in SAMPLERS:
@@ -365,10 +411,7 @@ def _plan(
     if corrector_steps:
         euler = sampler in ("reverse_sde", "pf_ode")
         default = schedule.euler_increments()[1] if euler else schedule.forward_variance
-        sizes = default if corrector_size is None else as_float64("corrector_size", corrector_size)
-        sizes = np.broadcast_to(sizes, (len(schedule),))
-        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-            raise ArgumentError("corrector_size: expected positive numbers")
+        sizes = default if corrector_size is None else sizes_of_steps("corrector_size", corrector_size, len(schedule))
     rows = []
     for k in range(first, after):
         scale = 1.0 if corrector_steps else rule.scale_at(a[k], s[k])
@@ -516,6 +559,30 @@ class _Runner:
             out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=form)
         return out.astype(x.dtype, order="C", copy=False)  # type: ignore[no-any-return]
 
+    def _weights(
+        self, rule: Guidance, x: NDArray[Any], cond: NDArray[Any], uncond: NDArray[Any], row: Float64, form: str
+    ) -> tuple[Float64, Float64]:
+        """Weights of the two predictions and of x, for a rule that acts on what the model predicts."""
+        alpha, sigma, scale, step = row[0], row[1], row[4], int(row[9])
+        given = "x0" if form == "exact" else form
+        if given == self.prediction:
+            return rule.weights(cond, uncond, scale, step), np.zeros(1)
+        options = {"given": given, "wanted": self.prediction}
+        cond, uncond = (
+            convert_prediction(one, x, alpha, sigma, **options).astype(x.dtype, copy=False) for one in (cond, uncond)
+        )
+        pair = rule.weights(cond, uncond, scale, step)
+        # the model predicts p x + q x0, so that sum w (p x + q x0_i) stands for x0 = sum w x0_i + (sum w - 1) p / q x
+        divisor = {"epsilon": alpha, "v": (alpha**2 + sigma**2) / alpha if alpha else np.inf, "score": alpha}
+        missing = 1.0 - pair.sum(1)
+        by = divisor.get(self.prediction, alpha + sigma)  # flow
+        if by == 0 and (missing != 0).any():
+            raise ArgumentError(
+                f"guidance_scale: {self.prediction!r} says nothing on x0 where alpha is 0; expected prediction 'v' or "
+                f"'flow' with rule {rule.rule!r} or a rescale"
+            )
+        return pair, missing / (by or 1.0)
+
     def _run_callables(
         self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: str, compiled: bool
     ) -> NDArray[Any]:
@@ -526,21 +593,25 @@ class _Runner:
             _, _, a, b, g, extra, previous, base, noise, step, substep, _ = row
             out = self._predict(self.cond, state, row, form)
             second, weights = None, np.array([[b, 0.0]])
+            lean: Any = 0.0  # weight of x in the guided prediction
             if g != 1 or extra != 0 or (not rule.linear and substep == 0):
                 second = self._predict(self.uncond, state, row, form)
                 if rule.rule == "apg" and substep == 0:
                     second = self.difference = accumulated(out - second, self.difference, rule.momentum)
-                pair = np.array([[g, 1.0 - g]]) if substep else rule.weights(out, second, g, int(step))
+                if substep or rule.linear or rule.rule == "apg":
+                    pair = np.array([[g, 1.0 - g]]) if substep else rule.weights(out, second, g, int(step))
+                else:
+                    pair, lean = self._weights(rule, state, out, second, row, form)
                 if remembers:  # the guided prediction itself is wanted later
-                    out = apply_step(out, out, (0.0, 0.0, 0.0), second, weights=pair)
-                    second = None
+                    out = apply_step(state, out, _with_x(lean, 0.0), second, weights=pair)
+                    second, lean = None, 0.0
                 else:
                     weights = b * pair + np.array([0.0, extra])
             before = state.copy() if remembers else None
             if previous != 0 and self.past is not None:
                 second, weights = self.past[0], np.array([[b, previous]])
             state = apply_step(
-                state, out, (a, 0.0, noise), second, weights=weights, seeds=seeds, step=int(step),
+                state, out, _with_x(a + b * lean, noise), second, weights=weights, seeds=seeds, step=int(step),
                 substep=int(substep), generator=generator, first_sample=streams.first, out=state,
                 threads=self.threads, backend=self.backend,
             )  # fmt: skip
@@ -548,6 +619,13 @@ class _Runner:
                 state += state.dtype.type(base) * self.past[1]
             self.past = (out, before) if remembers else None
         return state
+
+
+def _with_x(on_x: Any, noise: float) -> Any:
+    """Coefficients of a step, one row a sample where the weight of x is."""
+    if np.ndim(on_x) == 0 or len(on_x) == 1:
+        return float(np.reshape(on_x, ())), 0.0, noise
+    return np.stack([on_x, np.zeros_like(on_x), np.full_like(on_x, noise)], 1)
 
 
 def _stored_like(x: Any) -> Callable[[str, Any], tuple[Any, str]]:
@@ -561,9 +639,9 @@ def _stored_like(x: Any) -> Callable[[str, Any], tuple[Any, str]]:
 
 def _callable(model: Any, arrays: Callable[[NDArray[Any]], Any] | None) -> Callable[..., Any]:
     """`model` as a callable on NumPy arrays."""
-    address, user_data = _c_function(model)
-    if address is not None:
-        return _CFunction(address, user_data)
+    function = _c_function(model)
+    if function is not None:
+        return function
     if not callable(model):
         raise ArgumentError(f"model: expected an exact model, a callable or a C function, got {type(model).__name__}")
     if arrays is None:
@@ -571,41 +649,99 @@ def _callable(model: Any, arrays: Callable[[NDArray[Any]], Any] | None) -> Calla
     return lambda x, alpha, sigma, k: model(arrays(x), alpha, sigma, k)
 
 
-def _c_function(model: Any) -> tuple[int | None, int | None]:
-    """Address and user data of a numba.cfunc or scipy.LowLevelCallable, or (None, None)."""
+def _c_function(model: Any) -> _CFunction | None:
+    """Take a numba.cfunc, ctypes function or scipy.LowLevelCallable, its types checked; None for anything else."""
     if type(model).__name__ == "LowLevelCallable":
-        function, data = model.function, model.user_data
-        if not hasattr(function, "address") and not isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
+        function = getattr(model.function, "ctypes", model.function)  # of numba, or ctypes' own
+        if not isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
             raise ArgumentError("model: expected a LowLevelCallable of a ctypes or numba function")
-        pointer = ctypes.cast(data, ctypes.c_void_p).value if data is not None else None
-        return _address(function), pointer if data is not None else None
+        data = model.user_data
+        pointer = None if data is None else ctypes.cast(data, ctypes.c_void_p)
+        signature = model.signature if function.argtypes is None else None
+        return _CFunction(function, signature, data is not None, pointer)
     if hasattr(model, "address") and hasattr(model, "native_name"):  # numba.cfunc
-        return int(model.address), None
-    if isinstance(model, ctypes._CFuncPtr):  # type: ignore[attr-defined]
-        return _address(model), None
-    return None, None
+        return _CFunction(model.ctypes)
+    return _CFunction(model) if isinstance(model, ctypes._CFuncPtr) else None  # type: ignore[attr-defined]
 
 
-def _address(function: Any) -> int:
-    if hasattr(function, "address"):
-        return int(function.address)
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+_SIGNATURE = "void (const T* x, T* out, int64 n, int64 d, double alpha, double sigma, int64 k)"
+_SIZES = ("long", "long long", "int64", "int64_t", "npy_int64", "ssize_t", "Py_ssize_t")  # in signatures written out
 
 
 class _CFunction:
-    """A C function on batches; ctypes lets go of the interpreter lock while it runs."""
+    """A C function on batches; ctypes lets go of the interpreter lock while it runs.
 
-    def __init__(self, address: int, user_data: int | None) -> None:
-        kinds = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64]
-        self.extra = [] if user_data is None else [ctypes.c_void_p(user_data)]
-        self.function = ctypes.CFUNCTYPE(None, *kinds, *[ctypes.c_void_p] * len(self.extra))(address)
+    What its pointers point to would be written beyond its end, were it taken for another type: so types are checked.
+    """
+
+    def __init__(self, function: Any, signature: str | None = None, has_data: bool = False, data: Any = None) -> None:
+        if signature is None:
+            kinds = None if function.argtypes is None else [_kind_of(one) for one in function.argtypes]
+            nothing = function.restype is None
+        else:
+            result, _, words = signature.replace("const ", "").replace(" *", "*").rstrip(") ").partition("(")
+            kinds = [_kind_of_word(word.strip()) for word in words.split(",")]
+            nothing = result.strip() == "void"
+        plain = ["size", "size", "double", "double", "size", *["pointer"] * has_data]
+        same = kinds is not None and nothing and [("pointer" if "*" in one else one) for one in kinds[2:]] == plain
+        reals = kinds[:2] if same and kinds is not None else []
+        if len(reals) != 2 or reals[0] != reals[1] or reals[0] not in ("float*", "double*", "pointer"):
+            found = "types that are not declared" if kinds is None else f"({', '.join(kinds)})"
+            more = ", void* user_data" if has_data else ""
+            raise ArgumentError(
+                f"model: expected a C function {_SIGNATURE[:-1]}{more}), T float or double as dtype says, got "
+                f"{found}{'' if nothing else ' with a result'}"
+            )
+        self.real = {"float*": "float32", "double*": "float64"}.get(reals[0])  # None: void*, taken at its word
+        types = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64]
+        self.extra = [data] if has_data else []
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        self.function = ctypes.CFUNCTYPE(None, *types, *[ctypes.c_void_p] * len(self.extra))(address)
+        self.held = function  # a ctypes callback lives as long as its object
 
     def __call__(self, x: NDArray[Any], alpha: float, sigma: float, k: int) -> NDArray[Any]:
         if x.ndim != 2:
             raise ArgumentError(f"shape: expected (samples, d) for a C function, got {x.shape}")
+        if self.real not in (None, x.dtype.name):
+            raise ArgumentError(
+                f"model: expected a C function {_SIGNATURE} with T {'float' if x.itemsize == 4 else 'double'}, because "
+                f"dtype is {x.dtype.name}, got one of {self.real}"
+            )
         out = np.empty_like(x)
         self.function(x.ctypes.data, out.ctypes.data, *x.shape, alpha, sigma, k, *self.extra)
         return out
+
+
+def _kind_of(kind: Any) -> str:
+    """Return what a ctypes type means in the signature of a model."""
+    pointed = getattr(kind, "_type_", None)
+    if kind is ctypes.c_void_p:
+        return "pointer"
+    if pointed is ctypes.c_float or pointed is ctypes.c_double:
+        return "float*" if pointed is ctypes.c_float else "double*"
+    if isinstance(pointed, str) and pointed in "lqLQ" and ctypes.sizeof(kind) == 8:
+        return "size"
+    return "double" if kind is ctypes.c_double else str(getattr(kind, "__name__", kind))
+
+
+def _kind_of_word(word: str) -> str:
+    """`_kind_of` for the words of a signature as SciPy writes it."""
+    if word.endswith("*"):
+        return {"void*": "pointer"}.get(word, word)
+    return "size" if word in _SIZES else word
+
+
+def _finite(state: NDArray[Any], name: str, langevin_rows: Float64) -> NDArray[Any]:
+    """Return the state after a run, or say what may have made it infinite."""
+    if bool(np.isfinite(state).all()):
+        return state
+    if len(langevin_rows):
+        largest = float(langevin_rows[:, 8].max()) ** 2
+        raise NumericalError(
+            f"{name}: the result is not finite, with steps up to {largest:g}; Langevin is stable where {name} * "
+            "precision of the guided law lies between 0 and 4"
+        )
+    raise NumericalError("model: the result is not finite; expected finite predictions, and a scale that they can bear")
 
 
 def _start(

@@ -1,5 +1,9 @@
 """Schedulers with the interface of diffusers, on Legato's fused step: drop-in for an unmodified pipeline on CPU.
 
+Put one into a pipeline by ``pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)``; a pipeline's
+constructor would turn it back into diffusers' class. Fields of a config that are not supported are refused where they
+would change the result.
+
 They speak torch because pipelines do; torch is imported where it is needed. Unlike their models they draw noise that
 depends on (seed, step, element) alone: pass ``seeds=`` to the constructor, or a ``generator`` whose initial seed then
 counts (one a sample where it is a list).
@@ -7,16 +11,17 @@ counts (one a sample where it is a list).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from legato._arrays import Float64
+from legato._arrays import Float64, as_float64
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
-from legato.diffusion.steps import apply_step, step_coefficients
+from legato.diffusion.steps import apply_step, ddim_table, step_coefficients
 from legato.errors import ArgumentError
 
 __all__ = [
@@ -28,6 +33,17 @@ __all__ = [
     "SchedulerOutput",
 ]
 
+_ANY = object()  # of a field that has no effect beside the others' neutral values
+_BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+_SPACED = ("num_train_timesteps", "prediction_type", "timestep_spacing", "steps_offset")
+_CLIPPED = ("clip_sample", "clip_sample_range")
+_UNTHRESHOLDED = {"thresholding": False, "dynamic_thresholding_ratio": _ANY, "sample_max_value": _ANY}
+_SAME_SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_OTHERS = (  # fields of diffusers' other schedulers, which mean nothing to these
+    "corrector_order", "disable_corrector", "interpolation_type", "original_inference_steps", "predict_x0",
+    "predictor_order", "sigma_max", "sigma_min", "skip_prk_steps", "solver_p", "tau_func", "timestep_scaling",
+    "timestep_type",
+)  # fmt: skip
 _KINDS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
 
@@ -62,6 +78,10 @@ class _Scheduler:
     order = 1
     init_noise_sigma: Any = 1.0
     _sampler = "ddim"
+    _fields: ClassVar[tuple[str, ...]] = ()  # of diffusers' class that this one follows
+    _neutral: ClassVar[dict[str, Any]] = {}  # its other fields, with the one value that this class supports
+    _spacing = "leading"
+    _least = 0.0  # alpha^2 of the noisiest level under rescale_betas_zero_snr, as theirs
 
     def __init__(
         self,
@@ -69,42 +89,59 @@ class _Scheduler:
         beta_start: float = 0.0001,
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
-        prediction_type: str = "epsilon",
-        timestep_spacing: str = "leading",
-        steps_offset: int = 0,
-        set_alpha_to_one: bool = True,
-        rescale_betas_zero_snr: bool = False,
+        *,
         seeds: Seeds | None = None,
-        **others: Any,
+        **fields: Any,
     ) -> None:
-        if prediction_type not in _KINDS:
-            raise ArgumentError(f"prediction_type: expected one of {', '.join(_KINDS)}, got {prediction_type!r}")
-        self.alphas_cumprod_float64 = _alphas_cumprod(beta_schedule, beta_start, beta_end, num_train_timesteps)
-        if rescale_betas_zero_snr:
-            root = np.sqrt(self.alphas_cumprod_float64)
+        betas = {"beta_start": beta_start, "beta_end": beta_end, "beta_schedule": beta_schedule}
+        values = self._checked({"num_train_timesteps": num_train_timesteps, **betas, **fields})
+        if not 0 < beta_start <= beta_end < 1:
+            raise ArgumentError(f"beta_start, beta_end: expected 0 < start <= end < 1, got {beta_start}, {beta_end}")
+        self._begin(values, seeds)
+
+    def _begin(self, values: dict[str, Any], seeds: Seeds | None) -> None:
+        count, kind, spacing = values["num_train_timesteps"], values["prediction_type"], values["timestep_spacing"]
+        if not isinstance(count, int) or count < 1:
+            raise ArgumentError(f"num_train_timesteps: expected an integer of at least 1, got {count!r}")
+        if kind not in _KINDS:
+            raise ArgumentError(f"prediction_type: expected one of {', '.join(_KINDS)}, got {kind!r}")
+        if spacing not in ("leading", "trailing", "linspace"):
+            raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {spacing!r}")
+        reach = values["clip_sample_range"]
+        if not (np.isfinite(reach) and reach > 0):
+            raise ArgumentError(f"clip_sample_range: expected a positive number, got {reach}")
+        if values["trained_betas"] is None:
+            squares = _alphas_cumprod(values["beta_schedule"], values["beta_start"], values["beta_end"], count)
+        else:
+            betas = as_float64("trained_betas", values["trained_betas"], (count,))
+            if not ((betas > 0) & (betas < 1)).all():
+                raise ArgumentError("trained_betas: expected numbers from 0 to 1")
+            squares = np.asarray(np.cumprod(1.0 - betas), np.float64)
+        if values["rescale_betas_zero_snr"]:
+            root = np.sqrt(squares)
             root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-            self.alphas_cumprod_float64 = root**2
-        self.config = _Config(
-            num_train_timesteps=num_train_timesteps,
-            beta_start=beta_start,
-            beta_end=beta_end,
-            beta_schedule=beta_schedule,
-            prediction_type=prediction_type,
-            timestep_spacing=timestep_spacing,
-            steps_offset=steps_offset,
-            set_alpha_to_one=set_alpha_to_one,
-            rescale_betas_zero_snr=rescale_betas_zero_snr,
-            clip_sample=False,
-            **others,
-        )
+            squares = root**2
+            squares[-1] = self._least
+        self.alphas_cumprod_float64 = squares
+        self.config = _Config(values)
         self.seeds = seeds
         self.num_inference_steps: int | None = None
-        self.timesteps: Any = np.arange(num_train_timesteps)[::-1]  # until set_timesteps()
+        self.timesteps: Any = np.arange(count)[::-1]  # until set_timesteps()
         self._schedule: Schedule | None = None
         self._index: dict[float, int] = {}
-        self._tables: dict[float, Float64] = {}
-        if timestep_spacing not in ("leading", "trailing", "linspace"):
-            raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {timestep_spacing!r}")
+        self._tables: dict[tuple[float, str], Float64] = {}
+
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return every field with its value; refuse names that are not known, and values that would be ignored."""
+        for name, value in fields.items():
+            if name not in cls._fields and name not in cls._neutral:
+                known = ", ".join((*cls._fields, *cls._neutral))
+                raise ArgumentError(f"{name}: not a field of {cls.__name__}; expected one of {known}")
+            only = cls._neutral.get(name, _ANY)
+            if only is not _ANY and not (value is only or value == only):
+                raise ArgumentError(f"{name}: {cls.__name__} supports {only!r} alone, got {value!r}")
+        return {**_DEFAULTS, "timestep_spacing": cls._spacing, **fields}
 
     @property
     def alphas_cumprod(self) -> Any:
@@ -122,9 +159,28 @@ class _Scheduler:
 
     @classmethod
     def from_config(cls, config: Any, **overrides: Any) -> Any:
-        """Make a scheduler from the config of another, diffusers' or Legato's."""
+        """Make a scheduler from the config of another, diffusers' or Legato's.
+
+        Parameters
+        ----------
+        config : mapping
+            Fields that only other classes of diffusers have are left out, as it does.
+        **overrides
+            Fields that take the place of the config's, and `seeds`.
+
+        Returns
+        -------
+        a scheduler of this class
+
+        Raises
+        ------
+        ArgumentError
+            A name that no class has, or a value that would change the result and is not supported.
+        """
         known = {key: value for key, value in dict(config).items() if not key.startswith("_")}
-        known.pop("clip_sample", None)
+        own = (*cls._fields, *cls._neutral)
+        elsewhere = {name for one in _Scheduler.__subclasses__() for name in (*one._fields, *one._neutral)}
+        known = {key: value for key, value in known.items() if key in own or key not in (*elsewhere, *_OTHERS)}
         return cls(**{**known, **overrides})
 
     def __len__(self) -> int:
@@ -145,8 +201,8 @@ class _Scheduler:
         self.num_inference_steps = num_inference_steps
         time = self._spaced(num_inference_steps)
         squares = self.alphas_cumprod_float64
-        last = 1.0 if self.config.set_alpha_to_one else squares[0]
-        # DDIM and DDPM look one stride back from each timestep, which is where the next one is
+        # where the last timestep is 0, no level lies between it and alpha 1 (DDIM's own table then stays there)
+        last = 1.0 if self.config.set_alpha_to_one or time[-1] == 0 else squares[0]
         levels = np.append(np.interp(time, np.arange(trained), squares), last)
         self._install(Schedule(np.sqrt(levels), np.sqrt(1 - levels)), time)
 
@@ -176,13 +232,16 @@ class _Scheduler:
         return index
 
     def _table(self, eta: float, kind: str) -> Float64:
-        if eta not in self._tables:
+        if (eta, kind) not in self._tables:
             options = {} if self._sampler in ("ddpm", "flow_euler") else {"eta": eta}
-            self._tables[eta] = step_coefficients(self.schedule, self._sampler, prediction=kind, **options)
-        return self._tables[eta]
+            self._tables[eta, kind] = step_coefficients(self.schedule, self._sampler, prediction=kind, **options)
+        return self._tables[eta, kind]
 
     def _kind(self) -> str:
         return _KINDS[self.config.prediction_type]
+
+    def _apart(self, eta: float, k: int) -> tuple[float, float, float]:
+        raise NotImplementedError(f"{type(self).__name__} keeps no eps: {eta}, {k}")
 
     def _seeds(self, generator: Any) -> Seeds:
         if self.seeds is not None:
@@ -194,22 +253,29 @@ class _Scheduler:
         return int(generator.initial_seed()) % 2**64
 
     def _fused(
-        self, model_output: Any, timestep: Any, sample: Any, eta: float, generator: Any, noise: Any, return_dict: bool
-    ) -> Any:
+        self, model_output: Any, timestep: Any, sample: Any, eta: float, generator: Any, noise: Any, return_dict: bool,
+        keep_eps: bool = False,
+    ) -> Any:  # fmt: skip
+        import torch
+
         k = self._step_index(timestep)
         level = self.schedule.alpha[k], self.schedule.sigma[k]
         x, out = sample.contiguous(), model_output.contiguous().to(sample.dtype)
         kind = self._kind()
-        import torch
-
+        coef, x0 = self._table(eta, kind)[k], _x0(x, out, *level, kind)
+        if self.config.clip_sample:
+            reach, unclipped = float(self.config.clip_sample_range), x0
+            x0 = x0.clamp(-reach, reach)
+            if keep_eps:  # x' = a' x0 + toward eps + w z, eps as the model predicts it
+                x, out, coef = x0, _eps(x, out, unclipped, *level, kind), self._apart(eta, k)
+            else:
+                out, coef = x0, self._table(eta, "x0")[k]
         after = torch.empty_like(x)
         apply_step(
-            x, out, self._table(eta, kind)[k], seeds=self._seeds(generator), step=k,
+            x, out.contiguous(), coef, seeds=self._seeds(generator), step=k,
             noise=None if noise is None else noise.contiguous(), out=after,
         )  # fmt: skip
-        if not return_dict:
-            return (after, _x0(x, out, *level, kind))
-        return SchedulerOutput(after, _x0(x, out, *level, kind))
+        return SchedulerOutput(after, x0) if return_dict else (after, x0)
 
     def add_noise(self, original_samples: Any, noise: Any, timesteps: Any) -> Any:
         """Return alpha x0 + sigma noise at trained timesteps, one a sample."""
@@ -224,7 +290,33 @@ class _Scheduler:
 
 
 class DDIMScheduler(_Scheduler):
-    """diffusers' DDIMScheduler without clipping and thresholding."""
+    """diffusers' DDIMScheduler without thresholding; `clip_sample` is False by default (True there)."""
+
+    _fields = (*_SPACED, *_BETAS, *_CLIPPED, "set_alpha_to_one")
+    _neutral: ClassVar[dict[str, Any]] = _UNTHRESHOLDED
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        """Choose the timesteps of a run of `num_inference_steps` steps."""
+        super().set_timesteps(num_inference_steps, device)
+        # diffusers' DDIM looks back by this stride, which is not always that of the timesteps
+        before = np.asarray(self.timesteps) - self.config.num_train_timesteps // num_inference_steps
+        last = 1.0 if self.config.set_alpha_to_one else self.alphas_cumprod_float64[0]
+        squares = np.where(before >= 0, self.alphas_cumprod_float64[np.maximum(before, 0)], last)
+        self._after = np.sqrt(squares), np.sqrt(1 - squares)
+
+    def _table(self, eta: float, kind: str) -> Float64:
+        if (eta, kind) not in self._tables:
+            if not 0 <= eta <= 1:
+                raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
+            a, s = self.schedule.alpha[:-1], self.schedule.sigma[:-1]
+            self._tables[eta, kind] = ddim_table(a, s, *self._after, eta, kind)
+        return self._tables[eta, kind]
+
+    def _apart(self, eta: float, k: int) -> tuple[float, float, float]:
+        """Return the weights of x0, eps and the noise."""
+        noise = float(self._table(eta, "x0")[k, 2])
+        a1, s1 = (float(level[k]) for level in self._after)
+        return a1, max(s1 * s1 - noise * noise, 0.0) ** 0.5, noise
 
     def step(
         self,
@@ -237,21 +329,77 @@ class DDIMScheduler(_Scheduler):
         variance_noise: Any = None,
         return_dict: bool = True,
     ) -> Any:
-        """Take one step; `eta` 0 is DDIM, 1 has the variance of DDPM."""
-        del use_clipped_model_output  # nothing is clipped
-        return self._fused(model_output, timestep, sample, eta, generator, variance_noise, return_dict)
+        """Take one step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        eta : float
+            0 is DDIM, 1 has the variance of DDPM.
+        use_clipped_model_output : bool
+            Whether eps is that of the clipped x0.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
+        return self._fused(
+            model_output, timestep, sample, eta, generator, variance_noise, return_dict,
+            keep_eps=not use_clipped_model_output,
+        )  # fmt: skip
 
 
 class DDPMScheduler(_Scheduler):
-    """diffusers' DDPMScheduler with variance_type "fixed_small", without clipping and thresholding."""
+    """diffusers' DDPMScheduler of variance "fixed_small", without thresholding; `clip_sample` is False by default."""
 
+    _fields = (*_SPACED, *_BETAS, *_CLIPPED)
+    _neutral: ClassVar[dict[str, Any]] = {**_UNTHRESHOLDED, "variance_type": "fixed_small"}
     _sampler = "ddpm"
 
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
     ) -> Any:  # fmt: skip
-        """Take one ancestral step."""
+        """Take one ancestral step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         return self._fused(model_output, timestep, sample, 1.0, generator, variance_noise, return_dict)
 
 
@@ -259,6 +407,9 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
     """diffusers' EulerAncestralDiscreteScheduler: the state is x0 + sigma eps."""
 
     _sampler = "euler_ancestral"
+    _fields = (*_SPACED, *_BETAS)
+    _spacing = "linspace"
+    _least = 2.0**-24
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run; levels between trained ones are interpolated in sigma."""
@@ -283,7 +434,31 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
     ) -> Any:  # fmt: skip
-        """Take one ancestral Euler step."""
+        """Take one ancestral Euler step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Its initial seed counts, where the scheduler has no ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         if self.config.prediction_type == "v_prediction":  # v of the variance-preserving state, in terms of this one
             square = self.schedule.sigma[self._step_index(timestep)] ** 2
             model_output = sample / (square + 1) - model_output * (square / (square + 1)) ** 0.5
@@ -306,9 +481,20 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
     """diffusers' FlowMatchEulerDiscreteScheduler with a fixed shift: the model predicts eps - x0."""
 
     _sampler = "flow_euler"
+    _fields = ("num_train_timesteps", "shift")
+    _neutral: ClassVar[dict[str, Any]] = {
+        **_SAME_SIGMAS, "use_dynamic_shifting": False, "invert_sigmas": False, "shift_terminal": None,
+        "stochastic_sampling": False, "base_shift": _ANY, "max_shift": _ANY, "base_image_seq_len": _ANY,
+        "max_image_seq_len": _ANY, "time_shift_type": _ANY,
+    }  # fmt: skip
 
-    def __init__(self, num_train_timesteps: int = 1000, shift: float = 1.0, seeds: Seeds | None = None, **others: Any):
-        super().__init__(num_train_timesteps, seeds=seeds, shift=shift, **others)
+    def __init__(
+        self, num_train_timesteps: int = 1000, shift: float = 1.0, *, seeds: Seeds | None = None, **fields: Any
+    ) -> None:
+        if not (np.isfinite(shift) and shift > 0):
+            raise ArgumentError(f"shift: expected a positive number, got {shift}")
+        values = self._checked({"num_train_timesteps": num_train_timesteps, "shift": shift, **fields})
+        self._begin(values, seeds)
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run: sigma falls linearly before the shift."""
@@ -324,7 +510,27 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         self.sigmas = sigma
 
     def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True, **_: Any) -> Any:
-        """Take one Euler step of the flow."""
+        """Take one Euler step of the flow.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction (the velocity) and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         return self._fused(model_output, timestep, sample, 0.0, None, None, return_dict)
 
     def _kind(self) -> str:
@@ -344,9 +550,15 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
 class DPMSolverMultistepScheduler(_Scheduler):
     """diffusers' DPMSolverMultistepScheduler, algorithm "dpmsolver++", order 2 (midpoint), final sigma 0."""
 
-    def __init__(self, num_train_timesteps: int = 1000, seeds: Seeds | None = None, **others: Any) -> None:
-        others.setdefault("timestep_spacing", "linspace")
-        super().__init__(num_train_timesteps, seeds=seeds, **others)
+    _fields = (*_SPACED, *_BETAS)
+    _neutral: ClassVar[dict[str, Any]] = {
+        **_UNTHRESHOLDED, **_SAME_SIGMAS, "solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint",
+        "final_sigmas_type": "zero", "lambda_min_clipped": -math.inf, "variance_type": None, "use_lu_lambdas": False,
+        "use_flow_sigmas": False, "use_dynamic_shifting": False,
+        **dict.fromkeys(("lower_order_final", "euler_at_final", "flow_shift", "time_shift_type"), _ANY),
+    }  # fmt: skip
+    _spacing = "linspace"
+    _least = 2.0**-24
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run, and forget the last one."""
@@ -367,7 +579,29 @@ class DPMSolverMultistepScheduler(_Scheduler):
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **_: Any
     ) -> Any:
-        """Take one step; the first and the last are of first order."""
+        """Take one step; the first and the last are of first order.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int or float
+            One of ``timesteps``.
+        generator : torch.Generator or list of them, optional
+            Not used: the solver draws nothing.
+        return_dict : bool
+            Whether to return a `SchedulerOutput` or a tuple.
+
+        Returns
+        -------
+        SchedulerOutput or tuple
+            The next state (and, in a `SchedulerOutput`, x0 as predicted).
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
         import torch
 
         from legato.diffusion.guidance import Guidance
@@ -400,6 +634,26 @@ def _alphas_cumprod(name: str, start: float, end: float, count: int) -> Float64:
     else:
         raise ArgumentError(f"beta_schedule: expected linear, scaled_linear or squaredcos_cap_v2, got {name!r}")
     return np.asarray(np.cumprod(1.0 - betas))
+
+
+_DEFAULTS: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "steps_offset": 0,
+    "set_alpha_to_one": True,
+    "rescale_betas_zero_snr": False,
+    "clip_sample": False,
+    "clip_sample_range": 1.0,
+}
+
+
+def _eps(x: Any, out: Any, x0: Any, alpha: float, sigma: float, kind: str) -> Any:
+    """Eps as predicted, in torch."""
+    return out if kind == "epsilon" else (x - alpha * x0) / sigma
 
 
 def _x0(x: Any, out: Any, alpha: float, sigma: float, kind: str) -> Any:

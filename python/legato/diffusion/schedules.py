@@ -74,6 +74,10 @@ class Schedule:
         object.__setattr__(self, "sigma", s)
         for name, value in (("drift", drift), ("diffusion", diffusion), ("time", time)):
             array = None if value is None else as_float64(name, value, (len(a) - 1,)).copy()
+            if array is not None and not np.isfinite(array).all():
+                raise ArgumentError(f"{name}: expected finite numbers")
+            if array is not None and name == "diffusion" and (array < 0).any():
+                raise ArgumentError("diffusion: expected numbers that are not negative")
             object.__setattr__(self, name, array)
         for array in (a, s, self.drift, self.diffusion, self.time):
             if array is not None:
@@ -99,13 +103,35 @@ class Schedule:
         return np.log(self.alpha[1:] / self.alpha[:-1]), self.forward_variance
 
     def zero_terminal_snr(self) -> Schedule:
-        """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules."""
+        """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules.
+
+        Notes
+        -----
+        It acts on the levels that are here. On some levels of a trained schedule that is not what the paper does to all
+        of them, which is what networks are trained on: rescale alphas_cumprod before `from_alphas_cumprod` chooses.
+        """
         a = (self.alpha - self.alpha[0]) * (self.alpha[-1] / (self.alpha[-1] - self.alpha[0]))
         return Schedule(a, np.sqrt(np.maximum(1.0 - a * a, 0.0)), time=self.time)
 
     @classmethod
     def vp_linear(cls, steps: int, *, beta_min: float = 0.1, beta_max: float = 20.0, t_end: float = 0.0) -> Schedule:
-        """Variance preserving with a rate linear in time (Song et al. 2021): t from 1 to `t_end` in equal steps."""
+        """Variance preserving with a rate linear in time (Song et al. 2021): t from 1 to `t_end` in equal steps.
+
+        Parameters
+        ----------
+        steps : int
+        beta_min, beta_max : float
+            Rates at t = 0 and t = 1; not negative, the second above 0.
+        t_end : float
+            From 0 up to below 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        _check_number("beta_min", beta_min, 0.0)
+        _check_number("beta_max", beta_max, 0.0, above=True)
+        _check_number("t_end", t_end, 0.0, 1.0)
         t = _grid(steps, 1.0, t_end)
         integral = beta_min * t + 0.5 * (beta_max - beta_min) * t * t
         rate = (beta_min + (beta_max - beta_min) * t[:-1]) * (t[:-1] - t[1:])  # at the left end, as Euler does
@@ -121,13 +147,45 @@ class Schedule:
         train_steps: int = 1000,
         spacing: Spacing = "leading",
     ) -> Schedule:
-        """Discrete betas whose square roots are linear (latent diffusion), `steps` of `train_steps` levels used."""
+        """Discrete betas whose square roots are linear (latent diffusion), `steps` of `train_steps` levels used.
+
+        Parameters
+        ----------
+        steps : int
+        beta_start, beta_end : float
+            Between 0 and 1.
+        train_steps : int
+        spacing : {"leading", "trailing", "linspace"}
+            As in `from_alphas_cumprod`.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
+            _check_number(name, beta, 0.0, 1.0, above=True)
+        _grid(train_steps, 1.0, 0.0, "train_steps")
         betas = np.linspace(beta_start**0.5, beta_end**0.5, train_steps) ** 2
         return cls.from_alphas_cumprod(np.cumprod(1.0 - betas), steps, spacing=spacing)
 
     @classmethod
     def vp_cosine(cls, steps: int, *, offset: float = 0.008, t_start: float = 0.995) -> Schedule:
-        """Cosine schedule (Nichol and Dhariwal 2021), from `t_start` (where alpha is not yet 0) to 0."""
+        """Cosine schedule (Nichol and Dhariwal 2021), from `t_start` (where alpha is not yet 0) to 0.
+
+        Parameters
+        ----------
+        steps : int
+        offset : float
+            Their s, not negative.
+        t_start : float
+            Above 0, up to 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        _check_number("offset", offset, 0.0)
+        _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
         u = (t + offset) / (1 + offset)
         a = np.cos(0.5 * np.pi * u) / np.cos(0.5 * np.pi * offset / (1 + offset))
@@ -139,7 +197,18 @@ class Schedule:
         """Variance exploding. Without `sigma_min` the variance falls linearly to 0 (tutorial, eq. 10-12).
 
         With it sigma falls geometrically from `sigma_max` to `sigma_min` over `steps` levels, then to 0.
+
+        Parameters
+        ----------
+        steps : int
+        sigma_max, sigma_min : float
+            0 < sigma_min < sigma_max.
+
+        Raises
+        ------
+        ArgumentError
         """
+        _check_number("sigma_max", sigma_max, 0.0, above=True)
         if sigma_min is None:
             sigma = sigma_max * np.sqrt(_grid(steps, 1.0, 0.0))
         else:
@@ -151,8 +220,23 @@ class Schedule:
 
     @classmethod
     def karras(cls, steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
-        """Levels of Karras et al. 2022, eq. 5: sigma^(1/rho) falls linearly over `steps` levels, then to 0."""
+        """Levels of Karras et al. 2022, eq. 5: sigma^(1/rho) falls linearly over `steps` levels, then to 0.
+
+        Parameters
+        ----------
+        steps : int
+        sigma_min, sigma_max : float
+            0 < sigma_min < sigma_max.
+        rho : float
+            Above 0.
+
+        Raises
+        ------
+        ArgumentError
+        """
         _grid(steps, 1.0, 0.0)
+        _check_number("sigma_max", sigma_max, 0.0, above=True)
+        _check_number("rho", rho, 0.0, above=True)
         if not 0 < sigma_min < sigma_max:
             raise ArgumentError(f"sigma_min: expected between 0 and sigma_max, got {sigma_min}")
         i = np.arange(steps) / max(steps - 1, 1)
@@ -161,7 +245,22 @@ class Schedule:
 
     @classmethod
     def flow(cls, steps: int, *, shift: float = 1.0, t_start: float = 1.0) -> Schedule:
-        """Flow matching, alpha = 1 - t, sigma = t, with the time shift t -> shift t / (1 + (shift - 1) t)."""
+        """Flow matching, alpha = 1 - t, sigma = t, with the time shift t -> shift t / (1 + (shift - 1) t).
+
+        Parameters
+        ----------
+        steps : int
+        shift : float
+            Above 0.
+        t_start : float
+            Above 0, up to 1.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        _check_number("shift", shift, 0.0, above=True)
+        _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
         t = shift * t / (1 + (shift - 1) * t)
         return cls(1.0 - t, t)
@@ -172,12 +271,23 @@ class Schedule:
     ) -> Schedule:
         """Levels of a trained discrete schedule: alpha^2, least noise first, `steps` of them and then alpha = 1.
 
-        Spacing as in diffusers: "leading" 0, T/N, ...; "trailing" T - 1, T - 1 - T/N, ...; "linspace" 0 to T - 1.
+        Parameters
+        ----------
+        alphas_cumprod : array_like, shape (T,)
+            From 0 to 1, falling strictly.
+        steps : int, optional
+            N, 1 to T; all of them by default.
+        spacing : {"leading", "trailing", "linspace"}
+            As in diffusers: 0, T/N, ...; T - 1, T - 1 - T/N, ...; 0 to T - 1.
+
+        Raises
+        ------
+        ArgumentError
         """
         squares = as_float64("alphas_cumprod", alphas_cumprod, (None,))
         count = len(squares) if steps is None else steps
-        if not 1 <= count <= len(squares):
-            raise ArgumentError(f"steps: expected 1 to {len(squares)}, got {count}")
+        if not isinstance(count, int | np.integer) or not 1 <= count <= len(squares):
+            raise ArgumentError(f"steps: expected an integer from 1 to {len(squares)}, got {count!r}")
         if not ((squares >= 0) & (squares <= 1)).all():
             raise ArgumentError("alphas_cumprod: expected numbers from 0 to 1")
         if spacing == "leading":
@@ -193,7 +303,19 @@ class Schedule:
 
     @classmethod
     def from_diffusers(cls, scheduler: Any) -> Schedule:
-        """Levels of a diffusers scheduler on which ``set_timesteps`` has been called; `time` holds its timesteps."""
+        """Levels of a diffusers scheduler on which ``set_timesteps`` has been called; `time` holds its timesteps.
+
+        Parameters
+        ----------
+        scheduler
+            Its sigmas are read by its own rule: flow matching (also ``use_flow_sigmas``) as (1 - sigma, sigma), the
+            k-diffusion and EDM families with alpha 1, the others as variance preserving.
+
+        Raises
+        ------
+        ArgumentError
+            Timesteps are not set, or the levels do not fall.
+        """
         timesteps = getattr(scheduler, "timesteps", None)
         if timesteps is None or len(timesteps) == 0:
             raise ArgumentError("scheduler: expected a diffusers scheduler after set_timesteps()")
@@ -203,6 +325,12 @@ class Schedule:
             sigma = np.asarray(sigmas, np.float64)
             if len(sigma) != len(time) + 1:
                 raise ArgumentError("scheduler: expected one sigma more than timesteps")
+            rule = getattr(scheduler, "_sigma_to_alpha_sigma_t", None)
+            if rule is not None:  # torch in, torch out
+                import torch
+
+                pairs = [[float(one) for one in rule(torch.tensor(level, dtype=torch.float64))] for level in sigma]
+                return cls(*np.array(pairs).T, time=time)
             if "FlowMatch" in type(scheduler).__name__:
                 return cls(1.0 - sigma, sigma, time=time)
             if hasattr(scheduler, "is_scale_input_called"):  # the k-diffusion family works with alpha = 1
@@ -215,7 +343,16 @@ class Schedule:
         return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=time)
 
 
-def _grid(steps: int, start: float, end: float) -> Float64:
+def _grid(steps: int, start: float, end: float, name: str = "steps") -> Float64:
     if not isinstance(steps, int | np.integer) or steps < 1:
-        raise ArgumentError(f"steps: expected an integer of at least 1, got {steps!r}")
+        raise ArgumentError(f"{name}: expected an integer of at least 1, got {steps!r}")
     return np.linspace(start, end, int(steps) + 1)
+
+
+def _check_number(name: str, value: float, low: float, high: float = np.inf, *, above: bool = False) -> None:
+    """Refuse what is not a finite number from `low` (or above it) to `high`."""
+    fits = isinstance(value, int | float | np.number) and np.isfinite(value) and low <= value <= high
+    if not fits or (above and value == low):
+        at_least = f"{'above' if above else 'of at least'} {low:g}"
+        up_to = "" if high == np.inf else f", up to {high:g}"
+        raise ArgumentError(f"{name}: expected a finite number {at_least}{up_to}, got {value!r}")

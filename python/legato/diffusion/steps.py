@@ -81,13 +81,12 @@ def step_coefficients(
         raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
     if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
         raise ArgumentError(f"eta: sampler {sampler!r} has none")
+    if step_size is not None and sampler != "langevin":
+        raise ArgumentError(f"step_size: sampler {sampler!r} has none")
     a, s, a1, s1 = schedule.alpha[:-1], schedule.sigma[:-1], schedule.alpha[1:], schedule.sigma[1:]
 
     if sampler in ("ddim", "ddpm", "flow_euler"):
-        noise = {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0)
-        # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
-        w = noise * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
-        return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, wanted)
+        return ddim_table(a, s, a1, s1, {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0), wanted)
     if (a == 0).any():
         raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha > 0 at every level")
     if sampler == "euler_ancestral":
@@ -104,15 +103,29 @@ def step_coefficients(
         added = s * s - s1 * s1
         return _from_epsilon(np.ones_like(s), -added / s, np.sqrt(added), a, s, wanted)
     if sampler == "langevin":
-        size = schedule.forward_variance if step_size is None else as_float64("step_size", step_size)
-        size = np.broadcast_to(size, s.shape)
-        if not (np.isfinite(size).all() and (size > 0).all()):
-            raise ArgumentError("step_size: expected positive numbers")
+        size = schedule.forward_variance if step_size is None else sizes_of_steps("step_size", step_size, len(s))
         return _from_epsilon(np.ones_like(s), -size / (2 * s), np.sqrt(size), a, s, wanted)
     drift, added = schedule.euler_increments()
     share = 1.0 if sampler == "reverse_sde" else 0.5
     noise_scale = np.sqrt(added) if sampler == "reverse_sde" else np.zeros_like(s)
     return _from_epsilon(1.0 + drift, -share * added / s, noise_scale, a, s, wanted)
+
+
+def sizes_of_steps(name: str, value: ArrayLike, steps: int) -> Float64:
+    """Return one positive size a step."""
+    sizes = as_float64(name, value)
+    if sizes.shape not in ((), (1,), (steps,)):
+        raise ArgumentError(f"{name}: expected one number or shape ({steps},), got {sizes.shape}")
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise ArgumentError(f"{name}: expected positive numbers")
+    return np.broadcast_to(sizes, (steps,))
+
+
+def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, prediction: str) -> Float64:
+    """Return (A, B, C) of DDIM with noise `eta`, from levels (a, s) to levels (a1, s1)."""
+    # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
+    w = eta * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
+    return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, prediction)
 
 
 def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: str) -> Float64:
@@ -247,6 +260,10 @@ def apply_step(
     ArgumentError
         Shapes or types differ, or a coefficient is not finite.
 
+    Notes
+    -----
+    States and predictions are not looked through: where one is NaN or infinite, so is the result.
+
     Examples
     --------
     >>> import numpy as np
@@ -287,6 +304,7 @@ def apply_step(
     check_threads(threads)
     target = stored_output("out", out, state.shape, storage)
     streams = Streams(seeds, samples, first_sample, generator)
+    streams.address(step, substep)
     if _dispatch.choose(backend) == "numpy":
         z = given
         if z is None and (table[:, 3] != 0).any():
@@ -355,7 +373,20 @@ def _step_in_numpy(
 
 
 def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: str | None = None) -> Float64:
-    """Return c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x of each sample, shape (samples, 8), added in float64."""
+    """Add up what guidance rules are made of, over each sample, in float64.
+
+    Parameters
+    ----------
+    cond, uncond, x : array, shape (samples, ...)
+        Of one storage type; the sums of `x` are 0 without it.
+    threads : int
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    ndarray, shape (samples, 8)
+        c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
+    """
     c, storage = as_stored("cond", cond)
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
