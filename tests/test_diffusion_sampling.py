@@ -566,7 +566,11 @@ def test_langevin_refuses_what_diverges() -> None:
     modes = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [2.0, 0.5])
     with pytest.raises(ArgumentError, match=r"precision -13\.5 "):
         D.langevin(D.guided(modes, gaussian([1.0, 0.25])), np.zeros((3, 2)), 0.01, 5, guidance_scale=5.0)
-    shared = D.guided(modes.reweighted([0, 1]), modes)
+    lacking = D.guided(modes.reweighted([0, 1]), modes)  # in the far tails the wide component is uncond's alone
+    with pytest.raises(ArgumentError, match=r"below 0\.5 for the narrowest component"):  # 5 / 0.5 - 4 / 2
+        D.langevin(lacking, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
+    assert np.abs(D.langevin(lacking, np.full((3, 2), 9.0), 0.49, 3000, guidance_scale=5.0)).max() < 1e3
+    shared = D.guided(modes.reweighted([0.1, 0.9]), modes)
     D.langevin(shared, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
     with pytest.raises(ArgumentError, match="below 2 for the narrowest component"):
         D.langevin(shared, np.zeros((3, 2)), 2.0, 5, guidance_scale=5.0)

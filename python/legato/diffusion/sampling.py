@@ -219,7 +219,7 @@ def langevin(
     Notes
     -----
     With single Gaussians, P is g / V_cond + (1 - g) / V_uncond in every eigendirection. With more components, the
-    largest P is the narrowest component's where the pair shares its components, else what the narrowest one of cond
+    largest P is the narrowest component's where both models have the same ones, else what the narrowest one of cond
     and the widest of uncond make of it (for g > 1); the smallest is that of the far tails. For other models nothing
     is known beforehand, and only a result that is not finite is refused.
 
