@@ -566,7 +566,11 @@ def test_langevin_refuses_what_diverges() -> None:
     modes = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [2.0, 0.5])
     with pytest.raises(ArgumentError, match=r"precision -13\.5 "):
         D.langevin(D.guided(modes, gaussian([1.0, 0.25])), np.zeros((3, 2)), 0.01, 5, guidance_scale=5.0)
-    shared = D.guided(modes.reweighted([0, 1]), modes)
+    lacking = D.guided(modes.reweighted([0, 1]), modes)  # in the far tails the wide component is uncond's alone
+    with pytest.raises(ArgumentError, match=r"below 0\.5 for the narrowest component"):  # 5 / 0.5 - 4 / 2
+        D.langevin(lacking, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
+    assert np.abs(D.langevin(lacking, np.full((3, 2), 9.0), 0.49, 3000, guidance_scale=5.0)).max() < 1e3
+    shared = D.guided(modes.reweighted([0.1, 0.9]), modes)
     D.langevin(shared, np.zeros((3, 2)), 1.9, 5, guidance_scale=5.0)
     with pytest.raises(ArgumentError, match="below 2 for the narrowest component"):
         D.langevin(shared, np.zeros((3, 2)), 2.0, 5, guidance_scale=5.0)
@@ -638,6 +642,16 @@ def test_results_that_are_not_finite_are_errors() -> None:
         (lambda _gm, s: D.step_coefficients(s, "ddim", step_size=0.1), "step_size: sampler 'ddim' has none"),
         (lambda _gm, _s: D.Guidance(2.0, momentum=-0.5), "momentum: goes with rule 'apg'"),
         (lambda _gm, _s: D.Guidance(2.0, "apg", zero_steps=3), "zero_steps: goes with rule 'zero_star'"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, eta="a"), "eta"),
+        (lambda gm, s: D.sample(gm, (5, 2), s, callback=3), "callback"),
+        (lambda gm, _s: D.langevin(gm, np.zeros((2, 2)), "a", 5), "step_size"),
+        (lambda gm, _s: gm.score(np.zeros((1, 2)), "a", 1), "alpha"),
+        (lambda _gm, _s: D.Schedule.karras(5, sigma_min="a"), "sigma_min"),
+        (lambda _gm, _s: D.Schedule.ve(5, 2.0, sigma_min=3.0), "sigma_min"),
+        (
+            lambda _gm, s: D.sample(D.guided(gaussian(1), gaussian(2)), (2, 1), s, guidance_scale=ON_OUTPUTS[0]),
+            "rescale",
+        ),
         (lambda _gm, _s: D.Guidance("a"), "scale"),
         (lambda _gm, _s: D.Guidance(1.0, interval=(1,)), "interval"),
         (lambda _gm, _s: D.Guidance(1.0, interval=(np.nan, 1)), "interval"),

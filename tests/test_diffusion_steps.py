@@ -232,6 +232,7 @@ def test_sums_are_the_same_by_both_backends(backend: str) -> None:
         ({"coef": (1, np.nan, 0)}, "finite"),
         ({"coef": np.ones((3, 3))}, "coef"),
         ({"guidance_scale": 2.0}, "eps_uncond"),
+        ({"guidance_scale": "a"}, "guidance_scale"),
         ({"weights": (1, 2, 3)}, "weights"),
         ({"out": np.zeros((2, 3))}, "out"),
         ({"threads": 0}, "threads"),

@@ -129,6 +129,8 @@ class Guidance:
             shrink = np.minimum(1.0, self.norm / np.sqrt(np.maximum(uu, tiny))) if self.norm > 0 else np.ones(samples)
             along = shrink * cu / np.maximum(cc, tiny)
             return np.stack([1.0 + (scale - 1.0) * (self.parallel - 1.0) * along, (scale - 1.0) * shrink], 1)
+        if count < 2:
+            raise ArgumentError("rescale: expected samples of at least two elements, one has no standard deviation")
         mean = scale * c + (1.0 - scale) * u
         spread_c = cc - c * c / count
         spread = scale**2 * cc + (1.0 - scale) ** 2 * uu + 2 * scale * (1.0 - scale) * cu - mean * mean / count

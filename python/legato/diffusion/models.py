@@ -463,9 +463,8 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 
 def _check_level(alpha: float, sigma: float) -> None:
-    if not (np.isfinite(alpha) and alpha >= 0):
-        raise ArgumentError(f"alpha: expected a finite number, at least 0, got {alpha}")
-    if not (np.isfinite(sigma) and sigma >= 0):
-        raise ArgumentError(f"sigma: expected a finite number, at least 0, got {sigma}")
+    for name, value in (("alpha", alpha), ("sigma", sigma)):
+        if not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value >= 0):
+            raise ArgumentError(f"{name}: expected a finite number, at least 0, got {value!r}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

@@ -88,7 +88,8 @@ def sample(
         Their gamma'; by default 2 guidance_scale - 1.
     corrector_size : array_like, scalar or (N,), optional
         Langevin step sizes. Default: the variance the forward process adds (for the Euler samplers, their g^2 dt). Each
-        must be stable for the guided law at its level, see `langevin`.
+        must be stable for the guided law at its level, see `langevin` (of mixtures with more components the tails are
+        not looked at).
     seeds, generator, first_sample
         As in `normal`. Step k draws (step k, substep 0); its j-th corrector (step k, substep j); the start (step -1).
     x : array_like, optional
@@ -138,6 +139,8 @@ def sample(
     """
     end = _check_range(schedule, start, stop)
     _check_correctors(corrector_steps, corrector_scale)
+    if callback is not None and not callable(callback):
+        raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
     check_threads(threads)
     rule = guidance_of(guidance_scale)
     runner = _Runner(model, prediction, arrays, threads, backend)
@@ -219,7 +222,7 @@ def langevin(
     Notes
     -----
     With single Gaussians, P is g / V_cond + (1 - g) / V_uncond in every eigendirection. With more components, the
-    largest P is the narrowest component's where the pair shares its components, else what the narrowest one of cond
+    largest P is the narrowest component's where both models have the same ones, else what the narrowest one of cond
     and the widest of uncond make of it (for g > 1); the smallest is that of the far tails. For other models nothing
     is known beforehand, and only a result that is not finite is refused.
 
@@ -238,8 +241,8 @@ def langevin(
     guidance_scale = guidance_of(guidance_scale).scale
     if not isinstance(first_step, int) or not 0 <= first_step < 2**32 - 1:
         raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
-    if not (np.isfinite(step_size) and step_size > 0):
-        raise ArgumentError(f"step_size: expected a positive number, got {step_size}")
+    if not isinstance(step_size, int | float | np.number) or not (np.isfinite(step_size) and step_size > 0):
+        raise ArgumentError(f"step_size: expected a positive number, got {step_size!r}")
     if not isinstance(n_steps, int) or n_steps < 0:
         raise ArgumentError(f"n_steps: expected an integer of at least 0, got {n_steps!r}")
     check_threads(threads)

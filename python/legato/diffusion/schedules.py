@@ -213,7 +213,8 @@ class Schedule:
             sigma = sigma_max * np.sqrt(_grid(steps, 1.0, 0.0))
         else:
             _grid(steps, 1.0, 0.0)
-            if not 0 < sigma_min < sigma_max:
+            _check_number("sigma_min", sigma_min, 0.0, above=True)
+            if sigma_min >= sigma_max:
                 raise ArgumentError(f"sigma_min: expected between 0 and sigma_max, got {sigma_min}")
             sigma = np.append(np.geomspace(sigma_max, sigma_min, steps) if steps > 1 else [sigma_max], 0.0)
         return cls(np.ones(steps + 1), sigma)
@@ -237,7 +238,8 @@ class Schedule:
         _grid(steps, 1.0, 0.0)
         _check_number("sigma_max", sigma_max, 0.0, above=True)
         _check_number("rho", rho, 0.0, above=True)
-        if not 0 < sigma_min < sigma_max:
+        _check_number("sigma_min", sigma_min, 0.0, above=True)
+        if sigma_min >= sigma_max:
             raise ArgumentError(f"sigma_min: expected between 0 and sigma_max, got {sigma_min}")
         i = np.arange(steps) / max(steps - 1, 1)
         low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)

@@ -22,7 +22,7 @@ def guided_precisions(
     """Return the smallest and the largest precision of scale * (score of cond) + (1 - scale) * (score of uncond).
 
     Exact where each model has one component. Otherwise the largest is that of the narrowest component where the two
-    share their components, or the most that one component of each can make of it; the smallest is that of the far
+    have the same components, or the most that one component of each can make of it; the smallest is that of the far
     tails along the axes, which must not be negative, or the guided law cannot be normalized.
     """
     models = [(gm, np.flatnonzero(gm.weights > 0)) for gm in (cond, uncond)]
@@ -33,9 +33,17 @@ def guided_precisions(
         return float(both.min()), float(both.max())
     tails = [_along_axes(gm, kept, v).min(0) for (gm, kept), v in zip(models, variances, strict=True)]
     low = float(np.min(weights[0] * tails[0] + weights[1] * tails[1]))
-    if np.array_equal(cond.means, uncond.means) and np.array_equal(cond.covariances, uncond.covariances):
-        return low, float(max(1.0 / v.min() for v in variances))
-    return low, float(sum(w / (v.min() if w > 0 else v.max()) for w, v in zip(weights, variances, strict=True)))
+    if (
+        np.array_equal(models[0][1], models[1][1])
+        and np.array_equal(cond.means, uncond.means)
+        and np.array_equal(cond.covariances, uncond.covariances)
+    ):
+        return low, float(1.0 / variances[0].min())
+    high: Float64 = np.zeros(1)
+    for (gm, kept), v, weight in zip(models, variances, weights, strict=True):
+        flat = v.reshape(len(kept), -1) if gm._rotations is None else v.reshape(-1, 1)  # by axes where they are known
+        high = high + weight / (flat.min(0) if weight > 0 else flat.max(0))
+    return low, float(high.max())
 
 
 def _of_one_component(

@@ -77,8 +77,8 @@ def step_coefficients(
     wanted = prediction if prediction is not None else ("flow" if sampler == "flow_euler" else "epsilon")
     if wanted not in PREDICTIONS:
         raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-    if eta is not None and not 0 <= eta <= 1:
-        raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
+    if eta is not None and (not isinstance(eta, int | float | np.number) or not 0 <= eta <= 1):
+        raise ArgumentError(f"eta: expected 0 to 1, got {eta!r}")
     if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
         raise ArgumentError(f"eta: sampler {sampler!r} has none")
     if step_size is not None and sampler != "langevin":
@@ -333,6 +333,8 @@ def _full_coefficients(
     coef: ArrayLike, weights: ArrayLike | None, guidance_scale: float, guided: bool, samples: int
 ) -> Float64:
     """(1 or samples, 4): a, weight of eps, weight of eps_uncond, noise."""
+    if not isinstance(guidance_scale, int | float | np.number):
+        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
     if isinstance(coef, np.ndarray) and coef.shape == (3,):
         coef = tuple(coef.tolist())
     if weights is None and isinstance(coef, tuple) and len(coef) == 3 and (guided or guidance_scale == 1):
