@@ -213,14 +213,14 @@ inline void draw_tile(const diffusion::Noise& noise, const Tile& tile, std::size
   }
 }
 
-/// Fetches what a step reads, before it does: while noise is drawn, memory and arithmetic go at the same time.
+/// Fetches what a step reads of a tile while its noise is drawn: memory and arithmetic at the same time.
 template <class Storage>
 struct Fetch {
   const Storage *x, *cond, *uncond;  // uncond may be null
   std::size_t count;
 
-  LEGATO_HD void operator()(std::size_t at, std::size_t some = 4 * kStretch) const {
-    const std::size_t end = at + some < count ? at + some : count;
+  LEGATO_HD void operator()(std::size_t at) const {
+    const std::size_t end = at + 4 * kStretch < count ? at + 4 * kStretch : count;
     for (; at < end; at += 64 / sizeof(Storage)) {
       __builtin_prefetch(x + at);
       __builtin_prefetch(cond + at);
@@ -296,11 +296,17 @@ inline void update(const Coefficients& by, const Run<Storage>& run, const Z* z) 
                                          load_stored(uncond + from), load_stored(noise + from)));
   };
   if constexpr (!kNoise) {
-    // Beyond the second cache the processor's own fetching is late by a twentieth; far ahead it would be disturbed.
-    const Fetch<Storage> fetch{run.x, run.cond, kUncond ? run.uncond : nullptr, run.count};
-    for (; at + 4 * kPack <= run.count; at += 4 * kPack) {
-      fetch(at + 4 * kPack, 4 * kPack);
-      for (std::size_t i = 0; i < 4; ++i) pack(at + i * kPack);
+    // Beyond the second cache the processor's own fetching is late by some percent; far ahead it would be disturbed.
+    constexpr std::size_t kRound = 4 * kPack, kLine = 64 / sizeof(Storage);
+    for (; at + kRound <= run.count; at += kRound) {
+#pragma GCC unroll 8
+      for (std::size_t next = at + kRound; next < at + 2 * kRound; next += kLine) {
+        __builtin_prefetch(run.x + next);
+        __builtin_prefetch(run.cond + next);
+        if constexpr (kUncond) __builtin_prefetch(uncond + next);
+      }
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kRound; i += kPack) pack(at + i);
     }
   }
 #pragma GCC unroll 4
