@@ -907,7 +907,7 @@ def contain(corrections: ArrayLike, size: tuple[int, int], options: PathOptions 
     """Shrink corrections, frame by frame, until the exact crop window lies inside the frame.
 
     A frame whose window already lies inside is left alone; another's logarithm is multiplied by the largest factor
-    below 1 that brings it inside (bisection to 2^-20).
+    below 1 that brings it inside (bisection to 2^-30).
 
     Parameters
     ----------
@@ -942,7 +942,7 @@ def contain(corrections: ArrayLike, size: tuple[int, int], options: PathOptions 
         return to_pixel_units(exp_homography(logs * factor[:, None, None]), (width, height))
 
     inside_factor, outside_factor = np.zeros(len(bad)), np.ones(len(bad))
-    for _ in range(20):
+    for _ in range(30):
         factor = (inside_factor + outside_factor) / 2
         still_out = outside(shrunk(factor))
         outside_factor = np.where(still_out, factor, outside_factor)
