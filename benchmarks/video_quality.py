@@ -2,9 +2,11 @@
 
 python benchmarks/video_quality.py CLIPS_DIR [--output DIR] [--crop 0.12] [--no-guard] [--script SCRIPT --maxn 180]
 
-The table is `legato.video.evaluate`'s. Clips with a CLIP.npz beside them, of arrays H (frame to scene), I (the path
-without shake) and the scene's scale s, get rows from this ground truth. --script names another program that is run as
-SCRIPT INPUT OUTPUT --maxn N --json and prints jit_a, cropping and distortion, to have a second opinion.
+The table is `legato.video.evaluate`'s; "own" is the part of its jitter that a clip keeps by its own estimated motion,
+"whole" the same if its path were solved at once, "A/N" the guard's. Clips with a CLIP.npz beside them, of arrays H
+(frame to scene), I (the path without shake) and the scene's scale s, get rows from this ground truth. --script names
+another program that is run as SCRIPT INPUT OUTPUT --maxn N --json and prints jit_a, cropping and distortion, to have a
+second opinion.
 """
 
 from __future__ import annotations
@@ -71,6 +73,15 @@ def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndar
     )
 
 
+def in_one_solve(report: video.StabilizeReport) -> float:
+    """Jitter that the path of the whole clip, solved at once, leaves of the clip's own."""
+    options = camera.PathOptions(**report.options).at_frame_rate(report.frame_rate)
+    path = camera.smooth_path(report.motion, report.size, options)
+    window = camera.contain(path.corrections, report.size, options)
+    metrics = camera.path_metrics(report.motion, window @ camera.crop_map(report.size, options), report.size)
+    return float(metrics.jitter_px / metrics.input_jitter_px)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
@@ -83,7 +94,7 @@ def main() -> None:
     folder = options.output or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp"
-    print(f"{head}     own    A/N  path" + ("  | script: ratio   crop  distort" if options.script else ""))
+    print(f"{head}     own  whole    A/N  path" + ("  | script: ratio   crop  distort" if options.script else ""))
     truths, ratios, tracks, opinions = [], [], [], []
     for clip in sorted(options.clips.glob("*.mp4")):
         result = folder / clip.name
@@ -96,7 +107,7 @@ def main() -> None:
             f"{clip.stem:14s} {m.original_jitter_px:10.2f} {m.jitter_px:5.2f} {m.jitter_ratio:6.3f} "
             f"{m.track_jitter_ratio:7.3f} {m.cropping:5.3f} {m.cropping_min:6.3f} {m.distortion:8.3f} "
             f"{m.outside:8.5f} {report.violation_px:7.3f} {m.border - m.original_border:6.3f} {m.sharpness:6.2f}  "
-            f"{own:6.3f} {gain.jitter_px / gain.error_px:6.2f}  {report.path_status}"
+            f"{own:6.3f} {in_one_solve(report):6.3f} {gain.jitter_px / gain.error_px:6.2f}  {report.path_status}"
         )
         shaky = clip.stem not in STILL
         if shaky:
