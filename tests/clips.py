@@ -164,13 +164,13 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def under_way(folder: Path, process: int | str = "self") -> list[str]:
     """Unfinished files in a folder: hidden ones, and on Linux those that a process has open and that have no name."""
-    nameless = []
+    nameless = set()  # a muxer may have opened one a second time
     for handle in Path(f"/proc/{process}/fd").glob("*"):
         with contextlib.suppress(OSError):  # closed meanwhile
             target = str(handle.readlink())
             if target.startswith(f"{folder.resolve()}/#"):
-                nameless.append(target)
-    return leftovers(folder) + nameless
+                nameless.add(target)
+    return leftovers(folder) + sorted(nameless)
 
 
 def turned(clip: Path, matrix: tuple[int, int, int, int]) -> Path:

@@ -13,6 +13,9 @@ __all__ = ["PRESETS", "Preset", "preset_named"]
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
 _ACCELERATION = 1e6
+# Weights of anisotropy and shear, in files: three times the default takes from the strongest distortion, and leaves the
+# median of the jitter as it is (docs/quality.md).
+_UNDISTORTED = 3000.0
 # Of the gap and of the rounds of re-linearization, in files: more changes nothing that can be measured in the picture.
 # A path that would leave the frame by more than 0.05 px gets further rounds in any case.
 _TOLERANCE, _ROUNDS = 1e-3, 1
@@ -48,14 +51,20 @@ class Preset:
     def options(self) -> camera.PathOptions:
         """Give the path options; all presets keep half a pixel from the frame's edge."""
         options = camera.PathOptions(
-            inset_px=0.5, acceleration=_ACCELERATION, tolerance=_TOLERANCE, relinearize=_ROUNDS
+            inset_px=0.5,
+            acceleration=_ACCELERATION,
+            anisotropy=_UNDISTORTED,
+            shear=_UNDISTORTED,
+            tolerance=_TOLERANCE,
+            relinearize=_ROUNDS,
         )
         return replace(options, **self.changes)
 
     def live_options(self) -> camera.PathOptions:
         """Give the path options for live video: with the future unknown, a path needs more room.
 
-        There is time for each picture, so it is solved as exactly as `legato.camera` does by default.
+        There is time for each picture, so it is solved as exactly as `legato.camera` does by default. The weights of
+        distortion are its, too: those of files were not measured with so short a view.
         """
         exact, options = camera.PathOptions(), self.options()
         return replace(
@@ -63,6 +72,8 @@ class Preset:
             crop=round(options.crop + _LIVE_ROOM, 6),
             tolerance=exact.tolerance,
             relinearize=exact.relinearize,
+            anisotropy=exact.anisotropy,
+            shear=exact.shear,
         )
 
 
