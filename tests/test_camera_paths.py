@@ -349,8 +349,9 @@ def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, m
         return float((e**2).sum() / 4)
 
     term, term_without = weight * mean_square(spread), weight * mean_square(without)
-    for path in (spread, without):  # with a weight of 1e7 one in a thousand ends at a gap of 1e-7
-        assert path.gap <= 1e-6 * path.objective
+    assert without.status == "optimal"
+    # With a weight of 1e7 one in a thousand ends at a gap of 1e-7.
+    assert spread.status == "optimal" or (weight == 1e7 and spread.gap <= 1e-6 * spread.objective)
     assert spread.objective - spread.gap <= without.objective + term_without
     assert without.objective - without.gap <= spread.objective - term
     assert term <= term_without + spread.gap + without.gap
