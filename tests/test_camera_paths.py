@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from conftest import camera_arrays
 from legato import _core, camera
 from legato.camera import _reference, paths
-from legato.errors import ArgumentError
+from legato.camera.homographies import to_pixel_units
+from legato.camera.paths import crop_room_px
+from legato.errors import ArgumentError, HomographyError
 
 SIZE = (640, 360)
 
@@ -386,6 +388,26 @@ def test_contain_shrinks_only_what_leaves_the_frame() -> None:
     assert (contained[[0, 2]] == P[[0, 2]]).all()
     assert contained[1, 0, 2] == pytest.approx(31.5, abs=1e-5)
     assert contained[1, 0, 2] <= 31.5
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_contain_is_exact_and_the_same_on_both_backends(backend: str) -> None:
+    options = camera.PathOptions(crop=0.1, inset_px=0.5)
+    logs = np.random.default_rng(3).normal(scale=[0.06, 0.02, 0.1, 0.02, 0.06, 0.1, 0.04, 0.04, 0.0], size=(200, 9))
+    logs[:, 8] = -logs[:, 0] - logs[:, 4]
+    P = to_pixel_units(camera.exp_homography(logs.reshape(-1, 3, 3)), SIZE)
+    contained = camera.contain(P, SIZE, options, backend=backend)
+    room = crop_room_px(contained, SIZE, options)
+    assert (room >= 0).all()
+    shrunk = crop_room_px(P, SIZE, options) < 0
+    assert 100 < shrunk.sum() < 200
+    assert (contained[~shrunk] == P[~shrunk]).all()
+    # The window touches the edge: by the distance that a factor larger by 2^-30 would move a corner, and the 1e-9 px.
+    assert room[shrunk].max() < 1e-5
+    np.testing.assert_allclose(contained, camera.contain(P, SIZE, options, backend="numpy"), atol=1e-5)
+    P[7] = [[1, 0, 900], [0, 0, 0], [0, 0, 1]]
+    with pytest.raises(HomographyError, match=r"^corrections\[7\]: .* singular"):
+        camera.contain(P, SIZE, options, backend=backend)
 
 
 def test_metrics() -> None:

@@ -65,6 +65,13 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result);
 
+/* Shrinks corrections until the exact crop window lies inside the frame less the inset: a path keeps it there to 0.05
+ * of options->pixel, this to the last bit. corrections, contained: [n][9], may be the same memory. *first_bad: the
+ * first that is no homography (may be null). */
+legato_status legato_camera_contain_f64(const double* corrections, size_t n, double aspect,
+                                        const legato_camera_path_options* options, double* contained,
+                                        size_t* first_bad);
+
 /* A camera path while the motion is still coming in: windows with three pinned frames, as legato.camera.PathStream.
  * A stream lives in the caller's memory, the same for clips of any length, and no call allocates. */
 typedef struct legato_camera_stream_options {

@@ -187,6 +187,17 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
   return c_status(status);
 }
 
+legato_status legato_camera_contain_f64(const double* corrections, size_t n, double aspect,
+                                        const legato_camera_path_options* options, double* contained,
+                                        size_t* first_bad) {
+  if (!current(options)) return LEGATO_INVALID_ARGUMENT;
+  if (n > 0 && (corrections == nullptr || contained == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  std::size_t bad = 0;
+  const Status status = camera::contain({corrections, 9 * n}, aspect, options_of(*options), {contained, 9 * n}, bad);
+  if (first_bad != nullptr) *first_bad = bad;
+  return c_status(status);
+}
+
 legato_camera_stream_options legato_camera_stream_options_default(void) {
   const camera::StreamOptions o;
   legato_camera_stream_options c = {};

@@ -100,6 +100,12 @@ void crop_rows_into(const Array& log, double aspect, const PathOptions& options,
   check(crop_rows(input(log), aspect, options, output(matrix), output(bound)), "log");
 }
 
+void contain_into(const Array& corrections, double aspect, const PathOptions& options, Array& contained) {
+  std::size_t bad = 0;
+  const Status status = contain(input(corrections), aspect, options, output(contained), bad);
+  check(status, matrix_name("corrections", bad));
+}
+
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
                    const Array& frame_weight, const Array& salient, double salient_weight, const Array& targets,
                    double target_weight, Array& corrections, Array& logs, Array& violation) {
@@ -267,6 +273,8 @@ void bind_camera(py::module_& module) {
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
+  module.def("camera_contain", &contain_into, arg("corrections").noconvert(), arg("aspect"), arg("options"),
+             arg("contained").noconvert(), "Corrections (n, 9) shrunk until the exact window is inside, into (n, 9).");
   py::class_<OwnedStream>(module, "CameraPathStream", "legato::camera::PathStream in memory of its own.")
       .def(py::init<const PathOptions&, double, std::size_t, std::size_t, int, std::size_t, double, double,
                     std::size_t>(),

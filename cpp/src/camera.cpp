@@ -123,6 +123,17 @@ void moved_corners(const Window& w, const Matrix& transform, double (&out)[4][2]
   }
 }
 
+bool lies_inside(const Window& w, const Matrix& transform) {
+  const double* m = transform.at;
+  for (const double (&c)[2] : w.corner) {
+    const double z = m[6] * c[0] + m[7] * c[1] + m[8];
+    const bool inside = z > 0 && std::abs(m[0] * c[0] + m[1] * c[1] + m[2]) <= w.half[0] * z &&
+                        std::abs(m[3] * c[0] + m[4] * c[1] + m[5]) <= w.half[1] * z;
+    if (!inside) return false;
+  }
+  return true;
+}
+
 double violation_of(const Window& w, const Matrix& transform) {
   double corner[4][2];
   moved_corners(w, transform, corner);
@@ -679,6 +690,39 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     const bool enough = round >= options.relinearize && (most <= accepted || options.pixel == 0);
     if (options.relinearize == 0 || enough || round >= options.relinearize + kExtraRounds) return status;
   }
+}
+
+Status contain(std::span<const double> corrections, double aspect, const PathOptions& options,
+               std::span<double> contained, std::size_t& bad_frame) noexcept {
+  const std::size_t n = corrections.size() / 9;
+  bad_frame = n;
+  if (corrections.size() % 9 != 0 || contained.size() != 9 * n || !usable(options, aspect)) {
+    return Status::invalid_argument;
+  }
+  const Window window = window_of(aspect, options);
+  for (std::size_t t = 0; t < n; ++t) {
+    Matrix present = read(corrections.data() + 9 * t);
+    if (!lies_inside(window, present)) {
+      Matrix log;
+      std::size_t bad = 0;
+      const Status status = log_homography(present.at, log.at, bad);
+      if (status != Status::ok) {
+        bad_frame = t;
+        return status;
+      }
+      double inside = 0, outside = 1;
+      for (int halving = 0; halving < 30; ++halving) {
+        const double factor = 0.5 * (inside + outside);
+        Matrix scaled = log;
+        for (double& x : scaled.at) x *= factor;
+        (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
+      }
+      for (double& x : log.at) x *= inside;
+      present = math::exponential(log);
+    }
+    std::copy_n(present.at, 9, contained.data() + 9 * t);
+  }
+  return Status::ok;
 }
 
 }  // namespace legato::camera

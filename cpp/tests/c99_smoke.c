@@ -199,6 +199,10 @@ int main(void) {
   check(legato_camera_smooth_path_f64(motion, FRAMES, 9.0 / 16, &options, workspace, size / 2, corrections, violation,
                                       &result) == LEGATO_WORKSPACE_TOO_SMALL,
         "small workspace");
+  for (i = 0; i < 9; ++i) logs[i] = 3 * (corrections[9 * 5 + i] - (i % 4 == 0)) + (i % 4 == 0);
+  check(legato_camera_contain_f64(logs, 1, 9.0 / 16, &options, logs, &bad) == LEGATO_OK, "contain");
+  check(logs[2] > -0.06 && logs[2] < 0.06 && logs[2] * corrections[9 * 5 + 2] > 0, "moved back inside, no further");
+  check(legato_camera_contain_f64(NULL, 1, 9.0 / 16, &options, logs, NULL) == LEGATO_INVALID_ARGUMENT, "null");
   check_stream(motion, corrections);
   options.size = 0;
   check(legato_camera_smooth_path_workspace(FRAMES, &options) == 0, "options of another version");

@@ -211,6 +211,31 @@ TEST_CASE("re-linearization makes the crop exact") {
   CHECK(*std::max_element(found.violation.begin(), found.violation.end()) <= 0.05 * options.pixel);
 }
 
+TEST_CASE("contain moves a window that left the frame back to its edge, and no other") {
+  PathOptions options;
+  options.crop = 0.1;  // the window of scale 0.95 may move 0.025
+  std::vector<double> shifts;
+  for (double x : {0.0, 0.02, 0.07, -0.3}) {
+    for (double entry : {1.0, 0.0, x, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0}) shifts.push_back(entry);
+  }
+  std::vector<double> contained(shifts.size());
+  std::size_t bad = 0;
+  const long before = allocation_count();
+  REQUIRE(contain(shifts, 9.0 / 16, options, contained, bad) == Status::ok);
+  CHECK(allocation_count() == before);
+  CHECK(bad == 4);
+  CHECK(std::memcmp(contained.data(), shifts.data(), 2 * 72) == 0);
+  CHECK(contained[9 * 2 + 2] == doctest::Approx(0.025).epsilon(1e-7));
+  CHECK(contained[9 * 3 + 2] == doctest::Approx(-0.025).epsilon(1e-7));
+  CHECK(std::abs(contained[9 * 2 + 2]) <= 0.025);
+  CHECK(std::abs(contained[9 * 3 + 2]) <= 0.025);
+
+  std::fill_n(&shifts[9], 9, 0.0);
+  CHECK(contain(shifts, 9.0 / 16, options, contained, bad) == Status::singular);
+  CHECK(bad == 1);
+  CHECK(contain(shifts, 9.0 / 16, options, std::span(contained).first(9), bad) == Status::invalid_argument);
+}
+
 TEST_CASE("a static clip stays exactly where it is") {
   std::vector<double> motion;
   for (int t = 0; t < 30; ++t) motion.insert(motion.end(), {2, 0, 0, 0, 2, 0, 0, 0, 2});

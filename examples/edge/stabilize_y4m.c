@@ -119,15 +119,18 @@ static int write_steady(const video* v, const double* correction, const uint8_t*
 }
 
 /* The pictures whose corrections have become final. */
-static int write_final(const video* v, const double* corrections, size_t count, double scale, const uint8_t* ring,
-                       size_t slots, size_t* written, uint8_t* steady) {
-  double to[9], from[9], crop[9] = {0}, part[9], other[9];
+static int write_final(const video* v, const double* corrections, size_t count, const legato_camera_stream_options* how,
+                       const uint8_t* ring, size_t slots, size_t* written, uint8_t* steady) {
+  double inside[9], to[9], from[9], crop[9] = {0}, part[9], other[9];
   size_t i;
   units(v, to, from);
-  crop[0] = crop[4] = scale; /* the output is as large as the input: it shows the crop window */
+  crop[0] = crop[4] = 1 - how->path.crop / 2; /* the output is as large as the input: it shows the crop window */
   crop[8] = 1;
   for (i = 0; i < count; ++i, ++*written) {
-    multiply(corrections + 9 * i, crop, part);
+    if (legato_camera_contain_f64(corrections + 9 * i, 1, how->aspect, &how->path, inside, NULL) != LEGATO_OK) {
+      return fail("a correction that is none");
+    }
+    multiply(inside, crop, part);
     multiply(part, to, other);
     multiply(from, other, part);
     if (write_steady(v, part, ring + *written % slots * v->frame_size, steady) != 0) return 1;
@@ -135,8 +138,8 @@ static int write_final(const video* v, const double* corrections, size_t count, 
   return 0;
 }
 
-static int run(const video* v, legato_camera_stream* stream, legato_video_tracker* tracker, double scale, uint8_t* ring,
-               size_t slots, uint8_t* steady) {
+static int run(const video* v, legato_camera_stream* stream, legato_video_tracker* tracker,
+               const legato_camera_stream_options* how, uint8_t* ring, size_t slots, uint8_t* steady) {
   size_t taken = 0, written = 0, count = 0;
   const double* corrections = NULL;
   double to[9], from[9], part[9], motion[9];
@@ -157,14 +160,14 @@ static int run(const video* v, legato_camera_stream* stream, legato_video_tracke
     if (status != LEGATO_OK && status != LEGATO_ITERATION_LIMIT && status != LEGATO_NUMERICAL_TROUBLE) {
       return fail(legato_status_text(status));
     }
-    if (write_final(v, corrections, count, scale, ring, slots, &written, steady) != 0) return 1;
+    if (write_final(v, corrections, count, how, ring, slots, &written, steady) != 0) return 1;
   }
   if (taken == 0) return 0;
   status = legato_camera_stream_finish_f64(stream, &corrections, &count);
   if (status != LEGATO_OK && status != LEGATO_ITERATION_LIMIT && status != LEGATO_NUMERICAL_TROUBLE) {
     return fail(legato_status_text(status));
   }
-  return write_final(v, corrections, count, scale, ring, slots, &written, steady) != 0 || fflush(stdout) != 0;
+  return write_final(v, corrections, count, how, ring, slots, &written, steady) != 0 || fflush(stdout) != 0;
 }
 
 int main(int argc, char** argv) {
@@ -198,7 +201,7 @@ int main(int argc, char** argv) {
     legato_video_tracker* tracker =
         legato_video_tracker_create(v.planes[0].width, v.planes[0].height, &how, NULL, tracker_memory, tracker_size);
     printf("%s\n", v.header);
-    result = run(&v, stream, tracker, 1 - path.path.crop / 2, ring, slots, steady);
+    result = run(&v, stream, tracker, &path, ring, slots, steady);
   } else {
     fail("out of memory");
   }

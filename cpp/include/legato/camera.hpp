@@ -131,6 +131,12 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
                    std::span<double> corrections, std::span<double> logs, std::span<double> violation,
                    PathResult& result, const Subjects& subjects = {}) noexcept;
 
+/// Shrinks corrections until the exact crop window lies inside its allowed rectangle: of a frame whose window does not,
+/// the logarithm is multiplied by the largest factor below 1 that brings it inside, to 2^-30; other frames are copied.
+/// corrections, contained: n x 9, frame widths; may be the same memory. bad_frame: the first that is no homography.
+Status contain(std::span<const double> corrections, double aspect, const PathOptions& options,
+               std::span<double> contained, std::size_t& bad_frame) noexcept;
+
 // --- Streams: windows over motions as they come in ------------------------------------------------------------------
 
 struct StreamOptions {

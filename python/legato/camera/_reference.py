@@ -167,6 +167,26 @@ def exact_violation(P: Float64, aspect: float, options: Any) -> Float64:
     return np.array([max(0.0, (np.abs(apply(H, corners)) - half).max()) for H in P])
 
 
+def contain(P: Float64, aspect: float, options: Any) -> Float64:
+    """Multiply logarithms by the largest factor below 1, to 2^-30, that brings the exact window inside."""
+    out = P.copy()
+    for t, H in enumerate(P):
+        if exact_violation(H[None], aspect, options)[0] > 0:
+            try:
+                h = log_homography(H)
+            except HomographyError as error:
+                raise HomographyError(f"corrections[{t}]: {str(error).partition(': ')[2]}") from None
+            inside, outside = 0.0, 1.0
+            for _ in range(30):
+                factor = (inside + outside) / 2
+                if exact_violation(exp_homography(factor * h)[None], aspect, options)[0] > 0:
+                    outside = factor
+                else:
+                    inside = factor
+            out[t] = exp_homography(inside * h)
+    return out
+
+
 # --- sections 3 and 5: the program ------------------------------------------------------------------------------------
 
 

@@ -903,7 +903,9 @@ def fill_motion(motion: Float64, good: NDArray[np.bool_], before: tuple[int, Flo
     return F
 
 
-def contain(corrections: ArrayLike, size: tuple[int, int], options: PathOptions | None = None) -> Float64:
+def contain(
+    corrections: ArrayLike, size: tuple[int, int], options: PathOptions | None = None, *, backend: str | None = None
+) -> Float64:
     """Shrink corrections, frame by frame, until the exact crop window lies inside the frame.
 
     A frame whose window already lies inside is left alone; another's logarithm is multiplied by the largest factor
@@ -916,38 +918,31 @@ def contain(corrections: ArrayLike, size: tuple[int, int], options: PathOptions 
     size : (width, height)
     options : PathOptions, optional
         Their window scale and inset.
+    backend : {"native", "numpy"}, optional
 
     Returns
     -------
     ndarray, shape (n, 3, 3), float64
+
+    Raises
+    ------
+    HomographyError
+        If a correction to be shrunk has no logarithm.
     """
     options = PathOptions() if options is None else options
-    width, height = check_size(size)
+    size = check_size(size)
     P = as_float64("corrections", corrections, (None, 3, 3)).copy()
-    corners = window_corners_px((width, height), options)
-    low = np.array([-0.5, -0.5]) + options.inset_px
-    high = np.array([width - 0.5, height - 0.5]) - options.inset_px
-
-    def outside(transforms: Float64) -> NDArray[np.bool_]:
-        moved = move_points(transforms, corners)
-        # A zero denominator or a flipped point compares false; that counts as outside.
-        return np.asarray(~((moved >= low) & (moved <= high)).all((1, 2)))
-
-    bad = np.flatnonzero(outside(P))
-    if len(bad) == 0:
-        return P
-    logs = log_homography(to_width_units(P[bad], (width, height)))
-
-    def shrunk(factor: Float64) -> Float64:
-        return to_pixel_units(exp_homography(logs * factor[:, None, None]), (width, height))
-
-    inside_factor, outside_factor = np.zeros(len(bad)), np.ones(len(bad))
-    for _ in range(30):
-        factor = (inside_factor + outside_factor) / 2
-        still_out = outside(shrunk(factor))
-        outside_factor = np.where(still_out, factor, outside_factor)
-        inside_factor = np.where(still_out, inside_factor, factor)
-    P[bad] = shrunk(inside_factor)
+    bad = np.flatnonzero(~(crop_room_px(P, size, options) >= 0))
+    if len(bad):
+        # A little more than asked, for the rounding of the change of units.
+        inner = dataclasses.replace(options, inset_px=options.inset_px + 1e-9)
+        task = _Task(size, inner, None, 0.0, "banded", _dispatch.choose(backend))
+        whole = to_width_units(P, size)
+        if task.backend == "native":
+            _core.camera_contain(whole.reshape(-1, 9), task.aspect, core_options(task, None), whole.reshape(-1, 9))
+        else:
+            whole = _reference.contain(whole, task.aspect, task.width_options)
+        P[bad] = to_pixel_units(whole[bad], size)
     return P
 
 
