@@ -33,7 +33,7 @@ _FAST = {"encoder_preset": "ultrafast", "crf": 30}
 
 
 def originals(folder: Path) -> list[Path]:
-    """Small clips of many kinds, ten frames each."""
+    """Small clips of many kinds, ten frames each but for one whose path takes several windows."""
     size = (96, 64)
     pts = np.cumsum([0, 30, 41, 33, 20, 64, 33, 33, 50, 33]).tolist()
     frames = list(shaky(10, size))
@@ -49,6 +49,7 @@ def originals(folder: Path) -> list[Path]:
         write_clip(folder / "lossless.mkv", frames, codec="ffv1", pixel_format="yuv444p"),
         write_clip(folder / "mjpeg.mov", frames, codec="mjpeg", pixel_format="yuvj420p"),
         write_clip(folder / "tiny.mp4", [noise] * 3),
+        write_clip(folder / "windows.mp4", list(shaky(170, (64, 48))), sound="aac"),
     ]
 
 
