@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clips import SIZE, leftovers, pictures, scene, shaky, times, turned, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InfeasibleError, InputError, LegatoError
-from legato.video import stabilizing
+from legato.video import pipeline
 from legato.video.analysis import read_mask
 from legato.video.presets import PRESETS, preset_named
 from legato.video.subjects import SubjectTracker, box_corners, read_salient
@@ -230,7 +230,7 @@ def test_each_frame_gets_the_correction_of_its_own_shake(
     pts = np.cumsum(np.random.default_rng(gaps).integers(1, 9, len(views))).tolist()
     clip = write_clip(folder / "in.mkv", views, codec="ffv1", pts=[40 * p for p in pts], time_base=Fraction(1, 1000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stabilizing, "_MOST_KEPT_BYTES", 1 << 30 if kept else 0)
+        patch.setattr(pipeline, "_MOST_KEPT_BYTES", 1 << 30 if kept else 0)
         report = video.stabilize(clip, folder / "out.mkv", codec="ffv1")
     for t, (dx, dy) in enumerate(steps, start=1):
         center = np.array([79.5, 59.5, 1])

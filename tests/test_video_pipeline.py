@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from legato.video import pipeline
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch
 
 
@@ -109,3 +110,15 @@ def test_the_stopwatch_counts_stages_apart() -> None:
     assert watch.seconds["a"] >= 0.05
     assert watch.seconds["b"] < watch.seconds["a"]
     assert watch.total >= watch.seconds["a"]
+
+
+def test_runs_beside_each_other_share_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_free_memory", lambda: 4000)
+    with pipeline.room_for_pictures() as first, pipeline.room_for_pictures() as second:
+        assert (first, second) == (1000, 750)
+        monkeypatch.setattr(pipeline, "_free_memory", lambda: 1000)
+        with pipeline.room_for_pictures() as third:
+            assert third == 0
+    monkeypatch.setattr(pipeline, "_free_memory", lambda: 1 << 50)
+    with pipeline.room_for_pictures() as alone:
+        assert alone == 2 << 30

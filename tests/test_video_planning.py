@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clips import SIZE, shaky, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InputError
-from legato.video import planning, stabilizing
+from legato.video import pipeline, planning, stabilizing
 from legato.video.analysis import Step
 from legato.video.pipeline import Stopwatch
 from legato.video.planning import Aims, PathPlanner, window_frames
@@ -246,7 +246,7 @@ def test_room_decides_how_often_a_file_is_read_and_nothing_else(
         ("short", 149 * frame, 2),
         ("none", 0, 2),
     ):
-        monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", room)
+        monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", room)
         opened.clear()
         report = video.stabilize(clip, tmp_path / f"{name}.mkv", preset=preset, **FAST)
         assert len(opened) == times, name
@@ -275,7 +275,7 @@ def test_pictures_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(stabilizing._Waiting, "add", counted)
     room = (90 + 30 + 60) * SIZE[0] * SIZE[1] * 3 // 2
-    monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", room)
+    monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", room)
     report = video.stabilize(long, tmp_path / "out.mkv", **FAST)
     assert report.frames == 420
     assert most == 90

@@ -32,7 +32,7 @@ from clips import (
 )
 from legato import camera, video
 from legato.errors import ArgumentError, InputError, OutputError
-from legato.video import files, stabilizing
+from legato.video import files, pipeline, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")
@@ -538,7 +538,7 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
             return reader(path if len(opened) == 1 else other, rotate=rotate)
 
         monkeypatch.setattr(stabilizing, "VideoReader", changing)
-        monkeypatch.setattr(stabilizing, "_MOST_KEPT_BYTES", 0)  # or the file is not read again
+        monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", 0)  # or the file is not read again
         with pytest.raises(InputError, match=f"motion of 30 frames, and the video has {words}"):
             video.stabilize(clip, tmp_path / "out.mp4", **FAST)
         assert not (tmp_path / "out.mp4").exists()

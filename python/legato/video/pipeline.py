@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-__all__ = ["DEPTH", "Consumer", "Producer", "Stopwatch", "free_memory"]
+__all__ = ["DEPTH", "Consumer", "Producer", "Stopwatch", "room_for_pictures"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,11 @@ T = TypeVar("T")
 DEPTH = 6
 _END: Any = object()
 _UNKNOWN_MEMORY = 2 << 30
+# Of decoded pictures that wait to be drawn, and one part in so many of the memory that is free.
+_MOST_KEPT_BYTES = 2 << 30
+_KEPT_SHARE = 4
+_promised: list[int] = []
+_promising = threading.Lock()
 
 
 class _Stage(Generic[T]):
@@ -200,7 +205,20 @@ class Stopwatch:
         return time.perf_counter() - self._begin
 
 
-def free_memory() -> int:
+@contextlib.contextmanager
+def room_for_pictures() -> Iterator[int]:
+    """Give the bytes of pictures that a run may keep; what runs beside it were given does not count as free."""
+    with _promising:
+        room = max(min(_MOST_KEPT_BYTES, (_free_memory() - sum(_promised)) // _KEPT_SHARE), 0)
+        _promised.append(room)
+    try:
+        yield room
+    finally:
+        with _promising:
+            _promised.remove(room)
+
+
+def _free_memory() -> int:
     """Bytes that this process may still take without harm to others; a guess of 2 GiB where the system does not say."""
     free = _UNKNOWN_MEMORY
     with contextlib.suppress(OSError, ValueError, StopIteration):

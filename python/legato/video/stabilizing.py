@@ -36,7 +36,7 @@ from legato.video.files import (
     check_encoder_preset,
     checked_path,
 )
-from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, free_memory
+from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, window_frames
 from legato.video.presets import preset_named
@@ -54,9 +54,6 @@ Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-# Of decoded pictures that wait to be drawn.
-_MOST_KEPT_BYTES = 2 << 30
-_KEPT_SHARE = 4  # and one part in so many of the memory that is free
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
 _SAME_TIME_S = 0.0015
 
@@ -320,7 +317,7 @@ def stabilize(
         )
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
-        room = min(_MOST_KEPT_BYTES, free_memory() // _KEPT_SHARE)
+        room = open_files.enter_context(room_for_pictures())
         waiting = _Waiting(room, window + stride // 2, reader.frame_count)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
