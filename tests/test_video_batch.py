@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,26 @@ def test_wrong_usage_of_a_batch(
     assert sorted(clips[0].parent.iterdir()) == before
 
 
+def test_no_input_is_written_over(clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = tmp_path / "a.mp4", tmp_path / "a_s.mp4"
+    shutil.copy(clips[0], one)
+    shutil.copy(clips[0], other)
+    assert run("stabilize", one, other, "--suffix", "_s") == 2
+    assert "a_s.mp4 would be written over" in capsys.readouterr().err
+    mask = tmp_path / "m.png"
+    mask.write_bytes(b"a picture")
+    assert run("analyze", one, "--mask", mask, "-o", mask) == 2
+    assert mask.read_bytes() == b"a picture"
+    assert other.read_bytes() == one.read_bytes() == clips[0].read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+def test_a_pipe_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert run("stabilize", tmp_path / "pipe.mp4", tmp_path / "out.mp4") == 1
+    assert "legato live" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_batch_stops_cleanly(clips: list[Path], tmp_path: Path, jobs: int) -> None:
     seen: list[str] = []
@@ -188,6 +209,32 @@ def test_ctrl_c_ends_a_batch(tmp_path: Path) -> None:
 
 
 # --- analyze and render -------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_in_a_row_are_one(tmp_path: Path, number: signal.Signals) -> None:
+    clip = write_clip(tmp_path / "in.mp4", shaky(150, (320, 240)))
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--compare"]
+    command += ["--encoder-preset", "slow"]
+    for wait in (0.0, 0.03, 0.08):
+        # The default handler of SIGINT: a test run in the background may have told its children to ignore it.
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+        while not under_way(out, process.pid):
+            assert process.poll() is None
+            time.sleep(0.005)
+        time.sleep(wait)
+        for _ in range(6):
+            process.send_signal(number)
+            time.sleep(0.003)
+        error = process.communicate(timeout=60)[1]
+        assert process.returncode == 128 + number
+        assert error.count("\n") == 1
+        assert list(out.iterdir()) == []
 
 
 def test_a_full_disk_names_the_motion_file(

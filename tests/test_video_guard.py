@@ -48,6 +48,13 @@ def test_a_few_failures_do_not_decide() -> None:
     assert expected_gain(shaken(100, 2.0, 1), error, SIZE) == expected_gain(shaken(100, 2.0, 1), np.full(9, 0.1), SIZE)
 
 
+def test_repeated_frames_do_not_hide_the_error_of_the_others() -> None:
+    error = np.where(np.arange(200) % 40, 0.0, 0.3)
+    motion = shaken(200, 0.02, 1) * np.where(error > 0, 1, 0)[:, None, None]
+    motion[error == 0] = np.eye(3)
+    assert not expected_gain(motion, error, SIZE).worthwhile
+
+
 @pytest.mark.parametrize("error", [np.empty(0), np.full(5, math.nan)])
 def test_nothing_known_forbids_nothing(error: np.ndarray) -> None:
     assert expected_gain(shaken(30, 0.01, 1), error, SIZE).worthwhile

@@ -331,3 +331,26 @@ def test_arguments() -> None:
     ):
         with pytest.raises(ArgumentError):
             video.Stabilizer(**{"size": SIZE, "fps": FPS, **keywords})
+
+
+def test_wild_motion_always_gets_a_correction() -> None:
+    rng = np.random.default_rng(7)
+    options = camera.PathOptions(crop=0.4, inset_px=0.5)
+    path = camera.LivePath((160, 120), options, latency_frames=0)
+    for t in range(150):
+        h = rng.normal(scale=[0.1, 0.1, 0.3, 0.1, 0.1, 0.3, 0.2, 0.2, 0], size=9)
+        h[8] = -h[0] - h[4]
+        out = path.push(camera.exp_homography(h.reshape(3, 3)) if t else None)
+        assert out.shape == (1, 3, 3)
+        assert np.isfinite(out).all()
+    assert path.pending_frames == 0
+
+
+def test_chroma_that_may_be_written_is_copied_too() -> None:
+    stabilizer = video.Stabilizer((64, 48), 30, latency_frames=2)
+    y, u = np.full((48, 64), 90, np.uint8), np.full((24, 32), 100, np.uint8)
+    y.flags.writeable = False
+    out = stabilizer.push(video.Planes(y, u, u.copy()))
+    u[:] = 7
+    out += stabilizer.flush()
+    assert (out[0].u == 100).all()

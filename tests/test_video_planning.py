@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,6 +59,31 @@ def planned(steps: list[Step], **options: object) -> PathPlanner:
         plan.push(step)
     plan.finish()
     return plan
+
+
+def test_a_pause_does_not_change_the_rate_and_a_time_lapse_is_steadied_too() -> None:
+    def jitter(times: list[int], base: Fraction) -> float:
+        motion = walk(200, 3)
+        plan = PathPlanner(
+            (640, 360),
+            OPTIONS,
+            window_s=3.0,
+            guard=False,
+            aims=Aims(),
+            time_base=base,
+            frame_rate=30.0,
+            watch=Stopwatch(),
+        )
+        for step, pts in zip(steps_of(motion), times, strict=True):
+            plan.push(replace(step, pts=pts))
+        plan.finish()
+        return camera.path_metrics(motion, np.array(plan.corrections), (640, 360)).jitter_px
+
+    even = jitter(list(range(200)), Fraction(1, 30))
+    paused = [t + (108000 if t > 30 else 0) for t in range(200)]  # for an hour
+    assert jitter(paused, Fraction(1, 30)) == even
+    assert jitter(list(range(200)), Fraction(60)) < 0.5  # a frame a minute
+    assert jitter(list(range(200)), Fraction(1, 10**7)) < 6  # nonsense, and no error
 
 
 @settings(max_examples=8, deadline=None)

@@ -169,6 +169,19 @@ def test_formats_and_odd_sizes(tmp_path: Path, kind: str) -> None:
             assert len(list(reader)) == 6
 
 
+def test_gray_keeps_its_range(tmp_path: Path) -> None:
+    halves = np.zeros((64, 96), np.uint8)
+    halves[:, 48:] = 255
+    source = write_clip(tmp_path / "in.mkv", [np.dstack([halves] * 3)] * 3, codec="ffv1", pixel_format="gray")
+    video.stabilize_live(source, tmp_path / "out.mp4", latency_frames=1, crf=4)
+    with video.VideoReader(tmp_path / "out.mp4") as reader:
+        planes = next(iter(reader)).planes
+    assert planes.y[10:50, :30].max() <= 2
+    assert planes.y[10:50, -30:].min() >= 253
+    assert planes.u is not None
+    assert set(np.unique(planes.u)) <= {127, 128, 129}
+
+
 def test_y4m_through_pipes(clip: Path, tmp_path: Path) -> None:
     """Standard input to standard output is the same, byte for byte, as file to file."""
     video.stabilize_live(clip, tmp_path / "first.y4m", latency_frames=4)

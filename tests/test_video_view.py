@@ -13,7 +13,7 @@ import pytest
 from clips import shaky, write_clip
 from legato import video
 from legato.cli import main
-from legato.errors import InputError
+from legato.errors import ArgumentError, InputError
 from legato.video.viewing import write_page
 
 av = pytest.importorskip("av", reason="needs PyAV")
@@ -88,6 +88,16 @@ def test_nothing_reaches_beyond_the_window(folder: Path, tmp_path: Path, width: 
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
     reach, inner = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
     assert reach <= inner <= width
+
+
+def test_the_page_is_none_of_its_files(folder: Path) -> None:
+    report = folder / "r.json"
+    files = {path: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".webm")}
+    assert len(files) == 3
+    for path in files:
+        with pytest.raises(ArgumentError, match="same file"):
+            write_page(report, path)
+    assert all(path.read_bytes() == content for path, content in files.items())
 
 
 def test_what_is_no_report_is_refused(folder: Path, tmp_path: Path) -> None:

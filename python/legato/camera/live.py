@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from legato._arrays import Float64, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import PathOptions, _Frames, check_task, fill_motion, solve_frames
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, HomographyError, InfeasibleError
 
 __all__ = ["LivePath"]
 
@@ -196,7 +197,16 @@ class LivePath:
             ratio = float(np.clip(kt / tt, -3.0, -0.3)) if tt > 0 else _reference.NO_RATIO
         held = np.array(self._held).reshape(-1, 3, 3)
         first = self._frames - len(self._good)
-        corrections: Float64 = solve_frames(frames, self._task, ratio, held, first, len(good)).corrections
+        try:
+            corrections: Float64 = solve_frames(frames, self._task, ratio, held, first, len(good)).corrections
+        except (InfeasibleError, HomographyError):
+            # Held corrections and wild motions, predicted ones too, may leave no path: then as if the camera stood.
+            still = np.concatenate([motion[: len(held)], np.tile(np.eye(3), (n - len(held), 1, 1))])
+            try:
+                frames = dataclasses.replace(frames, motion=still)
+                corrections = solve_frames(frames, self._task, ratio, held, first, len(good)).corrections
+            except (InfeasibleError, HomographyError):
+                corrections = np.tile(np.eye(3), (len(good), 1, 1))  # no correction at all
         return corrections[len(held) :]
 
 

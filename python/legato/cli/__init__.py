@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from legato import __version__
 from legato.errors import ArgumentError, LegatoError
@@ -89,13 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
-    given = sys.argv[1:] if argv is None else list(argv)
+    return _run(sys.argv[1:] if argv is None else list(argv), alone=False)
+
+
+def _run(given: list[str], *, alone: bool) -> int:
+    """Run the command; `alone`: the process ends with it."""
     try:
         arguments = _parser(given[0] if given else None).parse_args(given)
     except SystemExit as done:  # argparse has said what there is to say
         return done.code if isinstance(done.code, int) else 2
     try:
-        with _terminated_as_exit():
+        with _ended_by_signals(once=not getattr(arguments, "again", False), alone=alone):
             code: int = arguments.run(arguments)
             return code
     except KeyboardInterrupt:
@@ -121,7 +125,13 @@ def command() -> NoReturn:
     # Read when NumPy is loaded. No command multiplies matrices that would be worth waking a thread for each processor.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(100_000)  # modules are no garbage: looking for some is a fiftieth of a short command's time
-    code = main()
+    for stream in (sys.stdout, sys.stderr):  # a name that cannot be shown is no reason to fail
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(sys.argv[1:], alone=True)
+    except KeyboardInterrupt:  # before the work or after it
+        code = 130
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -136,15 +146,27 @@ class _Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise _Terminated
+def _ended_by_signals(*, once: bool, alone: bool) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the work; `once`: nothing interrupts the removal of unfinished files then."""
+    heard = False
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals belong to the main thread
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal heard
+        heard = True
+        if once:
+            for other in before:
+                signal.signal(other, signal.SIG_IGN)
+        raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # signals belong to it
+        # Who started us with SIGINT ignored, as `nohup` and shells do for jobs in the background, wants it so.
+        before = {n: h for n in (signal.SIGINT, signal.SIGTERM) if (h := signal.getsignal(n)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # A process that is about to end for a signal is not to die of the next one.
+        for number, handler in () if heard and alone else before.items():
+            signal.signal(number, handler)

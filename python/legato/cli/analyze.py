@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.files import PendingFile
     from legato.video.stabilizing import analyze, check_destinations
 
-    check_destinations({"input": arguments.source}, {"output": arguments.output})
+    inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
+    check_destinations(inputs, {"output": arguments.output})
     with PendingFile(arguments.output, unnamed=True) as pending:
         analysis = analyze(
             arguments.source,

@@ -19,6 +19,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
+    parser.set_defaults(again=True)  # a second Ctrl-C means: at once
     parser.add_argument(
         "--input", metavar="N|URL|FILE|-", required=True, help="number of a camera, stream, file or standard input"
     )

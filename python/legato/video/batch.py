@@ -84,13 +84,14 @@ def result_paths(
     Raises
     ------
     ArgumentError
-        If two results would have one name, or a name is that of its source.
+        If two results would have one name, or a name is that of a source.
     OutputError
         If the folder cannot be made.
     """
     if suffix is None:
         suffix = "_stabilized" if folder is None else ""
     results: dict[str, Path] = {}
+    taken = {os.path.realpath(source): source for source in sources}
     for given in sources:
         source = Path(given)
         kind = extension or (source.suffix if source.suffix.lower() in CONTAINERS else ".mp4")
@@ -100,6 +101,8 @@ def result_paths(
         if key == os.path.realpath(source):
             what = "suffix: expected some text" if folder is None else "output-folder: expected another, or a suffix"
             raise ArgumentError(f"{what}: {result} would be written over itself")
+        if key in taken:
+            raise ArgumentError(f"sources: {taken[key]} would be written over by the result of {source}")
         if key in results:
             raise ArgumentError(f"output-folder: two results would be named {result}")
         results[key] = result

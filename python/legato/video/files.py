@@ -325,6 +325,8 @@ class VideoReader:
             raise InputError(f"{path}: no such file" + ("; streams are for `legato live`" if stream else ""))
         if path.is_dir():
             raise InputError(f"{path}: a directory, expected a video file")
+        if not path.is_file():
+            raise InputError(f"{path}: not a file that can be read twice; streams are for `legato live`")
         try:
             # An absolute path cannot be mistaken for a protocol such as "concat:".
             container = self._av.open(str(path.absolute()), metadata_errors="replace")

@@ -85,7 +85,10 @@ def expected_gain(motion: Floats, error_px: Floats, size: tuple[int, int]) -> Ga
         return Gain(math.nan, math.nan)
     still = np.tile(np.eye(3), (len(motion), 1, 1))
     jitter = camera.path_metrics(motion, still, size).input_jitter_px
-    squared = np.minimum(known, np.sort(known)[int(_TRUSTED * (len(known) - 1))]) ** 2
+    measured = np.sort(known[known > 0])  # repeated frames have none, and must not hide those of the others
+    if len(measured):
+        known = np.minimum(known, measured[int(_TRUSTED * (len(measured) - 1))])
+    squared = known**2
     # A change of displacement has the errors of two motions in it.
     return Gain(jitter, _UNDERSTATED * math.sqrt(2 * float(squared.mean())))
 

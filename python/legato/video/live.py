@@ -167,12 +167,13 @@ class Stabilizer:
         elif motion is not None:
             cut = cut or self._before is None or not _alike(_glance(self._before), _glance(brightness))
             self.failed += not cut
+        final = self._path.push(known, cut=cut)
         self.cuts += cut and self.frames > 0
         self.frames += 1
         own = _own(_picture(frame))
         self._before = brightness if brightness.base is None else luma(own)  # never the caller's memory
         self._held.append(_with_picture(frame, own))
-        return cast("list[FrameT]", self._drawn(self._path.push(known, cut=cut)))
+        return cast("list[FrameT]", self._drawn(final))
 
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
@@ -204,7 +205,7 @@ def _own(picture: Picture) -> Picture:
     """Give a picture that nobody else can write."""
     if not isinstance(picture, Planes):
         return picture.copy() if picture.flags.writeable else picture
-    if not picture.y.flags.writeable:
+    if not any(p.flags.writeable for p in (picture.y, picture.u, picture.v) if p is not None):
         return picture
     y, u, v = (None if p is None else p.copy() for p in (picture.y, picture.u, picture.v))
     assert y is not None

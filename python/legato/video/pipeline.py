@@ -58,7 +58,14 @@ class _Stage(Generic[T]):
                 self._queue.get_nowait()  # makes room for a `put` that waits
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(_END)  # ends a `get` that waits
-        self._thread.join()
+        interruption: BaseException | None = None
+        while self._thread.is_alive():  # whatever comes in between: the thread works on what is to be closed next
+            try:
+                self._thread.join()
+            except BaseException as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from legato.video.analysis import Step
     from legato.video.files import PathLike
 
-__all__ = ["Aims", "PathPlanner", "window_frames"]
+__all__ = ["Aims", "PathPlanner", "believable_rate", "window_frames"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -35,6 +35,15 @@ _SOFT_INCLUSION = 10.0
 _LEAST_WINDOW, _MOST_WINDOW = 60, 240
 # The frame rate that the weights are adapted to is that of so many frames, the first ones.
 _TIMED = 60
+# What takes so many times as long as most frames is a pause and says nothing about the rate.
+_PAUSE = 4.0
+# Frames a second of shaking hands and what films them. A time-lapse says less, and is not steadier for it.
+_SLOWEST, _FASTEST = 5.0, 1000.0
+
+
+def believable_rate(frame_rate: float) -> float:
+    """Give the nearest rate that weights and windows can be adapted to."""
+    return min(max(frame_rate, _SLOWEST), _FASTEST)
 
 
 def window_frames(window_s: float, frame_rate: float) -> tuple[int, int]:
@@ -208,11 +217,14 @@ class PathPlanner:
         return self._open
 
     def _rate(self) -> float:
-        times = [step.pts for step in self._steps[:_TIMED]]
-        first, last = times[0], times[-1]
-        if self._time_base is None or first is None or last is None or last <= first:
-            return self._frame_rate
-        return float((len(times) - 1) / ((last - first) * self._time_base))
+        rate = self._frame_rate
+        times = [step.pts for step in self._steps[:_TIMED] if step.pts is not None]
+        steps = np.diff(np.array(times, np.float64))
+        steps = steps[steps > 0]
+        if self._time_base is not None and len(steps):
+            even = steps[steps <= _PAUSE * np.median(steps)]
+            rate = 1 / float(even.mean() * float(self._time_base))
+        return believable_rate(rate)
 
     def _adapted(self) -> dict[str, float | None]:
         """Adapt the options to the frame rate, and give the weights of the aims."""

@@ -22,6 +22,7 @@ from legato.video.files import VideoFrame
 from legato.video.guard import Guard, predicted_error_px
 from legato.video.pipeline import Stopwatch
 from legato.video.planes import luma
+from legato.video.planning import believable_rate
 from legato.video.presets import preset_named
 from legato.video.progress import Progress
 from legato.video.tracking import Motion, estimate_motion
@@ -103,7 +104,7 @@ class _SecondLook:
         self, size: tuple[int, int], frame_rate: float, mask: Mask | None, watch: Stopwatch, tell: Progress
     ) -> None:
         self._size = size
-        options = preset_named("standard").options().at_frame_rate(frame_rate)
+        options = preset_named("standard").options().at_frame_rate(believable_rate(frame_rate))
         self._options = replace(options, tolerance=1e-3)
         self._visible = None if mask is None else (mask != 0).astype(np.uint8) * 255
         self._guard = Guard(size)

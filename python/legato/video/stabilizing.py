@@ -38,7 +38,7 @@ from legato.video.files import (
 )
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planes import Planes
-from legato.video.planning import Aims, PathPlanner, window_frames
+from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
@@ -316,7 +316,8 @@ def stabilize(
             watch=watch,
         )
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
-        window, stride = (0, 0) if window_s is None else window_frames(window_s, float(reader.frame_rate))
+        known_rate = believable_rate(float(reader.frame_rate))
+        window, stride = (0, 0) if window_s is None else window_frames(window_s, known_rate)
         room = open_files.enter_context(room_for_pictures())
         waiting = _Waiting(room, window + stride // 2, reader.frame_count)
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))

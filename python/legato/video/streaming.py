@@ -708,14 +708,18 @@ class _Encoder:
         except (ValueError, LookupError) as error:
             raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
         self._planar = reader.pixel_format
+        # FFmpeg would take gray for full range whatever its tag says, and scale it.
         pixel_format = _output_format(self._planar, None if raw else [f.name for f in encoder.video_formats or ()])
+        self._colored = self._planar.startswith("gray") and pixel_format.startswith("yuv420p")
+        if self._colored:
+            self._planar = pixel_format
         self.size = encodable_size((reader.width, reader.height), pixel_format)
         # y4m and AVI count frames; all others carry times.
         counted = raw or target.muxer == "avi"
         steady_rate = Fraction(rate).limit_denominator(1001)
         self._clock = 1 / steady_rate if counted else reader.time_base
         self._counted, self._count = counted, 0
-        self._numbers: dict[int, int] = {}  # of the pictures in the encoder, by timestamp
+        self._numbers: dict[int, tuple[int, int]] = {}  # of the pictures in the encoder, and durations, by timestamp
         self._shift: int | None = None
         self._pending = None if target.path is None else PendingFile(target.path, unnamed=True)
         self._container: Any = None
@@ -743,22 +747,28 @@ class _Encoder:
             raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
 
     def write(self, frame: VideoFrame) -> list[int]:
-        picture = _filled(self._av.VideoFrame(*self.size, self._planar), frame.planes)
+        planes = _colored(frame.planes, files._depth(self._planar)) if self._colored else frame.planes
+        picture = _filled(self._av.VideoFrame(*self.size, self._planar), planes)
         if self._counted:
             picture.pts = self._count
         else:
             self._shift = frame.pts if self._shift is None else self._shift
             picture.pts = frame.pts - self._shift
         picture.time_base = self._clock
-        self._numbers[picture.pts] = self._count
+        self._numbers[picture.pts] = self._count, 1 if self._counted else frame.duration
         self._count += 1
         return self._encode(picture)
 
     def _encode(self, picture: Any) -> list[int]:
         try:
             packets = self._stream.encode(picture)
-            numbers = [self._numbers.pop(packet.pts) for packet in packets if packet.pts in self._numbers]
+            numbers = []
             for packet in packets:
+                if packet.pts in self._numbers:
+                    number, duration = self._numbers.pop(packet.pts)
+                    numbers.append(number)
+                    if duration > 0 and packet.time_base == self._clock:
+                        packet.duration = duration
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
@@ -804,6 +814,15 @@ def _output_format(planar: str, taken: list[str] | None) -> str:
         if not taken or name in taken:
             return name
     return taken[0]
+
+
+def _colored(gray: Planes, depth: int) -> Planes:
+    """Give a gray picture chroma without color, in 4:2:0."""
+    y: NDArray[Any] = gray.y
+    if depth < gray.bit_depth:
+        y = (y >> (gray.bit_depth - depth)).astype(np.uint8 if depth == 8 else np.uint16)
+    chroma = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 1 << (depth - 1), y.dtype)
+    return Planes(y, chroma, chroma, depth, gray.chroma_location)
 
 
 def _live_options(codec: str, crf: float, preset: str, muxer: str) -> dict[str, str]:
@@ -940,8 +959,10 @@ class _Line:
         failure = self._error or reading.error
         if stop is not None and not isinstance(stop, KeyboardInterrupt):
             raise stop
-        if failure is not None and stop is None:
-            raise failure
+        if failure is not None and (
+            stop is None or (isinstance(failure, OutputError) and self._target.path is not None)
+        ):
+            raise failure  # and a file that is not there counts for more than a Ctrl-C
         return self._report(rate)
 
     def _wait_for_first(self) -> None:

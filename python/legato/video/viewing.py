@@ -13,6 +13,7 @@ from typing import Any
 
 from legato.errors import InputError
 from legato.video.files import PathLike, PendingFile
+from legato.video.stabilizing import check_destinations
 
 __all__ = ["write_page"]
 
@@ -41,6 +42,8 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     ------
     InputError
         If the report cannot be read or is none, or the videos that it names are not there or one and the same.
+    ArgumentError
+        If the page is one of the files that belong to it.
     OutputError
         If the page cannot be written.
     """
@@ -60,6 +63,10 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
         raise InputError(
             f"{path}: source and destination are both found as {found['source']}; run it where the report was made"
         )
+    belongings: dict[str, PathLike] = {"report": path, **found}
+    if isinstance(content.get("comparison"), str):
+        belongings["comparison"] = content["comparison"]
+    check_destinations(belongings, {"page": target})
     videos = {name: urllib.parse.quote(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()}
     facts = _facts(content)
     data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
