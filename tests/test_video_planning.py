@@ -40,15 +40,20 @@ def steps_of(motion: np.ndarray, error: float = ERROR, missing: set[int] | None 
     ]
 
 
-def planner(window_s: float | None = 2.0, guard: bool = True, aims: Aims | None = None) -> PathPlanner:
+def planner(
+    window_s: float | None = 2.0,
+    guard: bool = True,
+    aims: Aims | None = None,
+    time_base: Fraction = Fraction(1, 30),
+) -> PathPlanner:
     return PathPlanner(
         (640, 360),
         OPTIONS,
         window_s=window_s,
         guard=guard,
         aims=aims or Aims(),
-        time_base=Fraction(1, 30),
-        frame_rate=99.0,  # not asked: the times say 30
+        time_base=time_base,
+        frame_rate=99.0,  # not asked: the times tell
         watch=Stopwatch(),
     )
 
@@ -64,19 +69,8 @@ def planned(steps: list[Step], **options: object) -> PathPlanner:
 def test_a_pause_does_not_change_the_rate_and_a_time_lapse_is_steadied_too() -> None:
     def jitter(times: list[int], base: Fraction) -> float:
         motion = walk(200, 3)
-        plan = PathPlanner(
-            (640, 360),
-            OPTIONS,
-            window_s=3.0,
-            guard=False,
-            aims=Aims(),
-            time_base=base,
-            frame_rate=30.0,
-            watch=Stopwatch(),
-        )
-        for step, pts in zip(steps_of(motion), times, strict=True):
-            plan.push(replace(step, pts=pts))
-        plan.finish()
+        steps = [replace(step, pts=pts) for step, pts in zip(steps_of(motion), times, strict=True)]
+        plan = planned(steps, window_s=3.0, guard=False, time_base=base)
         return camera.path_metrics(motion, np.array(plan.corrections), (640, 360)).jitter_px
 
     even = jitter(list(range(200)), Fraction(1, 30))
@@ -133,21 +127,10 @@ def test_the_whole_clip_at_once() -> None:
 @pytest.mark.parametrize("rate", [12.5, 30.0, 60.0])
 def test_weights_follow_the_times_of_the_first_frames(rate: float) -> None:
     motion = walk(200, 3)
-    plan = PathPlanner(
-        (640, 360),
-        OPTIONS,
-        window_s=4.0,
-        guard=False,
-        aims=Aims(),
-        time_base=Fraction(1, 1000),
-        frame_rate=30.0,
-        watch=Stopwatch(),
-    )
     # Ever slower: the later frames have no say.
     times = np.cumsum(np.r_[0, np.full(59, 1000 / rate), np.linspace(100, 500, 140)]).round()
-    for t, m in enumerate(motion):
-        plan.push(Step(m, True, pts=int(times[t])))
-    plan.finish()
+    steps = [Step(m, True, pts=int(at)) for m, at in zip(motion, times, strict=True)]
+    plan = planned(steps, window_s=4.0, guard=False, time_base=Fraction(1, 1000))
     seen = 59000 / times[59]
     window, stride = window_frames(4.0, seen)
     assert (window, stride) == {12.5: (60, 40), 30.0: (120, 80), 60.0: (240, 160)}[rate]

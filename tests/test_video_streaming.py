@@ -169,6 +169,16 @@ def test_formats_and_odd_sizes(tmp_path: Path, kind: str) -> None:
             assert len(list(reader)) == 6
 
 
+@pytest.mark.parametrize(("bits", "depth"), [(8, 8), (9, 10), (12, 10), (10, 8)])
+def test_gray_keeps_its_brightness_in_another_depth(bits: int, depth: int) -> None:
+    white = np.full((4, 6), (1 << bits) - 1, np.uint8 if bits == 8 else np.uint16)
+    planes = streaming._colored(video.Planes(white, bit_depth=bits), depth)
+    assert planes.bit_depth == depth
+    assert ((1 << depth) - 2 <= planes.y).all()
+    assert planes.u is not None
+    assert (planes.u == 1 << (depth - 1)).all()
+
+
 def test_gray_keeps_its_range(tmp_path: Path) -> None:
     halves = np.zeros((64, 96), np.uint8)
     halves[:, 48:] = 255

@@ -708,8 +708,8 @@ class _Encoder:
         except (ValueError, LookupError) as error:
             raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
         self._planar = reader.pixel_format
-        # FFmpeg would take gray for full range whatever its tag says, and scale it.
         pixel_format = _output_format(self._planar, None if raw else [f.name for f in encoder.video_formats or ()])
+        # FFmpeg would take gray for full range whatever its tag says, and scale it.
         self._colored = self._planar.startswith("gray") and pixel_format.startswith("yuv420p")
         if self._colored:
             self._planar = pixel_format
@@ -819,8 +819,9 @@ def _output_format(planar: str, taken: list[str] | None) -> str:
 def _colored(gray: Planes, depth: int) -> Planes:
     """Give a gray picture chroma without color, in 4:2:0."""
     y: NDArray[Any] = gray.y
-    if depth < gray.bit_depth:
-        y = (y >> (gray.bit_depth - depth)).astype(np.uint8 if depth == 8 else np.uint16)
+    if depth != gray.bit_depth:
+        more = depth - gray.bit_depth
+        y = (y << more if more > 0 else y >> -more).astype(np.uint8 if depth == 8 else np.uint16)
     chroma = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 1 << (depth - 1), y.dtype)
     return Planes(y, chroma, chroma, depth, gray.chroma_location)
 
