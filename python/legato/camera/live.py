@@ -38,6 +38,9 @@ class LivePath:
     final. So frame t comes out in the push of frame ``t + latency_frames``, exactly one a push, and each push costs
     the same: a solve of ``latency_frames + 4`` frames and the predicted ones.
 
+    Where held corrections and a wild motion leave no path, the window is solved as if the camera stood still; where
+    that has none either, its frames are not corrected.
+
     A scene that ends (`finish`, or ``cut`` in a push) is solved to its end at once, without prediction; what a cut
     makes final waits for its turn. The path depends on nothing but the pushes.
 
