@@ -266,9 +266,18 @@ def test_failed_frames_are_bridged(latency: int) -> None:
     stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=latency)
     _, corrections = run_pictures(stabilizer, pictures)
     assert stabilizer.cuts == 0
-    assert stabilizer.failed == 6  # into the black and out of it, twice; between black frames nothing moved
+    assert stabilizer.failed == 6  # the black ones, and the first after them
     assert overhang_px(corrections) == 0
     assert np.isfinite(corrections).all()
+
+
+@pytest.mark.parametrize("between", [1, 3])
+def test_a_cut_through_black(between: int) -> None:
+    first, other = list(shaky(12, SIZE, seed=8)), list(shaky(12, SIZE, seed=9))
+    black = [np.full_like(first[0], 16)] * between
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=4)
+    run_pictures(stabilizer, [*first, *black, *other])
+    assert (stabilizer.cuts, stabilizer.failed) == (1, between)
 
 
 def test_pictures_without_motion() -> None:
@@ -326,11 +335,16 @@ def test_arguments() -> None:
         {"fps": 0},
         {"interpolation": "nearest"},
         {"threads": 0},
+        {"threads": True},
+        {"options": {}},
         {"size": (0, 5)},
+        {"size": (10**30, 120)},
         {"mask": np.ones((3, 3), bool)},
     ):
         with pytest.raises(ArgumentError):
             video.Stabilizer(**{"size": SIZE, "fps": FPS, **keywords})
+    counts = video.Stabilizer(SIZE, FPS, latency_frames=np.int64(3), threads=np.int32(1))  # type: ignore[arg-type]
+    assert type(counts.latency_frames) is int
 
 
 def test_wild_motion_always_gets_a_correction() -> None:

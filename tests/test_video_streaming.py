@@ -225,12 +225,18 @@ def test_a_stream_that_dies_and_comes_back(clip: Path, tmp_path: Path) -> None:
 
 def test_a_stream_that_comes_back_in_another_size(clip: Path, tmp_path: Path) -> None:
     other = write_clip(tmp_path / "other.ts", shaky(5, (96, 64)), container="mpegts")
+    told: list[video.LiveReport] = []
     with (
         served(sending(clip.read_bytes()), sending(other.read_bytes())) as url,
-        pytest.raises(InputError, match=r"came back as 96x64 yuv420p, was 160x120"),
+        pytest.raises(InputError, match=r"came back as 96x64 yuv420p, was 160x120") as failure,
     ):
-        video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=5)
+        video.stabilize_live(
+            url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=5, report=tmp_path / "r.json", tell=told.append
+        )
     assert len(decoded(tmp_path / "out.mkv")) == COUNT  # what had been written is complete
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert (content["ended"], content["note"]) == ("failed", str(failure.value))
+    assert content["frames_read"] == content["frames_written"] == told[0].frames_written == COUNT
 
 
 def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
@@ -243,6 +249,55 @@ def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
     assert len(steps) >= 3 * COUNT - 9  # pictures at the seams may not be decodable
     assert steps.min() > 0.03
     assert steps.max() < 0.2
+
+
+def test_a_clock_that_is_wrong_for_a_moment(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One damaged timestamp, back or ahead, shifts that picture alone."""
+    decode = streaming._LiveReader._decode_packet
+    wrong = {6: -90_000, 12: -1500, 17: 100 * 90_000}
+    seen = 0
+
+    def damaged(self: streaming._LiveReader, packet: object) -> list[object]:
+        nonlocal seen
+        frames = decode(self, packet)
+        for frame in frames:
+            frame.pts += wrong.get(seen, 0)
+            seen += 1
+        return frames
+
+    monkeypatch.setattr(streaming._LiveReader, "_decode_packet", damaged)
+    with served(sending(clip.read_bytes())) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=3, reconnect_s=0)
+    assert report.repaired_timestamps == 2  # half a frame back is still after the picture before
+    late = np.array([float(t) for t in times(tmp_path / "out.mkv")]) - np.arange(COUNT) / 30
+    assert np.abs(np.delete(late, [6, 12, 17])).max() < 2e-3
+    assert np.abs(late).max() < 0.04
+
+
+def test_a_pause_in_a_pipe_is_no_jump_of_a_clock(tmp_path: Path) -> None:
+    stamps = [*range(8), *range(700, 708)]  # a screen recording with nothing new for 23 s
+    source = write_clip(tmp_path / "in.ts", shaky(16), pts=stamps, time_base=Fraction(1, 30), container="mpegts")
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / "out.mkv", "--quiet"]
+    subprocess.run(command, input=source.read_bytes(), timeout=60, check=True)
+    assert [round(30 * t) for t in times(tmp_path / "out.mkv")] == stamps
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(24000, 1001), Fraction(480)])
+def test_a_true_rate_is_kept(tmp_path: Path, rate: Fraction) -> None:
+    source = write_clip(tmp_path / "in.avi", shaky(6), codec="ffv1", rate=rate)
+    report = video.stabilize_live(source, tmp_path / "one.y4m", latency_frames=2, fps=float(rate))
+    assert report.frame_rate == pytest.approx(float(rate))
+    video.stabilize_live(tmp_path / "one.y4m", tmp_path / "two.y4m", latency_frames=2)
+    assert f" F{rate.numerator}:{rate.denominator} ".encode() in (tmp_path / "two.y4m").read_bytes()[:80]
+
+
+@pytest.mark.parametrize("muxer", ["h264", "mjpeg"])
+def test_a_rate_for_pictures_without_times(tmp_path: Path, muxer: str) -> None:
+    codec, form = ("libx264", "yuv420p") if muxer == "h264" else ("mjpeg", "yuvj420p")
+    source = write_clip(tmp_path / f"in.{muxer}", shaky(12), codec=codec, pixel_format=form, container=muxer)
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / "out.mp4", "--fps", "50", "--quiet"]
+    subprocess.run(command, input=source.read_bytes(), timeout=60, check=True)
+    assert times(tmp_path / "out.mp4") == [Fraction(t, 50) for t in range(12)]
 
 
 FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the other side is the ffmpeg command")
@@ -399,6 +454,7 @@ def test_a_pipe_that_stalls(clip: Path, tmp_path: Path, share: float) -> None:
 
 def test_broken_streams_do_no_harm(clip: Path, tmp_path: Path) -> None:
     data = np.frombuffer(clip.read_bytes(), np.uint8)
+    faults = 0
     for seed in range(6):
         rng = np.random.default_rng(seed)
         broken = data.copy()
@@ -406,7 +462,9 @@ def test_broken_streams_do_no_harm(clip: Path, tmp_path: Path) -> None:
         with served(sending(broken[: rng.integers(len(data) // 2, len(data))].tobytes())) as url:
             report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=2, reconnect_s=0, stall_s=2)
         assert report.frames_written == report.frames_read > 0
+        faults += report.skipped_packets + report.damaged_frames + report.repaired_timestamps
         assert (np.diff([float(t) for t in times(tmp_path / "out.mkv")]) > 0).all()
+    assert faults > 0
 
 
 def test_what_is_too_slow_drops_the_oldest_of_a_stream_and_nothing_of_a_file(
@@ -481,7 +539,8 @@ def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: s
 
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
-        [*LEGATO, "--input", "-", "--output", str(out), "--latency", "4", "--stall", "0"],
+        [*LEGATO, "--input", "-", "--output", str(out), "--latency", "4", "--stall", "0", "--report", "r.json"],
+        cwd=tmp_path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -491,7 +550,7 @@ def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: s
     process.stdin.write(clip.read_bytes())
     process.stdin.flush()
     deadline = time.monotonic() + 30
-    while not leftovers(tmp_path) and time.monotonic() < deadline:  # until the output is open
+    while len(under_way(tmp_path, process.pid)) < 2 and time.monotonic() < deadline:  # report and output
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(number)
@@ -500,9 +559,33 @@ def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: s
     assert b"Traceback" not in error
     frames = len(decoded(out))
     assert 0 < frames <= COUNT
-    if number == signal.SIGINT:
-        assert f"{frames} frames".encode() in text
+    assert f"{frames} frames".encode() in text
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["ended"], report["frames_read"], report["frames_written"]) == ("interrupted", frames, frames)
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_output_that_nobody_connects_to(clip: Path, tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}?listen=1"
+    command = [*LEGATO, "--input", str(clip), "--output", url, "--report", tmp_path / "r.json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(2)  # by now it listens
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    assert b"Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_report_that_does_not_fit(clip: Path, tmp_path: Path) -> None:
+    command = [*LEGATO, "--input", str(clip), "--output", tmp_path / "out.mkv", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"standard output: cannot be written" in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -578,10 +661,14 @@ def test_the_command(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--input", "CLIP", "--latency", "-1"], 2, "latency_frames"),
         (["--input", "CLIP", "--crop", "2"], 2, "crop"),
         (["--input", "CLIP", "--fps", "0"], 2, "fps"),
+        (["--input", "CLIP", "--fps", "1e-9"], 2, "fps"),
         (["--input", "CLIP", "--duration", "-3"], 2, "duration_s"),
         (["--input", "CLIP", "--stall", "-1"], 2, "stall_s"),
         (["--input", "CLIP", "--container", "y4m"], 2, "container"),
         (["--input", "CLIP", "--codec", "none"], 2, "no encoder named"),
+        (["--input", "CLIP", "--codec", "aac"], 2, "an encoder of audio"),
+        (["--input", "CLIP", "--codec", "prores_ks"], 2, "mp4 streams cannot hold prores_ks"),
+        (["--input", "CLIP", "--codec", "mpeg4"], 2, "mpeg4 refuses 160x120"),
         (["--input", "CLIP", "--encoder-preset", "warp"], 2, "preset"),
         (["--input", "CLIP", "--output", "out.y4m", "--codec", "libx264"], 2, "not coded"),
         ([], 2, "--input"),

@@ -99,6 +99,13 @@ def as_int64(name: str, value: ArrayLike) -> Int64:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def as_count(name: str, value: object, least: int = 1) -> int:
+    """Return a whole number of at least `least` as an int; booleans are none."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
 def as_matrices(name: str, value: ArrayLike) -> Float64:
     """Return `value` as a C-contiguous float64 array of shape (..., 3, 3)."""
     array = as_float64(name, value)

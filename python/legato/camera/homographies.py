@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_matrices, output_like
+from legato._arrays import Float64, as_count, as_matrices, output_like
 from legato.camera import _reference
-from legato.errors import ArgumentError, HomographyError
+from legato.errors import HomographyError
 
 __all__ = ["HomographyError", "exp_homography", "log_homography", "to_pixel_units", "to_width_units"]
 
@@ -60,7 +60,7 @@ def log_homography(
     """
     matrices = as_matrices("homography", homography)
     logs = output_like("out", out, matrices.shape)
-    _check_threads(threads)
+    threads = as_count("threads", threads)
     if _dispatch.choose(backend) == "numpy":
         logs[...] = _reference.log_homography(matrices)
     else:
@@ -112,7 +112,7 @@ def exp_homography(
     """
     logs = as_matrices("log", log)
     homographies = output_like("out", out, logs.shape)
-    _check_threads(threads)
+    threads = as_count("threads", threads)
     if _dispatch.choose(backend) == "numpy":
         homographies[...] = _reference.exp_homography(logs)
     else:
@@ -146,8 +146,3 @@ def to_pixel_units(homography: Float64, size: tuple[int, int]) -> Float64:
     m[..., :2] /= width
     m[..., 2] -= cx * m[..., 0] + cy * m[..., 1]
     return np.asarray(m / m[..., 2:, 2:])
-
-
-def _check_threads(threads: int) -> None:
-    if not isinstance(threads, int) or threads < 1:
-        raise ArgumentError(f"threads: expected an integer of at least 1, got {threads!r}")

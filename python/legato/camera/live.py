@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _dispatch
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import PathOptions, _Frames, check_task, fill_motion, solve_frames
@@ -77,12 +77,10 @@ class LivePath:
     ) -> None:
         options = PathOptions() if options is None else options
         self._task = check_task(size, options, None, 0.0, "banded", _dispatch.choose(backend))
-        for name, value in (("latency_frames", latency_frames), ("predicted", predicted)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"{name}: expected an integer of at least 0, got {value!r}")
         if units not in ("pixel", "width"):
             raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
-        self._latency, self._predicted, self._units = latency_frames, predicted, units
+        self._latency = as_count("latency_frames", latency_frames, 0)
+        self._predicted, self._units = as_count("predicted", predicted, 0), units
         self._frames = 0  # pushed
         self._ready: deque[Float64] = deque()  # final corrections that wait for their turn, in frame widths
         self._start_scene()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -68,7 +69,7 @@ def _parser(asked: str | None = None) -> argparse.ArgumentParser:
             parents=[shared],
             help=command.HELP,
             description=command.DESCRIPTION,
-            epilog=_EXIT_CODES,
+            epilog=getattr(command, "EXIT_CODES", _EXIT_CODES),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
@@ -114,7 +115,9 @@ def _run(given: list[str], *, alone: bool) -> int:
         if arguments.debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
-        if not isinstance(error, LegatoError):
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            text = f"standard output: cannot be written ({error.strerror})"
+        elif not isinstance(error, LegatoError):
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
         print(f"legato: error: {text}", file=sys.stderr)
         return 2 if isinstance(error, ArgumentError) else 1
@@ -135,8 +138,12 @@ def command() -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, AttributeError):  # nobody listens
+    except (BrokenPipeError, AttributeError):  # nobody listens
         code = code or 1
+    except OSError as error:
+        code = code or 1
+        with contextlib.suppress(OSError):
+            print(f"legato: error: standard output: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
     # Files are complete and closed by now: there is nothing to take apart the interpreter for, which takes a while.
     os._exit(code)
 

@@ -9,6 +9,14 @@ from pathlib import Path
 from legato.cli.stabilize import add_area
 
 NAME = "live"
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    the input was lost or stalled (the output is complete), or failed; one line on stderr says why
+  2    wrong usage or arguments
+  130  interrupted (Ctrl-C); the output was completed, but for a second Ctrl-C
+  143  terminated (SIGTERM); the output was completed
+"""
 HELP = "steady a camera, a stream or a pipe while it runs"
 DESCRIPTION = (
     "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
@@ -90,7 +98,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.streaming import stabilize_live
+    from legato.video.streaming import LiveReport, stabilize_live
+
+    out = sys.stderr if arguments.output == "-" else sys.stdout
+
+    def tell(report: LiveReport) -> None:
+        if arguments.json:
+            print(report.to_json(), end="", file=out)
+        elif not arguments.quiet:
+            print(report.summary(), file=out)
 
     report = stabilize_live(
         arguments.input,
@@ -111,14 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
         stall_s=arguments.stall,
         reconnect_s=arguments.reconnect,
         report=arguments.report,
+        tell=tell,
         progress=not arguments.quiet and sys.stderr.isatty(),
         threads=arguments.threads,
     )
-    out = sys.stderr if arguments.output == "-" else sys.stdout
-    if arguments.json:
-        print(report.to_json(), end="", file=out)
-    elif not arguments.quiet:
-        print(report.summary(), file=out)
     if report.note:
         print(f"legato: error: {report.note}", file=sys.stderr)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.diffusion import _reference
-from legato.diffusion.noise import check_threads
 from legato.errors import ArgumentError
 
 __all__ = ["EmpiricalDenoiser", "GaussianMixture", "Guided", "guided"]
@@ -436,7 +435,7 @@ def _evaluate(
 ) -> NDArray[Any]:
     points = _points(x, model.dimension)
     _check_level(alpha, sigma)
-    check_threads(threads)
+    threads = as_count("threads", threads)
     if _dispatch.choose(backend) == "numpy":
         return model._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
     out = np.empty_like(points)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import STORAGES, on_device, storage_name, stored_output
+from legato._arrays import STORAGES, as_count, on_device, storage_name, stored_output
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -136,7 +136,7 @@ def normal(
         raise ArgumentError(f"shape: expected a tuple of sizes, samples first, got {shape!r}")
     dtype = storage_name("dtype", dtype)
     _substep(substep)
-    check_threads(threads)
+    threads = as_count("threads", threads)
     streams = Streams(seeds, sizes[0], first_sample, generator)
     if out is not None and on_device(out):
         from legato.diffusion import _cupy
@@ -215,12 +215,6 @@ def from_storage(values: NDArray[Any], storage: str) -> NDArray[Any]:
     if storage == "bfloat16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return values if storage == "float64" else values.astype(np.float32)
-
-
-def check_threads(threads: int) -> None:
-    """Refuse a thread count that is none."""
-    if not isinstance(threads, int) or threads < 1:
-        raise ArgumentError(f"threads: expected an integer of at least 1, got {threads!r}")
 
 
 def _word(name: str, value: int) -> int:

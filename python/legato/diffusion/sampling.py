@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_stored, on_device, storage_name
+from legato._arrays import Float64, as_count, as_stored, on_device, storage_name
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level
-from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, normal
+from legato.diffusion.noise import Generator, Seeds, Streams, normal
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.stability import check_langevin
 from legato.diffusion.steps import (
@@ -141,7 +141,7 @@ def sample(
     _check_correctors(corrector_steps, corrector_scale)
     if callback is not None and not callable(callback):
         raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
-    check_threads(threads)
+    threads = as_count("threads", threads)
     rule = guidance_of(guidance_scale)
     runner = _Runner(model, prediction, arrays, threads, backend)
     if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
@@ -245,7 +245,7 @@ def langevin(
         raise ArgumentError(f"step_size: expected a positive number, got {step_size!r}")
     if not isinstance(n_steps, int) or n_steps < 0:
         raise ArgumentError(f"n_steps: expected an integer of at least 0, got {n_steps!r}")
-    check_threads(threads)
+    threads = as_count("threads", threads)
     runner = _Runner(model, prediction, None, threads, backend)
     if runner.alone and guidance_scale != 1:
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, on_device, stored_output
+from legato._arrays import Float64, as_count, as_float64, as_stored, in_the_type_of, on_device, stored_output
 from legato.diffusion import _reference
-from legato.diffusion.noise import Generator, Seeds, Streams, check_threads, from_storage, to_storage
+from legato.diffusion.noise import Generator, Seeds, Streams, from_storage, to_storage
 from legato.diffusion.schedules import Schedule
 from legato.errors import ArgumentError
 
@@ -301,7 +301,7 @@ def apply_step(
     samples = state.shape[0]
     elements = math.prod(state.shape[1:])
     table = _full_coefficients(coef, weights, guidance_scale, uncond is not None, samples)
-    check_threads(threads)
+    threads = as_count("threads", threads)
     target = stored_output("out", out, state.shape, storage)
     streams = Streams(seeds, samples, first_sample, generator)
     streams.address(step, substep)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_floating, as_indices, as_logits
+from legato._arrays import as_count, as_floating, as_indices, as_logits
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -108,7 +108,7 @@ def token_stats(
     """
     rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
     table = np.empty((6, len(rows)), np.float32)
-    _check_threads(threads)
+    threads = as_count("threads", threads)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
         table[:] = 0
@@ -175,7 +175,7 @@ def token_stats_backward(
         same_memory = np.shares_memory(gradient, _memory(out)) if gradient.size else True
         if out_kind != kind or gradient.shape != rows.shape or not same_memory or not gradient.flags.writeable:
             raise ArgumentError(f"out: expected a writable contiguous {kind} array of shape {rows.shape}")
-    _check_threads(threads)
+    threads = as_count("threads", threads)
     if _dispatch.choose(backend) == "numpy":
         _store(gradient, kind, _numpy_gradient(rows, kind, tokens, temperature, weights, keep))
     else:
@@ -268,11 +268,6 @@ def _memory(value: Any) -> NDArray[Any]:
         value = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
         return np.asarray(np.from_dlpack(value))
     return np.asarray(value)
-
-
-def _check_threads(threads: int) -> None:
-    if not (isinstance(threads, int | np.integer) and threads >= 1):
-        raise ArgumentError(f"threads: expected a whole number >= 1, got {threads!r}")
 
 
 def _numpy_gradient(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from legato._arrays import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError
 from legato.video.files import CONTAINERS, PathLike
 from legato.video.progress import Progress, told_of_many
@@ -156,8 +157,7 @@ def stabilize_all(
     ArgumentError
         If no video was done because of wrong arguments, or these are not as described.
     """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {jobs!r}")
+    jobs = as_count("jobs", jobs)
     if len(sources) != len(destinations):
         raise ArgumentError(f"destinations: expected {len(sources)}, as many as sources; got {len(destinations)}")
     stop, telling = threading.Event(), threading.Lock()

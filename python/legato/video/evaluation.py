@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, camera
+from legato._arrays import as_count
 from legato.errors import ArgumentError, InputError
 from legato.video.files import PathLike, VideoReader
 from legato.video.planes import luma
@@ -183,8 +184,8 @@ def evaluate(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int) or offset < 0):
-        raise ArgumentError(f"offset: expected an int of at least 0, got {offset!r}")
+    if offset is not None:
+        offset = as_count("offset", offset, 0)
     with told(progress) as tell, VideoReader(original) as before, VideoReader(stabilized) as after:
         sizes = (before.width, before.height), (after.width, after.height)
         for path, size in zip((original, stabilized), sizes, strict=True):

@@ -581,6 +581,36 @@ def keep_within_depth(samples: Sequence[NDArray[Any]], bit_depth: int) -> None:
             np.minimum(plane, most, out=plane)
 
 
+def find_encoder(name: object) -> Any:
+    """Find an encoder of video by FFmpeg's name, or say that there is none."""
+    try:
+        encoder = load_av().codec.Codec(name, "w")
+    except (ValueError, LookupError, TypeError) as error:
+        raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
+    if encoder.type != "video":
+        raise ArgumentError(f"codec: {name!r} is an encoder of {encoder.type}, expected of video")
+    return encoder
+
+
+def add_video_stream(container: Any, codec: str, rate: Fraction, where: str) -> Any:
+    """Add a stream of pictures to a container, or say that it does not hold such."""
+    try:
+        return container.add_stream(codec, rate=rate)
+    except ValueError as error:
+        raise ArgumentError(f"codec: {where} cannot hold {codec}") from error
+
+
+def open_encoder(context: Any) -> None:
+    """Open an encoder whose settings are made, or say what it refuses."""
+    try:
+        context.open()
+    except (load_av().FFmpegError, ValueError) as error:
+        raise ArgumentError(
+            f"codec: {context.name} refuses {context.width}x{context.height} {context.pix_fmt} with "
+            f"{context.options} ({_reason(error)})"
+        ) from error
+
+
 def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
     """Give the size in which a picture is written: without the odd column or row that subsampled chroma forbids.
 
@@ -822,7 +852,7 @@ class VideoWriter:
                 default_codec = _DEEP_WEBM
         self.codec = codec or default_codec
         self._location: Literal["left", "center"] = source.chroma_location
-        encoder = self._encoder(self.codec)
+        encoder = find_encoder(self.codec)
         self.pixel_format = self._chosen_format(encoder, pixel_format)
         self.notes = self._losses(source, asked=pixel_format is not None)
         self.size = encodable_size(size or (source.width, source.height), self.pixel_format)
@@ -854,15 +884,6 @@ class VideoWriter:
         except BaseException:
             self.abort()
             raise
-
-    def _encoder(self, name: str) -> Any:
-        try:
-            encoder = self._av.codec.Codec(name, "w")
-        except (ValueError, LookupError, TypeError) as error:
-            raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
-        if encoder.type != "video":
-            raise ArgumentError(f"codec: {name!r} is an encoder of {encoder.type}, expected of video")
-        return encoder
 
     def _chosen_format(self, encoder: Any, asked: str | None) -> str:
         taken = [f.name for f in encoder.video_formats or ()]
@@ -907,10 +928,7 @@ class VideoWriter:
 
     def _video_stream(self, source: VideoReader, encoder: Any) -> Any:
         rate = source.frame_rate.limit_denominator(100_000)
-        try:
-            stream = self._container.add_stream(encoder.name, rate=rate)
-        except ValueError as error:
-            raise ArgumentError(f"codec: {self.path.suffix} files cannot hold {encoder.name}") from error
+        stream = add_video_stream(self._container, encoder.name, rate, f"{self.path.suffix} files")
         context = stream.codec_context
         context.width, context.height = self.size
         context.pix_fmt = self.pixel_format
@@ -932,14 +950,7 @@ class VideoWriter:
     def _open_encoder(self, options: dict[str, str], extra: dict[str, str] | None) -> None:
         context = self._stream.codec_context
         context.options = {**options, **(extra or {})}
-        try:
-            context.open()
-        except (self._av.FFmpegError, ValueError) as error:
-            width, height = self.size
-            raise ArgumentError(
-                f"codec: {self.codec} refuses {width}x{height} {self.pixel_format} with "
-                f"{context.options} ({_reason(error)})"
-            ) from error
+        open_encoder(context)
         unknown = sorted(set(extra or {}) & set(context.options))
         if unknown:
             raise ArgumentError(f"codec_options: {self.codec} has no option {', '.join(unknown)}")

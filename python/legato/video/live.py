@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._arrays import as_count
 from legato.errors import ArgumentError
 from legato.video.files import VideoFrame
 from legato.video.planes import Picture, Planes, luma
@@ -96,18 +97,19 @@ class Stabilizer:
     ) -> None:
         if options is None:
             options = LIVE_OPTIONS
+        if not isinstance(options, camera.PathOptions):
+            raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
         if interpolation not in get_args(Interpolation):
             raise ArgumentError(f"interpolation: expected one of {get_args(Interpolation)}, got {interpolation!r}")
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise ArgumentError(f"threads: expected a positive int, got {threads!r}")
         self._options = options.at_frame_rate(fps)
         self._tracker = Tracker(size, mask=mask)
         self._path = camera.LivePath(self._tracker.size, self._options, latency_frames=latency_frames)
         self._window = camera.crop_map(self._tracker.size, self._options)
         self._interpolation: Interpolation = interpolation
-        self._threads = threads
+        self._threads = as_count("threads", threads)
         self._held: deque[Frame] = deque()
         self._before: NDArray[np.uint8] | None = None  # the luma of the newest picture
+        self._scene: NDArray[np.float32] | None = None  # how it looked before its motion could not be measured
         self.frames = self.failed = self.duplicates = self.cuts = 0
         self.corrections: Floats = np.empty((0, 3, 3))
 
@@ -165,20 +167,31 @@ class Stabilizer:
             known = motion.homography
             self.duplicates += motion.duplicate
         elif motion is not None:
-            cut = cut or self._before is None or not _alike(_glance(self._before), _glance(brightness))
+            cut = cut or not self._continues(brightness)
             self.failed += not cut
         final = self._path.push(known, cut=cut)
         self.cuts += cut and self.frames > 0
+        if cut:
+            self._scene = None
         self.frames += 1
         own = _own(_picture(frame))
         self._before = brightness if brightness.base is None else luma(own)  # never the caller's memory
         self._held.append(_with_picture(frame, own))
         return cast("list[FrameT]", self._drawn(final))
 
+    def _continues(self, brightness: NDArray[np.uint8]) -> bool:
+        """Whether a picture may be of the same scene as those before, though its motion could not be measured."""
+        assert self._before is not None
+        before, after = _glance(self._before), _glance(brightness)
+        if before.std() >= _GLANCE_CONTRAST:
+            self._scene = before
+        # A flat picture, as of a covered lens or between two scenes, tells nothing; the next may.
+        return self._scene is None or after.std() < _GLANCE_CONTRAST or _alike(self._scene, after)
+
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
         self._tracker.reset()
-        self._before = None
+        self._before = self._scene = None
         return self._drawn(self._path.finish())
 
     def _drawn(self, window: Floats) -> list[Frame]:
@@ -224,9 +237,7 @@ def _glance(brightness: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _alike(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two glances may show one scene, the camera having moved a little; flat ones always may."""
-    if min(before.std(), after.std()) < _GLANCE_CONTRAST:
-        return True
+    """Whether two glances may show one scene, the camera having moved a little."""
     reach = _GLANCE_SHIFT
     rows, columns = before.shape
     middle = after[reach:-reach, reach:-reach]

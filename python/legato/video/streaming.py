@@ -21,12 +21,13 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
@@ -49,6 +50,7 @@ from legato.video.files import (
 )
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
+from legato.video.planning import believable_rate
 from legato.video.presets import preset_named
 from legato.video.report import counted
 from legato.video.stabilizing import check_destinations
@@ -62,6 +64,7 @@ _QUEUED_BYTES = 256 << 20
 _READ_QUEUE = _WRITE_QUEUE = 4
 _RETRY_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CLOCK_JUMP_S = 10.0
+_SLOWEST, _FASTEST, _FASTEST_BELIEVED = 0.001, 1000.0, 240.0  # frames a second
 _MOST_AHEAD = 4
 _GRACE_S = 5.0  # for what is under way when the run has to end
 _SLACK_S = 2.0  # in which FFmpeg may notice by itself that a stream stalls
@@ -121,19 +124,22 @@ class LiveReport:
     ----------
     source, destination : str
         As named by the caller, without passwords.
-    ended : {"input", "duration", "window", "interrupted", "stalled", "lost"}
-        Why it ended: the input was over, the duration asked for was reached, the window was closed, Ctrl-C; or it gave
-        nothing for too long, or broke off and did not come back. What was written is complete in any case.
+    ended : {"input", "duration", "window", "interrupted", "stalled", "lost", "failed"}
+        Why it ended: the input was over, the duration asked for was reached, the window was closed, Ctrl-C or SIGTERM;
+        or the input gave nothing for too long, or broke off and did not come back; or an error, which is also raised.
+        But for an error of the output, what was written is complete.
     note : str
         What went wrong, in one line; empty where nothing did.
     size : (int, int)
         Of the pictures written.
     frame_rate : float
-        Frames a second that the weights were adapted to.
+        Frames a second of the pictures, to which the weights were adapted.
     latency_frames : int
         The delay asked for.
     frames_read, frames_dropped, frames_written : int
-        Pictures decoded, dropped since computing could not keep up, and written.
+        Pictures decoded and taken on, dropped since computing could not keep up, and written.
+    skipped_packets, damaged_frames, repaired_timestamps : int
+        As counted by `VideoReader`, over all connections.
     failed, duplicates, cuts : int
         As counted by `Stabilizer`.
     reconnects : int
@@ -159,6 +165,9 @@ class LiveReport:
     frames_read: int
     frames_dropped: int
     frames_written: int
+    skipped_packets: int
+    damaged_frames: int
+    repaired_timestamps: int
     failed: int
     duplicates: int
     cuts: int
@@ -183,6 +192,8 @@ class LiveReport:
     def summary(self) -> str:
         """Give the run in two lines."""
         lost = f", {self.frames_dropped} dropped" if self.frames_dropped else ""
+        harm = self.skipped_packets + self.damaged_frames
+        lost += f", {counted(harm, 'damaged packet')}" if harm else ""
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
         late = self.latency_ms
@@ -217,6 +228,7 @@ def stabilize_live(
     stall_s: float = 10.0,
     reconnect_s: float = 60.0,
     report: PathLike | None = None,
+    tell: Callable[[LiveReport], None] | None = None,
     progress: bool = False,
     threads: int = 1,
 ) -> LiveReport:
@@ -255,7 +267,9 @@ def stabilize_live(
     reconnect_s : float
         Seconds during which a camera or a network stream is opened again; 0: not at all.
     report : path, optional
-        Also write the report as JSON.
+        Also write the report as JSON, whatever the end; it is not written where no picture came.
+    tell : callable, optional
+        Called with the report where it would be written: also before an error is raised.
     progress : bool
         A line a second on stderr.
     threads : int
@@ -287,9 +301,10 @@ def stabilize_live(
         options = chosen.live_options()
     if crop is not None:
         options = replace(options, crop=crop)
-    for name, value in (("fps", fps), ("duration_s", duration_s)):
-        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise ArgumentError(f"{name}: expected a number above 0, got {value!r}")
+    if fps is not None and not (isinstance(fps, int | float) and _SLOWEST <= fps <= _FASTEST):
+        raise ArgumentError(f"fps: expected a number from {_SLOWEST:g} to {_FASTEST:g}, got {fps!r}")
+    if duration_s is not None and not (isinstance(duration_s, int | float) and 0 < duration_s < math.inf):
+        raise ArgumentError(f"duration_s: expected a number above 0, got {duration_s!r}")
     for name, value in (("stall_s", stall_s), ("reconnect_s", reconnect_s)):
         if not (isinstance(value, int | float) and 0 <= value < math.inf):
             raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
@@ -328,10 +343,14 @@ def stabilize_live(
             stall_s,
             progress,
         )
-        result = line.run()
+        result, failure = line.run()
         if report_file is not None:
             report_file.write_text([result.to_json()])
             report_file.commit()
+        if tell is not None:
+            tell(result)
+        if failure is not None:
+            raise failure
     return result
 
 
@@ -396,37 +415,40 @@ class _Source:
     url: str
     live: bool  # comes at its own pace and may be opened again
     path: Path | None = None  # of a plain file
+    fps: float | None = None  # in place of what it says
     format: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: PathLike | int, fps: float | None) -> _Source:
         text = str(source) if isinstance(source, int) else os.fspath(source)
         if text.isdecimal():
             return cls._camera(int(text), fps)
+        options = dict(_PROBE)
+        if fps is not None:
+            options["framerate"] = f"{fps:g}"  # heeded where the pictures have no times
         if text == "-":
-            return cls("standard input", "pipe:0", False, options=tuple(_PROBE.items()))
+            return cls("standard input", "pipe:0", False, fps=fps, options=options)
         if _URL.match(text):
-            options = dict(_PROBE)
             if text.startswith("rtsp"):
                 options["rtsp_transport"] = "tcp"  # over UDP pictures break, and firewalls forbid it
-            return cls(_without_password(text), text, True, options=tuple(options.items()))
+            return cls(_without_password(text), text, True, fps=fps, options=options)
         path = Path(text)
         if path.exists() and not path.is_file() and not path.is_dir():
-            return cls(text, str(path.absolute()), False, options=tuple(_PROBE.items()))  # a named pipe
-        return cls(text, text, False, path=path)
+            return cls(text, str(path.absolute()), False, fps=fps, options=options)  # a named pipe
+        return cls(text, text, False, path=path, fps=fps)
 
     @classmethod
     def _camera(cls, number: int, fps: float | None) -> _Source:
-        options = () if fps is None else (("framerate", f"{fps:g}"),)
+        options = {} if fps is None else {"framerate": f"{fps:g}"}
         if sys.platform == "darwin":
-            return cls(f"camera {number}", str(number), True, None, "avfoundation", options)
+            return cls(f"camera {number}", str(number), True, None, fps, "avfoundation", options)
         if not sys.platform.startswith("linux"):
             raise ArgumentError("source: cameras by number are known on Linux and macOS; give a URL here")
         device = f"/dev/video{number}"
         if not Path(device).exists():
             raise InputError(f"camera {number}: there is no {device}")
-        return cls(f"camera {number}", device, True, None, "v4l2", options)
+        return cls(f"camera {number}", device, True, None, fps, "v4l2", options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,13 +492,20 @@ class _LiveReader(VideoReader):
 
     def __init__(self, source: _Source, timeout_s: float) -> None:
         self._source, self._timeout_s = source, timeout_s
-        self.arrived_s = time.monotonic()
+        self.arrived_s = self._before_s = time.monotonic()
         self.busy_s = 0.0  # decoding
         self.lost = ""  # why the source broke off
-        self._jump = 0
+        self._shifts = 0, 0  # of the timestamps, now and before
         self._latest: int | None = None
         self._ahead: deque[Any] = deque()  # frames that were needed to time the first
         super().__init__(source.name)
+
+    def _describe(self, first: Any) -> None:
+        super()._describe(first)
+        # A stream that knows its length is a file, wherever it lies.
+        self.live = self._source.live and self._container.duration is None
+        if self._source.fps is not None:
+            self.frame_rate = Fraction(self._source.fps).limit_denominator(1001)
 
     def _opened(self) -> Any:
         source = self._source
@@ -484,18 +513,23 @@ class _LiveReader(VideoReader):
             return super()._opened()
         self.path = cast(Path, source.name)  # a Path would take the slashes of a URL for its own
         if not source.live and source.format is None:
-            self.no_frame += "; an MP4 with its index at the end cannot come through a pipe: name the file"
+            self.no_frame += " (an MP4 with its index at the end cannot come through a pipe: name the file)"
         timeout = (self._timeout_s, self._timeout_s) if self._timeout_s else None
         try:
             return self._av.open(
                 source.url,
                 format=source.format,
-                options=dict(source.options),
+                options=source.options,
                 timeout=timeout,
                 metadata_errors="replace",
             )
         except (self._av.FFmpegError, ValueError, OSError) as error:
-            raise InputError(f"{source.name}: cannot be opened ({files._reason(error)})") from error
+            raise InputError(f"{source.name}: cannot be opened ({self._why(error)})") from error
+
+    def _why(self, error: BaseException) -> str:
+        if isinstance(error, self._av.ExitError):  # FFmpeg was told to give up
+            return f"it gave nothing for {self._timeout_s:g} s"
+        return files._reason(error)
 
     def _decode(self) -> Iterator[Any]:
         if self._source.path is not None:
@@ -513,7 +547,7 @@ class _LiveReader(VideoReader):
                 packets = self._container.demux(self._stream)
                 continue
             except (self._av.FFmpegError, OSError) as error:
-                self.lost = files._reason(error)
+                self.lost = self._why(error)
                 break
             broken = 0
             if packet is None or (packet.dts is None and not packet.size):
@@ -543,13 +577,25 @@ class _LiveReader(VideoReader):
                     break
         if frame.pts is None:
             return frame
-        pts = int(frame.pts) + self._jump
-        if self._latest is not None and not 0 < (pts - self._latest) * self.time_base < _CLOCK_JUMP_S:
-            # The sender began to count anew: go on one frame after the last.
-            self._jump += self._latest + step - pts
-            pts = self._latest + step
-        frame.pts = self._latest = pts
+        frame.pts = self._latest = self._placed(int(frame.pts), step)
+        self._before_s = self.arrived_s
         return frame
+
+    def _placed(self, pts: int, step: int) -> int:
+        """Give a timestamp on a clock that never goes back, whatever the sender's does."""
+        if self._latest is None:
+            return pts
+        # What does not come at its own pace may well have a pause.
+        most_s = _CLOCK_JUMP_S + self.arrived_s - self._before_s if self.live else math.inf
+        shifts = [s for s in self._shifts if 0 < (pts + s - self._latest) * self.time_base < most_s]
+        if shifts:  # a clock that was wrong for a moment counts on where it was before
+            shift = min(shifts)
+        else:  # the sender began to count anew: go on one frame after the last
+            shift = self._latest + step - pts
+            self.repaired_timestamps += 1
+        if shift != self._shifts[0]:
+            self._shifts = shift, self._shifts[0]
+        return pts + shift
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -558,7 +604,7 @@ class _Arrived:
 
     frame: VideoFrame
     at_s: float  # when its packet was read
-    new_scene: bool = False
+    connection: int  # each begins a scene
 
 
 class _Reading:
@@ -572,6 +618,7 @@ class _Reading:
         self.error: BaseException | None = None
         self.ended, self.note = "", ""
         self.frames = self.reconnects = 0
+        self.faults = {"skipped_packets": 0, "damaged_frames": 0, "repaired_timestamps": 0}
         self.busy_s = 0.0
         self.reopening = False  # the source is lost; the thread keeps the time itself
         self._time_base = Fraction(1)
@@ -607,10 +654,15 @@ class _Reading:
             again: _LiveReader | None = reader
             while again is not None:
                 with again as reader:
-                    lost = self._read(reader)
+                    try:
+                        lost = self._read(reader)
+                    finally:
+                        for name in self.faults:
+                            self.faults[name] += getattr(reader, name)
                 again = self._open_again(reader) if lost else None
         except BaseException as error:
             self.error = error
+            self.ended = self.ended or "failed"
         finally:
             self.ended = self.ended or "input"
             self.queue.close()
@@ -618,11 +670,8 @@ class _Reading:
 
     def _read(self, reader: _LiveReader) -> bool:
         """Hand every picture on; True if the source broke off and may come back."""
-        # A stream that knows its length is a file, wherever it lies.
-        live = self.source.live and reader._container.duration is None
-        patience_s = 1 / max(float(reader.frame_rate), 1.0) if live else None
+        patience_s = 1 / max(float(reader.frame_rate), 1.0) if reader.live else None
         shift: int | None = None if reader is not self.first else 0
-        new_scene = reader is not self.first
         for frame in reader:
             self.busy_s += reader.busy_s
             reader.busy_s = 0.0
@@ -640,13 +689,11 @@ class _Reading:
                 self.ended = self.ended or "duration"
                 return False
             placed = replace(frame, pts=pts, time_base=self._time_base, index=self.frames)
-            item = _Arrived(placed, reader.arrived_s, new_scene)
-            new_scene = False
             self._last_pts, self._last_s = pts, reader.arrived_s
-            self.frames += 1
-            if not self.queue.put(item, patience_s):
+            if not self.queue.put(_Arrived(placed, reader.arrived_s, self.reconnects), patience_s):
                 return False
-        if live and (reader.lost or self._reconnect_s > 0):
+            self.frames += 1
+        if reader.live and (reader.lost or self._reconnect_s > 0):
             self.note = f"{self.source.name}: {reader.lost or 'the stream ended'}"
             return True
         if reader.lost:
@@ -703,10 +750,7 @@ class _Encoder:
         if raw and codec is not None:
             raise ArgumentError("codec: expected none for y4m, which is not coded")
         name = codec or target.codec
-        try:
-            encoder = self._av.codec.Codec(name, "w")
-        except (ValueError, LookupError) as error:
-            raise ArgumentError(f"codec: no encoder named {name!r} in this FFmpeg") from error
+        encoder = files.find_encoder(name)
         self._planar = reader.pixel_format
         pixel_format = _output_format(self._planar, None if raw else [f.name for f in encoder.video_formats or ()])
         # FFmpeg would take gray for full range whatever its tag says, and scale it.
@@ -716,7 +760,7 @@ class _Encoder:
         self.size = encodable_size((reader.width, reader.height), pixel_format)
         # y4m and AVI count frames; all others carry times.
         counted = raw or target.muxer == "avi"
-        steady_rate = Fraction(rate).limit_denominator(1001)
+        steady_rate = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
         self._clock = 1 / steady_rate if counted else reader.time_base
         self._counted, self._count = counted, 0
         self._numbers: dict[int, tuple[int, int]] = {}  # of the pictures in the encoder, and durations, by timestamp
@@ -726,7 +770,7 @@ class _Encoder:
         try:
             url = target.url if self._pending is None else str(self._pending.path)
             self._container = self._av.open(url, "w", format=target.muxer)
-            self._stream = self._container.add_stream(name, rate=steady_rate)
+            self._stream = files.add_video_stream(self._container, name, steady_rate, f"{target.muxer} streams")
             context = self._stream.codec_context
             context.width, context.height = self.size
             context.pix_fmt = pixel_format
@@ -737,8 +781,9 @@ class _Encoder:
             if not raw:
                 context.gop_size = max(1, round(_KEY_FRAME_S * rate))
                 context.options = _live_options(name, crf, preset, target.muxer)
-            context.open()
-            self._container.start_encoding()
+            files.open_encoder(context)
+            with contextlib.nullcontext() if self._pending else _ended_at_once():
+                self._container.start_encoding()
         except BaseException as error:
             self.discard()
             self.close()
@@ -793,6 +838,21 @@ class _Encoder:
         if self._container is not None:
             with contextlib.suppress(Exception):
                 self._container.close()
+
+
+@contextlib.contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the process: while PyAV opens an output, which may wait for ever, no Python runs."""
+    ours: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        ours = {n: h for n in (signal.SIGINT, signal.SIGTERM) if callable(h := signal.getsignal(n))}
+    for number in ours:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _filled(picture: Any, planes: Planes) -> Any:
@@ -888,9 +948,13 @@ class _Window:
             self._cv2.destroyAllWindows()
 
 
-def _believed(rate: Fraction) -> float:
+def _believed(reader: _LiveReader) -> float:
     """Frames a second; what streams of no fixed rate say is sometimes the rate of their clock."""
-    return float(rate) if 1 <= rate <= 240 else 30.0
+    rate = float(reader.frame_rate)
+    if reader._container.format.name == "yuv4mpegpipe":
+        return rate  # counts frames
+    slowest = 1.0 if reader.live else _SLOWEST
+    return rate if slowest <= rate <= _FASTEST_BELIEVED else 30.0
 
 
 class _Line:
@@ -917,15 +981,16 @@ class _Line:
         self._done = threading.Event()
         self._sink: _Sink
 
-    def run(self) -> LiveReport:
+    def run(self) -> tuple[LiveReport, BaseException | None]:
+        """Run to the end; give the report, and what is to be raised."""
         reading = self._reading
         reading.thread.start()
         try:
             self._wait_for_first()
             reader = reading.first
             assert reader is not None
-            rate = self._fps or _believed(reader.frame_rate)
-            self._stabilizer = self._make((reader.width, reader.height), rate)
+            rate = self._fps or _believed(reader)
+            self._stabilizer = self._make((reader.width, reader.height), believable_rate(rate))
             self._window = _Window(reader) if self._target.window else None
             self._sink = self._window or _Encoder(self._target, reader, rate, **self._encoding)
         except BaseException:
@@ -958,13 +1023,15 @@ class _Line:
             if self._done.is_set():
                 self._sink.close()
         failure = self._error or reading.error
-        if stop is not None and not isinstance(stop, KeyboardInterrupt):
-            raise stop
-        if failure is not None and (
-            stop is None or (isinstance(failure, OutputError) and self._target.path is not None)
-        ):
-            raise failure  # and a file that is not there counts for more than a Ctrl-C
-        return self._report(rate)
+        if isinstance(stop, KeyboardInterrupt):
+            # A file that is not there counts for more than a Ctrl-C.
+            keeps = isinstance(failure, OutputError) and self._target.path is not None
+            failure = failure if keeps else None
+        elif stop is not None:
+            failure = stop
+        if failure is not None and stop is None:
+            reading.ended, reading.note = "failed", str(failure)
+        return self._report(rate), failure
 
     def _wait_for_first(self) -> None:
         reading = self._reading
@@ -1026,10 +1093,12 @@ class _Line:
         )
 
     def _compute(self) -> None:
+        connection = 0
         try:
             while (item := self._reading.queue.get()) is not None:
                 began_s = time.perf_counter()
-                steady = self._stabilizer.push(item.frame, cut=item.new_scene)
+                steady = self._stabilizer.push(item.frame, cut=item.connection != connection)
+                connection = item.connection
                 self._busy["compute"] += time.perf_counter() - began_s
                 for frame in steady:
                     if not self._steady.put((frame, item.at_s)):
@@ -1067,13 +1136,13 @@ class _Line:
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
-        self._reading.stop("input")
+        self._reading.stop("failed")
         self._steady.close(discard=True)
 
     def _report(self, rate: float) -> LiveReport:
         reading, stabilizer = self._reading, self._stabilizer
         seconds = time.monotonic() - self._began_s
-        note = reading.note if reading.ended in ("stalled", "lost") else ""
+        note = reading.note if reading.ended in ("stalled", "lost", "failed") else ""
         if not self._done.is_set():
             note = f"{self._target.name}: takes no pictures any more; what was written is not complete"
         assert reading.first is not None
@@ -1090,6 +1159,7 @@ class _Line:
             frames_read=reading.frames,
             frames_dropped=reading.queue.dropped,
             frames_written=self._written,
+            **reading.faults,
             failed=stabilizer.failed,
             duplicates=stabilizer.duplicates,
             cuts=stabilizer.cuts,

@@ -705,7 +705,7 @@ def _checked_size(size: object) -> tuple[int, int]:
     if (
         not isinstance(size, (tuple, list))
         or len(size) != 2
-        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size)
+        or not all(isinstance(side, (int, np.integer)) and 1 <= side < 2**31 for side in size)
     ):
         raise ArgumentError(f"size: expected (width, height), two positive ints, got {size!r}")
     return int(size[0]), int(size[1])

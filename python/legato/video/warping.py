@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._arrays import as_count
 from legato.errors import ArgumentError
 from legato.video.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
@@ -92,12 +93,11 @@ def warp(
     matrix = _checked_correction(correction, source_size, target_size)
     if interpolation not in get_args(Interpolation):
         raise ArgumentError(f"interpolation: expected one of {get_args(Interpolation)}, got {interpolation!r}")
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
-        raise ArgumentError(f"threads: expected a positive int, got {threads!r}")
+    threads = as_count("threads", threads)
     if backend not in get_args(Backend):
         raise ArgumentError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
 
-    how = _How(interpolation, int(threads), backend)
+    how = _How(interpolation, threads, backend)
     if not isinstance(picture, Planes):
         target = _checked_out(out, (*target_size[::-1], 3), picture)
         return cast(PictureT, _sampled([picture], matrix, target_size, how, 8, [target])[0])
