@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import SIZE, copy_video, files_of_at_most, leftovers, packets, shaky, times, turned, write_clip
+from clips import SIZE, copy_video, files_of_at_most, leftovers, packets, pictures, shaky, times, turned, write_clip
 from legato.errors import ArgumentError, InputError, OutputError
 
 av = pytest.importorskip("av", reason="needs PyAV")
@@ -578,6 +578,40 @@ def test_mpegts_is_moved_to_start_at_zero(tmp_path: Path) -> None:
     moved_sound = packets(tmp_path / "b.mp4", "audio")[0][0]
     assert abs(moved_sound) < Fraction(1, 1000)
     assert abs((after[0] - moved_sound) - (before[0] - first_sound)) < Fraction(1, 1000)
+
+
+def test_what_an_edit_list_cuts_off_stays_cut_off(tmp_path: Path) -> None:
+    """As in clips that a phone trimmed, or `ffmpeg -ss 1.13 -c copy` made: packets are there that are not shown."""
+    whole = write_clip(tmp_path / "whole.mp4", shaky(60), sound="aac")
+    clip = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as read, av.open(str(clip), "w", options={"movie_timescale": "90000"}) as cut:
+        targets = {stream.index: cut.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.size:
+                moved = round(Fraction(34, 30) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - moved, packet.dts - moved
+                packet.stream = targets[packet.stream.index]
+                cut.mux(packet)
+    with VideoReader(clip) as reader:
+        shown = list(reader)
+        assert len(shown) == 26
+        assert (reader.hidden_packets, reader.cut_within) == (34, False)
+        for name in ("a.mkv", "a.ts"):
+            with pytest.raises(ArgumentError, match="no room for what an edit list cuts off"):
+                VideoCopy(tmp_path / name, reader)
+        copy = VideoCopy(tmp_path / "a.mp4", reader)
+        copy.finish()
+        copy.commit()
+    assert len(pictures(tmp_path / "a.mp4")) == 26
+    for name in ("b.mkv", "b.ts", "b.mp4"):
+        copy_video(clip, tmp_path / name)
+        seen, heard = times(tmp_path / name), packets(tmp_path / name, "audio")
+        assert len(seen) == 26
+        assert heard[-1][0] is not None
+        assert heard[0][0] is not None
+        # In the end and, but for what primes a decoder, at the beginning the sound is where the picture is.
+        assert abs(heard[-1][0] - seen[-1]) < 0.05
+        assert name == "b.mp4" or 0 <= seen[0] - heard[0][0] < 0.05
 
 
 def test_avi_holds_a_constant_rate_and_refuses_another(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ CONTAINERS = {
     ".avi": ("avi", "libx264"),
     ".ts": ("mpegts", "libx264"),
 }
+_EDIT_LISTS = ("mp4", "mov")
+_PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
 _PRESETS = (
     "ultrafast",
     "superfast",
@@ -283,6 +285,10 @@ class VideoReader:
     skipped_packets, damaged_frames, repaired_timestamps : int
         Counted while reading: packets that could not be decoded, frames that the decoder marks as damaged (they are
         handed on), timestamps that were missing or did not increase.
+    hidden_packets : int
+        Counted while reading: packets of pictures that are not shown, as the file's edit list says.
+    cut_within : bool
+        Whether one of these comes after the beginning.
     notes : list of str
         What a user should know about how the file was read.
 
@@ -306,6 +312,7 @@ class VideoReader:
             self._stream = self._video_stream()
             self._stream.thread_type = "AUTO"
             self.skipped_packets = self.damaged_frames = self.repaired_timestamps = 0
+            self.hidden_packets, self.cut_within = 0, False
             self.notes: list[str] = []
             self._decoded = self._decode()
             first = next(self._decoded, None)
@@ -498,6 +505,9 @@ class VideoReader:
         yield from self._decode_packet(None)
 
     def _decode_packet(self, packet: Any) -> list[Any]:
+        if packet is not None and packet.is_discard:
+            self.hidden_packets += 1
+            self.cut_within |= packet.pts is None or packet.pts >= 0
         try:
             frames: list[Any] = self._stream.codec_context.decode(packet)
         except self._av.FFmpegError:
@@ -1099,6 +1109,8 @@ class _StreamCopier:
     def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str, *, pictures: bool = False) -> None:
         self._av = av
         self._output = output
+        self._keeps_edits = muxer in _EDIT_LISTS
+        self._primes: dict[int, bool] = {}
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.shift_s = Fraction(0)
@@ -1189,8 +1201,17 @@ class _StreamCopier:
                 return None  # the rest of a damaged file
             if packet is None:
                 return None
-            if packet.size:
+            if packet.size and not self._hidden(packet):
                 return self._timed(packet)
+
+    def _hidden(self, packet: Any) -> bool:
+        """Whether an edit list cuts a packet off, which the container cannot say; what primes a decoder is kept."""
+        if self._keeps_edits or not packet.is_discard or packet.pts is None:
+            return False
+        begin, end = packet.pts, packet.pts + (packet.duration or 0)
+        # All of a short beginning is priming; of a long one the last packet, and the one that ends at zero.
+        primes = self._primes.setdefault(packet.stream.index, begin * packet.time_base >= -_PRIMING_S)
+        return not primes and end + (packet.duration or 0) < 0
 
     def _timed(self, packet: Any) -> Any:
         """Make the times such as a muxer takes: present, and increasing within the stream."""
@@ -1225,7 +1246,7 @@ class VideoCopy:
     path : str or path
         Destination, as for `VideoWriter`.
     source : VideoReader
-        The video; it is read a second time.
+        The video, its pictures read to the end; it is read a second time.
 
     Attributes
     ----------
@@ -1237,7 +1258,7 @@ class VideoCopy:
     Raises
     ------
     ArgumentError
-        If the destination's container cannot hold the packets as they are.
+        If the destination's container cannot hold the packets as they are, or not what an edit list cuts off.
     OutputError
         If the file cannot be written.
     """
@@ -1248,6 +1269,8 @@ class VideoCopy:
         muxer, _ = _container_of(self.path)
         if muxer == "avi":
             raise ArgumentError("path: .avi files have no room for when pictures are shown")
+        if source.hidden_packets and (muxer not in _EDIT_LISTS or source.cut_within):
+            raise ArgumentError(f"path: {muxer} files have no room for what an edit list cuts off")
         self.notes: list[str] = []
         self._pending = PendingFile(self.path, unnamed=True)
         self._copier: _StreamCopier | None = None
@@ -1287,7 +1310,7 @@ class VideoCopy:
 
 def _opened_for_writing(av: Any, path: Path, muxer: str, clock: Fraction) -> Any:
     options = {}
-    if muxer in ("mp4", "mov"):
+    if muxer in _EDIT_LISTS:
         # The movie's clock counts late starts; its usual milliseconds would round them.
         scale = clock.denominator
         scale *= -(-10_000 // scale)
