@@ -244,7 +244,9 @@ def test_linear_program_is_the_limit() -> None:
     [
         ({"salient": np.zeros((6, 2))}, "salient: expected shape"),
         ({"salient": np.zeros((6, 1, 2)), "salient_weight": 0.0}, "salient_weight: expected"),
+        ({"salient": np.full((6, 1, 2), 1e300)}, "salient: expected NaN or points within 100 frame widths"),
         ({"targets": np.zeros((5, 2))}, "targets: expected shape"),
+        ({"targets": np.full((6, 2), -101.0)}, "targets: expected NaN or points within 100 frame widths"),
         ({"target_weight": -1.0}, "target_weight: expected"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,7 @@ def test_results_are_named_without_collision(tmp_path: Path) -> None:
         (["A", "B", "C"], "expected IN and OUT"),
         (["A", "B", "--suffix", "_x", "--motion", "m"], "motion: it is for one video"),
         (["A", "B", "--suffix", "_x", "--report", "r.json"], "report: expected no file name"),
+        (["A", "B", "--extension", "mkv"], "extension: expected together with"),
         (["A", "--suffix", "_x", "-j", "0"], "jobs: expected"),
         (["A", "--suffix", "_x", "--preset", "nope"], "preset: expected one of"),
         (["A", "--suffix", "_x", "--subject", "1,2,3"], "expected 4 numbers"),
@@ -141,6 +143,24 @@ def test_no_input_is_written_over(clips: list[Path], tmp_path: Path, capsys: pyt
     assert run("analyze", one, "--mask", mask, "-o", mask) == 2
     assert mask.read_bytes() == b"a picture"
     assert other.read_bytes() == one.read_bytes() == clips[0].read_bytes()
+
+
+def test_what_belongs_to_one_result_is_not_written_over_another(
+    clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.mp4", "a_compare.mp4", "b.mp4"):
+        shutil.copy(clips[0], tmp_path / name)
+    sources = [tmp_path / "a.mp4", tmp_path / "a_compare.mp4"]
+    out = tmp_path / "out"
+    assert run("stabilize", *sources, "--output-folder", out, "--compare") == 2
+    assert re.search(r"destination .*a_compare\.mp4: .* is the same file as the compare of", capsys.readouterr().err)
+    assert list(out.iterdir()) == []
+    (tmp_path / "b_s_path.svg").hardlink_to(tmp_path / "b.mp4")
+    with pytest.raises(ArgumentError, match=r"plot of .*b_s\.mp4: .*b_s_path\.svg is the same file as the input"):
+        video.stabilize_all([tmp_path / "b.mp4"], [tmp_path / "b_s.mp4"], plot=True)
+    with pytest.raises(ArgumentError, match=r"destinations: .* is there twice"):
+        video.stabilize_all(sources, [tmp_path / "c.mp4"] * 2)
+    assert (tmp_path / "b.mp4").read_bytes() == clips[0].read_bytes()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
@@ -262,6 +282,10 @@ def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.Ca
     again = tmp_path / "again.mp4"
     assert run("stabilize", clips[0], again, "--motion", motion, "--preset", "follow", "--crf", "0", "--quiet") == 0
     np.testing.assert_array_equal(pictures(again), pictures(out))
+    assert run("stabilize", clips[0], again, "--motion", motion, "--rotation", "apply", "--quiet") == 0
+    assert run("analyze", clips[0], "-o", tmp_path / "k.jsonl", "--rotation", "keep", "--quiet") == 0
+    assert run("stabilize", clips[0], again, "--motion", tmp_path / "k.jsonl", "--rotation", "apply") == 2
+    assert "rotation: the motion was estimated with 'keep'" in capsys.readouterr().err
     assert run("analyze", clips[0], "-o", clips[0]) == 2
     assert run("render", clips[1], tmp_path / "absent.jsonl", out) == 1
     assert "cannot be read" in capsys.readouterr().err

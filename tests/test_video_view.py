@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,15 @@ def test_the_page_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     page = write_page(folder / "r.json", tmp_path / "page.html")
     source = re.findall(r' src="([^"]*)"', page.read_text())[0]
     assert source.startswith("../")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
+def test_a_name_that_is_no_text(folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.webm")
+    shutil.copy(folder / "a <b>.webm", tmp_path / name)
+    video.stabilize(tmp_path / name, tmp_path / "o.webm", codec="libvpx", report=tmp_path / "r.json")
+    text = write_page(tmp_path / "r.json").read_text()
+    assert re.findall(r' src="([^"]*)"', text) == ["caf%E9.webm", "o.webm"]
 
 
 def test_the_page_finds_its_videos_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 
+_FARTHEST = 100  # frame widths to a point: the linearized bounds of farther ones mean nothing
+
 MODELS = ("homography", "affine", "similarity", "translation")
 
 
@@ -297,7 +299,8 @@ def smooth_path(
     fixed : array_like, shape (k, 3, 3), optional
         Corrections of the first k frames, held. Not with windows.
     salient : array_like, shape (n, m, 2), optional
-        Points to keep inside the crop window; NaN: none. For boxes give the corners, for regions the hull's vertices.
+        Points to keep inside the crop window, within 100 frame widths of its middle; NaN: none. For boxes give the
+        corners, for regions the hull's vertices.
     salient_weight : float, optional
         ``None``: they must be inside. A number: an exact penalty on their distance outside (frame widths), which a
         weight above about ten times w3 makes as good as hard where that is possible.
@@ -594,17 +597,20 @@ def _salient_rows(points: Float64, at: Float64, task: _Task) -> tuple[Float64, F
 
 def in_width_units(frames: _Frames, size: tuple[int, int], units: str) -> _Frames:
     """Frames with lengths in frame widths."""
-    if units == "width":
-        return frames
-    if units != "pixel":
+    if units == "pixel":
+        center = (np.array(size) - 1) / 2
+        frames = _Frames(
+            to_width_units(frames.motion, size),
+            frames.weight,
+            (frames.salient - center) / size[0],
+            (frames.targets - center) / size[0],
+        )
+    elif units != "width":
         raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
-    center = (np.array(size) - 1) / 2
-    return _Frames(
-        to_width_units(frames.motion, size),
-        frames.weight,
-        (frames.salient - center) / size[0],
-        (frames.targets - center) / size[0],
-    )
+    for name, points in (("salient", frames.salient), ("targets", frames.targets)):
+        if points.size and np.abs(points).max(initial=0, where=~np.isnan(points)) > _FARTHEST:
+            raise ArgumentError(f"{name}: expected NaN or points within {_FARTHEST} frame widths of the middle")
+    return frames
 
 
 def check_task(

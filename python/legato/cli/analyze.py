@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             mask=arguments.mask,
             region=arguments.region,
             subject=arguments.subject,
-            rotation=arguments.rotation,
+            rotation=arguments.rotation or "apply",
             progress=not arguments.quiet and sys.stderr.isatty(),
         )
         pending.write_text(analysis.lines())

@@ -91,8 +91,7 @@ def add_rotation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rotation",
         choices=("apply", "keep"),
-        default="apply",
-        help="turn the pictures upright, or keep them as stored and the tag (default: %(default)s)",
+        help="turn the pictures upright, or keep them as stored and the tag (default: as in the motion file, or apply)",
     )
 
 
@@ -204,14 +203,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         *PATH_OPTIONS,
         *OUTPUT_OPTIONS,
-        *("mask", "region", "subject", "motion", "save_motion"),
+        *("mask", "region", "subject", "motion", "save_motion", "rotation"),
     )
-    # With a motion file the rotation is its own, unless another is asked for.
-    options["rotation"] = None if arguments.rotation == "apply" else arguments.rotation
     if arguments.jobs < 1:
         raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
+        if arguments.extension is not None:
+            raise ArgumentError("extension: expected together with --output-folder or --suffix")
         if len(arguments.paths) != 2:
             raise ArgumentError("expected IN and OUT, or --output-folder or --suffix for any number of videos")
         if not arguments.resume:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from legato._arrays import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError
-from legato.video.files import CONTAINERS, PathLike
+from legato.video.files import CONTAINERS, PathLike, checked_path
 from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
-from legato.video.stabilizing import stabilize
+from legato.video.stabilizing import check_destinations, files_beside, stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]
 
@@ -115,6 +115,19 @@ def result_paths(
     return list(results.values())
 
 
+def _check_names(sources: Sequence[PathLike], destinations: Sequence[PathLike], options: dict[str, Any]) -> None:
+    """Refuse that a file which belongs to one result is written over that of another, or over a source."""
+    written: dict[str, Path | None] = {}
+    for given in destinations:
+        destination = checked_path("destinations", given)
+        if f"destination {destination}" in written:
+            raise ArgumentError(f"destinations: {destination} is there twice")
+        written[f"destination {destination}"] = destination
+        for name, path in files_beside(destination, **options).items():
+            written[f"{name} of {destination}"] = path
+    check_destinations({f"input {source}": source for source in sources}, written)
+
+
 class _Stopped(BaseException):
     """The work is to end: raised in the threads that do it."""
 
@@ -160,6 +173,7 @@ def stabilize_all(
     jobs = as_count("jobs", jobs)
     if len(sources) != len(destinations):
         raise ArgumentError(f"destinations: expected {len(sources)}, as many as sources; got {len(destinations)}")
+    _check_names(sources, destinations, options)
     stop, telling = threading.Event(), threading.Lock()
 
     def work(source: PathLike, destination: PathLike, show: Progress) -> Item:

@@ -205,7 +205,7 @@ def stabilize(
         The encoder (see `VideoWriter`). Where none but `encoder_preset` is given, a clip that is left as it is keeps
         its own packets and is not encoded again, if the destination's container can hold them.
     overwrite : bool
-        Whether existing files may be replaced.
+        Whether existing files may be replaced; looked at before the work.
     save_motion : path, optional
         Also write the motion file.
     compare, report, plot : bool or path, optional
@@ -249,12 +249,7 @@ def stabilize(
         raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
     check_encoder_preset("encoder_preset", encoder_preset)
     source, destination = checked_path("source", source), checked_path("destination", destination)
-    outputs = {
-        "compare": _beside(destination, "compare", compare, f"_compare{destination.suffix}"),
-        "report": _beside(destination, "report", report, "_report.json"),
-        "plot": _beside(destination, "plot", plot, "_path.svg"),
-        "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
-    }
+    outputs = files_beside(destination, compare=compare, report=report, plot=plot, save_motion=save_motion)
     inputs: dict[str, PathLike] = {"input": source}
     for name, given in (("motion", motion), ("mask", mask), ("salient", salient)):
         if given is not None and not isinstance(given, Analysis | np.ndarray):
@@ -473,12 +468,30 @@ def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
         yield from reader
 
 
-def _beside(destination: Path, name: str, asked: bool | PathLike | None, addition: str) -> Path | None:
-    if asked is None or asked is False:
-        return None
-    if asked is True:
-        return destination.with_name(f"{destination.stem}{addition}")
-    return checked_path(name, asked)
+def files_beside(
+    destination: Path,
+    *,
+    compare: bool | PathLike | None = None,
+    report: bool | PathLike | None = None,
+    plot: bool | PathLike | None = None,
+    save_motion: PathLike | None = None,
+    **_others: Any,
+) -> dict[str, Path | None]:
+    """Name the files that `stabilize` writes beside a result, by its arguments; None: not asked for."""
+
+    def beside(name: str, asked: bool | PathLike | None, addition: str) -> Path | None:
+        if asked is None or asked is False:
+            return None
+        if asked is True:
+            return destination.with_name(f"{destination.stem}{addition}")
+        return checked_path(name, asked)
+
+    return {
+        "compare": beside("compare", compare, f"_compare{destination.suffix}"),
+        "report": beside("report", report, "_report.json"),
+        "plot": beside("plot", plot, "_path.svg"),
+        "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
+    }
 
 
 def check_destinations(
@@ -497,18 +510,25 @@ def check_destinations(
     ------
     ArgumentError
     """
-    taken = {os.path.realpath(path): f"the {name}" for name, path in sources.items()}
+    taken = {key: name for name, path in sources.items() for key in _identities(path)}
     for name, path in destinations.items():
         if path is None:
             continue
-        # Hard links, too.
-        same = (f"the {n}" for n, s in sources.items() if path.exists() and Path(s).exists() and path.samefile(s))
-        other = next(same, None) or taken.get(os.path.realpath(path))
+        other = next((taken[key] for key in _identities(path) if key in taken), None)
         if other is not None:
-            raise ArgumentError(f"{name}: {path} is the same file as {other}")
-        taken[os.path.realpath(path)] = f"the {name}"
+            raise ArgumentError(f"{name}: {path} is the same file as the {other}")
+        taken[os.path.realpath(path)] = name
         if not overwrite and path.exists():
             raise ArgumentError(f"{name}: {path} exists and overwrite is off")
+
+
+def _identities(path: PathLike) -> list[object]:
+    """Give what two names of one file have in common; links of both kinds are followed."""
+    found: list[object] = [os.path.realpath(path)]
+    with contextlib.suppress(OSError, ValueError):
+        about = Path(path).stat()
+        found.append((about.st_dev, about.st_ino))
+    return found
 
 
 def _check_plot(path: Path) -> None:

@@ -82,10 +82,14 @@ def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Flo
     most_frames = _MOST_FRAMES if frames is None else frames
     for where, row in _rows(path):
         try:
-            frame, x, y = int(row["frame"]), float(row["x"]), float(row["y"])
-            w, h = (float(row.get(side) or 0) for side in ("width", "height"))
-        except (KeyError, TypeError, ValueError):
+            x, y = _number(row["x"]), _number(row["y"])
+            w, h = (_number(row.get(side) or 0) for side in ("width", "height"))
+            at = _number(row["frame"])
+            frame = int(at)
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{path}: {where}: expected frame, x, y and perhaps width, height") from None
+        if frame != at:
+            raise InputError(f"{path}: {where}: expected a whole number as frame, got {at:g}")
         if not all(math.isfinite(v) for v in (x, y, w, h)) or w < 0 or h < 0:
             raise InputError(f"{path}: {where}: expected finite numbers, width and height of at least 0")
         if not 0 <= frame < most_frames:
@@ -97,6 +101,12 @@ def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Flo
     for at, points in enumerate(found):
         table[at, : len(points)] = points or np.empty((0, 2))
     return table
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)  # type: ignore[arg-type]
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:

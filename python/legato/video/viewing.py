@@ -67,11 +67,11 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     if isinstance(content.get("comparison"), str):
         belongings["comparison"] = content["comparison"]
     check_destinations(belongings, {"page": target})
-    videos = {name: urllib.parse.quote(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()}
+    videos = {name: _quoted(os.path.relpath(file, target.resolve().parent)) for name, file in found.items()}
     facts = _facts(content)
     data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
     filled = {
-        "TITLE": html.escape(Path(content["destination"]).name),
+        "TITLE": html.escape(os.fsencode(Path(content["destination"]).name).decode(errors="replace")),
         "SOURCE": html.escape(videos["source"], quote=True),
         "DESTINATION": html.escape(videos["destination"], quote=True),
         "FACTS": "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items()),
@@ -85,6 +85,10 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
         pending.write_text([text])
         pending.commit()
     return target
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(os.fsencode(name))  # of whatever bytes
 
 
 def _read(path: Path) -> dict[str, Any]:
