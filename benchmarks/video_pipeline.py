@@ -33,7 +33,7 @@ import legato
 from legato import video
 
 SIZES = {"360p": (640, 360), "720p": (1280, 720), "1080p": (1920, 1080)}
-ENCODER = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "copy"]
+ENCODER = ["-vsync", "passthrough", "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "copy"]
 PASSTHROUGH = """
 import sys
 from legato.video import VideoReader, VideoWriter
