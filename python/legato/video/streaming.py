@@ -267,7 +267,7 @@ def stabilize_live(
     reconnect_s : float
         Seconds during which a camera or a network stream is opened again; 0: not at all.
     report : path, optional
-        Also write the report as JSON, whatever the end; it is not written where no picture came.
+        Also write the report as JSON, whatever the end; not where no picture came or the output could not be opened.
     tell : callable, optional
         Called with the report where it would be written: also before an error is raised.
     progress : bool
