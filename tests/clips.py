@@ -123,16 +123,16 @@ def times(path: Path) -> list[Fraction]:
 
 
 def pictures(path: Path) -> list[np.ndarray]:
-    """Luma of every frame. What is to be compared must be lossless: x264 does not choose the same bits in every run."""
+    """Luma of every frame. What is to be compared must be lossless: encoders choose other bits on other processors."""
     with VideoReader(path) as reader:
         return [np.array(frame.planes.y) for frame in reader]
 
 
-def copy_video(source: Path, destination: Path, **options: object) -> VideoWriter:
+def copy_video(source: Path, destination: Path, preset: str = "ultrafast", **options: object) -> VideoWriter:
     """Through our reader and writer, picture by picture."""
     with (
         VideoReader(source) as reader,
-        VideoWriter(destination, reader, preset="ultrafast", **options) as writer,
+        VideoWriter(destination, reader, preset=preset, **options) as writer,
     ):
         width, height = writer.size
         for frame in reader:
