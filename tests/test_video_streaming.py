@@ -66,6 +66,12 @@ def holding(data: bytes, seconds: float) -> Callable[[socket.socket], None]:
     return answer
 
 
+def heed_signals() -> None:
+    """To be run in a child: tests in the background may have been told to ignore them, which children inherit."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def decoded(path: Path) -> list[video.VideoFrame]:
     with video.VideoReader(path) as reader:
         return list(reader)
@@ -534,9 +540,6 @@ def test_a_duration(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
-        signal.signal(number, signal.SIG_DFL)
-
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
         [*LEGATO, "--input", "-", "--output", str(out), "--latency", "4", "--stall", "0", "--report", "r.json"],
@@ -569,7 +572,7 @@ def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: s
 def test_an_output_that_nobody_connects_to(clip: Path, tmp_path: Path) -> None:
     url = f"tcp://127.0.0.1:{free_port()}?listen=1"
     command = [*LEGATO, "--input", str(clip), "--output", url, "--report", tmp_path / "r.json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals)
     time.sleep(2)  # by now it listens
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -607,7 +610,8 @@ def test_an_output_that_is_closed(clip: Path) -> None:
 def test_an_output_that_takes_nothing(clip: Path) -> None:
     many = clip.read_bytes() * 8
     arguments = [*LEGATO, "--input", "-", "--output", "-", "--latency", "2"]
-    deaf = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    deaf = subprocess.Popen(arguments, **pipes, preexec_fn=heed_signals)
     assert deaf.stdin is not None
     assert deaf.stderr is not None
     feeder = threading.Thread(target=_feed, args=(deaf.stdin, many))
