@@ -513,6 +513,32 @@ def test_the_queue() -> None:
     assert streaming._Queue[int](1).get(0.01) is None
 
 
+def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: Path) -> None:
+    cuts: list[bool] = []
+
+    class Spy:
+        def push(self, _frame: video.VideoFrame, *, cut: bool) -> list[video.VideoFrame]:
+            cuts.append(cut)
+            return []
+
+        flush = list
+
+    reading = streaming._Reading(streaming._Source.of(clip, None), 0, 0, None)
+    line = streaming._Line(reading, streaming._Target.of("out.mkv", None), Spy, None, {}, 0, False)
+    line._stabilizer = Spy()  # type: ignore[assignment]
+    reading.queue.capacity = 3
+    frame = decoded(clip)[0]
+    for connection in (0, 0, 1, 1):
+        reading.queue.put(streaming._Arrived(frame, 0.0, connection), 0.0)
+    assert reading.queue.get().connection == 0  # type: ignore[union-attr]
+    for _ in range(2):  # drops the other of the old connection, and the first of the new one
+        reading.queue.put(streaming._Arrived(frame, 0.0, 1), 0.0)
+    reading.queue.close()
+    line._compute()
+    assert (reading.queue.dropped, cuts) == (2, [True, False, False])
+    assert line._error is None
+
+
 def test_the_histogram() -> None:
     values = np.random.default_rng(0).lognormal(-4, 1, 5000)
     histogram = streaming.LatencyHistogram()
