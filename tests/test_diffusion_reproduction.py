@@ -94,7 +94,7 @@ def test_bad_sizes() -> None:
         lambda: reproduction.counterexample2(steps=0),
         lambda: reproduction.equivalence(finest=1),
     ):
-        with pytest.raises(ArgumentError, match="expected an integer of at least"):
+        with pytest.raises(ArgumentError, match="expected a whole number of at least"):
             call()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.programs import SOLVERS, STATUS, BandedProgram, ProgramSolution
@@ -114,9 +114,7 @@ class PathOptions:
         _check_real("bound", self.bound, 0, math.inf)
         _check_real("tolerance", self.tolerance, 0, 1)
         for name in ("relinearize", "max_iterations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"{name}: expected an integer of at least 0, got {value!r}")
+            as_count(name, getattr(self, name), 0)
 
     @property
     def effective_window_scale(self) -> float:

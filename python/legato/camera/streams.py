@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
 from legato.camera.paths import (
@@ -247,16 +247,14 @@ class _Windows:
     """The windows of a clip, in frame widths: what `PathStream` and windowed `smooth_path` share."""
 
     def __init__(self, task: _Task, window: int, stride: int | None, predicted: int | None) -> None:
-        if not isinstance(window, int) or window <= _PINNED + 1:
-            raise ArgumentError(f"window: expected an integer of at least {_PINNED + 2}, got {window!r}")
+        window = as_count("window", window, _PINNED + 2)
         if stride is None:
             stride = min(max(window // 4, 13), window - 1)
         if not isinstance(stride, int) or not _PINNED < stride < window:
             raise ArgumentError(f"stride: expected an integer from {_PINNED + 1} to window - 1, got {stride!r}")
         if predicted is None:
             predicted = _PREDICTED if window - stride <= _SHORT_LOOK_AHEAD else 0
-        if not isinstance(predicted, int) or predicted < 0:
-            raise ArgumentError(f"predicted: expected an integer of at least 0, got {predicted!r}")
+        predicted = as_count("predicted", predicted, 0)
         self.task, self.window, self.stride, self.predicted = task, window, stride, predicted
         self.filled: list[Float64] | None = None  # motions as they were solved, where the caller wants them
         self._first = 0  # number in the clip of the first frame kept

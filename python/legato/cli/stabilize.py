@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._arrays import as_count
 from legato.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -205,8 +206,7 @@ def run(arguments: argparse.Namespace) -> int:
         *OUTPUT_OPTIONS,
         *("mask", "region", "subject", "motion", "save_motion", "rotation"),
     )
-    if arguments.jobs < 1:
-        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
+    as_count("jobs", arguments.jobs)
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if arguments.extension is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._arrays import Float64
+from legato._arrays import Float64, as_count
 from legato.diffusion.steps import guidance_sums
 from legato.errors import ArgumentError
 
@@ -96,8 +96,7 @@ class Guidance:
         ):  # fmt: skip
             if getattr(self, name) != neutral and self.rule != rule:
                 raise ArgumentError(f"{name}: goes with rule {rule!r} alone")
-        if not isinstance(self.zero_steps, int | np.integer) or self.zero_steps < 0:
-            raise ArgumentError(f"zero_steps: expected an integer of at least 0, got {self.zero_steps!r}")
+        as_count("zero_steps", self.zero_steps, 0)
 
     @property
     def linear(self) -> bool:

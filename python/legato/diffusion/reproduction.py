@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from legato._arrays import as_count
 from legato.diffusion.models import GaussianMixture, guided
 from legato.diffusion.sampling import gaussian_moments, sample
 from legato.diffusion.schedules import Schedule
-from legato.errors import ArgumentError
 
 __all__ = ["Table", "counterexample1", "counterexample2", "equivalence"]
 
@@ -167,5 +167,4 @@ def equivalence(scales: Sequence[float] = (1.5, 3.0, 7.0), *, finest: int = 3200
 def _check_sizes(**sizes: int) -> None:
     for name, value in sizes.items():
         least = 50 if name == "finest" else 2 if name == "chains" else 1
-        if not isinstance(value, int) or value < least:
-            raise ArgumentError(f"{name}: expected an integer of at least {least}, got {value!r}")
+        as_count(name, value, least)

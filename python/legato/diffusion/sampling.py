@@ -243,8 +243,7 @@ def langevin(
         raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
     if not isinstance(step_size, int | float | np.number) or not (np.isfinite(step_size) and step_size > 0):
         raise ArgumentError(f"step_size: expected a positive number, got {step_size!r}")
-    if not isinstance(n_steps, int) or n_steps < 0:
-        raise ArgumentError(f"n_steps: expected an integer of at least 0, got {n_steps!r}")
+    n_steps = as_count("n_steps", n_steps, 0)
     threads = as_count("threads", threads)
     runner = _Runner(model, prediction, None, threads, backend)
     if runner.alone and guidance_scale != 1:
@@ -361,8 +360,7 @@ def _check_range(schedule: Schedule, start: int, stop: int | None) -> int:
 
 
 def _check_correctors(steps: int, scale: float | None) -> None:
-    if not isinstance(steps, int | np.integer) or steps < 0:
-        raise ArgumentError(f"corrector_steps: expected an integer of at least 0, got {steps!r}")
+    as_count("corrector_steps", steps, 0)
     if scale is not None and (not isinstance(scale, int | float | np.number) or not np.isfinite(scale)):
         raise ArgumentError(f"corrector_scale: expected a finite number, got {scale!r}")
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import apply_step, ddim_table, step_coefficients
@@ -101,8 +101,7 @@ class _Scheduler:
 
     def _begin(self, values: dict[str, Any], seeds: Seeds | None) -> None:
         count, kind, spacing = values["num_train_timesteps"], values["prediction_type"], values["timestep_spacing"]
-        if not isinstance(count, int) or count < 1:
-            raise ArgumentError(f"num_train_timesteps: expected an integer of at least 1, got {count!r}")
+        count = as_count("num_train_timesteps", count)
         if kind not in _KINDS:
             raise ArgumentError(f"prediction_type: expected one of {', '.join(_KINDS)}, got {kind!r}")
         if spacing not in ("leading", "trailing", "linspace"):

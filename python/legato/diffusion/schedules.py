@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_count, as_float64
 from legato.errors import ArgumentError
 
 __all__ = ["Schedule"]
@@ -346,8 +346,7 @@ class Schedule:
 
 
 def _grid(steps: int, start: float, end: float, name: str = "steps") -> Float64:
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise ArgumentError(f"{name}: expected an integer of at least 1, got {steps!r}")
+    steps = as_count(name, steps)
     return np.linspace(start, end, int(steps) + 1)
 
 
