@@ -1,8 +1,8 @@
-"""What live stabilization reaches: figures of the section "Live" of docs/video.md.
+"""What live stabilization reaches: figures of docs/live.md.
 
 `python benchmarks/live_video.py quality CLIPS --score SCORER.py`: jitter of each clip of a folder after the live line
-at several delays, as a ratio to the clip's own. The scorer is a script that is called with an input, an output and
---json, and prints a JSON object with "jit_a", "cropping" and "distortion".
+at several delays, as a ratio to the clip's own; medians of those that shake. The scorer is a script that is called with
+an input, an output and --json, and prints a JSON object with "jit_a", "cropping" and "distortion".
 
 `python benchmarks/live_video.py soak CLIP --seconds 300`: the clip in a loop, at its own pace, as MPEG-TS through a
 pipe (needs the ffmpeg command) into `legato live` and out as MPEG-TS; frames lost, latency beyond the delay, memory.
@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from video_quality import STILL
 
 from legato import video
 
@@ -37,6 +39,7 @@ def quality(arguments: argparse.Namespace) -> None:
         if arguments.only and clip.stem not in arguments.only.split(","):
             continue
         own = score(clip, clip)["jit_a"]
+        row = []
         for latency in arguments.latency:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "out.mp4"
@@ -46,9 +49,11 @@ def quality(arguments: argparse.Namespace) -> None:
                 with video.VideoReader(clip) as reader:
                     assert report.frames_written == sum(1 for _ in reader)
                 scores = score(clip, out)
-            ratios[latency].append(scores["jit_a"] / own)
-            rest[latency].append((scores["cropping"], scores["distortion"]))
-        print(f"| {clip.stem} | " + " | ".join(f"{ratios[n][-1]:.3f}" for n in arguments.latency) + " |", flush=True)
+            row.append(scores["jit_a"] / own)
+            if clip.stem not in STILL:
+                ratios[latency].append(row[-1])
+                rest[latency].append((scores["cropping"], scores["distortion"]))
+        print(f"| {clip.stem} | " + " | ".join(f"{ratio:.3f}" for ratio in row) + " |", flush=True)
     print("| median | " + " | ".join(f"{statistics.median(ratios[n]):.3f}" for n in arguments.latency) + " |")
     for at, name in enumerate(("cropping", "distortion")):
         least = " | ".join(f"{min(r[at] for r in rest[n]):.3f}" for n in arguments.latency)

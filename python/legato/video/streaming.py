@@ -192,8 +192,9 @@ class LiveReport:
     def summary(self) -> str:
         """Give the run in two lines."""
         lost = f", {self.frames_dropped} dropped" if self.frames_dropped else ""
-        harm = self.skipped_packets + self.damaged_frames
-        lost += f", {counted(harm, 'damaged packet')}" if harm else ""
+        if self.skipped_packets or self.damaged_frames:
+            skipped, damaged = counted(self.skipped_packets, "packet"), counted(self.damaged_frames, "frame")
+            lost += f", {skipped} skipped, {damaged} damaged"
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
         late = self.latency_ms
