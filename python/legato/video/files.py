@@ -1384,7 +1384,7 @@ def _encoder_options(codec: str, crf: float, preset: str, muxer: str) -> dict[st
     if codec in ("libx264", "libx265"):
         options = {"crf": f"{crf:g}", "preset": preset}
         if codec == "libx264" and _core.best_isa() == "avx512":
-            # With its code for AVX-512 the bytes differ from run to run at some widths (PyAV 18), and none is faster.
+            # With its code for AVX-512 the bytes differ from run to run at some widths (PyAV 18).
             options["x264-params"] = "asm=avx2"
         if codec == "libx265":
             options["x265-params"] = "log-level=error"  # it writes to stderr by itself
