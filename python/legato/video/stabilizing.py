@@ -278,7 +278,11 @@ def stabilize(
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
             raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
-        tracker = None if known is not None else FrameTracker(reader, mask=mask, region=region, subject=subject)
+        tracker: FrameTracker | None = None
+        if known is None:
+            tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
+            # The first pictures are decoded while the rest is made ready.
+            pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
         # All files to write are opened now: what is wrong with them is better known before the work.
         writer = VideoWriter(destination, reader, **encoding)
         open_files.callback(writer.abort)
@@ -326,17 +330,16 @@ def stabilize(
                 draw(waiting.frames.popleft(), plan.corrections[draw.count])
                 tell("render", draw.count, count)
 
-        if known is None:
-            assert tracker is not None
+        if tracker is not None:
             steps: list[Step] = []
-            with Producer(watch.steps(reader, "decode"), "decode") as pictures:
-                for frame, step in _followed(pictures, reader, tracker, watch, tell):
-                    waiting.add(frame, begun=draw.count > 0)
-                    steps.append(step)
-                    plan.push(step)
-                    draw_ready(reader.frame_count)
+            for frame, step in _followed(pictures, reader, tracker, watch, tell):
+                waiting.add(frame, begun=draw.count > 0)
+                steps.append(step)
+                plan.push(step)
+                draw_ready(reader.frame_count)
             analysis = tracker.analysis(steps)
         else:
+            assert known is not None
             analysis = known
             waiting.whole = False
             for step in analysis.steps():
@@ -352,8 +355,8 @@ def stabilize(
             draw_ready(len(analysis))
         else:
             again: Iterable[VideoFrame] = reader if known is not None else _again(source, reader)
-            with Producer(watch.steps(again, "decode"), "decode") as pictures:
-                _draw_all(pictures, analysis, plan, draw, tell)
+            with Producer(watch.steps(again, "decode"), "decode") as once_more:
+                _draw_all(once_more, analysis, plan, draw, tell)
         rate = analysis.frame_rate or float(reader.frame_rate)
         with watch("metrics"):  # while the encoder is at the last pictures
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
