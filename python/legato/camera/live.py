@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
@@ -204,7 +203,7 @@ class LivePath:
             # Held corrections and wild motions, predicted ones too, may leave no path: then as if the camera stood.
             still = np.concatenate([motion[: len(held)], np.tile(np.eye(3), (n - len(held), 1, 1))])
             try:
-                frames = dataclasses.replace(frames, motion=still)
+                frames = frames._replace(motion=still)
                 corrections = solve_frames(frames, self._task, ratio, held, first, len(good)).corrections
             except (InfeasibleError, HomographyError):
                 corrections = np.tile(np.eye(3), (len(good), 1, 1))  # no correction at all

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -205,8 +206,7 @@ class CameraPath:
         plot_solution(self, destination, fps=fps, zero=zero)
 
 
-@dataclass(frozen=True)
-class _Frames:
+class _Frames(NamedTuple):
     """What a solve needs of its frames, in frame widths."""
 
     motion: Float64  # n x 3 x 3
@@ -223,8 +223,7 @@ class _Frames:
         )
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Task(NamedTuple):
     """What stays the same from solve to solve."""
 
     size: tuple[int, int]
@@ -243,8 +242,7 @@ class _Task:
         return _WidthOptions(self.options, self.options.inset_px / self.size[0], 1 / self.size[0])
 
 
-@dataclass(frozen=True)
-class _Solution:
+class _Solution(NamedTuple):
     """A solve's result, in frame widths."""
 
     corrections: Float64
@@ -364,7 +362,7 @@ def smooth_path(
         for first, end in itertools.pairwise([0, *starts, n]) if n else []:
             part = frames.slice(first, end)
             if good is not None:
-                part = dataclasses.replace(part, motion=bridge_motion(part.motion, good[first:end]))
+                part = part._replace(motion=bridge_motion(part.motion, good[first:end]))
             filled[first:end] = part.motion
             pins = held[first:end]
             parts.append(solve_frames(part, task, options.keystone_ratio, pins, first))
@@ -495,8 +493,7 @@ def path_program(
     return _program(frames, task, ratio, held, f, None)
 
 
-@dataclass(frozen=True)
-class _Model:
+class _Model(NamedTuple):
     """Coordinates of a model's algebra: p = basis x, x = projection p; weight of each coordinate's L1 term."""
 
     basis: Float64  # 9 x 8

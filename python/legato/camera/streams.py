@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -160,7 +159,7 @@ class PathStream:
         )
         good = np.asarray(~np.isnan(F).any((1, 2)))
         F = np.where(good[:, None, None], F, np.eye(3))
-        frames = in_width_units(dataclasses.replace(frames, motion=F), self._size, self._units)
+        frames = in_width_units(frames._replace(motion=F), self._size, self._units)
         return self._out(self._windows.push(frames, good, [0] if cut else []))
 
     def finish(self) -> Float64:
@@ -324,10 +323,8 @@ class _Windows:
         points = {part.salient.shape[1] for part in parts}
         if len(points) > 1:
             raise ArgumentError("salient: expected the same number of points in every push of a scene")
-        frames = _Frames(
-            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(_Frames))
-        )
-        known = dataclasses.replace(frames, motion=fill_motion(frames.motion, good, self._before))
+        frames = _Frames(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        known = frames._replace(motion=fill_motion(frames.motion, good, self._before))
         kt, tt = self._products
         ratio = self.task.options.keystone_ratio
         if ratio is None:
@@ -350,8 +347,7 @@ class _Windows:
             self._kept = n - drop
             self._first += drop
             self._pins = solved.corrections[drop:]
-        return dataclasses.replace(
-            solved,
+        return solved._replace(
             corrections=solved.corrections[held:],
             logs=solved.logs[held:],
             violation=solved.violation[held:],

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,8 +205,7 @@ class VideoFrame:
         return float(self.pts * self.time_base)
 
 
-@dataclass(frozen=True, slots=True)
-class _Orientation:
+class _Orientation(NamedTuple):
     """How stored pixels become upright ones: first transposed, then mirrored."""
 
     transposed: bool = False

@@ -7,9 +7,8 @@ are still being followed, and memory does not grow with the length of the video.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,7 @@ def window_frames(window_s: float, frame_rate: float) -> tuple[int, int]:
     return window, window * 2 // 3
 
 
-@dataclass(frozen=True, slots=True)
-class Aims:
+class Aims(NamedTuple):
     """What is to be kept in view or in the middle.
 
     Attributes

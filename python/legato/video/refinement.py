@@ -10,8 +10,8 @@ it is that neighbors are drawn alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,8 +149,7 @@ class _SecondLook:
         return np.asarray(corrections @ camera.crop_map(self._size, self._options))
 
 
-@dataclass(frozen=True, slots=True)
-class _Steady:
+class _Steady(NamedTuple):
     """A picture drawn by the first path, and what of it may be followed."""
 
     picture: NDArray[np.uint8]

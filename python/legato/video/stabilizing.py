@@ -42,10 +42,10 @@ from legato.video.planning import Aims, PathPlanner, believable_rate, window_fra
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
-from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box
 
 if TYPE_CHECKING:
+    from legato.video.report import StabilizeReport
     from legato.video.warping import Interpolation
 
 __all__ = ["analyze", "render", "stabilize"]
@@ -362,6 +362,8 @@ def stabilize(
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
             figures = _figures(bridged, plan, size)
             curves = _curves(analysis, bridged, np.array(plan.window), size, rate)
+            # Imported now: nobody waits for it here.
+            from legato.video.report import StabilizeReport, package_versions
         draw.finish()
         written = copy or writer
         with watch("encode" if copy is None else "copy"):
