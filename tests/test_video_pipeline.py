@@ -79,6 +79,21 @@ def test_an_error_of_the_consumer_reaches_who_gives(bad: int) -> None:
         work()
 
 
+def test_who_waits_for_room_hears_of_an_error() -> None:
+    def take(_item: int) -> None:
+        time.sleep(0.05)  # the queue is full by then
+        raise ZeroDivisionError
+
+    def work() -> None:
+        with Consumer(take, "take") as give:
+            for item in range(DEPTH + 1):
+                give(item)
+            give(DEPTH + 1)
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+
 def test_after_an_error_of_the_caller_what_waits_is_dropped() -> None:
     taken: list[int] = []
     gate = threading.Event()
