@@ -31,49 +31,11 @@ _promised: list[int] = []
 _promising = threading.Lock()
 
 
-class _Queue(Generic[T]):
-    """A bounded queue of two unbounded ones, which are compiled: no item enters without a token that there is room."""
-
-    def __init__(self, depth: int) -> None:
-        self._items: queue.SimpleQueue[T] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(depth):
-            self._room.put(None)
-
-    def put(self, item: T) -> None:
-        """Add an item; waits for room."""
-        self._room.get()
-        self._items.put(item)
-
-    def get(self) -> T:
-        """Take the oldest item; waits for one."""
-        item = self._items.get()
-        self._room.put(None)
-        return item
-
-    def end(self) -> None:
-        """Let `get` find the end after what is there; needs no room."""
-        self._items.put(_END)
-
-    def let_go(self) -> None:
-        """Wake a `put` that waits."""
-        self._room.put(None)
-
-    def drop(self) -> None:
-        """Forget what is there, and wake who waits."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._items.get_nowait()
-                self._room.put(None)
-        self.let_go()
-        self.end()
-
-
 class _Stage(Generic[T]):
     """A thread and the queue beside it."""
 
     def __init__(self, name: str, depth: int = DEPTH) -> None:
-        self._queue: _Queue[T] = _Queue(depth)
+        self._queue: queue.Queue[T] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"legato-{name}", daemon=True)
@@ -91,7 +53,11 @@ class _Stage(Generic[T]):
     def stop(self) -> None:
         """End the thread without finishing its work, and wait for it."""
         self._stopped.set()
-        self._queue.drop()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()  # makes room for a `put` that waits
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(_END)  # ends a `get` that waits
         interruption: BaseException | None = None
         while self._thread.is_alive():  # whatever comes in between: the thread works on what is to be closed next
             try:
@@ -129,7 +95,8 @@ class Producer(_Stage[T]):
                     return
                 self._queue.put(item)
         finally:
-            self._queue.end()
+            if not self._stopped.is_set():
+                self._queue.put(_END)
 
     def __iter__(self) -> Iterator[T]:
         while (item := self._queue.get()) is not _END:
@@ -168,15 +135,15 @@ class Consumer(_Stage[T]):
                 self._function(item)
         except BaseException:
             self._stopped.set()
-            self._queue.let_go()
             raise
 
     def __call__(self, item: T) -> None:
         """Hand over the next item; waits while too many lie there."""
-        if not self._stopped.is_set():
-            self._queue.put(item)
-        if self._stopped.is_set():
-            self._raise()
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
+        self._raise()
 
     def _raise(self) -> None:
         self._thread.join()
@@ -188,7 +155,7 @@ class Consumer(_Stage[T]):
     ) -> None:
         try:
             if kind is None:
-                self._queue.end()
+                self(_END)
                 self._raise()
         finally:
             self.stop()  # also where waiting was interrupted: nobody may write to what is about to be closed
