@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clips import SIZE, av, scene, shaky, write_clip
 from legato import video
-from legato.errors import OutputError
+from legato.errors import InputError, OutputError
 from legato.video.files import VideoCopy
 from legato.video.guard import Gain, expected_gain, predicted_error_px
 
@@ -150,6 +150,31 @@ def test_what_is_left_as_it_is_keeps_its_packets(tmp_path: Path, codec: str, con
     if container in ("mp4", "mov"):
         assert packets(tmp_path / f"out.{container}") == packets(clip)
     assert len(report.copied_streams) == 1
+
+
+def test_a_known_motion_that_rests_is_of_this_video_and_what_is_copied_is_sound(tmp_path: Path) -> None:
+    """Nothing of such a video is drawn, so all of it is read before it is copied."""
+    clip = write_clip(tmp_path / "in.mp4", noisy_still(40))
+    motion = tmp_path / "motion.jsonl"
+    video.stabilize(clip, tmp_path / "out.mp4", save_motion=motion)
+    report = video.render(clip, motion, tmp_path / "again.mp4")
+    assert "its pictures are not encoded again" in report.notes
+    assert shown(tmp_path / "again.mp4") == shown(clip)
+    for name, count in (("short", 30), ("long", 50)):
+        other = write_clip(tmp_path / f"{name}.mp4", noisy_still(count))
+        with pytest.raises(InputError, match="motion of 40 frames, and the video has"):
+            video.render(other, motion, tmp_path / "wrong.mp4")
+        assert not (tmp_path / "wrong.mp4").exists()
+    damaged = bytearray(clip.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 1500] = bytes(1500)
+    clip.write_bytes(damaged)
+    video.stabilize(clip, tmp_path / "out.mp4", save_motion=motion)
+    report = video.render(clip, motion, tmp_path / "again.mp4", **FAST)
+    assert report.path_status == "rest"
+    assert report.skipped_packets + report.damaged_frames > 0
+    assert "its pictures are not encoded again" not in report.notes
+    assert len(shown(tmp_path / "again.mp4")) == report.frames
 
 
 def test_what_is_asked_for_is_encoded(tmp_path: Path) -> None:

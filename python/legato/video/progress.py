@@ -16,7 +16,13 @@ __all__ = ["Progress", "told", "told_of_many"]
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Takes the stage, the frames done and the frames in all (None: not known)."""
 
-_TITLES = {"track": "reading the motion", "refine": "looking again", "render": "rendering", "measure": "measuring"}
+_TITLES = {
+    "track": "reading the motion",
+    "refine": "looking again",
+    "check": "checking",
+    "render": "rendering",
+    "measure": "measuring",
+}
 
 
 _READING = 0.4  # of the work on a video, about

@@ -42,10 +42,10 @@ from legato.video.planning import Aims, PathPlanner, believable_rate, window_fra
 from legato.video.presets import preset_named
 from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
+from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box
 
 if TYPE_CHECKING:
-    from legato.video.report import StabilizeReport
     from legato.video.warping import Interpolation
 
 __all__ = ["analyze", "render", "stabilize"]
@@ -214,7 +214,8 @@ def stabilize(
         to its name.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
-        "track", "refine" (where motions are measured twice) and "render", which take turns.
+        "track", "refine" (where motions are measured twice) or "check" (of a known motion that rests), and "render",
+        which take turns.
     threads : int
         Threads for the warp; decoder and encoder choose their own.
 
@@ -278,11 +279,9 @@ def stabilize(
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
             raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
-        tracker: FrameTracker | None = None
-        if known is None:
-            tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
-            # The first pictures are decoded while the rest is made ready.
-            pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
+        tracker = None if known is not None else FrameTracker(reader, mask=mask, region=region, subject=subject)
+        # The first pictures are decoded while the rest is made ready.
+        pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
         # All files to write are opened now: what is wrong with them is better known before the work.
         writer = VideoWriter(destination, reader, **encoding)
         open_files.callback(writer.abort)
@@ -330,7 +329,8 @@ def stabilize(
                 draw(waiting.frames.popleft(), plan.corrections[draw.count])
                 tell("render", draw.count, count)
 
-        if tracker is not None:
+        if known is None:
+            assert tracker is not None
             steps: list[Step] = []
             for frame, step in _followed(pictures, reader, tracker, watch, tell):
                 waiting.add(frame, begun=draw.count > 0)
@@ -339,7 +339,6 @@ def stabilize(
                 draw_ready(reader.frame_count)
             analysis = tracker.analysis(steps)
         else:
-            assert known is not None
             analysis = known
             waiting.whole = False
             for step in analysis.steps():
@@ -347,23 +346,29 @@ def stabilize(
         plan.finish()
         if "save_motion" in pending:
             pending["save_motion"].write_text(analysis.lines())
+        read = known is None
         if plan.status == "rest" and not asked:
+            if known is not None:  # read before it is copied: what it holds may be damaged, or another video
+                for frame in _own(pictures, known):
+                    tell("check", frame.index + 1, len(known))
+                read = True
             copy = _copy(destination, reader, writer)
         if copy is not None:
             open_files.callback(copy.abort)
         elif waiting.whole:
             draw_ready(len(analysis))
         else:
-            again: Iterable[VideoFrame] = reader if known is not None else _again(source, reader)
-            with Producer(watch.steps(again, "decode"), "decode") as once_more:
-                _draw_all(once_more, analysis, plan, draw, tell)
+            if read:
+                again = watch.steps(_again(source, reader), "decode")
+                pictures = open_files.enter_context(Producer(again, "decode"))
+            for frame in _own(pictures, analysis):
+                draw(frame, plan.corrections[frame.index])
+                tell("render", draw.count, len(analysis))
         rate = analysis.frame_rate or float(reader.frame_rate)
         with watch("metrics"):  # while the encoder is at the last pictures
             bridged = camera.bridge_motion(analysis.motion, analysis.ok)
             figures = _figures(bridged, plan, size)
             curves = _curves(analysis, bridged, np.array(plan.window), size, rate)
-            # Imported now: nobody waits for it here.
-            from legato.video.report import StabilizeReport, package_versions
         draw.finish()
         written = copy or writer
         with watch("encode" if copy is None else "copy"):
@@ -693,13 +698,10 @@ class _Drawing:
         self._stages.__exit__(kind, error, trace)
 
 
-def _draw_all(
-    pictures: Iterable[VideoFrame], analysis: Analysis, plan: PathPlanner, draw: _Drawing, tell: Progress
-) -> None:
-    """Draw the pictures of a video whose motion is known; refuse another video's."""
-    count = len(analysis)
+def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFrame]:
+    """Give the pictures of a video whose motion is known; refuse another video's."""
+    count, done = len(analysis), 0
     for frame in pictures:
-        done = draw.count
         if done == count:
             raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
         at = analysis.time_s(done)
@@ -708,10 +710,10 @@ def _draw_all(
                 f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
                 f"not at {at:.4f} s"
             )
-        draw(frame, plan.corrections[done])
-        tell("render", draw.count, count)
-    if draw.count != count:
-        raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {draw.count}")
+        yield frame
+        done += 1
+    if done != count:
+        raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")
 
 
 def _encoding(
