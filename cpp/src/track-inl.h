@@ -172,17 +172,21 @@ LEGATO_HD Row16 operator-(Row16 a, Row16 b) { return {_mm256_sub_epi16(a.v, b.v)
 LEGATO_HD Row16 high_half(Row16 a, Row16 b) { return {_mm256_mulhrs_epi16(a.v, b.v)}; }
 LEGATO_HD Row16 times_128(Row16 a) { return {_mm256_slli_epi16(a.v, 7)}; }
 LEGATO_HD Row16 over_4(Row16 a) { return {_mm256_srai_epi16(a.v, 2)}; }
-LEGATO_HD Row16 without_last(Row16 a) { return {_mm256_insert_epi16(a.v, 0, 15)}; }
+LEGATO_HD Row16 without_last(Row16 a) {
+  return {_mm256_and_si256(a.v, _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, -1, 0xFFFF))};
+}
+LEGATO_HD Row16 without_first(Row16 a) {  // and the rest moves up
+  return {_mm256_alignr_epi8(_mm256_permute2x128_si256(a.v, a.v, 0x81), a.v, 2)};
+}
 LEGATO_HD Sum8 nothing() { return {_mm256_setzero_si256()}; }
 LEGATO_HD void add_products(Sum8& sum, Row16 a, Row16 b) {
   sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v));
 }
 LEGATO_HD long long whole(Sum8 sum) {
-  alignas(32) int32_t part[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(part), sum.v);
-  long long all = 0;
-  for (const int32_t p : part) all += p;
-  return all;
+  const __m256i four = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum.v)),
+                                        _mm256_cvtepi32_epi64(_mm256_extracti128_si256(sum.v, 1)));
+  const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+  return _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
 }
 #else
 struct Row16 {
@@ -210,6 +214,7 @@ LEGATO_HD Row16 without_last(Row16 a) {
   a.v[15] = 0;
   return a;
 }
+LEGATO_HD Row16 without_first(const Row16& a) { LEGATO_ROW16(i < 15 ? a.v[i + 1] : 0); }
 LEGATO_HD Sum8 nothing() { return {}; }
 LEGATO_HD void add_products(Sum8& sum, const Row16& a, const Row16& b) {
   for (int i = 0; i < 8; ++i) sum.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
@@ -280,105 +285,156 @@ inline bool alike(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t s
          4 * rest <= kMostPointSd * kMostPointSd * n * slope;
 }
 
-/// Follows one point from level to level, Bouguet's way, beginning where (mx, my) is; the gradients are those of the
-/// interpolated template. Returns whether it was found, and where `compared`, whether it looks the same there.
-inline bool follow_point(const Level* from, const Level* to, int levels, float px, float py, bool compared, float& mx,
-                         float& my) {
-  alignas(64) int16_t patch[kWindow + 2][32], slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
-  const Row16 side = row_of(6144), middle = row_of(20480);  // Scharr's 3 and 10 over 16
+/// A point on its way from one picture to another, Bouguet's way: from level to level, beginning where it is thought to
+/// be. Gradients are those of the interpolated template.
+struct Traveller {
+  alignas(64) int16_t slope_x[kWindow][16], slope_y[kWindow][16], shown[kWindow][16];
+  float px, py;  // home, at full size
+  float x, y;    // on the level
+  float vx, vy;  // how far it went, on the level
+  float a, b, c, inverse, least;
+  bool moving, lost;
+};
+
+inline void set_out(Traveller& t, float px, float py, float mx, float my, int levels) {
   const float coarsest = 1.0f / static_cast<float>(1 << (levels - 1));
-  float vx = (mx - px) * coarsest, vy = (my - py) * coarsest;
-  for (int level = levels - 1; level >= 0; --level, vx *= 2, vy *= 2) {
-    const float scale = 1.0f / static_cast<float>(1 << level);  // pixels are areas: centers at (x + 1/2) 2^-level - 1/2
-    const float x = (px + 0.5f) * scale - 0.5f, y = (py + 0.5f) * scale - 0.5f;
-    Place p;
-    if (!place(from[level], x - (kReach + 1), y - (kReach + 1), p)) {
-      if (level == 0) return false;
-      continue;
-    }
-    {
-      const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
-      const ptrdiff_t stride = from[level].stride;
-      Row16 left = across(p.at, fx), right = across(p.at + 16, fx);
-      for (int r = 0; r < kWindow + 2; ++r) {
-        p.at += stride;
-        const Row16 next_left = across(p.at, fx), next_right = across(p.at + 16, fx);
-        store16(patch[r], between(left, next_left, fy));
-        store16(patch[r] + 16, between(right, next_right, fy));
-        left = next_left;
-        right = next_right;
-      }
-    }
-    Sum8 sxx = nothing(), sxy = nothing(), syy = nothing();
-    for (int r = 0; r < kWindow; ++r) {
-      const auto cell = [&](int dr, int dc) __attribute__((always_inline)) { return load16(patch[r + dr] + dc); };
-      const Row16 gx = without_last(high_half((cell(0, 2) - cell(0, 0)) + (cell(2, 2) - cell(2, 0)), side) +
-                                    high_half(cell(1, 2) - cell(1, 0), middle));
-      const Row16 gy = without_last(high_half((cell(2, 0) - cell(0, 0)) + (cell(2, 2) - cell(0, 2)), side) +
-                                    high_half(cell(2, 1) - cell(0, 1), middle));
-      store16(slope_x[r], gx);
-      store16(slope_y[r], gy);
-      store16(shown[r], cell(1, 1));
+  t.px = px, t.py = py;
+  t.vx = (mx - px) * coarsest, t.vy = (my - py) * coarsest;
+  t.lost = false;
+}
+
+/// Takes the template of a level; a point that has none there stays where it is.
+inline void take_template(Traveller& t, const Level& from, int level) {
+  const Row16 side = row_of(6144), middle = row_of(20480);    // Scharr's 3 and 10 over 16
+  const float scale = 1.0f / static_cast<float>(1 << level);  // pixels are areas: centers at (x + 1/2) 2^-level - 1/2
+  t.x = (t.px + 0.5f) * scale - 0.5f, t.y = (t.py + 0.5f) * scale - 0.5f;
+  t.moving = false;
+  Place p;
+  if (!place(from, t.x - (kReach + 1), t.y - (kReach + 1), p)) return;
+  const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
+  Row16 left = across(p.at, fx), here = across(p.at + 1, fx);
+  // Of the two rows before: the pixels themselves, and the difference and the sum of those on either side.
+  Row16 shown_0 = row_of(0), shown_1 = shown_0, across_0 = shown_0, across_1 = shown_0, both_0 = shown_0,
+        both_1 = shown_0;
+  Sum8 sxx = nothing(), sxy = nothing(), syy = nothing();
+  for (int r = -2; r < kWindow; ++r) {
+    p.at += from.stride;
+    const Row16 next_left = across(p.at, fx), next_here = across(p.at + 1, fx);
+    const Row16 before = between(left, next_left, fy), shown_2 = between(here, next_here, fy);
+    const Row16 after = without_first(shown_2), across_2 = after - before, both_2 = after + before;
+    if (r >= 0) {
+      const Row16 gx = without_last(high_half(across_0 + across_2, side) + high_half(across_1, middle));
+      const Row16 gy = without_last(high_half(both_2 - both_0, side) + high_half(shown_2 - shown_0, middle));
+      store16(t.slope_x[r], gx);
+      store16(t.slope_y[r], gy);
+      store16(t.shown[r], shown_1);
       add_products(sxx, gx, gx);
       add_products(sxy, gx, gy);
       add_products(syy, gy, gy);
     }
-    const float a = total(sxx), b = total(sxy), c = total(syy), det = a * c - b * b;
-    const float least = 0.5f * (a + c - __builtin_sqrtf((a - c) * (a - c) + 4 * b * b));
-    if (!(least >= kLeastSlope * kWindow * kWindow * 4096) || !(det >= 1)) {  // a slope of 1 per pixel is 64 here
-      if (level == 0) return false;
-      continue;
-    }
-    const float inverse = 2.0f / det;
-    for (int step = 0; step < kMostSteps; ++step) {
-      if (!place(to[level], x + vx - kReach, y + vy - kReach, p)) {
-        if (level == 0) return false;
-        break;
-      }
-      const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
-      const ptrdiff_t stride = to[level].stride;
-      Row16 upper = across(p.at, fx);
-      Sum8 bx = nothing(), by = nothing();
-      for (int r = 0; r < kWindow; ++r) {
-        p.at += stride;
-        const Row16 lower = across(p.at, fx), difference = load16(shown[r]) - between(upper, lower, fy);
-        upper = lower;
-        add_products(bx, difference, load16(slope_x[r]));
-        add_products(by, difference, load16(slope_y[r]));
-      }
-      const float e = total(bx), f = total(by), dx = (c * e - b * f) * inverse, dy = (a * f - b * e) * inverse;
-      vx += dx;
-      vy += dy;
-      if (dx * dx + dy * dy < kLeastStep * kLeastStep) break;
-    }
-    if (level == 0) {
-      if (compared && !(place(to[0], x + vx - kReach, y + vy - kReach, p) && alike(shown, least, p, to[0].stride)))
-        return false;
-      break;
-    }
+    left = next_left, here = next_here;
+    shown_0 = shown_1, shown_1 = shown_2;
+    across_0 = across_1, across_1 = across_2;
+    both_0 = both_1, both_1 = both_2;
   }
-  mx = px + vx;
-  my = py + vy;
-  return mx >= 0 && my >= 0 && mx <= static_cast<float>(to[0].width - 1) && my <= static_cast<float>(to[0].height - 1);
+  t.a = total(sxx), t.b = total(sxy), t.c = total(syy);
+  const float det = t.a * t.c - t.b * t.b;
+  t.least = 0.5f * (t.a + t.c - __builtin_sqrtf((t.a - t.c) * (t.a - t.c) + 4 * t.b * t.b));
+  t.moving = t.least >= kLeastSlope * kWindow * kWindow * 4096 && det >= 1;  // a slope of 1 per pixel is 64 here
+  t.inverse = 2.0f / det;
 }
 
-/// `round_trip` of zero: forward alone. `start`: where to begin, near the goal; null: at home, on the coarsest level.
+/// One step on a level; the point stops where it would leave the picture, and is lost then on the finest level.
+inline void step(Traveller& t, const Level& to, bool finest) {
+  Place p;
+  if (!place(to, t.x + t.vx - kReach, t.y + t.vy - kReach, p)) {
+    t.moving = false;
+    t.lost = finest;
+    return;
+  }
+  const Row16 fx = row_of(p.fx), fy = row_of(p.fy);
+  Row16 upper = across(p.at, fx);
+  Sum8 bx = nothing(), by = nothing();
+  for (int r = 0; r < kWindow; ++r) {
+    p.at += to.stride;
+    const Row16 lower = across(p.at, fx), difference = load16(t.shown[r]) - between(upper, lower, fy);
+    upper = lower;
+    add_products(bx, difference, load16(t.slope_x[r]));
+    add_products(by, difference, load16(t.slope_y[r]));
+  }
+  const float e = total(bx), f = total(by);
+  const float dx = (t.c * e - t.b * f) * t.inverse, dy = (t.a * f - t.b * e) * t.inverse;
+  t.vx += dx;
+  t.vy += dy;
+  t.moving = !(dx * dx + dy * dy < kLeastStep * kLeastStep);
+}
+
+/// Takes a company of points from level to level. A step waits for the sums of the one before it, and meanwhile the
+/// processor works on those of the others.
+inline void travel(Traveller* points, int count, const Level* from, const Level* to, int levels, bool compared) {
+  for (int level = levels - 1; level >= 0; --level) {
+    for (int i = 0; i < count; ++i) {
+      take_template(points[i], from[level], level);
+      points[i].lost = level == 0 && !points[i].moving;
+    }
+    int moving = count;
+    for (int n = 0; n < kMostSteps && moving > 0; ++n) {
+      moving = 0;
+      for (int i = 0; i < count; ++i) {
+        if (!points[i].moving) continue;
+        step(points[i], to[level], level == 0);
+        moving += points[i].moving;
+      }
+    }
+    for (int i = 0; i < count && level > 0; ++i) points[i].vx *= 2, points[i].vy *= 2;
+  }
+  for (int i = 0; i < count; ++i) {
+    Traveller& t = points[i];
+    Place p;
+    if (!t.lost && compared) {
+      t.lost = !(place(to[0], t.x + t.vx - kReach, t.y + t.vy - kReach, p) && alike(t.shown, t.least, p, to[0].stride));
+    }
+    const float x = t.px + t.vx, y = t.py + t.vy;
+    t.lost = t.lost || !(x >= 0 && y >= 0 && x <= static_cast<float>(to[0].width - 1) &&
+                         y <= static_cast<float>(to[0].height - 1));
+  }
+}
+
+/// Follows points there and back. `round_trip` of zero: forward alone. `start`: where to begin, near the goal; null: at
+/// home, on the coarsest level.
 inline void follow_points(const Level* from, const Level* to, int levels, const float* points, const float* start,
                           std::size_t count, float round_trip, float* moved, uint8_t* found) {
   const auto at_most = [levels](int n) { return levels < n ? levels : n; };
   const int there = start == nullptr ? levels : at_most(kNearLevels);
   const int back = at_most(start == nullptr ? kReturnLevels : kNearReturnLevels);
-  for (std::size_t i = 0; i < count; ++i) {
-    const float x = points[2 * i], y = points[2 * i + 1];
-    float mx = start == nullptr ? x : start[2 * i], my = start == nullptr ? y : start[2 * i + 1], bx = x, by = y;
-    bool good = follow_point(from, to, there, x, y, true, mx, my);
-    if (good && round_trip > 0) {
-      good = follow_point(to, from, back, mx, my, false, bx, by) &&
-             (bx - x) * (bx - x) + (by - y) * (by - y) < round_trip * round_trip;
+  const float* const begin = start == nullptr ? points : start;
+  Traveller company[kCompany];
+  for (std::size_t first = 0; first < count; first += kCompany) {
+    const int n = static_cast<int>(count - first < kCompany ? count - first : kCompany);
+    const float *home = points + 2 * first, *near = begin + 2 * first;
+    for (int i = 0; i < n; ++i) set_out(company[i], home[2 * i], home[2 * i + 1], near[2 * i], near[2 * i + 1], there);
+    travel(company, n, from, to, there, true);
+    std::size_t who[kCompany];
+    int returning = 0;
+    for (int i = 0; i < n; ++i) {
+      const Traveller& t = company[i];
+      const std::size_t at = first + static_cast<std::size_t>(i);
+      const float mx = t.px + t.vx, my = t.py + t.vy;
+      moved[2 * at] = mx;
+      moved[2 * at + 1] = my;
+      found[at] = !t.lost;
+      if (!t.lost && round_trip > 0) who[returning++] = at;
     }
-    moved[2 * i] = mx;
-    moved[2 * i + 1] = my;
-    found[i] = good;
+    for (int i = 0; i < returning; ++i) {
+      const std::size_t at = who[i];
+      set_out(company[i], moved[2 * at], moved[2 * at + 1], points[2 * at], points[2 * at + 1], back);
+    }
+    travel(company, returning, to, from, back, false);
+    for (int i = 0; i < returning; ++i) {
+      const Traveller& t = company[i];
+      const float dx = t.px + t.vx - points[2 * who[i]], dy = t.py + t.vy - points[2 * who[i] + 1];
+      found[who[i]] = !t.lost && dx * dx + dy * dy < round_trip * round_trip;
+    }
   }
   note_isa(LEGATO_REGION_ISA);
 }

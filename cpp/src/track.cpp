@@ -1,10 +1,12 @@
 #include "track.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <new>
 #include <thread>
 #include <utility>
@@ -180,8 +182,17 @@ struct CornerMemory {
   std::int32_t *xx, *xy, *yy;
   float *best, *best_row;
   Corner* cells;
-  int* order;
+  bool* weaker;  // than a corner close by
+  std::uint64_t* order;
 };
+
+/// A key that is greater for a higher score, and of equal scores for a lower index. Scores are not negative, and
+/// so their bits are in order.
+std::uint64_t ranked(float score, int index) {
+  return std::uint64_t{std::bit_cast<std::uint32_t>(score)} << 32 | ~static_cast<std::uint32_t>(index);
+}
+int index_of(std::uint64_t key) { return static_cast<int>(~static_cast<std::uint32_t>(key)); }
+float score_of(std::uint64_t key) { return std::bit_cast<float>(static_cast<std::uint32_t>(key >> 32)); }
 
 CornerMemory lay_out_corners(const Level& level, Arena& arena) {
   const auto width = static_cast<std::size_t>(level.width) + 64;
@@ -196,7 +207,8 @@ CornerMemory lay_out_corners(const Level& level, Arena& arena) {
   const int cell = corner_cell(level);
   const auto cells = static_cast<std::size_t>((level.width / cell + 1) * (level.height / cell + 1));
   m.cells = arena.take<Corner>(cells);
-  m.order = arena.take<int>(cells);
+  m.weaker = arena.take<bool>(cells);
+  m.order = arena.take<std::uint64_t>(cells);
   return m;
 }
 
@@ -233,44 +245,44 @@ std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<s
     }
     if (at % cell != cell - 1 && at != last_y - 1) continue;
     for (int c = 0; c < across; ++c) {
-      float best = 0;
-      int x = -1;
-      for (int i = std::max(c * cell, first); i < std::min((c + 1) * cell, last_x); ++i) {
-        if (m.best[i] > best) best = m.best[i], x = i;
-      }
-      if (x < 0) continue;
-      m.cells[at / cell * across + c] = {static_cast<float>(x), m.best_row[x], best};
-      top = std::max(top, best);
+      std::uint64_t best = 0;
+      const int right = std::min((c + 1) * cell, last_x);
+      for (int i = std::max(c * cell, first); i < right; ++i) best = std::max(best, ranked(m.best[i], i));
+      if (!(score_of(best) > 0)) continue;
+      const int x = index_of(best);
+      m.cells[at / cell * across + c] = {static_cast<float>(x), m.best_row[x], score_of(best)};
+      top = std::max(top, score_of(best));
     }
   }
   // A corner near the border of its cell may stand in the next cell as well: the weaker of two close ones goes.
   const float least = std::max(kCornerFloor, kCornerQuality * top), apart = 0.25f * static_cast<float>(cell * cell);
+  std::fill_n(m.weaker, across * down, false);
+  const auto compare = [&](int i, int j) {
+    const Corner &corner = m.cells[i], &other = m.cells[j];
+    const float dx = corner.x - other.x, dy = corner.y - other.y;
+    if (other.score > least && dx * dx + dy * dy < apart) m.weaker[other.score > corner.score ? i : j] = true;
+  };
+  for (int r = 0, i = 0; r < down; ++r) {
+    for (int c = 0; c < across; ++c, ++i) {
+      if (!(m.cells[i].score > least)) continue;
+      if (c + 1 < across) compare(i, i + 1);
+      if (r + 1 == down) continue;
+      if (c > 0) compare(i, i + across - 1);
+      compare(i, i + across);
+      if (c + 1 < across) compare(i, i + across + 1);
+    }
+  }
   int count = 0;
   for (int i = 0; i < across * down; ++i) {
-    const Corner& corner = m.cells[i];
-    bool kept = corner.score > least;
-    for (int dr = -1; dr <= 1 && kept; ++dr) {
-      for (int dc = -1; dc <= 1 && kept; ++dc) {
-        const int r = i / across + dr, c = i % across + dc;
-        if ((dr == 0 && dc == 0) || r < 0 || c < 0 || r >= down || c >= across) continue;
-        const int j = r * across + c;
-        const Corner& other = m.cells[j];
-        const float dx = corner.x - other.x, dy = corner.y - other.y;
-        const bool stronger = other.score > corner.score || (other.score == corner.score && j < i);
-        kept = !(other.score > least && stronger && dx * dx + dy * dy < apart);
-      }
-    }
-    if (kept) m.order[count++] = i;
+    if (m.cells[i].score > least && !m.weaker[i]) m.order[count++] = ranked(m.cells[i].score, i);
   }
-  std::sort(m.order, m.order + count, [&m](int a, int b) {
-    return m.cells[a].score > m.cells[b].score || (m.cells[a].score == m.cells[b].score && a < b);
-  });
+  std::sort(m.order, m.order + count, std::greater<>{});
   // Evidence from the whole picture and not from its busiest part: each of 6 x 4 parts has a quota.
   const auto scale = static_cast<float>(1 << index);
   const std::size_t quota = (most * 13 / 10 + kCellsAcross * kCellsDown - 1) / (kCellsAcross * kCellsDown);
   std::size_t held[kCellsAcross * kCellsDown] = {}, taken = 0;
   for (int i = 0; i < count && taken < most; ++i) {
-    const Corner& corner = m.cells[m.order[i]];
+    const Corner& corner = m.cells[index_of(m.order[i])];
     const int part =
         static_cast<int>(corner.y) * kCellsDown / h * kCellsAcross + static_cast<int>(corner.x) * kCellsAcross / w;
     if (held[part]++ >= quota) continue;

@@ -14,6 +14,7 @@ constexpr int kReturnLevels = 3;
 constexpr int kNearLevels = 2, kNearReturnLevels = 1;
 constexpr int kWindow = 15, kReach = 7;
 constexpr int kMostSteps = 10;
+constexpr int kCompany = 4;             // points that are followed side by side
 constexpr float kLeastStep = 0.01f;     // of a step, pixels of the level
 constexpr double kLeastLikeness = 0.7;  // correlation of the windows of a point that was found
 constexpr double kMostPointSd = 0.105;  // px, of where its texture puts it in the noise that is left
