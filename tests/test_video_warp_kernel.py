@@ -19,6 +19,7 @@ from legato.video import _reference, synthesis
 from legato.video.warping import warp
 
 INTERPOLATIONS = ["bilinear", "bicubic", "lanczos"]
+TOGETHER = (1, 1, 0.0, 0.0)  # all planes are sited as the first
 
 
 def stabilizing(w: int, h: int, turn: float = 1.5, scale: float = 0.92, shift: float = 0.02, tilt: float = 0.02) -> Any:
@@ -166,7 +167,7 @@ def test_the_core_checks_what_it_is_given() -> None:
     plane = np.zeros((4, 5), np.uint8)
     out = np.zeros((4, 5), np.uint8)
     with pytest.raises(HomographyError):
-        _core.video_warp(np.full((3, 3), np.nan), [plane], [out], 8, 0, 1)
+        _core.video_warp(np.full((3, 3), np.nan), [plane], [out], 8, TOGETHER, 0, 1)
     for sources, targets, bits, kind, threads in (
         ([], [], 8, 0, 1),
         ([plane] * 4, [out] * 4, 8, 0, 1),
@@ -177,7 +178,7 @@ def test_the_core_checks_what_it_is_given() -> None:
         ([plane.astype(np.uint16)], [out.astype(np.uint16)], 17, 0, 1),
     ):
         with pytest.raises(ArgumentError):
-            _core.video_warp(np.eye(3), sources, targets, bits, kind, threads)
+            _core.video_warp(np.eye(3), sources, targets, bits, TOGETHER, kind, threads)
 
 
 def test_a_singular_map_of_the_core_is_answered() -> None:
@@ -186,7 +187,7 @@ def test_a_singular_map_of_the_core_is_answered() -> None:
     out = np.zeros_like(plane)
     for matrix in (np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 1, 0]), np.diag([1e300, 1e-300, 1e300])):
         for kind in range(3):
-            _core.video_warp(matrix, [plane], [out], 8, kind, 1)
+            _core.video_warp(matrix, [plane], [out], 8, TOGETHER, kind, 1)
 
 
 PROBE = """
@@ -209,7 +210,7 @@ for w, h in ((640, 360), (333, 97), (64, 64), (70, 40), (63, 30), (17, 9), (16, 
             for kind in range(3):
                 if w > 100 and k > 9 or w > 400 and (bits > 8 or kind == 2):
                     continue
-                _core.video_warp(matrix, planes, outs, bits, kind, 1)
+                _core.video_warp(matrix, planes, outs, bits, (1, 1, 0.0, 0.0), kind, 1)
                 ran.add(_core.last_isa())
                 for out in outs:
                     digest.update(out.tobytes())

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "binding.h"
@@ -23,8 +24,11 @@ Image<Sample> image_of(Array& array, Sample* data) {
           static_cast<std::ptrdiff_t>(array.strides(0)) / static_cast<std::ptrdiff_t>(sizeof(Sample))};
 }
 
+using Siting = std::tuple<int, int, double, double>;  // of chroma on the luma grid: steps sx and sy, offsets ox and oy
+
 template <class Sample, class Call>
-void warp_planes(const Array& map, const std::vector<py::array>& sources, std::vector<py::array>& targets, Call call) {
+void warp_planes(const Array& map, const std::vector<py::array>& sources, std::vector<py::array>& targets,
+                 const Siting& siting, Call call) {
   std::vector<Image<const Sample>> from;
   std::vector<Image<Sample>> to;
   for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data())));
@@ -33,19 +37,30 @@ void warp_planes(const Array& map, const std::vector<py::array>& sources, std::v
   {
     const auto matrix = input(map);
     const py::gil_scoped_release release;
-    status = call(matrix, std::span<const Image<const Sample>>(from), std::span<const Image<Sample>>(to));
+    const std::span<const Image<const Sample>> planes(from);
+    const std::span<const Image<Sample>> drawn(to);
+    const auto [sx, sy, ox, oy] = siting;
+    const bool subsampled = sx != 1 || sy != 1;
+    if (!subsampled || planes.size() < 2 || planes.size() != drawn.size() || matrix.size() != 9) {
+      status = call(matrix, planes, drawn);
+    } else {
+      double chroma[9];
+      chroma_map(matrix.template first<9>(), sx, sy, ox, oy, chroma);
+      status = call(matrix, planes.first(1), drawn.first(1));
+      if (status == Status::ok) status = call(std::span<const double>(chroma), planes.subspan(1), drawn.subspan(1));
+    }
   }
   check(status, "correction");
 }
 
 void warp_into(const Array& map, const std::vector<py::array>& sources, std::vector<py::array> targets, int bit_depth,
-               int interpolation, int threads) {
+               const Siting& siting, int interpolation, int threads) {
   const auto kind = static_cast<Interpolation>(interpolation);
   if (bit_depth == 8) {
-    warp_planes<std::uint8_t>(map, sources, targets,
+    warp_planes<std::uint8_t>(map, sources, targets, siting,
                               [=](auto matrix, auto from, auto to) { return warp(matrix, from, to, kind, threads); });
   } else {
-    warp_planes<std::uint16_t>(map, sources, targets, [=](auto matrix, auto from, auto to) {
+    warp_planes<std::uint16_t>(map, sources, targets, siting, [=](auto matrix, auto from, auto to) {
       return warp(matrix, from, to, bit_depth, kind, threads);
     });
   }
@@ -178,7 +193,7 @@ py::tuple fit_into(const Floats& here, const Floats& there, int width, int heigh
 void bind_video(py::module_& module) {
   using py::arg;
   module.def("video_warp", &warp_into, arg("map").noconvert(), arg("sources"), arg("targets"), arg("bit_depth"),
-             arg("interpolation"), arg("threads"), "Up to three planes of one size through one homography.");
+             arg("siting"), arg("interpolation"), arg("threads"), "Luma and chroma through a homography of the luma.");
   module.def("video_warp_packed", &warp_packed_into, arg("map").noconvert(), arg("source"), arg("target"),
              arg("interpolation"), arg("threads"), "Packed pixels of three bytes through a homography.");
   module.def("video_fit_motion", &fit_into, arg("here").noconvert(), arg("there").noconvert(), arg("width"),

@@ -252,9 +252,9 @@ def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typ
     """
     Robust fit of a motion to (n, 2) matches.
     """
-def video_warp(map: numpy.typing.NDArray[numpy.float64], sources: collections.abc.Sequence[numpy.ndarray], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
+def video_warp(map: numpy.typing.NDArray[numpy.float64], sources: collections.abc.Sequence[numpy.ndarray], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, siting: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Up to three planes of one size through one homography.
+    Luma and chroma through a homography of the luma.
     """
 def video_warp_packed(map: numpy.typing.NDArray[numpy.float64], source: numpy.ndarray, target: numpy.ndarray, interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """

@@ -24,6 +24,7 @@ What is kept and what is not, in one place:
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -557,6 +558,7 @@ def _chroma_name(pixel_format: Any) -> str:
     return _CHROMA_NAMES.get(ratio, "{}x{} in 16".format(*ratio))
 
 
+@functools.cache
 def _depth(pixel_format: str) -> int:
     digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
     return int(digits) if digits else 8
@@ -572,9 +574,8 @@ def _plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
     dtype = np.dtype(np.uint8 if _depth(frame.format.name) == 8 else "<u2")
     views: list[NDArray[Any]] = []
     for plane in frame.planes:
-        stride = int(plane.line_size)
-        rows = np.frombuffer(plane, dtype).reshape(plane.height, abs(stride) // dtype.itemsize)
-        view = rows[:, : plane.width]
+        stride = plane.line_size
+        view = np.ndarray((plane.height, plane.width), dtype, plane, 0, (abs(stride), dtype.itemsize))
         if stride < 0:  # stored bottom-up; OpenCV takes no negative strides
             view = np.ascontiguousarray(view[::-1])
         if not writable:
@@ -585,9 +586,11 @@ def _plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
 
 def keep_within_depth(samples: Sequence[NDArray[Any]], bit_depth: int) -> None:
     """Cut off what is beyond the depth, in place: pictures of damaged streams have it, and x264 ends the process."""
+    if bit_depth in (8, 16):
+        return
     most = (1 << bit_depth) - 1
     for plane in samples:
-        if bit_depth not in (8, 16) and plane.max() > most:
+        if plane.max() > most:
             np.minimum(plane, most, out=plane)
 
 
@@ -870,6 +873,7 @@ class VideoWriter:
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
             self._clock = 1 / source.frame_rate
         self._clock_s = float(self._clock)
+        self._counts_frames = self._clock != self._time_base
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.frames = 0
@@ -988,7 +992,7 @@ class VideoWriter:
         """
         frame = self._framed(planes)
         pts -= self._shift
-        if self._clock != self._time_base:
+        if self._counts_frames:
             pts = round(pts * self._time_base / self._clock)
             duration = 1
             if self._last_pts is not None and pts <= self._last_pts:

@@ -103,7 +103,7 @@ def predicted_error_px(motion: Motion) -> float:
     float
         Pixels; 0 for a repeated frame and NaN where nothing is known.
     """
-    return math.sqrt(float(np.trace(motion.corner_covariance)) / 4)
+    return math.sqrt(float(motion.corner_covariance.trace()) / 4)
 
 
 class Guard:

@@ -161,6 +161,23 @@ class Consumer(_Stage[T]):
             self.stop()  # also where waiting was interrupted: nobody may write to what is about to be closed
 
 
+class _Timed:
+    """A block whose time is counted. A class, since several are entered for each picture and a generator costs more."""
+
+    __slots__ = ("_begin", "_stage", "_watch", "_worked")
+
+    def __init__(self, watch: Stopwatch, stage: str) -> None:
+        self._watch, self._stage = watch, stage
+
+    def __enter__(self) -> None:
+        self._begin, self._worked = time.perf_counter(), time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        seconds, work, stage = self._watch.seconds, self._watch.work, self._stage
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - self._begin
+        work[stage] = work.get(stage, 0.0) + time.thread_time() - self._worked
+
+
 class Stopwatch:
     """Time of each stage.
 
@@ -179,15 +196,9 @@ class Stopwatch:
         self._begin = time.perf_counter()
         self._worked_before = time.process_time()
 
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of a block; a stage is timed by one thread at a time."""
-        begin, worked = time.perf_counter(), time.thread_time()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
-            self.work[stage] = self.work.get(stage, 0.0) + time.thread_time() - worked
+    def __call__(self, stage: str) -> _Timed:
+        """Count the time of a ``with`` block; a stage is timed by one thread at a time."""
+        return _Timed(self, stage)
 
     def shares(self) -> dict[str, float]:
         """Give each stage's part of the processor time of all; what no stage's own thread used are "other threads"."""

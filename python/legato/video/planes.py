@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -17,6 +18,8 @@ ChromaLocation: TypeAlias = Literal["left", "center", "topleft"]
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _SUBSAMPLINGS = (1, 2, 4)
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_LOCATIONS = get_args(ChromaLocation)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -72,14 +75,12 @@ class Planes:
         depth = self.bit_depth
         if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)):
             raise ArgumentError(f"bit_depth: expected an int, got {depth!r}")
-        lowest, highest = (8, 8) if self.y.dtype == np.uint8 else (9, 16)
+        lowest, highest = (8, 8) if self.y.itemsize == 1 else (9, 16)
         if not lowest <= depth <= highest:
             expected = "8" if lowest == highest else f"{lowest} to {highest}"
             raise ArgumentError(f"bit_depth: expected {expected} for {self.y.dtype} planes, got {depth}")
-        if self.chroma_location not in get_args(ChromaLocation):
-            raise ArgumentError(
-                f"chroma_location: expected one of {get_args(ChromaLocation)}, got {self.chroma_location!r}"
-            )
+        if self.chroma_location not in _LOCATIONS:
+            raise ArgumentError(f"chroma_location: expected one of {_LOCATIONS}, got {self.chroma_location!r}")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -159,7 +160,7 @@ def luma(frame: object) -> NDArray[np.uint8]:
     """
     picture = as_planes(frame)
     if isinstance(picture, Planes):
-        if picture.y.dtype == np.uint8:
+        if picture.y.itemsize == 1:
             return picture.y.view(np.uint8)
         # Samples above the stated depth are against the rules, but must not wrap around to dark.
         shifted: NDArray[np.uint8] = np.minimum(picture.y >> (picture.bit_depth - 8), 255).astype(np.uint8)
@@ -189,10 +190,11 @@ def _check_plane(name: str, plane: object) -> None:
         raise ArgumentError(f"{name}: expected a NumPy array, got {type(plane).__name__}")
     if plane.ndim != 2 or plane.size == 0:
         raise ArgumentError(f"{name}: expected shape (h, w), at least 1x1, got {plane.shape}")
-    if plane.dtype not in (np.uint8, np.uint16):
+    if plane.dtype not in _DTYPES:
         raise ArgumentError(f"{name}: expected dtype uint8 or uint16, got {plane.dtype}")
 
 
+@functools.lru_cache
 def _factor(full: int, part: int) -> int | None:
     """Smallest subsampling factor that makes `part` samples of `full`; None where none does."""
     return next((factor for factor in _SUBSAMPLINGS if -(-full // factor) == part), None)

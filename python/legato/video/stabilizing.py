@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,7 @@ from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
 from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box
-
-if TYPE_CHECKING:
-    from legato.video.warping import Interpolation
+from legato.video.warping import Interpolation, warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
@@ -454,18 +452,19 @@ class _Waiting:
         self.frames: deque[VideoFrame] = deque()
         self.whole = True
         self._room, self._planned, self._expected = room, planned, expected
+        self._bytes = 0  # of a picture
 
     def add(self, frame: VideoFrame, *, begun: bool) -> None:
         """Keep a picture; let go of all once they are, or are certain to become, too many, and none is drawn yet."""
-        planes = frame.planes
-        size = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
         count = len(self.frames) + 1
         if frame.index == 0:
+            planes = frame.planes
+            self._bytes = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
             count = self._expected or 1
             if self._planned:  # and a block may be held for a second look
                 held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
                 count = min(count, self._planned + held)
-        if count * size > self._room and not begun:
+        if count * self._bytes > self._room and not begun:
             self.whole = False
         if self.whole:
             self.frames.append(frame)
@@ -673,8 +672,6 @@ class _Drawing:
         self.count += 1
 
     def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
-        from legato.video.warping import warp
-
         frame, correction = item
         writer = self._writer
         with self._watch("warp"):

@@ -49,6 +49,8 @@ _SHORTEST_WORK_SIDE = 24
 # The width up to which thresholds are in pixels of the work image; beyond, they grow with it.
 _REFERENCE_WIDTH = 640
 
+_BYTES, _WORDS = np.dtype(np.uint8), np.dtype(np.uint16)
+
 _CELLS = (6, 4)
 _CELL_COUNT = _CELLS[0] * _CELLS[1]
 _MOST_POINTS = 320
@@ -751,10 +753,10 @@ def _checked_luma(name: str, luma: object, size: tuple[int, int] | None, depth: 
         raise ArgumentError(f"{name}: expected a NumPy array, got {type(luma).__name__}")
     if luma.ndim != 2 or luma.size == 0:
         raise ArgumentError(f"{name}: expected shape (height, width), got {luma.shape}")
-    expected = np.uint8 if depth == 8 else np.uint16
+    expected = _BYTES if depth == 8 else _WORDS
     if luma.dtype != expected:
         raise ArgumentError(
-            f"{name}: expected dtype {np.dtype(expected)} for a bit depth of {depth}, got {luma.dtype}; "
+            f"{name}: expected dtype {expected} for a bit depth of {depth}, got {luma.dtype}; "
             "legato.video.luma reduces a frame to 8 bits"
         )
     if size is not None and luma.shape != size[::-1]:

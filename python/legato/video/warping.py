@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ PictureT = TypeVar("PictureT", bound=Picture)
 
 # Both backends keep positions within a picture in 16 bits.
 _LONGEST_SIDE = 32766
+_BACKENDS = get_args(Backend)
 _KINDS = {"bilinear": 0, "bicubic": 1, "lanczos": 2}
 # Of a correction in units of the picture width, with rows of unit length.
 _LEAST_DETERMINANT = 1e-12
@@ -91,20 +93,18 @@ def warp(
         raise ArgumentError(f"frame: expected sides up to {_LONGEST_SIDE} px, got {source_size}")
     target_size = source_size if size is None else _checked_size(size)
     matrix = _checked_correction(correction, source_size, target_size)
-    if interpolation not in get_args(Interpolation):
-        raise ArgumentError(f"interpolation: expected one of {get_args(Interpolation)}, got {interpolation!r}")
+    if interpolation not in tuple(_KINDS):
+        raise ArgumentError(f"interpolation: expected one of {tuple(_KINDS)}, got {interpolation!r}")
     threads = as_count("threads", threads)
-    if backend not in get_args(Backend):
-        raise ArgumentError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
+    if backend not in _BACKENDS:
+        raise ArgumentError(f"backend: expected one of {_BACKENDS}, got {backend!r}")
 
     how = _How(interpolation, threads, backend)
-    if not isinstance(picture, Planes):
-        target = _checked_out(out, (*target_size[::-1], 3), picture)
-        return cast(PictureT, _sampled([picture], matrix, target_size, how, 8, [target])[0])
-    if not isinstance(frame, Planes):
-        target = _checked_out(out, target_size[::-1], picture.y)
-        return cast(PictureT, _sampled([picture.y], matrix, target_size, how, picture.bit_depth, [target])[0])
-    return cast(PictureT, _warp_planes(picture, matrix, target_size, how, out))
+    if isinstance(frame, Planes):
+        return cast(PictureT, _warp_planes(frame, matrix, target_size, how, out))
+    plane, depth = (picture.y, picture.bit_depth) if isinstance(picture, Planes) else (picture, 8)
+    target = _checked_out(out, (*target_size[::-1], *plane.shape[2:]), plane)
+    return cast(PictureT, _sampled([plane], matrix, [target_size], _siting(1, 1, "left"), how, depth, [target])[0])
 
 
 class _How(NamedTuple):
@@ -113,64 +113,68 @@ class _How(NamedTuple):
     backend: Backend
 
 
-def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _How, out: object) -> Planes:
-    sx, sy = picture.subsampling
-    chroma_size = -(-size[0] // sx), -(-size[1] // sy)
-    targets = _checked_out_planes(out, picture, size, chroma_size)
-    depth = picture.bit_depth
-    (y,) = _sampled([picture.y], matrix, size, how, depth, [targets["y"]])
-    u, v = None, None
-    if picture.u is not None and picture.v is not None:
-        # Both at once: they share every position and weight.
-        sited, unsited = _siting(sx, sy, picture.chroma_location)
-        chroma_matrix = unsited @ matrix @ sited
-        chroma = [picture.u, picture.v]
-        u, v = _sampled(chroma, chroma_matrix, chroma_size, how, depth, [targets["u"], targets["v"]])
-    if isinstance(out, Planes):
-        return out
-    return Planes(y, u, v, depth, picture.chroma_location)
+class _Siting(NamedTuple):
+    """Where chroma sits on the luma grid: sample (i, j) at (sx i + ox, sy j + oy)."""
+
+    sx: int
+    sy: int
+    ox: float
+    oy: float
 
 
 @functools.cache
-def _siting(sx: int, sy: int, location: ChromaLocation) -> tuple[Floats, Floats]:
-    """Matrix from chroma samples to luma pixels, where sample (i, j) sits on the luma grid; and back."""
+def _siting(sx: int, sy: int, location: ChromaLocation) -> _Siting:
     ox = 0.5 * (sx - 1) if location == "center" else 0.0
     oy = 0.0 if location == "topleft" else 0.5 * (sy - 1)
-    there = np.array([[sx, 0, ox], [0, sy, oy], [0, 0, 1.0]])
-    back = np.array([[1 / sx, 0, -ox / sx], [0, 1 / sy, -oy / sy], [0, 0, 1.0]])
-    return there, back
+    return _Siting(sx, sy, ox, oy)
+
+
+def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _How, out: object) -> Planes:
+    sx, sy = picture.subsampling
+    chroma_size = -(-size[0] // sx), -(-size[1] // sy)
+    outs = _checked_out_planes(out, picture, size, chroma_size)
+    siting = _siting(sx, sy, picture.chroma_location)
+    planes, sizes = [picture.y], [size]
+    if picture.u is not None and picture.v is not None:
+        planes, sizes = [picture.y, picture.u, picture.v], [size, chroma_size, chroma_size]
+    results = _sampled(planes, matrix, sizes, siting, how, picture.bit_depth, outs)
+    if isinstance(out, Planes):
+        return out
+    y, u, v = results if len(results) == 3 else (results[0], None, None)
+    return Planes(y, u, v, picture.bit_depth, picture.chroma_location)
 
 
 def _sampled(
     planes: list[Samples],
     matrix: Floats,
-    size: tuple[int, int],
+    sizes: list[tuple[int, int]],
+    siting: _Siting,
     how: _How,
     bit_depth: int,
-    outs: list[Samples | None],
+    outs: Sequence[Samples | None],
 ) -> list[Samples]:
-    """Planes of one size, or one packed picture, sampled at `matrix` times the output pixel."""
-    if planes[0].shape[:2] == size[::-1] and matrix.tolist() == _IDENTITY:
+    """Sample luma and chroma, or one packed picture, at `matrix` times the output pixel."""
+    if planes[0].shape[1::-1] == sizes[0] and matrix.tolist() == _IDENTITY:
         # No rounding of any kind, whatever the interpolation.
         for plane, out in zip(planes, outs, strict=True):
             if out is not None:
                 np.copyto(out, plane)
         return [plane.copy() if out is None else out for plane, out in zip(planes, outs, strict=True)]
     if how.backend == "opencv":
-        return [_by_opencv(p, matrix, size, how, bit_depth, out) for p, out in zip(planes, outs, strict=True)]
+        matrices = [matrix, *[_on_chroma(matrix, siting)] * (len(planes) - 1)]
+        every = zip(planes, matrices, sizes, outs, strict=True)
+        return [_by_opencv(plane, m, size, how, bit_depth, out) for plane, m, size, out in every]
     # The kernel walks rows of adjacent samples; how far apart the rows are does not matter to it.
     sources = [plane if _adjacent(plane) else np.ascontiguousarray(plane) for plane in planes]
-    shape = (*size[::-1], *planes[0].shape[2:])
     targets = [
-        np.empty(shape, plane.dtype) if out is None or not _adjacent(out) else out
-        for plane, out in zip(planes, outs, strict=True)
+        np.empty((*size[::-1], *plane.shape[2:]), plane.dtype) if out is None or not _adjacent(out) else out
+        for plane, size, out in zip(planes, sizes, outs, strict=True)
     ]
-    matrix = np.ascontiguousarray(matrix)
     kind = _KINDS[how.interpolation]
     if planes[0].ndim == 3:
         _core.video_warp_packed(matrix, sources[0], targets[0], kind, how.threads)
     else:
-        _core.video_warp(matrix, sources, targets, bit_depth, kind, how.threads)
+        _core.video_warp(matrix, sources, targets, bit_depth, siting, kind, how.threads)
     for target, out in zip(targets, outs, strict=True):
         if out is not None and out is not target:
             np.copyto(out, target)
@@ -179,10 +183,15 @@ def _sampled(
 
 def _adjacent(samples: Samples) -> bool:
     """Whether the samples of a row follow one another, in rows that do not overlap."""
-    inner = samples.strides[1:]
-    expected = (samples.itemsize,) if samples.ndim == 2 else (3, 1)
-    width = samples.shape[1] * expected[0]
-    return inner == expected and abs(samples.strides[0]) >= width and samples.strides[0] % samples.itemsize == 0
+    step, strides = samples.itemsize, samples.strides
+    if samples.ndim == 3:
+        return strides[1:] == (3, 1) and abs(strides[0]) >= 3 * samples.shape[1]
+    return strides[1] == step and abs(strides[0]) >= step * samples.shape[1] and strides[0] % step == 0
+
+
+def _on_chroma(matrix: Floats, siting: _Siting) -> Floats:
+    to_luma = np.array([[siting.sx, 0, siting.ox], [0, siting.sy, siting.oy], [0, 0, 1.0]])
+    return np.asarray(np.linalg.inv(to_luma) @ matrix @ to_luma)
 
 
 def _by_opencv(
@@ -231,15 +240,16 @@ def _checked_correction(correction: object, source_size: tuple[int, int], target
     if matrix.shape != (3, 3):
         raise ArgumentError(f"correction: expected shape (3, 3), got {matrix.shape}")
     # Nine numbers: plain floats are several times quicker here than arrays are.
-    entries = [value for row in matrix.tolist() for value in row]
+    entries = matrix.ravel().tolist()
     if not all(map(math.isfinite, entries)):
         raise ArgumentError("correction: expected finite entries, got NaN or infinity")
     largest = max(map(abs, entries)) or 1.0
     scaled = [value / largest for value in entries]
     width, target_width = source_size[0], target_size[0]
     ratio = target_width / width
-    a, b, c, d, e, f = (scaled[i] * (1 / width if i % 3 == 2 else ratio) for i in range(6))
-    g, h, i = scaled[6] * target_width, scaled[7] * target_width, scaled[8]
+    a, b, c, d, e, f, g, h, i = scaled
+    a, b, c, d, e, f = a * ratio, b * ratio, c * (1 / width), d * ratio, e * ratio, f * (1 / width)
+    g, h = g * target_width, h * target_width
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     volume = math.hypot(a, b, c) * math.hypot(d, e, f) * math.hypot(g, h, i)
     if abs(determinant) <= _LEAST_DETERMINANT * volume:
@@ -266,21 +276,22 @@ def _checked_out(out: object, shape: tuple[int, ...], source: Samples, name: str
 
 def _checked_out_planes(
     out: object, source: Planes, size: tuple[int, int], chroma_size: tuple[int, int]
-) -> dict[str, Samples | None]:
-    """Give the planes of `out` by name, None where there is nothing to write to."""
+) -> list[Samples | None]:
+    """Give the planes of `out`, None where there is nothing to write to."""
     if out is None:
-        return {"y": None, "u": None, "v": None}
+        return [None] if source.u is None else [None, None, None]
     if not isinstance(out, Planes):
         raise ArgumentError(f"out: expected Planes as the frame is, got {type(out).__name__}")
-    for name in ("bit_depth", "chroma_location"):
-        theirs, ours = getattr(out, name), getattr(source, name)
-        if theirs != ours:
-            raise ArgumentError(f"out: expected {name} {ours!r} as the frame has, got {theirs!r}")
+    if out.bit_depth != source.bit_depth:
+        raise ArgumentError(f"out: expected bit_depth {source.bit_depth!r} as the frame has, got {out.bit_depth!r}")
+    if out.chroma_location != source.chroma_location:
+        raise ArgumentError(
+            f"out: expected chroma_location {source.chroma_location!r} as the frame has, got {out.chroma_location!r}"
+        )
     if (out.u is None) != (source.u is None):
         raise ArgumentError("out: expected chroma planes where the frame has them, and only there")
-    targets: dict[str, Samples | None] = {}
-    for name in ("y", "u", "v"):
-        shape = (size if name == "y" else chroma_size)[::-1]
-        plane = getattr(source, name)
-        targets[name] = None if plane is None else _checked_out(getattr(out, name), shape, plane, name=f"out.{name}")
+    targets = [_checked_out(out.y, size[::-1], source.y, "out.y")]
+    if source.u is not None and source.v is not None:
+        targets.append(_checked_out(out.u, chroma_size[::-1], source.u, "out.u"))
+        targets.append(_checked_out(out.v, chroma_size[::-1], source.v, "out.v"))
     return targets
