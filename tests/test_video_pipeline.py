@@ -127,6 +127,29 @@ def test_the_stopwatch_counts_stages_apart() -> None:
     assert watch.total >= watch.seconds["a"]
 
 
+def test_the_work_of_a_long_stage_is_told_from_a_part_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, worked, readings = 0.0, 0.0, 0
+
+    def read() -> float:
+        nonlocal readings
+        readings += 1
+        return worked
+
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr(pipeline.time, "thread_time", read)
+    watch = Stopwatch()
+    for block in range(1000):
+        with watch("long"):
+            clock, worked = clock + 1, worked + (0.25 if block % 16 < 8 else 0.75)
+        worked += 3  # between the blocks
+        if block < 5:
+            with watch("short"):
+                clock, worked = clock + 2, worked + 1
+    assert watch.seconds == pytest.approx({"long": 1000, "short": 10})
+    assert watch.work == pytest.approx({"long": 500, "short": 5}, rel=0.01)
+    assert readings < 400
+
+
 def test_runs_beside_each_other_share_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_free_memory", lambda: 4000)
     with pipeline.room_for_pictures() as first, pipeline.room_for_pictures() as second:

@@ -23,6 +23,9 @@ T = TypeVar("T")
 # Enough to even out key frames and a busy neighbor; pictures are large.
 DEPTH = 6
 _END: Any = object()
+# Reading a thread's clock lets Linux see whether another's turn has come, and a stage loses its processor in the middle
+# of a picture. So all of its first blocks are read, and then one in so many.
+_READ_ALL, _READ_EVERY = 32, 8
 _UNKNOWN_MEMORY = 2 << 30
 # Of decoded pictures that wait to be drawn, and one part in so many of the memory that is free.
 _MOST_KEPT_BYTES = 2 << 30
@@ -140,9 +143,11 @@ class Consumer(_Stage[T]):
     def __call__(self, item: T) -> None:
         """Hand over the next item; waits while too many lie there."""
         while not self._stopped.is_set():
-            with contextlib.suppress(queue.Full):
+            try:
                 self._queue.put(item, timeout=0.1)
-                return
+            except queue.Full:
+                continue
+            return
         self._raise()
 
     def _raise(self) -> None:
@@ -161,48 +166,76 @@ class Consumer(_Stage[T]):
             self.stop()  # also where waiting was interrupted: nobody may write to what is about to be closed
 
 
+class _Tally:
+    """What was counted of a stage."""
+
+    __slots__ = ("blocks", "read_seconds", "read_work", "seconds")
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.seconds = self.read_seconds = self.read_work = 0.0
+
+    @property
+    def work(self) -> float:
+        return self.read_work * self.seconds / self.read_seconds if self.read_seconds else 0.0
+
+
 class _Timed:
     """A block whose time is counted. A class, since several are entered for each picture and a generator costs more."""
 
-    __slots__ = ("_begin", "_stage", "_watch", "_worked")
+    __slots__ = ("_begin", "_tally", "_worked")
 
-    def __init__(self, watch: Stopwatch, stage: str) -> None:
-        self._watch, self._stage = watch, stage
+    def __init__(self, tally: _Tally) -> None:
+        self._tally = tally
 
     def __enter__(self) -> None:
-        self._begin, self._worked = time.perf_counter(), time.thread_time()
+        blocks = self._tally.blocks
+        self._worked = time.thread_time() if blocks < _READ_ALL or blocks % _READ_EVERY == 0 else None
+        self._begin = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        seconds, work, stage = self._watch.seconds, self._watch.work, self._stage
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - self._begin
-        work[stage] = work.get(stage, 0.0) + time.thread_time() - self._worked
+        tally, seconds = self._tally, time.perf_counter() - self._begin
+        tally.blocks += 1
+        tally.seconds += seconds
+        if self._worked is not None:
+            tally.read_seconds += seconds
+            tally.read_work += time.thread_time() - self._worked
 
 
 class Stopwatch:
-    """Time of each stage.
-
-    Attributes
-    ----------
-    seconds : dict
-        By the clock while a stage was at work, waiting for a processor included; stages that overlap add up to more
-        than the whole.
-    work : dict
-        Of a processor, used by the stage's own thread: without the threads that decoders and encoders have besides.
-    """
+    """Time of each stage."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.work: dict[str, float] = {}
+        self._tallies: dict[str, _Tally] = {}
         self._begin = time.perf_counter()
         self._worked_before = time.process_time()
 
     def __call__(self, stage: str) -> _Timed:
         """Count the time of a ``with`` block; a stage is timed by one thread at a time."""
-        return _Timed(self, stage)
+        tally = self._tallies.get(stage)
+        if tally is None:
+            tally = self._tallies[stage] = _Tally()
+        return _Timed(tally)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By the clock while a stage was at work, waiting for a processor included.
+
+        Stages that overlap add up to more than the whole.
+        """
+        return {stage: tally.seconds for stage, tally in self._tallies.items()}
+
+    @property
+    def work(self) -> dict[str, float]:
+        """Of a processor, used by the stage's own thread: without the threads that decoders and encoders have besides.
+
+        Measured in the first blocks of a stage and in some of the later ones, and told for all.
+        """
+        return {stage: tally.work for stage, tally in self._tallies.items()}
 
     def shares(self) -> dict[str, float]:
         """Give each stage's part of the processor time of all; what no stage's own thread used are "other threads"."""
-        work = dict(self.work)
+        work = self.work
         work["other threads"] = max(time.process_time() - self._worked_before - sum(work.values()), 0.0)
         whole = sum(work.values()) or 1.0
         return {stage: used / whole for stage, used in work.items()}
