@@ -260,11 +260,11 @@ def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
 
 def test_a_clock_that_is_wrong_for_a_moment(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One damaged timestamp, back or ahead, shifts that picture alone."""
-    decode = streaming._LiveReader._decode_packet
+    decode = streaming._LiveDecoder._decode_packet
     wrong = {6: -90_000, 12: -1500, 17: 100 * 90_000}
     seen = 0
 
-    def damaged(self: streaming._LiveReader, packet: object) -> list[object]:
+    def damaged(self: streaming._LiveDecoder, packet: object) -> list[object]:
         nonlocal seen
         frames = decode(self, packet)
         for frame in frames:
@@ -272,7 +272,7 @@ def test_a_clock_that_is_wrong_for_a_moment(clip: Path, tmp_path: Path, monkeypa
             seen += 1
         return frames
 
-    monkeypatch.setattr(streaming._LiveReader, "_decode_packet", damaged)
+    monkeypatch.setattr(streaming._LiveDecoder, "_decode_packet", damaged)
     with served(sending(clip.read_bytes())) as url:
         report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=3, reconnect_s=0)
     assert report.repaired_timestamps == 2  # half a frame back is still after the picture before
@@ -397,10 +397,10 @@ def test_a_server_that_is_killed_and_started_again(clip: Path, tmp_path: Path) -
 
 def test_a_first_packet_without_a_time(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of RTSP: it belongs before the second, which has the time of the beginning."""
-    decode = streaming._LiveReader._decode_packet
+    decode = streaming._LiveDecoder._decode_packet
     seen = 0
 
-    def untimed(self: streaming._LiveReader, packet: object) -> list[object]:
+    def untimed(self: streaming._LiveDecoder, packet: object) -> list[object]:
         nonlocal seen
         frames = decode(self, packet)
         for frame in frames:
@@ -409,7 +409,7 @@ def test_a_first_packet_without_a_time(clip: Path, tmp_path: Path, monkeypatch: 
             seen += 1
         return frames
 
-    monkeypatch.setattr(streaming._LiveReader, "_decode_packet", untimed)
+    monkeypatch.setattr(streaming._LiveDecoder, "_decode_packet", untimed)
     with served(sending(clip.read_bytes())) as url:
         report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=0)
     assert report.frames_written == COUNT

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato._arrays import as_count
 from legato.errors import ArgumentError
+from legato.video.decoding import Ahead
 
 if TYPE_CHECKING:
     from legato.video.batch import Item
@@ -206,7 +206,8 @@ def run(arguments: argparse.Namespace) -> int:
         *OUTPUT_OPTIONS,
         *("mask", "region", "subject", "motion", "save_motion", "rotation"),
     )
-    as_count("jobs", arguments.jobs)
+    if arguments.jobs < 1:
+        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if arguments.extension is not None:
@@ -214,11 +215,13 @@ def run(arguments: argparse.Namespace) -> int:
         if len(arguments.paths) != 2:
             raise ArgumentError("expected IN and OUT, or --output-folder or --suffix for any number of videos")
         if not arguments.resume:
-            from legato.video.stabilizing import stabilize
-
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
-            show(stabilize(source, destination, progress=progress, **options), arguments)
+            with Ahead(source) as begun:  # its first pictures are decoded while the rest is loaded
+                from legato.video.stabilizing import stabilize
+
+                report = stabilize(begun, destination, progress=progress, **options)
+            show(report, arguments)
             return 0
     return _run_batch(arguments, options, many)
 

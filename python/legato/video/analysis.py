@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from legato import __version__
 from legato.errors import ArgumentError, InputError
-from legato.video.files import PathLike, PendingFile, VideoFrame, VideoReader, checked_path, load_av
+from legato.video.decoding import PathLike, checked_path, load_av
+from legato.video.files import PendingFile, VideoFrame, VideoReader
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box

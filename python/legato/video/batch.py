@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from legato._arrays import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError
-from legato.video.files import CONTAINERS, PathLike, checked_path
+from legato.video.decoding import PathLike, checked_path
+from legato.video.files import CONTAINERS
 from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
 from legato.video.stabilizing import check_destinations, files_beside, stabilize

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from legato import _core, camera
 from legato._arrays import as_count
 from legato.errors import ArgumentError, InputError
-from legato.video.files import PathLike, VideoReader
+from legato.video.decoding import PathLike
+from legato.video.files import VideoReader
 from legato.video.planes import luma
 from legato.video.progress import Progress, told
 from legato.video.tracking import Motion, Tracker, estimate_motion

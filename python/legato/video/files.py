@@ -28,20 +28,20 @@ import functools
 import importlib
 import io
 import os
-import re
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple, Self, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
-from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, OutputError
+from legato.errors import ArgumentError, InputError, LegatoError, OutputError
+from legato.video.decoding import Decoder, PathLike, is_cover, load_av, reason
 from legato.video.planes import Planes
 
 __all__ = [
@@ -54,10 +54,7 @@ __all__ = [
     "VideoWriter",
     "available_codecs",
     "encodable_size",
-    "load_av",
 ]
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 # Extension of the destination -> muxer, encoder where none is asked for.
 CONTAINERS = {
@@ -97,8 +94,6 @@ _CODEC_FAMILIES = {
     "mjpeg": ("mjpeg", "mjpeg"),
 }
 
-# FFmpeg reads these as pictures of text; nobody means that by a video.
-_TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
 _CHROMA_NAMES = {  # by width and height over a square of 16
     (16, 16): "4:4:4",
     (8, 16): "4:2:2",
@@ -107,7 +102,6 @@ _CHROMA_NAMES = {  # by width and height over a square of 16
     (4, 16): "4:1:1",
     (4, 4): "4:1:0",
 }
-_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _ARBITRARY_START = 0x0200  # AVFMT_TS_DISCONT
 _RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVColorRange
 _MATRIX_BT709, _MATRIX_BT601 = 1, 6  # AVColorSpace
@@ -125,34 +119,12 @@ _STALE_METADATA = {
     "handler_name",
 }
 NOT_TRANSPARENT = "transparency is not kept"
-_MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
-
-
-def load_av() -> Any:
-    """Import PyAV, or say how to install it."""
-    try:
-        return importlib.import_module("av")
-    except ImportError as error:
-        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
-
-
-def checked_path(name: str, value: object) -> Path:
-    """Take a path, or say which argument is none."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise ArgumentError(f"{name}: expected a path, got {value!r}")
 
 
 def check_encoder_preset(name: str, value: object) -> None:
     """Refuse what is no encoder's speed."""
     if value not in _PRESETS:
         raise ArgumentError(f"{name}: expected one of {', '.join(_PRESETS)}; got {value!r}")
-
-
-def _reason(error: BaseException) -> str:
-    """One line from an exception of FFmpeg or of the system, without its number and path."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +214,8 @@ class VideoReader:
 
     Parameters
     ----------
-    path : str or path
-        A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+    path : str, path or Decoder
+        A file that FFmpeg can read, or one that is opened. Its first video stream that is not a cover picture is used.
     rotate : bool
         Whether to turn the pictures upright as the file says; otherwise they come as they are stored.
 
@@ -301,59 +273,40 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    no_frame = "no frame could be decoded"  # what is said of such a file
-
-    def __init__(self, path: PathLike, *, rotate: bool = True) -> None:
+    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True) -> None:
         self._av = load_av()
-        self.path = checked_path("path", path)
+        self._decoder = path if isinstance(path, Decoder) else Decoder(path)
+        self._container, self._stream = self._decoder.container, self._decoder.stream
+        self.path = self._decoder.path
         self.rotate = rotate
         self.display_matrix: tuple[int, ...] | None = None
-        self._container = self._opened()
+        self.damaged_frames = self.repaired_timestamps = 0
+        self.notes: list[str] = []
         try:
-            self._stream = self._video_stream()
-            self._stream.thread_type = "AUTO"
-            self.skipped_packets = self.damaged_frames = self.repaired_timestamps = 0
-            self.hidden_packets, self.cut_within = 0, False
-            self.notes: list[str] = []
-            self._decoded = self._decode()
+            self._decoded = self._decoder.frames()
             first = next(self._decoded, None)
             if first is None:
-                raise InputError(f"{self.path}: {self.no_frame}")
+                raise InputError(f"{self.path}: {self._decoder.no_frame}")
             self._first: Any = first
             self._describe(first)
         except BaseException:
-            self._container.close()
+            self._decoder.close()
             raise
 
-    def _opened(self) -> Any:
-        path = self.path
-        if not path.exists():
-            text = os.fspath(path)
-            stream = text == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)
-            raise InputError(f"{path}: no such file" + ("; streams are for `legato live`" if stream else ""))
-        if path.is_dir():
-            raise InputError(f"{path}: a directory, expected a video file")
-        if not path.is_file():
-            raise InputError(f"{path}: not a file that can be read twice; streams are for `legato live`")
-        try:
-            # An absolute path cannot be mistaken for a protocol such as "concat:".
-            container = self._av.open(str(path.absolute()), metadata_errors="replace")
-        except self._av.FFmpegError as error:
-            if isinstance(error, PermissionError):
-                raise InputError(f"{path}: cannot be read ({_reason(error)})") from error
-            raise InputError(f"{path}: not a video that can be read ({_reason(error)})") from error
-        if container.format.name in _TEXT_FORMATS:
-            container.close()
-            raise InputError(f"{path}: not a video (text)")
-        return container
+    @property
+    def skipped_packets(self) -> int:
+        """Packets so far that could not be decoded."""
+        return self._decoder.skipped_packets
 
-    def _video_stream(self) -> Any:
-        streams = [s for s in self._container.streams.video if not _is_cover(s)]
-        if not streams:
-            raise InputError(f"{self.path}: has no video stream")
-        if streams[0].codec_context is None:
-            raise InputError(f"{self.path}: no decoder for its video stream")
-        return streams[0]
+    @property
+    def hidden_packets(self) -> int:
+        """Packets so far of pictures that are not shown."""
+        return self._decoder.hidden_packets
+
+    @property
+    def cut_within(self) -> bool:
+        """Whether one of these came after the beginning."""
+        return self._decoder.cut_within
 
     def _describe(self, first: Any) -> None:
         stream, container = self._stream, self._container
@@ -486,36 +439,6 @@ class VideoReader:
         first, self._first = self._first, None
         return next(self._decoded, None) if first is None else first
 
-    def _decode(self) -> Iterator[Any]:
-        """Give decoded frames; what is damaged is counted and skipped."""
-        container, stream = self._container, self._stream
-        packets = container.demux(stream)
-        failures = 0
-        while failures < _MOST_READ_FAILURES:
-            try:
-                packet = next(packets, None)
-            except self._av.FFmpegError:
-                failures += 1
-                self.skipped_packets += 1
-                packets = container.demux(stream)
-                continue
-            failures = 0
-            if packet is None or (packet.dts is None and not packet.size):
-                break
-            yield from self._decode_packet(packet)
-        yield from self._decode_packet(None)
-
-    def _decode_packet(self, packet: Any) -> list[Any]:
-        if packet is not None and packet.is_discard:
-            self.hidden_packets += 1
-            self.cut_within |= packet.pts is None or packet.pts >= 0
-        try:
-            frames: list[Any] = self._stream.codec_context.decode(packet)
-        except self._av.FFmpegError:
-            self.skipped_packets += 1
-            return []
-        return frames
-
     def _planes(self, frame: Any) -> Planes:
         if frame.format.name.replace("yuvj", "yuv") != self.pixel_format:
             matrix = None
@@ -529,19 +452,14 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._decoded.close()  # type: ignore[attr-defined]
         self._first = None
-        self._container.close()
+        self._decoder.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _is_cover(stream: Any) -> bool:
-    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
 
 
 def _is_rgb(pixel_format: Any) -> bool:
@@ -620,7 +538,7 @@ def open_encoder(context: Any) -> None:
     except (load_av().FFmpegError, ValueError) as error:
         raise ArgumentError(
             f"codec: {context.name} refuses {context.width}x{context.height} {context.pix_fmt} with "
-            f"{context.options} ({_reason(error)})"
+            f"{context.options} ({reason(error)})"
         ) from error
 
 
@@ -696,7 +614,7 @@ class PendingFile:
             # Made now, so that a folder without permission is found before the work; the mode follows the umask.
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
 
     @property
     def unnamed(self) -> bool:
@@ -718,7 +636,7 @@ class PendingFile:
         except OSError as error:
             if isinstance(error, LegatoError):
                 raise
-            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
 
     def write_text(self, pieces: Iterable[str]) -> None:
         """Write the whole content as UTF-8, piece by piece.
@@ -745,7 +663,7 @@ class PendingFile:
             else:
                 self._name(self._handle)
         except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
         self.discard()
 
     def _name(self, handle: int) -> None:
@@ -1048,7 +966,7 @@ class VideoWriter:
                     self._copier.copy_until(at * self._clock_s)
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
 
     def finish(self) -> None:
         """Encode what is still in the encoder and complete the file, without its final name yet.
@@ -1066,7 +984,7 @@ class VideoWriter:
                 self._copier.copy_until(float("inf"))
             self._container.close()
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
         if self._copier is not None:
             self._copier.close()
 
@@ -1295,7 +1213,7 @@ class VideoCopy:
             self._copier.copy_until(float("inf"))
             self._container.close()
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self.path}: cannot be written ({_reason(error)})") from error
+            raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
         self._copier.close()
 
     @property
@@ -1344,7 +1262,7 @@ def _abandon(pending: PendingFile, copier: _StreamCopier | None, container: Any)
 def _stream_label(stream: Any) -> str:
     codec = getattr(stream.codec_context, "name", None) if stream.codec_context else None
     language = stream.metadata.get("language")
-    parts = [f"#{stream.index}", "cover" if _is_cover(stream) else stream.type, codec, language]
+    parts = [f"#{stream.index}", "cover" if is_cover(stream) else stream.type, codec, language]
     return " ".join(str(p) for p in parts if p)
 
 

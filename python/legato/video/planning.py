@@ -21,7 +21,7 @@ from legato.video.subjects import box_corners, read_salient
 
 if TYPE_CHECKING:
     from legato.video.analysis import Step
-    from legato.video.files import PathLike
+    from legato.video.decoding import PathLike
 
 __all__ = ["Aims", "PathPlanner", "believable_rate", "window_frames"]
 

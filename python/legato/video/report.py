@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
-from legato.video.files import load_av
+from legato.video.decoding import load_av
 
 __all__ = ["StabilizeReport", "counted", "package_versions"]
 

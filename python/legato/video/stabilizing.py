@@ -25,16 +25,15 @@ from legato import camera
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
+from legato.video.decoding import Ahead, PathLike, checked_path
 from legato.video.files import (
     NOT_TRANSPARENT,
-    PathLike,
     PendingFile,
     VideoCopy,
     VideoFrame,
     VideoReader,
     VideoWriter,
     check_encoder_preset,
-    checked_path,
 )
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planes import Planes
@@ -247,6 +246,7 @@ def stabilize(
     if not (isinstance(target_weight, int | float | np.number) and 0 <= target_weight < 1e12):
         raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
     check_encoder_preset("encoder_preset", encoder_preset)
+    begun = source if isinstance(source, Ahead) else None
     source, destination = checked_path("source", source), checked_path("destination", destination)
     outputs = files_beside(destination, compare=compare, report=report, plot=plot, save_motion=save_motion)
     inputs: dict[str, PathLike] = {"input": source}
@@ -272,7 +272,7 @@ def stabilize(
 
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        reader = open_files.enter_context(_opened(source, rotation or "apply"))
+        reader = open_files.enter_context(_opened(begun or source, rotation or "apply"))
         size = (reader.width, reader.height)
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
@@ -426,7 +426,7 @@ def stabilize(
 def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
     if rotation not in ("apply", "keep"):
         raise ArgumentError(f"rotation: expected 'apply' or 'keep', got {rotation!r}")
-    return VideoReader(source, rotate=rotation == "apply")
+    return VideoReader(source.decoder() if isinstance(source, Ahead) else source, rotate=rotation == "apply")
 
 
 def _followed(

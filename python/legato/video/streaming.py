@@ -39,14 +39,13 @@ from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
+from legato.video.decoding import MOST_READ_FAILURES, Decoder, PathLike, load_av, reason
 from legato.video.files import (
-    PathLike,
     PendingFile,
     VideoFrame,
     VideoReader,
     check_encoder_preset,
     encodable_size,
-    load_av,
 )
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
@@ -488,25 +487,23 @@ def _without_password(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
-class _LiveReader(VideoReader):
-    """A reader that holds nothing back, says when each picture came in, and repairs clocks that jump."""
+class _LiveDecoder(Decoder):
+    """A decoder that holds nothing back, and says when each picture came in.
+
+    Attributes
+    ----------
+    arrived_s, busy_s : float
+        When the last packet was read, and how long decoding took.
+    lost : str
+        Why the source broke off.
+    """
 
     def __init__(self, source: _Source, timeout_s: float) -> None:
         self._source, self._timeout_s = source, timeout_s
-        self.arrived_s = self._before_s = time.monotonic()
-        self.busy_s = 0.0  # decoding
-        self.lost = ""  # why the source broke off
-        self._shifts = 0, 0  # of the timestamps, now and before
-        self._latest: int | None = None
-        self._ahead: deque[Any] = deque()  # frames that were needed to time the first
+        self.arrived_s = time.monotonic()
+        self.busy_s = 0.0
+        self.lost = ""
         super().__init__(source.name)
-
-    def _describe(self, first: Any) -> None:
-        super()._describe(first)
-        # A stream that knows its length is a file, wherever it lies.
-        self.live = self._source.live and self._container.duration is None
-        if self._source.fps is not None:
-            self.frame_rate = Fraction(self._source.fps).limit_denominator(1001)
 
     def _opened(self) -> Any:
         source = self._source
@@ -517,37 +514,37 @@ class _LiveReader(VideoReader):
             self.no_frame += " (an MP4 with its index at the end cannot come through a pipe: name the file)"
         timeout = (self._timeout_s, self._timeout_s) if self._timeout_s else None
         try:
-            return self._av.open(
+            return self.av.open(
                 source.url,
                 format=source.format,
                 options=source.options,
                 timeout=timeout,
                 metadata_errors="replace",
             )
-        except (self._av.FFmpegError, ValueError, OSError) as error:
+        except (self.av.FFmpegError, ValueError, OSError) as error:
             raise InputError(f"{source.name}: cannot be opened ({self._why(error)})") from error
 
     def _why(self, error: BaseException) -> str:
-        if isinstance(error, self._av.ExitError):  # FFmpeg was told to give up
+        if isinstance(error, self.av.ExitError):  # FFmpeg was told to give up
             return f"it gave nothing for {self._timeout_s:g} s"
-        return files._reason(error)
+        return reason(error)
 
-    def _decode(self) -> Iterator[Any]:
+    def _decoded(self) -> Iterator[Any]:
         if self._source.path is not None:
-            yield from super()._decode()
+            yield from super()._decoded()
             return
-        self._stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
+        self.stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
         broken = 0
-        packets = self._container.demux(self._stream)
-        while broken < files._MOST_READ_FAILURES:
+        packets = self.container.demux(self.stream)
+        while broken < MOST_READ_FAILURES:
             try:
                 packet = next(packets, None)
-            except self._av.InvalidDataError:
+            except self.av.InvalidDataError:
                 broken += 1
                 self.skipped_packets += 1
-                packets = self._container.demux(self._stream)
+                packets = self.container.demux(self.stream)
                 continue
-            except (self._av.FFmpegError, OSError) as error:
+            except (self.av.FFmpegError, OSError) as error:
                 self.lost = self._why(error)
                 break
             broken = 0
@@ -564,6 +561,33 @@ class _LiveReader(VideoReader):
         self.busy_s += time.monotonic() - began_s
         return frames
 
+
+class _LiveReader(VideoReader):
+    """A reader that repairs clocks that jump.
+
+    Attributes
+    ----------
+    decoder : _LiveDecoder
+    live : bool
+        Whether the source has no end of its own.
+    """
+
+    def __init__(self, source: _Source, timeout_s: float) -> None:
+        self._source = source
+        self.decoder = _LiveDecoder(source, timeout_s)
+        self._before_s = self.decoder.arrived_s
+        self._shifts = 0, 0  # of the timestamps, now and before
+        self._latest: int | None = None
+        self._ahead: deque[Any] = deque()  # frames that were needed to time the first
+        super().__init__(self.decoder)
+
+    def _describe(self, first: Any) -> None:
+        super()._describe(first)
+        # A stream that knows its length is a file, wherever it lies.
+        self.live = self._source.live and self._container.duration is None
+        if self._source.fps is not None:
+            self.frame_rate = Fraction(self._source.fps).limit_denominator(1001)
+
     def _next(self) -> Any:
         frame = self._ahead.popleft() if self._ahead else super()._next()
         if frame is None or self._source.path is not None:
@@ -579,7 +603,7 @@ class _LiveReader(VideoReader):
         if frame.pts is None:
             return frame
         frame.pts = self._latest = self._placed(int(frame.pts), step)
-        self._before_s = self.arrived_s
+        self._before_s = self.decoder.arrived_s
         return frame
 
     def _placed(self, pts: int, step: int) -> int:
@@ -587,7 +611,7 @@ class _LiveReader(VideoReader):
         if self._latest is None:
             return pts
         # What does not come at its own pace may well have a pause.
-        most_s = _CLOCK_JUMP_S + self.arrived_s - self._before_s if self.live else math.inf
+        most_s = _CLOCK_JUMP_S + self.decoder.arrived_s - self._before_s if self.live else math.inf
         shifts = [s for s in self._shifts if 0 < (pts + s - self._latest) * self.time_base < most_s]
         if shifts:  # a clock that was wrong for a moment counts on where it was before
             shift = min(shifts)
@@ -674,14 +698,14 @@ class _Reading:
         patience_s = 1 / max(float(reader.frame_rate), 1.0) if reader.live else None
         shift: int | None = None if reader is not self.first else 0
         for frame in reader:
-            self.busy_s += reader.busy_s
-            reader.busy_s = 0.0
+            self.busy_s += reader.decoder.busy_s
+            reader.decoder.busy_s = 0.0
             pts = frame.pts
             if reader.time_base != self._time_base:
                 pts = round(pts * reader.time_base / self._time_base)
             if shift is None:
                 # As long after the last picture as the clock on the wall says.
-                away = max(1, round((reader.arrived_s - self._last_s) / self._time_base))
+                away = max(1, round((reader.decoder.arrived_s - self._last_s) / self._time_base))
                 shift = (self._last_pts or 0) + away - pts
             pts += shift
             if self._first_pts is None:
@@ -690,15 +714,15 @@ class _Reading:
                 self.ended = self.ended or "duration"
                 return False
             placed = replace(frame, pts=pts, time_base=self._time_base, index=self.frames)
-            self._last_pts, self._last_s = pts, reader.arrived_s
-            if not self.queue.put(_Arrived(placed, reader.arrived_s, self.reconnects), patience_s):
+            self._last_pts, self._last_s = pts, reader.decoder.arrived_s
+            if not self.queue.put(_Arrived(placed, reader.decoder.arrived_s, self.reconnects), patience_s):
                 return False
             self.frames += 1
-        if reader.live and (reader.lost or self._reconnect_s > 0):
-            self.note = f"{self.source.name}: {reader.lost or 'the stream ended'}"
+        if reader.live and (reader.decoder.lost or self._reconnect_s > 0):
+            self.note = f"{self.source.name}: {reader.decoder.lost or 'the stream ended'}"
             return True
-        if reader.lost:
-            self.ended, self.note = self.ended or "lost", f"{self.source.name}: {reader.lost}"
+        if reader.decoder.lost:
+            self.ended, self.note = self.ended or "lost", f"{self.source.name}: {reader.decoder.lost}"
         return False
 
     def _open_again(self, before: _LiveReader) -> _LiveReader | None:
@@ -790,7 +814,7 @@ class _Encoder:
             self.close()
             if isinstance(error, ArgumentError) or not isinstance(error, (self._av.FFmpegError, ValueError, OSError)):
                 raise
-            raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
+            raise OutputError(f"{self._name}: cannot be written ({reason(error)})") from error
 
     def write(self, frame: VideoFrame) -> list[int]:
         planes = _colored(frame.planes, files._depth(self._planar)) if self._colored else frame.planes
@@ -817,7 +841,7 @@ class _Encoder:
                         packet.duration = duration
                 self._container.mux(packet)
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
+            raise OutputError(f"{self._name}: cannot be written ({reason(error)})") from error
         return numbers
 
     def finish(self) -> None:
@@ -827,7 +851,7 @@ class _Encoder:
         try:
             self._container.close()
         except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self._name}: cannot be written ({files._reason(error)})") from error
+            raise OutputError(f"{self._name}: cannot be written ({reason(error)})") from error
         if self._pending is not None:
             self._pending.commit()
 

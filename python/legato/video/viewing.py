@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from legato.errors import InputError
-from legato.video.files import PathLike, PendingFile
+from legato.video.decoding import PathLike
+from legato.video.files import PendingFile
 from legato.video.stabilizing import check_destinations
 
 __all__ = ["write_page"]

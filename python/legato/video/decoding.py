@@ -1,0 +1,243 @@
+"""Video files opened and decoded: the part of reading that needs no NumPy, and so may begin before it is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+from legato.errors import ArgumentError, DependencyError, InputError
+
+__all__ = ["Ahead", "Decoder", "PathLike", "checked_path", "is_cover", "load_av", "reason"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+# FFmpeg reads these as pictures of text; nobody means that by a video.
+_TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
+_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
+_MOST_AHEAD_BYTES = 48 << 20  # of pictures decoded before anybody asks
+
+
+def load_av() -> Any:
+    """Import PyAV, or say how to install it."""
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+
+
+def checked_path(name: str, value: object) -> Path:
+    """Take a path, or say which argument is none."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+
+
+def reason(error: BaseException) -> str:
+    """One line from an exception of FFmpeg or of the system, without its number and path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream of pictures is a cover."""
+    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
+
+
+class Decoder:
+    """Decode the pictures of a video file, in order, once.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+
+    Attributes
+    ----------
+    av : module
+        PyAV.
+    path : Path
+        The file.
+    container, stream : av.container.InputContainer, av.video.stream.VideoStream
+        The opened file and its pictures.
+    skipped_packets, hidden_packets : int
+        Counted while decoding: packets that could not be decoded, and those of pictures that are not shown, as the
+        file's edit list says.
+    cut_within : bool
+        Whether one of the hidden comes after the beginning.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is no video.
+    DependencyError
+        If PyAV is not installed.
+    """
+
+    no_frame = "no frame could be decoded"  # what is said of such a file
+
+    def __init__(self, path: PathLike) -> None:
+        self.av = load_av()
+        self.path = checked_path("path", path)
+        self.skipped_packets = self.hidden_packets = 0
+        self.cut_within = False
+        self.container = self._opened()
+        try:
+            self.stream = self._video_stream()
+            self.stream.thread_type = "AUTO"
+        except BaseException:
+            self.container.close()
+            raise
+        self._rest = self._decoded()
+        self._ready: deque[Any] = deque()
+
+    def decode_ahead(self, asked: threading.Event) -> None:
+        """Decode pictures to give later, until they are asked for or take much room."""
+        held = 0
+        while not asked.is_set() and held < _MOST_AHEAD_BYTES:
+            frame = next(self._rest, None)
+            if frame is None:
+                return
+            self._ready.append(frame)
+            held += sum(plane.buffer_size for plane in frame.planes)
+
+    def frames(self) -> Iterator[Any]:
+        """Give the pictures, as `av.VideoFrame`; what is damaged is counted and skipped."""
+        while self._ready:
+            yield self._ready.popleft()
+        yield from self._rest
+
+    def close(self) -> None:
+        """Close the file."""
+        self._rest.close()  # type: ignore[attr-defined]
+        self._ready.clear()
+        self.container.close()
+
+    def _opened(self) -> Any:
+        path = self.path
+        if not path.exists():
+            text = os.fspath(path)
+            stream = text == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text)
+            raise InputError(f"{path}: no such file" + ("; streams are for `legato live`" if stream else ""))
+        if path.is_dir():
+            raise InputError(f"{path}: a directory, expected a video file")
+        if not path.is_file():
+            raise InputError(f"{path}: not a file that can be read twice; streams are for `legato live`")
+        try:
+            # An absolute path cannot be mistaken for a protocol such as "concat:".
+            container = self.av.open(str(path.absolute()), metadata_errors="replace")
+        except self.av.FFmpegError as error:
+            if isinstance(error, PermissionError):
+                raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+            raise InputError(f"{path}: not a video that can be read ({reason(error)})") from error
+        if container.format.name in _TEXT_FORMATS:
+            container.close()
+            raise InputError(f"{path}: not a video (text)")
+        return container
+
+    def _video_stream(self) -> Any:
+        streams = [s for s in self.container.streams.video if not is_cover(s)]
+        if not streams:
+            raise InputError(f"{self.path}: has no video stream")
+        if streams[0].codec_context is None:
+            raise InputError(f"{self.path}: no decoder for its video stream")
+        return streams[0]
+
+    def _decoded(self) -> Iterator[Any]:
+        """Give decoded frames; what is damaged is counted and skipped."""
+        container, stream = self.container, self.stream
+        packets = container.demux(stream)
+        failures = 0
+        while failures < MOST_READ_FAILURES:
+            try:
+                packet = next(packets, None)
+            except self.av.FFmpegError:
+                failures += 1
+                self.skipped_packets += 1
+                packets = container.demux(stream)
+                continue
+            failures = 0
+            if packet is None or (packet.dts is None and not packet.size):
+                break
+            yield from self._decode_packet(packet)
+        yield from self._decode_packet(None)
+
+    def _decode_packet(self, packet: Any) -> list[Any]:
+        if packet is not None and packet.is_discard:
+            self.hidden_packets += 1
+            self.cut_within |= packet.pts is None or packet.pts >= 0
+        try:
+            frames: list[Any] = self.stream.codec_context.decode(packet)
+        except self.av.FFmpegError:
+            self.skipped_packets += 1
+            return []
+        return frames
+
+
+class Ahead(os.PathLike[str]):
+    """A video that is opened, and its first pictures decoded, in a thread of its own while a program is being loaded.
+
+    It is a path as well, to whoever does not know that. Use in a ``with`` block.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Raises
+    ------
+    DependencyError
+        If PyAV is not installed.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        load_av()
+        self._path = path
+        self._decoder: Decoder | None = None
+        self._error: BaseException | None = None
+        self._asked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="legato-ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._decoder = Decoder(self._path)
+            self._decoder.decode_ahead(self._asked)
+        except BaseException as error:  # told to who takes the decoder
+            self._error = error
+
+    def decoder(self) -> Decoder:
+        """Give the decoder with what it has ready; it is the caller's from now on, and there is no second.
+
+        Raises
+        ------
+        InputError
+            As `Decoder`.
+        """
+        self._stop()
+        if self._error is not None:
+            raise self._error
+        decoder, self._decoder = self._decoder, None
+        assert decoder is not None
+        return decoder
+
+    def _stop(self) -> None:
+        self._asked.set()
+        self._thread.join()
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        if self._decoder is not None:
+            self._decoder.close()
