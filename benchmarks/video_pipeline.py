@@ -100,7 +100,7 @@ def measure(name: str, clip: Path, frames: int, rounds: int, folder: Path) -> No
             f"| {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) "
             f"| {statistics.median(work):.2f} | {statistics.median(lighter):.2f} |"
         )
-    stages = ", ".join(f"{stage} {100 * statistics.median(s):.1f} %" for stage, s in shares.items())
+    stages = ", ".join(f"{stage} {100 * statistics.median(s):.2f} %" for stage, s in shares.items())
     print(f"\nshares of the processor time: {stages}", flush=True)
 
 
