@@ -33,7 +33,7 @@ import legato
 from legato import video
 
 SIZES = {"360p": (640, 360), "720p": (1280, 720), "1080p": (1920, 1080)}
-# About three minutes of ten-second clips each: the shorter a run, the more of it is the noise of a shared machine.
+# Some four minutes of ten-second clips each: the shorter a run, the more of it is the noise of a shared machine.
 ROUNDS = {"360p": 31, "720p": 9, "1080p": 5}
 ENCODER = ["-vsync", "passthrough", "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "copy"]
 PASSTHROUGH = """

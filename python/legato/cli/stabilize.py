@@ -206,8 +206,6 @@ def run(arguments: argparse.Namespace) -> int:
         *OUTPUT_OPTIONS,
         *("mask", "region", "subject", "motion", "save_motion", "rotation"),
     )
-    if arguments.jobs < 1:
-        raise ArgumentError(f"jobs: expected a whole number of at least 1, got {arguments.jobs}")
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if arguments.extension is not None:
@@ -218,8 +216,10 @@ def run(arguments: argparse.Namespace) -> int:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
             with Ahead(source) as begun:  # its first pictures are decoded while the rest is loaded
+                from legato._arrays import as_count
                 from legato.video.stabilizing import stabilize
 
+                as_count("jobs", arguments.jobs)
                 report = stabilize(begun, destination, progress=progress, **options)
             show(report, arguments)
             return 0

@@ -20,7 +20,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 # FFmpeg reads these as pictures of text; nobody means that by a video.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
-MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
+_MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 _MOST_AHEAD_BYTES = 48 << 20  # of pictures decoded before anybody asks
 
 
@@ -154,10 +154,12 @@ class Decoder:
         container, stream = self.container, self.stream
         packets = container.demux(stream)
         failures = 0
-        while failures < MOST_READ_FAILURES:
+        while failures < _MOST_READ_FAILURES:
             try:
                 packet = next(packets, None)
-            except self.av.FFmpegError:
+            except (self.av.FFmpegError, OSError) as error:
+                if self._broke_off(error):
+                    break
                 failures += 1
                 self.skipped_packets += 1
                 packets = container.demux(stream)
@@ -167,6 +169,10 @@ class Decoder:
                 break
             yield from self._decode_packet(packet)
         yield from self._decode_packet(None)
+
+    def _broke_off(self, _error: Exception) -> bool:
+        """Whether nothing more can come after this failure to read; in a file something may."""
+        return False
 
     def _decode_packet(self, packet: Any) -> list[Any]:
         if packet is not None and packet.is_discard:

@@ -221,6 +221,8 @@ class VideoReader:
 
     Attributes
     ----------
+    decoder : Decoder
+        What opened the file and decodes it.
     path : Path
         The file.
     rotate : bool
@@ -275,38 +277,38 @@ class VideoReader:
 
     def __init__(self, path: PathLike | Decoder, *, rotate: bool = True) -> None:
         self._av = load_av()
-        self._decoder = path if isinstance(path, Decoder) else Decoder(path)
-        self._container, self._stream = self._decoder.container, self._decoder.stream
-        self.path = self._decoder.path
+        self.decoder = path if isinstance(path, Decoder) else Decoder(path)
+        self._container, self._stream = self.decoder.container, self.decoder.stream
+        self.path = self.decoder.path
         self.rotate = rotate
         self.display_matrix: tuple[int, ...] | None = None
         self.damaged_frames = self.repaired_timestamps = 0
         self.notes: list[str] = []
         try:
-            self._decoded = self._decoder.frames()
+            self._decoded = self.decoder.frames()
             first = next(self._decoded, None)
             if first is None:
-                raise InputError(f"{self.path}: {self._decoder.no_frame}")
+                raise InputError(f"{self.path}: {self.decoder.no_frame}")
             self._first: Any = first
             self._describe(first)
         except BaseException:
-            self._decoder.close()
+            self.decoder.close()
             raise
 
     @property
     def skipped_packets(self) -> int:
         """Packets so far that could not be decoded."""
-        return self._decoder.skipped_packets
+        return self.decoder.skipped_packets
 
     @property
     def hidden_packets(self) -> int:
         """Packets so far of pictures that are not shown."""
-        return self._decoder.hidden_packets
+        return self.decoder.hidden_packets
 
     @property
     def cut_within(self) -> bool:
         """Whether one of these came after the beginning."""
-        return self._decoder.cut_within
+        return self.decoder.cut_within
 
     def _describe(self, first: Any) -> None:
         stream, container = self._stream, self._container
@@ -453,7 +455,7 @@ class VideoReader:
     def close(self) -> None:
         """Close the file."""
         self._first = None
-        self._decoder.close()
+        self.decoder.close()
 
     def __enter__(self) -> Self:
         return self

@@ -39,7 +39,7 @@ from legato import camera
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
-from legato.video.decoding import MOST_READ_FAILURES, Decoder, PathLike, load_av, reason
+from legato.video.decoding import Decoder, PathLike, load_av, reason
 from legato.video.files import (
     PendingFile,
     VideoFrame,
@@ -504,6 +504,8 @@ class _LiveDecoder(Decoder):
         self.busy_s = 0.0
         self.lost = ""
         super().__init__(source.name)
+        if source.path is None:
+            self.stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
 
     def _opened(self) -> Any:
         source = self._source
@@ -529,29 +531,11 @@ class _LiveDecoder(Decoder):
             return f"it gave nothing for {self._timeout_s:g} s"
         return reason(error)
 
-    def _decoded(self) -> Iterator[Any]:
-        if self._source.path is not None:
-            yield from super()._decoded()
-            return
-        self.stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
-        broken = 0
-        packets = self.container.demux(self.stream)
-        while broken < MOST_READ_FAILURES:
-            try:
-                packet = next(packets, None)
-            except self.av.InvalidDataError:
-                broken += 1
-                self.skipped_packets += 1
-                packets = self.container.demux(self.stream)
-                continue
-            except (self.av.FFmpegError, OSError) as error:
-                self.lost = self._why(error)
-                break
-            broken = 0
-            if packet is None or (packet.dts is None and not packet.size):
-                break
-            yield from self._decode_packet(packet)
-        yield from self._decode_packet(None)
+    def _broke_off(self, error: Exception) -> bool:
+        if self._source.path is not None or isinstance(error, self.av.InvalidDataError):
+            return super()._broke_off(error)
+        self.lost = self._why(error)
+        return True
 
     def _decode_packet(self, packet: Any) -> list[Any]:
         began_s = time.monotonic()
@@ -572,14 +556,16 @@ class _LiveReader(VideoReader):
         Whether the source has no end of its own.
     """
 
+    decoder: _LiveDecoder
+
     def __init__(self, source: _Source, timeout_s: float) -> None:
         self._source = source
-        self.decoder = _LiveDecoder(source, timeout_s)
-        self._before_s = self.decoder.arrived_s
+        decoder = _LiveDecoder(source, timeout_s)
+        self._before_s = decoder.arrived_s
         self._shifts = 0, 0  # of the timestamps, now and before
         self._latest: int | None = None
         self._ahead: deque[Any] = deque()  # frames that were needed to time the first
-        super().__init__(self.decoder)
+        super().__init__(decoder)
 
     def _describe(self, first: Any) -> None:
         super()._describe(first)
