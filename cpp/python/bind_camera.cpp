@@ -70,7 +70,8 @@ PathModel model_of(const std::string& name) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (name == names[i]) return static_cast<PathModel>(i);
   }
-  throw py::value_error("model");
+  check(Status::invalid_argument, "model");
+  return {};
 }
 
 PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
@@ -109,6 +110,7 @@ void contain_into(const Array& corrections, double aspect, const PathOptions& op
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
                    const Array& frame_weight, const Array& salient, double salient_weight, const Array& targets,
                    double target_weight, Array& corrections, Array& logs, Array& violation) {
+  require(salient.ndim() == 3, "salient");
   PathResult result;
   Status status;
   {
@@ -148,7 +150,7 @@ class OwnedStream {
     const StreamOptions options{path, aspect, window, stride, predicted, points, salient_weight, target_weight};
     memory_.resize(path_stream_memory_size(options));
     stream_ = create_path_stream(options, memory_);
-    if (stream_ == nullptr) throw py::value_error("stream");
+    require(stream_ != nullptr, "options, window, stride or predicted");
   }
 
   std::size_t pending() const { return pending_frames(*stream_); }
@@ -157,16 +159,14 @@ class OwnedStream {
   py::dict take(const Array& motion, const Array& weight, const Array& salient, const Array& targets,
                 std::size_t begin) {
     const auto f = input(motion), w = input(weight), s = input(salient), c = input(targets);
-    if (f.size() != 9 * w.size() || s.size() != 2 * points_ * w.size() || c.size() != 2 * w.size()) {
-      throw py::value_error("stream");
-    }
+    require(f.size() == 9 * w.size() && s.size() == 2 * points_ * w.size() && c.size() == 2 * w.size(), "motion");
     StreamResult result;
     Status status = Status::ok;
     std::size_t t = begin;
     {
       const py::gil_scoped_release release;
       while (t < w.size() && result.corrections.empty()) {
-        const StreamFrame frame{&f[9 * t], w[t], points_ > 0 ? &s[2 * points_ * t] : nullptr, &c[2 * t]};
+        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_), c.subspan(2 * t, 2)};
         status = push(*stream_, frame, result);
         if (!usable(status)) break;
         ++t;
@@ -214,6 +214,10 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
                            const Array& acceleration, const Array& row_matrix, const Array& row_bound,
                            const Array& lower, const Array& upper, std::size_t pinned, std::size_t soft_rows,
                            double penalty, double offset, double tolerance, int max_iterations, Array& path) {
+  require(path.ndim() == 2, "path");
+  require(weights.size() == 27, "weights");
+  require(lower.size() == 8 && upper.size() == 8, "bounds");
+  require(row_bound.ndim() == 1 || row_bound.ndim() == 2, "row_bound");
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
@@ -221,15 +225,15 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   problem.penalty = penalty;
   problem.constant = offset;
   problem.rows = static_cast<std::size_t>(row_bound.shape(row_bound.ndim() - 1));
-  problem.velocity = velocity.data();
+  problem.velocity = input(velocity);
   for (std::size_t i = 0; i < 27; ++i) problem.weights[i / 9][i % 9] = weights.data()[i];
-  problem.quadratic = quadratic.data();
+  problem.quadratic = input(quadratic);
   problem.quadratic_stride = quadratic.ndim() == 3 ? 64 : 0;
-  problem.linear = linear.size() > 0 ? linear.data() : nullptr;
-  problem.acceleration = acceleration.size() > 0 ? acceleration.data() : nullptr;
-  problem.row_matrix = row_matrix.data();
+  problem.linear = input(linear);
+  problem.acceleration = input(acceleration);
+  problem.row_matrix = input(row_matrix);
   problem.row_matrix_stride = row_matrix.ndim() == 3 ? 8 * problem.rows : 0;
-  problem.row_bound = row_bound.data();
+  problem.row_bound = input(row_bound);
   problem.row_bound_stride = row_bound.ndim() == 2 ? problem.rows : 0;
   for (std::size_t i = 0; i < 8; ++i) {
     problem.lower[i] = lower.data()[i];
@@ -244,7 +248,7 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
     const auto out = output(path);
     const py::gil_scoped_release release;
     const Workspace workspace(banded_workspace_size(problem));
-    status = solve_banded(problem, options, workspace.span(), out, nullptr, result);
+    status = solve_banded(problem, options, workspace.span(), out, {}, result);
   }
   if (status != Status::iteration_limit && status != Status::numerical_trouble) {
     check(status, "the program, frame " + std::to_string(result.bad_frame));

@@ -32,13 +32,10 @@ void with_storage(const std::string& storage, Work&& work) {
   }
 }
 
+/// The numbers of an array that may be missing: then none.
 template <class Storage>
-const Storage* read(const std::optional<py::array>& array) {
-  return array ? static_cast<const Storage*>(array->data()) : nullptr;
-}
-template <class Storage>
-Storage* write(py::array& array) {
-  return static_cast<Storage*>(array.mutable_data());
+std::span<const Storage> given(const std::optional<py::array>& array, const char* what) {
+  return array ? stored<Storage>(*array, what) : std::span<const Storage>{};
 }
 
 using Seeds = py::array_t<std::uint64_t, py::array::c_style>;
@@ -48,7 +45,7 @@ using Counters = py::array_t<std::uint32_t, py::array::c_style>;
 Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std::uint32_t step, std::uint32_t substep,
                bool philox) {
   Noise noise;
-  noise.seeds = seeds.size() > 0 ? seeds.data() : nullptr;
+  noise.seeds = {seeds.data(), static_cast<std::size_t>(seeds.size())};
   noise.stride = shared ? 0 : 1;
   noise.first_stream = first_stream;
   noise.step = step;
@@ -77,11 +74,11 @@ void normal_into(const std::string& storage, std::size_t samples, std::size_t el
                  py::array& out, int threads) {
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
-    auto* target = write<Storage>(out);
+    const auto target = stored<Storage>(out, "out");
     Status status;
     {
       const py::gil_scoped_release release;
-      status = normal<Storage>(noise, samples, elements, {target, samples * elements}, threads);
+      status = normal<Storage>(noise, samples, elements, target, threads);
     }
     check(status, "seeds");
   });
@@ -91,6 +88,7 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
                const py::array& x, const py::array& cond, const std::optional<py::array>& uncond,
                const std::optional<py::array>& given_noise, const Noise& noise, py::array& out, int threads) {
   static_assert(sizeof(Coefficients) == 4 * sizeof(double));
+  require(coefficients.size() % 4 == 0, "coefficients");
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
     Step<Storage> step;
@@ -98,12 +96,12 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
     step.elements = elements;
     step.coefficients = {reinterpret_cast<const Coefficients*>(coefficients.data()),
                          static_cast<std::size_t>(coefficients.size()) / 4};
-    step.x = read<Storage>(x);
-    step.cond = read<Storage>(cond);
-    step.uncond = read<Storage>(uncond);
-    step.given_noise = read<Storage>(given_noise);
+    step.x = stored<Storage>(x, "x");
+    step.cond = stored<Storage>(cond, "cond");
+    step.uncond = given<Storage>(uncond, "uncond");
+    step.given_noise = given<Storage>(given_noise, "given_noise");
     step.noise = noise;
-    step.out = write<Storage>(out);
+    step.out = stored<Storage>(out, "out");
     Status status;
     {
       const py::gil_scoped_release release;
@@ -183,11 +181,12 @@ Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const 
   step.elements = 1;
   for (int i = 1; i < x.axes; ++i) step.elements *= static_cast<std::size_t>(x.shape[i]);
   step.coefficients = {&by, 1};
-  step.x = static_cast<const Storage*>(x.data);
-  step.cond = static_cast<const Storage*>(cond.data);
-  step.uncond = uncond != nullptr ? static_cast<const Storage*>(uncond->data) : nullptr;
+  const std::size_t all = step.samples * step.elements;  // of an array, so that it fits; the others are like it
+  step.x = {static_cast<const Storage*>(x.data), all};
+  step.cond = {static_cast<const Storage*>(cond.data), all};
+  if (uncond != nullptr) step.uncond = {static_cast<const Storage*>(uncond->data), all};
   step.noise = noise;
-  step.out = static_cast<Storage*>(out);
+  step.out = {static_cast<Storage*>(out), all};
   const py::gil_scoped_release release;
   return apply_step(step, threads);
 }
@@ -212,7 +211,7 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
   const char* backend = std::getenv("LEGATO_BACKEND");
   if (backend != nullptr && *backend != 0) Py_RETURN_NONE;
   const Coefficients by{abc[0], abc[1] * scale, abc[1] * (1 - scale), abc[2]};
-  const Noise noise{.seeds = &seed,
+  const Noise noise{.seeds = {&seed, 1},
                     .first_stream = first,
                     .step = static_cast<std::uint32_t>(step),
                     .substep = static_cast<std::uint32_t>(substep)};
@@ -241,16 +240,14 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
                const py::array& uncond, const std::optional<py::array>& x, Array& out, int threads) {
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
-    const auto* c = read<Storage>(cond);
-    const auto* u = read<Storage>(uncond);
-    const auto* at = read<Storage>(x);
+    const auto c = stored<Storage>(cond, "cond"), u = stored<Storage>(uncond, "uncond"), at = given<Storage>(x, "x");
     const auto target = output(out);
     Status status;
     {
       const py::gil_scoped_release release;
       status = guidance_sums(samples, elements, c, u, at, target, threads);
     }
-    check(status, "cond");
+    check(status, "cond, uncond, x or out");
   });
 }
 
@@ -261,6 +258,7 @@ struct ModelArrays {
   std::shared_ptr<void> packed;
   std::size_t points = 0, columns = 0;
   bool isotropic = false;
+  bool wide = false;  // a cloud of doubles
 
   std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
   std::size_t dimension() const { return means ? static_cast<std::size_t>(means->shape(1)) : columns; }
@@ -268,6 +266,7 @@ struct ModelArrays {
 
 ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array& variances,
                        const std::optional<Array>& rotations) {
+  require(means.ndim() == 2, "means");
   ModelArrays model;
   model.log_weights = log_weights;
   model.means = means;
@@ -281,20 +280,21 @@ template <class Real>
 std::shared_ptr<void> packed_points(const py::array& data) {
   constexpr std::align_val_t line{64};
   const auto points = static_cast<std::size_t>(data.shape(0)), dimension = static_cast<std::size_t>(data.shape(1));
+  const auto numbers = stored<Real>(data, "data");
   const std::size_t size = packed_points_size(points, dimension);
   const std::shared_ptr<void> packed(::operator new(size * sizeof(Real), line),
                                      [](void* memory) { ::operator delete(memory, line); });
-  check(pack_points<Real>(points, dimension, static_cast<const Real*>(data.data()),
-                          {static_cast<Real*>(packed.get()), size}),
-        "data");
+  check(pack_points<Real>(points, dimension, numbers, {static_cast<Real*>(packed.get()), size}), "data");
   return packed;
 }
 
 ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
+  require(data.ndim() == 2, "data");
   ModelArrays model;
   model.points = static_cast<std::size_t>(data.shape(0));
   model.columns = static_cast<std::size_t>(data.shape(1));
   model.point_weights = log_weights;
+  model.wide = data.itemsize() != sizeof(float);
   model.packed = data.itemsize() == sizeof(float) ? packed_points<float>(data) : packed_points<double>(data);
   return model;
 }
@@ -310,16 +310,17 @@ struct Held {
       mixture.components = arrays.components();
       mixture.dimension = arrays.dimension();
       mixture.isotropic = arrays.isotropic;
-      mixture.log_weights = arrays.log_weights->data();
-      mixture.means = arrays.means->data();
-      mixture.variances = arrays.variances->data();
-      mixture.rotations = arrays.rotations ? arrays.rotations->data() : nullptr;
+      mixture.log_weights = input(*arrays.log_weights);
+      mixture.means = input(*arrays.means);
+      mixture.variances = input(*arrays.variances);
+      if (arrays.rotations) mixture.rotations = input(*arrays.rotations);
       model.mixture = &mixture;
     } else {
       cloud.points = arrays.points;
       cloud.dimension = arrays.dimension();
-      cloud.packed = static_cast<const Real*>(arrays.packed.get());
-      cloud.log_weights = read<Real>(arrays.point_weights);
+      require(arrays.packed != nullptr && arrays.wide == (sizeof(Real) == sizeof(double)), "model");
+      cloud.packed = {static_cast<const Real*>(arrays.packed.get()), packed_points_size(cloud.points, cloud.dimension)};
+      cloud.log_weights = given<Real>(arrays.point_weights, "log_weights");
       model.cloud = &cloud;
     }
   }
@@ -333,12 +334,16 @@ using Reals = py::array_t<Real, py::array::c_style>;
 template <class Real>
 void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool score, const Reals<Real>& x,
                    Reals<Real>& out, std::optional<Reals<Real>>& log_density, int threads) {
+  require(x.ndim() == 2, "x");
   const Held<Real> held(arrays);
   const auto samples = static_cast<std::size_t>(x.shape(0));
-  const Real* from = x.data();
-  Real* to = out.mutable_data();
+  const auto from = stored<Real>(x, "x");
+  const auto to = stored<Real>(out, "out");
   std::span<Real> density;
-  if (log_density) density = {log_density->mutable_data(), samples};
+  if (log_density) {
+    density = stored<Real>(*log_density, "log_density");
+    require(density.size() == samples, "log_density");
+  }
   Status status;
   {
     const py::gil_scoped_release release;
@@ -357,8 +362,10 @@ template <class Real>
 void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array& rows, const Noise& noise,
                  Reals<Real>& x, int threads) {
   const Held<Real> held_cond(cond), held_uncond(uncond);
+  require(x.ndim() == 2, "x");
+  require(rows.ndim() == 2 && rows.shape(1) == kRowNumbers, "rows");
   const auto samples = static_cast<std::size_t>(x.shape(0));
-  Real* state = x.mutable_data();
+  const auto state = stored<Real>(x, "x");
   std::vector<Row> table(static_cast<std::size_t>(rows.shape(0)));
   for (std::size_t i = 0; i < table.size(); ++i) {
     const double* r = rows.data() + kRowNumbers * i;

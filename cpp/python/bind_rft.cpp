@@ -27,7 +27,8 @@ std::span<T> out(Typed<T>& array) {
 
 template <class Stored>
 Logits logits_of(const Typed<Stored>& array, FloatType type) {
-  return {array.data(), type, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+  require(array.ndim() == 2, "logits");
+  return {std::as_bytes(in(array)), type, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
 }
 
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
@@ -39,12 +40,11 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
   {
     const auto tokens = in(ids);
     const auto keep = in(mask);
-    if (stats.size() != static_cast<py::ssize_t>(6 * logits.rows))
-      throw py::value_error("stats: expected shape (6, n)");
-    float* row = stats.mutable_data();
-    const std::size_t n = logits.rows;
-    TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
-    if (!entropy) result.entropy = result.sum_p2 = nullptr;
+    const auto table = out(stats);
+    require((6 * Size{logits.rows}).is(table.size()), "stats");
+    const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
+    TokenStats result{row(0), row(1), row(2), row(3), row(4), row(5)};
+    if (!entropy) result.entropy = result.sum_p2 = {};
     const py::gil_scoped_release release;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
@@ -53,19 +53,17 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
 
 void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
                    const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
-                   const Typed<float>& grad_entropy, void* gradient, int threads) {
+                   const Typed<float>& grad_entropy, std::span<std::byte> gradient, int threads) {
   std::size_t bad = 0;
   Status status;
   {
     const auto tokens = in(ids);
     const auto keep = in(mask);
     const auto weights = in(grad_logp), entropy_weights = in(grad_entropy);
-    const std::size_t n = logits.rows;
-    if (stats.size() != static_cast<py::ssize_t>(3 * n)) throw py::value_error("stats: expected shape (3, n)");
-    TokenStats given;  // the kernel only reads what is given here
-    given.entropy = const_cast<float*>(stats.data());
-    given.largest = given.entropy + n;
-    given.log_sum = given.entropy + 2 * n;
+    const auto table = in(stats);
+    require((3 * Size{logits.rows}).is(table.size()), "stats");
+    const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
+    const GivenStats given{row(0), row(1), row(2)};
     const py::gil_scoped_release release;
     status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
                                   threads);
@@ -81,6 +79,7 @@ void gae_into(const Typed<Real>& rewards, const Typed<Real>& values, const Typed
   {
     const auto a = in(rewards), b = in(values), c = in(bootstrap);
     const auto m = in(mask);
+    require(rewards.ndim() == 2, "rewards");
     const auto rows = static_cast<std::size_t>(rewards.shape(0));
     const auto d = out(advantages), e = out(returns);
     const py::gil_scoped_release release;
@@ -138,13 +137,20 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   return {table.count, done};
 }
 
+/// (g, 8) as sums, each on a cache line of its own.
+std::span<RewardSums> sums_of(double* data, py::ssize_t size) {
+  static_assert(sizeof(RewardSums) == 8 * sizeof(double));
+  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % alignof(RewardSums) == 0;
+  require(size % 8 == 0 && (size == 0 || aligned), "sums");
+  return {reinterpret_cast<RewardSums*>(data), static_cast<std::size_t>(size) / 8};
+}
+
 template <class Real>
 std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low, double high,
                            Typed<double>& sums) {
   const auto a = in(rewards);
   const auto b = in(groups);
-  const std::span<RewardSums> table{reinterpret_cast<RewardSums*>(sums.mutable_data()),
-                                    static_cast<std::size_t>(sums.size()) / 8};
+  const auto table = sums_of(sums.mutable_data(), sums.size());
   std::size_t bad = 0;
   Status status;
   {
@@ -183,7 +189,7 @@ void bind_rft(py::module_& module) {
          const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
          const Typed<float>& grad_entropy, Typed<float>& gradient, int threads) {
         gradient_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, grad_logp, grad_entropy,
-                      gradient.mutable_data(), threads);
+                      std::as_writable_bytes(out(gradient)), threads);
       },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
       arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
@@ -195,7 +201,7 @@ void bind_rft(py::module_& module) {
          const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
          const Typed<float>& grad_entropy, Typed<std::uint16_t>& gradient, int threads) {
         gradient_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, grad_logp, grad_entropy,
-                      gradient.mutable_data(), threads);
+                      std::as_writable_bytes(out(gradient)), threads);
       },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
       arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
@@ -257,11 +263,8 @@ void bind_rft(py::module_& module) {
              arg("low"), arg("high"), arg("sums").noconvert(), "The same for float64.");
   module.def(
       "rft_reward_moments",
-      [](const Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
-        check(reward_moments(
-                  {reinterpret_cast<const RewardSums*>(sums.data()), static_cast<std::size_t>(sums.size()) / 8},
-                  out(mean), out(m2)),
-              "sums");
+      [](Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
+        check(reward_moments(sums_of(sums.mutable_data(), sums.size()), out(mean), out(m2)), "sums");
       },
       arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");

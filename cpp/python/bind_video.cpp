@@ -17,11 +17,19 @@ using namespace video;
 using Floats = py::array_t<float, py::array::c_style>;
 using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 
-/// A plane (h, w), or packed pixels (h, w, 3); the Python side has checked the inner strides.
+/// A plane (h, w), or with `packed` pixels (h, w, 3), in memory of its own width: samples of the type, one after another
+/// in a row.
 template <class Sample, class Array>
-Image<Sample> image_of(Array& array, Sample* data) {
-  return {data, static_cast<int>(array.shape(1)), static_cast<int>(array.shape(0)),
-          static_cast<std::ptrdiff_t>(array.strides(0)) / static_cast<std::ptrdiff_t>(sizeof(Sample))};
+Image<Sample> image_of(Array& array, Sample* data, const char* what, bool packed = false) {
+  constexpr py::ssize_t size = sizeof(Sample);
+  require(array.itemsize() == size && array.ndim() == (packed ? 3 : 2), what);
+  const py::ssize_t height = array.shape(0), width = array.shape(1), pixel = packed ? 3 * size : size;
+  require(height <= kLongestSide && width <= kLongestSide && array.strides(0) % size == 0, what);
+  require(width < 2 || array.strides(1) == pixel, what);
+  if (packed) require(array.shape(2) == 3 && array.strides(2) == size, what);
+  // The stride of a single row has no meaning, and NumPy writes what it likes.
+  const py::ssize_t stride = height > 1 ? array.strides(0) / size : width * pixel / size;
+  return {data, static_cast<int>(width), static_cast<int>(height), stride};
 }
 
 using Siting = std::tuple<int, int, double, double>;  // of chroma on the luma grid: steps sx and sy, offsets ox and oy
@@ -31,8 +39,8 @@ void warp_planes(const Array& map, const std::vector<py::array>& sources, std::v
                  const Siting& siting, Call call) {
   std::vector<Image<const Sample>> from;
   std::vector<Image<Sample>> to;
-  for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data())));
-  for (auto& array : targets) to.push_back(image_of(array, static_cast<Sample*>(array.mutable_data())));
+  for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data()), "source"));
+  for (auto& array : targets) to.push_back(image_of(array, static_cast<Sample*>(array.mutable_data()), "target"));
   Status status;
   {
     const auto matrix = input(map);
@@ -67,8 +75,8 @@ void warp_into(const Array& map, const std::vector<py::array>& sources, std::vec
 }
 
 void warp_packed_into(const Array& map, const py::array& source, py::array target, int interpolation, int threads) {
-  const auto from = image_of(source, static_cast<const std::uint8_t*>(source.data()));
-  const auto to = image_of(target, static_cast<std::uint8_t*>(target.mutable_data()));
+  const auto from = image_of(source, static_cast<const std::uint8_t*>(source.data()), "source", true);
+  const auto to = image_of(target, static_cast<std::uint8_t*>(target.mutable_data()), "target", true);
   Status status;
   {
     const auto matrix = input(map);
@@ -90,21 +98,20 @@ class TrackerBox {
     options.region = {region[0], region[1], region[2], region[3]};
     const std::size_t size = tracker_memory_size(width, height, options);
     memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    const auto* hidden = static_cast<const std::uint8_t*>(mask.data());
-    tracker_ =
-        create_tracker(width, height, options, {hidden, static_cast<std::size_t>(mask.size())}, {memory_.get(), size});
+    tracker_ = create_tracker(width, height, options, stored<std::uint8_t>(mask, "mask"), {memory_.get(), size});
     if (tracker_ == nullptr) check(Status::invalid_argument, "size");
   }
 
   py::tuple push(const py::array& luma, Array& homography, Array& corner_covariance) {
+    require(homography.size() == 9 && corner_covariance.size() == 64, "homography or corner_covariance");
     Motion motion;
     Status status;
     if (bit_depth_ == 8) {
-      const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
+      const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
       const py::gil_scoped_release release;
       status = video::push(*tracker_, image, motion);
     } else {
-      const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()));
+      const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()), "luma");
       const py::gil_scoped_release release;
       status = video::push(*tracker_, image, bit_depth_, motion);
     }
@@ -131,7 +138,7 @@ class TrackerBox {
 class PyramidBox {
  public:
   PyramidBox(const py::array& luma, int factor) {
-    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
+    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
     const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
     memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
     pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
@@ -166,6 +173,7 @@ class PyramidBox {
 
 py::tuple fit_into(const Floats& here, const Floats& there, int width, int height, int model, double threshold_px,
                    int hypotheses, std::uint32_t seed, Array& homography, Bytes& inlier, Array& corner_covariance) {
+  require(homography.size() == 9 && corner_covariance.size() == 64, "homography or corner_covariance");
   FitOptions options;
   options.model = static_cast<Model>(model);
   options.threshold_px = threshold_px;

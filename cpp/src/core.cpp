@@ -69,6 +69,8 @@ const char* status_text(Status status) noexcept {
       return "stopped at the iteration limit with a feasible path";
     case Status::numerical_trouble:
       return "the factorization broke down";
+    case Status::call_failed:
+      return "a function of the caller failed";
   }
   return "unknown status";
 }

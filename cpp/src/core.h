@@ -12,7 +12,8 @@
 namespace legato {
 
 /// Bump allocator over the caller's memory; every block starts on a cache line. With null memory it only counts,
-/// so that one layout function serves both the size query and the real thing.
+/// so that one layout function serves both the size query and the real thing. Counts saturate: what would wrap has no
+/// size and fits no memory.
 class Arena {
  public:
   static constexpr std::size_t kAlign = 64;
@@ -20,24 +21,32 @@ class Arena {
   Arena() noexcept = default;
   explicit Arena(std::span<std::byte> memory) noexcept : memory_(memory) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    used_ = static_cast<std::size_t>((kAlign - address % kAlign) % kAlign);
+    used_ = static_cast<std::size_t>((kAlign - address % kAlign) % kAlign);  // below kAlign, so it fits
   }
 
   template <class T>
-  T* take(std::size_t count) noexcept {
-    const std::size_t offset = used_;
-    used_ += (count * sizeof(T) + kAlign - 1) / kAlign * kAlign;
-    if (memory_.data() == nullptr || used_ > memory_.size()) return nullptr;
+  T* take(Size count) noexcept {
+    const std::size_t offset = used_.value();
+    const Size bytes = count * sizeof(T) + (kAlign - 1);
+    used_ = bytes.fits() ? used_ + bytes.value() / kAlign * kAlign : bytes;
+    if (memory_.data() == nullptr || overflowed()) return nullptr;
     return reinterpret_cast<T*>(memory_.data() + offset);
   }
 
-  bool overflowed() const noexcept { return used_ > memory_.size(); }
-  /// Bytes to ask of the caller; one line more than taken, because the caller's pointer may be unaligned.
-  std::size_t size() const noexcept { return used_ + kAlign; }
+  /// A block of the size that a size function returned, 0 for none.
+  std::span<std::byte> take_workspace(std::size_t size) noexcept {
+    std::byte* block = take<std::byte>(size > 0 ? size : Size::kMost);
+    return {block, block != nullptr ? size : 0};
+  }
+
+  bool overflowed() const noexcept { return !used_.fits() || used_.value() > memory_.size(); }
+  /// Bytes to ask of the caller; one line more than taken, because the caller's pointer may be unaligned. 0 where no
+  /// memory has so many.
+  std::size_t size() const noexcept { return (used_ + kAlign).or_zero(); }
 
  private:
   std::span<std::byte> memory_{};
-  std::size_t used_ = 0;
+  Size used_ = 0;
 };
 
 /// Called by each compiled copy of a kernel with the ISA it was compiled for.

@@ -76,11 +76,11 @@ void rank(std::size_t n, const Term& term, int field, const DominanceRoom& room)
     pair = (pair & kept) | static_cast<std::uint64_t>(x) << field;
   };
   std::size_t rank = 0, bound = 0;
-  visit_sorted(n, term.key, flip, room, [&](std::size_t j, std::uint64_t number) {
+  visit_sorted(n, term.key.data(), flip, room, [&](std::size_t j, std::uint64_t number) {
     room.number[rank] = number;
     write(room.key[j], rank++);
   });
-  visit_sorted(n, term.query, flip, room, [&](std::size_t i, std::uint64_t number) {
+  visit_sorted(n, term.query.data(), flip, room, [&](std::size_t i, std::uint64_t number) {
     while (bound < n && (inclusive ? room.number[bound] <= number : room.number[bound] < number)) ++bound;
     write(room.bound[i], bound);
   });

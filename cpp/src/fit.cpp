@@ -50,6 +50,8 @@ struct Random {
   }
 };
 
+constexpr std::size_t kMostFitted = 1000000;  // matches
+
 struct FitMemory {
   double *x, *y, *u, *v, *squared, *sorted;
   int* order;
@@ -329,6 +331,7 @@ int search(Model model, const Matches& all, double threshold, const FitOptions& 
 }  // namespace
 
 std::size_t fit_workspace_size(std::size_t matches) noexcept {
+  if (matches > kMostFitted) return 0;
   Arena counter;
   lay_out_fit(matches, counter);
   return counter.size();
@@ -343,7 +346,7 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
                     ? 0
                     : kFreedom[static_cast<int>(options.model)];
   if (here.size() != 2 * size || there.size() != 2 * size || inlier.size() != size || width < 1 || height < 1 ||
-      k == 0 || size > 1000000 || !(options.threshold_px > 0) || !(options.least_sigma_px > 0)) {
+      k == 0 || size > kMostFitted || !(options.threshold_px > 0) || !(options.least_sigma_px > 0)) {
     return Status::invalid_argument;
   }
   Arena arena(workspace);

@@ -69,10 +69,10 @@ struct InteriorMemory {
 constexpr std::size_t blocks_of(std::size_t rows) { return (rows + kBlock - 1) / kBlock; }
 
 LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
-  const std::size_t n = problem.frames - problem.pinned;
-  const std::size_t soft = blocks_of(problem.soft_rows), hard = blocks_of(problem.rows - problem.soft_rows);
-  const std::size_t row_frames = problem.row_matrix_stride == 0 ? 1 : n;
-  const std::size_t quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
+  const Size n = problem.frames - problem.pinned;
+  const Size soft = blocks_of(problem.soft_rows), hard = blocks_of(problem.rows - problem.soft_rows);
+  const Size row_frames = problem.row_matrix_stride == 0 ? 1 : n;
+  const Size quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
   InteriorMemory m;
   m.b = arena.take<Lanes>(n + 3);
   m.saved = arena.take<Lanes>(n);
@@ -149,7 +149,7 @@ class Interior {
     const double start_objective = objective();
     result.objective = start_objective;
     Status status = Status::ok;
-    if (start_objective != 0.0 || problem_.linear != nullptr) {  // else this is the optimum: nothing is negative
+    if (start_objective != 0.0 || !problem_.linear.empty()) {  // else this is the optimum: nothing is negative
       center(mu_start(start_objective));
       status = iterate(options, 1e-5 * start_objective, result);
     }
@@ -227,7 +227,7 @@ class Interior {
       Lanes v[3];  // v_t, v_{t-1}, v_{t-2}; those before the first are never used by an active term
       for (std::size_t j = 0; j < 3; ++j) {
         const std::size_t frame = t + p.pinned;
-        v[j] = frame >= j + 1 ? load(p.velocity + kBlock * (frame - j)) : Lanes{};
+        v[j] = frame >= j + 1 ? load(p.velocity.data() + kBlock * (frame - j)) : Lanes{};
       }
       m_.constant[0][t] = v[0];
       m_.constant[1][t] = v[0] - v[1];
@@ -236,7 +236,7 @@ class Interior {
     const std::size_t quadratics = p.quadratic_stride == 0 ? 1 : n_;
     double least = 1;
     for (std::size_t t = 0; t < quadratics; ++t) {
-      const double* q = p.quadratic + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
+      const double* q = p.quadratic.data() + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
       for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + c] = load(q + kBlock * c);
       if (!invert_positive(q, m_.quadratic_inverse + t * kBlock)) return false;
       for (int c = 0; c < kBlock; ++c) {
@@ -244,8 +244,8 @@ class Interior {
         least = t == 0 && c == 0 ? diagonal : diagonal < least ? diagonal : least;
       }
     }
-    if (p.acceleration != nullptr) {
-      for (int c = 0; c < kBlock; ++c) m_.acceleration[c] = load(p.acceleration + kBlock * c);
+    if (!p.acceleration.empty()) {
+      for (int c = 0; c < kBlock; ++c) m_.acceleration[c] = load(p.acceleration.data() + kBlock * c);
     }
     // D far beyond Q leaves nothing of Q in a pivot; too low a limit on D leaves the splits inexact and iterations
     // slow.
@@ -253,7 +253,7 @@ class Interior {
     slack_ = slack_ > 1e-12 ? 1e-12 : slack_ < 1e-13 ? 1e-13 : slack_;
     const std::size_t row_frames = p.row_matrix_stride == 0 ? 1 : n_;
     for (std::size_t t = 0; t < row_frames; ++t) {
-      const double* matrix = p.row_matrix + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
+      const double* matrix = p.row_matrix.data() + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
       for (std::size_t g = 0; g < blocks_; ++g) {
         RowBlock& block = m_.row_blocks[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {
@@ -264,7 +264,7 @@ class Interior {
       }
     }
     for (std::size_t t = 0; t < n_; ++t) {
-      const double* bound = p.row_bound + (p.row_bound_stride == 0 ? 0 : (t + p.pinned) * p.row_bound_stride);
+      const double* bound = p.row_bound.data() + (p.row_bound_stride == 0 ? 0 : (t + p.pinned) * p.row_bound_stride);
       for (std::size_t g = 0; g < blocks_; ++g) {
         Lanes& h = m_.row_bound[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {  // no bound is a bound that is never near; padding is 0'b <= 1
@@ -325,7 +325,7 @@ class Interior {
     out[kDerivatives] = tied(out);
     for (int k = 0; k < kGroups; ++k) out[k] = out[k] * active(t, k);
   }
-  bool accelerates(std::size_t t) const { return problem_.acceleration != nullptr && t + problem_.pinned >= 2; }
+  bool accelerates(std::size_t t) const { return !problem_.acceleration.empty() && t + problem_.pinned >= 2; }
   /// e_2(t) in every component, also those without an L1 term.
   Lanes second_difference(std::size_t t) { return difference(1, m_.b + 3, t) + m_.constant[1][t]; }
   /// Adds lane k of the ninth components' pack to variables 0 and 1 of derivative k.
@@ -359,7 +359,7 @@ class Interior {
     for (std::size_t t = 0; t < n_; ++t) {
       const Lanes x = b(t);
       Lanes linear{};
-      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
+      if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
       Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
       Lanes e[kGroups];
       residuals(t, e);
@@ -497,7 +497,7 @@ class Interior {
         c.dual[1] += force;
       }
       Lanes linear{};
-      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
+      if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
       const Lanes curved = combine(quadratic(t), x);
       cost += (0.5 * curved + linear) * x;
       Lanes smooth = curved + linear, gradient = smooth;
@@ -568,7 +568,7 @@ class Interior {
         continue;
       }
       for (int c = 0; c < kBlock; ++c) out.column[c][m] = diagonal * unit_[c];
-      if (problem_.acceleration != nullptr) {
+      if (!problem_.acceleration.empty()) {
         double share = 0;
         for (std::size_t j = 0; j + m < kReach - 1; ++j) {
           if (t + m + j < n_ && accelerates(t + m + j)) share += kBinomial[1][j] * kBinomial[1][j + m];
@@ -732,7 +732,7 @@ class Interior {
       result.objective = now.value;
       result.gap = now.products + now.defect;
       // Without a linear term nothing is negative: 0 is a bound too, the better one where the optimum is 0.
-      if (problem_.linear == nullptr && now.value < result.gap) result.gap = now.value;
+      if (problem_.linear.empty() && now.value < result.gap) result.gap = now.value;
       if (result.gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
       if (iteration >= options.max_iterations) return Status::iteration_limit;
 

@@ -22,11 +22,23 @@ namespace {
 /// Logits a thread should have; the chunks of rows depend on the number of columns alone.
 constexpr std::size_t kLogitsPerChunk = std::size_t{1} << 18;
 
+bool holds(std::size_t bytes, const Logits& logits) noexcept {
+  const std::size_t each = logits.type == FloatType::f32 ? 4 : 2;
+  return (Size{logits.rows} * logits.columns * each).is(bytes);
+}
+
+/// Of one number a row, or where they may be missing none.
+template <class Number>
+bool is_column(std::span<Number> column, const Logits& logits, bool optional = false) noexcept {
+  return column.size() == logits.rows || (optional && column.empty());
+}
+
 Status check_rows(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
                   std::span<const std::uint8_t> mask, std::size_t& first_bad) noexcept {
   first_bad = logits.rows;
-  const bool shaped = ids.size() == logits.rows && (mask.empty() || mask.size() == logits.rows) &&
-                      (logits.rows == 0 || (logits.data != nullptr && logits.columns > 0)) &&
+  const bool typed = logits.type >= FloatType::f32 && logits.type <= FloatType::f16;
+  const bool shaped = typed && is_column(ids, logits) && is_column(mask, logits, true) &&
+                      holds(logits.data.size(), logits) && (logits.rows == 0 || logits.columns > 0) &&
                       temperature >= kMinTemperature && temperature <= kMaxTemperature;
   if (!shaped) return Status::invalid_argument;
   for (std::size_t n = 0; n < logits.rows; ++n) {
@@ -79,6 +91,7 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                       (bootstrap.empty() || bootstrap.size() == rows) && advantages.size() == total &&
                       returns.size() == total;
   if (!shaped || !std::isfinite(gamma) || !std::isfinite(lambda)) return Status::invalid_argument;
+  if (total == 0) return Status::ok;  // of any number of rows
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const Real* ends = bootstrap.empty() ? nullptr : bootstrap.data();
   constexpr std::size_t kTogether = 2;
@@ -99,8 +112,9 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  const bool shaped = out.logp != nullptr && out.lse != nullptr && out.largest != nullptr && out.log_sum != nullptr &&
-                      (out.entropy == nullptr) == (out.sum_p2 == nullptr);
+  const bool shaped = is_column(out.logp, logits) && is_column(out.lse, logits) && is_column(out.largest, logits) &&
+                      is_column(out.log_sum, logits) && is_column(out.entropy, logits, true) &&
+                      out.sum_p2.size() == out.entropy.size();
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
@@ -110,20 +124,20 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
 }
 
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                            std::span<const std::uint8_t> mask, const TokenStats& stats,
-                            std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
-                            std::size_t& first_bad, int threads) noexcept {
+                            std::span<const std::uint8_t> mask, const GivenStats& stats,
+                            std::span<const float> grad_logp, std::span<const float> grad_entropy,
+                            std::span<std::byte> gradient, std::size_t& first_bad, int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
-                      gradient != nullptr && (stats.entropy != nullptr || grad_entropy.empty()) &&
-                      stats.largest != nullptr && stats.log_sum != nullptr;
+  const bool shaped = is_column(grad_logp, logits) && is_column(grad_entropy, logits, true) &&
+                      is_column(stats.entropy, logits, grad_entropy.empty()) && is_column(stats.largest, logits) &&
+                      is_column(stats.log_sum, logits) && holds(gradient.size(), logits);
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights, gradient,
-                    begin, end);
+    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights,
+                    gradient.data(), begin, end);
   });
   return Status::ok;
 }
@@ -185,7 +199,7 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
 std::size_t group_count(std::span<const std::int64_t> groups) noexcept {
   std::int64_t most = -1;
   for (const std::int64_t g : groups) most = std::max(most, g);
-  return static_cast<std::size_t>(most) + 1;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most) + 1, Size::kMost));
 }
 
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,

@@ -44,6 +44,20 @@ std::size_t first_outside(const Real* rewards, std::size_t n, double low, double
   return n;
 }
 
+/// The first group that is not below `most`, or the number of groups.
+inline std::size_t first_beyond(const std::uint32_t* groups, std::size_t n, std::size_t most) {
+  constexpr std::size_t kStep = 256;
+  for (std::size_t i = 0; i < n; i += kStep) {
+    const std::size_t stop = n - i < kStep ? n : i + kStep;
+    int bad = 0;
+    for (std::size_t j = i; j < stop; ++j) bad |= groups[j] >= most;
+    for (std::size_t j = i; bad != 0; ++j) {
+      if (groups[j] >= most) return j;
+    }
+  }
+  return n;
+}
+
 /// The lanes as a tree: i and i + 8 by registers, then 4, 2 and 1 apart.
 LEGATO_HD void add_lanes(const math::Doubled<Doubles>& lanes, math::Doubled<double>& total) {
   constexpr int kHalf = Doubles::kParts / 2;

@@ -23,12 +23,20 @@ bool sound(const NameTable& table, std::size_t capacity) {
   return std::has_single_bit(table.slots.size()) && table.slots.size() > capacity && table.count <= capacity;
 }
 
+/// A table of strings with room for an end, whose names lie in its text; the offsets before are of its own making.
+bool sound_strings(const NameTable& table) {
+  return !table.offsets.empty() && sound(table, table.offsets.size() - 1) &&
+         table.offsets[table.count] <= table.text.size();
+}
+
 template <class Real>
 Status add(std::span<const Real> rewards, std::span<const std::uint32_t> groups, double low, double high,
            std::span<RewardSums> sums, std::size_t& first_bad) noexcept {
   const std::size_t n = rewards.size();
   first_bad = n;
   if (groups.size() != n) return Status::invalid_argument;
+  first_bad = LEGATO_DISPATCH(first_beyond, groups.data(), n, sums.size());
+  if (first_bad < n) return Status::invalid_argument;
   low = std::max(low, -kLargestReward);
   high = std::min(high, kLargestReward);
   first_bad = LEGATO_DISPATCH(add_all, rewards.data(), groups.data(), n, low, high, sums.data());
@@ -50,8 +58,9 @@ Status number_names(std::span<const std::int64_t> names, NameTable& table, std::
 Status number_names(std::span<const std::int32_t> offsets, std::span<const std::byte> text, NameTable& table,
                     std::span<std::uint32_t> numbers, std::size_t& done) noexcept {
   done = 0;
-  if (offsets.size() != numbers.size() + 1 || offsets.front() < 0 || table.offsets.empty() ||
-      static_cast<std::size_t>(offsets.back()) > text.size() || !sound(table, table.offsets.size() - 1)) {
+  if (offsets.size() != numbers.size() + 1 || offsets.front() < 0 ||
+      static_cast<std::size_t>(offsets.back()) > text.size() || !std::ranges::is_sorted(offsets) ||
+      !sound_strings(table)) {
     return Status::invalid_argument;
   }
   done = LEGATO_DISPATCH(number_strings, offsets, text.data(), table, numbers.data());
@@ -59,8 +68,9 @@ Status number_names(std::span<const std::int32_t> offsets, std::span<const std::
 }
 
 Status rebuild_slots(NameTable& table) noexcept {
-  const std::size_t capacity = table.integers.empty() ? table.offsets.size() - 1 : table.integers.size();
-  if (!sound(table, capacity)) return Status::invalid_argument;
+  if (!(table.integers.empty() ? sound_strings(table) : sound(table, table.integers.size()))) {
+    return Status::invalid_argument;
+  }
   LEGATO_DISPATCH(rebuild, table);
   return Status::ok;
 }

@@ -193,9 +193,11 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint16
 
 std::size_t warp_packed_workspace_size(int source_width, int source_height, int target_width,
                                        int target_height) noexcept {
-  if (std::min({source_width, source_height, target_width, target_height}) < 1) return 0;
-  return 3 * (padded(source_width) * static_cast<std::size_t>(source_height) +
-              padded(target_width) * static_cast<std::size_t>(target_height));
+  const auto [least, most] = std::minmax({source_width, source_height, target_width, target_height});
+  if (least < 1 || most > kLongestSide) return 0;
+  const Size source = padded(source_width) * Size{static_cast<std::size_t>(source_height)};
+  const Size target = padded(target_width) * Size{static_cast<std::size_t>(target_height)};
+  return (3 * (source + target)).or_zero();
 }
 
 Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>& source,
@@ -205,7 +207,8 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
       std::abs(target.stride) < 3 * target.width) {
     return Status::invalid_argument;
   }
-  if (workspace.size() < warp_packed_workspace_size(source.width, source.height, target.width, target.height)) {
+  if (!is_enough(workspace,
+                 warp_packed_workspace_size(source.width, source.height, target.width, target.height))) {
     return Status::workspace_too_small;
   }
   Image<const std::uint8_t> from[3];

@@ -708,7 +708,7 @@ class _CFunction:
                 f"model: expected a C function {_SIGNATURE} with T {'float' if x.itemsize == 4 else 'double'}, because "
                 f"dtype is {x.dtype.name}, got one of {self.real}"
             )
-        out = np.empty_like(x)
+        out = np.full_like(x, np.nan)  # what a function that raises, or forgets some, has not written
         self.function(x.ctypes.data, out.ctypes.data, *x.shape, alpha, sigma, k, *self.extra)
         return out
 

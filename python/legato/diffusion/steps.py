@@ -390,8 +390,13 @@ def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, ba
         c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
     """
     c, storage = as_stored("cond", cond)
+    if c.ndim == 0:
+        raise ArgumentError("cond: expected shape (samples, ...), got a number")
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
+    for name, other in (("uncond", u), ("x", at)):
+        if other is not None and other.shape != c.shape:
+            raise ArgumentError(f"{name}: expected shape {c.shape} as cond has, got {other.shape}")
     samples, elements = c.shape[0], int(np.prod(c.shape[1:], dtype=np.int64))
     if _dispatch.choose(backend) == "numpy":
         flat = [None if y is None else from_storage(y, storage).reshape(samples, -1) for y in (c, u, at)]

@@ -375,8 +375,12 @@ def _distinct(array: Int64) -> tuple[list[int], NDArray[np.int32]]:
 def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDArray[np.uint8]:
     address = compiled_address(predicate)
     if address is not None:
-        return _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
-    truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
+        truth, bad = _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
+        if bad is not None:
+            key, query = keys[bad // len(queries)], queries[bad % len(queries)]
+            raise ArgumentError(f"select: pred: raised an exception for key {key}, query {query}")
+        return truth
+    truth = np.zeros((len(keys), len(queries)), dtype=np.uint8)
     for row, key in enumerate(keys):
         truth[row] = [holds(predicate, key, query) for query in queries]
     return truth
