@@ -166,7 +166,8 @@ class OwnedStream {
     {
       const py::gil_scoped_release release;
       while (t < w.size() && result.corrections.empty()) {
-        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_), c.subspan(2 * t, 2)};
+        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_),
+                                c.subspan(2 * t, 2)};
         status = push(*stream_, frame, result);
         if (!usable(status)) break;
         ++t;

@@ -28,7 +28,8 @@ std::span<T> out(Typed<T>& array) {
 template <class Stored>
 Logits logits_of(const Typed<Stored>& array, FloatType type) {
   require(array.ndim() == 2, "logits");
-  return {std::as_bytes(in(array)), type, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+  return {std::as_bytes(in(array)), type, static_cast<std::size_t>(array.shape(0)),
+          static_cast<std::size_t>(array.shape(1))};
 }
 
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }

@@ -17,8 +17,8 @@ using namespace video;
 using Floats = py::array_t<float, py::array::c_style>;
 using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 
-/// A plane (h, w), or with `packed` pixels (h, w, 3), in memory of its own width: samples of the type, one after another
-/// in a row.
+/// A plane (h, w), or with `packed` pixels (h, w, 3), in memory of its own width: samples of the type, one after
+/// another in a row.
 template <class Sample, class Array>
 Image<Sample> image_of(Array& array, Sample* data, const char* what, bool packed = false) {
   constexpr py::ssize_t size = sizeof(Sample);

@@ -292,12 +292,12 @@ bool usable(const PathOptions& o) {
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
   return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && o.model >= PathModel::homography &&
-         o.model <= PathModel::translation &&
-         o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 && at_least_zero(o.weights[0]) &&
-         at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) && at_least_zero(o.weights[3]) &&
-         at_least_zero(o.anisotropy) && at_least_zero(o.shear) && at_least_zero(o.keystone) &&
-         at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
-         at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+         o.model <= PathModel::translation && o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 &&
+         at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
+         at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
+         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 &&
+         at_least_zero(o.inset) && at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 &&
+         o.solver.tolerance > 0;
 }
 
 bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }
@@ -555,7 +555,8 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   const std::size_t n = motion.size() / 9, pinned = fixed.size() / 9, points = subjects.points;
   const bool shaped = motion.size() % 9 == 0 && fixed.size() % 9 == 0 && pinned <= n && corrections.size() == 9 * n &&
                       logs.size() == 9 * n && violation.size() == n &&
-                      (frame_weight.empty() || frame_weight.size() == n) && (2 * Size{points} * n).is(subjects.salient.size()) &&
+                      (frame_weight.empty() || frame_weight.size() == n) &&
+                      (2 * Size{points} * n).is(subjects.salient.size()) &&
                       (subjects.targets.empty() || subjects.targets.size() == 2 * n) && subjects.salient_weight >= 0 &&
                       subjects.target_weight >= 0;
   if (!shaped || !usable(options, aspect)) return Status::invalid_argument;

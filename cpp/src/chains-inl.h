@@ -432,7 +432,8 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
   const bool shared = shares_components(chains.cond, chains.uncond);
   const std::size_t packs = packs_of_block<Real>(d), block = packs * side;
   const auto level = [&](std::size_t row, std::size_t of) {
-    return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size, d);
+    return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size,
+                    d);
   };
   for (std::size_t first = worker * block; first < chains.samples; first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
@@ -448,8 +449,8 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
         const Row& r = chains.rows[row + i];
         const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
         if (cond_size > 0) {
-          make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights.data() : nullptr, r.alpha, r.sigma,
-                           r.output, level(i, 0));
+          make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights.data() : nullptr, r.alpha,
+                           r.sigma, r.output, level(i, 0));
         }
         if (uncond_size > 0 && !both) {
           make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));

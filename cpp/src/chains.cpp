@@ -143,13 +143,13 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
 #if defined(__x86_64__)
     if (active_isa() == Isa::avx512) {
-      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers}, memory,
-                             worker, workers);
+      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
+                             memory, worker, workers);
       return;
     }
     if (active_isa() == Isa::avx2) {
-      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers}, memory,
-                           worker, workers);
+      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
+                           memory, worker, workers);
       return;
     }
 #endif

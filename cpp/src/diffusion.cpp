@@ -132,10 +132,10 @@ Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const 
   return Status::ok;
 }
 
-#define LEGATO_STORAGE(Storage)                                                                                       \
-  template Status normal(const Noise&, std::size_t, std::size_t, std::span<Storage>, int) noexcept;                   \
-  template Status apply_step(const Step<Storage>&, int) noexcept;                                                     \
-  template Status guidance_sums(std::size_t, std::size_t, std::span<const Storage>, std::span<const Storage>,         \
+#define LEGATO_STORAGE(Storage)                                                                               \
+  template Status normal(const Noise&, std::size_t, std::size_t, std::span<Storage>, int) noexcept;           \
+  template Status apply_step(const Step<Storage>&, int) noexcept;                                             \
+  template Status guidance_sums(std::size_t, std::size_t, std::span<const Storage>, std::span<const Storage>, \
                                 std::span<const Storage>, std::span<double>, int) noexcept;
 LEGATO_STORAGE(float)
 LEGATO_STORAGE(double)

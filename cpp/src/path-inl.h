@@ -253,7 +253,8 @@ class Interior {
     slack_ = slack_ > 1e-12 ? 1e-12 : slack_ < 1e-13 ? 1e-13 : slack_;
     const std::size_t row_frames = p.row_matrix_stride == 0 ? 1 : n_;
     for (std::size_t t = 0; t < row_frames; ++t) {
-      const double* matrix = p.row_matrix.data() + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
+      const double* matrix =
+          p.row_matrix.data() + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
       for (std::size_t g = 0; g < blocks_; ++g) {
         RowBlock& block = m_.row_blocks[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {

@@ -42,13 +42,12 @@ Status solve_banded(const BandedProblem& problem, const SolverOptions& options, 
   const BandedProblem& p = problem;
   const std::size_t n = p.frames;
   const Size all = 8 * Size{n};
-  const bool whole = shaped(p) && all.is(path.size()) && all.is(p.velocity.size()) &&
-                     (p.linear.empty() || all.is(p.linear.size())) && (fallback.empty() || all.is(fallback.size())) &&
-                     (n == 0 || has(p.quadratic, 64, p.quadratic_stride, n)) &&
-                     (p.acceleration.empty() || p.acceleration.size() == 64) &&
-                     has(p.row_matrix, 8 * Size{p.rows}, p.row_matrix_stride, n) &&
-                     has(p.row_bound, p.rows, p.row_bound_stride, n) && (p.soft_rows == 0 || p.penalty > 0) &&
-                     options.tolerance > 0 && options.max_iterations >= 0;
+  const bool whole =
+      shaped(p) && all.is(path.size()) && all.is(p.velocity.size()) && (p.linear.empty() || all.is(p.linear.size())) &&
+      (fallback.empty() || all.is(fallback.size())) && (n == 0 || has(p.quadratic, 64, p.quadratic_stride, n)) &&
+      (p.acceleration.empty() || p.acceleration.size() == 64) &&
+      has(p.row_matrix, 8 * Size{p.rows}, p.row_matrix_stride, n) && has(p.row_bound, p.rows, p.row_bound_stride, n) &&
+      (p.soft_rows == 0 || p.penalty > 0) && options.tolerance > 0 && options.max_iterations >= 0;
   if (!whole) return Status::invalid_argument;
   return LEGATO_DISPATCH(interior_solve, problem, options, workspace, path.data(),
                          fallback.empty() ? nullptr : fallback.data(), result);

@@ -87,7 +87,8 @@ class PathStream {
     if (!shaped(frame.motion, 9) || !shaped(frame.salient, 2 * options.points) || !shaped(frame.target, 2)) {
       return Status::invalid_argument;
     }
-    const bool some = !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
+    const bool some =
+        !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
     double* m = motion + 9 * kept;
     double* f = log + 9 * kept;
     if (!(frame.weight > 0 && frame.weight < 1e12)) return Status::invalid_argument;
@@ -182,8 +183,8 @@ class PathStream {
     subjects.salient_weight = options.salient_weight;
     if (options.target_weight > 0) subjects.targets = {target, 2 * n};
     subjects.target_weight = options.target_weight;
-    status =
-        smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, workspace, {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
+    status = smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, workspace,
+                         {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
     out.solve.bad_frame += first;
     const bool solved =
         status == Status::ok || status == Status::iteration_limit || status == Status::numerical_trouble;
@@ -249,7 +250,8 @@ std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
 }
 
 PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept {
-  if (!usable(options) || memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options))) return nullptr;
+  if (!usable(options) || memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options)))
+    return nullptr;
   Arena arena(memory);
   PathStream counted;
   return lay_out_stream(options, arena, counted);

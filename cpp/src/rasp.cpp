@@ -619,8 +619,9 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
     if (n == 0) return;
     const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
     const bool wide = extremes_of(aggregation, value, n).wide;
-    const bool sound = LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value.data(),
-                    static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
+    const bool sound =
+        LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value.data(),
+                        static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
     if (!sound) failed = true;
   });
   return failed ? Status::call_failed : Status::ok;

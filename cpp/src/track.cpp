@@ -100,10 +100,8 @@ Pyramid* lay_out_pyramid(int width, int height, int factor, Arena& arena, bool b
     level.height = h >> i;
     level.stride = (level.width + 2 * kPadding + 63) / 64 * 64;
     // A window row reads 16 bytes at a time, up to 17 beyond the padding of the last row.
-    auto* memory =
-        arena.take<std::uint8_t>(static_cast<std::size_t>(level.stride) *
-                                     Size{static_cast<std::size_t>(level.height + 2 * kPadding)} +
-                                 64);
+    auto* memory = arena.take<std::uint8_t>(
+        static_cast<std::size_t>(level.stride) * Size{static_cast<std::size_t>(level.height + 2 * kPadding)} + 64);
     level.data = memory == nullptr ? nullptr : memory + kPadding * level.stride + kPadding;
   }
   made.sums = arena.take<std::uint32_t>(static_cast<std::size_t>(std::max(width, w * factor)));
@@ -411,8 +409,8 @@ bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
   options.model = Model::affine;
   options.threshold_px = 1.5 * px;
   FitResult fit;
-  const Status status = fit_motion({home, 2 * n}, {moved, 2 * n}, work.width, work.height, options,
-                                   t.scratch, {t.inlier, n}, fit);
+  const Status status =
+      fit_motion({home, 2 * n}, {moved, 2 * n}, work.width, work.height, options, t.scratch, {t.inlier, n}, fit);
   if (status != Status::ok || !fit.found || fit.inliers < static_cast<int>(kLeastScouts)) return false;
   const double* m = fit.matrix;  // affine: the last row is 0 0 1
   for (std::size_t i = 0; i < corners; ++i) {
@@ -557,8 +555,8 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
   const Level corner_image{nullptr, w >> half, h >> half, 0};
   Arena counter;
   lay_out_corners(corner_image, counter);
-  t.scratch = arena.take_workspace(
-      counter.size() == 0 ? 0 : std::max(counter.size(), fit_workspace_size(kMostMatches)));
+  t.scratch =
+      arena.take_workspace(counter.size() == 0 ? 0 : std::max(counter.size(), fit_workspace_size(kMostMatches)));
   t.corners = arena.take<float>(2 * kMostMatches);
   t.here = arena.take<float>(2 * kMostMatches);
   t.there = arena.take<float>(2 * kMostMatches);

@@ -207,8 +207,7 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
       std::abs(target.stride) < 3 * target.width) {
     return Status::invalid_argument;
   }
-  if (!is_enough(workspace,
-                 warp_packed_workspace_size(source.width, source.height, target.width, target.height))) {
+  if (!is_enough(workspace, warp_packed_workspace_size(source.width, source.height, target.width, target.height))) {
     return Status::workspace_too_small;
   }
   Image<const std::uint8_t> from[3];

@@ -83,9 +83,9 @@ static void check_stream(legato_camera_stream_options options, const char* what)
 static void check_options(void) {
   legato_video_tracker_options t;
   legato_camera_stream_options s;
-#define TRACKER(change)                      \
-  t = legato_video_tracker_options_default(); \
-  change;                                    \
+#define TRACKER(change)                                                            \
+  t = legato_video_tracker_options_default();                                      \
+  change;                                                                          \
   check(legato_video_tracker_memory(64, 64, &t) == 0, "tracker memory: " #change); \
   check_tracker(t, 64, 64, "tracker: " #change)
   check_tracker(legato_video_tracker_options_default(), 64, 64, "tracker");
@@ -97,9 +97,9 @@ static void check_options(void) {
   TRACKER(t.region[0] = 1000; t.region[2] = t.region[3] = 5);
   TRACKER(t.longest_work_side = 0);
   TRACKER(t.longest_work_side = -3);
-#define STREAM(change)                        \
-  s = legato_camera_stream_options_default(); \
-  change;                                     \
+#define STREAM(change)                                                    \
+  s = legato_camera_stream_options_default();                             \
+  change;                                                                 \
   check(legato_camera_stream_memory(&s) == 0, "stream memory: " #change); \
   check_stream(s, "stream: " #change)
   check_stream(legato_camera_stream_options_default(), "stream");

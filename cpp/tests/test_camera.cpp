@@ -529,7 +529,8 @@ TEST_CASE("a stream bridges missing motion, starts scenes anew, and says what is
     const auto keep = [&] { out.insert(out.end(), result.corrections.begin(), result.corrections.end()); };
     for (std::size_t t = 0; t < 60; ++t) {
       const bool missing = t >= 20 && t < 24;
-      REQUIRE(push(*stream, {.motion = missing ? std::span<const double>{} : frame_of(motion, t)}, result) == Status::ok);
+      REQUIRE(push(*stream, {.motion = missing ? std::span<const double>{} : frame_of(motion, t)}, result) ==
+              Status::ok);
       keep();
     }
     REQUIRE(finish(*stream, result) == Status::ok);

@@ -109,8 +109,9 @@ TEST_CASE_TEMPLATE("step of the GPU kernel", Storage, float, double, diffusion::
           REQUIRE(diffusion::apply_step(step) == Status::ok);
           const auto& by = rows[0];
           launch_on_cpu(2, 16, step_kernel<Storage>(), samples, elements, by.a, by.cond, by.uncond, by.noise,
-                        a_row_each ? &rows[0].a : nullptr, on_gpu(got.data()), on_gpu(cond.data()), on_gpu(step.uncond.data()),
-                        on_gpu(step.given_noise.data()), seed[0], nullptr, 0, 8, 0, 0, on_gpu(got.data()));
+                        a_row_each ? &rows[0].a : nullptr, on_gpu(got.data()), on_gpu(cond.data()),
+                        on_gpu(step.uncond.data()), on_gpu(step.given_noise.data()), seed[0], nullptr, 0, 8, 0, 0,
+                        on_gpu(got.data()));
           CHECK(same(got, expected));
         }
       }

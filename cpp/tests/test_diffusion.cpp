@@ -103,14 +103,12 @@ TEST_CASE("the mean of a cloud as its definition says, and each query for itself
     REQUIRE(normal<float>(shared(3), 1, n, log_weights) == Status::ok);
     REQUIRE(pack_points<float>(n, d, data, packed) == Status::ok);
     CHECK(pack_points<float>(n, d, data, std::span(packed).first(3)) == Status::invalid_argument);
-    const PointCloud<float> cloud{
-        .points = n, .dimension = d, .packed = packed, .log_weights = log_weights};
+    const PointCloud<float> cloud{.points = n, .dimension = d, .packed = packed, .log_weights = log_weights};
     const Model<float> model{.cloud = &cloud};
     std::vector<std::byte> memory(evaluate_workspace_size(0, d, 1));
     for (const double sigma : {0.01, 0.3, 1.0, 30.0}) {
       const long before = allocation_count();
-      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x, got, {}, memory) ==
-              Status::ok);
+      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x, got, {}, memory) == Status::ok);
       CHECK(allocation_count() == before);
       for (std::size_t q = 0; q < queries; ++q) {
         std::vector<double> logits(n), mean(d);
@@ -129,8 +127,7 @@ TEST_CASE("the mean of a cloud as its definition says, and each query for itself
         for (std::size_t j = 0; j < d; ++j) CHECK(std::abs(got[q * d + j] - mean[j] / total) < 1e-4);
       }
       REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, std::span(x).subspan(33 * d, d), alone, {},
-                              memory) ==
-              Status::ok);
+                              memory) == Status::ok);
       CHECK(std::memcmp(alone.data(), got.data() + 33 * d, d * sizeof(float)) == 0);
     }
   }

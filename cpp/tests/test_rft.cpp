@@ -26,8 +26,7 @@ struct Columns {
 };
 
 template <class Stored>
-Logits logits_of(const std::vector<Stored>& z, std::size_t rows, std::size_t columns,
-                 FloatType type = FloatType::f32) {
+Logits logits_of(const std::vector<Stored>& z, std::size_t rows, std::size_t columns, FloatType type = FloatType::f32) {
   return {std::as_bytes(std::span(z)), type, rows, columns};
 }
 template <class Stored>
@@ -75,8 +74,8 @@ TEST_CASE("token statistics against plain float64, the forced ISA, and no alloca
   const long vectors = allocation_count();
   std::vector<float> gradient(rows * columns);
   const long buffers = allocation_count();
-  REQUIRE(token_stats_backward(logits_of(z, rows, columns), ids, 1.3, {}, out.given(), weights, {},
-                               bytes_of(gradient), bad) == Status::ok);
+  REQUIRE(token_stats_backward(logits_of(z, rows, columns), ids, 1.3, {}, out.given(), weights, {}, bytes_of(gradient),
+                               bad) == Status::ok);
   CHECK(allocation_count() == buffers);
   CHECK(vectors == before + 1);
   CHECK(last_isa() == active_isa());
@@ -145,8 +144,10 @@ TEST_CASE("16-bit logits in rows of any length, in buffers that end with them") 
       for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(std::abs(a.values[i] - b.values[i]) < 1e-5);
       std::vector<std::uint16_t> gradient(stored.size());
       std::vector<float> expected(stored.size());
-      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.given(), weights, weights, bytes_of(gradient), bad) == Status::ok);
-      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.given(), weights, weights, bytes_of(expected), bad) == Status::ok);
+      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.given(), weights, weights, bytes_of(gradient), bad) ==
+              Status::ok);
+      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.given(), weights, weights, bytes_of(expected), bad) ==
+              Status::ok);
       for (std::size_t n = 0; n < rows && type == FloatType::bf16; ++n) {
         for (std::size_t i = n * columns; i < (n + 1) * columns; ++i) {
           const std::uint32_t bits = static_cast<std::uint32_t>(gradient[i]) << 16;
@@ -172,8 +173,7 @@ TEST_CASE("what token_stats refuses") {
   CHECK(token_stats(logits_of(z, 2, 3), ids, 1.0, mask, out.view, bad) == Status::ok);
   CHECK(out.view.lse[1] == 0.0F);
   CHECK(token_stats(logits_of(z, 2, 3), good, 0.0, {}, out.view, bad) == Status::invalid_argument);
-  CHECK(token_stats(logits_of(z, 2, 3), std::span(good).first(1), 1.0, {}, out.view, bad) ==
-        Status::invalid_argument);
+  CHECK(token_stats(logits_of(z, 2, 3), std::span(good).first(1), 1.0, {}, out.view, bad) == Status::invalid_argument);
   CHECK(token_stats({{}, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
   CHECK(token_stats(logits_of(z, 2, 3), good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
   Columns half(2);
@@ -187,8 +187,8 @@ TEST_CASE("what token_stats refuses") {
     CHECK(token_stats(logits_of(z, 2, 3), good, 1.0, {}, shorter.view, bad) == Status::invalid_argument);
     std::vector<float> gradient(6), ones(2, 1.0F);
     const bool read = i == 1 || i > 3;  // of what the gradient is made of
-    const Status status = token_stats_backward(logits_of(z, 2, 3), good, 1.0, {}, shorter.given(), ones, ones,
-                                               bytes_of(gradient), bad);
+    const Status status =
+        token_stats_backward(logits_of(z, 2, 3), good, 1.0, {}, shorter.given(), ones, ones, bytes_of(gradient), bad);
     CHECK(status == (read ? Status::invalid_argument : Status::ok));
   }
   std::vector<float> small(5), ones(2, 1.0F);

@@ -33,6 +33,7 @@ _PINNED = 3  # derivatives reach three frames back, so three pinned frames stand
 _SHORT_LOOK_AHEAD = 10  # frames; below that predicted motions help
 _PREDICTED = 15
 _DECAY = 0.9
+_LONGEST_WINDOW, _MOST_PREDICTED = 2**24 - 1, 1000  # of the compiled stream, which lays out its memory beforehand
 _MEAN_OF = 10  # frames whose mean motion is carried on
 
 
@@ -189,6 +190,12 @@ class _NativeWindows:
     """What `_Windows` does, for the package's own solver, compiled (`legato::camera::PathStream`)."""
 
     def __init__(self, windows: _Windows) -> None:
+        for name, value, most in (
+            ("window", windows.window, _LONGEST_WINDOW),
+            ("predicted", windows.predicted, _MOST_PREDICTED),
+        ):
+            if value > most:
+                raise ArgumentError(f"{name}: expected at most {most} for a compiled stream, got {value}")
         self._plan = windows
         self._stream: _core.CameraPathStream | None = None  # made when a scene tells how many salient points it has
         self._points = 0

@@ -708,8 +708,13 @@ class _CFunction:
                 f"model: expected a C function {_SIGNATURE} with T {'float' if x.itemsize == 4 else 'double'}, because "
                 f"dtype is {x.dtype.name}, got one of {self.real}"
             )
-        out = np.full_like(x, np.nan)  # what a function that raises, or forgets some, has not written
+        out = np.full_like(x, np.nan)  # stays where the function raises or forgets to write
         self.function(x.ctypes.data, out.ctypes.data, *x.shape, alpha, sigma, k, *self.extra)
+        if bool(np.isnan(out).any()):
+            raise NumericalError(
+                f"model: expected a C function that writes every number of its result, got NaN at step {k}; one that "
+                "raises has written nothing"
+            )
         return out
 
 
