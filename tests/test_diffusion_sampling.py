@@ -398,7 +398,7 @@ def test_a_c_function_that_writes_nothing_is_named(dtype: str) -> None:
 def test_a_c_function_that_forgets_one_number_is_named() -> None:
     kinds = [ctypes.POINTER(ctypes.c_float)] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64]
 
-    def all_but_the_last(x, out, n, d, *_):  # noqa: ANN001, ANN202
+    def all_but_the_last(x, out, n, d, *_):
         for i in range(n * d - 1):
             out[i] = x[i]
 

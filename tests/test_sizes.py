@@ -351,8 +351,8 @@ def test_trackers() -> None:
         push(np.zeros((48, 64)), ones(3, 3), ones(8, 8))
     with pytest.raises(ArgumentError):
         push(np.zeros((48, 128), np.uint8)[:, ::2], ones(3, 3), ones(8, 8))
+    deep = _core.VideoTracker(64, 48, 0, none, 10, [0, 0, 0, 0])
     with pytest.raises(ArgumentError):
-        deep = _core.VideoTracker(64, 48, 0, none, 10, [0, 0, 0, 0])
         deep.push(np.zeros((48, 64), np.uint8), ones(3, 3), ones(8, 8))
     for mask in (np.ones((48, 63), np.uint8), np.ones((48, 64), np.uint16), np.ones((64, 48), np.uint8).T):
         with pytest.raises(ArgumentError):
@@ -428,12 +428,8 @@ def test_as_many_rows_as_there_may_be_of_nothing() -> None:
     assert D.normal(many.shape).shape == many.shape
     keys = np.empty((2**59, 0), np.int64)
     assert rasp.kqv(keys, keys, keys, rasp.equals).shape == keys.shape
-    for run in (
-        lambda: _core.rasp_conjunction((2**59, 0), None, True, [(keys, keys, 2, 0)], keys, 1, 0, 0, 0.0, keys, 1, 1),
-        lambda: _core.rasp_formula(
-            (2**59, 0), None, True, [(keys, keys, 2, 0)], [], [0], keys, 1, 0, 0, 0.0, keys, 1, 1
-        ),
-    ):
-        run()
+    how: list[Any] = [keys, 1, 0, 0, 0.0, keys, 1, 1]
+    _core.rasp_conjunction((2**59, 0), None, True, [(keys, keys, 2, 0)], *how)
+    _core.rasp_formula((2**59, 0), None, True, [(keys, keys, 2, 0)], [], [0], *how)
     nothing = np.empty((0, 2**59))
     assert D.apply_step(nothing, nothing, (1.0, 0.1, 0.3)).shape == nothing.shape

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "core.h"
 #include "legato/rasp.hpp"
@@ -21,15 +22,17 @@ constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max a
 template <class... Layouts>
 void overlay(Arena& arena, const Layouts&... layouts) noexcept {
   std::size_t size = 0;
+  bool fit = true;
   const auto measure = [&](const auto& layout) {
     Arena sizes;
     layout(sizes);
     size = std::max(size, sizes.size());
+    fit = fit && sizes.size() > 0;
   };
   (measure(layouts), ...);
-  std::byte* memory = arena.take<std::byte>(size);
+  const std::span<std::byte> memory = arena.take_workspace(fit ? size : 0);
   const auto place = [&](const auto& layout) {
-    Arena own({memory, memory != nullptr ? size : 0});
+    Arena own(memory);
     layout(own);
   };
   (place(layouts), ...);

@@ -44,9 +44,11 @@ std::size_t first_outside(const Real* rewards, std::size_t n, double low, double
   return n;
 }
 
-/// The first group that is not below `most`, or the number of groups.
-inline std::size_t first_beyond(const std::uint32_t* groups, std::size_t n, std::size_t most) {
+/// The first group that has no sum, or the number of groups.
+inline std::size_t first_beyond(const std::uint32_t* groups, std::size_t n, std::size_t sums) {
   constexpr std::size_t kStep = 256;
+  if (sums > ~std::uint32_t{0}) return n;
+  const auto most = static_cast<std::uint32_t>(sums);
   for (std::size_t i = 0; i < n; i += kStep) {
     const std::size_t stop = n - i < kStep ? n : i + kStep;
     int bad = 0;
