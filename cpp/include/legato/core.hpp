@@ -1,6 +1,7 @@
 // Legato's core surface: what every family shares. No allocation, no exceptions, no globals the caller can see.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <span>
 
@@ -17,10 +18,36 @@ enum class Status : int {
   infeasible = 6,           ///< the constraints exclude every path
   iteration_limit = 7,      ///< stopped early; the result is feasible and its gap is certified
   numerical_trouble = 8,    ///< the factorization broke down; the last sound iterate is returned
+  cancelled = 9,            ///< an Interruption of this thread said so; outputs are partly written
 };
 
 /// One English sentence, static storage.
 const char* status_text(Status status) noexcept;
+
+/// A way to stop long run calls. While one lives, the run calls of its thread ask it between blocks of work, tens of
+/// microseconds to some milliseconds apart, and once `asked` returns true they return Status::cancelled. `asked` is
+/// called on this thread alone, whatever number of threads a run call has. Without one, nothing is ever asked. The last
+/// one made counts, and they end in reverse order.
+class Interruption {
+ public:
+  using Asked = bool (*)(void* context) noexcept;
+
+  Interruption(Asked asked, void* context) noexcept;
+  ~Interruption();
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
+
+  /// Whether a run call has been told to stop; asks nothing.
+  bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
+
+ private:
+  friend bool cancelled() noexcept;
+
+  Asked asked_;
+  void* context_;
+  Interruption* outer_;
+  std::atomic<bool> stopped_{false};
+};
 
 /// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
 enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
