@@ -80,7 +80,7 @@ Status pack_points(std::size_t points, std::size_t dimension, const Real* data, 
   if (points == 0 || dimension == 0 || data == nullptr) return Status::invalid_argument;
   if (packed.size() != packed_points_size(points, dimension)) return Status::invalid_argument;
   baseline::pack_cloud(points, dimension, data, packed.data());
-  return Status::ok;
+  return outcome();
 }
 
 template <class Real>
@@ -104,7 +104,7 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
     LEGATO_DISPATCH(evaluate_range, model, row, x, out, log_density.empty() ? nullptr : log_density.data(), memory,
                     begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Real>
@@ -150,7 +150,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
     baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x, remembers},
                              memory, worker, workers);
   });
-  return Status::ok;
+  return outcome();
 }
 
 #define LEGATO_REAL(Real)                                                                                             \

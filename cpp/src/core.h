@@ -45,9 +45,16 @@ class Arena {
 /// Called by each compiled copy of a kernel with the ISA it was compiled for.
 void note_isa(Isa isa) noexcept;
 
-/// Whether the caller wants this run call to end. Asked between blocks of work; a loop that hears yes leaves, and its run
-/// call returns outcome().
+/// Whether the caller wants this run call to end. Asked between blocks of work; a loop that hears yes leaves, and its
+/// run call returns outcome().
 bool cancelled() noexcept;
+
+/// Steps a long loop in stretches, and ends it where the run call is cancelled:
+/// for (std::size_t t = 0, end = 0; goes_on(t, end, n);) for (; t < end; ++t) ...
+inline bool goes_on(std::size_t at, std::size_t& end, std::size_t count, std::size_t stretch = 4096) noexcept {
+  end = count - at < stretch ? count : at + stretch;
+  return at < count && !cancelled();
+}
 
 /// cancelled, where a loop of this run call heard so, else ok.
 Status outcome() noexcept;
@@ -69,8 +76,8 @@ class Crew {
 };
 
 /// Calls work(begin, end) over [0, count) in chunks, on `threads` threads including this one; `grain` items at least
-/// a thread. The chunks depend on count and grain alone, never on the thread count, and no thread is left behind. Chunks
-/// are left out once the run call is cancelled.
+/// a thread. The chunks depend on count and grain alone, never on the thread count, and no thread is left behind.
+/// Chunks are left out once the run call is cancelled.
 template <class Work>
 void for_chunks(std::size_t count, std::size_t grain, int threads, Work&& work) noexcept {
   grain = std::max<std::size_t>(grain, 1);

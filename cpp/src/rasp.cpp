@@ -136,14 +136,20 @@ void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noex
 /// Calls insert(j) and ask(i) so that ask(i) sees the keys it may: j <= i, or all.
 template <bool causal, class Insert, class Ask>
 void in_order(std::size_t n, const Insert& insert, const Ask& ask) {
+  constexpr std::size_t kStretch = 512;  // a table's keys take long
+  const auto all = [&](const auto& each) {
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n, kStretch);) {
+      for (; i < end; ++i) each(i);
+    }
+  };
   if constexpr (causal) {
-    for (std::size_t i = 0; i < n; ++i) {
+    all([&](std::size_t i) {
       insert(i);
       ask(i);
-    }
+    });
   } else {
-    for (std::size_t j = 0; j < n; ++j) insert(j);
-    for (std::size_t i = 0; i < n; ++i) ask(i);
+    all(insert);
+    all(ask);
   }
 }
 
@@ -187,12 +193,14 @@ void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, cons
 /// Keys are the indices 0 .. n-1 and the comparison is equality: a gather.
 template <class Cell, bool causal, class Value>
 void by_index(std::size_t n, const Int* query, const Value& value, const Emit& emit) {
-  for (std::size_t i = 0; i < n; ++i) {
-    Cell cell;
-    cell.clear();
-    const auto j = static_cast<std::uint64_t>(query[i]);
-    if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
-    cell.emit(emit, i);
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      Cell cell;
+      cell.clear();
+      const auto j = static_cast<std::uint64_t>(query[i]);
+      if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
+      cell.emit(emit, i);
+    }
   }
 }
 
@@ -413,7 +421,7 @@ void for_rows(const Shape& shape, int threads, const Work& work) noexcept {
   const auto workers = static_cast<std::size_t>(team(shape, threads));
   for_chunks(workers, 1, static_cast<int>(workers), [&](std::size_t begin, std::size_t end) {
     for (std::size_t worker = begin; worker < end; ++worker) {
-      for (std::size_t row = worker; row < shape.rows; row += workers) work(row, worker);
+      for (std::size_t row = worker; row < shape.rows && !cancelled(); row += workers) work(row, worker);
     }
   });
 }
@@ -481,7 +489,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 namespace {
@@ -572,7 +580,7 @@ Status aggregate_table(const Shape& shape, const Table& table, const Aggregation
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::span<const Table> tables,
@@ -607,12 +615,13 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
     LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value,
                     static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
   });
-  return Status::ok;
+  return outcome();
 }
 
 void fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
                 std::uint8_t* truth) noexcept {
   for (const Int key : keys) {
+    if (cancelled()) return;
     for (const Int query : queries) *truth++ = predicate(key, query) != 0;
   }
 }
@@ -625,14 +634,17 @@ Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& to
   if (!valid(shape, how, totals) || !valid(shape, how, sink)) return Status::invalid_argument;
   const Emit read{how, totals}, write{how, sink};
   for (std::size_t row = 0; row < shape.rows; ++row) {
-    const std::size_t offset = row * shape.length, end = offset + length_of(shape, row);
-    for (std::size_t i = offset; i < end; ++i) {
-      write.finished(i, totals.count[i], totals.sum != nullptr ? read.load(i) : 0,
-                     totals.best != nullptr ? totals.best[i] : kNone);
+    const std::size_t offset = row * shape.length, n = length_of(shape, row);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        const std::size_t i = offset + t;
+        write.finished(i, totals.count[i], totals.sum != nullptr ? read.load(i) : 0,
+                       totals.best != nullptr ? totals.best[i] : kNone);
+      }
     }
-    clear_tail(sink, end, offset + shape.length);
+    clear_tail(sink, offset + n, offset + shape.length);
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::rasp
