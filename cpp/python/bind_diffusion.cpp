@@ -57,20 +57,33 @@ Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std:
   return noise;
 }
 
-template <class Array>
-auto words(Array& array) {
-  return std::span(array.mutable_data(), static_cast<std::size_t>(array.size()));
+std::span<const std::uint32_t> words(const Counters& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+std::span<std::uint32_t> words(Counters& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
 void threefry_into(const Counters& counter, const Counters& key, int rounds, Counters& out) {
-  check(threefry4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, rounds,
-                     words(out)),
-        "rounds");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = threefry4x32(counters, keys, rounds, blocks);
+  }
+  check(status, "rounds");
 }
 
 void philox_into(const Counters& counter, const Counters& key, Counters& out) {
-  check(philox4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, words(out)),
-        "key");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = philox4x32(counters, keys, blocks);
+  }
+  check(status, "key");
 }
 
 void normal_into(const std::string& storage, std::size_t samples, std::size_t elements, const Noise& noise,
@@ -80,7 +93,7 @@ void normal_into(const std::string& storage, std::size_t samples, std::size_t el
     auto* target = write<Storage>(out);
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = normal<Storage>(noise, samples, elements, {target, samples * elements}, threads);
     }
     check(status, "seeds");
@@ -106,7 +119,7 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
     step.out = write<Storage>(out);
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = apply_step(step, threads);
     }
     check(status, "step");
@@ -188,7 +201,7 @@ Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const 
   step.uncond = uncond != nullptr ? static_cast<const Storage*>(uncond->data) : nullptr;
   step.noise = noise;
   step.out = static_cast<Storage*>(out);
-  const py::gil_scoped_release release;
+  const Unlocked unlocked;
   return apply_step(step, threads);
 }
 
@@ -230,6 +243,7 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
     } else if (x.type == py::detail::npy_api::NPY_DOUBLE_) {
       status = step_plain<double>(x, cond, other, by, noise, out.data, team);
     }
+    check_signals();
     return status == Status::ok ? result.release().ptr() : Py_NewRef(Py_None);
   } catch (py::error_already_set& error) {
     error.restore();
@@ -247,7 +261,7 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
     const auto target = output(out);
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = guidance_sums(samples, elements, c, u, at, target, threads);
     }
     check(status, "cond");
@@ -284,9 +298,13 @@ std::shared_ptr<void> packed_points(const py::array& data) {
   const std::size_t size = packed_points_size(points, dimension);
   const std::shared_ptr<void> packed(::operator new(size * sizeof(Real), line),
                                      [](void* memory) { ::operator delete(memory, line); });
-  check(pack_points<Real>(points, dimension, static_cast<const Real*>(data.data()),
-                          {static_cast<Real*>(packed.get()), size}),
-        "data");
+  const auto* rows = static_cast<const Real*>(data.data());
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = pack_points<Real>(points, dimension, rows, {static_cast<Real*>(packed.get()), size});
+  }
+  check(status, "data");
   return packed;
 }
 
@@ -341,7 +359,7 @@ void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool s
   if (log_density) density = {log_density->mutable_data(), samples};
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = evaluate_workspace_size(arrays.components(), arrays.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = evaluate<Real>(held.model, alpha, sigma, score ? Output::score : Output::denoised, samples, from, to,
@@ -377,7 +395,7 @@ void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array
   }
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size =
         chains_workspace_size(std::max(cond.components(), uncond.components()), cond.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);

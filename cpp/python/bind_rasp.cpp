@@ -142,7 +142,7 @@ void conjunction_into(const Size& shape, const MaybeIntegers& lengths, bool caus
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
     const auto memory = workspace_of(size);
     status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
@@ -160,7 +160,7 @@ void table_into(const Size& shape, const MaybeIntegers& lengths, bool causal, co
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = table_workspace_size(tables[0], threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = aggregate_table(form, tables[0], how, {memory.get(), size}, sink, threads);
@@ -180,7 +180,7 @@ void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = aggregate_formula(form, terms, tables, formula, how, sink, threads);
   }
   check(status, "select");
@@ -192,9 +192,10 @@ Truth truth_of(std::uintptr_t predicate, const Integers& keys, const Integers& q
   const std::span<const std::int64_t> columns{queries.data(), static_cast<std::size_t>(queries.size())};
   std::uint8_t* out = truth.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     fill_truth(reinterpret_cast<Called>(predicate), rows, columns, out);
   }
+  check_signals();
   return truth;
 }
 
@@ -206,7 +207,7 @@ void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction,
   const Sink source = from.sink(1), sink = to.sink(1);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = finish(form, how, source, sink);
   }
   check(status, "select");

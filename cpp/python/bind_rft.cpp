@@ -45,7 +45,7 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
     const std::size_t n = logits.rows;
     TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
     if (!entropy) result.entropy = result.sum_p2 = nullptr;
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
   check(status, "logits, row " + std::to_string(bad));
@@ -66,7 +66,7 @@ void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double 
     given.entropy = const_cast<float*>(stats.data());
     given.largest = given.entropy + n;
     given.log_sum = given.entropy + 2 * n;
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
                                   threads);
   }
@@ -83,7 +83,7 @@ void gae_into(const Typed<Real>& rewards, const Typed<Real>& values, const Typed
     const auto m = in(mask);
     const auto rows = static_cast<std::size_t>(rewards.shape(0));
     const auto d = out(advantages), e = out(returns);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = gae(a, b, m, c, rows, gamma, lambda, d, e);
   }
   check(status, "rewards");
@@ -97,8 +97,12 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   const auto c = out(count);
   const auto d = out(least), e = out(largest), f = out(mean), g = out(m2);
   std::size_t bad = 0;
-  const py::gil_scoped_release release;
-  const Status status = group_moments(a, b, c, d, e, f, g, bad);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = group_moments(a, b, c, d, e, f, g, bad);
+  }
+  check_signals();
   return {static_cast<int>(status), bad};
 }
 
@@ -112,12 +116,18 @@ std::tuple<int, std::size_t, std::size_t> advantages_into(const Typed<double>& r
   const auto c = out(advantages);
   const AdvantageRule rule{static_cast<GroupScale>(scale), ddof, eps, raw_singletons};
   std::size_t bad = a.size();
-  std::optional<py::gil_scoped_release> release;
-  if (a.size() > 10000) release.emplace();  // for less it costs too much
-  const std::size_t total = group_count(b);
-  if (total > most) return {static_cast<int>(Status::workspace_too_small), bad, total};
-  const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
-  const Status status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+  std::size_t total;
+  Status status = Status::workspace_too_small;
+  {
+    std::optional<Unlocked> unlocked;
+    if (a.size() > 10000) unlocked.emplace();  // for less it costs too much
+    total = group_count(b);
+    if (total <= most) {
+      const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
+      status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+    }
+  }
+  check_signals();
   return {static_cast<int>(status), bad, total};
 }
 
@@ -131,10 +141,10 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   std::size_t done = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = number(table, done);
   }
-  if (status != Status::workspace_too_small) check(status, "names");
+  check(status == Status::workspace_too_small ? Status::ok : status, "names");
   return {table.count, done};
 }
 
@@ -148,10 +158,10 @@ std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t
   std::size_t bad = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = add_rewards(a, b, low, high, table, bad);
   }
-  if (status != Status::not_finite) check(status, "rewards");
+  check(status == Status::not_finite ? Status::ok : status, "rewards");
   return bad;
 }
 
@@ -258,10 +268,15 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_reward_moments",
       [](const Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
-        check(reward_moments(
-                  {reinterpret_cast<const RewardSums*>(sums.data()), static_cast<std::size_t>(sums.size()) / 8},
-                  out(mean), out(m2)),
-              "sums");
+        const std::span<const RewardSums> table{reinterpret_cast<const RewardSums*>(sums.data()),
+                                                static_cast<std::size_t>(sums.size()) / 8};
+        const auto a = out(mean), b = out(m2);
+        Status status;
+        {
+          const Unlocked unlocked;
+          status = reward_moments(table, a, b);
+        }
+        check(status, "sums");
       },
       arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");

@@ -233,6 +233,7 @@ template <class Insert, class Ask>
 void in_time(const Bucket& bucket, const BucketRoom& room, const Insert& insert, const Ask& ask) noexcept {
   Id k = bucket.keys;
   for (Id q = bucket.queries; q < bucket.queries_end; ++q) {
+    if (q % 4096 == 0 && cancelled()) return;
     for (const Id end = room.upto[q]; k < end; ++k) insert(k);
     ask(q);
   }
