@@ -54,20 +54,33 @@ Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std:
   return noise;
 }
 
-template <class Array>
-auto words(Array& array) {
-  return std::span(array.mutable_data(), static_cast<std::size_t>(array.size()));
+std::span<const std::uint32_t> words(const Counters& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+std::span<std::uint32_t> words(Counters& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
 void threefry_into(const Counters& counter, const Counters& key, int rounds, Counters& out) {
-  check(threefry4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, rounds,
-                     words(out)),
-        "rounds");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = threefry4x32(counters, keys, rounds, blocks);
+  }
+  check(status, "rounds");
 }
 
 void philox_into(const Counters& counter, const Counters& key, Counters& out) {
-  check(philox4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, words(out)),
-        "key");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = philox4x32(counters, keys, blocks);
+  }
+  check(status, "key");
 }
 
 void normal_into(const std::string& storage, std::size_t samples, std::size_t elements, const Noise& noise,
@@ -77,7 +90,7 @@ void normal_into(const std::string& storage, std::size_t samples, std::size_t el
     const auto target = stored<Storage>(out, "out");
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = normal<Storage>(noise, samples, elements, target, threads);
     }
     check(status, "seeds");
@@ -104,7 +117,7 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
     step.out = stored<Storage>(out, "out");
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = apply_step(step, threads);
     }
     check(status, "step");
@@ -187,7 +200,7 @@ Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const 
   if (uncond != nullptr) step.uncond = {static_cast<const Storage*>(uncond->data), all};
   step.noise = noise;
   step.out = {static_cast<Storage*>(out), all};
-  const py::gil_scoped_release release;
+  const Unlocked unlocked;
   return apply_step(step, threads);
 }
 
@@ -229,6 +242,7 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
     } else if (x.type == py::detail::npy_api::NPY_DOUBLE_) {
       status = step_plain<double>(x, cond, other, by, noise, out.data, team);
     }
+    check_signals();
     return status == Status::ok ? result.release().ptr() : Py_NewRef(Py_None);
   } catch (py::error_already_set& error) {
     error.restore();
@@ -244,7 +258,7 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
     const auto target = output(out);
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = guidance_sums(samples, elements, c, u, at, target, threads);
     }
     check(status, "cond, uncond, x or out");
@@ -284,7 +298,12 @@ std::shared_ptr<void> packed_points(const py::array& data) {
   const std::size_t size = packed_points_size(points, dimension);
   const std::shared_ptr<void> packed(::operator new(size * sizeof(Real), line),
                                      [](void* memory) { ::operator delete(memory, line); });
-  check(pack_points<Real>(points, dimension, numbers, {static_cast<Real*>(packed.get()), size}), "data");
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = pack_points<Real>(points, dimension, numbers, {static_cast<Real*>(packed.get()), size});
+  }
+  check(status, "data");
   return packed;
 }
 
@@ -346,7 +365,7 @@ void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool s
   }
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = evaluate_workspace_size(arrays.components(), arrays.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = evaluate<Real>(held.model, alpha, sigma, score ? Output::score : Output::denoised, samples, from, to,
@@ -384,7 +403,7 @@ void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array
   }
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size =
         chains_workspace_size(std::max(cond.components(), uncond.components()), cond.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);

@@ -157,7 +157,7 @@ void conjunction_into(const Size& shape, const MaybeIntegers& lengths, bool caus
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
     const auto memory = workspace_of(size);
     status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
@@ -175,7 +175,7 @@ void table_into(const Size& shape, const MaybeIntegers& lengths, bool causal, co
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = table_workspace_size(tables[0], threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = aggregate_table(form, tables[0], how, {memory.get(), size}, sink, threads);
@@ -195,7 +195,7 @@ void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = aggregate_formula(form, terms, tables, formula, how, sink, threads);
   }
   check(status, status == Status::call_failed ? "select: pred" : "select");
@@ -210,7 +210,7 @@ std::pair<Truth, std::optional<std::size_t>> truth_of(std::uintptr_t predicate, 
   std::size_t bad = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = fill_truth(reinterpret_cast<Called>(predicate), rows, columns, out, bad);
   }
   if (status == Status::call_failed) return {truth, bad};
@@ -226,7 +226,7 @@ void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction,
   const Sink source = from.sink(1), sink = to.sink(1);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = finish(form, how, source, sink);
   }
   check(status, "select");

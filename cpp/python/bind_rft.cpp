@@ -46,7 +46,7 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
     const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
     TokenStats result{row(0), row(1), row(2), row(3), row(4), row(5)};
     if (!entropy) result.entropy = result.sum_p2 = {};
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
   check(status, "logits, row " + std::to_string(bad));
@@ -65,7 +65,7 @@ void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double 
     require((3 * Size{logits.rows}).is(table.size()), "stats");
     const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
     const GivenStats given{row(0), row(1), row(2)};
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
                                   threads);
   }
@@ -83,7 +83,7 @@ void gae_into(const Typed<Real>& rewards, const Typed<Real>& values, const Typed
     require(rewards.ndim() == 2, "rewards");
     const auto rows = static_cast<std::size_t>(rewards.shape(0));
     const auto d = out(advantages), e = out(returns);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = gae(a, b, m, c, rows, gamma, lambda, d, e);
   }
   check(status, "rewards");
@@ -97,8 +97,12 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   const auto c = out(count);
   const auto d = out(least), e = out(largest), f = out(mean), g = out(m2);
   std::size_t bad = 0;
-  const py::gil_scoped_release release;
-  const Status status = group_moments(a, b, c, d, e, f, g, bad);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = group_moments(a, b, c, d, e, f, g, bad);
+  }
+  check_signals();
   return {static_cast<int>(status), bad};
 }
 
@@ -112,12 +116,18 @@ std::tuple<int, std::size_t, std::size_t> advantages_into(const Typed<double>& r
   const auto c = out(advantages);
   const AdvantageRule rule{static_cast<GroupScale>(scale), ddof, eps, raw_singletons};
   std::size_t bad = a.size();
-  std::optional<py::gil_scoped_release> release;
-  if (a.size() > 10000) release.emplace();  // for less it costs too much
-  const std::size_t total = group_count(b);
-  if (total > most) return {static_cast<int>(Status::workspace_too_small), bad, total};
-  const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
-  const Status status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+  std::size_t total;
+  Status status = Status::workspace_too_small;
+  {
+    std::optional<Unlocked> unlocked;
+    if (a.size() > 10000) unlocked.emplace();  // for less it costs too much
+    total = group_count(b);
+    if (total <= most) {
+      const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
+      status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+    }
+  }
+  check_signals();
   return {static_cast<int>(status), bad, total};
 }
 
@@ -131,10 +141,10 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   std::size_t done = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = number(table, done);
   }
-  if (status != Status::workspace_too_small) check(status, "names");
+  check(status == Status::workspace_too_small ? Status::ok : status, "names");
   return {table.count, done};
 }
 
@@ -155,10 +165,10 @@ std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t
   std::size_t bad = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = add_rewards(a, b, low, high, table, bad);
   }
-  if (status != Status::not_finite) check(status, "rewards");
+  check(status == Status::not_finite ? Status::ok : status, "rewards");
   return bad;
 }
 
@@ -265,7 +275,14 @@ void bind_rft(py::module_& module) {
   module.def(
       "rft_reward_moments",
       [](Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
-        check(reward_moments(sums_of(sums.mutable_data(), sums.size()), out(mean), out(m2)), "sums");
+        const auto table = sums_of(sums.mutable_data(), sums.size());
+        const auto a = out(mean), b = out(m2);
+        Status status;
+        {
+          const Unlocked unlocked;
+          status = reward_moments(table, a, b);
+        }
+        check(status, "sums");
       },
       arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");

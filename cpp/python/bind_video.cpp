@@ -44,7 +44,7 @@ void warp_planes(const Array& map, const std::vector<py::array>& sources, std::v
   Status status;
   {
     const auto matrix = input(map);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::span<const Image<const Sample>> planes(from);
     const std::span<const Image<Sample>> drawn(to);
     const auto [sx, sy, ox, oy] = siting;
@@ -80,7 +80,7 @@ void warp_packed_into(const Array& map, const py::array& source, py::array targe
   Status status;
   {
     const auto matrix = input(map);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = warp_packed_workspace_size(from.width, from.height, to.width, to.height);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = warp_packed(matrix, from, to, static_cast<Interpolation>(interpolation), {memory.get(), size}, threads);
@@ -88,7 +88,7 @@ void warp_packed_into(const Array& map, const py::array& source, py::array targe
   check(status, "correction");
 }
 
-/// A tracker with the memory it lives in.
+/// A tracker with the memory it lives in, for one thread at a time.
 class TrackerBox {
  public:
   TrackerBox(int width, int height, int model, const py::array& mask, int bit_depth, const std::array<int, 4>& region)
@@ -96,9 +96,14 @@ class TrackerBox {
     TrackerOptions options;
     options.model = static_cast<Model>(model);
     options.region = {region[0], region[1], region[2], region[3]};
-    const std::size_t size = tracker_memory_size(width, height, options);
-    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    tracker_ = create_tracker(width, height, options, stored<std::uint8_t>(mask, "mask"), {memory_.get(), size});
+    const auto hidden = stored<std::uint8_t>(mask, "mask");
+    {
+      const Unlocked unlocked;
+      const std::size_t size = tracker_memory_size(width, height, options);
+      memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+      tracker_ = create_tracker(width, height, options, hidden, {memory_.get(), size});
+    }
+    check_signals();
     if (tracker_ == nullptr) check(Status::invalid_argument, "size");
   }
 
@@ -108,11 +113,13 @@ class TrackerBox {
     Status status;
     if (bit_depth_ == 8) {
       const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
+      const Turn turn(turns_);
       status = video::push(*tracker_, image, motion);
     } else {
       const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()), "luma");
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
+      const Turn turn(turns_);
       status = video::push(*tracker_, image, bit_depth_, motion);
     }
     check(status, "luma");
@@ -122,34 +129,56 @@ class TrackerBox {
                           motion.confidence, motion.residual_px);
   }
 
-  py::array_t<float> matches() const {
-    const auto found = video::matches(*tracker_);
+  py::array_t<float> matches() {
+    std::vector<float> found;
+    {
+      const Unlocked unlocked;
+      const Turn turn(turns_);
+      const auto points = video::matches(*tracker_);
+      found.assign(points.begin(), points.end());
+    }
     return py::array_t<float>({static_cast<py::ssize_t>(found.size() / 4), py::ssize_t{4}}, found.data());
   }
 
-  void reset() { video::reset(*tracker_); }
+  void reset() {
+    const Unlocked unlocked;
+    const Turn turn(turns_);
+    video::reset(*tracker_);
+  }
 
  private:
+  Turns turns_;
   std::unique_ptr<std::byte[]> memory_;
   Tracker* tracker_ = nullptr;
   int bit_depth_;
 };
 
+/// A pyramid with the memory it lives in; nothing changes it once it is made.
 class PyramidBox {
  public:
   PyramidBox(const py::array& luma, int factor) {
     const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
-    const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
-    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
-    check(pyramid_ == nullptr ? Status::invalid_argument : fill_pyramid(*pyramid_, image), "luma");
+    Status status;
+    {
+      const Unlocked unlocked;
+      const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
+      memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+      pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
+      status = pyramid_ == nullptr ? Status::invalid_argument : fill_pyramid(*pyramid_, image);
+    }
+    check(status, "luma");
   }
 
   py::array_t<float> corners(std::size_t most) const {
     std::vector<float> points(2 * most);
-    const std::size_t size = corners_workspace_size(*pyramid_);
-    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
-    const std::size_t count = find_corners(*pyramid_, {memory.get(), size}, points);
+    std::size_t count;
+    {
+      const Unlocked unlocked;
+      const std::size_t size = corners_workspace_size(*pyramid_);
+      const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+      count = find_corners(*pyramid_, {memory.get(), size}, points);
+    }
+    check_signals();
     return py::array_t<float>({static_cast<py::ssize_t>(count), py::ssize_t{2}}, points.data());
   }
 
@@ -160,7 +189,7 @@ class PyramidBox {
     const std::span<std::uint8_t> flags{found.mutable_data(), count};
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = video::follow(*pyramid_, *to.pyramid_, from, round_trip_px, out, flags);
     }
     check(status, "points");
@@ -185,7 +214,7 @@ py::tuple fit_into(const Floats& here, const Floats& there, int width, int heigh
     const std::span<const float> from{here.data(), static_cast<std::size_t>(here.size())};
     const std::span<const float> to{there.data(), static_cast<std::size_t>(there.size())};
     const std::span<std::uint8_t> flags{inlier.mutable_data(), static_cast<std::size_t>(inlier.size())};
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = fit_workspace_size(flags.size());
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = fit_motion(from, to, width, height, options, {memory.get(), size}, flags, result);

@@ -392,36 +392,38 @@ PathMemory lay_out_path(Size n, std::size_t points, Arena& arena) {
 void fill_rows(const Window& window, const Coordinates& space, const PathOptions& options, const Subjects& subjects,
                const double* path, std::size_t frames, const PathMemory& m) {
   const std::size_t rows = kCropRows + 2 + kPointRows * subjects.points;
-  for (std::size_t t = 0; t < frames; ++t) {
-    double entries[9] = {};
-    if (path != nullptr) space.to_entries(path + 8 * t, entries);
-    double g[kCropRows][9], h[kCropRows];
-    linear_rows(window, entries, g, h);
-    double* matrix = m.rows + 8 * rows * t;
-    double* bound = m.bounds + rows * t;
-    for (std::size_t r = 0; r < kCropRows; ++r) {
-      space.restrict_form(g[r], matrix + 8 * r);
-      bound[r] = h[r];
-    }
-    for (std::size_t r = kCropRows; r < kCropRows + 2; ++r) {
-      double form[9] = {};
-      form[8] = r == kCropRows ? 1 : -1;
-      space.restrict_form(form, matrix + 8 * r);
-      bound[r] = options.bound;
-    }
-    for (std::size_t i = 0; i < subjects.points; ++i) {
-      const double* point = subjects.salient.data() + 2 * (subjects.points * t + i);
-      const std::size_t first = kCropRows + 2 + kPointRows * i;
-      if (std::isnan(point[0]) || std::isnan(point[1])) {
-        std::fill_n(matrix + 8 * first, 8 * kPointRows, 0.0);
-        std::fill_n(bound + first, kPointRows, 1.0);  // 0 <= 1
-        continue;
+  for (std::size_t t = 0, end = 0; goes_on(t, end, frames, 256);) {
+    for (; t < end; ++t) {
+      double entries[9] = {};
+      if (path != nullptr) space.to_entries(path + 8 * t, entries);
+      double g[kCropRows][9], h[kCropRows];
+      linear_rows(window, entries, g, h);
+      double* matrix = m.rows + 8 * rows * t;
+      double* bound = m.bounds + rows * t;
+      for (std::size_t r = 0; r < kCropRows; ++r) {
+        space.restrict_form(g[r], matrix + 8 * r);
+        bound[r] = h[r];
       }
-      double sg[kPointRows][9], sh[kPointRows];
-      salient_rows(window, point, entries, sg, sh);
-      for (std::size_t r = 0; r < kPointRows; ++r) {
-        space.restrict_form(sg[r], matrix + 8 * (first + r));
-        bound[first + r] = sh[r];
+      for (std::size_t r = kCropRows; r < kCropRows + 2; ++r) {
+        double form[9] = {};
+        form[8] = r == kCropRows ? 1 : -1;
+        space.restrict_form(form, matrix + 8 * r);
+        bound[r] = options.bound;
+      }
+      for (std::size_t i = 0; i < subjects.points; ++i) {
+        const double* point = subjects.salient.data() + 2 * (subjects.points * t + i);
+        const std::size_t first = kCropRows + 2 + kPointRows * i;
+        if (std::isnan(point[0]) || std::isnan(point[1])) {
+          std::fill_n(matrix + 8 * first, 8 * kPointRows, 0.0);
+          std::fill_n(bound + first, kPointRows, 1.0);  // 0 <= 1
+          continue;
+        }
+        double sg[kPointRows][9], sh[kPointRows];
+        salient_rows(window, point, entries, sg, sh);
+        for (std::size_t r = 0; r < kPointRows; ++r) {
+          space.restrict_form(sg[r], matrix + 8 * (first + r));
+          bound[first + r] = sh[r];
+        }
       }
     }
   }
@@ -460,6 +462,7 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
     shift(margin);
     first = n;
     if (status == Status::infeasible || status == Status::invalid_argument) return found.bad_frame;
+    if (status == Status::cancelled) return n;
     for (std::size_t t = n; t-- > problem.pinned;) {
       missing[t] = 0;
       for (std::size_t r = hard; r < problem.rows; ++r) {
@@ -492,7 +495,7 @@ Status log_homography(std::span<const double> homographies, std::span<double> lo
   });
   note_isa(active_isa());  // with no item, and for this thread where helpers did the work
   first_bad = least.load();
-  if (first_bad == n) return Status::ok;
+  if (first_bad == n) return outcome();
   // Which kind of defect: the one matrix again, unless it was overwritten in place.
   if (homographies.data() == logs.data()) return Status::no_principal_log;
   const auto result = math::logarithm(read(homographies.data() + 9 * first_bad));
@@ -515,7 +518,7 @@ Status exp_homography(std::span<const double> logs, std::span<double> homographi
   });
   note_isa(active_isa());
   first_bad = least.load();
-  return first_bad == n ? Status::ok : Status::not_finite;
+  return first_bad == n ? outcome() : Status::not_finite;
 }
 
 double window_scale(const PathOptions& options) noexcept {
@@ -644,6 +647,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     problem.row_matrix = {m.rows, 8 * problem.rows * (alike ? 1 : n)};
     problem.row_bound = {m.bounds, problem.rows * (alike ? 1 : n)};
     fill_rows(window, space, options, subjects, round == 0 ? nullptr : m.path, alike ? 1 : n, m);
+    if (cancelled()) return Status::cancelled;
     if (round > 0) {
       // The linear model's velocity is exact at the present path: v = log(P_{t-1}^-1 F_t P_t) - (p_t - p_{t-1}).
       for (std::size_t t = n; t-- > 1;) {
@@ -666,6 +670,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
       std::fill(violation.begin(), violation.end(), 0.0);
       result.bad_frame = find_interior(problem, rest, m, violation);
       if (result.bad_frame < n) return Status::infeasible;
+      if (cancelled()) return Status::cancelled;
     }
     if (round > 0) {
       for (std::size_t t = pinned; t < n; ++t) {  // the old optimum lies on the boundary; start well inside
@@ -681,7 +686,8 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     result.objective = solved.objective + held_cost(problem, m.path);
     result.gap = solved.gap;
     result.bad_frame = solved.bad_frame;
-    if (status == Status::infeasible || status == Status::invalid_argument) return status;
+    if (status == Status::infeasible || status == Status::invalid_argument || status == Status::cancelled)
+      return status;
     if (linear_program) {  // what the added fidelity can hide: |entries| <= bound
       result.gap += 0.5 * regular * 9 * options.bound * options.bound * static_cast<double>(n - pinned);
     }
@@ -691,10 +697,13 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     const Status exact = exp_homography(logs, corrections, bad);
     if (exact != Status::ok) return exact;
     double most = 0;
-    for (std::size_t t = 0; t < n; ++t) {
-      violation[t] = violation_of(window, read(corrections.data() + 9 * t));
-      if (t >= pinned) most = std::max(most, violation[t]);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        violation[t] = violation_of(window, read(corrections.data() + 9 * t));
+        if (t >= pinned) most = std::max(most, violation[t]);
+      }
     }
+    if (outcome() != Status::ok) return outcome();
     const bool enough = round >= options.relinearize && (most <= accepted || options.pixel == 0);
     if (options.relinearize == 0 || enough || round >= options.relinearize + kExtraRounds) return status;
   }
@@ -708,29 +717,31 @@ Status contain(std::span<const double> corrections, double aspect, const PathOpt
     return Status::invalid_argument;
   }
   const Window window = window_of(aspect, options);
-  for (std::size_t t = 0; t < n; ++t) {
-    Matrix present = read(corrections.data() + 9 * t);
-    if (!lies_inside(window, present)) {
-      Matrix log;
-      std::size_t bad = 0;
-      const Status status = log_homography(present.at, log.at, bad);
-      if (status != Status::ok) {
-        bad_frame = t;
-        return status;
+  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+    for (; t < end; ++t) {
+      Matrix present = read(corrections.data() + 9 * t);
+      if (!lies_inside(window, present)) {
+        Matrix log;
+        std::size_t bad = 0;
+        const Status status = log_homography(present.at, log.at, bad);
+        if (status != Status::ok) {
+          bad_frame = t;
+          return status;
+        }
+        double inside = 0, outside = 1;
+        for (int halving = 0; halving < 30; ++halving) {
+          const double factor = 0.5 * (inside + outside);
+          Matrix scaled = log;
+          for (double& x : scaled.at) x *= factor;
+          (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
+        }
+        for (double& x : log.at) x *= inside;
+        present = math::exponential(log);
       }
-      double inside = 0, outside = 1;
-      for (int halving = 0; halving < 30; ++halving) {
-        const double factor = 0.5 * (inside + outside);
-        Matrix scaled = log;
-        for (double& x : scaled.at) x *= factor;
-        (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
-      }
-      for (double& x : log.at) x *= inside;
-      present = math::exponential(log);
+      std::copy_n(present.at, 9, contained.data() + 9 * t);
     }
-    std::copy_n(present.at, 9, contained.data() + 9 * t);
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::camera

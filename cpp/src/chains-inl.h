@@ -323,7 +323,7 @@ inline void evaluate_cloud_rows(const PointCloud<Real>& cloud, const Row& row, c
                                 Real* out, const CloudWork<Real>& work) {
   const std::size_t d = cloud.dimension;
   const Real a = static_cast<Real>(row.alpha), scale = static_cast<Real>(1.0 / (row.sigma * row.sigma));
-  for (std::size_t first = 0; first < samples; first += kCloudQueries) {
+  for (std::size_t first = 0; first < samples && !cancelled(); first += kCloudQueries) {
     const std::size_t count = samples - first < kCloudQueries ? samples - first : kCloudQueries;
     take_queries(x + first * d, d, count, work);
     evaluate_cloud(cloud, row.alpha, row.sigma, count, out + first * d, work);
@@ -435,7 +435,7 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
     return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size,
                     d);
   };
-  for (std::size_t first = worker * block; first < chains.samples; first += workers * block) {
+  for (std::size_t first = worker * block; first < chains.samples && !cancelled(); first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
       const std::size_t at = first + pack * side;
@@ -445,7 +445,7 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
     constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
     for (std::size_t row = 0; row < chains.rows.size(); row += tile) {
       const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
-      for (std::size_t i = 0; i < count; ++i) {
+      for (std::size_t i = 0; i < count && !cancelled(); ++i) {
         const Row& r = chains.rows[row + i];
         const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
         if (cond_size > 0) {
@@ -461,7 +461,7 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
         SideStream<Real> streams{};
         if (!chains.noise.seeds.empty())
           streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
-        for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t i = 0; i < count && !cancelled(); ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
       }
@@ -499,7 +499,7 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
   }
   const LevelStore<Real> level = level_at(work.levels, components, d);
   make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
-  for (std::size_t first = begin; first < end; first += side) {
+  for (std::size_t first = begin; first < end && !cancelled(); first += side) {
     const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
     if (log_density != nullptr) {

@@ -82,7 +82,7 @@ Status pack_points(std::size_t points, std::size_t dimension, std::span<const Re
   if (points == 0 || dimension == 0 || !(Size{points} * dimension).is(data.size())) return Status::invalid_argument;
   if (!baseline::packed_cloud_size(points, dimension).is(packed.size())) return Status::invalid_argument;
   baseline::pack_cloud(points, dimension, data.data(), packed.data());
-  return Status::ok;
+  return outcome();
 }
 
 template <class Real>
@@ -109,7 +109,7 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
     LEGATO_DISPATCH(evaluate_range, model, row, x.data(), out.data(),
                     log_density.empty() ? nullptr : log_density.data(), memory, begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Real>
@@ -156,7 +156,7 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
     baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
                              memory, worker, workers);
   });
-  return Status::ok;
+  return outcome();
 }
 
 #define LEGATO_REAL(Real)                                                                                             \

@@ -253,7 +253,7 @@ inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* da
   const std::size_t d = dimension, size = packed_cloud_size(points, d).value();
   for (std::size_t i = 0; i < size; ++i) packed[i] = 0;
   if (!layout.narrow) {
-    for (std::size_t j = 0; j < d; ++j) {
+    for (std::size_t j = 0; j < d && !cancelled(); ++j) {
       double sum = 0;
       for (std::size_t i = 0; i < points; ++i)
         sum += static_cast<double>(data[i * d + j]) / static_cast<double>(points);
@@ -262,6 +262,7 @@ inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* da
   }
   Real& longest = packed[layout.row];
   for (std::size_t i = 0; i < points; ++i) {
+    if (i % kGroup == 0 && cancelled()) return;
     Real* group = packed + layout.head + i / kGroup * layout.group;
     const Real* point = data + i * d;
     double square = 0;
@@ -495,7 +496,9 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
                        (static_cast<Real>(d + 8) * Level::roundoff * steep);
     work.doubt[q] = doubt <= Level::enough ? 0 : 2 * doubt;
   }
+  const std::size_t asked = layout.narrow ? 64 * kGroup : kGroup;  // points from one question to the next
   for (std::size_t first = 0; first < cloud.points; first += kGroup) {
+    if (first % asked == 0 && cancelled()) return;
     const std::size_t count = cloud.points - first < kGroup ? cloud.points - first : kGroup;
     const Real* group = cloud.packed.data() + layout.head + first / kGroup * layout.group;
     const Real* log_weights = cloud.log_weights.empty() ? nullptr : cloud.log_weights.data() + first;

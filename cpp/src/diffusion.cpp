@@ -88,7 +88,7 @@ Status normal(const Noise& noise, std::size_t samples, std::size_t elements, std
   for_chunks(tiles_of(samples, elements), kTilesOfThread, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
   });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Storage>
@@ -112,7 +112,7 @@ Status apply_step(const Step<Storage>& step, int threads) noexcept {
   }
   for_chunks(tiles_of(step.samples, step.elements), kTilesOfThread, threads,
              [&](std::size_t begin, std::size_t end) { LEGATO_DISPATCH(step_range, step, begin, end); });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Storage>
@@ -129,7 +129,7 @@ Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const 
   for_chunks(samples, grain, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(sums_range, elements, cond.data(), uncond.data(), at, out.data(), begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 #define LEGATO_STORAGE(Storage)                                                                               \

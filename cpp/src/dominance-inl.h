@@ -179,6 +179,7 @@ void ask(const Node& node, std::uint64_t cut, Grid<Cell>* grid, const DominanceR
   constexpr std::size_t kAhead = 32;
   std::size_t entered = 0;
   for (std::size_t q = node.begin; q < node.end; q += 8) {
+    if ((q - node.begin) % 4096 == 0 && cancelled()) return;
     const std::size_t together = std::min<std::size_t>(8, node.end - q);
     alignas(64) std::uint64_t bound[8] = {};  // lanes beyond the end select nothing
     alignas(64) Int upto[8] = {};
@@ -274,7 +275,7 @@ inline Node part_of(const Node& node, const DominanceRoom::Level& level, const P
 /// Calls work(part) for at most `most` queries at a time, with the keys that they see.
 template <class Work>
 void in_chunks(const Node& node, std::size_t most, const Work& work) noexcept {
-  for (std::size_t begin = node.begin; begin < node.end; begin += most) {
+  for (std::size_t begin = node.begin; begin < node.end && !cancelled(); begin += most) {
     Node chunk = node;
     chunk.begin = begin;
     chunk.end = std::min(node.end, begin + most);
@@ -363,14 +364,16 @@ void by_dominance(const Row& row, const Emit& emit, const DominanceRoom& room) n
   if constexpr (P::sums || P::extremes) std::fill_n(room.total, n, P::extremes ? kNone : Int{0});
   if constexpr (Lanes<Cell>::kWide) std::fill_n(room.high, n, Int{0});
   within<Cell>({room.key, room.bound, row.value, row.flip, n, 0, n, nullptr, nullptr, row.causal, n, n}, 0, room);
-  for (std::size_t i = 0; i < n; ++i) {
-    Cell found;
-    found.clear();
-    if constexpr (P::counts) found.count = room.count[i];
-    if constexpr (P::sums) found.sum = room.total[i];
-    if constexpr (Lanes<Cell>::kWide) found.sum += static_cast<Int128>(room.high[i]) * (Int128{1} << 32);
-    if constexpr (P::extremes) found.best = room.total[i];
-    found.emit(emit, i);
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      Cell found;
+      found.clear();
+      if constexpr (P::counts) found.count = room.count[i];
+      if constexpr (P::sums) found.sum = room.total[i];
+      if constexpr (Lanes<Cell>::kWide) found.sum += static_cast<Int128>(room.high[i]) * (Int128{1} << 32);
+      if constexpr (P::extremes) found.best = room.total[i];
+      found.emit(emit, i);
+    }
   }
 }
 

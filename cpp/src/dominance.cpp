@@ -38,6 +38,7 @@ void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& s
       spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
     }
     std::swap(item, spare);
+    if (cancelled()) return;
   }
 }
 
@@ -56,12 +57,14 @@ void visit_sorted(std::size_t n, const Int* x, std::uint64_t flip, const Dominan
   const int span = static_cast<int>(std::bit_width(high - low));
   for (std::size_t i = 0; i < n; ++i) item[i] = above(i) << 32 | i;
   sort_items(n, std::min(span, 32), item, spare);
+  if (cancelled()) return;
   if (span <= 32) {
     for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
     return;
   }
   for (std::size_t r = 0; r < n; ++r) item[r] = (above(item[r] & kPlace) & ~kPlace) | (item[r] & kPlace);
   sort_items(n, span - 32, item, spare);
+  if (cancelled()) return;
   for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
 }
 
@@ -131,7 +134,9 @@ DominanceRoom lay_out_dominance(Arena& arena, std::size_t n, Reduction reduction
 void by_dominance(const Row& row, const Term& first, const Term& second, Reduction reduction, bool wide, bool shown,
                   const Emit& emit, const DominanceRoom& room) noexcept {
   rank(row.n, first, 32, room);
+  if (cancelled()) return;
   rank(row.n, second, 0, room);
+  if (cancelled()) return;  // ranks that are not written yet point anywhere
   switch (reduction) {
     case Reduction::width:
       run<Width>(row, emit, room);

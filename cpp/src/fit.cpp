@@ -289,6 +289,7 @@ int search(Model model, const Matches& all, double threshold, const FitOptions& 
   double best = std::numeric_limits<double>::infinity();
   int rounds = std::max(options.hypotheses, 1), round = 0;
   for (; round < rounds; ++round) {
+    if (round % 16 == 0 && cancelled()) return 0;
     int id[4];
     for (int i = 0; i < needed; ++i) {
       bool again = true;
@@ -382,7 +383,7 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
     h[5] = median(m.sorted, n);
   } else {
     result.hypotheses = search(options.model, all, options.threshold_px * unit, options, h);
-    if (result.hypotheses == 0) return Status::ok;
+    if (result.hypotheses == 0) return outcome();
   }
   if (!plausible(h)) return Status::ok;
 

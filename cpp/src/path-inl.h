@@ -357,20 +357,22 @@ class Interior {
 
   double objective() {
     double total = problem_.constant;
-    for (std::size_t t = 0; t < n_; ++t) {
-      const Lanes x = b(t);
-      Lanes linear{};
-      if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
-      Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
-      Lanes e[kGroups];
-      residuals(t, e);
-      for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
-      if (accelerates(t)) {
-        const Lanes second = second_difference(t);
-        cost += 0.5 * combine(m_.acceleration, second) * second;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        const Lanes x = b(t);
+        Lanes linear{};
+        if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
+        Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
+        Lanes e[kGroups];
+        residuals(t, e);
+        for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
+        if (accelerates(t)) {
+          const Lanes second = second_difference(t);
+          cost += 0.5 * combine(m_.acceleration, second) * second;
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
+        total += math::sum(cost);
       }
-      for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
-      total += math::sum(cost);
     }
     return total;
   }
@@ -385,44 +387,46 @@ class Interior {
   /// exactly and goes on to hold: only the gradient is left to bring to zero.
   void center(double mu_value) {
     const Lanes mu = constant<Lanes>(mu_value), one = constant<Lanes>(1.0);
-    for (std::size_t t = 0; t < n_; ++t) {
-      Lanes e[kGroups];
-      residuals(t, e);
-      FrameTerms& f = m_.terms[t];
-      for (int k = 0; k < groups_; ++k) {
-        SplitTerms& a = f.l1[k];
-        const Lanes w = weight_[k], size = math::magnitude(e[k]);
-        const Lanes root = math::square_root(mu * mu + size * size * w * w);
-        const Lanes y = size * w * w / (mu + root);
-        const Lanes big = (mu + root + size * w) / (w + w), small = mu / (w + y);
-        const LaneMask negative = e[k] < Lanes{};
-        a.s_plus = math::select(negative, small, big);
-        a.s_minus = math::select(negative, big, small);
-        a.z_plus = mu / a.s_plus;
-        a.z_minus = mu / a.s_minus;
-      }
-      const Lanes x = b(t);
-      f.high.s = math::select(box_ > Lanes{}, upper_ - x, one);
-      f.low.s = math::select(box_ > Lanes{}, x - lower_, one);
-      f.high.z = mu / f.high.s;
-      f.low.z = mu / f.low.s;
-      for (std::size_t g = 0; g < hard_; ++g) {
-        Inequality& a = row(t, g);
-        a.s = -row_residual(t, g);
-        a.z = mu / a.s;
-      }
-      for (std::size_t g = hard_; g < blocks_; ++g) {
-        // s+ - s- = r and mu / s+ + mu / s- = penalty.
-        SplitTerms& a = soft(t, g);
-        const Lanes r = row_residual(t, g), size = math::magnitude(r), w = penalty_;
-        const Lanes root = math::square_root(4.0 * mu * mu + w * w * size * size);
-        const Lanes big = (2.0 * mu + w * size + root) / (w + w);
-        const Lanes small = (mu + 2.0 * mu * mu / (root + w * size)) / w;
-        const LaneMask negative = r < Lanes{};
-        a.s_plus = math::select(negative, small, big);
-        a.s_minus = math::select(negative, big, small);
-        a.z_plus = mu / a.s_plus;
-        a.z_minus = mu / a.s_minus;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        Lanes e[kGroups];
+        residuals(t, e);
+        FrameTerms& f = m_.terms[t];
+        for (int k = 0; k < groups_; ++k) {
+          SplitTerms& a = f.l1[k];
+          const Lanes w = weight_[k], size = math::magnitude(e[k]);
+          const Lanes root = math::square_root(mu * mu + size * size * w * w);
+          const Lanes y = size * w * w / (mu + root);
+          const Lanes big = (mu + root + size * w) / (w + w), small = mu / (w + y);
+          const LaneMask negative = e[k] < Lanes{};
+          a.s_plus = math::select(negative, small, big);
+          a.s_minus = math::select(negative, big, small);
+          a.z_plus = mu / a.s_plus;
+          a.z_minus = mu / a.s_minus;
+        }
+        const Lanes x = b(t);
+        f.high.s = math::select(box_ > Lanes{}, upper_ - x, one);
+        f.low.s = math::select(box_ > Lanes{}, x - lower_, one);
+        f.high.z = mu / f.high.s;
+        f.low.z = mu / f.low.s;
+        for (std::size_t g = 0; g < hard_; ++g) {
+          Inequality& a = row(t, g);
+          a.s = -row_residual(t, g);
+          a.z = mu / a.s;
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) {
+          // s+ - s- = r and mu / s+ + mu / s- = penalty.
+          SplitTerms& a = soft(t, g);
+          const Lanes r = row_residual(t, g), size = math::magnitude(r), w = penalty_;
+          const Lanes root = math::square_root(4.0 * mu * mu + w * w * size * size);
+          const Lanes big = (2.0 * mu + w * size + root) / (w + w);
+          const Lanes small = (mu + 2.0 * mu * mu / (root + w * size)) / w;
+          const LaneMask negative = r < Lanes{};
+          a.s_plus = math::select(negative, small, big);
+          a.s_minus = math::select(negative, big, small);
+          a.z_plus = mu / a.s_plus;
+          a.z_minus = mu / a.s_minus;
+        }
       }
     }
   }
@@ -463,88 +467,92 @@ class Interior {
   Progress advance(double primal, double dual) {
     Progress out;
     out.value = problem_.constant;
-    for (std::size_t t = 0; t < n_; ++t) {
-      if constexpr (!start) {
-        m_.saved[t] = b(t);
-        b(t) += primal * step(t);
-      }
-      const Lanes x = b(t);
-      FrameTerms& f = m_.terms[t];
-      FrameCurvature& c = m_.curvature[t];
-      Lanes e[kGroups], products{}, cost{};
-      residuals(t, e);
-      for (int k = 0; k < groups_; ++k) {
-        SplitTerms& a = f.l1[k];
-        const Lanes on = active(t, k);
-        if constexpr (!start) advance(a, e[k], primal, dual);
-        refresh(a, on);
-        products += on * (a.s_plus * a.z_plus + a.s_minus * a.z_minus);
-        cost += weight_[k] * math::magnitude(e[k]);
-        const Lanes shift = a.weight * (a.s_plus - a.s_minus), y = 0.5 * (a.z_minus - a.z_plus) * on;
-        if (k < kDerivatives) {
-          c.weight[k] = a.weight;
-          c.shift[k] = shift;
-          c.dual[k] = y;
-        } else {
-          c.tie = a.weight;
-          fold(a.weight, c.weight);
-          fold(shift, c.shift);
-          fold(y, c.dual);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        if constexpr (!start) {
+          m_.saved[t] = b(t);
+          b(t) += primal * step(t);
         }
-      }
-      if (accelerates(t)) {  // its force stands with the multipliers of e_2
-        const Lanes second = second_difference(t), force = combine(m_.acceleration, second);
-        cost += 0.5 * force * second;
-        c.dual[1] += force;
-      }
-      Lanes linear{};
-      if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
-      const Lanes curved = combine(quadratic(t), x);
-      cost += (0.5 * curved + linear) * x;
-      Lanes smooth = curved + linear, gradient = smooth;
-      if (has_box_) {
-        for (Inequality* a : {&f.high, &f.low}) {
-          if constexpr (!start) advance(*a, primal, dual);
+        const Lanes x = b(t);
+        FrameTerms& f = m_.terms[t];
+        FrameCurvature& c = m_.curvature[t];
+        Lanes e[kGroups], products{}, cost{};
+        residuals(t, e);
+        for (int k = 0; k < groups_; ++k) {
+          SplitTerms& a = f.l1[k];
+          const Lanes on = active(t, k);
+          if constexpr (!start) advance(a, e[k], primal, dual);
+          refresh(a, on);
+          products += on * (a.s_plus * a.z_plus + a.s_minus * a.z_minus);
+          cost += weight_[k] * math::magnitude(e[k]);
+          const Lanes shift = a.weight * (a.s_plus - a.s_minus), y = 0.5 * (a.z_minus - a.z_plus) * on;
+          if (k < kDerivatives) {
+            c.weight[k] = a.weight;
+            c.shift[k] = shift;
+            c.dual[k] = y;
+          } else {
+            c.tie = a.weight;
+            fold(a.weight, c.weight);
+            fold(shift, c.shift);
+            fold(y, c.dual);
+          }
         }
-        const Lanes inverse = 1.0 / (f.high.s * f.low.s);
-        f.high.inverse = inverse * f.low.s;
-        f.low.inverse = inverse * f.high.s;
-        products += box_ * (f.high.s * f.high.z + f.low.s * f.low.z);
-        gradient += box_ * (f.high.z - f.low.z);
+        if (accelerates(t)) {  // its force stands with the multipliers of e_2
+          const Lanes second = second_difference(t), force = combine(m_.acceleration, second);
+          cost += 0.5 * force * second;
+          c.dual[1] += force;
+        }
+        Lanes linear{};
+        if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
+        const Lanes curved = combine(quadratic(t), x);
+        cost += (0.5 * curved + linear) * x;
+        Lanes smooth = curved + linear, gradient = smooth;
+        if (has_box_) {
+          for (Inequality* a : {&f.high, &f.low}) {
+            if constexpr (!start) advance(*a, primal, dual);
+          }
+          const Lanes inverse = 1.0 / (f.high.s * f.low.s);
+          f.high.inverse = inverse * f.low.s;
+          f.low.inverse = inverse * f.high.s;
+          products += box_ * (f.high.s * f.high.z + f.low.s * f.low.z);
+          gradient += box_ * (f.high.z - f.low.z);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) {
+          Inequality& a = row(t, g);
+          if constexpr (!start) advance(a, primal, dual);
+          a.inverse = 1.0 / a.s;
+          products += a.s * a.z;
+          gradient += rows_transposed(t, g, a.z);
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) {
+          SplitTerms& a = soft(t, g);
+          const Lanes r = row_residual(t, g);
+          if constexpr (!start) advance(a, r, primal, dual);
+          refresh(a, constant<Lanes>(1.0));
+          products += a.s_plus * a.z_plus + a.s_minus * a.z_minus;
+          cost += penalty_ * math::larger(r, Lanes{});
+          gradient += rows_transposed(t, g, a.z_minus);
+          smooth += rows_transposed(t, g, a.z_minus + a.weight * (a.s_plus - a.s_minus));
+        }
+        m_.gradient[t] = gradient;
+        m_.smooth[t] = smooth;
+        out.products += math::sum(products);
+        out.value += math::sum(cost);
       }
-      for (std::size_t g = 0; g < hard_; ++g) {
-        Inequality& a = row(t, g);
-        if constexpr (!start) advance(a, primal, dual);
-        a.inverse = 1.0 / a.s;
-        products += a.s * a.z;
-        gradient += rows_transposed(t, g, a.z);
-      }
-      for (std::size_t g = hard_; g < blocks_; ++g) {
-        SplitTerms& a = soft(t, g);
-        const Lanes r = row_residual(t, g);
-        if constexpr (!start) advance(a, r, primal, dual);
-        refresh(a, constant<Lanes>(1.0));
-        products += a.s_plus * a.z_plus + a.s_minus * a.z_minus;
-        cost += penalty_ * math::larger(r, Lanes{});
-        gradient += rows_transposed(t, g, a.z_minus);
-        smooth += rows_transposed(t, g, a.z_minus + a.weight * (a.s_plus - a.s_minus));
-      }
-      m_.gradient[t] = gradient;
-      m_.smooth[t] = smooth;
-      out.products += math::sum(products);
-      out.value += math::sum(cost);
     }
-    for (std::size_t t = 0; t < n_; ++t) {
-      const Lanes dual_part = differences_transposed<&FrameCurvature::dual>(t);
-      const Lanes gradient = m_.gradient[t] + dual_part;
-      m_.gradient[t] = gradient;
-      // The predictor's target, -s z, cancels the multipliers of the inequalities.
-      step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
-      // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
-      // be.
-      const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
-      const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
-      out.defect += boxed < curved ? boxed : curved;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        const Lanes dual_part = differences_transposed<&FrameCurvature::dual>(t);
+        const Lanes gradient = m_.gradient[t] + dual_part;
+        m_.gradient[t] = gradient;
+        // The predictor's target, -s z, cancels the multipliers of the inequalities.
+        step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
+        // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
+        // be.
+        const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
+        const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
+        out.defect += boxed < curved ? boxed : curved;
+      }
     }
     return out;
   }
@@ -618,37 +626,39 @@ class Interior {
   double predict(double products) {
     Reach reach;
     double s_dz = 0, ds_dz = 0;
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      Lanes change[kGroups], first{}, second{};
-      differences(m_.step + 3, t, change);
-      const auto split = [&](SplitTerms& a, const Lanes& by) {
-        const Lanes dy = a.weight * (by + a.s_plus - a.s_minus);
-        const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
-        a.dy = dy;
-        reach.primal(math::larger(1.0 - plus, 1.0 + minus));
-        reach.dual(math::larger(plus, -minus));
-        first += (a.s_minus - a.s_plus) * dy;
-        second -= (a.s_plus * (plus - 1.0) + a.s_minus * (minus + 1.0)) * dy;
-      };
-      const auto bound = [&](Inequality& a, const Lanes& ds, const Lanes& on) {
-        const Lanes relative = ds * a.inverse, dz = -a.z - a.z * relative;
-        a.ds = ds;
-        reach.primal(-relative);
-        reach.dual(1.0 + relative);
-        first += on * (a.s * dz);
-        second += on * (ds * dz);
-      };
-      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
-      const Lanes& x = step(t);
-      if (has_box_) {
-        bound(f.high, -x * box_, box_);
-        bound(f.low, x * box_, box_);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        Lanes change[kGroups], first{}, second{};
+        differences(m_.step + 3, t, change);
+        const auto split = [&](SplitTerms& a, const Lanes& by) {
+          const Lanes dy = a.weight * (by + a.s_plus - a.s_minus);
+          const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
+          a.dy = dy;
+          reach.primal(math::larger(1.0 - plus, 1.0 + minus));
+          reach.dual(math::larger(plus, -minus));
+          first += (a.s_minus - a.s_plus) * dy;
+          second -= (a.s_plus * (plus - 1.0) + a.s_minus * (minus + 1.0)) * dy;
+        };
+        const auto bound = [&](Inequality& a, const Lanes& ds, const Lanes& on) {
+          const Lanes relative = ds * a.inverse, dz = -a.z - a.z * relative;
+          a.ds = ds;
+          reach.primal(-relative);
+          reach.dual(1.0 + relative);
+          first += on * (a.s * dz);
+          second += on * (ds * dz);
+        };
+        for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+        const Lanes& x = step(t);
+        if (has_box_) {
+          bound(f.high, -x * box_, box_);
+          bound(f.low, x * box_, box_);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x), constant<Lanes>(1.0));
+        for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
+        s_dz += math::sum(first);
+        ds_dz += math::sum(second);
       }
-      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x), constant<Lanes>(1.0));
-      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
-      s_dz += math::sum(first);
-      ds_dz += math::sum(second);
     }
     // z ds + s dz = -s z holds term by term, so the sum over z ds need not be taken.
     const double primal = Reach::length(reach.shrink_s), dual = Reach::length(reach.shrink_z);
@@ -670,22 +680,24 @@ class Interior {
       a.dz = (mu - a.ds * dz) * a.inverse - a.z;
       return a.dz;
     };
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      FrameCurvature& c = m_.curvature[t];
-      for (int k = 0; k < groups_; ++k) {
-        const Lanes shift = split(f.l1[k]);
-        if (k < kDerivatives) {
-          c.shift[k] = shift;
-        } else {
-          fold(shift, c.shift);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        FrameCurvature& c = m_.curvature[t];
+        for (int k = 0; k < groups_; ++k) {
+          const Lanes shift = split(f.l1[k]);
+          if (k < kDerivatives) {
+            c.shift[k] = shift;
+          } else {
+            fold(shift, c.shift);
+          }
         }
+        Lanes right = -m_.gradient[t];
+        if (has_box_) right -= box_ * (bound(f.high) - bound(f.low));
+        for (std::size_t g = 0; g < hard_; ++g) right -= rows_transposed(t, g, bound(row(t, g)));
+        for (std::size_t g = hard_; g < blocks_; ++g) right -= rows_transposed(t, g, split(soft(t, g)));
+        step(t) = right;
       }
-      Lanes right = -m_.gradient[t];
-      if (has_box_) right -= box_ * (bound(f.high) - bound(f.low));
-      for (std::size_t g = 0; g < hard_; ++g) right -= rows_transposed(t, g, bound(row(t, g)));
-      for (std::size_t g = hard_; g < blocks_; ++g) right -= rows_transposed(t, g, split(soft(t, g)));
-      step(t) = right;
     }
     for (std::size_t t = 0; t < n_; ++t) step(t) -= differences_transposed<&FrameCurvature::shift>(t);
   }
@@ -709,18 +721,20 @@ class Interior {
       reach.primal(-relative);
       reach.dual(-a.dz / a.z);
     };
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      Lanes change[kGroups];
-      differences(m_.step + 3, t, change);
-      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
-      const Lanes& x = step(t);
-      if (has_box_) {
-        bound(f.high, -x * box_);
-        bound(f.low, x * box_);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        Lanes change[kGroups];
+        differences(m_.step + 3, t, change);
+        for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+        const Lanes& x = step(t);
+        if (has_box_) {
+          bound(f.high, -x * box_);
+          bound(f.low, x * box_);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x));
+        for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
       }
-      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x));
-      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
     }
     primal = Reach::length(reach.shrink_s);
     dual = Reach::length(reach.shrink_z);
@@ -729,6 +743,7 @@ class Interior {
   Status iterate(const SolverOptions& options, double scale, SolverResult& result) {
     Progress now = advance<true>(0, 0);
     for (int iteration = 0;; ++iteration) {
+      if (cancelled()) return Status::cancelled;
       result.iterations = iteration;
       result.objective = now.value;
       result.gap = now.products + now.defect;

@@ -138,14 +138,20 @@ void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noex
 /// Calls insert(j) and ask(i) so that ask(i) sees the keys it may: j <= i, or all.
 template <bool causal, class Insert, class Ask>
 void in_order(std::size_t n, const Insert& insert, const Ask& ask) {
+  constexpr std::size_t kStretch = 512;  // a table's keys take long
+  const auto all = [&](const auto& each) {
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n, kStretch);) {
+      for (; i < end; ++i) each(i);
+    }
+  };
   if constexpr (causal) {
-    for (std::size_t i = 0; i < n; ++i) {
+    all([&](std::size_t i) {
       insert(i);
       ask(i);
-    }
+    });
   } else {
-    for (std::size_t j = 0; j < n; ++j) insert(j);
-    for (std::size_t i = 0; i < n; ++i) ask(i);
+    all(insert);
+    all(ask);
   }
 }
 
@@ -189,12 +195,14 @@ void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, cons
 /// Keys are the indices 0 .. n-1 and the comparison is equality: a gather.
 template <class Cell, bool causal, class Value>
 void by_index(std::size_t n, const Int* query, const Value& value, const Emit& emit) {
-  for (std::size_t i = 0; i < n; ++i) {
-    Cell cell;
-    cell.clear();
-    const auto j = static_cast<std::uint64_t>(query[i]);
-    if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
-    cell.emit(emit, i);
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      Cell cell;
+      cell.clear();
+      const auto j = static_cast<std::uint64_t>(query[i]);
+      if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
+      cell.emit(emit, i);
+    }
   }
 }
 
@@ -422,7 +430,7 @@ void for_rows(const Shape& shape, int threads, const Work& work) noexcept {
   const auto workers = static_cast<std::size_t>(team(shape, threads));
   for_chunks(workers, 1, static_cast<int>(workers), [&](std::size_t begin, std::size_t end) {
     for (std::size_t worker = begin; worker < end; ++worker) {
-      for (std::size_t row = worker; row < shape.rows; row += workers) work(row, worker);
+      for (std::size_t row = worker; row < shape.rows && !cancelled(); row += workers) work(row, worker);
     }
   });
 }
@@ -491,7 +499,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 namespace {
@@ -585,7 +593,7 @@ Status aggregate_table(const Shape& shape, const Table& table, const Aggregation
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::span<const Table> tables,
@@ -624,7 +632,7 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
                         static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
     if (!sound) failed = true;
   });
-  return failed ? Status::call_failed : Status::ok;
+  return failed ? Status::call_failed : outcome();
 }
 
 Status fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
@@ -633,6 +641,7 @@ Status fill_truth(Called predicate, std::span<const Int> keys, std::span<const I
   if (predicate == nullptr || !(Size{keys.size()} * queries.size()).is(truth.size())) return Status::invalid_argument;
   std::size_t at = 0;
   for (const Int key : keys) {
+    if (cancelled()) return Status::cancelled;
     for (const Int query : queries) {
       truth[at] = predicate(key, query);
       if (truth[at] > 1) {
@@ -653,14 +662,17 @@ Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& to
   if (tokens_of(shape).is(0)) return Status::ok;
   const Emit read{aggregation, totals}, write{aggregation, sink};
   for (std::size_t row = 0; row < shape.rows; ++row) {
-    const std::size_t offset = row * shape.length, end = offset + length_of(shape, row);
-    for (std::size_t i = offset; i < end; ++i) {
-      write.finished(i, totals.count[i], totals.sum.empty() ? 0 : read.load(i),
-                     totals.best.empty() ? kNone : totals.best[i]);
+    const std::size_t offset = row * shape.length, n = length_of(shape, row);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        const std::size_t i = offset + t;
+        write.finished(i, totals.count[i], totals.sum.empty() ? 0 : read.load(i),
+                       totals.best.empty() ? kNone : totals.best[i]);
+      }
     }
-    clear_tail(sink, end, offset + shape.length);
+    clear_tail(sink, offset + n, offset + shape.length);
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::rasp

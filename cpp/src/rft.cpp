@@ -66,18 +66,21 @@ void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* 
     next_value[k] = bootstrap == nullptr ? 0.0 : static_cast<double>(bootstrap[first + k]);
     last[k] = 0.0;
   }
-  for (std::size_t t = columns; t-- > 0;) {
-    for (std::size_t k = 0; k < kRows; ++k) {
-      const std::size_t at = (first + k) * columns + t;
-      if (mask != nullptr && mask[at] == 0) {
-        advantages[at] = returns[at] = Real{0};
-        continue;
+  for (std::size_t done = 0, end = 0; goes_on(done, end, columns);) {
+    for (; done < end; ++done) {
+      const std::size_t t = columns - 1 - done;
+      for (std::size_t k = 0; k < kRows; ++k) {
+        const std::size_t at = (first + k) * columns + t;
+        if (mask != nullptr && mask[at] == 0) {
+          advantages[at] = returns[at] = Real{0};
+          continue;
+        }
+        const double value = static_cast<double>(values[at]);
+        last[k] = static_cast<double>(rewards[at]) + gamma * next_value[k] - value + decay * last[k];
+        next_value[k] = value;
+        advantages[at] = static_cast<Real>(last[k]);
+        returns[at] = static_cast<Real>(last[k] + value);
       }
-      const double value = static_cast<double>(values[at]);
-      last[k] = static_cast<double>(rewards[at]) + gamma * next_value[k] - value + decay * last[k];
-      next_value[k] = value;
-      advantages[at] = static_cast<Real>(last[k]);
-      returns[at] = static_cast<Real>(last[k] + value);
     }
   }
 }
@@ -100,9 +103,9 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                          advantages.data(), returns.data());
   };
   std::size_t n = 0;
-  for (; n + kTogether <= rows; n += kTogether) run.template operator()<kTogether>(n);
-  for (; n < rows; ++n) run.template operator()<1>(n);
-  return Status::ok;
+  for (; n + kTogether <= rows && !cancelled(); n += kTogether) run.template operator()<kTogether>(n);
+  for (; n < rows && !cancelled(); ++n) run.template operator()<1>(n);
+  return outcome();
 }
 
 }  // namespace
@@ -120,7 +123,7 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
@@ -139,7 +142,7 @@ Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> 
     LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights,
                     gradient.data(), begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status gae(std::span<const float> rewards, std::span<const float> values, std::span<const std::uint8_t> mask,
@@ -167,33 +170,39 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
   std::fill(largest.begin(), largest.end(), -std::numeric_limits<double>::infinity());
   std::fill(mean.begin(), mean.end(), 0.0);
   std::fill(m2.begin(), m2.end(), 0.0);
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
-    if (!known || !std::isfinite(rewards[i])) {
-      first_bad = i;
-      return known ? Status::not_finite : Status::invalid_argument;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
+      if (!known || !std::isfinite(rewards[i])) {
+        first_bad = i;
+        return known ? Status::not_finite : Status::invalid_argument;
+      }
+      const auto at = static_cast<std::size_t>(groups[i]);
+      ++count[at];
+      least[at] = std::min(least[at], rewards[i]);
+      largest[at] = std::max(largest[at], rewards[i]);
     }
-    const auto at = static_cast<std::size_t>(groups[i]);
-    ++count[at];
-    least[at] = std::min(least[at], rewards[i]);
-    largest[at] = std::max(largest[at], rewards[i]);
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(groups[i]);
-    mean[at] += rewards[i] - least[at];
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(groups[i]);
+      mean[at] += rewards[i] - least[at];
+    }
   }
   for (std::size_t at = 0; at < g; ++at) {
     if (count[at] > 0) mean[at] /= static_cast<double>(count[at]);  // still relative to the least
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(groups[i]);
-    const double d = (rewards[i] - least[at]) - mean[at];
-    m2[at] += d * d;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(groups[i]);
+      const double d = (rewards[i] - least[at]) - mean[at];
+      m2[at] += d * d;
+    }
   }
   for (std::size_t at = 0; at < g; ++at) {
     if (count[at] > 0) mean[at] += least[at];
   }
-  return Status::ok;
+  return outcome();
 }
 
 std::size_t group_count(std::span<const std::int64_t> groups) noexcept {
@@ -209,16 +218,18 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   first_bad = n;
   if (groups.size() != n || advantages.size() != n) return Status::invalid_argument;
   std::fill(work.begin(), work.end(), GroupWork{0, 0.0, 0.0, 0.0});
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
-    if (!known || !std::isfinite(rewards[i])) {
-      first_bad = i;
-      return known ? Status::not_finite : Status::invalid_argument;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
+      if (!known || !std::isfinite(rewards[i])) {
+        first_bad = i;
+        return known ? Status::not_finite : Status::invalid_argument;
+      }
+      GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+      group.first = group.count == 0 ? rewards[i] : group.first;
+      group.mean += rewards[i] - group.first;
+      ++group.count;
     }
-    GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-    group.first = group.count == 0 ? rewards[i] : group.first;
-    group.mean += rewards[i] - group.first;
-    ++group.count;
   }
   const auto at_least_one = [](std::int64_t x) { return static_cast<double>(x > 1 ? x : 1); };
   for (GroupWork& group : work) {
@@ -229,19 +240,23 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   }
   const auto centered = [&](std::size_t i, const GroupWork& group) { return (rewards[i] - group.first) - group.mean; };
   if (rule.scale == GroupScale::deviation) {
-    for (std::size_t i = 0; i < n; ++i) {
-      GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-      const double d = centered(i, group);
-      group.scale += d * d;
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+      for (; i < end; ++i) {
+        GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+        const double d = centered(i, group);
+        group.scale += d * d;
+      }
     }
     for (GroupWork& group : work) {
       const double scale = std::sqrt(group.scale / at_least_one(group.count - rule.ddof)) + rule.eps;
       group.scale = scale == 0 ? 1.0 : scale;
     }
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-    advantages[i] = centered(i, group) / group.scale;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+      advantages[i] = centered(i, group) / group.scale;
+    }
   }
   if (rule.scale == GroupScale::batch) {
     double m2 = 0.0;
@@ -252,7 +267,7 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   for (std::size_t i = 0; i < n && rule.raw_singletons; ++i) {
     if (work[static_cast<std::size_t>(groups[i])].count == 1) advantages[i] = rewards[i];
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::rft

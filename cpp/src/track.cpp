@@ -691,9 +691,11 @@ Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> poi
       from.height != to.height || from.factor != to.factor || !(round_trip_px >= 0)) {
     return Status::invalid_argument;
   }
-  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data(), nullptr, count,
-                  static_cast<float>(round_trip_px), moved.data(), found.data());
-  return Status::ok;
+  for (std::size_t first = 0, end = 0; goes_on(first, end, count, 512); first = end) {
+    LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data() + 2 * first, nullptr, end - first,
+                    static_cast<float>(round_trip_px), moved.data() + 2 * first, found.data() + first);
+  }
+  return outcome();
 }
 
 std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept {

@@ -177,7 +177,7 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint8_
   const Status status = make_job(map, sources, targets, 255, interpolation, job);
   if (status != Status::ok || threads < 1) return status != Status::ok ? status : Status::invalid_argument;
   run_all(job, threads);
-  return Status::ok;
+  return outcome();
 }
 
 Status warp(std::span<const double> map, std::span<const Image<const std::uint16_t>> sources,
@@ -188,7 +188,7 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint16
   const Status status = make_job(map, sources, targets, (1 << bit_depth) - 1, interpolation, job);
   if (status != Status::ok) return status;
   run_all(job, threads);
-  return Status::ok;
+  return outcome();
 }
 
 std::size_t warp_packed_workspace_size(int source_width, int source_height, int target_width,
@@ -223,12 +223,14 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
     memory += padded(target.width) * static_cast<std::size_t>(target.height);
   }
   for (int y = 0; y < source.height; ++y) {
+    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(split_row, source.data + y * source.stride, source.width, split[0].data + y * split[0].stride,
                     split[1].data + y * split[1].stride, split[2].data + y * split[2].stride);
   }
   const Status status = warp(map, from, to, interpolation, threads);
   if (status != Status::ok) return status;
   for (int y = 0; y < target.height; ++y) {
+    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(merge_row, to[0].data + y * to[0].stride, to[1].data + y * to[1].stride,
                     to[2].data + y * to[2].stride, target.width, target.data + y * target.stride);
   }

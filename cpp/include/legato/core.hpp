@@ -1,6 +1,7 @@
 // Legato's core surface: what every family shares. No allocation, no exceptions, no globals the caller can see.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -19,6 +20,7 @@ enum class Status : int {
   iteration_limit = 7,      ///< stopped early; the result is feasible and its gap is certified
   numerical_trouble = 8,    ///< the factorization broke down; the last sound iterate is returned
   call_failed = 9,          ///< a function of the caller said that it failed
+  cancelled = 10,           ///< an Interruption of this thread said so; outputs are partly written
 };
 
 /// One English sentence, static storage.
@@ -59,6 +61,31 @@ constexpr bool fits_memory(std::size_t n, std::size_t numbers = 1) noexcept {
 inline bool is_enough(std::span<const std::byte> workspace, std::size_t size) noexcept {
   return size > 0 && workspace.size() >= size;
 }
+
+/// A way to stop long run calls. While one lives, the run calls of its thread ask it between blocks of work, tens of
+/// microseconds to some milliseconds apart, and once `asked` returns true they return Status::cancelled. `asked` is
+/// called on this thread alone, whatever number of threads a run call has. Without one, nothing is ever asked. The last
+/// one made counts, and they end in reverse order.
+class Interruption {
+ public:
+  using Asked = bool (*)(void* context) noexcept;
+
+  Interruption(Asked asked, void* context) noexcept;
+  ~Interruption();
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
+
+  /// Whether a run call has been told to stop; asks nothing.
+  bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
+
+ private:
+  friend bool cancelled() noexcept;
+
+  Asked asked_;
+  void* context_;
+  Interruption* outer_;
+  std::atomic<bool> stopped_{false};
+};
 
 /// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
 enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from legato import _dispatch
 from legato._arrays import Float64, as_count, as_float64
+from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import PathOptions, _Frames, check_task, fill_motion, solve_frames
@@ -80,6 +81,7 @@ class LivePath:
             raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
         self._latency = as_count("latency_frames", latency_frames, 0)
         self._predicted, self._units = as_count("predicted", predicted, 0), units
+        self._turns = Turns()
         self._frames = 0  # pushed
         self._ready: deque[Float64] = deque()  # final corrections that wait for their turn, in frame widths
         self._start_scene()
@@ -98,6 +100,7 @@ class LivePath:
         return self._latency
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Frames pushed whose corrections have not come out."""
         return self._open + len(self._ready)
@@ -106,6 +109,7 @@ class LivePath:
     def _open(self) -> int:
         return len(self._motion) - len(self._held)
 
+    @one_at_a_time
     def push(self, motion: ArrayLike | None, *, cut: bool = False) -> Float64:
         """Take a frame; return the correction of the frame `latency_frames` before it, once there is one.
 
@@ -149,6 +153,7 @@ class LivePath:
         out = [self._ready.popleft()] if self._frames > self._latency else []
         return self._out(out)
 
+    @one_at_a_time
     def finish(self) -> Float64:
         """End the scene: return the remaining corrections. The path then waits for a new clip."""
         self._end_scene()

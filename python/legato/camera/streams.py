@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_count, as_float64
+from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
 from legato.camera.paths import (
@@ -44,7 +45,7 @@ class PathStream:
     `stride` frames of it (the pinned ones included) are then committed and never change (paper, section 3). So
     ``stride - 3`` frames come out at a time, and the path of a frame is known at the latest ``window - 3`` frames
     after it. The result does not depend on how the frames are grouped into pushes, and is bit for bit that of
-    `smooth_path` with the same `window` and `stride`. Memory does not grow.
+    `smooth_path` with the same `window` and `stride`. Memory does not grow. Threads may share it: one at a time works.
 
     Parameters
     ----------
@@ -97,6 +98,7 @@ class PathStream:
         task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
         if units not in ("pixel", "width"):
             raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
+        self._turns = Turns()
         self._units = units
         self._size = task.size
         windows = _Windows(task, window, stride, predicted)
@@ -111,10 +113,12 @@ class PathStream:
         return self._latency
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Frames pushed whose corrections have not come out."""
         return self._windows.pending
 
+    @one_at_a_time
     def push(
         self,
         motion: ArrayLike | None,
@@ -163,6 +167,7 @@ class PathStream:
         frames = in_width_units(frames._replace(motion=F), self._size, self._units)
         return self._out(self._windows.push(frames, good, [0] if cut else []))
 
+    @one_at_a_time
     def finish(self) -> Float64:
         """End the scene: return the remaining corrections. The stream then waits for a new scene."""
         return self._out(self._windows.end_scene())

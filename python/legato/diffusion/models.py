@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_count, as_float64
+from legato._turns import Turns, one_at_a_time
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -246,6 +247,7 @@ class EmpiricalDenoiser:
             points, weights = np.ascontiguousarray(points[kept]), weights[kept] - weights.max()
             self.labels = None if self.labels is None else self.labels[kept]
         self.data, self.log_weights = points, weights
+        self._turns = Turns()  # of what is made when it is first asked for
         self._natives: dict[str, Any] = {}
         self._classes: dict[Any, EmpiricalDenoiser] = {}
 
@@ -254,6 +256,7 @@ class EmpiricalDenoiser:
         """D."""
         return int(self.data.shape[1])
 
+    @one_at_a_time
     def given(self, label: Any) -> EmpiricalDenoiser:
         """Return the denoiser of one class alone; its cost is that of the class, not of the data set.
 
@@ -367,6 +370,7 @@ class EmpiricalDenoiser:
         out = _reference.cloud_denoise(self.data.astype(float), self.log_weights, y, alpha, sigma)
         return (alpha * out - y) / sigma**2 if score else out
 
+    @one_at_a_time
     def _model(self, dtype: Any) -> Any:
         name = np.dtype(dtype).name
         if name not in self._natives:

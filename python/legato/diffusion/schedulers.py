@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from legato._arrays import Float64, as_count, as_float64
+from legato._turns import Turns, one_at_a_time
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import apply_step, ddim_table, step_coefficients
@@ -122,6 +123,7 @@ class _Scheduler:
             squares = root**2
             squares[-1] = self._least
         self.alphas_cumprod_float64 = squares
+        self._turns = Turns()
         self.config = _Config(values)
         self.seeds = seeds
         self.num_inference_steps: int | None = None
@@ -190,6 +192,7 @@ class _Scheduler:
         """Return the sample as the model wants it."""
         return sample
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run of `num_inference_steps` steps."""
         if device is not None and str(device) not in ("cpu", "meta"):
@@ -294,6 +297,7 @@ class DDIMScheduler(_Scheduler):
     _fields = (*_SPACED, *_BETAS, *_CLIPPED, "set_alpha_to_one")
     _neutral: ClassVar[dict[str, Any]] = _UNTHRESHOLDED
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run of `num_inference_steps` steps."""
         super().set_timesteps(num_inference_steps, device)
@@ -317,6 +321,7 @@ class DDIMScheduler(_Scheduler):
         a1, s1 = (float(level[k]) for level in self._after)
         return a1, max(s1 * s1 - noise * noise, 0.0) ** 0.5, noise
 
+    @one_at_a_time
     def step(
         self,
         model_output: Any,
@@ -370,6 +375,7 @@ class DDPMScheduler(_Scheduler):
     _neutral: ClassVar[dict[str, Any]] = {**_UNTHRESHOLDED, "variance_type": "fixed_small"}
     _sampler = "ddpm"
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
@@ -410,6 +416,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
     _spacing = "linspace"
     _least = 2.0**-24
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run; levels between trained ones are interpolated in sigma."""
         super().set_timesteps(num_inference_steps, device)
@@ -429,6 +436,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
         sigma = self.schedule.sigma[self._step_index(timestep)]
         return sample / (sigma**2 + 1) ** 0.5
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
@@ -495,6 +503,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         values = self._checked({"num_train_timesteps": num_train_timesteps, "shift": shift, **fields})
         self._begin(values, seeds)
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run: sigma falls linearly before the shift."""
         super().set_timesteps(num_inference_steps, device)
@@ -508,6 +517,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         self._install(Schedule(1 - sigma, sigma), sigma[:-1] * trained)
         self.sigmas = sigma
 
+    @one_at_a_time
     def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True, **_: Any) -> Any:
         """Take one Euler step of the flow.
 
@@ -559,6 +569,7 @@ class DPMSolverMultistepScheduler(_Scheduler):
     _spacing = "linspace"
     _least = 2.0**-24
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run, and forget the last one."""
         super().set_timesteps(num_inference_steps, device)
@@ -575,6 +586,7 @@ class DPMSolverMultistepScheduler(_Scheduler):
         self._install(Schedule(np.sqrt(levels), np.sqrt(1 - levels)), time.astype(float))
         self._previous: Any = None
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **_: Any
     ) -> Any:

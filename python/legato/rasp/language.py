@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, DependencyError, LegatoError
 from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
 from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
@@ -124,6 +125,7 @@ class Interpreter:
     """
 
     def __init__(self, library: bool = True) -> None:
+        self._turns = Turns()
         self.example: list[Any] = list("hello")
         self.show_examples = True
         self.finished = False
@@ -149,6 +151,7 @@ class Interpreter:
 
     # --- outside ---
 
+    @one_at_a_time
     def run(self, source: str) -> list[str]:
         """Run statements; the texts that expression statements show, one each.
 
@@ -173,6 +176,7 @@ class Interpreter:
             self._source = outer
         return shown
 
+    @one_at_a_time
     def value(self, expression: str) -> Any:
         """Return what an expression is: a sequence, a selector, a function or a plain value."""
         tree = _parsed(expression.rstrip().rstrip(";") + ";")
@@ -184,6 +188,7 @@ class Interpreter:
         finally:
             self._source = outer
 
+    @one_at_a_time
     def evaluate(self, expression: str, tokens: Sequence[Any]) -> list[Any]:
         """Evaluate an expression on an input; a selector gives the rows of its matrix.
 
@@ -205,6 +210,7 @@ class Interpreter:
         except LegatoError as error:
             raise LanguageError(str(error)) from None
 
+    @one_at_a_time
     def analyze(self, expression: str, tokens: Sequence[Any] | None = None) -> Analysis:
         """Count layers and heads; `tokens` does not matter and is taken for symmetry with `evaluate`."""
         del tokens

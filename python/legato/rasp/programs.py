@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.files import write_whole
@@ -66,6 +67,7 @@ class Program:
         for source, at in last_use.items():
             self._released[at].append(source)
         self._check_nodes()
+        self._turns = Turns()  # of the stream; all else stays as it is made
         self._stream: Stream | None = None
 
     def _traced(self, function: Callable[[Any], Any]) -> Any:
@@ -215,6 +217,7 @@ class Program:
 
     # --- streaming ---
 
+    @one_at_a_time
     def step(self, token: int) -> Any:
         """Append one token and return the output at its position.
 
@@ -237,10 +240,12 @@ class Program:
         out = self._stream.push(number)
         return out if isinstance(out, float) else int(out)
 
+    @one_at_a_time
     def reset(self) -> None:
         """Forget the tokens that `step` has seen."""
         self._stream = None
 
+    @one_at_a_time
     def generate(
         self,
         prompt: Iterable[int],

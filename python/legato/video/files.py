@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, OutputError
 from legato.video.decoding import Decoder, PathLike, is_cover, load_av, reason
 from legato.video.planes import Planes
@@ -276,6 +277,7 @@ class VideoReader:
     """
 
     def __init__(self, path: PathLike | Decoder, *, rotate: bool = True) -> None:
+        self._turns = Turns()
         self._av = load_av()
         self.decoder = path if isinstance(path, Decoder) else Decoder(path)
         self._container, self._stream = self.decoder.container, self.decoder.stream
@@ -437,6 +439,7 @@ class VideoReader:
             )
             index += 1
 
+    @one_at_a_time
     def _next(self) -> Any:
         first, self._first = self._first, None
         return next(self._decoded, None) if first is None else first
@@ -452,6 +455,7 @@ class VideoReader:
             arrays = [self._orientation(plane) for plane in arrays]
         return _as_planes(arrays, self.pixel_format, self.chroma_location)
 
+    @one_at_a_time
     def close(self) -> None:
         """Close the file."""
         self._first = None
@@ -775,6 +779,7 @@ class VideoWriter:
         codec_options: dict[str, str] | None = None,
         copy_streams: bool = True,
     ) -> None:
+        self._turns = Turns()
         self._av = load_av()
         self.path = Path(path)
         self._muxer, default_codec = _container_of(self.path)
@@ -900,6 +905,7 @@ class VideoWriter:
         self._handed[planes] = frame
         return planes
 
+    @one_at_a_time
     def write(self, planes: Planes, pts: int, duration: int = 0) -> None:
         """Encode the next picture.
 
@@ -970,6 +976,7 @@ class VideoWriter:
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
 
+    @one_at_a_time
     def finish(self) -> None:
         """Encode what is still in the encoder and complete the file, without its final name yet.
 
@@ -995,15 +1002,18 @@ class VideoWriter:
         """Packets of copied streams that were so damaged that the container could not take them; they are left out."""
         return 0 if self._copier is None else self._copier.damaged
 
+    @one_at_a_time
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
 
+    @one_at_a_time
     def close(self) -> None:
         """Finish the file and give it its final name."""
         self.finish()
         self.commit()
 
+    @one_at_a_time
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
         _abandon(self._pending, self._copier, getattr(self, "_container", None))
@@ -1188,6 +1198,7 @@ class VideoCopy:
     """
 
     def __init__(self, path: PathLike, source: VideoReader) -> None:
+        self._turns = Turns()
         self._av = load_av()
         self.path = Path(path)
         muxer, _ = _container_of(self.path)
@@ -1208,6 +1219,7 @@ class VideoCopy:
             self.abort()
             raise
 
+    @one_at_a_time
     def finish(self) -> None:
         """Copy everything and complete the file, without its final name yet."""
         assert self._copier is not None
@@ -1223,10 +1235,12 @@ class VideoCopy:
         """Packets that were so damaged that the container could not take them; they are left out."""
         return 0 if self._copier is None else self._copier.damaged
 
+    @one_at_a_time
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
 
+    @one_at_a_time
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
         _abandon(self._pending, self._copier, getattr(self, "_container", None))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato._arrays import as_count
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
 from legato.video.files import VideoFrame
 from legato.video.planes import Picture, Planes, luma
@@ -107,6 +108,7 @@ class Stabilizer:
         self._window = camera.crop_map(self._tracker.size, self._options)
         self._interpolation: Interpolation = interpolation
         self._threads = as_count("threads", threads)
+        self._turns = Turns()
         self._held: deque[Frame] = deque()
         self._before: NDArray[np.uint8] | None = None  # the luma of the newest picture
         self._scene: NDArray[np.float32] | None = None  # how it looked before its motion could not be measured
@@ -124,10 +126,12 @@ class Stabilizer:
         return self._path.latency_frames
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Pictures pushed that have not come out."""
         return len(self._held)
 
+    @one_at_a_time
     def push(self, frame: FrameT, *, cut: bool = False) -> list[FrameT]:
         """Take the next picture; return the one whose time has come.
 
@@ -188,6 +192,7 @@ class Stabilizer:
         # A flat picture, as of a covered lens or between two scenes, tells nothing; the next may.
         return self._scene is None or after.std() < _GLANCE_CONTRAST or _alike(self._scene, after)
 
+    @one_at_a_time
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
         self._tracker.reset()

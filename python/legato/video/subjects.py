@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
 
 __all__ = ["Box", "SubjectTracker", "box_corners", "check_box", "read_salient"]
@@ -144,11 +145,13 @@ class SubjectTracker:
     """
 
     def __init__(self, size: tuple[int, int], box: Box) -> None:
+        self._turns = Turns()
         self._size = size
         self._box: Box | None = check_box("subject", box, size)
         self._previous: NDArray[np.uint8] | None = None
         self._likeness: Floats | None = None
 
+    @one_at_a_time
     def push(self, luma: NDArray[np.uint8]) -> Box | None:
         """Take the next frame; give the subject's box in it, or None once it is lost."""
         if self._box is None:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
 from legato.video.planes import Samples, load_opencv
 
@@ -176,7 +177,8 @@ class Tracker:
     """Estimate the motion of a video frame by frame.
 
     The tracker keeps the reduced images of the last frame, so each frame is reduced once. The same
-    frames give the same motion, bit for bit, on every processor.
+    frames give the same motion, bit for bit, on every processor. Threads may share it: one at a time
+    works.
 
     Parameters
     ----------
@@ -219,6 +221,7 @@ class Tracker:
             raise ArgumentError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
         if backend == "opencv":
             load_opencv()  # a missing package is better reported here than at the second frame
+        self._turns = Turns()
         self._grid = _Grid.of(_checked_size(size))
         if model not in _LADDER:
             raise ArgumentError(f"model: expected one of {_LADDER}, got {model!r}")
@@ -242,6 +245,7 @@ class Tracker:
         """Width and height of the frames, in pixels."""
         return self._grid.size
 
+    @one_at_a_time
     def push(self, luma: Samples) -> Motion | None:
         """Take the next frame and estimate how it moved.
 
@@ -277,6 +281,7 @@ class Tracker:
             self._previous = frame
         return motion
 
+    @one_at_a_time
     def reset(self) -> None:
         """Forget the last frame: the next one counts as the first."""
         self._previous = None
