@@ -1,8 +1,9 @@
-"""One object, several threads. `python tests/test_threads.py --seconds 60` goes on for longer, as under ThreadSanitizer."""
+"""One object, several threads; `python tests/test_threads.py --seconds 60` goes on longer, as under ThreadSanitizer."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import threading
 import time
@@ -75,8 +76,10 @@ def live_path() -> list[Operation]:
 def tracker() -> list[Operation]:
     shared, frames = video.Tracker(SIZE), [*pictures(), np.zeros(SIZE[::-1], np.uint8)]
 
-    def push(order: Any = iter(range(10**9))) -> None:
-        motion = shared.push(frames[next(order) % len(frames)])
+    order = itertools.cycle(frames)
+
+    def push() -> None:
+        motion = shared.push(next(order))
         if motion is not None:
             finite(motion.homography)
             finite(motion.points)
