@@ -154,8 +154,9 @@ class OwnedStream {
               std::size_t points, double salient_weight, double target_weight, std::size_t first)
       : points_(points), first_(first), taken_(first) {
     const StreamOptions options{path, aspect, window, stride, predicted, points, salient_weight, target_weight};
-    memory_.resize(path_stream_memory_size(options));
-    stream_ = create_path_stream(options, memory_);
+    const std::size_t size = path_stream_memory_size(options);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    stream_ = create_path_stream(options, {memory_.get(), size});
     require(stream_ != nullptr, "options, window, stride or predicted");
   }
 
@@ -237,7 +238,7 @@ class OwnedStream {
   }
 
   Turns turns_;
-  std::vector<std::byte> memory_;
+  std::unique_ptr<std::byte[]> memory_;
   PathStream* stream_ = nullptr;
   std::size_t points_, first_, taken_;  // number of the first frame, and of the next: for messages
 };

@@ -147,12 +147,15 @@ inline void sample_splitters(const Row& row, std::uint64_t flip, int depth, cons
   }
 }
 
+constexpr std::size_t kAsked = 16384;  // numbers from one question to the next
+
 /// The bucket of each number: how many splitters are not above it.
 inline void find_buckets(const Int* x, std::size_t n, std::uint64_t flip, int depth, const std::uint64_t* splitter,
                          std::uint16_t* bucket) noexcept {
   constexpr std::size_t kTogether = 16;  // searches that wait for one another's loads
   const std::size_t buckets = std::size_t{1} << depth;
   for (std::size_t begin = 0; begin < n; begin += kTogether) {
+    if (begin % kAsked == 0 && cancelled()) return;
     const std::size_t count = std::min(kTogether, n - begin);
     std::uint64_t number[kTogether], at[kTogether];
     for (std::size_t s = 0; s < kTogether; ++s) {
@@ -168,6 +171,7 @@ inline void find_buckets(const Int* x, std::size_t n, std::uint64_t flip, int de
 
 inline void hash_buckets(const Int* x, std::size_t n, int depth, std::uint16_t* bucket) noexcept {
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kAsked == 0 && cancelled()) return;
     bucket[i] = static_cast<std::uint16_t>(mixed(static_cast<std::uint64_t>(x[i])) >> (64 - depth));
   }
 }
@@ -454,6 +458,7 @@ void by_buckets(const Row& row, const Emit& emit, const BucketRoom& room) noexce
     find_buckets(row.key, n, flip, depth, room.splitter, room.key_bucket);
     find_buckets(row.query, n, flip, depth, room.splitter, room.query_bucket);
   }
+  if (cancelled()) return;  // buckets that are not written yet point anywhere
   find_starts(room.key_bucket, n, buckets, room.key_start, room.key_next);
   find_starts(room.query_bucket, n, buckets, room.query_start, room.query_next);
   if (cancelled()) return;

@@ -250,8 +250,8 @@ inline Size packed_cloud_size(std::size_t points, std::size_t dimension) {
 template <class Real>
 inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* data, Real* packed) {
   const CloudLayout layout(dimension);
-  const std::size_t d = dimension, size = packed_cloud_size(points, d).value();
-  for (std::size_t i = 0; i < size; ++i) packed[i] = 0;
+  const std::size_t d = dimension;
+  for (std::size_t i = 0; i < layout.head; ++i) packed[i] = 0;
   if (!layout.narrow) {
     for (std::size_t j = 0; j < d && !cancelled(); ++j) {
       double sum = 0;
@@ -262,8 +262,11 @@ inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* da
   }
   Real& longest = packed[layout.row];
   for (std::size_t i = 0; i < points; ++i) {
-    if (i % kGroup == 0 && cancelled()) return;
     Real* group = packed + layout.head + i / kGroup * layout.group;
+    if (i % kGroup == 0) {
+      if (cancelled()) return;
+      for (std::size_t at = 0; at < layout.group; ++at) group[at] = 0;
+    }
     const Real* point = data + i * d;
     double square = 0;
     for (std::size_t j = 0; j < d; ++j) {

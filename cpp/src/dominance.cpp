@@ -22,6 +22,7 @@ void run(const Row& row, const Emit& emit, const DominanceRoom& room) noexcept {
 // Sorting. An item is a number, in the upper half, above the place of its token; numbers of more than 32 bits are
 // sorted by their lower half and then by their upper one.
 constexpr std::uint64_t kPlace = 0xFFFFFFFF;
+constexpr std::size_t kAsked = 16384;  // items from one question to the next
 
 /// Sorts the items by their upper halves, which have so many bits: radix, with the counts of all passes taken at once.
 void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& spare) noexcept {
@@ -35,10 +36,10 @@ void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& s
     Id start = 0;
     for (Id& count : next[pass]) start += std::exchange(count, start);
     for (std::size_t i = 0; i < n; ++i) {
+      if (i % kAsked == 0 && cancelled()) return;
       spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
     }
     std::swap(item, spare);
-    if (cancelled()) return;
   }
 }
 
@@ -59,13 +60,17 @@ void visit_sorted(std::size_t n, const Int* x, std::uint64_t flip, const Dominan
   sort_items(n, std::min(span, 32), item, spare);
   if (cancelled()) return;
   if (span <= 32) {
-    for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
+    for (std::size_t r = 0, end = 0; goes_on(r, end, n, kAsked);) {
+      for (; r < end; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
+    }
     return;
   }
   for (std::size_t r = 0; r < n; ++r) item[r] = (above(item[r] & kPlace) & ~kPlace) | (item[r] & kPlace);
   sort_items(n, span - 32, item, spare);
   if (cancelled()) return;
-  for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
+  for (std::size_t r = 0, end = 0; goes_on(r, end, n, kAsked);) {
+    for (; r < end; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
+  }
 }
 
 /// Writes the ranks of the keys and the bounds of the queries, the number of keys that an ordering selects, at bit

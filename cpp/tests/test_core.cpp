@@ -72,6 +72,24 @@ TEST_CASE("chunks cover the range once, whatever the number of threads") {
   }
 }
 
+TEST_CASE("an interruption leaves out what has not begun, on every thread, and ends with its object") {
+  for (int threads : {1, 2, 5}) {
+    int asked = 0;
+    std::atomic<int> chunks{0};
+    {
+      const Interruption stop([](void* count) noexcept { return ++*static_cast<int*>(count) > 3; }, &asked);
+      for_chunks(1000, 1, threads, [&](std::size_t, std::size_t) { ++chunks; });
+      CHECK(stop.stopped());
+      CHECK(outcome() == Status::cancelled);
+      CHECK(cancelled());
+      CHECK(asked == 4);  // once it is stopped nobody asks again
+    }
+    CHECK(chunks < 1000);
+    CHECK(outcome() == Status::ok);
+    CHECK_FALSE(cancelled());
+  }
+}
+
 TEST_CASE("LEGATO_ISA is obeyed") {
   if (const char* wanted = std::getenv("LEGATO_ISA"); wanted != nullptr && *wanted != '\0') {
     CHECK(std::strcmp(isa_name(active_isa()), wanted) == 0);
