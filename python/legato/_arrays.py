@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,9 +23,9 @@ __all__ = [
     "as_stored",
     "in_the_type_of",
     "on_device",
-    "output_like",
+    "output_apart",
+    "overlap",
     "storage_name",
-    "stored_output",
 ]
 
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -34,6 +34,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _CUDA = 2
+_OVERLAP_WORK = 1000  # steps of an exact answer; arrays of ordinary strides take fewer
 
 # Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
 STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
@@ -56,13 +57,13 @@ def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None
     Anything NumPy can read is taken, and DLPack arrays in CPU memory without a copy. `shape` is checked where given;
     ``None`` in it stands for any length.
     """
-    if type(value) is np.ndarray and value.dtype is _FLOAT64 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype is _FLOAT64 and _plain(value):
         array = value  # the common case, without ceremony
     else:
         array = _from_any(name, value)
         if array.dtype.kind not in "fiub":
             raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
-        array = np.ascontiguousarray(array, dtype=np.float64)
+        array = _made_plain(array, np.float64)
     if shape is not None:
         fits = array.ndim == len(shape) and all(
             want is None or have == want for have, want in zip(array.shape, shape, strict=True)
@@ -82,7 +83,7 @@ def as_int64(name: str, value: ArrayLike) -> Int64:
     array = value if isinstance(value, np.ndarray) else _from_any(name, value)
     kind = array.dtype.kind
     if kind in "ib":
-        return np.ascontiguousarray(array, dtype=np.int64)
+        return _made_plain(array, np.int64)
     if kind == "u":
         bad = array > np.iinfo(np.int64).max
     elif kind == "f":
@@ -96,14 +97,7 @@ def as_int64(name: str, value: ArrayLike) -> Int64:
         at = np.unravel_index(int(np.argmax(bad)), array.shape)
         where = ", ".join(str(int(i)) for i in at)
         raise ArgumentError(f"{name}: expected 64-bit integers, got {array[at]} at position {where}")
-    return np.ascontiguousarray(array, dtype=np.int64)
-
-
-def as_count(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number of at least `least` as an int; booleans are none."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return int(value)
+    return _made_plain(array, np.int64)
 
 
 def as_matrices(name: str, value: ArrayLike) -> Float64:
@@ -114,40 +108,25 @@ def as_matrices(name: str, value: ArrayLike) -> Float64:
     return array
 
 
-def output_like(name: str, out: Float64 | None, shape: tuple[int, ...]) -> Float64:
-    """Return `out` when it fits, or a new float64 array."""
-    if out is None:
-        return np.empty(shape)
-    if (
-        not isinstance(out, np.ndarray)
-        or out.dtype != np.float64
-        or out.shape != shape
-        or not out.flags.c_contiguous
-        or not out.flags.writeable
-    ):
-        raise ArgumentError(f"{name}: expected a writable C-contiguous float64 array of shape {shape}")
-    return out
-
-
 def as_floating(name: str, value: Any) -> NDArray[Any]:
     """Return `value` as a C-contiguous array, float32 where it is float32 and float64 otherwise."""
-    if type(value) is np.ndarray and value.dtype in _FLOATS and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype in _FLOATS and _plain(value):
         return value  # the common case, without ceremony
     array = _from_any(name, value)
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
+    return _made_plain(array, np.float32 if array.dtype == np.float32 else np.float64)
 
 
 def as_indices(name: str, value: Any, length: int | None = None) -> NDArray[np.int64]:
     """Return `value` as a C-contiguous one-dimensional int64 array of whole numbers."""
-    if type(value) is np.ndarray and value.dtype is _INT64 and value.flags.c_contiguous:
+    if type(value) is np.ndarray and value.dtype is _INT64 and _plain(value):
         array = value  # the common case, without ceremony
     else:
         array = _from_any(name, value)
         if array.dtype.kind not in "iu" and array.size > 0:
             raise ArgumentError(f"{name}: expected whole numbers, got dtype {array.dtype}")
-        array = np.asarray(array, dtype=np.int64, order="C")
+        array = _made_plain(array, np.int64)
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ArgumentError(f"{name}: expected shape ({'n' if length is None else length},), got {array.shape}")
     return array
@@ -161,7 +140,7 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     """
     array = _from_any(name, _bits_of_bfloat16(value))
     if array.dtype == np.uint16:
-        array, kind = np.asarray(array, order="C"), "bfloat16"
+        array, kind = _made_plain(array, np.uint16), "bfloat16"
     else:
         array, kind = as_stored(name, array)
     if kind == "float64":
@@ -177,35 +156,65 @@ def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArra
     float32, float64, float16 and bfloat16 are taken as they are, from NumPy or through DLPack, without a copy where
     the array is contiguous; other real numbers become float64. With `storage` given, another type is refused.
     """
-    if type(value) is np.ndarray and value.flags.c_contiguous:  # the common case, without ceremony
+    if type(value) is np.ndarray and _plain(value):  # the common case, without ceremony
         known = _NATIVE_STORAGES.get(value.dtype)
         if known is not None and storage in (None, known):
             return value, known
     array = _from_any(name, _bits_of_bfloat16(value))
-    kind = "bfloat16" if _is_bfloat16(value) else array.dtype.name
+    kind = _storage_of(value, array)
     if kind not in STORAGES:
         if array.dtype.kind not in "iub":
             raise ArgumentError(f"{name}: expected float32, float64, float16 or bfloat16, got {array.dtype}")
         array, kind = array.astype(np.float64), "float64"
     if storage is not None and kind != storage:
         raise ArgumentError(f"{name}: expected {storage} like the state, got {kind}")
-    return np.asarray(array, order="C"), kind
+    return _made_plain(array, array.dtype), kind
 
 
-def stored_output(name: str, out: Any, shape: tuple[int, ...], storage: str) -> NDArray[Any]:
-    """Return a writable view of `out` when it fits, or a new array."""
+def output_apart(
+    name: str, out: Any, shape: tuple[int, ...], storage: str, inputs: Sequence[Any]
+) -> tuple[NDArray[Any], list[Any]]:
+    """Return the memory to write to (that of `out`, or new) and `inputs` as a kernel may read them meanwhile.
+
+    Inputs whose memory `out` overlaps come back as copies, so that the result is what it would be elsewhere. The very
+    array (place, shape and strides of `out`) stays itself: every kernel reads an entry, or a row, before it writes it.
+    ``None`` among the inputs stays.
+    """
     if out is None:
-        return np.empty(shape, STORAGES[storage])
-    if type(out) is np.ndarray and out.dtype == STORAGES[storage] and out.shape == shape:
-        flags = out.flags
-        if flags.c_contiguous and flags.writeable:
-            return out
-    array = _from_any(name, _bits_of_bfloat16(out))
-    kind = "bfloat16" if _is_bfloat16(out) else array.dtype.name
-    swapped = isinstance(out, np.ndarray) and not out.dtype.isnative
-    if swapped or kind != storage or array.shape != shape or not array.flags.c_contiguous or not array.flags.writeable:
+        return np.empty(shape, STORAGES[storage]), list(inputs)
+    if type(out) is np.ndarray and out.dtype == STORAGES[storage] and out.dtype.isnative:
+        target: NDArray[Any] = out  # the common case, without ceremony
+        fits = True
+    else:  # NumPy never copies what comes through DLPack, so the caller's memory is written
+        own = isinstance(out, np.ndarray) and out.dtype.isnative
+        target = _from_any(name, _bits_of_bfloat16(out)) if own or hasattr(out, "__dlpack__") else np.empty(0)
+        fits = (own or hasattr(out, "__dlpack__")) and _storage_of(out, target) == storage
+    if not (fits and target.shape == shape and target.flags.carray):
         raise ArgumentError(f"{name}: expected a writable C-contiguous {storage} array of shape {shape}")
-    return array
+    return target, [
+        value if value is None or _is_the_very(value, target) or not overlap(value, target) else value.copy()
+        for value in inputs
+    ]
+
+
+def overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays have memory in common; what would take long to decide counts as yes."""
+    if not np.may_share_memory(one, other):
+        return False
+    try:
+        return np.shares_memory(one, other, max_work=_OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _is_the_very(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether entry by entry both are the same memory."""
+    return (
+        one.__array_interface__["data"][0] == other.__array_interface__["data"][0]
+        and one.shape == other.shape
+        and one.strides == other.strides
+        and one.itemsize == other.itemsize
+    )
 
 
 def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
@@ -226,6 +235,21 @@ def on_device(value: Any) -> bool:
         return False
     place = getattr(value, "__dlpack_device__", None)
     return place is not None and int(place()[0]) == _CUDA
+
+
+def _plain(array: NDArray[Any]) -> bool:
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def _made_plain(array: NDArray[Any], kind: DTypeLike) -> NDArray[Any]:
+    """C-contiguous, and aligned as compiled code reads it."""
+    array = np.ascontiguousarray(array, dtype=kind)
+    return array if array.flags.aligned else array.copy()
+
+
+def _storage_of(value: Any, array: NDArray[Any]) -> str:
+    return "bfloat16" if _is_bfloat16(value) else array.dtype.name
 
 
 def _is_bfloat16(value: Any) -> bool:
@@ -252,5 +276,8 @@ def _from_any(name: str, value: Any) -> NDArray[Any]:
             return np.from_dlpack(value)
         array = np.asarray(value)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    except (ValueError, TypeError, RuntimeError, BufferError) as error:
-        raise ArgumentError(f"{name}: expected an array in CPU memory ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a stranger's __array__ or __dlpack__ raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ArgumentError(f"{name}: expected an array in CPU memory ({reason})") from None

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_matrices, output_like
+from legato._arrays import Float64, as_matrices, output_apart
+from legato._scalars import as_threads
 from legato.camera import _reference
 from legato.errors import HomographyError
 
@@ -27,7 +28,7 @@ def log_homography(
     homography : array_like, shape (..., 3, 3)
         Invertible matrices of any scale, in any unit of length.
     out : ndarray, optional
-        float64 array of the same shape to write into.
+        float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
         Threads to use; the result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -59,8 +60,8 @@ def log_homography(
            [ 0.,  0.,  0.]])
     """
     matrices = as_matrices("homography", homography)
-    logs = output_like("out", out, matrices.shape)
-    threads = as_count("threads", threads)
+    logs, (matrices,) = output_apart("out", out, matrices.shape, "float64", [matrices])
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         logs[...] = _reference.log_homography(matrices)
     else:
@@ -82,7 +83,7 @@ def exp_homography(
     log : array_like, shape (..., 3, 3)
         Logarithms; trace 0 gives determinant 1.
     out : ndarray, optional
-        float64 array of the same shape to write into.
+        float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
         Threads to use; the result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -111,8 +112,8 @@ def exp_homography(
            [ 0.,  0.,  1.]])
     """
     logs = as_matrices("log", log)
-    homographies = output_like("out", out, logs.shape)
-    threads = as_count("threads", threads)
+    homographies, (logs,) = output_apart("out", out, logs.shape, "float64", [logs])
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         homographies[...] = _reference.exp_homography(logs)
     else:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_count
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import PathOptions, _Frames, check_task, fill_motion, solve_frames

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_count
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.programs import SOLVERS, STATUS, BandedProgram, ProgramSolution

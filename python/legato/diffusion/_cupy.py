@@ -75,6 +75,7 @@ def apply_step(
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
         others.append(_NULL if array is None else array)
     target = cupy.empty_like(state) if out is None else _target(out, state.shape, storage)
+    state, *others = (value if value is _NULL else _apart(value, target) for value in (state, *others))
     with state.device:
         rows = _NULL if len(table) == 1 else cupy.asarray(table)
         _launch(
@@ -113,6 +114,13 @@ def _target(out: Any, shape: tuple[int, ...], storage: str) -> Any:
     if array.shape != shape or not _contiguous(out):
         raise ArgumentError(f"out: expected a C-contiguous {storage} array of shape {shape}, got {array.shape}")
     return array
+
+
+def _apart(value: Any, target: Any) -> Any:
+    """`value`, or a copy where writing `target` would change it before it is read (as `output_apart`)."""
+    if value.data.ptr == target.data.ptr or not _import_cupy().may_share_memory(value, target):
+        return value
+    return value.copy()
 
 
 def _contiguous(array: Any) -> bool:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._arrays import Float64, as_count
+from legato._arrays import Float64
+from legato._scalars import as_count
 from legato.diffusion.steps import guidance_sums
 from legato.errors import ArgumentError
 

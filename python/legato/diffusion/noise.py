@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import STORAGES, as_count, on_device, storage_name, stored_output
+from legato._arrays import STORAGES, on_device, output_apart, storage_name
+from legato._scalars import as_threads
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -136,7 +137,7 @@ def normal(
         raise ArgumentError(f"shape: expected a tuple of sizes, samples first, got {shape!r}")
     dtype = storage_name("dtype", dtype)
     _substep(substep)
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     streams = Streams(seeds, sizes[0], first_sample, generator)
     if out is not None and on_device(out):
         from legato.diffusion import _cupy
@@ -144,7 +145,7 @@ def normal(
         _cupy.check_backend(backend)
         _cupy.fill_normal(out, streams.address(step, substep), sizes, dtype)
         return out  # type: ignore[no-any-return]
-    target = stored_output("out", out, sizes, dtype)
+    target, _ = output_apart("out", out, sizes, dtype, [])
     samples, elements = sizes[0], math.prod(sizes[1:])
     if _dispatch.choose(backend) == "numpy":
         drawn = streams.reference(elements, step, substep)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from legato._arrays import as_count
+from legato._scalars import as_count
 from legato.diffusion.models import GaussianMixture, guided
 from legato.diffusion.sampling import gaussian_moments, sample
 from legato.diffusion.schedules import Schedule

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_stored, on_device, storage_name
+from legato._arrays import Float64, as_stored, on_device, storage_name
+from legato._scalars import as_count
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level

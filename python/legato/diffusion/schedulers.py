@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_count
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import apply_step, ddim_table, step_coefficients

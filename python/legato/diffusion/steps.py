@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64, as_stored, in_the_type_of, on_device, stored_output
+from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, on_device, output_apart
+from legato._scalars import as_threads
 from legato.diffusion import _reference
 from legato.diffusion.noise import Generator, Seeds, Streams, from_storage, to_storage
 from legato.diffusion.schedules import Schedule
@@ -245,7 +246,7 @@ def apply_step(
     weights : array_like, shape (2,) or (samples, 2), optional
         Weights of eps and eps_uncond that take the place of B and `guidance_scale` (see `guidance`).
     out : array like x, optional
-        Where to write; may be `x` itself.
+        Where to write; it may be `x` itself or overlap any input (which is then copied).
     threads : int
         The result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -295,14 +296,13 @@ def apply_step(
         if array is not None and array.shape != state.shape:
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
         others.append(array)
-    cond, uncond, given = others
-    if cond is None:
+    if eps is None:
         raise ArgumentError("eps: expected an array")
     samples = state.shape[0]
     elements = math.prod(state.shape[1:])
-    table = _full_coefficients(coef, weights, guidance_scale, uncond is not None, samples)
-    threads = as_count("threads", threads)
-    target = stored_output("out", out, state.shape, storage)
+    table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
+    threads = as_threads(threads)
+    target, (state, cond, uncond, given) = output_apart("out", out, state.shape, storage, [state, *others])
     streams = Streams(seeds, samples, first_sample, generator)
     streams.address(step, substep)
     if _dispatch.choose(backend) == "numpy":

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_count, as_floating, as_indices, as_logits
+from legato._arrays import as_floating, as_indices, as_logits, output_apart
+from legato._scalars import as_threads
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -108,7 +109,7 @@ def token_stats(
     """
     rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
     table = np.empty((6, len(rows)), np.float32)
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
         table[:] = 0
@@ -147,7 +148,8 @@ def token_stats_backward(
     grad_logp, grad_entropy : array, shape (n,)
         Upstream gradients; no entropy part by default.
     out : array, optional
-        (n, v) of the storage of the logits to write into, contiguous; it may be the logits themselves.
+        (n, v) of the storage of the logits to write into, contiguous; it may be the logits themselves, or overlap any
+        input (which is then copied).
 
     Returns
     -------
@@ -168,14 +170,10 @@ def token_stats_backward(
         raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if grad_entropy is not None and (np.isnan(stats.entropy) & ~np.isnan(stats.log_sum)).any():
         raise ArgumentError("stats: expected the entropy too, for its gradient")
-    if out is None:
-        gradient = np.empty_like(rows)
-    else:
-        gradient, out_kind = as_logits("out", out)
-        same_memory = np.shares_memory(gradient, _memory(out)) if gradient.size else True
-        if out_kind != kind or gradient.shape != rows.shape or not same_memory or not gradient.flags.writeable:
-            raise ArgumentError(f"out: expected a writable contiguous {kind} array of shape {rows.shape}")
-    threads = as_count("threads", threads)
+    gradient, (rows, tokens, *weights) = output_apart("out", out, rows.shape, kind, [rows, tokens, *weights])
+    if kind == "float16":
+        gradient = gradient.view(np.uint16)
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         _store(gradient, kind, _numpy_gradient(rows, kind, tokens, temperature, weights, keep))
     else:
@@ -258,16 +256,6 @@ def _float32(name: str, value: Any, n: int) -> Float32:
     if array.shape != (n,):
         raise ArgumentError(f"{name}: expected shape ({n},), got {array.shape}")
     return array
-
-
-def _memory(value: Any) -> NDArray[Any]:
-    """Return the bytes of an output given by the caller, to see that writing did not go to a copy."""
-    if str(getattr(value, "dtype", "")).startswith("torch."):
-        torch = __import__("torch")
-        value = value.detach()
-        value = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
-        return np.asarray(np.from_dlpack(value))
-    return np.asarray(value)
 
 
 def _numpy_gradient(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._arrays import as_count
+from legato._scalars import as_count
 from legato.errors import ArgumentError
 from legato.video.files import VideoFrame
 from legato.video.planes import Picture, Planes, luma

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
-from legato._arrays import as_count
+from legato._arrays import overlap
+from legato._scalars import as_threads
 from legato.errors import ArgumentError
 from legato.video.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
@@ -95,7 +96,7 @@ def warp(
     matrix = _checked_correction(correction, source_size, target_size)
     if interpolation not in tuple(_KINDS):
         raise ArgumentError(f"interpolation: expected one of {tuple(_KINDS)}, got {interpolation!r}")
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     if backend not in _BACKENDS:
         raise ArgumentError(f"backend: expected one of {_BACKENDS}, got {backend!r}")
 
@@ -104,6 +105,7 @@ def warp(
         return cast(PictureT, _warp_planes(frame, matrix, target_size, how, out))
     plane, depth = (picture.y, picture.bit_depth) if isinstance(picture, Planes) else (picture, 8)
     target = _checked_out(out, (*target_size[::-1], *plane.shape[2:]), plane)
+    _apart([target], ["out"], [plane])
     return cast(PictureT, _sampled([plane], matrix, [target_size], _siting(1, 1, "left"), how, depth, [target])[0])
 
 
@@ -269,9 +271,20 @@ def _checked_out(out: object, shape: tuple[int, ...], source: Samples, name: str
         raise ArgumentError(f"{name}: expected shape {shape} of {source.dtype}, got {out.shape} of {out.dtype}")
     if not out.flags.writeable:
         raise ArgumentError(f"{name}: expected a writable array")
-    if np.may_share_memory(out, source):
-        raise ArgumentError(f"{name}: expected memory of its own, got memory of the frame")
+    if any(stride == 0 and side > 1 for stride, side in zip(out.strides, out.shape, strict=True)):
+        raise ArgumentError(f"{name}: expected memory for each sample, got an array that repeats its own")
     return cast(Samples, out)
+
+
+def _apart(outs: Sequence[Samples | None], names: Sequence[str], planes: Sequence[Samples]) -> None:
+    """Refuse outputs in the memory of the frame or of one another: a warp reads all around."""
+    for at, (out, name) in enumerate(zip(outs, names, strict=True)):
+        if out is None:
+            continue
+        if any(overlap(out, plane) for plane in planes):
+            raise ArgumentError(f"{name}: expected memory of its own, got memory of the frame")
+        if any(other is not None and overlap(out, other) for other in outs[:at]):
+            raise ArgumentError(f"{name}: expected memory of its own, got memory of another plane of out")
 
 
 def _checked_out_planes(
@@ -294,4 +307,7 @@ def _checked_out_planes(
     if source.u is not None and source.v is not None:
         targets.append(_checked_out(out.u, chroma_size[::-1], source.u, "out.u"))
         targets.append(_checked_out(out.v, chroma_size[::-1], source.v, "out.v"))
+        _apart(targets, ["out.y", "out.u", "out.v"], [source.y, source.u, source.v])
+    else:
+        _apart(targets, ["out.y"], [source.y])
     return targets
