@@ -14,6 +14,7 @@ from legato.errors import ArgumentError
 
 __all__ = [
     "STORAGES",
+    "as_booleans",
     "as_float64",
     "as_floating",
     "as_indices",
@@ -63,7 +64,7 @@ def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None
         array = _from_any(name, value)
         if array.dtype.kind not in "fiub":
             raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
-        array = _made_plain(array, np.float64)
+        array = _made_plain(np.atleast_1d(array), np.float64)
     if shape is not None:
         fits = array.ndim == len(shape) and all(
             want is None or have == want for have, want in zip(array.shape, shape, strict=True)
@@ -83,7 +84,7 @@ def as_int64(name: str, value: ArrayLike) -> Int64:
     array = value if isinstance(value, np.ndarray) else _from_any(name, value)
     kind = array.dtype.kind
     if kind in "ib":
-        return _made_plain(array, np.int64)
+        return _made_plain(np.atleast_1d(array), np.int64)
     if kind == "u":
         bad = array > np.iinfo(np.int64).max
     elif kind == "f":
@@ -97,7 +98,15 @@ def as_int64(name: str, value: ArrayLike) -> Int64:
         at = np.unravel_index(int(np.argmax(bad)), array.shape)
         where = ", ".join(str(int(i)) for i in at)
         raise ArgumentError(f"{name}: expected 64-bit integers, got {array[at]} at position {where}")
-    return _made_plain(array, np.int64)
+    return _made_plain(np.atleast_1d(array), np.int64)
+
+
+def as_booleans(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return `value` as a bool array of that shape."""
+    array = _from_any(name, value)
+    if array.dtype != bool or array.shape != shape:
+        raise ArgumentError(f"{name}: expected bool of shape {shape}, got {array.dtype} of shape {array.shape}")
+    return array
 
 
 def as_matrices(name: str, value: ArrayLike) -> Float64:
@@ -115,7 +124,7 @@ def as_floating(name: str, value: Any) -> NDArray[Any]:
     array = _from_any(name, value)
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return _made_plain(array, np.float32 if array.dtype == np.float32 else np.float64)
+    return _made_plain(np.atleast_1d(array), np.float32 if array.dtype == np.float32 else np.float64)
 
 
 def as_indices(name: str, value: Any, length: int | None = None) -> NDArray[np.int64]:
@@ -138,7 +147,7 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     The 16-bit kinds come back as uint16 bit patterns of the same memory. bfloat16 is what torch, JAX and ml_dtypes call
     by that name, or a uint16 array. Float64 and whole numbers are converted to float32.
     """
-    array = _from_any(name, _bits_of_bfloat16(value))
+    array = _from_any(name, value, bits=True)
     if array.dtype == np.uint16:
         array, kind = _made_plain(array, np.uint16), "bfloat16"
     else:
@@ -160,7 +169,7 @@ def as_stored(name: str, value: Any, storage: str | None = None) -> tuple[NDArra
         known = _NATIVE_STORAGES.get(value.dtype)
         if known is not None and storage in (None, known):
             return value, known
-    array = _from_any(name, _bits_of_bfloat16(value))
+    array = _from_any(name, value, bits=True)
     kind = _storage_of(value, array)
     if kind not in STORAGES:
         if array.dtype.kind not in "iub":
@@ -185,10 +194,10 @@ def output_apart(
     if type(out) is np.ndarray and out.dtype == STORAGES[storage] and out.dtype.isnative:
         target: NDArray[Any] = out  # the common case, without ceremony
         fits = True
-    else:  # NumPy never copies what comes through DLPack, so the caller's memory is written
-        own = isinstance(out, np.ndarray) and out.dtype.isnative
-        target = _from_any(name, _bits_of_bfloat16(out)) if own or hasattr(out, "__dlpack__") else np.empty(0)
-        fits = (own or hasattr(out, "__dlpack__")) and _storage_of(out, target) == storage
+    else:  # NumPy does not copy what comes through DLPack, so it is the caller's memory that is written
+        fits = out.dtype.isnative if isinstance(out, np.ndarray) else hasattr(out, "__dlpack__")
+        target = _from_any(name, out, bits=True) if fits else np.empty(0)
+        fits = fits and _storage_of(out, target) == storage
     if not (fits and target.shape == shape and target.flags.carray):
         raise ArgumentError(f"{name}: expected a writable C-contiguous {storage} array of shape {shape}")
     return target, [
@@ -202,7 +211,7 @@ def overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if not np.may_share_memory(one, other):
         return False
     try:
-        return np.shares_memory(one, other, max_work=_OVERLAP_WORK)
+        return np.shares_memory(one, other, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
@@ -244,7 +253,7 @@ def _plain(array: NDArray[Any]) -> bool:
 
 def _made_plain(array: NDArray[Any], kind: DTypeLike) -> NDArray[Any]:
     """C-contiguous, and aligned as compiled code reads it."""
-    array = np.ascontiguousarray(array, dtype=kind)
+    array = np.asarray(array, dtype=kind, order="C")
     return array if array.flags.aligned else array.copy()
 
 
@@ -268,8 +277,11 @@ def _bits_of_bfloat16(value: Any) -> Any:
     return np.asarray(value).view(np.uint16)
 
 
-def _from_any(name: str, value: Any) -> NDArray[Any]:
+def _from_any(name: str, value: Any, bits: bool = False) -> NDArray[Any]:
+    """Return what NumPy makes of `value`; with `bits`, bfloat16 as 16-bit integers over the same memory."""
     try:
+        if bits:
+            value = _bits_of_bfloat16(value)
         if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
             if getattr(value, "requires_grad", False):
                 value = value.detach()

@@ -11,7 +11,7 @@ import numpy as np
 
 from legato.errors import ArgumentError
 
-__all__ = ["as_choice", "as_count", "as_number", "as_size", "as_threads", "shown"]
+__all__ = ["as_choice", "as_count", "as_flag", "as_number", "as_size", "as_threads", "shown"]
 
 Name = TypeVar("Name", bound=str)
 
@@ -87,6 +87,13 @@ def _real(value: object) -> float | None:
         return float(value)
     except Exception:  # too large for a float, or a subclass that raises
         return None
+
+
+def as_flag(name: str, value: object) -> bool:
+    """Return True or False; NumPy's, 0 and 1 are taken for them."""
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int | np.integer) and value in (0, 1)):
+        return bool(value)
+    raise ArgumentError(f"{name}: expected True or False, got {shown(value)}")
 
 
 def as_choice(name: str, value: object, known: Collection[Name]) -> Name:

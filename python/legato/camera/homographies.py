@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_matrices, output_apart
+from legato._dispatch import Backend
 from legato._scalars import as_threads
 from legato.camera import _reference
 from legato.errors import HomographyError
@@ -19,7 +20,7 @@ def log_homography(
     *,
     out: Float64 | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Logarithm of homographies, normalized to determinant 1.
 
@@ -74,7 +75,7 @@ def exp_homography(
     *,
     out: Float64 | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Exponential of homography logarithms.
 

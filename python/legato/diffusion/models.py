@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
+from legato._dispatch import Backend
 from legato._scalars import as_count
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
@@ -167,7 +168,7 @@ class GaussianMixture:
         return out
 
     def log_density(
-        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: str | None = None
+        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Log density of x_t at `x`.
 
@@ -432,7 +433,7 @@ def _evaluate(
     score: bool,
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     points = _points(x, model.dimension)
     _check_level(alpha, sigma)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import STORAGES, on_device, output_apart, storage_name
+from legato._dispatch import Backend
 from legato._scalars import as_threads
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
@@ -82,7 +83,7 @@ def normal(
     first_sample: int = 0,
     out: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Draw standard normals; each is a function of (its sample's seed, step, substep, element) alone.
 
@@ -155,7 +156,9 @@ def normal(
     return target
 
 
-def threefry4x32(counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backend: str | None = None) -> NDArray[Any]:
+def threefry4x32(
+    counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backend: Backend | None = None
+) -> NDArray[Any]:
     """Blocks of Threefry4x32, for known-answer tests.
 
     Parameters
@@ -180,7 +183,7 @@ def threefry4x32(counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backen
     return out
 
 
-def philox4x32(counter: ArrayLike, key: ArrayLike, *, backend: str | None = None) -> NDArray[Any]:
+def philox4x32(counter: ArrayLike, key: ArrayLike, *, backend: Backend | None = None) -> NDArray[Any]:
     """Blocks of Philox4x32-10, for known-answer tests.
 
     Parameters

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_stored, on_device, storage_name
+from legato._dispatch import Backend
 from legato._scalars import as_count
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
@@ -59,7 +60,7 @@ def sample(
     generator: Generator = "threefry",
     first_sample: int = 0,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Run a sampler through a schedule.
 
@@ -186,7 +187,7 @@ def langevin(
     generator: Generator = "threefry",
     first_sample: int = 0,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Unadjusted Langevin dynamics at one level: x + step_size / 2 score + sqrt(step_size) z, `n_steps` times.
 
@@ -481,7 +482,7 @@ class _Runner:
         prediction: str,
         arrays: Callable[[NDArray[Any]], Any] | None,
         threads: int,
-        backend: str | None,
+        backend: Backend | None,
     ) -> None:
         if prediction not in PREDICTIONS:
             raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
@@ -492,13 +493,13 @@ class _Runner:
         self.prediction = prediction
         self.arrays = arrays
         self.threads = threads
-        self.backend: str | None = _dispatch.choose(backend)
+        self.backend: Backend | None = _dispatch.choose(backend)
         self.past: tuple[Any, Any] | None = None  # prediction and state of the row before
         self.difference: NDArray[Any] | None = None  # accumulated, of "apg"
         if not self.exact:
             self.cond, self.uncond = (_callable(one, arrays) for one in (self.cond, self.uncond))
 
-    def refuse_on_device(self, rule: Guidance, backend: str | None) -> None:
+    def refuse_on_device(self, rule: Guidance, backend: Backend | None) -> None:
         """Refuse what does not run on a state in GPU memory."""
         if backend is not None:
             raise ArgumentError(f"backend: expected none for a state in GPU memory, got {backend!r}")
@@ -756,7 +757,7 @@ def _start(
     generator: Generator,
     first_sample: int,
     threads: int,
-    backend: str | None,
+    backend: Backend | None,
 ) -> NDArray[Any]:
     if x is not None:
         state, kind = _stored_like(x)("x", x)

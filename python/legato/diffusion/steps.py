@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64, as_stored, in_the_type_of, on_device, output_apart
+from legato._dispatch import Backend
 from legato._scalars import as_threads
 from legato.diffusion import _reference
 from legato.diffusion.noise import Generator, Seeds, Streams, from_storage, to_storage
@@ -223,7 +224,7 @@ def apply_step(
     first_sample: int = 0,
     out: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Any:
     """One step in one pass: x' = A x + B (eps_uncond + guidance_scale (eps - eps_uncond)) + C z.
 
@@ -374,7 +375,9 @@ def _step_in_numpy(
     return to_storage(value, storage)
 
 
-def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: str | None = None) -> Float64:
+def guidance_sums(
+    cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: Backend | None = None
+) -> Float64:
     """Add up what guidance rules are made of, over each sample, in float64.
 
     Parameters

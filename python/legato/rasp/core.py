@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import Int64, as_int64
+from legato._dispatch import Backend
 from legato.errors import ArgumentError
 from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
 from legato.rasp.maps import apply_callable, apply_named, symbolic_form
@@ -208,7 +209,7 @@ def select(
     return Selector(term(keys, queries, pred), keys.shape, bool(causal), check_lengths("select", lengths, keys.shape))
 
 
-def sel_width(A: Any, *, threads: int = 1, backend: str | None = None) -> Any:
+def sel_width(A: Any, *, threads: int = 1, backend: Backend | None = None) -> Any:
     """Return number of keys that each query selects.
 
     Examples
@@ -230,7 +231,7 @@ def aggr(
     *,
     rounding: str = "truncate",
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Any:
     """Reduce the values of the selected keys.
 
@@ -327,7 +328,7 @@ def kqv(
     rounding: str = "truncate",
     lengths: ArrayLike | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any] | Any:
     """``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
 

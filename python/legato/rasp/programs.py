@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
+from legato._dispatch import Backend
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.files import write_whole
@@ -102,7 +103,7 @@ class Program:
 
     # --- evaluation ---
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: str | None = None) -> NDArray[Any]:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: Backend | None = None) -> NDArray[Any]:
         """Evaluate on a whole sequence (n,); int64 unless the program ends in a float."""
         tokens = sequence(self.name, "x", x)
         if tokens.ndim != 1:
@@ -110,7 +111,7 @@ class Program:
         return self._evaluate(tokens, None, threads, backend)
 
     def batch(
-        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: str | None = None
+        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Evaluate on the rows of (b, n); outputs beyond `lengths` (b,) are 0.
 
@@ -128,7 +129,7 @@ class Program:
         return self._row_by_row(tokens, ends, threads, backend)
 
     def _row_by_row(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         """Evaluate rows at their own length: an error beyond the end of a row is none, any other names the row."""
         out: NDArray[Any] | None = None
@@ -143,7 +144,7 @@ class Program:
         return np.zeros(tokens.shape, dtype=np.int64) if out is None else out
 
     def _evaluate(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         if lengths is not None:
             tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
@@ -168,7 +169,7 @@ class Program:
         tokens: NDArray[np.int64],
         lengths: NDArray[np.int64] | None,
         threads: int,
-        backend: str | None,
+        backend: Backend | None,
     ) -> Any:
         kind, how = node.kind, node.attributes
         if kind == "tokens":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Int64
+from legato._dispatch import Backend
 from legato.errors import ArgumentError
 from legato.rasp import _reference
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
@@ -291,7 +292,7 @@ def aggregate_selector(
     rounding: str = "truncate",
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
     route: str | None = None,
 ) -> NDArray[Any]:
     """Run a reduction over a selector; `route` forces one of those that `plan_route` names."""

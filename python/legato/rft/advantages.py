@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64, as_floating, as_indices
+from legato._dispatch import Backend
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -57,7 +58,9 @@ class GroupStats:
     zero_std: NDArray[np.bool_]
 
 
-def group_stats(rewards: Any, groups: Any, *, n_groups: int | None = None, backend: str | None = None) -> GroupStats:
+def group_stats(
+    rewards: Any, groups: Any, *, n_groups: int | None = None, backend: Backend | None = None
+) -> GroupStats:
     """Count, mean, variance and range of the rewards of each group.
 
     Parameters
@@ -120,7 +123,7 @@ def group_advantages(
     eps: float = 1e-4,
     singleton: Literal["zero", "raw"] = "zero",
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Advantages of rewards relative to their group.
 
@@ -188,7 +191,7 @@ class LeaveOneOut:
     advantage: Float64
 
 
-def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: str | None = None) -> LeaveOneOut:
+def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: Backend | None = None) -> LeaveOneOut:
     """Compare each reward with the others of its group.
 
     Parameters
@@ -240,7 +243,7 @@ def gae(
     lam: float = 0.95,
     bootstrap: Any = None,
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Generalized advantage estimation (Schulman et al., arXiv 1506.02438), with gaps.
 
@@ -292,7 +295,7 @@ def gae(
 
 
 def discounted_returns(
-    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: str | None = None
+    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: Backend | None = None
 ) -> NDArray[Any]:
     """Sum of the rewards from each step on, discounted by gamma a step that counts.
 
@@ -348,7 +351,7 @@ def _sparse(count: int) -> ArgumentError:
     return ArgumentError(f"groups: expected ids from 0 on, got {count - 1}; number them with numpy.unique")
 
 
-def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: str | None) -> tuple[Any, ...]:
+def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: Backend | None) -> tuple[Any, ...]:
     if _dispatch.choose(backend) == "numpy":
         outside, wild = (g < 0) | (g >= count), ~np.isfinite(r)
         if outside.any() or wild.any():

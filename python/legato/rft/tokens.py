@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import as_floating, as_indices, as_logits, output_apart
+from legato._dispatch import Backend
 from legato._scalars import as_threads
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
@@ -59,7 +60,7 @@ def token_stats(
     entropy: bool = True,
     mask: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> TokenStats:
     """Log-probability, entropy, sum of squared probabilities and log-sum-exp of each row, in one pass.
 
@@ -135,7 +136,7 @@ def token_stats_backward(
     *,
     mask: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Gradient with respect to the logits of sum grad_logp * logp + sum grad_entropy * entropy.
 

@@ -69,7 +69,7 @@ class Comparison:
                 raise ArgumentError(f"{name}: expected Planes, got {type(picture).__name__}")
         if out.size != self.size:
             raise ArgumentError(f"out: expected a picture of {self.size}, got {out.size}")
-        for side, picture in enumerate((left, right)):
+        for picture in (left, right):
             if picture.size[0] < width or picture.size[1] < height:
                 raise ArgumentError(f"pictures: expected at least {width}x{height}, got {picture.size}")
             if any(overlap(one, other) for one in _present(out) for other in _present(picture)):
