@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from legato._scalars import shown
 from legato.errors import ArgumentError
 
 __all__ = [
     "STORAGES",
+    "as_any",
     "as_booleans",
     "as_float64",
     "as_floating",
@@ -21,6 +23,7 @@ __all__ = [
     "as_int64",
     "as_logits",
     "as_matrices",
+    "as_real",
     "as_stored",
     "in_the_type_of",
     "on_device",
@@ -45,11 +48,11 @@ _NATIVE_STORAGES = {np.dtype(kind): name for name, kind in STORAGES.items() if n
 def storage_name(name: str, value: DTypeLike, known: Collection[str] = STORAGES) -> str:
     """Return the name of a storage type given by name or as what NumPy takes for a dtype."""
     if value is not None and not isinstance(value, str):
-        with suppress(TypeError):
+        with suppress(Exception):  # of whatever is no dtype
             value = _NATIVE_STORAGES.get(np.dtype(value), value)
     if isinstance(value, str) and value in known:
         return value
-    raise ArgumentError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    raise ArgumentError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}")
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int | None, ...] | None = None) -> Float64:
@@ -107,6 +110,19 @@ def as_booleans(name: str, value: ArrayLike, shape: tuple[int, ...]) -> NDArray[
     if array.dtype != bool or array.shape != shape:
         raise ArgumentError(f"{name}: expected bool of shape {shape}, got {array.dtype} of shape {array.shape}")
     return array
+
+
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as the array of real numbers that it is, of any type and order."""
+    array = _from_any(name, value)
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
+
+
+def as_any(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an array of whatever it holds."""
+    return _from_any(name, value)
 
 
 def as_matrices(name: str, value: ArrayLike) -> Float64:
@@ -242,8 +258,11 @@ def on_device(value: Any) -> bool:
     """Whether `value` is an array in GPU memory, by its own word (DLPack's device 2, CUDA)."""
     if type(value) is np.ndarray:
         return False
-    place = getattr(value, "__dlpack_device__", None)
-    return place is not None and int(place()[0]) == _CUDA
+    try:
+        place = getattr(value, "__dlpack_device__", None)
+        return place is not None and int(place()[0]) == _CUDA
+    except Exception:  # a stranger that cannot say where it is
+        return False
 
 
 def _plain(array: NDArray[Any]) -> bool:
@@ -262,7 +281,10 @@ def _storage_of(value: Any, array: NDArray[Any]) -> str:
 
 
 def _is_bfloat16(value: Any) -> bool:
-    return str(getattr(value, "dtype", "")).removeprefix("torch.") == "bfloat16"
+    try:
+        return str(getattr(value, "dtype", "")).removeprefix("torch.") == "bfloat16"
+    except Exception:  # a stranger's dtype
+        return False
 
 
 def _bits_of_bfloat16(value: Any) -> Any:

@@ -11,11 +11,13 @@ import numpy as np
 
 from legato.errors import ArgumentError
 
-__all__ = ["as_choice", "as_count", "as_flag", "as_number", "as_size", "as_threads", "shown"]
+__all__ = ["as_choice", "as_count", "as_flag", "as_number", "as_shape", "as_size", "as_threads", "shown"]
 
 Name = TypeVar("Name", bound=str)
 
 _LONGEST_TEXT = 80
+_MOST_AXES = 32  # of all NumPys
+_MOST_ELEMENTS = 2**59  # eight bytes each, as far as NumPy counts bytes
 _MOST_THREADS = 1024  # more never helps; the kernels count in 32 bits
 
 
@@ -32,11 +34,13 @@ def shown(value: object) -> str:
 
 def as_count(name: str, value: object, least: int = 1, most: int = 2**31 - 1) -> int:
     """Return a whole number from `least` to `most` as an int; booleans are none."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        beyond = isinstance(value, int | np.integer) and value > most
-        wanted = f"from {least} to {most}" if beyond else f"of at least {least}"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{name}: expected a whole number of at least {least}, got {shown(value)}")
+    number = int(value)
+    if not least <= number <= most:
+        wanted = f"from {least} to {most}" if number > most else f"of at least {least}"
         raise ArgumentError(f"{name}: expected a whole number {wanted}, got {shown(value)}")
-    return int(value)
+    return number
 
 
 def as_threads(value: object) -> int:
@@ -103,6 +107,20 @@ def as_choice(name: str, value: object, known: Collection[Name]) -> Name:
             if choice == value:
                 return choice
     raise ArgumentError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}")
+
+
+def as_shape(name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape of at least one axis, the first that of samples; an int stands for one axis."""
+    try:
+        sides = (value,) if isinstance(value, int | np.integer) else tuple(value)
+        sizes = tuple(as_count(name, side, 0, 2**62) for side in sides)
+    except Exception:
+        sizes = ()
+    if not 1 <= len(sizes) <= _MOST_AXES:
+        raise ArgumentError(f"{name}: expected a tuple of sizes, samples first, got {shown(value)}")
+    if math.prod(max(size, 1) for size in sizes) > _MOST_ELEMENTS:
+        raise ArgumentError(f"{name}: expected at most 2^59 elements, got {shown(value)}")
+    return sizes
 
 
 def as_size(name: str, value: Any, least: int = 1, most: int = 2**31 - 1) -> tuple[int, int]:

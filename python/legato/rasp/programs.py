@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
 from legato._dispatch import Backend
+from legato._scalars import as_count, as_threads, shown
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.files import write_whole
@@ -108,7 +109,7 @@ class Program:
         tokens = sequence(self.name, "x", x)
         if tokens.ndim != 1:
             raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}; use batch() for rows")
-        return self._evaluate(tokens, None, threads, backend)
+        return self._evaluate(tokens, None, as_threads(threads), backend)
 
     def batch(
         self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: Backend | None = None
@@ -121,6 +122,7 @@ class Program:
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
         ends = check_lengths(self.name, lengths, tokens.shape)
+        threads = as_threads(threads)
         try:
             return self._evaluate(tokens, ends, threads, backend)
         except (ArgumentError, NumericalError):
@@ -264,9 +266,16 @@ class Program:
         list of int
             The new tokens. The state of `step` is replaced by that of this generation.
         """
+        if stop is not None and not callable(stop) and not isinstance(stop, int | np.integer):
+            raise ArgumentError(f"{self.name}: stop: expected a token or a test of one, got {shown(stop)}")
+        max_new = as_count(f"{self.name}: max_new", max_new, 0, 2**63 - 1)
+        try:
+            tokens = list(prompt)
+        except Exception:  # no iterable, or one that raises
+            raise ArgumentError(f"{self.name}: prompt: expected tokens, got {shown(prompt)}") from None
         self.reset()
         out: int | None = None
-        for token in prompt:
+        for token in tokens:
             out = self.step(token)
         if out is None:
             raise ArgumentError(f"{self.name}: prompt: expected at least one token")
@@ -283,7 +292,7 @@ class Program:
 
     def check(self, bits: int = 8) -> Report:
         """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length."""
-        return inspect(self.nodes, bits)
+        return inspect(self.nodes, as_count(f"{self.name}: bits", bits, 1, 62))
 
     def show(self) -> str:
         """Return the program as readable RASP-L, one line for each shared step."""

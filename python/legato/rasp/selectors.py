@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Pred
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
+Reduction: TypeAlias = Literal["mean", "max", "min"]
+Rounding: TypeAlias = Literal["truncate", "floor", "float"]
 REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3}
 ROUNDINGS = {"truncate": 0, "floor": 1, "float": 2}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_floating, as_indices, as_logits, output_apart
+from legato._arrays import as_floating, as_indices, as_logits, as_real, output_apart
 from legato._dispatch import Backend
-from legato._scalars import as_threads
+from legato._scalars import as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -110,7 +109,7 @@ def token_stats(
     """
     rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
     table = np.empty((6, len(rows)), np.float32)
-    threads = as_threads(threads)
+    threads, entropy = as_threads(threads), as_flag("entropy", entropy)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
         table[:] = 0
@@ -167,6 +166,8 @@ def token_stats_backward(
     n = len(rows)
     weights = [_float32("grad_logp", grad_logp, n)]
     weights.append(np.empty(0, np.float32) if grad_entropy is None else _float32("grad_entropy", grad_entropy, n))
+    if not isinstance(stats, TokenStats):
+        raise ArgumentError(f"stats: expected what token_stats returned, got {shown(stats)}")
     if stats.entropy.shape != (n,):
         raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if grad_entropy is not None and (np.isnan(stats.entropy) & ~np.isnan(stats.log_sum)).any():
@@ -234,11 +235,10 @@ def _rows(
 ) -> tuple[NDArray[Any], str, NDArray[np.int64], NDArray[np.uint8]]:
     rows, kind = as_logits("logits", logits)
     tokens = as_indices("ids", ids, len(rows))
-    if not (math.isfinite(temperature) and _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1]):
-        raise ArgumentError(f"temperature: expected a number between 1e-6 and 1e6, got {temperature}")
+    as_number("temperature", temperature, least=_TEMPERATURES[0], most=_TEMPERATURES[1])
     keep = _NO_MASK
     if mask is not None:
-        keep = (np.asarray(mask) != 0).astype(np.uint8)
+        keep = (as_real("mask", mask) != 0).astype(np.uint8)
         if keep.shape != (len(rows),):
             raise ArgumentError(f"mask: expected shape ({len(rows)},), got {keep.shape}")
     outside = (tokens < 0) | (tokens >= rows.shape[1])
