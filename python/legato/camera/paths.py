@@ -133,7 +133,7 @@ class PathOptions:
         Differences of order k scale as dt^k, so w0 and the other quadratic weights of the corrections are multiplied by
         30 / fps, w2 by fps / 30, w3 by (fps / 30)^2 and that of the squared acceleration by (fps / 30)^3.
         """
-        rate = as_number("fps", fps, above=0) / 30
+        rate = as_number("fps", fps, least=1e-3, most=1e6) / 30
         w0, w1, w2, w3 = self.weights
         return dataclasses.replace(
             self,

@@ -183,6 +183,7 @@ class GaussianMixture:
         """
         points = _points(x, self.dimension)
         _check_level(alpha, sigma)
+        threads = as_threads(threads)
         if _dispatch.choose(backend) == "numpy":
             return self._in_numpy(points, alpha, sigma)[0].astype(points.dtype)
         out, density = np.empty_like(points), np.empty(len(points), points.dtype)

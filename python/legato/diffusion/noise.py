@@ -170,7 +170,7 @@ def threefry4x32(
     -------
     ndarray of uint32, shape (..., 4)
     """
-    if rounds not in (12, 13, 20):
+    if as_count("rounds", rounds) not in (12, 13, 20):
         raise ArgumentError(f"rounds: expected 12, 13 or 20, got {rounds}")
     counters, keys = _blocks(counter, key, 4)
     if _dispatch.choose(backend) == "numpy":

@@ -144,6 +144,7 @@ def sample(
     True
     """
     end = _check_range(schedule, start, stop)
+    sampler = as_choice("sampler", sampler, (*SAMPLERS, *SECOND_ORDER))
     _check_correctors(corrector_steps, corrector_scale)
     if callback is not None and not callable(callback):
         raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
@@ -403,7 +404,6 @@ def _plan(
     a, s = schedule.alpha, schedule.sigma
     if corrector_steps and not rule.linear:
         raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")
-    sampler = as_choice("sampler", sampler, (*SAMPLERS, *SECOND_ORDER))
     if eta is not None:
         eta = as_number("eta", eta, least=0, most=1)
     if sampler == "heun" or sampler == "dpmpp_2m":

@@ -15,6 +15,7 @@ from legato._dispatch import Backend
 from legato._scalars import as_count, as_threads, shown
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
+from legato.rasp.drawing import Engine
 from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
@@ -300,7 +301,7 @@ class Program:
 
         return listing(self.nodes, self.name)
 
-    def draw(self, path: str | Path, engine: str = "auto") -> Path:
+    def draw(self, path: str | Path, engine: Engine = "auto") -> Path:
         """Write the graph as SVG.
 
         Parameters
