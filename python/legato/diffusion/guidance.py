@@ -79,6 +79,7 @@ class Guidance:
         for name in ("scale", "rescale", "momentum", "norm", "parallel"):
             object.__setattr__(self, name, as_number(name, getattr(self, name)))
         as_choice("rule", self.rule, RULES)
+        as_count("zero_steps", self.zero_steps, 0)
         if not 0 <= self.rescale <= 1:
             raise ArgumentError(f"rescale: expected 0 to 1, got {self.rescale}")
         if self.rescale and self.rule != "cfg":
@@ -98,7 +99,6 @@ class Guidance:
         ):  # fmt: skip
             if getattr(self, name) != neutral and self.rule != rule:
                 raise ArgumentError(f"{name}: goes with rule {rule!r} alone")
-        as_count("zero_steps", self.zero_steps, 0)
 
     @property
     def linear(self) -> bool:

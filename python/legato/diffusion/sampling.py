@@ -165,10 +165,11 @@ def sample(
     correctors = rows[rows[:, 10] > 0]
     if runner.has_score and len(correctors):
         check_langevin("corrector_size", "corrector_scale", correctors, runner.cond, runner.uncond)
+    progress = as_flag("progress", progress)
     stepwise = callback is not None or progress
     looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
     pieces = [rows[rows[:, 9] == k] for k in range(start, end)] if stepwise else [rows]
-    with _bar(as_flag("progress", progress), end - start) as advance:
+    with _bar(progress, end - start) as advance:
         for k, piece in enumerate(pieces, start):
             state = runner.run(state, piece, streams, rule, form, compiled=not looks_back)
             advance()

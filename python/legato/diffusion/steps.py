@@ -278,7 +278,7 @@ def apply_step(
     >>> D.apply_step(x, eps, (0.5, 1.0, 0.0)).tolist()
     [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
-    if noise is None and weights is None and backend is None and generator == "threefry":
+    if noise is None and weights is None and backend is None and isinstance(generator, str) and generator == "threefry":
         done = _core.diffusion_step_quickly(
             x, eps, coef, eps_uncond, guidance_scale, seeds, step, substep, first_sample, out, threads
         )

@@ -79,7 +79,7 @@ class Planes:
         lowest, highest = (8, 8) if self.y.itemsize == 1 else (9, 16)
         if not lowest <= depth <= highest:
             expected = "8" if lowest == highest else f"{lowest} to {highest}"
-            raise ArgumentError(f"bit_depth: expected {expected} for {self.y.dtype} planes, got {depth}")
+            raise ArgumentError(f"bit_depth: expected {expected} for {self.y.dtype} planes, got {shown(depth)}")
         as_choice("chroma_location", self.chroma_location, CHROMA_LOCATIONS)
 
     @property

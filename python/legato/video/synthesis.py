@@ -20,12 +20,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._scalars import as_choice, as_number
+from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.decoding import load_av
 from legato.video.files import PendingFile
 from legato.video.planes import load_opencv
-from legato.video.scenery import check_int, checked_size, draw_ferry, render_scene
+from legato.video.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
 
@@ -297,8 +297,7 @@ def camera_path(kind: Kind = "walk", *, seed: int = 1, frames: int = 240, fps: f
         If an argument is not as described.
     """
     kind = as_choice("kind", kind, get_args(Kind))
-    check_int("seed", seed, 0)
-    check_int("frames", frames, 1)
+    seed, frames = as_count("seed", seed, 0, 2**64 - 1), as_count("frames", frames)
     _check_number("fps", fps, 1, 240)
     shake = _KINDS[kind]
     rng = np.random.default_rng([seed, 1])
