@@ -193,7 +193,7 @@ def _is_right(name: str, value: Any) -> bool:
     """What looks wrong and is not: two numbers in an array are a pair."""
     if name in ("interval", "cond", "uncond", "start", "reward_range", "value_range"):
         return isinstance(value, np.ndarray) and value.shape == (2,)
-    return name == "seeds" and isinstance(value, np.ndarray) and value.size == 0
+    return name == "prompt" and isinstance(value, dict)  # its keys are tokens
 
 
 def test_shown_is_one_short_line() -> None:

@@ -38,7 +38,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _CUDA = 2
-_OVERLAP_WORK = 1000  # steps of an exact answer; arrays of ordinary strides take fewer
+_OVERLAP_WORK: Any = 1000  # steps of an exact answer; arrays of ordinary strides take fewer
 
 # Storage types by name. NumPy knows no bfloat16: its bits travel as uint16, whatever package made the array.
 STORAGES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
@@ -227,7 +227,7 @@ def overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if not np.may_share_memory(one, other):
         return False
     try:
-        return np.shares_memory(one, other, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
+        return np.shares_memory(one, other, max_work=_OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return True
 
