@@ -532,8 +532,14 @@ def test_forced_isa_ran_and_gives_the_same_bits() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: rasp.kqv([1], [1], [1], rasp.equals, reduction="sum"), "aggr: reduction: expected mean, max or min"),
-        (lambda: rasp.kqv([1], [1], [1], rasp.equals, rounding="up"), "aggr: rounding: expected truncate, floor"),
+        (
+            lambda: rasp.kqv([1], [1], [1], rasp.equals, reduction="sum"),
+            "aggr: reduction: expected one of mean",
+        ),
+        (
+            lambda: rasp.kqv([1], [1], [1], rasp.equals, rounding="up"),
+            "aggr: rounding: expected one of truncate",
+        ),
         (lambda: rasp.select([1, 2, 3], [1, 2], rasp.equals), r"select: q: expected shape \(3,\) as k has"),
         (lambda: rasp.seq_map([1, 2, 3], [1, 2], max), r"seq_map: y: expected shape \(3,\)"),
         (lambda: rasp.select([1.0, float("nan")], [1, 1], rasp.lt), "select: k: .* got nan at position 1"),

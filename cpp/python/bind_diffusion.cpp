@@ -147,6 +147,13 @@ struct Plain {
   bool like(const Plain& other) const {
     return type == other.type && axes == other.axes && std::equal(shape, shape + axes, other.shape);
   }
+  /// Whether an array of the same shape and type shares memory with this one without being the same.
+  bool cuts(const Plain& other) const {
+    std::size_t bytes = type == py::detail::npy_api::NPY_FLOAT_ ? sizeof(float) : sizeof(double);
+    for (int i = 0; i < axes; ++i) bytes *= static_cast<std::size_t>(shape[i]);
+    const auto here = reinterpret_cast<std::uintptr_t>(data), there = reinterpret_cast<std::uintptr_t>(other.data);
+    return here != there && here < there + bytes && there < here + bytes;
+  }
 };
 
 /// A float or an int; false, without an error, for anything else.
@@ -221,6 +228,7 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Py_RETURN_NONE;
   }
   if (threads == 0 || (!fresh && (!out.read(args[9]) || !out.like(x) || !out.writable))) Py_RETURN_NONE;
+  if (!fresh && (out.cuts(x) || out.cuts(cond) || (guided && out.cuts(uncond)))) Py_RETURN_NONE;
   const char* backend = std::getenv("LEGATO_BACKEND");
   if (backend != nullptr && *backend != 0) Py_RETURN_NONE;
   const Coefficients by{abc[0], abc[1] * scale, abc[1] * (1 - scale), abc[2]};

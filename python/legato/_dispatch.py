@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import Literal, TypeAlias, get_args
 
-from legato.errors import ArgumentError
+from legato._scalars import as_choice
 
-__all__ = ["BACKENDS", "choose"]
+__all__ = ["BACKENDS", "Backend", "choose"]
 
-BACKENDS = ("native", "numpy")
+Backend: TypeAlias = Literal["native", "numpy"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
-def choose(backend: str | None) -> str:
+def choose(backend: Backend | None) -> Backend:
     """Return the name of the backend to run: "native" (the C++ core) or "numpy" (the reference)."""
-    name, said_by = (
-        (backend, "backend")
-        if backend is not None
-        else (os.environ.get("LEGATO_BACKEND") or "native", "LEGATO_BACKEND")
-    )
-    if name not in BACKENDS:
-        raise ArgumentError(f"{said_by}: expected one of {', '.join(BACKENDS)}, got {name!r}")
-    return name
+    if backend is not None:
+        return as_choice("backend", backend, BACKENDS)
+    return as_choice("LEGATO_BACKEND", os.environ.get("LEGATO_BACKEND") or "native", BACKENDS)

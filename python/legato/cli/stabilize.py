@@ -216,7 +216,7 @@ def run(arguments: argparse.Namespace) -> int:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
             with Ahead(source) as begun:  # its first pictures are decoded while the rest is loaded
-                from legato._arrays import as_count
+                from legato._scalars import as_count
                 from legato.video.stabilizing import stabilize
 
                 as_count("jobs", arguments.jobs)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from legato._arrays import STORAGES, Float64, on_device
+from legato._dispatch import Backend
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["apply_step", "check_backend", "fill_normal", "stored"]
@@ -22,7 +23,7 @@ OPTIONS = ("--std=c++17", "--fmad=false", "--diag-suppress=161")  # no contracti
 SOURCE = '#include "legato/cuda/diffusion.cuh"\n'
 
 
-def check_backend(backend: str | None) -> None:
+def check_backend(backend: Backend | None) -> None:
     """Refuse a choice where the memory has made it."""
     if backend is not None:
         raise ArgumentError(f"backend: expected none for arrays in GPU memory, got {backend!r}")
@@ -75,6 +76,8 @@ def apply_step(
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
         others.append(_NULL if array is None else array)
     target = cupy.empty_like(state) if out is None else _target(out, state.shape, storage)
+    state = _apart(state, target)
+    others = [value if value is _NULL else _apart(value, target) for value in others]
     with state.device:
         rows = _NULL if len(table) == 1 else cupy.asarray(table)
         _launch(
@@ -113,6 +116,13 @@ def _target(out: Any, shape: tuple[int, ...], storage: str) -> Any:
     if array.shape != shape or not _contiguous(out):
         raise ArgumentError(f"out: expected a C-contiguous {storage} array of shape {shape}, got {array.shape}")
     return array
+
+
+def _apart(value: Any, target: Any) -> Any:
+    """`value`, or a copy where writing `target` would change it before it is read (as `output_apart`)."""
+    if value.data.ptr == target.data.ptr or not _import_cupy().may_share_memory(value, target):
+        return value
+    return value.copy()
 
 
 def _contiguous(array: Any) -> bool:

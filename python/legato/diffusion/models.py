@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_any, as_float64, as_floating, as_real
+from legato._dispatch import Backend
+from legato._scalars import as_number, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
@@ -167,7 +169,7 @@ class GaussianMixture:
         return out
 
     def log_density(
-        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: str | None = None
+        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Log density of x_t at `x`.
 
@@ -182,6 +184,7 @@ class GaussianMixture:
         """
         points = _points(x, self.dimension)
         _check_level(alpha, sigma)
+        threads = as_threads(threads)
         if _dispatch.choose(backend) == "numpy":
             return self._in_numpy(points, alpha, sigma)[0].astype(points.dtype)
         out, density = np.empty_like(points), np.empty(len(points), points.dtype)
@@ -230,13 +233,13 @@ class EmpiricalDenoiser:
     """
 
     def __init__(self, data: ArrayLike, labels: ArrayLike | None = None, log_weights: ArrayLike | None = None) -> None:
-        points = np.asarray(data)
+        points = as_real("data", data)
         if points.ndim != 2 or points.size == 0 or points.dtype.kind not in "fiub":
             raise ArgumentError(f"data: expected real numbers of shape (N, d), got {points.dtype} {points.shape}")
         points = np.ascontiguousarray(points, np.float32 if points.dtype == np.float32 else np.float64)
         if not np.isfinite(points).all():
             raise ArgumentError("data: expected finite numbers")
-        self.labels = None if labels is None else np.asarray(labels)
+        self.labels = None if labels is None else as_any("labels", labels)
         if self.labels is not None and self.labels.shape != (len(points),):
             raise ArgumentError(f"labels: expected shape ({len(points)},), got {self.labels.shape}")
         weights = None if log_weights is None else as_float64("log_weights", log_weights, (len(points),))
@@ -276,10 +279,14 @@ class EmpiricalDenoiser:
         """
         if self.labels is None:
             raise ArgumentError("label: this denoiser was made without labels")
-        if label not in self._classes:
-            chosen = self.labels == label
-            if not chosen.any():
-                raise ArgumentError(f"label: no point has {label!r}")
+        try:
+            known = label in self._classes
+            chosen = np.zeros(0, bool) if known else np.asarray(self.labels == label, bool)
+        except Exception:  # cannot be compared, or has no hash
+            known, chosen = False, np.zeros(0, bool)
+        if not known:
+            if chosen.shape != self.labels.shape or not chosen.any():
+                raise ArgumentError(f"label: no point has {shown(label)}")
             weights = None if self.log_weights is None else self.log_weights[chosen]
             self._classes[label] = EmpiricalDenoiser(self.data[chosen], self.labels[chosen], weights)
         return self._classes[label]
@@ -333,7 +340,7 @@ class EmpiricalDenoiser:
         ArgumentError
             Shapes that do not fit, or numbers that are not finite.
         """
-        if not sigma > 0:
+        if not as_number("sigma", sigma) > 0:
             raise ArgumentError(f"sigma: the score of a set of points needs sigma > 0, got {sigma}")
         model = self if label is None else self.given(label)
         return _evaluate(model, x, alpha, sigma, True, **options)
@@ -435,11 +442,11 @@ def _evaluate(
     score: bool,
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     points = _points(x, model.dimension)
     _check_level(alpha, sigma)
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         return model._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
     out = np.empty_like(points)
@@ -455,9 +462,7 @@ def _native_evaluate(
 
 
 def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
-    array = np.asarray(x)
-    if array.dtype != np.float32:
-        array = as_float64("x", x)
+    array = as_floating("x", x)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise ArgumentError(f"x: expected shape (n, {dimension}), got {array.shape}")
     if not np.isfinite(array).all():
@@ -467,7 +472,6 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
-        if not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value >= 0):
-            raise ArgumentError(f"{name}: expected a finite number, at least 0, got {value!r}")
+        as_number(name, value, least=0)
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

@@ -18,11 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_choice, as_count
 from legato._turns import Turns, one_at_a_time
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
-from legato.diffusion.steps import apply_step, ddim_table, step_coefficients
+from legato.diffusion.steps import Prediction, Sampler, apply_step, ddim_table, step_coefficients
 from legato.errors import ArgumentError
 
 __all__ = [
@@ -45,7 +46,7 @@ _OTHERS = (  # fields of diffusers' other schedulers, which mean nothing to thes
     "predictor_order", "sigma_max", "sigma_min", "skip_prk_steps", "solver_p", "tau_func", "timestep_scaling",
     "timestep_type",
 )  # fmt: skip
-_KINDS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+_KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
 
 class _Config(dict[str, Any]):
@@ -78,7 +79,7 @@ class _Scheduler:
 
     order = 1
     init_noise_sigma: Any = 1.0
-    _sampler = "ddim"
+    _sampler: Sampler = "ddim"
     _fields: ClassVar[tuple[str, ...]] = ()  # of diffusers' class that this one follows
     _neutral: ClassVar[dict[str, Any]] = {}  # its other fields, with the one value that this class supports
     _spacing = "leading"
@@ -103,8 +104,7 @@ class _Scheduler:
     def _begin(self, values: dict[str, Any], seeds: Seeds | None) -> None:
         count, kind, spacing = values["num_train_timesteps"], values["prediction_type"], values["timestep_spacing"]
         count = as_count("num_train_timesteps", count)
-        if kind not in _KINDS:
-            raise ArgumentError(f"prediction_type: expected one of {', '.join(_KINDS)}, got {kind!r}")
+        as_choice("prediction_type", kind, _KINDS)
         if spacing not in ("leading", "trailing", "linspace"):
             raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {spacing!r}")
         reach = values["clip_sample_range"]
@@ -233,13 +233,13 @@ class _Scheduler:
             raise ArgumentError(f"timestep: {float(timestep)} is not one of this run's timesteps")
         return index
 
-    def _table(self, eta: float, kind: str) -> Float64:
+    def _table(self, eta: float, kind: Prediction) -> Float64:
         if (eta, kind) not in self._tables:
             options = {} if self._sampler in ("ddpm", "flow_euler") else {"eta": eta}
             self._tables[eta, kind] = step_coefficients(self.schedule, self._sampler, prediction=kind, **options)
         return self._tables[eta, kind]
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return _KINDS[self.config.prediction_type]
 
     def _apart(self, eta: float, k: int) -> tuple[float, float, float]:
@@ -307,7 +307,7 @@ class DDIMScheduler(_Scheduler):
         squares = np.where(before >= 0, self.alphas_cumprod_float64[np.maximum(before, 0)], last)
         self._after = np.sqrt(squares), np.sqrt(1 - squares)
 
-    def _table(self, eta: float, kind: str) -> Float64:
+    def _table(self, eta: float, kind: Prediction) -> Float64:
         if (eta, kind) not in self._tables:
             if not 0 <= eta <= 1:
                 raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
@@ -471,7 +471,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
             model_output = sample / (square + 1) - model_output * (square / (square + 1)) ** 0.5
         return self._fused(model_output, timestep, sample, 1.0, generator, variance_noise, return_dict)
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return "x0" if self.config.prediction_type == "v_prediction" else super()._kind()
 
     def add_noise(self, original_samples: Any, noise: Any, timesteps: Any) -> Any:
@@ -542,7 +542,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         """
         return self._fused(model_output, timestep, sample, 0.0, None, None, return_dict)
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return "flow"
 
     def scale_noise(self, sample: Any, timestep: Any, noise: Any) -> Any:

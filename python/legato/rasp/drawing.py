@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 from xml.sax.saxutils import escape
 
-from legato.errors import ArgumentError, DependencyError
+from legato._scalars import as_choice
+from legato.errors import DependencyError
 from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Node
 
 __all__ = ["listing", "write_svg"]
+
+Engine: TypeAlias = Literal["auto", "dot", "rows"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 def _expressions(nodes: list[Node]) -> tuple[dict[int, str], list[tuple[Node, str, str]]]:
@@ -78,10 +83,9 @@ _SELECTOR_COLOR = "#e4f5dc"
 _COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width": "#ffe3b3", "aggregate": "#ffe3b3"}
 
 
-def write_svg(nodes: list[Node], name: str, path: Path, engine: str = "auto") -> Path:
+def write_svg(nodes: list[Node], name: str, path: Path, engine: Engine = "auto") -> Path:
     """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `_rows`."""
-    if engine not in ("auto", "dot", "rows"):
-        raise ArgumentError(f"draw: engine: expected auto, dot or rows, got {engine!r}")
+    engine = as_choice("draw: engine", engine, ENGINES)
     dot = None if engine == "rows" else shutil.which("dot")
     if dot is None and engine == "dot":
         raise DependencyError("draw: engine: Graphviz is not installed (no program dot)")

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
+from legato._dispatch import Backend
+from legato._scalars import as_count, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
+from legato.rasp.drawing import Engine
 from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
@@ -104,15 +107,15 @@ class Program:
 
     # --- evaluation ---
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: str | None = None) -> NDArray[Any]:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: Backend | None = None) -> NDArray[Any]:
         """Evaluate on a whole sequence (n,); int64 unless the program ends in a float."""
         tokens = sequence(self.name, "x", x)
         if tokens.ndim != 1:
             raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}; use batch() for rows")
-        return self._evaluate(tokens, None, threads, backend)
+        return self._evaluate(tokens, None, as_threads(threads), backend)
 
     def batch(
-        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: str | None = None
+        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Evaluate on the rows of (b, n); outputs beyond `lengths` (b,) are 0.
 
@@ -122,6 +125,7 @@ class Program:
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
         ends = check_lengths(self.name, lengths, tokens.shape)
+        threads = as_threads(threads)
         try:
             return self._evaluate(tokens, ends, threads, backend)
         except (ArgumentError, NumericalError):
@@ -130,7 +134,7 @@ class Program:
         return self._row_by_row(tokens, ends, threads, backend)
 
     def _row_by_row(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         """Evaluate rows at their own length: an error beyond the end of a row is none, any other names the row."""
         out: NDArray[Any] | None = None
@@ -145,7 +149,7 @@ class Program:
         return np.zeros(tokens.shape, dtype=np.int64) if out is None else out
 
     def _evaluate(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         if lengths is not None:
             tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
@@ -170,7 +174,7 @@ class Program:
         tokens: NDArray[np.int64],
         lengths: NDArray[np.int64] | None,
         threads: int,
-        backend: str | None,
+        backend: Backend | None,
     ) -> Any:
         kind, how = node.kind, node.attributes
         if kind == "tokens":
@@ -268,9 +272,16 @@ class Program:
         list of int
             The new tokens. The state of `step` is replaced by that of this generation.
         """
+        if stop is not None and not callable(stop) and not isinstance(stop, int | np.integer):
+            raise ArgumentError(f"{self.name}: stop: expected a token or a test of one, got {shown(stop)}")
+        max_new = as_count(f"{self.name}: max_new", max_new, 0, 2**63 - 1)
+        try:
+            tokens = list(prompt)
+        except Exception:  # no iterable, or one that raises
+            raise ArgumentError(f"{self.name}: prompt: expected tokens, got {shown(prompt)}") from None
         self.reset()
         out: int | None = None
-        for token in prompt:
+        for token in tokens:
             out = self.step(token)
         if out is None:
             raise ArgumentError(f"{self.name}: prompt: expected at least one token")
@@ -287,7 +298,7 @@ class Program:
 
     def check(self, bits: int = 8) -> Report:
         """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length."""
-        return inspect(self.nodes, bits)
+        return inspect(self.nodes, as_count(f"{self.name}: bits", bits, 1, 62))
 
     def show(self) -> str:
         """Return the program as readable RASP-L, one line for each shared step."""
@@ -295,7 +306,7 @@ class Program:
 
         return listing(self.nodes, self.name)
 
-    def draw(self, path: str | Path, engine: str = "auto") -> Path:
+    def draw(self, path: str | Path, engine: Engine = "auto") -> Path:
         """Write the graph as SVG.
 
         Parameters

@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Int64
+from legato._dispatch import Backend
 from legato.errors import ArgumentError
 from legato.rasp import _reference
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
+Reduction: TypeAlias = Literal["mean", "max", "min"]
+Rounding: TypeAlias = Literal["truncate", "floor", "float"]
 REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3}
 ROUNDINGS = {"truncate": 0, "floor": 1, "float": 2}
 
@@ -291,7 +294,7 @@ def aggregate_selector(
     rounding: str = "truncate",
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
     route: str | None = None,
 ) -> NDArray[Any]:
     """Run a reduction over a selector; `route` forces one of those that `plan_route` names."""

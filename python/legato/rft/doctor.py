@@ -9,18 +9,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64
+from legato._scalars import as_choice, as_count, as_number, shown
 from legato.errors import ArgumentError, InputError, OutputError
-from legato.rft.rollouts import Columns, NameTable, read_rollouts
-from legato.rft.theory import binary_std_interval, constant_group_probability, gradient_bounds, gradient_flow_time
+from legato.rft.rollouts import NAN_RULES, Columns, NameTable, NanRule, read_rollouts
+from legato.rft.theory import (
+    binary_std_interval,
+    constant_group_probability,
+    gradient_bounds,
+    gradient_flow_time,
+    reward_ends,
+)
 
 __all__ = ["VERDICTS", "Comparison", "Plan", "Report", "compare", "plan", "scan"]
 
+Interval: TypeAlias = Literal["auto", "mp", "chi2"]
+INTERVALS: tuple[Interval, ...] = get_args(Interval)
 VERDICTS = ("vanishing", "suspect", "healthy", "solved")
 NEAR_CONSTANT = 1e-3  # of the range: a std so small that 1/std amplifies noise
 _FIELDS = (
@@ -94,8 +103,7 @@ class Report:
         list
             Prompt ids. Raising the std is necessary for learning, not sufficient: scan again afterwards.
         """
-        if not budget > 0 or not 0 <= mix < math.inf:
-            raise ArgumentError(f"budget, mix: expected budget > 0 and mix >= 0, got {budget}, {mix}")
+        budget, mix = as_number("budget", budget, above=0), as_number("mix", mix, least=0)
         count = max(1, int(budget * len(self.n))) if budget < 1 else int(budget)
         order = self.order()
         kind = self.verdict[order]
@@ -182,9 +190,9 @@ def scan(
     level: float = 0.95,
     solved_mean: float = 0.95,
     group_size: int = 8,
-    interval: Literal["auto", "mp", "chi2"] = "auto",
+    interval: Interval = "auto",
     columns: Columns | None = None,
-    nan: Literal["error", "drop"] = "error",
+    nan: NanRule = "error",
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Judge each prompt by the standard deviation of its rollouts' rewards.
@@ -230,27 +238,25 @@ def scan(
     >>> report.verdict.tolist(), report.more_rollouts.tolist()
     (['suspect', 'healthy'], [1471, 0])
     """
-    if not 0 < level < 1:
-        raise ArgumentError(f"level: expected a number between 0 and 1, got {level}")
-    if not 0 < solved_mean <= 1:
-        raise ArgumentError(f"solved_mean: expected a number between 0 and 1, got {solved_mean}")
-    if group_size < 2:
-        raise ArgumentError(f"group_size: expected a whole number >= 2, got {group_size}")
-    if interval not in ("auto", "mp", "chi2"):
-        raise ArgumentError(f"interval: expected auto, mp or chi2, got {interval!r}")
+    level = as_number("level", level, above=0, below=1)
+    solved_mean = as_number("solved_mean", solved_mean, above=0, most=1)
+    group_size = as_count("group_size", group_size, 2)
+    interval, nan = as_choice("interval", interval, INTERVALS), as_choice("nan", nan, NAN_RULES)
     if value_range is not None:
-        value_range = (float(value_range[0]), float(value_range[1]))
-        if not (math.isfinite(value_range[0]) and math.isfinite(value_range[1]) and value_range[0] < value_range[1]):
-            raise ArgumentError(f"value_range: expected two numbers, the least and the largest, got {value_range}")
+        value_range = reward_ends("value_range", value_range)
+    if tau is not None:
+        tau = as_number("tau", tau, above=0)
+    if columns is not None and not isinstance(columns, Columns):
+        raise ArgumentError(f"columns: expected Columns, got {shown(columns)}")
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress: expected a callable, got {shown(progress)}")
     anything = (-math.inf, math.inf)
     moments = read_rollouts(source, columns or Columns(), nan, value_range or anything, progress)
     prompt, m = moments.finish()
     notes: list[str] = []
     low, high = value_range or _guess_range(m, notes)
     width = high - low
-    tau = 0.05 * width if tau is None else float(tau)
-    if not 0 < tau < math.inf:
-        raise ArgumentError(f"tau: expected a number above 0, got {tau}")
+    tau = 0.05 * width if tau is None else tau
     n, mean = m["n"], m["mean"]
     zero = m["least"] == m["largest"]
     m2 = np.where(zero, 0.0, m["m2"])

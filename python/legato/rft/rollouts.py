@@ -10,17 +10,20 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
 from legato._arrays import Float64
+from legato._scalars import as_choice
 from legato.errors import ArgumentError, DependencyError, InputError
 
 __all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
 
+NanRule: TypeAlias = Literal["error", "drop"]
+NAN_RULES: tuple[NanRule, ...] = get_args(NanRule)
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
 _TRL = {"prompt", "completion", "advantage"}
@@ -213,7 +216,7 @@ def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
 def read_rollouts(
     source: Any,
     columns: Columns,
-    nan: Literal["error", "drop"] = "error",
+    nan: NanRule = "error",
     value_range: tuple[float, float] = (-np.inf, np.inf),
     progress: Any = None,
 ) -> PromptMoments:
@@ -240,8 +243,7 @@ def read_rollouts(
     InputError
         A file or a value cannot be used, or there is no rollout; the message names file, row and column.
     """
-    if nan not in ("error", "drop"):
-        raise ArgumentError(f"nan: expected error or drop, got {nan!r}")
+    nan = as_choice("nan", nan, NAN_RULES)
     try:
         import pyarrow as pa
     except ImportError:

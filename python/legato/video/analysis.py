@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask", "usable_
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Rotation: TypeAlias = Literal["apply", "keep"]
+ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
 
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600

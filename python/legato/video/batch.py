@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from legato._arrays import as_count
+from legato._scalars import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError
 from legato.video.decoding import PathLike, checked_path
 from legato.video.files import CONTAINERS

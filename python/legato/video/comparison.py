@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._arrays import overlap
 from legato.errors import ArgumentError
 from legato.video.planes import Planes, load_opencv
 
@@ -55,7 +56,7 @@ class Comparison:
         left, right : Planes
             Pictures of one format, at least as large as `size` says; what is beyond is left out.
         out : Planes
-            Picture of the pair's `size` in the same format; overwritten.
+            Picture of the pair's `size` in the same format, in memory of its own; overwritten.
 
         Returns
         -------
@@ -63,11 +64,17 @@ class Comparison:
             `out`.
         """
         width, height = self._half
+        for name, picture in (("left", left), ("right", right), ("out", out)):
+            if not isinstance(picture, Planes):
+                raise ArgumentError(f"{name}: expected Planes, got {type(picture).__name__}")
         if out.size != self.size:
             raise ArgumentError(f"out: expected a picture of {self.size}, got {out.size}")
-        for side, picture in enumerate((left, right)):
+        for picture in (left, right):
             if picture.size[0] < width or picture.size[1] < height:
                 raise ArgumentError(f"pictures: expected at least {width}x{height}, got {picture.size}")
+            if any(overlap(one, other) for one in _present(out) for other in _present(picture)):
+                raise ArgumentError("out: expected memory of its own, got memory of a picture")
+        for side, picture in enumerate((left, right)):
             for source, target in zip(_present(picture), _present(out), strict=True):
                 rows, columns = target.shape[0], target.shape[1] // 2
                 target[:, side * columns : (side + 1) * columns] = source[:rows, :columns]

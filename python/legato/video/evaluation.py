@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, camera
-from legato._arrays import as_count
+from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
 from legato.video.decoding import PathLike
 from legato.video.files import VideoReader

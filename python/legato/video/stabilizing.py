@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
-from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
+from legato.video.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
 from legato.video.decoding import Ahead, PathLike, checked_path
 from legato.video.files import (
     NOT_TRANSPARENT,
@@ -38,17 +39,18 @@ from legato.video.files import (
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
-from legato.video.presets import preset_named
+from legato.video.presets import PresetName, preset_named
 from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
 from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box
-from legato.video.warping import Interpolation, warp
+from legato.video.warping import INTERPOLATIONS, Interpolation, warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
+INCLUSIONS: tuple[Inclusion, ...] = get_args(Inclusion)
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
@@ -135,7 +137,7 @@ def stabilize(
     destination: PathLike,
     *,
     motion: Analysis | PathLike | None = None,
-    preset: str = "standard",
+    preset: PresetName = "standard",
     crop: float | None = None,
     options: camera.PathOptions | None = None,
     mask: PathLike | NDArray[Any] | None = None,
@@ -236,15 +238,16 @@ def stabilize(
     """
     chosen = preset_named(preset)
     if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
     path_options = chosen.options() if options is None else options
     if crop is not None:
         path_options = replace(path_options, crop=crop)
-    if inclusion not in ("soft", "hard"):
-        raise ArgumentError(f"inclusion: expected 'soft' or 'hard', got {inclusion!r}")
-    target_weight = chosen.center if center is None else center
-    if not (isinstance(target_weight, int | float | np.number) and 0 <= target_weight < 1e12):
-        raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
+    inclusion = as_choice("inclusion", inclusion, INCLUSIONS)
+    target_weight = chosen.center if center is None else as_number("center", center, least=0, below=1e12)
+    interpolation, threads = as_choice("interpolation", interpolation, INTERPOLATIONS), as_threads(threads)
+    guard, overwrite = as_flag("guard", guard), as_flag("overwrite", overwrite)
+    if rotation is not None:
+        rotation = as_choice("rotation", rotation, ROTATIONS)
     check_encoder_preset("encoder_preset", encoder_preset)
     begun = source if isinstance(source, Ahead) else None
     source, destination = checked_path("source", source), checked_path("destination", destination)
@@ -424,8 +427,7 @@ def stabilize(
 
 
 def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
-    if rotation not in ("apply", "keep"):
-        raise ArgumentError(f"rotation: expected 'apply' or 'keep', got {rotation!r}")
+    rotation = as_choice("rotation", rotation, ROTATIONS)
     return VideoReader(source.decoder() if isinstance(source, Ahead) else source, rotate=rotation == "apply")
 
 

@@ -30,12 +30,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._scalars import as_choice, as_flag, as_number, shown
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
@@ -50,13 +51,16 @@ from legato.video.files import (
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.planning import believable_rate
-from legato.video.presets import preset_named
+from legato.video.presets import PresetName, preset_named
 from legato.video.report import counted
 from legato.video.stabilizing import check_destinations
 from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
+
+Container: TypeAlias = Literal["y4m", "mpegts"]
+CONTAINERS: tuple[Container, ...] = get_args(Container)
 
 _QUEUED_S = 1.0  # of pictures between reading and computing, where the source cannot wait
 _QUEUED_BYTES = 256 << 20
@@ -212,14 +216,14 @@ def stabilize_live(
     destination: PathLike,
     *,
     latency_frames: int = 10,
-    preset: str = "standard",
+    preset: PresetName = "standard",
     options: camera.PathOptions | None = None,
     crop: float | None = None,
     mask: PathLike | NDArray[Any] | None = None,
     region: Box | None = None,
     fps: float | None = None,
     interpolation: Interpolation = "bilinear",
-    container: Literal["y4m", "mpegts"] | None = None,
+    container: Container | None = None,
     codec: str | None = None,
     crf: float = 20,
     encoder_preset: str = "veryfast",
@@ -296,20 +300,19 @@ def stabilize_live(
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
     check_encoder_preset("encoder_preset", encoder_preset)
     if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
     if options is None:
         options = chosen.live_options()
     if crop is not None:
         options = replace(options, crop=crop)
-    if fps is not None and not (isinstance(fps, int | float) and _SLOWEST <= fps <= _FASTEST):
-        raise ArgumentError(f"fps: expected a number from {_SLOWEST:g} to {_FASTEST:g}, got {fps!r}")
-    if duration_s is not None and not (isinstance(duration_s, int | float) and 0 < duration_s < math.inf):
-        raise ArgumentError(f"duration_s: expected a number above 0, got {duration_s!r}")
-    for name, value in (("stall_s", stall_s), ("reconnect_s", reconnect_s)):
-        if not (isinstance(value, int | float) and 0 <= value < math.inf):
-            raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
-    if container not in (None, "y4m", "mpegts"):
-        raise ArgumentError(f'container: expected "y4m" or "mpegts", got {container!r}')
+    if fps is not None:
+        fps = as_number("fps", fps, least=_SLOWEST, most=_FASTEST)
+    if duration_s is not None:
+        duration_s = as_number("duration_s", duration_s, above=0)
+    stall_s, reconnect_s = as_number("stall_s", stall_s, least=0), as_number("reconnect_s", reconnect_s, least=0)
+    if container is not None:
+        container = as_choice("container", container, CONTAINERS)
+    overwrite = as_flag("overwrite", overwrite)
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
         (640, 360), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._scalars import shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
 
@@ -39,10 +40,12 @@ def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
     try:
         x, y, w, h = (float(v) for v in numbers)
         sound = w > 0 and h > 0 and all(math.isfinite(v) for v in (x, y, w, h))
-    except (TypeError, ValueError):
+    except Exception:  # not four, or no numbers
         sound = False
     if not sound:
-        raise ArgumentError(f"{name}: expected x, y, width, height in pixels, width and height above 0; got {box!r}")
+        raise ArgumentError(
+            f"{name}: expected x, y, width, height in pixels, width and height above 0; got {shown(box)}"
+        )
     if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0:
         raise ArgumentError(f"{name}: {x:g},{y:g},{w:g},{h:g} lies outside of the picture of {size[0]}x{size[1]}")
     return x, y, w, h

@@ -20,11 +20,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.decoding import load_av
 from legato.video.files import PendingFile
 from legato.video.planes import load_opencv
-from legato.video.scenery import check_int, checked_size, draw_ferry, render_scene
+from legato.video.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
 
@@ -295,9 +296,8 @@ def camera_path(kind: Kind = "walk", *, seed: int = 1, frames: int = 240, fps: f
     ArgumentError
         If an argument is not as described.
     """
-    _check_choice("kind", kind, get_args(Kind))
-    check_int("seed", seed, 0)
-    check_int("frames", frames, 1)
+    kind = as_choice("kind", kind, get_args(Kind))
+    seed, frames = as_count("seed", seed, 0, 2**64 - 1), as_count("frames", frames)
     _check_number("fps", fps, 1, 240)
     shake = _KINDS[kind]
     rng = np.random.default_rng([seed, 1])
@@ -592,12 +592,5 @@ def _steps(to_scene: Floats) -> Floats:
     return np.asarray(motion / motion[:, 2:, 2:])
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ArgumentError(f"{name}: expected one of {choices}, got {value!r}")
-
-
 def _check_number(name: str, value: object, least: float, most: float) -> None:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not least <= value <= most:  # type: ignore[operator]
-        raise ArgumentError(f"{name}: expected a number from {least} to {most}, got {value!r}")
+    as_number(name, value, least=least, most=most)
