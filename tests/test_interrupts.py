@@ -19,8 +19,8 @@ SLOW = "camera.PathOptions(tolerance=1e-9)"
 RUNS = {
     "normal": ("from legato import diffusion as D", "D.normal((1 << 14, 1 << 15), 3, dtype='float16')"),
     "denoise": (
-        "from legato import diffusion as D\nmodel = D.EmpiricalDenoiser(np.random.default_rng(0).normal(size=(30000, 64)))"
-        "\nx = np.zeros((50000, 64))",
+        "from legato import diffusion as D\ndata = np.random.default_rng(0).normal(size=(30000, 64))\n"
+        "model = D.EmpiricalDenoiser(data)\nx = np.zeros((50000, 64))",
         "model.denoise(x, 0.7, 0.7, threads=2)",
     ),
     "sample": (
@@ -114,16 +114,11 @@ import legato.camera
 """))
 except Exception as error:
     print(error)
-"""
-    env = {**os.environ, "SKBUILD_EDITABLE_SKIP": os.environ.get("SKBUILD_EDITABLE_SKIP", "")}
-    import legato
-
-    loader = getattr(legato.__spec__, "loader", None)
-    del loader
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=env, check=True
+'''
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert (
+        "legato cannot be imported in a subinterpreter" in done.stdout or "does not support loading in" in done.stdout
     )
-    assert "subinterpreter" in done.stdout
 
 
 def main() -> None:
