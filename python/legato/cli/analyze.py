@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.files import PendingFile
-    from legato.video.stabilizing import analyze, check_destinations
+    from legato._files import PendingFile, check_destinations
+    from legato.video.stabilizing import analyze
 
     inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
     check_destinations(inputs, {"output": arguments.output})

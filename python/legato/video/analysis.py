@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
+from legato._files import PathLike, PendingFile, checked_path
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike, checked_path, load_av
-from legato.video.files import PendingFile, VideoFrame, VideoReader
+from legato.video.decoding import load_av
+from legato.video.files import VideoFrame, VideoReader
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legato._arrays import as_count
+from legato._files import PathLike, check_destinations, checked_path
 from legato.errors import ArgumentError, LegatoError, OutputError
-from legato.video.decoding import PathLike, checked_path
 from legato.video.files import CONTAINERS
 from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
-from legato.video.stabilizing import check_destinations, files_beside, stabilize
+from legato.video.stabilizing import files_beside, stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]
 

@@ -36,12 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._files import PathLike, PendingFile, check_destinations, reason
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
-from legato.video.decoding import Decoder, PathLike, load_av, reason
+from legato.video.decoding import Decoder, load_av
 from legato.video.files import (
-    PendingFile,
     VideoFrame,
     VideoReader,
     check_encoder_preset,
@@ -52,7 +52,6 @@ from legato.video.planes import Planes, load_opencv
 from legato.video.planning import believable_rate
 from legato.video.presets import preset_named
 from legato.video.report import counted
-from legato.video.stabilizing import check_destinations
 from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 

@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._files import PendingFile
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.decoding import load_av
-from legato.video.files import PendingFile
 from legato.video.planes import load_opencv
 from legato.video.scenery import check_int, checked_size, draw_ferry, render_scene
 

@@ -11,10 +11,8 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+from legato._files import PathLike, check_destinations, write_whole
 from legato.errors import InputError
-from legato.video.decoding import PathLike
-from legato.video.files import PendingFile
-from legato.video.stabilizing import check_destinations
 
 __all__ = ["write_page"]
 
@@ -82,10 +80,7 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     }
     template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
     text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)
-    with PendingFile(target, unnamed=True) as pending:
-        pending.write_text([text])
-        pending.commit()
-    return target
+    return write_whole(target, text)
 
 
 def _quoted(name: str) -> str:
