@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.errors import ArgumentError, InputError
+    from legato._files import read_text
+    from legato.errors import ArgumentError
     from legato.rasp import Interpreter, LanguageError
 
     if arguments.source == Path("study"):
@@ -51,11 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         interpreter.example = list(arguments.input)
     try:
         if arguments.source is not None:
-            try:
-                source = arguments.source.read_text()
-            except OSError as error:
-                raise InputError(f"{arguments.source}: cannot be read: {error.strerror}") from None
-            for text in interpreter.run(source):
+            for text in interpreter.run(read_text(arguments.source)):
                 print(text)
         if arguments.evaluate is not None:
             print(interpreter.evaluate(arguments.evaluate, interpreter.example))

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from legato._files import write_whole
 from legato.errors import ArgumentError, DependencyError
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Node
 
 __all__ = ["listing", "write_svg"]

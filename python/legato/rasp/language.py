@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._files import read_text
 from legato.errors import ArgumentError, DependencyError, LegatoError
 from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
 from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
@@ -256,7 +257,7 @@ class Interpreter:
     def _load(self, name: str, tree: Any) -> None:
         for path in (Path(name), Path(name + ".rasp"), Path(str(files("legato.rasp") / "lib" / f"{name}.rasp"))):
             if path.is_file():
-                self.run(path.read_text())
+                self.run(read_text(path))
                 return
         raise self._error(f'load: no file "{name}"', tree)
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
+from legato._files import read_json, write_whole
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
@@ -342,12 +342,7 @@ class Program:
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a program that `save` wrote."""
-        try:
-            document = json.loads(Path(path).read_text())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON: {error}") from None
+        document = read_json(path)
         if not isinstance(document, dict) or document.get("format") != "legato.rasp.Program":
             raise InputError(f"{path}: not a saved program")
         if document.get("version") != _FORMAT:

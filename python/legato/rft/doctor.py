@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64
-from legato.errors import ArgumentError, InputError, OutputError
-from legato.rft.rollouts import Columns, NameTable, read_rollouts
+from legato._files import check_destinations, write_whole
+from legato.errors import ArgumentError, InputError
+from legato.rft.rollouts import Columns, NameTable, files_of, read_rollouts
 from legato.rft.theory import binary_std_interval, constant_group_probability, gradient_bounds, gradient_flow_time
 
 __all__ = ["VERDICTS", "Comparison", "Plan", "Report", "compare", "plan", "scan"]
@@ -57,6 +58,8 @@ class Report:
         What was asked, and the numbers over all prompts.
     notes : list of str
         What a reader should know.
+    files : list of path
+        What was read, where it were files.
     """
 
     prompt: list[Any]
@@ -74,6 +77,7 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     overall: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def order(self) -> NDArray[np.int64]:
         """Prompts from the smallest std on; ties by mean, then by id."""
@@ -168,10 +172,19 @@ class Report:
         return report_page(self, limit)
 
     def save(self, path: str | Path) -> None:
-        """Write to .html, .json, .csv or anything else as a table; complete or not at all."""
+        """Write to .html, .json, .csv or anything else as a table; complete or not at all.
+
+        Raises
+        ------
+        ArgumentError
+            If it is one of the files of rollouts.
+        OutputError
+            If it cannot be written.
+        """
         target = Path(path)
         text = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv}.get(target.suffix, self.to_table)()
-        write_text(target, text)
+        check_destinations({f"input {file}": file for file in self.files}, {"path": target})
+        write_whole(target, text)
 
 
 def scan(
@@ -312,7 +325,7 @@ def scan(
     }  # fmt: skip
     return Report(
         prompt, n, mean, std, std_low, std_high, zero, verdict, more,
-        *bounds, settings, overall, notes,
+        *bounds, settings, overall, notes, files_of(source),
     )  # fmt: skip
 
 
@@ -510,18 +523,6 @@ def plan(p0: float, n_labels: int, p1: float = 0.9) -> Plan:
     both = gradient_flow_time(p0, middle, n_labels)[1] + gradient_flow_time(middle, p1, n_labels)[0]
     useful = {size: float(1 - constant_group_probability(p0, size)) for size in (4, 8, 16, 32, 64)}
     return Plan(p0, p1, n_labels, 2 * math.sqrt(p0 * (1 - p0)), rft, sft, both, useful)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _finite(x: float) -> float | None:

@@ -19,7 +19,7 @@ from legato import _core
 from legato._arrays import Float64
 from legato.errors import ArgumentError, DependencyError, InputError
 
-__all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
+__all__ = ["Columns", "NameTable", "PromptMoments", "files_of", "read_rollouts"]
 
 PROMPT_COLUMNS = ("prompt_id", "uid", "index", "prompt", "input")
 REWARD_COLUMNS = ("reward", "score")
@@ -281,12 +281,22 @@ class _Roles:
     partial: bool
 
 
+def files_of(source: Any) -> list[Path]:
+    """Tell which files `read_rollouts` reads for a source; none for rows and columns."""
+    if isinstance(source, str | Path):
+        return [Path(source)]
+    if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
+        return [Path(item) for item in source]
+    return []
+
+
 def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tuple[_Roles, Any]]]]:
     import pyarrow as pa
 
-    if isinstance(source, str | Path):
-        source = [source]
-    if isinstance(source, pa.Table):
+    if files := files_of(source):
+        for path in files:
+            yield str(path), _file_batches(path, columns)
+    elif isinstance(source, pa.Table):
         yield "table", _table_batches(source, columns, "table")
     elif isinstance(source, Mapping):
         try:
@@ -294,11 +304,8 @@ def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tupl
         except (pa.ArrowException, TypeError) as error:
             raise InputError(f"table: {_one_line(error)}") from None
         yield "table", _table_batches(table, columns, "table")
-    elif isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
-        if not source:
-            raise ArgumentError("source: expected at least one file")
-        for path in map(Path, source):
-            yield str(path), _file_batches(path, columns)
+    elif isinstance(source, Sequence) and not source:
+        raise ArgumentError("source: expected at least one file")
     elif isinstance(source, Sequence) and all(isinstance(item, Mapping) for item in source):
         try:
             table = pa.Table.from_pylist([dict(item) for item in source])

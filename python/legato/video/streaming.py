@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._files import PathLike, PendingFile, check_destinations, reason
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
@@ -315,8 +315,11 @@ def stabilize_live(
     )
     origin = _Source.of(source, fps)
     target = _Target.of(os.fspath(destination), container)
+    inputs: dict[str, PathLike] = {} if origin.path is None else {"input": origin.path}
+    if mask is not None and not isinstance(mask, np.ndarray):
+        inputs["mask"] = checked_path("mask", mask)
     check_destinations(
-        {} if origin.path is None else {"input": origin.path},
+        inputs,
         {"destination": target.path, "report": None if report is None else Path(report)},
         overwrite,
     )
