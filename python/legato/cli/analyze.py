@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from legato._printing import say
 from legato.cli.stabilize import add_estimate, add_rotation, add_talk
 
 NAME = "analyze"
@@ -47,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     failed = len(analysis.failed)
     if arguments.json:
         told = {"motion": str(arguments.output), "frames": len(analysis), "failed": analysis.failed}
-        print(json.dumps({**told, "notes": analysis.notes}))
+        say(json.dumps({**told, "notes": analysis.notes}))
     elif not arguments.quiet:
-        print(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
+        say(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
         for note in analysis.notes:
-            print(f"  note: {note}")
+            say(f"  note: {note}")
     return 0

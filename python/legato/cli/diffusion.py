@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from legato._files import PendingFile, check_destinations
+from legato._printing import say
 from legato.errors import ArgumentError, DependencyError
 
 NAME = "diffusion"
@@ -66,7 +67,7 @@ def _tables(names: Sequence[str], arguments: argparse.Namespace) -> list[Any]:
                 options["chains"] = arguments.chains
         table = getattr(reproduction, name)(**options)
         tables.append(table)
-        print(_text(table))
+        say(_text(table))
     return tables
 
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from legato._printing import say
+
 NAME = "rasp"
 HELP = "run RASP programs: a prompt, or a file; study length generalization"
 DESCRIPTION = (
@@ -53,14 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.source is not None:
             for text in interpreter.run(read_text(arguments.source)):
-                print(text)
+                say(text)
         if arguments.evaluate is not None:
-            print(interpreter.evaluate(arguments.evaluate, interpreter.example))
+            say(interpreter.evaluate(arguments.evaluate, interpreter.example))
         if arguments.analyze is not None:
             found = interpreter.analyze(arguments.analyze)
-            print(f"layers {found.n_layers}, heads {found.max_heads}, heads per layer {found.heads_per_layer}")
+            say(f"layers {found.n_layers}, heads {found.max_heads}, heads per layer {found.heads_per_layer}")
     except LanguageError as error:
-        print(f"{arguments.source or 'expression'}: {error}", file=sys.stderr)
+        say(f"{arguments.source or 'expression'}: {error}", file=sys.stderr)
         return 1
     if arguments.source is None and arguments.evaluate is None and arguments.analyze is None:
         return _prompt(interpreter)
@@ -78,10 +80,10 @@ def _study(arguments: argparse.Namespace) -> int:
     }
     settings = study.Settings(**{name: value for name, value in given.items() if value is not None})
     names = study.TASKS if arguments.tasks is None else tuple(arguments.tasks)
-    found = study.run(names, settings, report=lambda line: print(line, file=sys.stderr))
-    print(found.table())
+    found = study.run(names, settings, report=lambda line: say(line, file=sys.stderr))
+    say(found.table())
     for path in found.save(arguments.output):
-        print(path)
+        say(path)
     return 0
 
 
@@ -90,7 +92,7 @@ def _history() -> Iterator[None]:
     """Editing for input(), with the lines of earlier sessions."""
     import readline
 
-    print('RASP: statements end with ; and "exit" leaves')
+    say('RASP: statements end with ; and "exit" leaves')
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "legato"
     path = folder / "rasp_history"
     with contextlib.suppress(OSError):  # no history yet, or none that can be read: the prompt works without
@@ -117,10 +119,10 @@ def _prompt(interpreter: object) -> int:
             try:
                 line = input(".. " if waiting else ">> ")
             except EOFError:
-                print()
+                say()
                 break
             except KeyboardInterrupt:
-                print()
+                say()
                 waiting = ""
                 continue
             waiting = f"{waiting}\n{line}" if waiting else line
@@ -129,12 +131,12 @@ def _prompt(interpreter: object) -> int:
                 continue
             try:
                 for text in interpreter.run(waiting):
-                    print(text)
+                    say(text)
             except IncompleteSource as error:
                 if line.strip():
                     continue
-                print(error)
+                say(error)
             except LegatoError as error:
-                print(error)
+                say(error)
             waiting = ""
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from legato._files import PendingFile, check_destinations
+from legato._printing import say
 from legato.errors import ArgumentError, InputError
 
 NAME = "rft"
@@ -139,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return command(arguments)
     except (ArgumentError, InputError) as error:  # what was asked or given cannot be used; 1 stands for a finding
-        print(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
@@ -159,12 +160,17 @@ def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
             arguments.prompt_col, arguments.reward_col, arguments.logprobs_col, arguments.step_col, arguments.steps
         ),
         nan=arguments.nan,
-        progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
+        progress=_count if show else None,
         **options,
     )
     if show:
-        print(file=sys.stderr)
+        say(file=sys.stderr)
     return report
+
+
+def _count(rollouts: int) -> None:
+    sys.stderr.write(f"\r{rollouts} rollouts")
+    sys.stderr.flush()
 
 
 @contextlib.contextmanager
@@ -185,7 +191,7 @@ def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable
             if name in pending:
                 pending[name].write_text([text])
             else:
-                sys.stdout.write(text)
+                say(text, end="")
 
         yield give
         for file in pending.values():
@@ -205,7 +211,7 @@ def _scan(arguments: argparse.Namespace) -> int:
     shares = {**report.overall["shares"], "zero": report.overall["zero_std"]}
     exceeded = [(name, limit) for name, limit in arguments.fail_on if shares[name] > limit]
     for name, limit in exceeded:
-        print(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
+        say(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
     return 1 if exceeded else 0
 
 
@@ -235,14 +241,14 @@ def _plan(arguments: argparse.Namespace) -> int:
     from legato.rft.doctor import plan
 
     found = plan(arguments.p0, arguments.k, arguments.p1)
-    sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table())
+    say(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), end="")
     return 0
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
     with _outputs([], out=arguments.out) as give:
         table, numbers, failed = _checked_bounds(arguments) if arguments.what == "bounds" else _trained(arguments)
-        sys.stdout.write(table)
+        say(table, end="")
         if arguments.out is not None:
             give("out", json.dumps(numbers, indent=1) + "\n")
     return 1 if failed else 0
@@ -260,7 +266,7 @@ def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
 
     if arguments.seeds < 1:
         raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
-    say = None if arguments.quiet else (lambda line: print(line, file=sys.stderr))
+    tell = None if arguments.quiet else (lambda line: say(line, file=sys.stderr))
     steps = arguments.steps
     results = [
         reproduce_digits(
@@ -269,7 +275,7 @@ def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
             sft_first=max(1, steps * 2 // 5),
             rft_after=max(1, steps // 5),
             pretraining_steps=min(2000, steps),
-            progress=say,
+            progress=tell,
         )
         for seed in range(arguments.seeds)
     ]

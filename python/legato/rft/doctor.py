@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from legato._arrays import Float64
 from legato._files import check_destinations, write_whole
+from legato._printing import csv_cell, printable
 from legato.errors import ArgumentError, InputError
 from legato.rft.rollouts import Columns, NameTable, files_of, read_rollouts
 from legato.rft.theory import binary_std_interval, constant_group_probability, gradient_bounds, gradient_flow_time
@@ -127,11 +128,11 @@ class Report:
         return json.dumps(parts, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """Write one line a prompt."""
+        """Write one line a prompt, with `legato._printing.csv_cell`: ids as they are stand in the JSON alone."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows())
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows())
         return text.getvalue()
 
     def to_table(self, limit: int = 20) -> str:
@@ -162,7 +163,7 @@ class Report:
                 )
             if len(shown) < len(self.n):
                 lines.append(f"... {len(self.n) - len(shown)} more")
-        lines += ["", *(f"note: {note}" for note in self.notes)]
+        lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
         return "\n".join(lines).rstrip() + "\n"
 
     def to_html(self, limit: int = 200) -> str:
@@ -534,5 +535,5 @@ def _text(x: float | None) -> str:
 
 
 def _short(prompt: Any, width: int = 40) -> str:
-    text = " ".join(str(prompt).split())
+    text = printable(" ".join(str(prompt).split()))
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
+from legato._printing import printable
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
@@ -200,8 +201,8 @@ class LiveReport:
         if math.isfinite(late["p50"]):
             beyond = f"beyond it p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
         return (
-            f"{self.destination}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s ({rate:.1f} fps)"
-            f"{lost}{again}; ended: {self.ended}\n"
+            f"{printable(self.destination)}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s "
+            f"({rate:.1f} fps){lost}{again}; ended: {self.ended}\n"
             f"  delay {counted(self.latency_frames, 'frame')} ({self.delay_ms:.0f} ms), {beyond}"
         )
 
