@@ -377,7 +377,7 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = [json.dumps(row) for row in BAD_ROWS]
     for line, message in (
-        ('{"prompt": "a", "rew', "row 2: not JSON"),
+        ('{"prompt": "a", "rew', "line 3: not JSON"),
         ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected double"),
         ('{"prompt": 3, "reward": 1}', "row 2, column 'prompt': expected string"),
         ("[1]", "row 2: expected an object"),

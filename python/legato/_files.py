@@ -12,6 +12,8 @@ import os
 import re
 import stat
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 __all__ = [
+    "DAMAGED_ARCHIVE",
     "PathLike",
     "PendingFile",
     "check_destinations",
@@ -40,6 +43,12 @@ PathLike = str | os.PathLike[str]
 MOST_BYTES = 1 << 28  # of a file that is read at once
 MOST_LINE_BYTES = 1 << 26  # of a file that is read by lines: a million tokens of a rollout with their probabilities
 MOST_DIGITS = 308  # of a whole number, which is finite as a double then
+
+# What `numpy.load` and the modules beneath it raise for a damaged or hostile .npz.
+DAMAGED_ARCHIVE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError, SyntaxError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 _OF_OPEN_FILES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
 _MOST_LINKS = 40  # as many as Linux follows
@@ -467,7 +476,7 @@ def parse_json(text: str) -> Any:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise ValueError(f"{error.msg} at {place}column {error.colno}") from None
+        raise ValueError(f"{error.msg.removesuffix(' at')} at {place}column {error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

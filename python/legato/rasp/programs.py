@@ -361,9 +361,9 @@ class Program:
                 node.label = row["label"]
                 node.scope = None if row["scope"] is None else (row["scope"][0], row["scope"][1])
                 nodes.append(node)
-            output = nodes[-1]
-        except (KeyError, IndexError, TypeError) as error:
+            output, name = nodes[-1], str(document["name"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__} {error}") from None
         if not isinstance(output, Value):
             raise InputError(f"{path}: damaged: the last node is no sequence")
-        return cls(output, name=str(document["name"]))
+        return cls(output, name=name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._files import PendingFile
+from legato._files import DAMAGED_ARCHIVE, PendingFile
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.decoding import load_av
 from legato.video.planes import load_opencv
@@ -153,7 +152,7 @@ class GroundTruth:
                     (width, height),
                     float(data["fps"]),
                 )
-        except (OSError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARCHIVE as error:
             raise InputError(f"{os.fspath(path)}: no ground truth can be read from it") from error
 
 
