@@ -160,15 +160,17 @@ def _draw_path(axes: Any, shaky: dict[str, Float64], steady: dict[str, Float64],
 
 
 def _save(figure: Any, destination: str | os.PathLike[str] | IO[bytes], kind: str) -> None:
-    # Without the date, the same path gives the same picture.
-    form = {"format": kind[1:], "dpi": 130, "metadata": {"Date": None} if kind == ".svg" else None}
-    if not isinstance(destination, str | os.PathLike):
-        figure.savefig(destination, **form)
+    if isinstance(destination, str | os.PathLike):
+        with PendingFile(destination, unnamed=True) as pending:
+            with pending.opened() as file:
+                _save(figure, file, kind)
+            pending.commit()
         return
-    with PendingFile(destination, unnamed=True) as pending:
-        with pending.opened() as file:
-            figure.savefig(file, **form)
-        pending.commit()
+    import matplotlib as mpl
+
+    # Without the date, and with names of its own choice, the same path gives the same picture.
+    with mpl.rc_context({"svg.hashsalt": "legato"}):
+        figure.savefig(destination, format=kind[1:], dpi=130, metadata={"Date": None} if kind == ".svg" else None)
 
 
 def _components(logs: Float64, width: int) -> dict[str, Float64]:
