@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
+import random
 import re
 import stat
 import subprocess
@@ -12,9 +15,11 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import files_of_at_most
+from legato import rasp, rft
 from legato._files import (
     PendingFile,
     check_destinations,
@@ -25,6 +30,7 @@ from legato._files import (
     read_text,
     write_whole,
 )
+from legato.cli import main
 from legato.errors import ArgumentError, InputError, OutputError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -311,3 +317,163 @@ def test_fractions_are_bounded() -> None:
         with pytest.raises(ValueError, match="expected a fraction such as 1/30000") as raised:
             parse_fraction(text)
         assert len(str(raised.value)) < 120
+
+
+# --- every command that writes ------------------------------------------------------------------
+
+
+@pytest.fixture
+def rollouts(tmp_path: Path) -> Path:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "a", "reward": 0.5}\n{"prompt": "a", "reward": 0.0}\n')
+    return path
+
+
+@posix
+@pytest.mark.parametrize("link", ["itself", "soft", "hard", "through a folder"])
+def test_rollouts_are_never_written_over(
+    rollouts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], link: str
+) -> None:
+    before = rollouts.read_bytes()
+    out = {"itself": rollouts, "through a folder": tmp_path / "folder" / "in.jsonl"}.get(link, tmp_path / "other")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    if link == "soft":
+        out.symlink_to(rollouts)
+    elif link == "hard":
+        out.hardlink_to(rollouts)
+    for command in (
+        ["scan", rollouts, "--out", out],
+        ["scan", rollouts, "--html", out],
+        ["rank", rollouts, "--out", out],
+        ["compare", rollouts, rollouts, "--out", out],
+        ["scan", rollouts, "--out", tmp_path / "new", "--html", tmp_path / "new"],
+    ):
+        assert main(["rft", *map(str, command), "--quiet"]) == 2
+        assert "is the same file as the" in capsys.readouterr().err
+    report = rft.scan([rollouts])
+    with pytest.raises(ArgumentError, match="is the same file as the input"):
+        report.save(out)
+    assert rollouts.read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
+@posix
+def test_rollouts_are_judged_into_pipes_and_standard_output(rollouts: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("earlier\n")
+    command = [sys.executable, "-m", "legato", "rft", "scan", str(rollouts), "--format", "csv", "--out"]
+    with log.open("a") as out:
+        subprocess.run([*command, "/dev/stdout"], stdout=out, check=True)
+    assert log.read_text().startswith("earlier\nprompt,n,mean")
+    done = subprocess.run([*command, "/dev/full"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "legato: error: /dev/full: cannot be written (No space left on device)\n",
+    )
+    rft.scan([rollouts]).save("/dev/null")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_what_is_wrong_with_an_output_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reproduction = pytest.importorskip("legato.diffusion.reproduction")
+    monkeypatch.setattr(reproduction, "equivalence", lambda: pytest.fail("the work began"))
+    claim = ["diffusion", "reproduce", "equivalence", "--json"]
+    assert main([*claim, str(tmp_path / "absent" / "t.json")]) == 1
+    assert main([*claim, str(tmp_path)]) == 1
+    pytest.importorskip("matplotlib")
+    assert main([*claim, str(tmp_path / "t.svg"), "--plot", str(tmp_path / "t.svg")]) == 2
+    assert "is the same file as the --json" in capsys.readouterr().err
+    assert names(tmp_path) == []
+
+
+def test_tables_are_whole_or_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.json"
+    table.write_text("older")
+    with files_of_at_most(100):
+        assert main(["diffusion", "reproduce", "equivalence", "--json", str(table)]) == 1
+    assert "t.json: cannot be written (File too large)" in capsys.readouterr().err
+    assert table.read_text() == "older"
+    assert names(tmp_path) == ["t.json"]
+
+
+def test_the_plot_of_a_path_goes_through_the_door(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from legato.camera.plotting import plot_path
+
+    mine = tmp_path / ".p.part.svg"  # as an unfinished plot was once named
+    mine.write_text("of the user")
+    (tmp_path / "link.svg").symlink_to("p.svg")
+    motion = np.stack([np.eye(3)] * 5)
+    pictures = []
+    for _ in range(2):
+        plot_path(motion, motion, (64, 48), tmp_path / "link.svg")
+        pictures.append((tmp_path / "p.svg").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert mine.read_text() == "of the user"
+    assert names(tmp_path) == [".p.part.svg", "link.svg", "p.svg"]
+
+
+def test_programs_of_any_content(tmp_path: Path) -> None:
+    path = rasp.Program(lambda x: x + 1).save(tmp_path / "p.json")
+    document = json.loads(path.read_text())
+    assert list(rasp.Program.load(path)([1, 2])) == [2, 3]
+    for change in (
+        {"nodes": 5}, {"nodes": ["ab"]}, {"nodes": []}, {"nodes": [{"kind": "map", "attributes": "ab"}]}, {"nodes": {}},
+        {"nodes": [[]]}, {"version": 9}, {"format": None},
+    ):  # fmt: skip
+        path.write_text(json.dumps(document | change))
+        with pytest.raises(InputError, match=r"p\.json: "):
+            rasp.Program.load(path)
+    del document["name"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"p\.json: damaged"):
+        rasp.Program.load(path)
+
+
+def test_rollouts_of_any_content(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    good = b'{"prompt": "a", "reward": 1}\n'
+    deep = b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b', "reward": 1}\n'
+    for name, content, match in (
+        ("a.jsonl", b"", "expected at least one rollout"),
+        ("a.jsonl", b"\0\xff", "line 1: not UTF-8 text"),
+        ("a.jsonl", b"[1]\n", "line 1: expected an object, got list"),
+        ("a.jsonl", deep, r"line 1: not JSON \(nested too deeply\)"),
+        ("a.jsonl", good + deep, "line 2: not JSON|row 1"),
+        ("a.jsonl", b'{"prompt": "a", "reward": ' + b"9" * 10**7 + b"}\n", "a number of 10000000 digits"),
+        ("a.jsonl", good + b'{"prompt": "a", "reward": ' + b"9" * 400 + b"}\n", "row 1.*expected a finite reward"),
+        ("a.jsonl", b'{"prompt": ' + b"9" * 40 + b', "reward": 1}\n', "row 0: "),
+        ("a.jsonl", b'{"prompt": "\\ud800", "reward": 1}\n', "row 0: "),
+        ("a.jsonl", good + b'{"prompt": "\\ud800", "reward": 1}\n', "row 1, column 'prompt'"),
+        ("a.jsonl", good + b'{"prompt": "' + b"a" * (40 << 20) + b'", "reward": 1}\n', "line 2: longer than 16777216"),
+        ("a.parquet", b"", "cannot be read as Parquet"),
+        ("a.parquet", b"PAR1" + bytes(100) + b"PAR1", "cannot be read as Parquet"),
+        ("a.npz", b"", "cannot be read as NPZ"),
+        ("a.npz", b"PK\3\4" + bytes(100), "cannot be read as NPZ"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=match) as raised:
+            rft.scan(tmp_path / name)
+        assert str(tmp_path / name) in str(raised.value)
+        assert "\n" not in str(raised.value)
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"folder\.jsonl: "):
+        rft.scan(tmp_path / "folder.jsonl")
+
+
+def test_damaged_archives_are_clear_errors(tmp_path: Path) -> None:
+    """Bytes of an .npz overwritten at random places: read, or refused."""
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, prompt=np.arange(200) % 9, reward=np.arange(200) % 2)
+    whole, rng = path.read_bytes(), random.Random(1)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            rft.scan(path)
