@@ -380,7 +380,7 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
         ('{"prompt": "a", "rew', "line 3: not JSON"),
         ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected double"),
         ('{"prompt": 3, "reward": 1}', "row 2, column 'prompt': expected string"),
-        ("[1]", "row 2: expected an object"),
+        ("[1]", "line 3: expected an object"),
     ):
         path.write_text("\n".join([*lines, line]) + "\n")
         with pytest.raises(InputError, match=message):

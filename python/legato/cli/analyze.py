@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from legato._printing import say
+from legato._printing import printable, say
 from legato.cli.stabilize import add_estimate, add_rotation, add_talk
 
 NAME = "analyze"
@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         told = {"motion": str(arguments.output), "frames": len(analysis), "failed": analysis.failed}
         say(json.dumps({**told, "notes": analysis.notes}))
     elif not arguments.quiet:
-        say(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
+        unknown = f", {failed} without known motion" if failed else ""
+        say(f"{printable(arguments.output)}: {len(analysis)} frames{unknown}")
         for note in analysis.notes:
-            say(f"  note: {note}")
+            say(f"  note: {printable(note)}")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato._printing import say
+from legato._printing import printable, say
 from legato.errors import OutputError
 
 NAME = "demo"
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
     comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
     if not arguments.quiet:
-        say(f"rendering {shaky} ...", file=sys.stderr)
+        say(f"rendering {printable(shaky)} ...", file=sys.stderr)
     truth = synthesize(
         shaky,
         kind=arguments.kind,
@@ -82,5 +82,5 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
         ):
-            say(f"  {path}: {what}")
+            say(f"  {printable(path)}: {what}")
     return 0

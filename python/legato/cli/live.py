@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato._printing import say
+from legato._printing import printable, say
 from legato.cli.stabilize import add_area
 
 NAME = "live"
@@ -133,5 +133,5 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
     )
     if report.note:
-        say(f"legato: error: {report.note}", file=sys.stderr)
+        say(f"legato: error: {printable(report.note)}", file=sys.stderr)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

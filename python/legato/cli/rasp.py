@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from legato._printing import say
+from legato._printing import printable, say
 
 NAME = "rasp"
 HELP = "run RASP programs: a prompt, or a file; study length generalization"
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             found = interpreter.analyze(arguments.analyze)
             say(f"layers {found.n_layers}, heads {found.max_heads}, heads per layer {found.heads_per_layer}")
     except LanguageError as error:
-        say(f"{arguments.source or 'expression'}: {error}", file=sys.stderr)
+        say(f"{printable(arguments.source or 'expression')}: {error}", file=sys.stderr)
         return 1
     if arguments.source is None and arguments.evaluate is None and arguments.analyze is None:
         return _prompt(interpreter)
@@ -83,7 +83,7 @@ def _study(arguments: argparse.Namespace) -> int:
     found = study.run(names, settings, report=lambda line: say(line, file=sys.stderr))
     say(found.table())
     for path in found.save(arguments.output):
-        say(path)
+        say(printable(path))
     return 0
 
 

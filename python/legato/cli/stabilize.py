@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato._printing import say
+from legato._printing import printable, say
 from legato.errors import ArgumentError
 from legato.video.decoding import Ahead
 
@@ -174,9 +174,9 @@ def show(report: Any, arguments: argparse.Namespace) -> None:
     elif not arguments.quiet:
         say(report.summary())
         for note in report.notes:
-            say(f"  note: {note}")
+            say(f"  note: {printable(note)}")
         if report.dropped_streams:
-            say(f"  not copied: {', '.join(report.dropped_streams)}")
+            say(f"  not copied: {printable(', '.join(report.dropped_streams))}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,7 +252,7 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
                 say(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
             told.add(item.error_text)
         elif not arguments.quiet:
-            say(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
+            say(item.report.summary() if item.report else f"{printable(item.destination)}: {item.status}", flush=True)
 
     progress = not arguments.quiet and sys.stderr.isatty()
     try:
