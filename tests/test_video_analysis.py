@@ -74,7 +74,7 @@ def test_what_is_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert 9 in analysis.failed
     analysis.save(tmp_path / "m.jsonl")
     with pytest.raises(ArgumentError, match="is the same file as the source"):
-        Analysis.load(tmp_path / "m.jsonl").save(tmp_path / "m.jsonl")
+        video.Analysis.load(tmp_path / "m.jsonl").save(tmp_path / "m.jsonl")
     same(analysis, video.Analysis.load(tmp_path / "m.jsonl"))
 
 
