@@ -73,6 +73,8 @@ def test_what_is_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert analysis.duplicate[5]
     assert 9 in analysis.failed
     analysis.save(tmp_path / "m.jsonl")
+    with pytest.raises(ArgumentError, match="is the same file as the source"):
+        video.Analysis.load(tmp_path / "m.jsonl").save(tmp_path / "m.jsonl")
     same(analysis, video.Analysis.load(tmp_path / "m.jsonl"))
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import SIZE, copy_video, files_of_at_most, leftovers, packets, pictures, shaky, times, turned, write_clip
+from clips import SIZE, copy_video, leftovers, packets, pictures, shaky, times, turned, write_clip
 from legato.errors import ArgumentError, InputError, OutputError
 
 av = pytest.importorskip("av", reason="needs PyAV")
 
 from legato.video.files import (  # noqa: E402
-    PendingFile,
     VideoCopy,
     VideoReader,
     VideoWriter,
@@ -706,21 +705,6 @@ def test_a_full_disk_is_reported_and_leaves_nothing(talking: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pending_file_keeps_links_and_the_usual_mode(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link.json").symlink_to(tmp_path / "real" / "a.json")
-    with PendingFile(tmp_path / "link.json") as pending:
-        assert pending.path.parent == (tmp_path / "real").resolve()
-        assert pending.path.suffix == ".json"
-        pending.path.write_text("{}")
-        pending.commit()
-    assert (tmp_path / "link.json").is_symlink()
-    plain = tmp_path / "plain"
-    plain.write_text("")
-    assert (tmp_path / "real" / "a.json").stat().st_mode == plain.stat().st_mode
-    assert leftovers(tmp_path / "real") == []
-
-
 @pytest.mark.parametrize(
     ("name", "match"),
     [("absent/b.mp4", "no such directory"), ("folder.mp4", "a directory")],
@@ -730,16 +714,6 @@ def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match
     with VideoReader(talking) as reader, pytest.raises(OutputError, match=match):
         VideoWriter(tmp_path / name, reader)
     assert leftovers(tmp_path) == []
-
-
-def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    with (
-        files_of_at_most(1000),
-        pytest.raises(OutputError, match=r"text\.json: cannot be written \(File too large\)"),
-        PendingFile(tmp_path / "text.json", unnamed=True) as pending,
-    ):
-        pending.write_text(["x" * 900, "y" * 900])
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ import pytest
 
 from clips import (
     SIZE,
-    files_of_at_most,
     leftovers,
     packets,
     scene,
@@ -30,7 +29,9 @@ from clips import (
     under_way,
     write_clip,
 )
+from conftest import files_of_at_most
 from legato import camera, video
+from legato._files import PendingFile
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video import files, pipeline, stabilizing
 
@@ -496,7 +497,7 @@ def test_a_failure_in_the_middle_leaves_nothing(clip: Path, tmp_path: Path, stag
 
 @pytest.mark.parametrize("name", ["report", "plot", "save_motion"])
 def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    class Full(files.PendingFile):
+    class Full(PendingFile):
         @contextlib.contextmanager
         def opened(self) -> Iterator[IO[bytes]]:
             with files_of_at_most(100), super().opened() as file:

@@ -88,12 +88,44 @@ def test_the_page_shows_the_notes(folder: Path, tmp_path: Path) -> None:
     assert '<ul id="notes"><li>10 &lt;bits&gt; became 8</li><li>not copied: #1 audio flac</li></ul>' in text
 
 
+def test_names_cannot_leave_their_place(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "r.json").read_text())
+    lines = content["curves"]
+    evil = "<!--<script>alert(1)</script>\u2028"
+    lines["before"] = {evil: lines["before"].pop("zoom (%)"), **lines["before"]}
+    report = {**content, "notes": ["\x1b[31mred\u202e"], "failed": [evil], "preset": evil}
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    text = write_page(tmp_path / "r.json").read_text()
+    assert text.count("<script") == 2
+    assert text.count("</script") == 2
+    assert "<!--" not in text
+    data = re.search(r'type="application/json">(.*?)</script>', text)[1]
+    assert "<" not in data
+    assert json.loads(data)["failed"] == [evil]
+    assert r"<li>\x1b[31mred\u202e</li>" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
+def test_no_other_script_runs(folder: Path, tmp_path: Path) -> None:
+    """What had got into the page past every escape would do nothing, and the page's own script runs."""
+    page = write_page(folder / "r.json", tmp_path / "page.html")
+    foreign = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></body>"
+    page.write_text(page.read_text().replace("</body>", foreign))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    assert "<title>out @DATA@.webm: before and after</title>" in dom
+    assert dom.count("<canvas") == 4
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
 @pytest.mark.parametrize("width", [600, 1000, 1400])
 def test_nothing_reaches_beyond_the_window(folder: Path, tmp_path: Path, width: int) -> None:
     page = write_page(folder / "r.json", tmp_path / "page.html")
     probe = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
-    page.write_text(page.read_text().replace("</body>", probe))
+    text, policies = re.subn("<meta http-equiv[^>]*>", "", page.read_text())  # it would not let the probe run
+    assert policies == 1
+    page.write_text(text.replace("</body>", probe))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     command += [f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from legato._printing import printable, say
 from legato.cli.stabilize import add_estimate, add_rotation, add_talk
 
 NAME = "analyze"
@@ -28,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.files import PendingFile
-    from legato.video.stabilizing import analyze, check_destinations
+    from legato._files import PendingFile, check_destinations
+    from legato.video.stabilizing import analyze
 
     inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
     check_destinations(inputs, {"output": arguments.output})
@@ -47,9 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     failed = len(analysis.failed)
     if arguments.json:
         told = {"motion": str(arguments.output), "frames": len(analysis), "failed": analysis.failed}
-        print(json.dumps({**told, "notes": analysis.notes}))
+        say(json.dumps({**told, "notes": analysis.notes}))
     elif not arguments.quiet:
-        print(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
+        unknown = f", {failed} without known motion" if failed else ""
+        say(f"{printable(arguments.output)}: {len(analysis)} frames{unknown}")
         for note in analysis.notes:
-            print(f"  note: {note}")
+            say(f"  note: {printable(note)}")
     return 0

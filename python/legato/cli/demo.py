@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from legato._printing import printable, say
 from legato.errors import OutputError
 
 NAME = "demo"
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
     comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
     if not arguments.quiet:
-        print(f"rendering {shaky} ...", file=sys.stderr)
+        say(f"rendering {printable(shaky)} ...", file=sys.stderr)
     truth = synthesize(
         shaky,
         kind=arguments.kind,
@@ -67,13 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     gained = camera.path_metrics(truth.motion, report.corrections, truth.size)
     if not arguments.quiet:
-        print(report.summary())
-        print()
-        print("measured with the true camera motion      before     after")
-        print(f"  jitter (residual acceleration, px)     {gained.input_jitter_px:8.3f}  {gained.jitter_px:8.3f}")
-        print(f"  field of view kept                         100 %  {report.cropping:7.1%}")
-        print(f"  largest reach beyond the frame, px             -  {report.violation_px:8.3f}")
-        print()
+        say(report.summary())
+        say()
+        say("measured with the true camera motion      before     after")
+        say(f"  jitter (residual acceleration, px)     {gained.input_jitter_px:8.3f}  {gained.jitter_px:8.3f}")
+        say(f"  field of view kept                         100 %  {report.cropping:7.1%}")
+        say(f"  largest reach beyond the frame, px             -  {report.violation_px:8.3f}")
+        say()
         for path, what in (
             (shaky, "what the camera saw"),
             (steady, "the result"),
@@ -81,5 +82,5 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
         ):
-            print(f"  {path}: {what}")
+            say(f"  {printable(path)}: {what}")
     return 0

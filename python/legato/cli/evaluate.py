@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from legato._printing import say
+
 NAME = "evaluate"
 HELP = "measure a stabilized video against its original"
 DESCRIPTION = (
@@ -33,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = not arguments.quiet and sys.stderr.isatty()
     metrics = evaluate(arguments.original, arguments.stabilized, offset=arguments.offset, progress=progress)
-    sys.stdout.write(metrics.to_json() if arguments.json else metrics.table())
+    say(metrics.to_json() if arguments.json else metrics.table(), end="")
     return 0

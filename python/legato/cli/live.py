@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from legato._printing import printable, say
 from legato.cli.stabilize import add_area
 
 NAME = "live"
@@ -104,9 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     def tell(report: LiveReport) -> None:
         if arguments.json:
-            print(report.to_json(), end="", file=out)
+            say(report.to_json(), end="", file=out)
         elif not arguments.quiet:
-            print(report.summary(), file=out)
+            say(report.summary(), file=out)
 
     report = stabilize_live(
         arguments.input,
@@ -132,5 +133,5 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
     )
     if report.note:
-        print(f"legato: error: {report.note}", file=sys.stderr)
+        say(f"legato: error: {printable(report.note)}", file=sys.stderr)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from legato._files import PendingFile, check_destinations
+from legato._printing import say
 from legato.errors import ArgumentError, InputError
 
 NAME = "rft"
@@ -137,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return command(arguments)
     except (ArgumentError, InputError) as error:  # what was asked or given cannot be used; 1 stands for a finding
-        print(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
@@ -157,42 +160,65 @@ def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
             arguments.prompt_col, arguments.reward_col, arguments.logprobs_col, arguments.step_col, arguments.steps
         ),
         nan=arguments.nan,
-        progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
+        progress=_count if show else None,
         **options,
     )
     if show:
-        print(file=sys.stderr)
+        say(file=sys.stderr)
     return report
 
 
-def _give(text: str, path: Path | None) -> None:
-    from legato.rft.doctor import write_text
+def _count(rollouts: int) -> None:
+    sys.stderr.write(f"\r{rollouts} rollouts")
+    sys.stderr.flush()
 
-    if path is None:
-        sys.stdout.write(text)
-    else:
-        write_text(path, text)
+
+@contextlib.contextmanager
+def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable[[str, str], None]]:
+    """Open what is to be written before the work, and give each file its name when all are whole.
+
+    Yields a function that takes the name of an output and its text, which goes to stdout where no file was asked for.
+    """
+    check_destinations({f"input {source}": source for source in sources}, paths)
+    with contextlib.ExitStack() as opened:
+        pending = {
+            name: opened.enter_context(PendingFile(path, unnamed=True))
+            for name, path in paths.items()
+            if path is not None
+        }
+
+        def give(name: str, text: str) -> None:
+            if name in pending:
+                pending[name].write_text([text])
+            else:
+                say(text, end="")
+
+        yield give
+        for file in pending.values():
+            file.commit()
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    report = _report(arguments, arguments.files, group_size=arguments.group_size)
-    if arguments.format == "table":
-        text = report.to_table(arguments.limit)
-    else:
-        text = {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]()
-    _give(text, arguments.out)
-    if arguments.html is not None:
-        _give(report.to_html(), arguments.html)
+    with _outputs(arguments.files, out=arguments.out, html=arguments.html) as give:
+        report = _report(arguments, arguments.files, group_size=arguments.group_size)
+        if arguments.format == "table":
+            text = report.to_table(arguments.limit)
+        else:
+            text = {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]()
+        give("out", text)
+        if arguments.html is not None:
+            give("html", report.to_html())
     shares = {**report.overall["shares"], "zero": report.overall["zero_std"]}
     exceeded = [(name, limit) for name, limit in arguments.fail_on if shares[name] > limit]
     for name, limit in exceeded:
-        print(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
+        say(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
     return 1 if exceeded else 0
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
-    _give("".join(f"{_line(prompt)}\n" for prompt in chosen), arguments.out)
+    with _outputs(arguments.files, out=arguments.out) as give:
+        chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
+        give("out", "".join(f"{_line(prompt)}\n" for prompt in chosen))
     return 0
 
 
@@ -205,8 +231,9 @@ def _line(prompt: Any) -> str:
 def _compare(arguments: argparse.Namespace) -> int:
     from legato.rft.doctor import compare
 
-    found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
-    _give(found.to_json() if arguments.format == "json" else found.to_table(), arguments.out)
+    with _outputs([arguments.before, arguments.after], out=arguments.out) as give:
+        found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
+        give("out", found.to_json() if arguments.format == "json" else found.to_table())
     return 0
 
 
@@ -214,36 +241,42 @@ def _plan(arguments: argparse.Namespace) -> int:
     from legato.rft.doctor import plan
 
     found = plan(arguments.p0, arguments.k, arguments.p1)
-    _give(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), None)
+    say(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), end="")
     return 0
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from legato.rft.reproduction import bounds_table, check_bounds, digits_table, reproduce_digits
-
-    if arguments.what == "bounds":
-        check = check_bounds(arguments.policies)
-        sys.stdout.write(bounds_table(check))
-        numbers: Any = asdict(check)
-        failed = any(check.violations.values())
-    else:
-        if arguments.seeds < 1:
-            raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
-        say = None if arguments.quiet else (lambda line: print(line, file=sys.stderr))
-        steps = arguments.steps
-        results = [
-            reproduce_digits(
-                seed,
-                steps=steps,
-                sft_first=max(1, steps * 2 // 5),
-                rft_after=max(1, steps // 5),
-                pretraining_steps=min(2000, steps),
-                progress=say,
-            )
-            for seed in range(arguments.seeds)
-        ]
-        sys.stdout.write(digits_table(results))
-        numbers, failed = [result.as_dict() for result in results], False
-    if arguments.out is not None:
-        _give(json.dumps(numbers, indent=1) + "\n", arguments.out)
+    with _outputs([], out=arguments.out) as give:
+        table, numbers, failed = _checked_bounds(arguments) if arguments.what == "bounds" else _trained(arguments)
+        say(table, end="")
+        if arguments.out is not None:
+            give("out", json.dumps(numbers, indent=1) + "\n")
     return 1 if failed else 0
+
+
+def _checked_bounds(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+    from legato.rft.reproduction import bounds_table, check_bounds
+
+    check = check_bounds(arguments.policies)
+    return bounds_table(check), asdict(check), any(check.violations.values())
+
+
+def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+    from legato.rft.reproduction import digits_table, reproduce_digits
+
+    if arguments.seeds < 1:
+        raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
+    tell = None if arguments.quiet else (lambda line: say(line, file=sys.stderr))
+    steps = arguments.steps
+    results = [
+        reproduce_digits(
+            seed,
+            steps=steps,
+            sft_first=max(1, steps * 2 // 5),
+            rft_after=max(1, steps // 5),
+            pretraining_steps=min(2000, steps),
+            progress=tell,
+        )
+        for seed in range(arguments.seeds)
+    ]
+    return digits_table(results), [result.as_dict() for result in results], False

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._printing import printable, say
 from legato.errors import ArgumentError
 from legato.video.decoding import Ahead
 
@@ -169,13 +170,13 @@ def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def show(report: Any, arguments: argparse.Namespace) -> None:
     """Tell what was done, as much as was asked for."""
     if arguments.json:
-        sys.stdout.write(report.to_json())
+        say(report.to_json(), end="")
     elif not arguments.quiet:
-        print(report.summary())
+        say(report.summary())
         for note in report.notes:
-            print(f"  note: {note}")
+            say(f"  note: {printable(note)}")
         if report.dropped_streams:
-            print(f"  not copied: {', '.join(report.dropped_streams)}")
+            say(f"  not copied: {printable(', '.join(report.dropped_streams))}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,13 +246,13 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
 
     def tell(item: Item) -> None:
         if arguments.json:
-            print(json.dumps(item.content(), allow_nan=False), flush=True)
+            say(json.dumps(item.content(), allow_nan=False), flush=True)
         elif item.status == "failed":
             if item.error_text not in told:  # what is wrong with the arguments is wrong for all
-                print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+                say(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
             told.add(item.error_text)
         elif not arguments.quiet:
-            print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
+            say(item.report.summary() if item.report else f"{printable(item.destination)}: {item.status}", flush=True)
 
     progress = not arguments.quiet and sys.stderr.isatty()
     try:
@@ -264,5 +265,5 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
         return 2  # and it has been said
     failed = sum(item.status == "failed" for item in items)
     if failed and len(items) > 1:
-        print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
+        say(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
     return 1 if failed else 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legato._printing import printable, say
+
 NAME = "view"
 HELP = "show a video before and after in step, in a browser"
 DESCRIPTION = (
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.viewing import write_page
 
     page = write_page(arguments.report, arguments.output)
-    print(page)
+    say(printable(page))
     if arguments.open:
         webbrowser.open(page.resolve().as_uri())
     return 0

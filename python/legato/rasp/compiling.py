@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._files import write_whole
 from legato._scalars import as_count, as_flag
 from legato.errors import ArgumentError, DependencyError
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
 from legato.rasp.predicates import holds
 from legato.rasp.programs import Program

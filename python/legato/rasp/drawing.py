@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 from xml.sax.saxutils import escape
 
+from legato._files import write_whole
+from legato._printing import printable
 from legato._scalars import as_choice
 from legato.errors import DependencyError
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Node
 
 __all__ = ["listing", "write_svg"]
@@ -111,8 +112,12 @@ def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
     return run.stdout
 
 
+def _shown(text: str) -> str:
+    return escape(printable(text))
+
+
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
@@ -135,7 +140,7 @@ def _rows(nodes: list[Node], name: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{bottom:.0f}" '
         f'font-family="monospace" font-size="12">',
-        f'<text x="10" y="20" font-weight="bold">{escape(name)}</text>',
+        f'<text x="10" y="20" font-weight="bold">{_shown(name)}</text>',
     ]
     for node in shown:
         x, y = place[id(node)]
@@ -151,7 +156,7 @@ def _rows(nodes: list[Node], name: str) -> str:
         color = _COLORS.get(node.kind, _SELECTOR_COLOR)
         parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{width}" height="{height}" rx="5" fill="{color}" stroke="#444"/>'
-            f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{escape(_title(node))}</text>'
+            f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{_shown(_title(node))}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

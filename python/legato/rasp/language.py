@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._files import read_text
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, DependencyError, LegatoError
 from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
@@ -26,13 +27,17 @@ _NAMED = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge",
 _DEPTH = 100
 
 
+_WIDTH = 60  # of a source line that is shown with an error, on either side of the place
+
+
 class LanguageError(ArgumentError):
     """An error in a RASP source; the message shows the line with a caret."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0, text: str = "") -> None:
         self.line, self.column = line, column
         where = f"line {line}, column {column}: " if line else ""
-        caret = f"\n  {text}\n  {' ' * (column - 1)}^" if line and text else ""
+        start = max(0, column - _WIDTH)  # of a long line what is around the place
+        caret = f"\n  {text[start : start + 2 * _WIDTH]}\n  {' ' * (column - 1 - start)}^" if line and text else ""
         super().__init__(f"{where}{message}{caret}")
 
 
@@ -262,7 +267,7 @@ class Interpreter:
     def _load(self, name: str, tree: Any) -> None:
         for path in (Path(name), Path(name + ".rasp"), Path(str(files("legato.rasp") / "lib" / f"{name}.rasp"))):
             if path.is_file():
-                self.run(path.read_text())
+                self.run(read_text(path))
                 return
         raise self._error(f'load: no file "{name}"', tree)
 

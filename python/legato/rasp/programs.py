@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
 from legato._dispatch import Backend
+from legato._files import read_json, write_whole
 from legato._scalars import as_count, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.drawing import Engine
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
@@ -358,12 +358,7 @@ class Program:
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a program that `save` wrote."""
-        try:
-            document = json.loads(Path(path).read_text())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON: {error}") from None
+        document = read_json(path)
         if not isinstance(document, dict) or document.get("format") != "legato.rasp.Program":
             raise InputError(f"{path}: not a saved program")
         if document.get("version") != _FORMAT:
@@ -382,9 +377,9 @@ class Program:
                 node.label = row["label"]
                 node.scope = None if row["scope"] is None else (row["scope"][0], row["scope"][1])
                 nodes.append(node)
-            output = nodes[-1]
-        except (KeyError, IndexError, TypeError) as error:
+            output, name = nodes[-1], str(document["name"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__} {error}") from None
         if not isinstance(output, Value):
             raise InputError(f"{path}: damaged: the last node is no sequence")
-        return cls(output, name=str(document["name"]))
+        return cls(output, name=name)

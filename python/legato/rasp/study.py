@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from legato._files import write_whole
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
-from legato.rasp.files import write_whole
 from legato.rasp.interpolation import and_counter_example
 from legato.rasp.tasks import Batch, Task
 

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64
+from legato._files import check_destinations, write_whole
+from legato._printing import csv_cell, printable
 from legato._scalars import as_choice, as_count, as_number, shown
-from legato.errors import ArgumentError, InputError, OutputError
-from legato.rft.rollouts import NAN_RULES, Columns, NameTable, NanRule, read_rollouts
+from legato.errors import ArgumentError, InputError
+from legato.rft.rollouts import NAN_RULES, Columns, NameTable, NanRule, files_of, read_rollouts
 from legato.rft.theory import (
     binary_std_interval,
     constant_group_probability,
@@ -66,6 +68,8 @@ class Report:
         What was asked, and the numbers over all prompts.
     notes : list of str
         What a reader should know.
+    files : list of path
+        What was read, where it were files.
     """
 
     prompt: list[Any]
@@ -83,6 +87,7 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     overall: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def order(self) -> NDArray[np.int64]:
         """Prompts from the smallest std on; ties by mean, then by id."""
@@ -131,11 +136,11 @@ class Report:
         return json.dumps(parts, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """Write one line a prompt."""
+        """Write one line a prompt, with `legato._printing.csv_cell`: ids as they are stand in the JSON alone."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows())
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in self.rows())
         return text.getvalue()
 
     def to_table(self, limit: int = 20) -> str:
@@ -166,7 +171,7 @@ class Report:
                 )
             if len(shown) < len(self.n):
                 lines.append(f"... {len(self.n) - len(shown)} more")
-        lines += ["", *(f"note: {note}" for note in self.notes)]
+        lines += ["", *(f"note: {printable(note)}" for note in self.notes)]
         return "\n".join(lines).rstrip() + "\n"
 
     def to_html(self, limit: int = 200) -> str:
@@ -176,10 +181,19 @@ class Report:
         return report_page(self, limit)
 
     def save(self, path: str | Path) -> None:
-        """Write to .html, .json, .csv or anything else as a table; complete or not at all."""
+        """Write to .html, .json, .csv or anything else as a table; complete or not at all.
+
+        Raises
+        ------
+        ArgumentError
+            If it is one of the files of rollouts.
+        OutputError
+            If it cannot be written.
+        """
         target = Path(path)
         text = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv}.get(target.suffix, self.to_table)()
-        write_text(target, text)
+        check_destinations({f"input {file}": file for file in self.files}, {"path": target})
+        write_whole(target, text)
 
 
 def scan(
@@ -318,7 +332,7 @@ def scan(
     }  # fmt: skip
     return Report(
         prompt, n, mean, std, std_low, std_high, zero, verdict, more,
-        *bounds, settings, overall, notes,
+        *bounds, settings, overall, notes, files_of(source),
     )  # fmt: skip
 
 
@@ -518,18 +532,6 @@ def plan(p0: float, n_labels: int, p1: float = 0.9) -> Plan:
     return Plan(p0, p1, n_labels, 2 * math.sqrt(p0 * (1 - p0)), rft, sft, both, useful)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _finite(x: float) -> float | None:
     return float(x) if math.isfinite(x) else None
 
@@ -539,5 +541,5 @@ def _text(x: float | None) -> str:
 
 
 def _short(prompt: Any, width: int = 40) -> str:
-    text = " ".join(str(prompt).split())
+    text = printable(" ".join(str(prompt).split()))
     return text if len(text) <= width else text[: width - 3] + "..."

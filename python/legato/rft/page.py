@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from legato._printing import printable
+
 if TYPE_CHECKING:
     from legato.rft.doctor import Report
 
@@ -20,6 +22,11 @@ _MEANING = {
     "healthy": "the sample's std is at least tau",
     "solved": "the mean reward is near the top of the range: nothing left to learn",
 }
+# Styles alone are let in, and these are our own: a word of the rollouts that got past the escapes could do nothing.
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+)
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5dae1; --soft: #f4f6f8; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14171b; --line: #363c45; --soft: #1d2127; } }
@@ -54,10 +61,10 @@ def report_page(report: Report, limit: int) -> str:
         (f"groups of {s['group_size']} expected without a signal", f"{o['wasted_groups']:.1%}"),
     ]
     fact_cards = "".join(f'<div class="card"><small>{name}</small><b>{value}</b></div>' for name, value in facts)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
+    notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in report.notes)
     shown = report.order()[:limit]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Reward std report</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<title>Reward std report</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>\n'
         f"<h1>Which prompts can learn by reinforcement?</h1>\n"
         f"<p>Rewards in [{low:g}, {high:g}]; a standard deviation below tau = {s['tau']:g} is small; "
@@ -81,7 +88,7 @@ def _table(report: Report, shown: Any) -> str:
     for i in shown:
         verdict = str(report.verdict[i])
         cells = (
-            html.escape(" ".join(str(report.prompt[i]).split())[:200]),
+            html.escape(printable(" ".join(str(report.prompt[i]).split())[:200])),
             str(report.n[i]),
             _number(float(report.mean[i])),
             _number(float(report.std[i])),

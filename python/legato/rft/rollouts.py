@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from legato import _core
 from legato._arrays import Float64
+from legato._files import DAMAGED_ARCHIVE, json_lines
 from legato._scalars import as_choice
 from legato.errors import ArgumentError, DependencyError, InputError
 
-__all__ = ["Columns", "NameTable", "PromptMoments", "read_rollouts"]
+__all__ = ["Columns", "NameTable", "PromptMoments", "files_of", "read_rollouts"]
 
 NanRule: TypeAlias = Literal["error", "drop"]
 NAN_RULES: tuple[NanRule, ...] = get_args(NanRule)
@@ -29,6 +30,9 @@ REWARD_COLUMNS = ("reward", "score")
 _TRL = {"prompt", "completion", "advantage"}
 _BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
+_MOST_ROW_BYTES = 1 << 24  # of JSON, which Arrow reads in blocks of that size
+# What Arrow raises for a Python value that it has no type for: its own errors are ValueErrors, TypeErrors and the like.
+_UNUSABLE = (ValueError, TypeError, KeyError, OverflowError, NotImplementedError)
 _LARGEST_REWARD = 1e150  # squares must not overflow
 
 
@@ -283,28 +287,35 @@ class _Roles:
     partial: bool
 
 
+def files_of(source: Any) -> list[Path]:
+    """Tell which files `read_rollouts` reads for a source; none for rows and columns."""
+    if isinstance(source, str | Path):
+        return [Path(source)]
+    if isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
+        return [Path(item) for item in source]
+    return []
+
+
 def _sources(source: Any, columns: Columns) -> Iterator[tuple[str, Iterable[tuple[_Roles, Any]]]]:
     import pyarrow as pa
 
-    if isinstance(source, str | Path):
-        source = [source]
-    if isinstance(source, pa.Table):
+    if files := files_of(source):
+        for path in files:
+            yield str(path), _file_batches(path, columns)
+    elif isinstance(source, pa.Table):
         yield "table", _table_batches(source, columns, "table")
     elif isinstance(source, Mapping):
         try:
             table = pa.table({k: pa.array(v) for k, v in source.items()})
-        except (pa.ArrowException, TypeError) as error:
+        except _UNUSABLE as error:
             raise InputError(f"table: {_one_line(error)}") from None
         yield "table", _table_batches(table, columns, "table")
-    elif isinstance(source, Sequence) and all(isinstance(item, str | Path) for item in source):
-        if not source:
-            raise ArgumentError("source: expected at least one file")
-        for path in map(Path, source):
-            yield str(path), _file_batches(path, columns)
+    elif isinstance(source, Sequence) and not source:
+        raise ArgumentError("source: expected at least one file")
     elif isinstance(source, Sequence) and all(isinstance(item, Mapping) for item in source):
         try:
             table = pa.Table.from_pylist([dict(item) for item in source])
-        except (pa.ArrowException, TypeError) as error:
+        except _UNUSABLE as error:
             raise InputError(f"rows: {_one_line(error)}") from None
         yield "rows", _table_batches(table, columns, "rows")
     else:
@@ -364,15 +375,13 @@ def _is_coded(part: Any) -> bool:
 
 
 def _npz_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
-    import zipfile
-
     import pyarrow as pa
 
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             roles, needed = _needed(pa.schema([(name, pa.null()) for name in archive.files]), columns, str(path))
             arrays = {name: archive[name] for name in needed}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED_ARCHIVE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: cannot be read as NPZ ({_one_line(error)})") from None
@@ -393,7 +402,7 @@ def _json_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
         return
     try:
         one = pa.Table.from_pylist([first])
-    except pa.ArrowException as error:
+    except _UNUSABLE as error:
         raise InputError(f"{path}: row 0: {_one_line(error)}") from None
     roles, needed = _needed(one.schema, columns, str(path))
     rewards = set(roles.rewards)
@@ -406,7 +415,9 @@ def _json_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
     )
     options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
-        with pj.open_json(path, read_options=pj.ReadOptions(block_size=1 << 24), parse_options=options) as reader:
+        with pj.open_json(
+            path, read_options=pj.ReadOptions(block_size=_MOST_ROW_BYTES), parse_options=options
+        ) as reader:
             for batch in reader:
                 yield roles, batch
     except pa.ArrowException as error:
@@ -415,20 +426,10 @@ def _json_batches(path: Path, columns: Columns) -> Iterator[tuple[_Roles, Any]]:
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        try:
-            for number, line in enumerate(lines):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}: row {number}: not JSON ({error.msg})") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}: row {number}: expected an object, got {type(row).__name__}")
-                yield row
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    for number, row in json_lines(path, _MOST_ROW_BYTES):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: line {number}: expected an object, got {type(row).__name__}")
+        yield row
 
 
 def _find_json_trouble(path: Path, schema: Any) -> None:
@@ -441,7 +442,7 @@ def _find_json_trouble(path: Path, schema: Any) -> None:
                 if isinstance(value, bool | str) and pa.types.is_floating(column.type):
                     raise pa.ArrowInvalid(f"got {value!r}")
                 pa.array([value], column.type)
-            except (pa.ArrowException, TypeError) as error:
+            except _UNUSABLE as error:
                 raise InputError(
                     f"{path}: row {number}, column {column.name!r}: expected {column.type} ({_one_line(error)})"
                 ) from None

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
+from legato._files import PathLike, PendingFile, check_destinations, checked_path
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike, checked_path, load_av
-from legato.video.files import PendingFile, VideoFrame, VideoReader
+from legato.video.decoding import load_av
+from legato.video.files import VideoFrame, VideoReader
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box
@@ -155,9 +156,12 @@ class Analysis:
 
         Raises
         ------
+        ArgumentError
+            If it is the file that the motion comes from.
         OutputError
             If the file cannot be written.
         """
+        check_destinations({"source": self.source} if self.source else {}, {"path": path})
         with PendingFile(path, unnamed=True) as pending:
             pending.write_text(self.lines())
             pending.commit()

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from legato._files import PathLike, check_destinations, checked_path
+from legato._printing import printable
 from legato._scalars import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError
-from legato.video.decoding import PathLike, checked_path
 from legato.video.files import CONTAINERS
 from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
-from legato.video.stabilizing import check_destinations, files_beside, stabilize
+from legato.video.stabilizing import files_beside, stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]
 
@@ -59,7 +60,7 @@ class Item:
         """The error in one line; empty where there is none."""
         if self.error is None:
             return ""
-        text = " ".join(str(self.error).split()) or type(self.error).__name__
+        text = printable(" ".join(str(self.error).split())) or type(self.error).__name__
         return text if isinstance(self.error, LegatoError) else f"unexpected {type(self.error).__name__}: {text}"
 
 

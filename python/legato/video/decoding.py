@@ -8,14 +8,12 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from legato.errors import ArgumentError, DependencyError, InputError
+from legato._files import PathLike, checked_path, reason
+from legato.errors import DependencyError, InputError
 
-__all__ = ["Ahead", "Decoder", "PathLike", "checked_path", "is_cover", "load_av", "reason"]
-
-PathLike: TypeAlias = str | os.PathLike[str]
+__all__ = ["Ahead", "Decoder", "is_cover", "load_av"]
 
 # FFmpeg reads these as pictures of text; nobody means that by a video.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
@@ -30,19 +28,6 @@ def load_av() -> Any:
         return importlib.import_module("av")
     except ImportError as error:
         raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
-
-
-def checked_path(name: str, value: object) -> Path:
-    """Take a path, or say which argument is none."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise ArgumentError(f"{name}: expected a path, got {value!r}")
-
-
-def reason(error: BaseException) -> str:
-    """One line from an exception of FFmpeg or of the system, without its number and path."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
 
 
 def is_cover(stream: Any) -> bool:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, camera
+from legato._files import PathLike
 from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike
 from legato.video.files import VideoReader
 from legato.video.planes import luma
 from legato.video.progress import Progress, told

@@ -29,26 +29,26 @@ import importlib
 import io
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._files import PathLike, PendingFile, reason
 from legato._turns import Turns, one_at_a_time
-from legato.errors import ArgumentError, InputError, LegatoError, OutputError
-from legato.video.decoding import Decoder, PathLike, is_cover, load_av, reason
+from legato.errors import ArgumentError, InputError, OutputError
+from legato.video.decoding import Decoder, is_cover, load_av
 from legato.video.planes import Planes
 
 __all__ = [
     "CONTAINERS",
     "ColorTags",
-    "PendingFile",
     "VideoCopy",
     "VideoFrame",
     "VideoReader",
@@ -569,151 +569,6 @@ def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
     if "420" in pixel_format:
         height = max(2, height - height % 2)
     return width, height
-
-
-class PendingFile:
-    """A file that appears under its destination's name when it is complete, and not before.
-
-    The destination is touched by `commit` alone. Leaving the ``with`` block without it leaves nothing.
-
-    Parameters
-    ----------
-    destination : str or path
-        The final name; if it is a symbolic link, the file that it points to.
-    unnamed : bool
-        Let the file have no name at all until `commit`, where the system can (Linux, on most file systems): then
-        nothing is left even by a process that is killed. `path` then has no extension.
-
-    Attributes
-    ----------
-    destination : Path
-        As given.
-    path : Path
-        The name to write to; the file exists and is empty. A hidden one beside the destination with its extension,
-        unless the file is unnamed.
-
-    Raises
-    ------
-    OutputError
-        If no file can be made there.
-    """
-
-    def __init__(self, destination: PathLike, *, unnamed: bool = False) -> None:
-        self.destination = Path(destination)
-        self._final = Path(os.path.realpath(self.destination))
-        folder = self._final.parent
-        if os.fspath(destination) == "-":
-            raise OutputError("-: expected a file name; standard output is for `legato live`")
-        if self._final.is_dir():
-            raise OutputError(f"{self.destination}: a directory, expected a file name")
-        if self._final.exists() and not self._final.is_file():
-            raise OutputError(f"{self.destination}: not a regular file")
-        if not folder.is_dir():
-            raise OutputError(f"{self.destination}: no such directory: {self.destination.parent}")
-        self._hidden = folder / f".legato-{os.urandom(6).hex()}{self._final.suffix}"
-        self._handle = _unnamed_file(folder) if unnamed else None
-        if self._handle is not None:
-            self.path = Path(f"/proc/self/fd/{self._handle}")
-            return
-        self.path = self._hidden
-        try:
-            # Made now, so that a folder without permission is found before the work; the mode follows the umask.
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-
-    @property
-    def unnamed(self) -> bool:
-        """Whether the file has no name yet."""
-        return self._handle is not None
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file to write it; what goes wrong with it meanwhile names the destination.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written, such as on a full disk.
-        """
-        try:
-            with self.path.open("wb") as file:
-                yield file
-        except OSError as error:
-            if isinstance(error, LegatoError):
-                raise
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-
-    def write_text(self, pieces: Iterable[str]) -> None:
-        """Write the whole content as UTF-8, piece by piece.
-
-        Raises
-        ------
-        OutputError
-            As `opened`.
-        """
-        with self.opened() as file:
-            for piece in pieces:
-                file.write(piece.encode())
-
-    def commit(self) -> None:
-        """Bring the content to the disk and give the file its final name."""
-        try:
-            handle = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            if self._handle is None:
-                self._hidden.replace(self._final)
-            else:
-                self._name(self._handle)
-        except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-        self.discard()
-
-    def _name(self, handle: int) -> None:
-        with contextlib.suppress(FileExistsError):
-            _link(handle, self._final)
-            return
-        # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
-        _link(handle, self._hidden)
-        self._hidden.replace(self._final)
-
-    def discard(self) -> None:
-        """Remove what was written; after `commit` nothing happens."""
-        with contextlib.suppress(OSError):
-            self._hidden.unlink()
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            os.close(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-
-def _unnamed_file(folder: Path) -> int | None:
-    """Open a file in a folder that has no name, or None where there is no such thing."""
-    kind = getattr(os, "O_TMPFILE", None)
-    if kind is None or not Path("/proc/self/fd").is_dir():
-        return None
-    try:
-        return os.open(folder, kind | os.O_RDWR, 0o666)
-    except OSError:
-        return None  # what else is wrong with the folder shows when a named file is made
-
-
-def _link(handle: int, name: Path) -> None:
-    """Give an open file without a name its first one."""
-    folder = os.open(name.parent, os.O_RDONLY)
-    try:
-        # Python follows the link in /proc only if it is told a folder, which an absolute path does not use.
-        os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=folder)
-    finally:
-        os.close(folder)
 
 
 class VideoWriter:

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._files import PathLike, PendingFile, check_destinations, checked_path
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.video.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
-from legato.video.decoding import Ahead, PathLike, checked_path
+from legato.video.decoding import Ahead
 from legato.video.files import (
     NOT_TRANSPARENT,
-    PendingFile,
     VideoCopy,
     VideoFrame,
     VideoReader,
@@ -503,43 +503,6 @@ def files_beside(
         "plot": beside("plot", plot, "_path.svg"),
         "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
     }
-
-
-def check_destinations(
-    sources: dict[str, PathLike], destinations: dict[str, Path | None], overwrite: bool = True
-) -> None:
-    """Refuse to write over a source, over a file twice, or over an existing file against the caller's wish.
-
-    Parameters
-    ----------
-    sources, destinations : dict
-        Files by the names of their arguments; None: not asked for.
-    overwrite : bool
-        Whether existing files may be replaced.
-
-    Raises
-    ------
-    ArgumentError
-    """
-    taken = {key: name for name, path in sources.items() for key in _identities(path)}
-    for name, path in destinations.items():
-        if path is None:
-            continue
-        other = next((taken[key] for key in _identities(path) if key in taken), None)
-        if other is not None:
-            raise ArgumentError(f"{name}: {path} is the same file as the {other}")
-        taken[os.path.realpath(path)] = name
-        if not overwrite and path.exists():
-            raise ArgumentError(f"{name}: {path} exists and overwrite is off")
-
-
-def _identities(path: PathLike) -> list[object]:
-    """Give what two names of one file have in common; links of both kinds are followed."""
-    found: list[object] = [os.path.realpath(path)]
-    with contextlib.suppress(OSError, ValueError):
-        about = Path(path).stat()
-        found.append((about.st_dev, about.st_ino))
-    return found
 
 
 def _check_plot(path: Path) -> None:

@@ -36,13 +36,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
+from legato._printing import printable
 from legato._scalars import as_choice, as_flag, as_number, shown
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
-from legato.video.decoding import Decoder, PathLike, load_av, reason
+from legato.video.decoding import Decoder, load_av
 from legato.video.files import (
-    PendingFile,
     VideoFrame,
     VideoReader,
     check_encoder_preset,
@@ -53,7 +54,6 @@ from legato.video.planes import Planes, load_opencv
 from legato.video.planning import believable_rate
 from legato.video.presets import PresetName, preset_named
 from legato.video.report import counted
-from legato.video.stabilizing import check_destinations
 from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
@@ -205,8 +205,8 @@ class LiveReport:
         if math.isfinite(late["p50"]):
             beyond = f"beyond it p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
         return (
-            f"{self.destination}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s ({rate:.1f} fps)"
-            f"{lost}{again}; ended: {self.ended}\n"
+            f"{printable(self.destination)}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s "
+            f"({rate:.1f} fps){lost}{again}; ended: {self.ended}\n"
             f"  delay {counted(self.latency_frames, 'frame')} ({self.delay_ms:.0f} ms), {beyond}"
         )
 
@@ -319,8 +319,11 @@ def stabilize_live(
     )
     origin = _Source.of(source, fps)
     target = _Target.of(os.fspath(destination), container)
+    inputs: dict[str, PathLike] = {} if origin.path is None else {"input": origin.path}
+    if mask is not None and not isinstance(mask, np.ndarray):
+        inputs["mask"] = checked_path("mask", mask)
     check_destinations(
-        {} if origin.path is None else {"input": origin.path},
+        inputs,
         {"destination": target.path, "report": None if report is None else Path(report)},
         overwrite,
     )

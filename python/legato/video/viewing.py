@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import importlib.resources
 import json
 import os
 import re
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from legato._files import PathLike, check_destinations, write_whole
+from legato._printing import printable
 from legato.errors import InputError
-from legato.video.decoding import PathLike
-from legato.video.files import PendingFile
-from legato.video.stabilizing import check_destinations
 
 __all__ = ["write_page"]
 
@@ -72,20 +74,29 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     facts = _facts(content)
     data = {"curves": content["curves"], "failed": content.get("failed", []), "rate": content.get("frame_rate")}
     filled = {
-        "TITLE": html.escape(os.fsencode(Path(content["destination"]).name).decode(errors="replace")),
+        "TITLE": _shown(os.fsencode(Path(content["destination"]).name).decode(errors="replace")),
         "SOURCE": html.escape(videos["source"], quote=True),
         "DESTINATION": html.escape(videos["destination"], quote=True),
-        "FACTS": "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items()),
-        "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in _notes(content)),
-        # "</" would end the script in the middle of a name.
-        "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
+        "FACTS": "".join(f"<div><dt>{_shown(k)}</dt><dd>{_shown(v)}</dd></div>" for k, v in facts.items()),
+        "NOTES": "".join(f"<li>{_shown(note)}</li>" for note in _notes(content)),
+        # "</script" would end the data in the middle of a name, and "<!--<script" would never let them end.
+        "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
+    for kind in ("script", "style"):
+        filled[kind.upper()] = _allowed(re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL))
     text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)
-    with PendingFile(target, unnamed=True) as pending:
-        pending.write_text([text])
-        pending.commit()
-    return target
+    return write_whole(target, text)
+
+
+def _allowed(contents: Sequence[str]) -> str:
+    """Name inline contents as a content policy does: what is not among them does not run."""
+    digests = (base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+def _shown(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _quoted(name: str) -> str:
