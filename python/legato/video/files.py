@@ -29,6 +29,7 @@ import importlib
 import io
 import os
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,6 +69,9 @@ CONTAINERS = {
 }
 _EDIT_LISTS = ("mp4", "mov")
 _PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
+_MOST_REORDERED = 16  # pictures that H.264 and H.265 may hold back, and so packets that tell a decoding time
+_ATTACHES = "matroska"  # WebM's muxer leaves attachments out without a word, and MPEG-TS makes private data of them
+_NOT_STRICT = 0x20000  # AVFMT_TS_NONSTRICT: two packets may have one decoding time
 _PRESETS = (
     "ultrafast",
     "superfast",
@@ -792,7 +796,6 @@ class VideoWriter:
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
             self._clock = 1 / source.frame_rate
-        self._clock_s = float(self._clock)
         self._counts_frames = self._clock != self._time_base
         self.copied: list[str] = []
         self.not_copied: list[str] = []
@@ -804,6 +807,7 @@ class VideoWriter:
         # Pictures given by `new_planes` and not written yet; weak, since a caller may drop one.
         self._handed: weakref.WeakKeyDictionary[Planes, Any] = weakref.WeakKeyDictionary()
         self._copier: _StreamCopier | None = None
+        self._timing: _Timing | None = None
 
         self._pending = PendingFile(self.path, unnamed=True)
         try:
@@ -963,10 +967,13 @@ class VideoWriter:
                 duration = self._durations.pop(packet.pts, 0)
                 if duration:  # encoders leave it out, and then the last frame's would be a guess
                     packet.duration = duration
-                if self._copier is not None:
-                    at = packet.dts if packet.dts is not None else packet.pts
-                    self._copier.copy_until(at * self._clock_s)
-                self._container.mux(packet)
+                if self._timing is None:
+                    self._container.start_encoding()  # the stream's clock is known from here on
+                    self._timing = _Timing(self._stream, self._muxer)
+                for timed in self._timing.push(packet):
+                    if self._copier is not None:
+                        self._copier.copy_until(timed.dts * float(timed.time_base))
+                    self._container.mux(timed)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
 
@@ -1024,6 +1031,92 @@ class VideoWriter:
             self.abort()
 
 
+class _Timing:
+    """Packets of one stream on the clock of another, with decoding times such as a muxer takes.
+
+    Times of presentation stay what they are. A decoding time that is missing is extrapolated backwards from the next
+    one that is known; they increase, and none is later than the presentation of its packet or of one that follows.
+
+    Parameters
+    ----------
+    target : av.stream.Stream
+        Where the packets go; its container's header is written.
+    muxer : str
+        The kind of container.
+    shift_s : Fraction
+        Seconds by which all times are moved back.
+    ahead : int
+        Packets that are looked at before one is given.
+
+    Attributes
+    ----------
+    target : av.stream.Stream
+    lost : int
+        Packets left out since they are to be shown before one can be decoded that comes before them.
+    """
+
+    def __init__(self, target: Any, muxer: str, *, shift_s: Fraction = Fraction(0), ahead: int = 0) -> None:
+        self.target = target
+        self.lost = 0
+        self._shift_s, self._shift = shift_s, 0
+        self._clock = Fraction(target.time_base)
+        self._rate: Fraction | None = None  # ticks of the target in one of the packets
+        self._ahead = ahead
+        lax = target.type == "subtitle" or int(target.container.format.flags) & _NOT_STRICT
+        self._gap = 0 if lax else 1  # between two packets
+        # MPEG-TS has no times below zero: for a decoding time, FFmpeg would move the presentation of everything.
+        self._least = 0 if muxer == "mpegts" else None
+        self._window: deque[Any] = deque()
+        self._last: int | None = None
+        self._end = 0  # of the packet before
+
+    def push(self, packet: Any) -> Iterator[Any]:
+        """Take the next packet; give those whose time has come."""
+        if self._rate is None:  # once a stream: fractions take their time
+            self._shift = round(self._shift_s / packet.time_base)
+            self._rate = packet.time_base / self._clock
+        dts, pts, duration = packet.dts, packet.pts, packet.duration or 0
+        packet.stream, packet.time_base = self.target, self._clock
+        packet.dts = None if dts is None else self._moved(dts - self._shift)
+        given = dts if pts is None else pts
+        packet.pts = self._end if given is None else self._moved(given - self._shift)
+        packet.duration = self._moved(duration)
+        self._end = packet.pts + packet.duration
+        self._window.append(packet)
+        if len(self._window) > self._ahead:
+            yield from self._first()
+
+    def rest(self) -> Iterator[Any]:
+        """Give the packets that are left."""
+        while self._window:
+            yield from self._first()
+
+    def _moved(self, time: int) -> int:
+        assert self._rate is not None
+        n, d = self._rate.numerator, self._rate.denominator
+        return (2 * time * n + d) // (2 * d)
+
+    def _first(self) -> Iterator[Any]:
+        shown = [packet.pts for packet in self._window]
+        latest = min(pts - self._gap * k for k, pts in enumerate(shown))
+        dts = next((p.dts - k * self._step(shown) for k, p in enumerate(self._window) if p.dts is not None), latest)
+        dts = min(dts, latest)
+        if self._least is not None:
+            dts = max(dts, min(self._least, latest))
+        if self._last is not None:
+            dts = max(dts, self._last + self._gap)
+        packet = self._window.popleft()
+        if dts > packet.pts:
+            self.lost += 1
+            return
+        packet.dts = self._last = dts
+        yield packet
+
+    def _step(self, shown: list[int]) -> int:
+        """Give the mean time from one of these packets to the next."""
+        return max(1, (max(shown) - min(shown)) // max(1, len(shown) - 1))
+
+
 class _StreamCopier:
     """Copy the other streams of a file, read a second time so that memory does not depend on its interleaving.
 
@@ -1033,6 +1126,7 @@ class _StreamCopier:
     def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str, *, pictures: bool = False) -> None:
         self._av = av
         self._output = output
+        self._muxer = muxer
         self._keeps_edits = muxer in _EDIT_LISTS
         self._primes: dict[int, bool] = {}
         self.copied: list[str] = []
@@ -1040,9 +1134,7 @@ class _StreamCopier:
         self.shift_s = Fraction(0)
         self.damaged = 0
         self._targets: dict[int, Any] = {}
-        self._last_dts: dict[int, int] = {}
-        self._shifts: dict[int, int] = {}  # in ticks of each stream
-        self._tick_s: dict[int, float] = {}
+        self._timed: Iterator[Any] | None = None
         self._held: Any = None
         self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
         for stream in self._input.streams:
@@ -1065,6 +1157,8 @@ class _StreamCopier:
 
     def _fits(self, stream: Any, muxer: str) -> bool:
         """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        if stream.type == "attachment" and muxer != _ATTACHES:
+            return False
         written = io.BytesIO()
         try:
             with self._av.open(written, "w", format=muxer) as trial:
@@ -1103,30 +1197,41 @@ class _StreamCopier:
 
     def copy_until(self, time_s: float) -> None:
         """Copy packets in the order of the file until one belongs after the given time."""
-        while (packet := self._next()) is not None:
-            index = packet.stream.index
-            if packet.dts * self._tick_s[index] > time_s:
-                self._held = packet
+        if self._timed is None:
+            self._timed = self._packets_with_times()
+        while (packet := next(self._timed, None) if self._held is None else self._held) is not None:
+            self._held = packet if packet.dts * float(packet.time_base) > time_s else None
+            if self._held is not None:
                 return
-            packet.stream = self._targets[index]
             try:
                 self._output.mux(packet)
             except self._av.error.InvalidDataError:
                 self.damaged += 1  # a muxer that looks into its packets refuses this one, and takes the next
 
-    def _next(self) -> Any:
-        held, self._held = self._held, None
-        if held is not None:
-            return held
-        while True:
-            try:
-                packet = next(self._packets, None)
-            except self._av.FFmpegError:
-                return None  # the rest of a damaged file
-            if packet is None:
-                return None
+    def _packets_with_times(self) -> Iterator[Any]:
+        self._output.start_encoding()  # the clocks of the streams are known from here on
+        timing = {
+            index: _Timing(
+                target,
+                self._muxer,
+                shift_s=self.shift_s,
+                # Subtitles are too far apart to wait for the next, and may have one time.
+                ahead=0 if target.type == "subtitle" else _MOST_REORDERED,
+            )
+            for index, target in self._targets.items()
+        }
+        for packet in self._packets_of_file():
             if packet.size and not self._hidden(packet):
-                return self._timed(packet)
+                yield from timing[packet.stream.index].push(packet)
+        for one in timing.values():
+            yield from one.rest()
+            if one.lost and one.target.type == "video":
+                raise ValueError(f"{one.lost} pictures come too late to be decoded")
+            self.damaged += one.lost
+
+    def _packets_of_file(self) -> Iterator[Any]:
+        with contextlib.suppress(self._av.FFmpegError):  # the rest of a damaged file
+            yield from self._packets
 
     def _hidden(self, packet: Any) -> bool:
         """Whether an edit list cuts a packet off, which the container cannot say; what primes a decoder is kept."""
@@ -1137,27 +1242,11 @@ class _StreamCopier:
         primes = self._primes.setdefault(packet.stream.index, begin * packet.time_base >= -_PRIMING_S)
         return not primes and end + (packet.duration or 0) < 0
 
-    def _timed(self, packet: Any) -> Any:
-        """Make the times such as a muxer takes: present, and increasing within the stream."""
-        index = packet.stream.index
-        shift = self._shifts.get(index)
-        if shift is None:  # once a stream: fractions take their time
-            shift = self._shifts[index] = round(self.shift_s / packet.time_base)
-            self._tick_s[index] = float(packet.time_base)
-        last = self._last_dts.get(index)
-        dts = packet.dts if packet.dts is not None else packet.pts
-        dts = (0 if last is None else last + 1) if dts is None else dts - shift
-        if last is not None and dts <= last:
-            dts = last + 1
-        self._last_dts[index] = dts
-        packet.pts = dts if packet.pts is None else max(packet.pts - shift, dts)
-        packet.dts = dts
-        return packet
-
     def close(self) -> None:
-        close = getattr(self._packets, "close", None)
-        if close is not None:
-            close()
+        for reading in (self._timed, self._packets):
+            close = getattr(reading, "close", None)
+            if close is not None:
+                close()
         self._held = None
         self._input.close()
 
@@ -1182,7 +1271,8 @@ class VideoCopy:
     Raises
     ------
     ArgumentError
-        If the destination's container cannot hold the packets as they are, or not what an edit list cuts off.
+        If the destination's container cannot hold the packets as they are, or not what an edit list cuts off; or if
+        pictures have no times or wrong ones.
     OutputError
         If the file cannot be written.
     """
@@ -1195,6 +1285,8 @@ class VideoCopy:
             raise ArgumentError("path: .avi files have no room for when pictures are shown")
         if source.hidden_packets and (muxer not in _EDIT_LISTS or source.cut_within):
             raise ArgumentError(f"path: {muxer} files have no room for what an edit list cuts off")
+        if source.repaired_timestamps:
+            raise ArgumentError("path: pictures without times, or of wrong ones, cannot be copied as they are")
         self.notes: list[str] = []
         self._pending = PendingFile(self.path, unnamed=True)
         self._copier: _StreamCopier | None = None
