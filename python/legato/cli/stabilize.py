@@ -141,6 +141,15 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add_talk(parser)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare what inputs may lead to."""
+    parser.add_argument(
+        "--allow-playlists",
+        action="store_true",
+        help="read also what an input names that is a list of other files (HLS, DASH, concat); otherwise it is refused",
+    )
+
+
 def add_talk(parser: argparse.ArgumentParser) -> None:
     """Declare how much is said."""
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
@@ -193,6 +202,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)
     add_estimate(parser)
     add_rotation(parser)
+    add_trust(parser)
     parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the estimate")
     parser.add_argument("--save-motion", metavar="FILE", type=Path, help="also write the motion file")
     add_output(parser)
@@ -204,7 +214,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         *PATH_OPTIONS,
         *OUTPUT_OPTIONS,
-        *("mask", "region", "subject", "motion", "save_motion", "rotation"),
+        *("mask", "region", "subject", "motion", "save_motion", "rotation", "allow_playlists"),
     )
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
@@ -215,7 +225,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.resume:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
-            with Ahead(source) as begun:  # its first pictures are decoded while the rest is loaded
+            # Its first pictures are decoded while the rest is loaded.
+            with Ahead(source, allow_playlists=arguments.allow_playlists) as begun:
                 from legato._arrays import as_count
                 from legato.video.stabilizing import stabilize
 

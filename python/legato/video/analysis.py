@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from legato import __version__
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike, checked_path, load_av
+from legato.video.decoding import PathLike, checked_path, load_av, open_media
 from legato.video.files import PendingFile, VideoFrame, VideoReader
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
@@ -401,7 +401,7 @@ def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with av.open(str(path.absolute())) as picture:
+        with open_media(path) as picture:
             gray = next(picture.decode(video=0)).to_ndarray(format="gray")
     except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
         raise InputError(f"{path}: not a picture") from error

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from legato import _core
 from legato.errors import ArgumentError, InputError, LegatoError, OutputError
-from legato.video.decoding import Decoder, PathLike, is_cover, load_av, reason
+from legato.video.decoding import Decoder, PathLike, is_cover, load_av, open_media, reason
 from legato.video.planes import Planes
 
 __all__ = [
@@ -222,6 +222,8 @@ class VideoReader:
         A file that FFmpeg can read, or one that is opened. Its first video stream that is not a cover picture is used.
     rotate : bool
         Whether to turn the pictures upright as the file says; otherwise they come as they are stored.
+    allow_playlists : bool
+        Whether the file may be a list of other files (HLS, DASH, concat and the like), which are then read.
 
     Attributes
     ----------
@@ -279,9 +281,9 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True) -> None:
+    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True, allow_playlists: bool = False) -> None:
         self._av = load_av()
-        self.decoder = path if isinstance(path, Decoder) else Decoder(path)
+        self.decoder = path if isinstance(path, Decoder) else Decoder(path, allow_playlists=allow_playlists)
         self._container, self._stream = self.decoder.container, self.decoder.stream
         self.path = self.decoder.path
         self.rotate = rotate
@@ -1136,7 +1138,7 @@ class _StreamCopier:
         self._targets: dict[int, Any] = {}
         self._timed: Iterator[Any] | None = None
         self._held: Any = None
-        self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
+        self._input = open_media(source.path, allow_playlists=source.decoder.allow_playlists)
         for stream in self._input.streams:
             if stream.index == source._stream.index:
                 if pictures and not self._fits(stream, muxer):

@@ -62,6 +62,7 @@ def analyze(
     region: Box | None = None,
     subject: Box | None = None,
     rotation: Rotation = "apply",
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> Analysis:
     """Estimate the motion of a video: the first half of `stabilize`, to be used again.
@@ -80,6 +81,8 @@ def analyze(
         A box in the first frame that is followed, to be kept in view and, by the preset "follow", in the middle.
     rotation : {"apply", "keep"}
         Whether the pictures are turned upright before, or stay as they are stored with their tag.
+    allow_playlists : bool
+        As for `stabilize`.
     progress : bool or callable
         As for `stabilize`.
 
@@ -97,7 +100,7 @@ def analyze(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    with told(progress) as tell, _opened(source, rotation) as reader:
+    with told(progress) as tell, _opened(source, rotation, allow_playlists) as reader:
         tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
         watch = Stopwatch()
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
@@ -156,6 +159,7 @@ def stabilize(
     compare: bool | PathLike | None = None,
     report: bool | PathLike | None = None,
     plot: bool | PathLike | None = None,
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
     threads: int = 1,
 ) -> StabilizeReport:
@@ -209,6 +213,9 @@ def stabilize(
         Also write original and result side by side, the report as JSON, and a drawing of the camera path before and
         after (.svg, .png or .pdf). True: beside the destination, with "_compare", "_report.json" and "_path.svg" added
         to its name.
+    allow_playlists : bool
+        Whether the source may be a list of other files (HLS, DASH, concat and the like): FFmpeg then reads whatever it
+        names, files of this computer included.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
         "track", "refine" (where motions are measured twice) or "check" (of a known motion that rests), and "render",
@@ -272,7 +279,7 @@ def stabilize(
 
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        reader = open_files.enter_context(_opened(begun or source, rotation or "apply"))
+        reader = open_files.enter_context(_opened(begun or source, rotation or "apply", allow_playlists))
         size = (reader.width, reader.height)
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
@@ -423,10 +430,11 @@ def stabilize(
     return result
 
 
-def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
+def _opened(source: PathLike, rotation: Rotation, allow_playlists: bool) -> VideoReader:
     if rotation not in ("apply", "keep"):
         raise ArgumentError(f"rotation: expected 'apply' or 'keep', got {rotation!r}")
-    return VideoReader(source.decoder() if isinstance(source, Ahead) else source, rotate=rotation == "apply")
+    opened = source.decoder() if isinstance(source, Ahead) else source
+    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=allow_playlists)
 
 
 def _followed(
@@ -473,7 +481,7 @@ class _Waiting:
 
 
 def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
-    with VideoReader(source, rotate=first.rotate) as reader:
+    with VideoReader(source, rotate=first.rotate, allow_playlists=first.decoder.allow_playlists) as reader:
         yield from reader
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from legato.errors import InputError
-from legato.video.decoding import PathLike
+from legato.video.decoding import TRUST, PathLike, playlist_kind
 from legato.video.files import PendingFile
 from legato.video.stabilizing import check_destinations
 
@@ -21,7 +21,7 @@ __all__ = ["write_page"]
 _NEEDED = {"source": str, "destination": str, "curves": dict, "frames": int, "size": list}
 
 
-def write_page(report: PathLike, page: PathLike | None = None) -> Path:
+def write_page(report: PathLike, page: PathLike | None = None, *, allow_playlists: bool = False) -> Path:
     """Write the page of a report.
 
     The page is one file without anything from elsewhere but the two videos, which it names relative to itself. It needs
@@ -33,6 +33,8 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
         A report of `stabilize`, as JSON.
     page : str or path, optional
         The page to write; by default the report's name with .html.
+    allow_playlists : bool
+        Whether the videos may be lists of other files, which a browser may then fetch.
 
     Returns
     -------
@@ -42,7 +44,8 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
     Raises
     ------
     InputError
-        If the report cannot be read or is none, or the videos that it names are not there or one and the same.
+        If the report cannot be read or is none, or the videos that it names are not there, one and the same, or lists
+        of other files.
     ArgumentError
         If the page is one of the files that belong to it.
     OutputError
@@ -60,6 +63,9 @@ def write_page(report: PathLike, page: PathLike | None = None) -> Path:
         if not there:
             raise InputError(f"{path}: {name}: no such file: {given}")
         found[name] = there[0]
+        kind = None if allow_playlists else playlist_kind(there[0])
+        if kind is not None:
+            raise InputError(f"{path}: {name}: {given} is {kind}, which names other files ({TRUST})")
     if found["source"] == found["destination"]:
         raise InputError(
             f"{path}: source and destination are both found as {found['source']}; run it where the report was made"
