@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.errors import OutputError
+from legato.errors import OutputError, SideFileError
 
 NAME = "demo"
 HELP = "render a shaky clip, stabilize it and show what was gained"
@@ -36,7 +36,7 @@ def _size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
-    from legato.video.stabilizing import stabilize
+    from legato.video.stabilizing import SideFiles, stabilize
     from legato.video.synthesis import synthesize
 
     folder: Path = arguments.folder
@@ -56,15 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         audio=True,
     )
-    truth.save(folder / "ground_truth.npz")
-    report = stabilize(
-        shaky,
-        steady,
-        compare=comparison,
-        report=report_file,
-        plot=plot,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-    )
+    beside = SideFiles()
+    with beside.attempt(folder / "ground_truth.npz"):
+        truth.save(folder / "ground_truth.npz")
+    try:
+        report = stabilize(
+            shaky,
+            steady,
+            compare=comparison,
+            report=report_file,
+            plot=plot,
+            progress=not arguments.quiet and sys.stderr.isatty(),
+        )
+    except SideFileError as error:
+        report = error.report
+        beside.errors |= error.errors
     gained = camera.path_metrics(truth.motion, report.corrections, truth.size)
     if not arguments.quiet:
         print(report.summary())
@@ -81,5 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
         ):
-            print(f"  {path}: {what}")
+            if path not in beside.errors:
+                print(f"  {path}: {what}")
+    beside.check(steady, report)
     return 0

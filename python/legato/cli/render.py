@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import OUTPUT_OPTIONS, PATH_OPTIONS, add_output, add_path, add_trust, chosen, show
+from legato.cli.stabilize import OUTPUT_OPTIONS, PATH_OPTIONS, add_output, add_path, add_trust, chosen, show, shown
 
 NAME = "render"
 HELP = "stabilize a video whose motion is in a motion file"
@@ -32,5 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = not arguments.quiet and sys.stderr.isatty()
     options = chosen(arguments, *PATH_OPTIONS, *OUTPUT_OPTIONS, "allow_playlists")
-    show(render(arguments.source, arguments.motion, arguments.destination, progress=progress, **options), arguments)
+    with shown(arguments):
+        show(render(arguments.source, arguments.motion, arguments.destination, progress=progress, **options), arguments)
     return 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, SideFileError
 from legato.video.decoding import Ahead
 
 if TYPE_CHECKING:
@@ -187,6 +189,16 @@ def show(report: Any, arguments: argparse.Namespace) -> None:
             print(f"  not copied: {', '.join(report.dropped_streams)}")
 
 
+@contextlib.contextmanager
+def shown(arguments: argparse.Namespace) -> Iterator[None]:
+    """Tell what was done also where only a file beside the result is missing, before that is an error."""
+    try:
+        yield
+    except SideFileError as error:
+        show(error.report, arguments)
+        raise
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
@@ -231,8 +243,8 @@ def run(arguments: argparse.Namespace) -> int:
                 from legato.video.stabilizing import stabilize
 
                 as_count("jobs", arguments.jobs)
-                report = stabilize(begun, destination, progress=progress, **options)
-            show(report, arguments)
+                with shown(arguments):
+                    show(stabilize(begun, destination, progress=progress, **options), arguments)
             return 0
     return _run_batch(arguments, options, many)
 
@@ -261,6 +273,8 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
             if item.error_text not in told:  # what is wrong with the arguments is wrong for all
                 print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
             told.add(item.error_text)
+            if item.report and not arguments.quiet:
+                print(item.report.summary(), flush=True)
         elif not arguments.quiet:
             print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
 

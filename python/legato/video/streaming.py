@@ -52,7 +52,7 @@ from legato.video.planes import Planes, load_opencv
 from legato.video.planning import believable_rate
 from legato.video.presets import preset_named
 from legato.video.report import counted
-from legato.video.stabilizing import check_destinations
+from legato.video.stabilizing import SideFiles, check_destinations
 from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
@@ -296,6 +296,8 @@ def stabilize_live(
         If the source cannot be opened or changes its size in mid-stream.
     OutputError
         If the output cannot be written, such as a pipe that its reader closed.
+    SideFileError
+        If the report cannot be written, and the output is complete.
     ArgumentError
         If an argument is not as described.
     DependencyError
@@ -333,6 +335,7 @@ def stabilize_live(
     )
     if target.window:
         _Window.check()
+    beside = SideFiles()
     with contextlib.ExitStack() as open_files:
         report_file = None if report is None else open_files.enter_context(PendingFile(report, unnamed=True))
         reading = _Reading(origin, stall_s, reconnect_s, duration_s)
@@ -355,12 +358,14 @@ def stabilize_live(
         )
         result, failure = line.run()
         if report_file is not None:
-            report_file.write_text([result.to_json()])
-            report_file.commit()
+            with beside.attempt(report_file.destination):
+                report_file.write_text([result.to_json()])
+                report_file.commit()
         if tell is not None:
             tell(result)
         if failure is not None:
             raise failure
+    beside.check(target.name, result)
     return result
 
 
@@ -1094,7 +1099,8 @@ class _Line:
                 told_s = time.monotonic()
                 self._tell()
         if self._progress:
-            print(file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):
+                print(file=sys.stderr)
 
     def _turn(self) -> bool:
         """Wait a little, or show a picture; True when all is written."""
@@ -1113,13 +1119,12 @@ class _Line:
     def _tell(self) -> None:
         late_ms = 1e3 * self._latency.percentile_s(99)
         rate = self._written / (time.monotonic() - self._began_s)
-        print(
+        line = (
             f"\r{self._written} frames, {rate:.1f} fps, beyond the delay p99 {late_ms:.0f} ms, "
-            f"{self._reading.queue.dropped} dropped{', reconnecting' if self._reading.reopening else ''}   ",
-            end="",
-            file=sys.stderr,
-            flush=True,
+            f"{self._reading.queue.dropped} dropped{', reconnecting' if self._reading.reopening else ''}   "
         )
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, and the run does not depend on it
+            print(line, end="", file=sys.stderr, flush=True)
 
     def _compute(self) -> None:
         connection = 0
