@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,6 +36,8 @@ Rotation: TypeAlias = Literal["apply", "keep"]
 
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
+_MOST_LINE_BYTES = 1 << 20
+_SECONDS = re.compile(r"[0-9]{1,20}(/0*[1-9][0-9]{0,19}|\.[0-9]{0,20})?")  # no exponent: it may be of any size
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -205,37 +209,61 @@ class Analysis:
             If the file cannot be read, is incomplete, or is not as described.
         """
         path = Path(path)
-        try:
-            with path.open(encoding="utf-8") as file:
-                lines = _objects(path, file)
-                head = next(lines, None)
-                if head is None or head[1].get("format") != _FORMAT:
-                    raise InputError(f"{path}: not a motion file of Legato")
-                return cls(**_read(path, head[1], lines))
-        except OSError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not a motion file of Legato (not UTF-8 text)") from error
+        lines = _objects(path)
+        head = next(lines, None)
+        if head is None or head[1].get("format") != _FORMAT:
+            raise InputError(f"{path}: not a motion file of Legato")
+        return cls(**_read(path, head[1], lines))
 
 
 def _line(content: dict[str, Any]) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _objects(path: Path, lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a file of JSON lines, each with the words by which an error names it; empty lines do not count."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}: line {number}"
+def _json_lines(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
+    """Go through a file that holds a JSON value in each line, with the lines' numbers; empty lines do not count.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a line is longer than so many bytes, not UTF-8 or not JSON; the message names it.
+    """
+    number = 0
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(most_bytes + 1):
+                number += 1
+                if len(line) > most_bytes:
+                    raise InputError(f"{path}: line {number}: longer than {most_bytes} bytes")
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line.decode("utf-8-sig"))
+                except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5000 digits; nesting
+                    raise InputError(f"{path}: line {number}: not JSON ({error})") from None
+                yield number, value
+    except (OSError, ValueError) as error:  # a name with NUL in it is the second
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a file of JSON lines, each with the words by which an error names it."""
+    lines = _json_lines(path, _MOST_LINE_BYTES)
+    begun = False
+    while True:
         try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == 1:
+            number, content = next(lines)
+        except StopIteration:
+            return
+        except InputError as error:
+            if not begun and str(error).startswith(f"{path}: line"):
                 raise InputError(f"{path}: not a motion file of Legato") from None
-            raise InputError(f"{where}: not JSON; is the file complete?") from None
+            if ": not JSON" in str(error):
+                raise InputError(f"{str(error).partition(' (')[0]}; is the file complete?") from None
+            raise
+        begun, where = True, f"{path}: line {number}"
         if not isinstance(content, dict):
             raise InputError(f"{where}: expected a JSON object")
         yield where, content
@@ -244,7 +272,7 @@ def _objects(path: Path, lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """Read what `Analysis` is made of."""
     if head.get("version") != _VERSION:
-        raise InputError(f"{path}: a motion file of version {head.get('version')!r}, expected {_VERSION}")
+        raise InputError(f"{path}: a motion file of version {reprlib.repr(head.get('version'))}, expected {_VERSION}")
     where = f"{path}: line 1"
     size = tuple(int(v) for v in _numbers(where, head, "size", 2))
     if min(size) < 1:
@@ -254,7 +282,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         raise InputError(f"{where}: camera: expected focal lengths above 0")
     rotation = head.get("rotation", "apply")
     if rotation not in ("apply", "keep"):
-        raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {rotation!r}")
+        raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {reprlib.repr(rotation)}")
     motion: list[Floats] = []
     pts: list[int] = []
     ok, duplicate, confidence, error, subject = [], [], [], [], []
@@ -269,7 +297,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
                 raise InputError(f"{where}: orientation: needs 'camera' in line 1")
             now = _turn(where, _numbers(where, row, "orientation", 4))
             if before is not None and step is None:
-                step = _of_turn(before, now, camera)
+                step = _of_turn(where, before, now, camera)
             before = now
         else:
             before = None
@@ -288,7 +316,8 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
     if count == 0:
         raise InputError(f"{path}: no frame in the motion file")
     if head.get("frames", count) != count:
-        raise InputError(f"{path}: {count} frames where the first line says {head['frames']}; is the file complete?")
+        said = reprlib.repr(head["frames"])
+        raise InputError(f"{path}: {count} frames where the first line says {said}; is the file complete?")
     if pts and len(pts) != count:
         raise InputError(f"{path}: pts: expected in all frames or in none, got {len(pts)} of {count}")
     boxes = np.array(subject)
@@ -336,10 +365,11 @@ def _positive(path: Path, head: dict[str, Any], name: str) -> float | None:
 def _time_base(path: Path, head: dict[str, Any]) -> Fraction | None:
     if head.get("time_base") is None:
         return None
-    try:
-        value = Fraction(head["time_base"])
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        value = Fraction(0)
+    given, value = head["time_base"], Fraction(0)
+    if isinstance(given, str) and _SECONDS.fullmatch(given.strip()):
+        value = Fraction(given.strip())
+    elif type(given) in (int, float) and 0 < given <= _LONGEST_TICK_S:
+        value = Fraction(given)
     if not 0 < value <= _LONGEST_TICK_S:
         raise InputError(f"{path}: line 1: time_base: expected seconds such as '1/90000'")
     return value
@@ -360,12 +390,17 @@ def _turn(where: str, q: Floats) -> Floats:
     )
 
 
-def _of_turn(before: Floats, now: Floats, camera: Floats) -> Floats:
+def _of_turn(where: str, before: Floats, now: Floats, camera: Floats) -> Floats:
     """Homography between two views of a camera that only turned: K R_before^T R_now K^-1."""
     fx, fy, cx, cy = camera
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    H = K @ before.T @ now @ np.linalg.inv(K)
-    return np.asarray(H / H[2, 2])
+    with np.errstate(all="ignore"):
+        K_inverse = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
+        H = K @ before.T @ now @ K_inverse
+        H /= H[2, 2]
+    if not np.isfinite(H).all():
+        raise InputError(f"{where}: orientation: the camera turns so far that no homography says it")
+    return np.asarray(H)
 
 
 def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:

@@ -30,6 +30,8 @@ _LEAST_SIDE_PX = 8.0
 _PATCH = 24
 _LEAST_LIKENESS = 0.2
 _MOST_FRAMES = 1 << 24  # that a file may speak of
+_MOST_CELLS = 1 << 26  # of the table of its points
+_MOST_BYTES = 1 << 28  # of it
 
 
 def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
@@ -53,6 +55,27 @@ def box_corners(boxes: Floats) -> Floats:
     return np.stack(
         [np.stack([x, y], -1), np.stack([x + w, y], -1), np.stack([x + w, y + h], -1), np.stack([x, y + h], -1)], 1
     )
+
+
+def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:
+    """Read a text file in UTF-8, with or without a byte-order mark; of a longer one no more than so many bytes.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is longer, or is not UTF-8.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:  # a name with NUL in it is the second
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if len(content) > most_bytes:
+        raise InputError(f"{path}: longer than {most_bytes} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read (not UTF-8 text)") from None
 
 
 def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Floats:
@@ -97,6 +120,10 @@ def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Flo
         found += [[] for _ in range(frame + 1 - len(found))]
         found[frame] += [(x, y), (x + w, y), (x + w, y + h), (x, y + h)] if w or h else [(x, y)]
     most = max((len(points) for points in found), default=0)
+    if most == 0:
+        raise InputError(f"{path}: no point in it; expected rows of frame, x, y and perhaps width, height")
+    if len(found) * most > _MOST_CELLS:
+        raise InputError(f"{path}: {most} points in one frame are too many for {len(found)} frames")
     table = np.full((len(found), most, 2), np.nan)
     for at, points in enumerate(found):
         table[at, : len(points)] = points or np.empty((0, 2))
@@ -111,16 +138,16 @@ def _number(value: object) -> float:
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Rows of a file of points, each with the words by which an error names it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from error
+    text = read_text(path, _MOST_BYTES)
     if path.suffix.lower() != ".json":
-        return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        try:
+            return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        except csv.Error as error:  # NUL, or a field without an end
+            raise InputError(f"{path}: not CSV ({error})") from None
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
     rows = content.get("salient") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: expected a list of objects with frame, x, y")
