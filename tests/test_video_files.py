@@ -911,6 +911,32 @@ def test_attachments_are_kept_or_named(tmp_path: Path, extension: str, kept: boo
                 assert (font.metadata["filename"], bytes(font.data)) == ("some.ttf", content)
 
 
+@pytest.mark.parametrize("extension", ["mkv", "webm", "mp4", "mov", "ts"])
+def test_chapters_of_impossible_times_do_not_cost_the_video(tmp_path: Path, extension: str) -> None:
+    chapters = [(0, 500, "one"), (500, 900_000_000_000_000, "far"), (500, 900, "two")]
+    with av.open(str(tmp_path / "a.nut"), "w") as out:
+        video = out.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        if not hasattr(out, "set_chapters"):
+            pytest.skip("this PyAV writes no chapters")
+        keys = ("start", "end", "metadata", "id", "time_base")
+        out.set_chapters(
+            [
+                dict(zip(keys, (start, end, {"title": title}, n, Fraction(1, 1000)), strict=True))
+                for n, (start, end, title) in enumerate(chapters, start=1)
+            ]
+        )
+        for picture in shaky(30):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")))
+        out.mux(video.encode(None))
+    written = copy_video(tmp_path / "a.nut", tmp_path / f"b.{extension}")
+    assert written.notes == ["chapters left out, of impossible times: 1"]
+    assert times(tmp_path / f"b.{extension}") == pytest.approx(times(tmp_path / "a.nut"), abs=1e-3)
+    if extension in ("mkv", "mp4"):
+        with av.open(str(tmp_path / f"b.{extension}")) as container:
+            assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one", "two"]
+
+
 def test_pictures_without_times_are_not_copied(tmp_path: Path) -> None:
     """In the order of decoding they would be shown wrongly."""
     clip = write_clip(tmp_path / "a.h264", shaky(20), container="h264")

@@ -9,14 +9,14 @@ What is kept and what is not, in one place:
 - **Rotation and mirroring** (the display matrix) are applied to the pixels and the tag is not written again, because
   not every player reads it; or, if asked, the pixels stay as they are stored and the tag is written again. A rotation
   by anything but quarter turns is always left alone and reported.
-- **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows: Matroska and
-  WebM count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it),
+- **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows. Times of
+  presentation are never changed to fit those of decoding; these are made where they are missing. Matroska and WebM count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it),
   AVI counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to
   start at zero, all by the same amount.
 - **Odd sizes**: a picture with subsampled chroma is written without its last odd column or row, since H.264 and its
   players need even sizes. Nothing is padded, so no pixel is invented.
-- **Sound, subtitles and attachments** are copied packet by packet where the container can hold them; what it cannot
-  hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further video streams are not copied.
+- **Sound, subtitles and attachments** are copied packet by packet where the container can hold them (attachments:
+  Matroska alone); what it cannot hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further video streams are not copied.
 - Sample aspect ratio, colour range, primaries, transfer and matrix, chapters and text metadata are written again. HDR
   mastering metadata is not.
 """
@@ -69,6 +69,7 @@ CONTAINERS = {
 }
 _EDIT_LISTS = ("mp4", "mov")
 _PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
+_LAST_CHAPTER_S = 10**8
 _MOST_REORDERED = 16  # pictures that H.264 and H.265 may hold back, and so packets that tell a decoding time
 _ATTACHES = "matroska"  # WebM's muxer leaves attachments out without a word, and MPEG-TS makes private data of them
 _NOT_STRICT = 0x20000  # AVFMT_TS_NONSTRICT: two packets may have one decoding time
@@ -756,7 +757,7 @@ class VideoWriter:
     copied, not_copied : list of str
         The source's other streams, by what became of them.
     notes : list of str
-        What of the pictures' depth and chroma could not be kept.
+        What of the pictures' depth and chroma, and of chapters, could not be kept.
     frames : int
         Pictures written so far.
 
@@ -820,7 +821,7 @@ class VideoWriter:
                 self._copier = _StreamCopier(self._av, source, self._container, self._muxer)
                 self._copier.shift_s = self._shift_s
                 self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
-            _take_over_tags(source, self._container)
+            self.notes += _take_over_tags(source, self._container)
         except BaseException:
             self.abort()
             raise
@@ -1268,7 +1269,7 @@ class VideoCopy:
     copied, not_copied : list of str
         The source's streams but the pictures, by what became of them.
     notes : list of str
-        Empty: of the pictures everything is kept.
+        What besides the pictures, of which everything is kept, was left out.
 
     Raises
     ------
@@ -1297,7 +1298,7 @@ class VideoCopy:
             self._copier = _StreamCopier(self._av, source, self._container, muxer, pictures=True)
             self._copier.shift_s = _start_shift(source)
             self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
-            _take_over_tags(source, self._container)
+            self.notes += _take_over_tags(source, self._container)
         except BaseException:
             self.abort()
             raise
@@ -1336,10 +1337,17 @@ def _opened_for_writing(av: Any, path: Path, muxer: str, clock: Fraction) -> Any
     return av.open(str(path), "w", format=muxer, container_options=options)
 
 
-def _take_over_tags(source: VideoReader, container: Any) -> None:
+def _take_over_tags(source: VideoReader, container: Any) -> list[str]:
+    """Write metadata and chapters again; tell what of them is left out."""
     container.metadata.update(_lasting(source._container.metadata))
     with contextlib.suppress(AttributeError, source._av.FFmpegError):  # not every version
-        container.set_chapters(source._container.chapters())
+        chapters = source._container.chapters()
+        # A muxer that counts nanoseconds refuses the whole file for one that is too far away.
+        sound = [c for c in chapters if 0 <= c["start"] <= c["end"] and c["end"] * c["time_base"] <= _LAST_CHAPTER_S]
+        container.set_chapters(sound)
+        if len(sound) < len(chapters):
+            return [f"chapters left out, of impossible times: {len(chapters) - len(sound)}"]
+    return []
 
 
 def _abandon(pending: PendingFile, copier: _StreamCopier | None, container: Any) -> None:
