@@ -32,7 +32,7 @@ from clips import (
 from conftest import files_of_at_most
 from legato import camera, video
 from legato._files import PendingFile
-from legato.errors import ArgumentError, InputError, OutputError
+from legato.errors import ArgumentError, InputError, OutputError, SideFileError
 from legato.video import files, pipeline, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -506,7 +506,10 @@ def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(stabilizing, "PendingFile", Full)
     target = tmp_path / ("p.png" if name == "plot" else "p.json")
     match = f"^{re.escape(str(target))}: cannot be written"
-    refuse(OutputError, match, clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+    with pytest.raises(SideFileError, match=match):
+        video.stabilize(clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert len(times(tmp_path / "out.mp4")) == 30
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
@@ -533,10 +536,10 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
         opened: list[Path] = []
 
         def changing(
-            path: Path, *, rotate: bool, other: Path = other, opened: list[Path] = opened
+            path: Path, *, other: Path = other, opened: list[Path] = opened, **options: bool
         ) -> files.VideoReader:
             opened.append(path)
-            return reader(path if len(opened) == 1 else other, rotate=rotate)
+            return reader(path if len(opened) == 1 else other, **options)
 
         monkeypatch.setattr(stabilizing, "VideoReader", changing)
         monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", 0)  # or the file is not read again

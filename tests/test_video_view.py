@@ -151,13 +151,51 @@ def test_what_is_no_report_is_refused(folder: Path, tmp_path: Path) -> None:
         ('{"source": 3}', "not a report"),
         (json.dumps({**good, "curves": {"time_s": []}}), "curves: expected"),
         (json.dumps({**good, "source": "absent.mp4"}), "source: no such file"),
+        ("[" * 100_000, "not JSON"),
+        ("", "not JSON"),
+        ("\0\1\2", "not JSON"),
+        (json.dumps({**good, "frames": 10**4200}), "curves: expected"),
+        (json.dumps({**good, "source": "a\0b"}), "source: no name of a file"),
+        (json.dumps({**good, "comparison": "a\0b"}), "comparison: no name of a file"),
+        (json.dumps({**good, "comparison": 5}), "comparison: not as"),
+        (json.dumps({**good, "notes": 5}), "notes: not as"),
+        (json.dumps({**good, "failed": 5}), "failed: not as"),
+        (json.dumps({**good, "failed": [{}]}), "failed: not as"),
+        (json.dumps({**good, "dropped_streams": True}), "dropped_streams: not as"),
+        (json.dumps({**good, "preset": {}}), "preset: not as"),
+        (json.dumps({**good, "frame_rate": float("nan")}), "not JSON"),
+        (json.dumps({**good, "curves": {**good["curves"], "before": [1]}}), "curves: expected"),
+        (json.dumps({**good, "curves": {**good["curves"], "time_s": ["<b>"] * 24}}), "curves: expected"),
+        (json.dumps({**good, "curves": {**good["curves"], "time_s": [7] * 24}}).replace("[7,", "[1e999,"), "curves:"),
     ):
         (tmp_path / "r.json").write_text(content)
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=words) as caught:
             write_page(tmp_path / "r.json")
+        assert str(caught.value).startswith(f"{tmp_path / 'r.json'}: ")
+        assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read"):
         write_page(tmp_path / "absent.json")
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_odd_figures_are_not_shown(folder: Path) -> None:
+    good = json.loads((folder / "r.json").read_text())
+    odd = {
+        "notes": ["half \ud800", 5, None],
+        "frame_rate": {},
+        "jitter_in_px": True,
+        "cropping": 10**4000,
+        "dropped_streams": [[1]],
+        "size": ["\ud800"],
+        "preset": "\udfff",
+        "jitter_out_px": 123.5,
+    }
+    (folder / "odd.json").write_text(json.dumps({**good, **odd}).replace("123.5", "1e999"))
+    text = write_page(folder / "odd.json", folder / "odd.html").read_text()
+    (folder / "odd.json").unlink()
+    assert "half ?" in text
+    assert "unknown fps" in text
+    assert "unknown px before, unknown px after" in text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")

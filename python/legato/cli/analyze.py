@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.cli.stabilize import add_estimate, add_rotation, add_talk
+from legato.cli.stabilize import add_estimate, add_rotation, add_talk, add_trust
 
 NAME = "analyze"
 HELP = "estimate the motion of a video and write it to a motion file"
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
     add_estimate(parser)
     add_rotation(parser)
+    add_trust(parser)
     add_talk(parser)
 
 
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             region=arguments.region,
             subject=arguments.subject,
             rotation=arguments.rotation or "apply",
+            allow_playlists=arguments.allow_playlists,
             progress=not arguments.quiet and sys.stderr.isatty(),
         )
         pending.write_text(analysis.lines())

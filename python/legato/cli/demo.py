@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.errors import OutputError
+from legato.errors import OutputError, SideFileError
 
 NAME = "demo"
 HELP = "render a shaky clip, stabilize it and show what was gained"
@@ -37,7 +37,7 @@ def _size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
-    from legato.video.stabilizing import stabilize
+    from legato.video.stabilizing import SideFiles, stabilize
     from legato.video.synthesis import synthesize
 
     folder: Path = arguments.folder
@@ -57,15 +57,21 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         audio=True,
     )
-    truth.save(folder / "ground_truth.npz")
-    report = stabilize(
-        shaky,
-        steady,
-        compare=comparison,
-        report=report_file,
-        plot=plot,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-    )
+    beside = SideFiles()
+    with beside.attempt(folder / "ground_truth.npz"):
+        truth.save(folder / "ground_truth.npz")
+    try:
+        report = stabilize(
+            shaky,
+            steady,
+            compare=comparison,
+            report=report_file,
+            plot=plot,
+            progress=not arguments.quiet and sys.stderr.isatty(),
+        )
+    except SideFileError as error:
+        report = error.report
+        beside.errors |= error.errors
     gained = camera.path_metrics(truth.motion, report.corrections, truth.size)
     if not arguments.quiet:
         say(report.summary())
@@ -82,5 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
         ):
-            say(f"  {printable(path)}: {what}")
+            if path not in beside.errors:
+                say(f"  {printable(path)}: {what}")
+    beside.check(steady, report)
     return 0

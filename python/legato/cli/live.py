@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.cli.stabilize import add_area
+from legato.cli.stabilize import add_area, add_trust
 
 NAME = "live"
 EXIT_CODES = """\
@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="replace existing files (default: yes)",
     )
+    add_trust(parser)
     parser.add_argument("--threads", type=int, default=1, help="threads for the warp (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress line and no summary")
     parser.add_argument("--json", action="store_true", help="write the report to stdout (to stderr with --output -)")
@@ -128,6 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         stall_s=arguments.stall,
         reconnect_s=arguments.reconnect,
         report=arguments.report,
+        allow_playlists=arguments.allow_playlists,
         tell=tell,
         progress=not arguments.quiet and sys.stderr.isatty(),
         threads=arguments.threads,

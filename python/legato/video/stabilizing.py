@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._files import PathLike, PendingFile, check_destinations, checked_path
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
-from legato.errors import ArgumentError, DependencyError, InputError
+from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, SideFileError
 from legato.video.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
 from legato.video.decoding import Ahead
 from legato.video.files import (
@@ -64,6 +64,7 @@ def analyze(
     region: Box | None = None,
     subject: Box | None = None,
     rotation: Rotation = "apply",
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> Analysis:
     """Estimate the motion of a video: the first half of `stabilize`, to be used again.
@@ -82,6 +83,8 @@ def analyze(
         A box in the first frame that is followed, to be kept in view and, by the preset "follow", in the middle.
     rotation : {"apply", "keep"}
         Whether the pictures are turned upright before, or stay as they are stored with their tag.
+    allow_playlists : bool
+        As for `stabilize`.
     progress : bool or callable
         As for `stabilize`.
 
@@ -99,7 +102,7 @@ def analyze(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    with told(progress) as tell, _opened(source, rotation) as reader:
+    with told(progress) as tell, _opened(source, rotation, allow_playlists) as reader:
         tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
         watch = Stopwatch()
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
@@ -158,13 +161,14 @@ def stabilize(
     compare: bool | PathLike | None = None,
     report: bool | PathLike | None = None,
     plot: bool | PathLike | None = None,
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
     threads: int = 1,
 ) -> StabilizeReport:
     """Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
 
     Every file appears under its name complete or not at all: after an error or an interruption, what stood there
-    before stands there still.
+    before stands there still. A file beside the result that cannot be written costs neither that nor the others.
 
     Parameters
     ----------
@@ -211,6 +215,9 @@ def stabilize(
         Also write original and result side by side, the report as JSON, and a drawing of the camera path before and
         after (.svg, .png or .pdf). True: beside the destination, with "_compare", "_report.json" and "_path.svg" added
         to its name.
+    allow_playlists : bool
+        Whether the source may be a list of other files (HLS, DASH, concat and the like): FFmpeg then reads whatever it
+        names, files of this computer included.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
         "track", "refine" (where motions are measured twice) or "check" (of a known motion that rests), and "render",
@@ -229,6 +236,8 @@ def stabilize(
         If the source cannot be read, is no video, or changes its size, or the motion is not its own.
     OutputError
         If a file cannot be written.
+    SideFileError
+        If that is one beside the result, and the result is complete.
     ArgumentError
         If an argument is not as described, or a destination is the source itself.
     InfeasibleError
@@ -272,10 +281,11 @@ def stabilize(
     if crf is not None:
         encoding["crf"] = crf
     watch = Stopwatch()
+    beside = SideFiles()
 
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        reader = open_files.enter_context(_opened(begun or source, rotation or "apply"))
+        reader = open_files.enter_context(_opened(begun or source, rotation or "apply", allow_playlists))
         size = (reader.width, reader.height)
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
@@ -322,7 +332,7 @@ def stabilize(
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
         draw = open_files.enter_context(
-            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=stride // 2 + DEPTH)
+            _Drawing(writer, pair_writer, beside, interpolation, threads, watch, depth=stride // 2 + DEPTH)
         )
 
         def draw_ready(count: int | None) -> None:
@@ -346,7 +356,8 @@ def stabilize(
                 plan.push(step)
         plan.finish()
         if "save_motion" in pending:
-            pending["save_motion"].write_text(analysis.lines())
+            with beside.attempt(pending["save_motion"].destination):
+                pending["save_motion"].write_text(analysis.lines())
         read = known is None
         if plan.status == "rest" and not asked:
             if known is not None:  # read before it is copied: what it holds may be damaged, or another video
@@ -374,19 +385,20 @@ def stabilize(
         written = copy or writer
         with watch("encode" if copy is None else "copy"):
             written.finish()
-        if pair_writer is not None:
-            with watch("compare"):
+        if pair_writer is not None and pair_writer.path not in beside.errors:
+            with watch("compare"), beside.attempt(pair_writer.path):
                 pair_writer.finish()
         if "plot" in pending:
-            with watch("plot"), pending["plot"].opened() as file:
+            plot_file = pending["plot"]
+            with watch("plot"), beside.attempt(plot_file.destination), plot_file.opened() as file:
                 from legato.camera.plotting import plot_path
 
-                kind = pending["plot"].destination.suffix
+                kind = plot_file.destination.suffix
                 plot_path(bridged, np.array(plan.window), size, file, fps=rate, kind=kind)
         result = StabilizeReport(
             source=os.fspath(source),
             destination=os.fspath(destination),
-            comparison=None if outputs["compare"] is None else os.fspath(outputs["compare"]),
+            comparison=None if pair_writer is None or pair_writer.path in beside.errors else str(pair_writer.path),
             motion_file=known.source if known is not None else None,
             frames=len(analysis),
             size=size,
@@ -410,7 +422,10 @@ def stabilize(
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
+            notes=[
+                *_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
+                *beside.failures(),
+            ],
             seconds={**watch.seconds, "total": watch.total},
             shares=watch.shares(),
             versions=package_versions(),
@@ -419,16 +434,65 @@ def stabilize(
             corrections=np.array(plan.corrections),
         )
         if "report" in pending:
-            pending["report"].write_text([result.to_json()])
-        for finished in (written, pair_writer, *pending.values()):
-            if finished is not None:
-                finished.commit()
+            with beside.attempt(pending["report"].destination):
+                pending["report"].write_text([result.to_json()])
+        written.commit()
+        others: dict[Path, PendingFile | VideoWriter] = {one.destination: one for one in pending.values()}
+        if pair_writer is not None:
+            others[pair_writer.path] = pair_writer
+        for path, other in others.items():
+            if path not in beside.errors:
+                with beside.attempt(path):
+                    other.commit()
+    beside.check(destination, result)
     return result
 
 
-def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
+class SideFiles:
+    """Files beside a result: what goes wrong with one costs that one alone, and is told when all is done.
+
+    Attributes
+    ----------
+    errors : dict of Path to Exception
+        What went wrong so far, by file.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[Path, Exception] = {}
+
+    @contextlib.contextmanager
+    def attempt(self, path: Path) -> Iterator[None]:
+        """Take note of an error in the ``with`` block, which makes the file."""
+        try:
+            yield
+        except Exception as error:  # of whatever kind: the result does not depend on it
+            self.errors[path] = error
+
+    def failures(self) -> list[str]:
+        """Tell what went wrong, each in one line that names the file."""
+        return [
+            str(error)
+            if isinstance(error, LegatoError)
+            else f"{path}: cannot be made ({type(error).__name__}: {reason(error)})"
+            for path, error in self.errors.items()
+        ]
+
+    def check(self, result: PathLike, report: object) -> None:
+        """Raise what went wrong.
+
+        Raises
+        ------
+        SideFileError
+        """
+        if self.errors:
+            text = f"{'; '.join(self.failures())}; {os.fspath(result)} is complete"
+            raise SideFileError(text, self.errors, report) from next(iter(self.errors.values()))
+
+
+def _opened(source: PathLike, rotation: Rotation, allow_playlists: bool) -> VideoReader:
     rotation = as_choice("rotation", rotation, ROTATIONS)
-    return VideoReader(source.decoder() if isinstance(source, Ahead) else source, rotate=rotation == "apply")
+    opened = source.decoder() if isinstance(source, Ahead) else source
+    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=allow_playlists)
 
 
 def _followed(
@@ -475,7 +539,7 @@ class _Waiting:
 
 
 def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
-    with VideoReader(source, rotate=first.rotate) as reader:
+    with VideoReader(source, rotate=first.rotate, allow_playlists=first.decoder.allow_playlists) as reader:
         yield from reader
 
 
@@ -614,19 +678,20 @@ class _Drawing:
         self,
         writer: VideoWriter,
         pair_writer: VideoWriter | None,
+        beside: SideFiles,
         interpolation: Interpolation,
         threads: int,
         watch: Stopwatch,
         depth: int,
     ) -> None:
         self.count = 0
-        self._writer, self._pair_writer = writer, pair_writer
+        self._writer, self._pair_writer, self._beside = writer, pair_writer, beside
         self._interpolation, self._threads, self._watch = interpolation, threads, watch
         self._depth = depth
         self._stages = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        encode = _encoding(self._writer, self._pair_writer, self._watch)
+        encode = _encoding(self._writer, self._pair_writer, self._beside, self._watch)
         self._encode = self._stages.enter_context(Consumer(encode, "encode"))
         self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", self._depth))
         return self
@@ -679,7 +744,7 @@ def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFr
 
 
 def _encoding(
-    writer: VideoWriter, pair_writer: VideoWriter | None, watch: Stopwatch
+    writer: VideoWriter, pair_writer: VideoWriter | None, beside: SideFiles, watch: Stopwatch
 ) -> Callable[[tuple[VideoFrame, Planes]], None]:
     """Make the function that writes an original and its steady picture."""
     from legato.video.comparison import Comparison
@@ -688,10 +753,12 @@ def _encoding(
 
     def encode(item: tuple[VideoFrame, Planes]) -> None:
         frame, steady = item
-        if pair_writer is not None and comparison is not None:
-            with watch("compare"):
+        if pair_writer is not None and comparison is not None and pair_writer.path not in beside.errors:
+            with watch("compare"), beside.attempt(pair_writer.path):
                 pair = comparison.draw(frame.planes, steady, pair_writer.new_planes())
                 pair_writer.write(pair, frame.pts, frame.duration)
+            if pair_writer.path in beside.errors:
+                pair_writer.abort()  # at once: on a full disk the result needs its room
         with watch("encode"):
             writer.write(steady, frame.pts, frame.duration)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._files import read_text
 from legato._scalars import shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
@@ -32,6 +33,8 @@ _LEAST_SIDE_PX = 8.0
 _PATCH = 24
 _LEAST_LIKENESS = 0.2
 _MOST_FRAMES = 1 << 24  # that a file may speak of
+_MOST_CELLS = 1 << 26  # of the table of its points
+_MOST_BYTES = 1 << 28  # of it
 
 
 def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
@@ -101,6 +104,10 @@ def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Flo
         found += [[] for _ in range(frame + 1 - len(found))]
         found[frame] += [(x, y), (x + w, y), (x + w, y + h), (x, y + h)] if w or h else [(x, y)]
     most = max((len(points) for points in found), default=0)
+    if most == 0:
+        raise InputError(f"{path}: no point in it; expected rows of frame, x, y and perhaps width, height")
+    if len(found) * most > _MOST_CELLS:
+        raise InputError(f"{path}: {most} points in one frame are too many for {len(found)} frames")
     table = np.full((len(found), most, 2), np.nan)
     for at, points in enumerate(found):
         table[at, : len(points)] = points or np.empty((0, 2))
@@ -115,16 +122,16 @@ def _number(value: object) -> float:
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Rows of a file of points, each with the words by which an error names it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from error
+    text = read_text(path, _MOST_BYTES)
     if path.suffix.lower() != ".json":
-        return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        try:
+            return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        except csv.Error as error:  # NUL, or a field without an end
+            raise InputError(f"{path}: not CSV ({error})") from None
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
     rows = content.get("salient") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: expected a list of objects with frame, x, y")
