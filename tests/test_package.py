@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import legato
+from legato._extras import install_command, requirements
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = ["legato.camera", "legato.diffusion", "legato.rasp", "legato.rft", "legato.video"]
@@ -50,9 +54,7 @@ print(time.perf_counter() - start)
 
 
 def _is_editable() -> bool:
-    from importlib.metadata import distribution
-
-    text = distribution("legato").read_text("direct_url.json")
+    text = metadata.distribution("legato").read_text("direct_url.json")
     return text is not None and json.loads(text).get("dir_info", {}).get("editable", False)
 
 
@@ -101,3 +103,89 @@ def test_stub_is_what_the_module_says(tmp_path: Path) -> None:
     assert (tmp_path / "legato" / "_core.pyi").read_text() == stub.read_text(), (
         "regenerate: python -m pybind11_stubgen legato._core -o python"
     )
+
+
+class Recorded(metadata.Distribution):
+    """A copy of Legato as pip might have recorded it."""
+
+    listed = (
+        "numpy>=1.26",
+        'lark>=1.1; extra == "rasp"',
+        'av>=14.2; extra == "video"',
+        'legato[opencv]; extra == "video"',
+        'opencv-python-headless>=4.10 ; extra == "opencv"',
+        "legato[rasp,video]; extra == 'all'",
+    )
+
+    def __init__(self, source: dict[str, object] | None) -> None:
+        self.source = source
+
+    def read_text(self, filename: str) -> str | None:
+        if filename == "direct_url.json":
+            return None if self.source is None else json.dumps(self.source)
+        return "Name: legato\n" + "".join(f"Requires-Dist: {line}\n" for line in self.listed)
+
+    def locate_file(self, path: object) -> Path:
+        raise FileNotFoundError(path)
+
+
+class TestInstallCommand:
+    def install(self, monkeypatch: pytest.MonkeyPatch, source: dict[str, object] | None) -> None:
+        monkeypatch.setattr(metadata.Distribution, "from_name", lambda _: Recorded(source))
+
+    def test_extras_of_extras_are_spelled_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.install(monkeypatch, None)
+        assert requirements("video") == ["av>=14.2", "opencv-python-headless>=4.10"]
+        assert requirements("all") == ["lark>=1.1", "av>=14.2", "opencv-python-headless>=4.10"]
+        assert requirements("no-such-extra") == []
+
+    def test_a_clone_is_named_from_where_one_stands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        clone = tmp_path / "a clone"
+        clone.mkdir()
+        (clone / "pyproject.toml").touch()
+        self.install(monkeypatch, {"url": clone.as_uri(), "dir_info": {}})
+        monkeypatch.chdir(clone)
+        assert install_command("rasp") == 'pip install ".[rasp]"'
+        monkeypatch.chdir(tmp_path)
+        assert install_command("rasp") == f'pip install "{clone}[rasp]"'
+
+    def test_other_copies_name_the_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An editable copy, a clone that is gone, a wheel, a repository, an index, a record of another make."""
+        (tmp_path / "pyproject.toml").touch()
+        for source in (
+            {"url": tmp_path.as_uri(), "dir_info": {"editable": True}},
+            {"url": (tmp_path / "gone").as_uri(), "dir_info": {}},
+            {"url": (tmp_path / "legato.whl").as_uri(), "archive_info": {}},
+            {"url": "https://example.org/legato", "vcs_info": {"vcs": "git", "commit_id": "0"}},
+            None,
+            {"url": None},
+            {"dir_info": 1},
+        ):
+            self.install(monkeypatch, source)
+            assert install_command("video") == 'pip install "av>=14.2" "opencv-python-headless>=4.10"', source
+
+    def test_without_metadata(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(name: str) -> metadata.Distribution:
+            raise metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(metadata.Distribution, "from_name", missing)
+        assert install_command("video") == 'pip install ".[video]"'
+
+    def test_every_extra_that_is_named_exists(self) -> None:
+        """In the code by its command, in the pages by `pip install ".[...]"`; no index is asked for `legato`."""
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        folders = ("python", "docs", "benchmarks", "examples", "tests", ".ci", ".github", "cpp")
+        files = [*ROOT.glob("*.md"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
+        texts = {
+            file: file.read_text()
+            for file in files
+            if file != Path(__file__) and (file.suffix in {".py", ".md", ".html", ".yml", ".pyi"} or file.name == "run")
+        }
+        named = set()
+        for file, text in texts.items():
+            assert not re.search(r"legato\[\w", text), f"{file} names a package of an index"
+            named |= set(re.findall(r"""install_command\(["'](\w+)["']\)""", text))
+            for group in re.findall(r"""pip install ["']\.\[([\w,]+)\]""", text):
+                named |= set(group.split(","))
+        assert {"video", "rft", "rasp", "solvers", "study", "cuda12", "cuda13", "test"} <= named
+        assert named <= extras.keys()

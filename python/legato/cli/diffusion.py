@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError, OutputError
 
 NAME = "diffusion"
@@ -69,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if arguments.plot.suffix.lower() not in PICTURES:
             raise ArgumentError(f"--plot: expected a file ending in {', '.join(PICTURES)}, got {arguments.plot}")
         if importlib.util.find_spec("matplotlib") is None:
-            raise DependencyError("--plot: needs matplotlib (pip install legato[diffusion])")
+            raise DependencyError(f"--plot: needs matplotlib: {install_command('diffusion')}")
 
 
 def _text(table: Any) -> str:

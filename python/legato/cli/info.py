@@ -9,6 +9,8 @@ import json
 import sys
 from typing import Any
 
+from legato._extras import install_command
+
 NAME = "info"
 HELP = "show version, instruction sets, backends and codecs"
 DESCRIPTION = "Show version, instruction sets, backends, video codecs and the versions of what does the work."
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         for family, names in facts["codecs"].items():
             print(f"  {family}: {names['encoder'] or '-'}, {names['decoder'] or '-'}")
     if facts["missing"]:
-        print(f'missing: {_text(facts["missing"])}; install with pip install "legato[video]"')
+        print(f"missing: {_text(facts['missing'])}; install with {install_command('video')}")
     return 0
 
 

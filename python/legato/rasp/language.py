@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError, LegatoError
 from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
 from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
@@ -70,7 +71,7 @@ def _parser() -> Lark:
     try:
         from lark import Lark
     except ImportError:
-        raise DependencyError("the RASP language needs lark: pip install 'legato[rasp]'") from None
+        raise DependencyError(f"the RASP language needs lark: {install_command('rasp')}") from None
     grammar = (files("legato.rasp") / "grammar.lark").read_text()
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False)
 

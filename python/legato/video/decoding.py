@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError, InputError
 
 __all__ = ["Ahead", "Decoder", "PathLike", "checked_path", "is_cover", "load_av", "reason"]
@@ -29,7 +30,7 @@ def load_av() -> Any:
     try:
         return importlib.import_module("av")
     except ImportError as error:
-        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"PyAV is needed here: {install_command('video')}") from error
 
 
 def checked_path(name: str, value: object) -> Path:
