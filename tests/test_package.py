@@ -172,7 +172,7 @@ class TestInstallCommand:
         assert install_command("video") == 'pip install ".[video]"'
 
     def test_every_extra_that_is_named_exists(self) -> None:
-        """In the code by its command, in the pages by `pip install ".[...]"`; no index is asked for `legato`."""
+        """In the code by its command, in the pages by `".[...]"`; no index is asked for `legato`."""
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         folders = ("python", "docs", "benchmarks", "examples", "tests", ".ci", ".github", "cpp")
         files = [*ROOT.glob("*.md"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
@@ -185,7 +185,7 @@ class TestInstallCommand:
         for file, text in texts.items():
             assert not re.search(r"legato\[\w", text), f"{file} names a package of an index"
             named |= set(re.findall(r"""install_command\(["'](\w+)["']\)""", text))
-            for group in re.findall(r"""pip install ["']\.\[([\w,]+)\]""", text):
+            for group in re.findall(r"""["']\.\[([\w,]+)\]["']""", text):
                 named |= set(group.split(","))
         assert {"video", "rft", "rasp", "solvers", "study", "cuda12", "cuda13", "test"} <= named
         assert named <= extras.keys()

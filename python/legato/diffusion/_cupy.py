@@ -133,6 +133,6 @@ def _import_cupy() -> Any:
         import cupy
     except ImportError:
         raise DependencyError(
-            f"x: arrays in GPU memory need cupy: {install_command('cuda12')}, or cuda13 in place of cuda12"
+            f"x: arrays in GPU memory need cupy: {install_command('cuda12')}, for CUDA 13 {install_command('cuda13')}"
         ) from None
     return cupy
