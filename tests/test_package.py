@@ -6,9 +6,11 @@ import importlib
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -89,6 +91,61 @@ def test_headers_for_runtime_compilers_are_installed() -> None:
 
     header = files("legato") / "include" / "legato" / "math" / "homography.h"
     assert "logarithm" in header.read_text()
+
+
+def _tracked() -> set[str]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs git and its record of the files")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+
+
+def test_wheel_holds_the_package_and_nothing_else() -> None:
+    if _is_editable():
+        pytest.skip("an editable install has no files of its own")
+    installed = {str(path) for path in metadata.files("legato") or () if path.suffix != ".pyc"}
+    package = {name for name in installed if name.startswith("legato/")}
+    around = {re.sub(r"^legato-[0-9.]+\.dist-info/", "", name) for name in installed - package}
+    assert {"licenses/LICENSE", "licenses/THIRD_PARTY.md"} <= around
+    assert not {name for name in around if "/" in name.removeprefix("licenses/") and not name.endswith("bin/legato")}
+    module = {name for name in package if re.fullmatch(r"legato/_core\.[\w-]+\.so", name)}
+    assert len(module) == 1
+    wanted = {name.removeprefix("python/") for name in _tracked() if name.startswith("python/legato/")}
+    for source, place in (
+        ("cpp/include/legato/math/", "legato/include/legato/math/"),
+        ("cpp/cuda/", "legato/include/legato/cuda/"),
+    ):
+        wanted |= {name.replace(source, place) for name in _tracked() if name.startswith(source)}
+    assert package - module == wanted
+
+
+def test_what_an_index_shows_leads_somewhere() -> None:
+    """Pictures and links of the README that are relative to the repository are broken on an index."""
+    if _is_editable():
+        pytest.skip("an editable install keeps the description of the day it was made")
+    shown = metadata.metadata("legato")
+    description = shown.get("Description") or str(shown.get_payload())
+    assert description.lstrip().startswith("# Legato")
+    assert "CONTRIBUTING says" in description
+    assert not re.search(r"\]\((?!https?://)", description)
+    assert "<img" not in description
+
+
+def test_sdist_holds_what_git_tracks(tmp_path: Path) -> None:
+    for name in ("scikit_build_core", "hatch_fancy_pypi_readme"):
+        pytest.importorskip(name, reason="what builds the source distribution is not installed")
+    tracked, source = _tracked(), tmp_path / "source"
+    for name in tracked:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    for stray in ("dist/legato.whl", "build/release/legato.o", "python/legato/_core.so", "demo/clip.mp4"):
+        (source / stray).parent.mkdir(parents=True, exist_ok=True)
+        (source / stray).touch()
+    build = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, capture_output=True, check=True)
+    with tarfile.open(next(tmp_path.glob("legato-*.tar.gz"))) as archive:
+        held = {name.split("/", 1)[1] for name in archive.getnames()}
+    assert held == {name for name in tracked if not name.startswith((".ci/", ".github/"))} | {"PKG-INFO"}
 
 
 def test_stub_is_what_the_module_says(tmp_path: Path) -> None:
