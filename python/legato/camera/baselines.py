@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._extras import install_command
 from legato._scalars import as_choice, as_number
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import CameraPath, PathOptions, check_options, check_size, contain, crop_room_px
@@ -99,7 +100,7 @@ def grundmann_path(motion: ArrayLike, size: tuple[int, int], options: PathOption
     try:
         from scipy import optimize, sparse
     except ImportError:
-        raise DependencyError('SciPy is missing: pip install "legato[solvers]"') from None
+        raise DependencyError(f"SciPy is missing: {install_command('solvers')}") from None
     options = check_options(PathOptions(crop=0.2, window_scale=0.8) if options is None else options)
     width, height = check_size(size)
     F = as_float64("motion", motion, (None, 3, 3)).copy()

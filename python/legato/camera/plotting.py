@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._extras import install_command
 from legato._files import PendingFile
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import CameraPath, check_size, crop_room_px
@@ -138,7 +139,7 @@ def _figure(frames: int, rows: int) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise DependencyError('matplotlib is missing: pip install "legato[video]"') from None
+        raise DependencyError(f"matplotlib is missing: {install_command('video')}") from None
     figure = Figure(figsize=(9, 1.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 1, sharex=True)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
 from legato._dispatch import Backend
+from legato._extras import install_command
 from legato._scalars import as_choice, as_count, as_number
 from legato.camera import _reference
 from legato.errors import ArgumentError, DependencyError, InfeasibleError
@@ -252,7 +253,7 @@ class BandedProgram:
         try:
             from scipy import sparse
         except ImportError:
-            raise DependencyError('SciPy is missing: pip install "legato[solvers]"') from None
+            raise DependencyError(f"SciPy is missing: {install_command('solvers')}") from None
         n, held = len(self.velocity), len(self.held)
         G, h = self.row_matrix, self.row_bound
         m = n - held
@@ -347,7 +348,7 @@ def _peer(
             sparse, tolerance, max_iterations
         )
     except ImportError:
-        raise DependencyError(f'{solver} is missing: pip install "legato[solvers]"') from None
+        raise DependencyError(f"{solver} is missing: {install_command('solvers')}") from None
     if status == "infeasible":
         raise InfeasibleError("the program: the constraints exclude every path")
     path[len(program.held) :] = x[sparse.coordinates]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from legato._extras import install_command
 from legato._files import PendingFile, check_destinations
 from legato._printing import say
 from legato.errors import ArgumentError, DependencyError
@@ -82,7 +83,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if arguments.plot.suffix.lower() not in PICTURES:
             raise ArgumentError(f"--plot: expected a file ending in {', '.join(PICTURES)}, got {arguments.plot}")
         if importlib.util.find_spec("matplotlib") is None:
-            raise DependencyError("--plot: needs matplotlib (pip install legato[diffusion])")
+            raise DependencyError(f"--plot: needs matplotlib: {install_command('diffusion')}")
 
 
 def _text(table: Any) -> str:

@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any
 
+from legato._extras import install_command
 from legato._printing import say
 
 NAME = "info"
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         for family, names in facts["codecs"].items():
             say(f"  {family}: {names['encoder'] or '-'}, {names['decoder'] or '-'}")
     if facts["missing"]:
-        say(f'missing: {_text(facts["missing"])}; install with pip install "legato[video]"')
+        say(f"missing: {_text(facts['missing'])}; install with {install_command('video')}")
     return 0
 
 

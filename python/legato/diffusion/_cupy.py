@@ -13,6 +13,7 @@ import numpy as np
 
 from legato._arrays import STORAGES, Float64, on_device
 from legato._dispatch import Backend
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["apply_step", "check_backend", "fill_normal", "stored"]
@@ -141,5 +142,7 @@ def _import_cupy() -> Any:
     try:
         import cupy
     except ImportError:
-        raise DependencyError("x: arrays in GPU memory need cupy (pip install 'legato[cuda12]' or [cuda13])") from None
+        raise DependencyError(
+            f"x: arrays in GPU memory need cupy: {install_command('cuda12')}, for CUDA 13 {install_command('cuda13')}"
+        ) from None
     return cupy

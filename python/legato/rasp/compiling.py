@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._extras import install_command
 from legato._files import write_whole
 from legato._scalars import as_count, as_flag
 from legato.errors import ArgumentError, DependencyError
@@ -179,7 +180,7 @@ class Weights:
         try:
             from safetensors.numpy import save
         except ImportError:
-            raise DependencyError("saving weights needs safetensors: pip install 'legato[rasp]'") from None
+            raise DependencyError(f"saving weights needs safetensors: {install_command('rasp')}") from None
         layout = {
             name: [s.start, s.stop, [repr(v) for v in values]] for name, (s, values) in self.residual_layout.items()
         }

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._extras import install_command
 from legato._files import read_text
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, DependencyError, LegatoError
@@ -76,7 +77,7 @@ def _parser() -> Lark:
     try:
         from lark import Lark
     except ImportError:
-        raise DependencyError("the RASP language needs lark: pip install 'legato[rasp]'") from None
+        raise DependencyError(f"the RASP language needs lark: {install_command('rasp')}") from None
     grammar = (files("legato.rasp") / "grammar.lark").read_text()
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from legato import _core
 from legato._arrays import Float64
+from legato._extras import install_command
 from legato._files import DAMAGED_ARCHIVE, json_lines
 from legato._scalars import as_choice
 from legato.errors import ArgumentError, DependencyError, InputError
@@ -251,7 +252,7 @@ def read_rollouts(
     try:
         import pyarrow as pa
     except ImportError:
-        raise DependencyError('pyarrow is missing: pip install "legato[rft]"') from None
+        raise DependencyError(f"pyarrow is missing: {install_command('rft')}") from None
     value_range = (max(value_range[0], -_LARGEST_REWARD), min(value_range[1], _LARGEST_REWARD))
     moments = PromptMoments()
     names = []

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from legato._extras import install_command
 from legato._files import PathLike, checked_path, reason
 from legato.errors import DependencyError, InputError
 
@@ -65,7 +66,7 @@ def load_av() -> Any:
     try:
         return importlib.import_module("av")
     except ImportError as error:
-        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"PyAV is needed here: {install_command('video')}") from error
 
 
 def playlist_kind(path: Path) -> str | None:
@@ -111,7 +112,7 @@ def open_media(path: Path, *, allow_playlists: bool = False) -> Any:
 
 def is_cover(stream: Any) -> bool:
     """Whether a stream of pictures is a cover."""
-    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
+    return bool(stream.disposition.value & _ATTACHED_PICTURE)  # the flags are no integers before PyAV 17.1
 
 
 class Decoder:

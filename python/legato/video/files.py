@@ -1060,8 +1060,7 @@ class _StreamCopier:
     def _add(self, stream: Any) -> None:
         target = self._output.add_stream_from_template(stream)
         target.metadata.update(_lasting(stream.metadata))
-        with contextlib.suppress(AttributeError):  # not every version of PyAV
-            target.disposition = stream.disposition
+        target.disposition = stream.disposition.value
         if stream.type != "attachment":
             self._targets[stream.index] = target
 

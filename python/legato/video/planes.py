@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._extras import install_command
 from legato._scalars import as_choice, shown
 from legato.errors import ArgumentError, DependencyError
 
@@ -182,7 +183,7 @@ def load_opencv() -> Any:
     try:
         return importlib.import_module("cv2")
     except ImportError as error:
-        raise DependencyError('OpenCV is needed here: pip install "legato[opencv]"') from error
+        raise DependencyError(f"OpenCV is needed here: {install_command('opencv')}") from error
 
 
 def _check_plane(name: str, plane: object) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._extras import install_command
 from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
@@ -576,7 +577,7 @@ def _check_plot(path: Path) -> None:
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:
-        raise DependencyError('plot: matplotlib is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"plot: matplotlib is needed here: {install_command('video')}") from error
 
 
 def _lost(analysis: Analysis) -> int | None:
