@@ -2,8 +2,8 @@
 
 Shapes, pitches, types and options are drawn at random, with a liking for the ends of packs of lanes; a read or a write
 one byte outside of an array ends the process. Each call is made on every instruction set that this processor has
-(``--isa`` for one), and the bits of all answers must agree. Calls that refuse what was drawn (an empty array, a path
-that does not exist) must do so with an error of `legato.errors`.
+(``--isa`` for one), and the bits of all answers must agree, but for what the page of a kernel excepts. A call that
+refuses what was drawn (an empty array, a path that does not exist) must do so with an error of `legato.errors`.
 
 A call is made from its seed, family and number alone, so the line printed for a fault runs that call again. Exit code 1
 if anything was wrong. Under sanitizers: `.ci/run sanitized`.
@@ -331,6 +331,9 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Any], ...]] = {
     "rft": (tokens, tokens, advantages),
 }
 
+# Without FMA the baseline's logits round products before they are added: docs/rft.md.
+_FUSED = (tokens.__name__,)
+
 
 # ---- running
 
@@ -384,11 +387,13 @@ def run(family: str, calls: int, seed: int, isa: str, *, first: int = 0) -> Iter
 
 def compare(family: str, calls: int, seed: int, isas: list[str], *, first: int = 0) -> Iterator[tuple[int, str, str]]:
     """The number, instruction set and outcome of each call; one whose bits differ from the first set's is wrong."""
-    expected: dict[int, str] = {}
+    expected: dict[tuple[int, bool], tuple[str, str]] = {}
     for isa in isas:
         for number, outcome in run(family, calls, seed, isa, first=first):
-            same = expected.setdefault(number, outcome) == outcome or outcome.startswith("wrong")
-            yield number, isa, outcome if same else f"wrong: {outcome}, on {isas[0]} {expected[number]}"
+            apart = isa == "baseline" and outcome.startswith(_FUSED)
+            other_isa, other = expected.setdefault((number, apart), (isa, outcome))
+            same = other == outcome or outcome.startswith("wrong")
+            yield number, isa, outcome if same else f"wrong: {outcome}, on {other_isa} {other}"
 
 
 def reproduction(family: str, seed: int, first: int, count: int = 1) -> list[str]:

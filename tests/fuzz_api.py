@@ -83,6 +83,14 @@ def _path_with(motion: Any, **options: Any) -> Array:
     return camera.smooth_path(motion, (64, 48), camera.PathOptions(**options)).corrections
 
 
+def _banded_program(solver: Any, tolerance: Any, max_iterations: Any, start: Any, **program: Any) -> Array:
+    return (
+        camera.BandedProgram(**program)
+        .solve(solver=solver, tolerance=tolerance, max_iterations=max_iterations, start=start)
+        .path
+    )
+
+
 def _tracker(size: Any, model: Any, mask: Any, region: Any, bit_depth: Any, backend: Any, frame: Any) -> Any:
     tracker = video.Tracker(size, model, mask=mask, region=region, bit_depth=bit_depth, backend=backend)
     tracker.push(frame)
@@ -110,6 +118,10 @@ def _guided(cond: Any, uncond: Any, x: Any, scale: Any, rule: Any, rescale: Any,
         return diffusion.guided(cond, uncond)
 
     return diffusion.sample(model, np.shape(x), schedule, guidance_scale=guidance, x=x)
+
+
+def _own_predicate(k: Any, q: Any, v: Any, name: Any, outcomes: Any, compare: Any) -> Any:
+    return rasp.kqv(k, q, v, rasp.Predicate(name, outcomes, compare))
 
 
 def _program_batch(X: Any, lengths: Any, threads: Any) -> Any:
@@ -141,6 +153,7 @@ def _camera(rng: np.random.Generator) -> list[Call]:
     subject = {"salient": points, "salient_weight": 1.0, "targets": points[:, 0], "target_weight": 1.0}
     defaults = {field.name: getattr(camera.PathOptions(), field.name) for field in fields(camera.PathOptions)}
     program = camera.path_program(motion, size)
+    banded = {field.name: getattr(program, field.name) for field in fields(program)}
     return [
         Call(camera.log_homography, {"homography": motion, "out": np.empty_like(motion), "threads": 1}),
         Call(camera.exp_homography, {"log": log, "out": np.empty_like(motion), "threads": 1}),
@@ -153,7 +166,10 @@ def _camera(rng: np.random.Generator) -> list[Call]:
         Call(camera.smooth_path, {"motion": motion, "size": size, "options": None, "window": 3, "stride": 1}),
         Call(_path_with, {"motion": motion} | defaults),
         Call(camera.path_program, {"motion": motion, "size": size, "fixed": None, "frame_weight": weight} | subject),
-        Call(program.solve, {}),
+        Call(
+            _banded_program,
+            banded | {"solver": "banded", "tolerance": 1e-6, "max_iterations": 200, "start": None},
+        ),
         Call(camera.path_metrics, {"motion": motion, "corrections": motion, "size": size}),
         Call(camera.contain, {"corrections": motion, "size": size, "options": None}),
         Call(camera.crop_map, {"size": size, "options": None}),
@@ -329,6 +345,7 @@ def _rasp(rng: np.random.Generator) -> list[Call]:
             {"k": rows, "q": np.tile(q, (3, 1)), "v": np.tile(v, (3, 1)), "pred": rasp.leq, "reduction": "max",
              "causal": False, "lengths": np.array([12, 5, 0]), "threads": 2},
         ),
+        Call(_own_predicate, kqv | {"name": "near", "outcomes": 3, "compare": lambda key, query: abs(key - query) < 2}),
         Call(rasp.select, {"k": k, "q": q, "pred": rasp.lt, "causal": True, "lengths": None}),
         Call(
             rasp.aggr,
