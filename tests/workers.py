@@ -21,7 +21,7 @@ _ADDRESS_SPACE = 6 << 30
 _TELLING = re.compile(
     r"^(.*ERROR: \w+Sanitizer.*|.*runtime error:.*|WARNING: ThreadSanitizer.*|Fatal Python error.*)$", re.M
 )
-_OURS = re.compile(r"^ +#\d+ .* in (.*(?:legato|/cpp/).*)$", re.M)
+_OURS = re.compile(r"^ +#\d+ .*?((?:legato::|legato/_core|/cpp/(?:src|python|include|c)/).*)$", re.M)
 # Sanitizers answer `new` of too much memory by ending the process, where the library would raise MemoryError.
 _MEMORY = re.compile(r"AddressSanitizer: (?:out of memory|allocator is|requested allocation size|specified RSS limit)")
 
@@ -83,7 +83,7 @@ def answers(
             first += 1
         else:
             for block in told.split("\n\n"):
-                if "leak of" in block and "_core" in block:
+                if "leak of" in block and _OURS.search(block):
                     yield last - 1, f"wrong: leak\n{block.strip()}"
 
 
