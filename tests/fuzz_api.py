@@ -844,17 +844,18 @@ def main() -> int:
         kinds: collections.Counter[str] = collections.Counter()
         faults: collections.Counter[str] = collections.Counter()
         for number, outcome in fuzz(family, chosen.calls, chosen.seed, first=chosen.first, strict=chosen.strict):
-            fault, _, told = outcome.partition(" | ")
+            line, _, report = outcome.partition("\n")
+            fault, _, told = line.partition(" | ")
             wrong = outcome.startswith("wrong")
-            kinds["wrong" if wrong else outcome] += 1
+            kinds["wrong" if wrong else line] += 1
             faults[fault] += wrong
             if chosen.verbose or (wrong and faults[fault] == 1):  # the first of each kind
-                print(f"{family} {number}: {fault}\n    {told}", flush=True)
+                print(f"{family} {number}: {fault}", told, report, sep="\n    ", flush=True)
             if wrong and faults[fault] == 1:
                 again = " ".join(reproduction(family, chosen.seed, number))
                 print(f"    python tests/fuzz_api.py {again}", flush=True)
         failed |= kinds["wrong"] > 0
-        print(f"{kinds.total()} calls of {family}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common() if n))
+        print(f"{kinds.total()} calls of {family}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()))
     return int(failed)
 
 

@@ -465,5 +465,7 @@ def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
         if not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value >= 0):
             raise ArgumentError(f"{name}: expected a finite number, at least 0, got {value!r}")
+        if value != 0 and not 1e-100 <= value <= 1e100:  # the squares must not leave float64
+            raise ArgumentError(f"{name}: expected 0 or a number from 1e-100 to 1e100, got {value!r}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")
