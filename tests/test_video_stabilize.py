@@ -201,6 +201,20 @@ def test_comparison_shows_both_with_their_names(clip: Path, tmp_path: Path) -> N
         assert np.median(label) < np.median(both) - 30
 
 
+@pytest.mark.parametrize(
+    ("size", "labels", "message"),
+    [
+        ((2**31, 2**31), ("a", "b"), "size: expected"),  # crashed in OpenCV
+        ((0, 5), ("a", "b"), "size: expected"),
+        ((64, 48), ("a",), "labels: expected"),
+        ((64, 48), (1, "b"), "labels: expected"),
+    ],
+)
+def test_comparison_refuses_sizes_and_labels(size: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        video.Comparison(size, labels)
+
+
 def test_comparison_of_deep_and_subsampled_pictures() -> None:
     rng = np.random.default_rng(1)
     planes = [
