@@ -183,6 +183,8 @@ def test_classes() -> None:
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0, 1.0]], 1, 1), "x: expected shape"),
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0]], 1, -1), "sigma"),
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0]], np.nan, 1), "alpha"),
+        (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).log_density([[0.0]], 1, 1e160), "sigma: expected 0 or"),
+        (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).denoise([[0.0]], 1e-160, 0), "alpha: expected 0 or"),
         (lambda: D.EmpiricalDenoiser([1.0, 2.0]), "data"),
         (lambda: D.EmpiricalDenoiser([[np.nan]]), "data"),
         (lambda: D.EmpiricalDenoiser([[1.0]], labels=[1, 2]), "labels"),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -200,6 +200,20 @@ def test_comparison_shows_both_with_their_names(clip: Path, tmp_path: Path) -> N
         label = both[:20, side : side + 40]
         assert label.max() > 200
         assert np.median(label) < np.median(both) - 30
+
+
+@pytest.mark.parametrize(
+    ("size", "labels", "message"),
+    [
+        ((2**31, 2**31), ("a", "b"), "size: expected"),  # crashed in OpenCV
+        ((0, 5), ("a", "b"), "size: expected"),
+        ((64, 48), ("a",), "labels: expected"),
+        ((64, 48), (1, "b"), "labels: expected"),
+    ],
+)
+def test_comparison_refuses_sizes_and_labels(size: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        video.Comparison(size, labels)
 
 
 def test_comparison_of_deep_and_subsampled_pictures() -> None:

@@ -472,6 +472,7 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
-        as_number(name, value, least=0)
+        if as_number(name, value, least=0) != 0:
+            as_number(f"{name}, which is not 0", value, least=1e-100, most=1e100)  # the squares must not leave float64
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

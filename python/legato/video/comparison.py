@@ -19,6 +19,7 @@ _SMALLEST_LETTER_PX = 9
 # Luma of the label's ground and letters at 8 bits: black and white in limited range, nearly so in full range.
 _DARK, _BRIGHT = 16, 235
 _GROUND_OPACITY = 0.6
+_LONGEST_SIDE = 32766  # as pictures are warped
 
 
 class Comparison:
@@ -35,12 +36,19 @@ class Comparison:
 
     Raises
     ------
+    ArgumentError
+        If the size or the labels are not two ints and two texts.
     DependencyError
         If OpenCV, which draws the letters, is not installed.
     """
 
     def __init__(self, size: tuple[int, int], labels: tuple[str, str] = ("original", "stabilized")) -> None:
-        self._half = size
+        # OpenCV draws beyond its canvas when a letter's height leaves 32 bits.
+        if not (_is_pair(size, int | np.integer) and all(1 <= side <= _LONGEST_SIDE for side in size)):
+            raise ArgumentError(f"size: expected (width, height), two ints from 1 to {_LONGEST_SIDE}")
+        if not _is_pair(labels, str):
+            raise ArgumentError("labels: expected two texts")
+        self._half = int(size[0]), int(size[1])
         self._tags = [_letters(text, size) for text in labels]
 
     @property
@@ -95,6 +103,10 @@ class Comparison:
             if plane is not None:
                 patch = plane[: rows // sy, x // sx : (x + columns) // sx]
                 patch[...] = gray + (patch.astype(np.float32) - gray) * (1 - _GROUND_OPACITY)
+
+
+def _is_pair(value: object, kind: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(item, kind) for item in value)
 
 
 def _present(picture: Planes) -> list[NDArray[Any]]:
