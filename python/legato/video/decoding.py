@@ -112,7 +112,7 @@ def open_media(path: Path, *, allow_playlists: bool = False) -> Any:
 
 def is_cover(stream: Any) -> bool:
     """Whether a stream of pictures is a cover."""
-    return bool(stream.disposition.value & _ATTACHED_PICTURE)  # the flags are no integers before PyAV 17.1
+    return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
 
 
 class Decoder:

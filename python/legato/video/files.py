@@ -1060,7 +1060,8 @@ class _StreamCopier:
     def _add(self, stream: Any) -> None:
         target = self._output.add_stream_from_template(stream)
         target.metadata.update(_lasting(stream.metadata))
-        target.disposition = stream.disposition.value
+        with contextlib.suppress(AttributeError):  # not every version of PyAV
+            target.disposition = stream.disposition
         if stream.type != "attachment":
             self._targets[stream.index] = target
 
