@@ -219,6 +219,8 @@ struct Parted {
   Id keys[kDigits + 1], queries[kDigits + 1];
 };
 
+inline constexpr std::size_t kAsked = 16384;  // items from one question to the next
+
 /// Cuts a node by the digits of one ordering, the one at bit `field`, in time order within each part. Queries for which
 /// nothing is left are dropped; `cut` leaves of their other bound what is looked at.
 inline void part(const Node& node, int field, int shift, std::uint64_t cut, const DominanceRoom::Level& level,
@@ -240,12 +242,14 @@ inline void part(const Node& node, int field, int shift, std::uint64_t cut, cons
   std::size_t j = 0;
   const auto move_keys = [&](std::size_t end) {
     for (; j < end; ++j) {
+      if (j % kAsked == 0 && cancelled()) return;
       const Id to = next_key[digit(node.key[j])]++;
       level.key[to] = node.key[j] & rest;
       if (node.value != nullptr) level.value[to] = node.value[j] ^ node.flip;
     }
   };
   for (std::size_t q = node.begin; q < node.end; ++q) {
+    if (q % kAsked == 0 && cancelled()) return;
     move_keys(node.seen_by(q));
     const std::uint64_t bound = node.bound[q];
     if (!left(bound)) continue;
@@ -299,6 +303,7 @@ void across(const Node& whole, int first_shift, int depth, const DominanceRoom& 
     ask<Cell>(node, first_cut | (second >> shift << shift), &grid, room);
     Parted parted;
     part(node, 0, shift, first_cut, level, parted);
+    if (cancelled()) return;  // parts that are not filled yet point anywhere
     for (std::size_t d = 0; d < kDigits; ++d) {
       Node below = part_of(node, level, parted, d);
       below.second_reach = std::size_t{1} << shift;
@@ -341,6 +346,7 @@ void within(const Node& whole, int depth, const DominanceRoom& room) noexcept {
     across<Cell>(node, shift, depth, room);
     Parted parted;
     part(node, 32, shift, ~std::uint64_t{0}, level, parted);
+    if (cancelled()) return;
     for (std::size_t d = 0; d < kDigits; ++d) {
       Node below = part_of(node, level, parted, d);
       if (below.keys == 0 || below.end == 0) continue;
