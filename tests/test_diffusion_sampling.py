@@ -406,6 +406,7 @@ def test_a_c_function_that_forgets_one_number_is_named() -> None:
         D.sample(ctypes.CFUNCTYPE(None, *kinds)(all_but_the_last), (6, 2), D.Schedule.vp_linear(5))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what Numba makes of the exception
 def test_a_numba_cfunc_that_raises_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     numba = pytest.importorskip("numba", reason="numba is not installed")
     t = numba.types

@@ -162,6 +162,9 @@ std::size_t add_all(const Real* rewards, const std::uint32_t* groups, std::size_
 
 /// A full slot holds the upper half of the name's hash, and the name's number plus one below.
 constexpr std::uint64_t kNumber = 0xffffffffU;
+LEGATO_HD std::size_t number_of(std::uint64_t slot) { return static_cast<std::size_t>((slot & kNumber) - 1); }
+/// Where a hash belongs among a power of two of slots.
+LEGATO_HD std::size_t place_of(std::uint64_t hash, std::size_t mask) { return static_cast<std::size_t>(hash) & mask; }
 
 LEGATO_HD std::uint64_t scramble(std::uint64_t x) {
   x = (x ^ (x >> 32)) * 0x9e3779b97f4a7c15U;
@@ -190,6 +193,10 @@ struct Strings {
   const std::byte* text;
 
   std::size_t size() const { return offsets.size() - 1; }
+  /// Of a name in the table's text, so that it fits.
+  static std::size_t offset(const rft::NameTable& table, std::size_t number) {
+    return static_cast<std::size_t>(table.offsets[number]);
+  }
   const std::byte* begin(std::size_t i) const { return text + static_cast<std::size_t>(offsets[i]); }
   std::size_t length(std::size_t i) const { return static_cast<std::size_t>(offsets[i + 1] - offsets[i]); }
   std::size_t run_end(std::size_t i) const {
@@ -211,18 +218,18 @@ struct Strings {
     return scramble(std::rotl(hash, 29) ^ word);
   }
   bool is(std::size_t i, const rft::NameTable& table, std::size_t number) const {
-    const std::uint64_t first = table.offsets[number], bytes = table.offsets[number + 1] - first;
+    const std::size_t first = offset(table, number), bytes = offset(table, number + 1) - first;
     return bytes == length(i) && std::memcmp(&table.text[first], begin(i), bytes) == 0;
   }
   static void fetch(const rft::NameTable& table, std::size_t number) { __builtin_prefetch(&table.offsets[number]); }
   static void fetch_text(const rft::NameTable& table, std::size_t number) {
-    __builtin_prefetch(&table.text[table.offsets[number]]);
+    __builtin_prefetch(&table.text[offset(table, number)]);
   }
   bool fits(std::size_t i, const rft::NameTable& table) const {
     return length(i) <= table.text.size() - table.offsets[table.count];
   }
   void append(std::size_t i, rft::NameTable& table) const {
-    const std::uint64_t first = table.offsets[table.count];
+    const std::size_t first = offset(table, table.count);
     std::memcpy(table.text.data() + first, begin(i), length(i));
     table.offsets[table.count + 1] = first + length(i);
   }
@@ -232,9 +239,9 @@ struct Strings {
 template <class Names>
 std::size_t find_slot(const Names& names, std::size_t i, std::uint64_t hash, const rft::NameTable& table) {
   const std::size_t mask = table.slots.size() - 1;
-  for (std::size_t at = hash & mask;; at = (at + 1) & mask) {
+  for (std::size_t at = place_of(hash, mask);; at = (at + 1) & mask) {
     const std::uint64_t slot = table.slots[at];
-    if (slot == 0 || (((slot ^ hash) & ~kNumber) == 0 && names.is(i, table, (slot & kNumber) - 1))) return at;
+    if (slot == 0 || (((slot ^ hash) & ~kNumber) == 0 && names.is(i, table, number_of(slot)))) return at;
   }
 }
 
@@ -252,14 +259,14 @@ std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable&
     for (; runs < kBlock && i < n; ++runs, i = names.run_end(i)) {
       first[runs] = i;
       hashes[runs] = names.hash(i);
-      __builtin_prefetch(&table.slots[hashes[runs] & mask]);
+      __builtin_prefetch(&table.slots[place_of(hashes[runs], mask)]);
     }
     first[runs] = i;
     for (std::size_t run = 0; run < runs; ++run) {
-      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch(table, (slot & kNumber) - 1);
+      if (const std::uint64_t slot = table.slots[place_of(hashes[run], mask)]) names.fetch(table, number_of(slot));
     }
     for (std::size_t run = 0; run < runs; ++run) {
-      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch_text(table, (slot & kNumber) - 1);
+      if (const std::uint64_t slot = table.slots[place_of(hashes[run], mask)]) names.fetch_text(table, number_of(slot));
     }
     for (std::size_t run = 0; run < runs; ++run) {
       std::uint64_t& slot = table.slots[find_slot(names, first[run], hashes[run], table)];
@@ -268,7 +275,7 @@ std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable&
         names.append(first[run], table);
         slot = (hashes[run] & ~kNumber) | ++table.count;
       }
-      const auto number = static_cast<std::uint32_t>((slot & kNumber) - 1);
+      const auto number = static_cast<std::uint32_t>(number_of(slot));
       for (std::size_t j = first[run]; j < first[run + 1]; ++j) numbers[j] = number;
     }
   }

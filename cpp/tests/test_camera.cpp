@@ -388,7 +388,10 @@ TEST_CASE("the banded program refuses spans of another size, and sizes that wrap
   problem.rows = 1;
   const std::vector<double> numbers(64, 0.0), bound = {1};
   std::vector<double> quadratic(64, 0.0), path(24, 0.0);
-  for (std::size_t i = 0; i < 8; ++i) quadratic[9 * i] = 1;
+  for (std::size_t i = 0; i < 8; ++i) {
+    quadratic[9 * i] = problem.upper[i] = 1;
+    problem.lower[i] = -1;
+  }
   const std::span<const double> all(numbers);
   problem.velocity = problem.linear = all.first(24);
   problem.quadratic = quadratic;

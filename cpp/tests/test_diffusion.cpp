@@ -151,7 +151,7 @@ TEST_CASE("bad input is refused, not run") {
   CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x, memory) == Status::invalid_argument);
   const Row at_zero{.sigma = 0, .output = Output::score};
   const std::vector<float> packed(packed_points_size(2, 2));
-  PointCloud<float> cloud{.points = 2, .dimension = 2, .packed = packed, .log_weights = {}};
+  PointCloud<float> cloud{.points = 2, .dimension = 2, .packed = packed};
   const Model<float> points{.cloud = &cloud};
   CHECK(run_chains<float>(points, points, {&at_zero, 1}, shared(0), 4, x, memory) == Status::singular);
   cloud.packed = cloud.packed.first(100);

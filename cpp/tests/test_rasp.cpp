@@ -221,7 +221,7 @@ TEST_CASE("bad sizes and formulas are refused") {
 TEST_CASE("spans of another size are refused, and sizes do not wrap") {
   const Ints x{1, 2, 3, 4, 5, 6};
   Ints out(6), count(6), sum(12), best(6);
-  const Shape shape{.rows = 2, .length = 3, .lengths = {}, .causal = true};
+  const Shape shape{.rows = 2, .length = 3};
   const std::span<const std::int64_t> part = std::span(x).first(5);
   const Aggregation whole{x, Reduction::mean, Rounding::truncate, 0, 0}, partly{part, Reduction::mean, {}, 0, 0};
   const std::vector<Compare> compares{Compare::less};

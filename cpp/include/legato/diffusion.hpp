@@ -31,7 +31,7 @@ enum class Generator : int {
 /// Which numbers to draw: number e of sample i is a function of (seed_i, stream_i, step, substep, e) alone, and the
 /// same float whatever the storage.
 struct Noise {
-  std::span<const std::uint64_t> seeds;  ///< one a sample with stride 1 (stream 0); one for all with 0 (stream i)
+  std::span<const std::uint64_t> seeds = {};  ///< one a sample with stride 1 (stream 0); one for all with 0 (stream i)
   std::size_t stride = 0;
   std::uint64_t first_stream = 0;  ///< with stride 0: the stream of sample 0
   std::uint32_t step = 0, substep = 0;
@@ -60,13 +60,13 @@ struct Coefficients {
 template <class Storage>
 struct Step {
   std::size_t samples = 0, elements = 0;
-  std::span<const Coefficients> coefficients;  ///< one, or one a sample
-  std::span<const Storage> x;                  ///< samples x elements
-  std::span<const Storage> cond;               ///< samples x elements
-  std::span<const Storage> uncond;             ///< samples x elements, or empty
-  std::span<const Storage> given_noise;        ///< samples x elements: used instead of drawing, or empty
-  Noise noise;                                 ///< read where a noise coefficient is not 0
-  std::span<Storage> out;                      ///< samples x elements; may be x, cond or uncond itself
+  std::span<const Coefficients> coefficients = {};  ///< one, or one a sample
+  std::span<const Storage> x = {};                  ///< samples x elements
+  std::span<const Storage> cond = {};               ///< samples x elements
+  std::span<const Storage> uncond = {};             ///< samples x elements, or empty
+  std::span<const Storage> given_noise = {};        ///< samples x elements: used instead of drawing, or empty
+  Noise noise;                                      ///< read where a noise coefficient is not 0
+  std::span<Storage> out = {};                      ///< samples x elements; may be x, cond or uncond itself
 };
 
 template <class Storage>
@@ -86,18 +86,18 @@ Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const 
 struct Mixture {
   std::size_t components = 0, dimension = 0;
   bool isotropic = false;
-  std::span<const double> log_weights;  ///< K; -infinity allowed
-  std::span<const double> means;        ///< K x d
-  std::span<const double> variances;    ///< K (isotropic) or K x d, > 0
-  std::span<const double> rotations;    ///< K x d x d, columns the axes; empty: the coordinate axes
+  std::span<const double> log_weights = {};  ///< K; -infinity allowed
+  std::span<const double> means = {};        ///< K x d
+  std::span<const double> variances = {};    ///< K (isotropic) or K x d, > 0
+  std::span<const double> rotations = {};    ///< K x d x d, columns the axes; empty: the coordinate axes
 };
 
 /// N points with weights: the distribution whose denoiser is a softmax over the data.
 template <class Real>
 struct PointCloud {
   std::size_t points = 0, dimension = 0;
-  std::span<const Real> packed;       ///< as pack_points() makes them; on a 64-byte boundary loads are quickest
-  std::span<const Real> log_weights;  ///< N, or empty for equal ones
+  std::span<const Real> packed = {};       ///< as pack_points() makes them; on a 64-byte boundary loads are quickest
+  std::span<const Real> log_weights = {};  ///< N, or empty for equal ones
 };
 
 /// Numbers that pack_points() writes: about 2 N d, or N d below 16 dimensions; 0 where no memory has so many.

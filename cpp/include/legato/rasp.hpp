@@ -34,29 +34,29 @@ using Called = std::uint8_t (*)(std::int64_t key, std::int64_t query);
 
 /// One comparison of a selector: rows x n keys and queries, row-major. Not read for always and never.
 struct Term {
-  std::span<const std::int64_t> key;
-  std::span<const std::int64_t> query;
+  std::span<const std::int64_t> key = {};
+  std::span<const std::int64_t> query = {};
   Compare compare = Compare::always;
   Called predicate = nullptr;  ///< of Compare::called
 };
 
 /// An arbitrary predicate over small alphabets: key ids in [0, keys), query ids in [0, queries) or -1 for "not asked".
 struct Table {
-  std::span<const std::int32_t> key;    ///< rows x n
-  std::span<const std::int32_t> query;  ///< rows x n
-  std::span<const std::uint8_t> truth;  ///< keys x queries, 0 or 1
+  std::span<const std::int32_t> key = {};    ///< rows x n
+  std::span<const std::int32_t> query = {};  ///< rows x n
+  std::span<const std::uint8_t> truth = {};  ///< keys x queries, 0 or 1
   std::size_t keys = 0, queries = 0;
 };
 
 struct Shape {
   std::size_t rows = 1;
-  std::size_t length = 0;                 ///< n < 2^31 - 1
-  std::span<const std::int64_t> lengths;  ///< rows, 0 <= lengths <= n; empty: all n. Outputs beyond are 0
+  std::size_t length = 0;                      ///< n < 2^31 - 1
+  std::span<const std::int64_t> lengths = {};  ///< rows, 0 <= lengths <= n; empty: all n. Outputs beyond are 0
   bool causal = true;
 };
 
 struct Aggregation {
-  std::span<const std::int64_t> value;  ///< rows x n; ignored by width
+  std::span<const std::int64_t> value = {};  ///< rows x n; ignored by width
   Reduction reduction = Reduction::width;
   Rounding rounding = Rounding::truncate;  ///< of the mean
   std::int64_t fallback = 0;               ///< output where nothing is selected
@@ -66,12 +66,12 @@ struct Aggregation {
 /// Where results go: finished (`out`, or `real` with Rounding::real), or added into totals, from which finish() makes
 /// the outputs of a union of selectors by inclusion and exclusion.
 struct Sink {
-  std::span<std::int64_t> out;    ///< rows x n
-  std::span<double> real;         ///< rows x n
-  std::span<std::int64_t> count;  ///< rows x n, totals
-  std::span<std::int64_t> sum;    ///< rows x n x 2: low and high halves of 128 bits; needed by mean
-  std::span<std::int64_t> best;   ///< rows x n, needed by max and min; starts at the smallest int64
-  int sign = 1;                   ///< +1 or -1, on count and sum
+  std::span<std::int64_t> out = {};    ///< rows x n
+  std::span<double> real = {};         ///< rows x n
+  std::span<std::int64_t> count = {};  ///< rows x n, totals
+  std::span<std::int64_t> sum = {};    ///< rows x n x 2: low and high halves of 128 bits; needed by mean
+  std::span<std::int64_t> best = {};   ///< rows x n, needed by max and min; starts at the smallest int64
+  int sign = 1;                        ///< +1 or -1, on count and sum
 };
 
 /// What a conjunction can hold on the fast routes: any number of `equal`, and beside them at most two of the orderings,

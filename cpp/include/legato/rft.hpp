@@ -17,25 +17,25 @@ namespace legato::rft {
 enum class FloatType : int { f32 = 0, bf16 = 1, f16 = 2 };
 
 struct Logits {
-  std::span<const std::byte> data;  ///< of rows x columns, contiguous, aligned for their type
+  std::span<const std::byte> data = {};  ///< of rows x columns, contiguous, aligned for their type
   FloatType type = FloatType::f32;
   std::size_t rows = 0, columns = 0;  ///< columns >= 1 where rows >= 1
 };
 
 /// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
 struct TokenStats {
-  std::span<float> logp;     ///< log p(id), nats
-  std::span<float> entropy;  ///< nats; may be empty together with sum_p2: then neither is worked out
-  std::span<float> sum_p2;   ///< sum of the squared probabilities
-  std::span<float> lse;      ///< log sum exp(z / T)
-  std::span<float> largest;  ///< max z
-  std::span<float> log_sum;  ///< lse - largest / T, with all its digits; the gradient needs it
+  std::span<float> logp = {};     ///< log p(id), nats
+  std::span<float> entropy = {};  ///< nats; may be empty together with sum_p2: then neither is worked out
+  std::span<float> sum_p2 = {};   ///< sum of the squared probabilities
+  std::span<float> lse = {};      ///< log sum exp(z / T)
+  std::span<float> largest = {};  ///< max z
+  std::span<float> log_sum = {};  ///< lse - largest / T, with all its digits; the gradient needs it
 };
 
 /// What token_stats_backward needs of them.
 struct GivenStats {
-  std::span<const float> entropy;  ///< empty where no gradient of the entropy is asked for
-  std::span<const float> largest, log_sum;
+  std::span<const float> entropy = {};  ///< empty where no gradient of the entropy is asked for
+  std::span<const float> largest = {}, log_sum = {};
 };
 
 /// Temperatures outside are refused: beyond them z / T leaves the range of float32.
@@ -112,11 +112,11 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
 /// first; a quarter or more should stay free. Names are integers, or strings in `text`, the i-th from offsets[i] to
 /// offsets[i + 1] (offsets: one more than names, the first 0).
 struct NameTable {
-  std::span<std::uint64_t> slots;
+  std::span<std::uint64_t> slots = {};
   std::size_t count = 0;
-  std::span<std::int64_t> integers;
-  std::span<std::uint64_t> offsets;
-  std::span<std::byte> text;
+  std::span<std::int64_t> integers = {};
+  std::span<std::uint64_t> offsets = {};
+  std::span<std::byte> text = {};
 };
 
 /// The number of each name, new ones at the end of the table, until one has no room there: then workspace_too_small,
