@@ -25,7 +25,7 @@ ANSWERS = {
     "camera": {"HomographyError", "InfeasibleError", "PathMetrics", "ProgramSolution", "SparseProgram"},
     "video": {"Analysis", "GroundTruth", "LiveReport", "Motion", "StabilizeReport", "VideoFrame", "VideoMetrics"},
     "diffusion": {"Guided"},
-    "rasp": {"Analysis", "CompileError", "LanguageError", "Report", "Selector", "Verification", "Weights", "false",
+    "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
              "geq", "gt", "neq", "true"},
     "rft": {"Columns", "Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
             "Report", "SequenceValueGrad", "TokenStats"},
