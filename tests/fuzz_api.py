@@ -137,8 +137,13 @@ def _logit_gradient(logits: Any, ids: Any, grad_logp: Any, temperature: Any, bac
     return rft.token_stats_backward(logits, ids, stats, grad_logp, None, temperature, backend=backend)
 
 
-def _evaluate(source: Any, text: Any) -> Any:
-    return rasp.Interpreter().evaluate(source, text)
+def _evaluate(expression: Any, tokens: Any) -> Any:
+    return rasp.Interpreter().evaluate(expression, tokens)
+
+
+def _interpreted(source: Any, expression: Any) -> Any:
+    interpreter = rasp.Interpreter()
+    return [interpreter.run(source), interpreter.analyze(expression).n_layers]
 
 
 _PROGRAM = rasp.Program(lambda tokens: rasp.num_prev(tokens, tokens))
@@ -381,7 +386,8 @@ def _rasp(rng: np.random.Generator) -> list[Call]:
             {"program": _PROGRAM, "vocab": [0, 1, 2], "max_len": 4, "causal": None, "max_values": 64, "verify": True},
             work=("max_len",),
         ),
-        Call(_evaluate, {"source": "sort(tokens, tokens)", "text": "hello"}),
+        Call(_interpreted, {"source": "z = indices * 2;", "expression": "sort(tokens, tokens)"}),
+        Call(_evaluate, {"expression": "sort(tokens, tokens)", "tokens": "hello"}),
     ]  # fmt: skip
 
 
@@ -773,7 +779,7 @@ def _refusal(call: Call, error: Exception, changed: list[str], strict: bool, tol
     if isinstance(error, MemoryError):
         return "refused: MemoryError"
     if isinstance(error, LegatoError):
-        if strict and "\n" in str(error):
+        if strict and "\n" in str(error) and not isinstance(error, rasp.LanguageError):  # which shows the place
             return f"wrong: {call.name}: an error of several lines{told}"
         return "refused" if any(name in str(error) for name in changed) else "refused without naming the argument"
     if _of_the_argument(error):

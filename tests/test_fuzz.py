@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fence
 import fuzz_api
 import legato
+from legato import rasp, rft
+from legato.errors import ArgumentError
 
 # What takes or gives files, or trains for minutes.
 NOT_OF_ARGUMENTS_ALONE = {
@@ -21,7 +25,7 @@ ANSWERS = {
     "camera": {"HomographyError", "InfeasibleError", "PathMetrics", "ProgramSolution", "SparseProgram"},
     "video": {"Analysis", "GroundTruth", "LiveReport", "Motion", "StabilizeReport", "VideoFrame", "VideoMetrics"},
     "diffusion": {"Guided"},
-    "rasp": {"Analysis", "CompileError", "LanguageError", "Report", "Selector", "Verification", "Weights", "false",
+    "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
              "geq", "gt", "neq", "true"},
     "rft": {"Columns", "Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
             "Report", "SequenceValueGrad", "TokenStats"},
@@ -44,6 +48,23 @@ def test_kernels_stay_within_their_arrays(family: str) -> None:
     outcomes = [outcome for _, _, outcome in fence.compare(family, 60, 1, isas)]
     assert not [outcome for outcome in outcomes if outcome.startswith("wrong")]
     assert sum("answered" in outcome for outcome in outcomes) > len(outcomes) // 2
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: rft.compare(rft.scan({"prompt": ["a", "a"], "reward": [0.0, 1.0]}), {}), "after: expected a Report"),
+        (lambda: rft.sequence_value_grad(1.0, [0.0]), "logits_tree: expected arrays or a callable, got float"),
+        (lambda: rasp.Program(lambda tokens: tokens, np.empty(0)), "name: expected a text, got ndarray"),
+        (lambda: rasp.compile(1e308, [0], 3), "program: expected a Program or a traced sequence, got float"),
+        (lambda: rasp.Interpreter().evaluate(3, "a"), "expression: expected a text, got int"),
+        (lambda: rasp.Interpreter().evaluate("tokens", 3), "tokens: expected a sequence, got int"),
+        (lambda: rasp.Interpreter().run(b"z = indices;"), "source: expected a text, got bytes"),
+    ],
+)
+def test_strangers_in_place_of_records_are_refused(call: Callable[[], object], name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name}"):
+        call()
 
 
 @pytest.mark.parametrize("family", fuzz_api.FAMILIES)

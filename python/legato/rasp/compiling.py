@@ -307,6 +307,8 @@ def compile(  # the name of the operation in the field
     >>> w.forward([1, 1, 3, 1]), w.n_layers
     ([1, 2, 1, 3], 1)
     """
+    if not isinstance(program, Program | Node):
+        raise ArgumentError(f"program: expected a Program or a traced sequence, got {type(program).__name__}")
     nodes = program.nodes if isinstance(program, Program) else interned(program)
     source = nodes[-1]
     if not isinstance(source, Value):

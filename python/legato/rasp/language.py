@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -166,6 +166,8 @@ class Interpreter:
         LanguageError
             Syntax or evaluation, with line and caret. `IncompleteSource` where the source stops midway.
         """
+        if not isinstance(source, str):
+            raise ArgumentError(f"source: expected a text, got {type(source).__name__}")
         tree = _parsed(source)
         shown: list[str] = []
         outer, self._source = self._source, source
@@ -185,6 +187,8 @@ class Interpreter:
     @one_at_a_time
     def value(self, expression: str) -> Any:
         """Return what an expression is: a sequence, a selector, a function or a plain value."""
+        if not isinstance(expression, str):
+            raise ArgumentError(f"expression: expected a text, got {type(expression).__name__}")
         tree = _parsed(expression.rstrip().rstrip(";") + ";")
         if len(tree.children) != 1 or _rule(tree.children[0]) != "show":
             raise LanguageError("expected one expression")
@@ -203,6 +207,8 @@ class Interpreter:
         LanguageError
             The expression is wrong, is a function, or cannot be evaluated on this input; or the input is empty.
         """
+        if not isinstance(tokens, Sized):
+            raise ArgumentError(f"tokens: expected a sequence, got {type(tokens).__name__}")
         if len(tokens) == 0:
             raise LanguageError("expected an input of at least one token")
         value = self.value(expression)

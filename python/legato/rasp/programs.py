@@ -57,6 +57,8 @@ class Program:
     """
 
     def __init__(self, function: Callable[[Any], Any] | Value, name: str | None = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise ArgumentError(f"name: expected a text, got {type(name).__name__}")
         self.name = str(name or getattr(function, "__name__", "program"))
         if isinstance(function, Value):
             output: Any = function

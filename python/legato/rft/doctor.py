@@ -451,6 +451,9 @@ def compare(before: Report, after: Report) -> Comparison:
     InputError
         No prompt is in both.
     """
+    for name, report in (("before", before), ("after", after)):
+        if not isinstance(report, Report):
+            raise ArgumentError(f"{name}: expected a Report, as scan gives it, got {type(report).__name__}")
     where = {prompt: i for i, prompt in enumerate(after.prompt)}
     pairs = [(i, where[prompt]) for i, prompt in enumerate(before.prompt) if prompt in where]
     if not pairs:

@@ -7,7 +7,7 @@ The tighter bounds are derived in docs/rft.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -203,8 +203,10 @@ def sequence_value_grad(
             width = tree[0].shape[1] if tree else 0
             prefixes = np.indices((width,) * depth).reshape(depth, -1).T if depth else np.zeros((1, 0), np.int64)
             tree.append(as_float64(f"logits_tree(prefixes of {depth})", logits_tree(prefixes.astype(np.int64))))
-    else:
+    elif isinstance(logits_tree, Iterable):
         tree = [as_float64(f"logits_tree[{i}]", level) for i, level in enumerate(logits_tree)]
+    else:
+        raise ArgumentError(f"logits_tree: expected arrays or a callable, got {type(logits_tree).__name__}")
     if not tree or tree[0].ndim != 2 or tree[0].shape[0] != 1 or tree[0].shape[1] < 1:
         raise ArgumentError("logits_tree: expected arrays of shape (v**l, v) for l = 0, 1, ...")
     width = tree[0].shape[1]
