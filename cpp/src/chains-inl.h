@@ -90,6 +90,10 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
   }
 }
 
+/// The largest logit is at least this, so that differences stay numbers where all are -inf.
+template <class Real>
+constexpr Real kLeastLogit = sizeof(Real) == 4 ? Real(-3e38) : Real(-1e308);
+
 /// Scratch of one worker.
 template <class Real>
 struct Scratch {
@@ -168,7 +172,7 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   Side<Real> near_out[kDimension > 0 ? kDimension : 1], near_slopes[kDimension > 0 ? kDimension : 1];
   Side<Real>* out = kDimension > 0 ? near_out : result;
   Side<Real>* slopes = kDimension > 0 ? near_slopes : scratch.slopes;
-  Side<Real> most = beside(Real(-1e30));
+  Side<Real> most = beside(kLeastLogit<Real>);
   for (std::size_t k = 0; k < count; ++k) {
     const auto logit = logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
     scratch.logits[k] = logit;
@@ -190,7 +194,9 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   }
   if (log_total != nullptr) {
     for (int lane = 0; lane < kSide<Real>; ++lane) {
-      (*log_total)[lane] = static_cast<Real>(most[lane] + math::logarithm_of(static_cast<double>(total[lane])));
+      const Real logarithm = static_cast<Real>(math::logarithm_of(static_cast<double>(total[lane])));
+      (*log_total)[lane] =
+          most[lane] > kLeastLogit<Real> ? most[lane] + logarithm : -static_cast<Real>(__builtin_inf());
     }
   }
 }
@@ -202,7 +208,7 @@ template <int kDimension, class Real>
 LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& level, const Side<Real>* x,
                                const Scratch<Real>& scratch, Side<Real>* cond, Side<Real>* uncond, Side<Real>& least) {
   constexpr std::size_t d = kDimension;
-  Side<Real> most = beside(Real(-1e30));
+  Side<Real> most = beside(kLeastLogit<Real>);
   for (std::size_t k = 0; k < mixture.components; ++k) {
     scratch.logits[k] = logit_of<kDimension, true>(mixture, level, k, x, scratch.rotated);
     most = larger(most, scratch.logits[k]);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -207,9 +207,11 @@ class Interpreter:
         LanguageError
             The expression is wrong, is a function, or cannot be evaluated on this input; or the input is empty.
         """
-        if not isinstance(tokens, Sized):
-            raise ArgumentError(f"tokens: expected a sequence, got {type(tokens).__name__}")
-        if len(tokens) == 0:
+        try:
+            count = len(tokens)
+        except TypeError:
+            raise ArgumentError(f"tokens: expected a sequence, got {type(tokens).__name__}") from None
+        if count == 0:
             raise LanguageError("expected an input of at least one token")
         value = self.value(expression)
         if isinstance(value, _Function) or (callable(value) and not isinstance(value, Node)):

@@ -45,6 +45,12 @@ class Predicate:
     __slots__ = ("compare", "name", "outcomes")
 
     def __init__(self, name: str, outcomes: int, compare: Callable[[object, object], bool]) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(f"name: expected a text, got {type(name).__name__}")
+        if not isinstance(outcomes, int) or not 0 <= outcomes <= 7:
+            raise ArgumentError(f"outcomes: expected a whole number from 0 to 7, got {type(outcomes).__name__}")
+        if not callable(compare):
+            raise ArgumentError(f"compare: expected a callable, got {type(compare).__name__}")
         self.name = name
         self.outcomes = outcomes
         self.compare = compare
