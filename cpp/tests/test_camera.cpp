@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "allocations.h"
-#include "core.h"
+#include "core/core.h"
 #include "legato/camera.hpp"
 #include "legato/math/homography.h"
 

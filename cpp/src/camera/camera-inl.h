@@ -1,6 +1,6 @@
 // Batches of homography logarithms and exponentials, eight at a time.
 // Compiled once per ISA region by camera.cpp.
-#include "lanes-inl.h"
+#include "core/lanes-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -6,10 +6,10 @@
 #include <cstddef>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 
-#define LEGATO_REGION_FILE "camera-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "camera/camera-inl.h"
+#include "core/isa_region.h"
 
 #undef LEGATO_MATH_HD_H
 #undef LEGATO_MATH_HOMOGRAPHY_H

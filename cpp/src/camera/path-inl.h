@@ -3,9 +3,9 @@
 // Every L1 term w |r| is split, r = s+ - s-, with the multiplier y in [-w, w] and z+ = w - y, z- = w + y; every
 // inequality has a slack s and a multiplier z. Eliminating all of them exactly leaves one positive definite system in b
 // with 8 x 8 blocks and half-bandwidth 3. z+ and z- are both stored: w - y would cancel.
-#include "lanes-inl.h"
+#include "core/lanes-inl.h"
 
-#include "banded-inl.h"
+#include "camera/banded-inl.h"
 
 namespace legato::LEGATO_REGION {
 

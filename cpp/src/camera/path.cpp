@@ -1,7 +1,7 @@
 #include <cstddef>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/camera.hpp"
 
 namespace legato {
@@ -10,8 +10,8 @@ using camera::SolverOptions;
 using camera::SolverResult;
 }  // namespace legato
 
-#define LEGATO_REGION_FILE "path-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "camera/path-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::camera {
 

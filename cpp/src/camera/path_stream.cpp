@@ -6,7 +6,7 @@
 #include <new>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/camera.hpp"
 
 namespace legato::camera {

@@ -1,7 +1,7 @@
 // Compiles LEGATO_REGION_FILE (an -inl.h file) once for each instruction set, inside one translation unit.
 //
-//   #define LEGATO_REGION_FILE "camera-inl.h"
-//   #include "isa_region.h"
+//   #define LEGATO_REGION_FILE "camera/camera-inl.h"
+//   #include "core/isa_region.h"
 //
 // The file opens namespace legato::LEGATO_REGION and may use LEGATO_REGION_ISA and
 // LEGATO_REGION_WIDTH (doubles in a register). Target pragmas, rather than one file

@@ -1,8 +1,8 @@
 // Exact models and whole sampling loops, many samples side by side: a lane never sees its neighbors, so a sample does
 // not depend on its batch. Compiled once per ISA region by chains.cpp.
-#include "noise-inl.h"
+#include "diffusion/noise-inl.h"
 //
-#include "cloud-inl.h"
+#include "diffusion/cloud-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -11,11 +11,11 @@
 #include <arm_neon.h>
 #endif
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/diffusion.hpp"
 
-#define LEGATO_REGION_FILE "chains-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "diffusion/chains-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::diffusion {
 namespace {

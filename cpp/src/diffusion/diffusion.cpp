@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 
-#define LEGATO_REGION_FILE "noise-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "diffusion/noise-inl.h"
+#include "core/isa_region.h"
 
 #undef LEGATO_MATH_HD_H
 #undef LEGATO_MATH_RANDOM_H

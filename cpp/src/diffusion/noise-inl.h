@@ -1,5 +1,5 @@
 // Counter-based Gaussians and the fused step. Compiled once per ISA region by diffusion.cpp.
-#include "packs-inl.h"
+#include "core/packs-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -1,6 +1,6 @@
 // Select-aggregate in buckets of keys (rasp.h), compiled once for each instruction set: the nodes of a tree of prefix
 // totals are updated eight children at a time. Integers only, so the bits do not depend on the width.
-#include "eight-inl.h"
+#include "rasp/eight-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -1,6 +1,6 @@
 // Select-aggregate of two orderings (rasp.h), compiled once for each instruction set: eight queries look at a key at
 // once. Integers only, so the bits do not depend on the width.
-#include "eight-inl.h"
+#include "rasp/eight-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "core.h"
-#include "rasp.h"
+#include "core/core.h"
+#include "rasp/rasp.h"
 
-#define LEGATO_REGION_FILE "dominance-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "rasp/dominance-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::rasp {
 namespace {

@@ -7,11 +7,11 @@
 #include <limits>
 #include <span>
 
-#include "core.h"
-#include "rasp.h"
+#include "core/core.h"
+#include "rasp/rasp.h"
 
-#define LEGATO_REGION_FILE "rasp-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "rasp/rasp-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::rasp {
 namespace {

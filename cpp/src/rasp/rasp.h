@@ -7,7 +7,7 @@
 #include <limits>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/rasp.hpp"
 
 namespace legato::rasp {

@@ -3,7 +3,7 @@
 //
 // fused() rounds once in the AVX2 and AVX-512 copies and twice in the baseline copy, where it would cost a call. So
 // results are the same bits on every processor with FMA, and within the stated tolerance on those without.
-#include "packs-inl.h"
+#include "core/packs-inl.h"
 
 #undef LEGATO_MATH_SOFTMAX_H
 

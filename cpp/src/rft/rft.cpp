@@ -11,10 +11,10 @@
 #include <immintrin.h>
 #endif
 
-#include "core.h"
+#include "core/core.h"
 
-#define LEGATO_REGION_FILE "rft-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "rft/rft-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::rft {
 namespace {

@@ -1,5 +1,5 @@
 // Rewards of rollouts into the sums of their groups. Compiled once per ISA region by rollouts.cpp.
-#include "packs-inl.h"
+#include "core/packs-inl.h"
 
 #undef LEGATO_MATH_MOMENTS_H
 #include "legato/math/moments.h"

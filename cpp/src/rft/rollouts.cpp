@@ -6,11 +6,11 @@
 #include <cstring>
 #include <span>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/rft.hpp"
 
-#define LEGATO_REGION_FILE "rollouts-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "rft/rollouts-inl.h"
+#include "core/isa_region.h"
 
 #undef LEGATO_MATH_HD_H
 #undef LEGATO_MATH_MOMENTS_H

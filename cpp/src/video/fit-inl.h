@@ -1,6 +1,6 @@
 // Robust fit of a motion: scores of hypotheses and the sums of reweighted least squares, eight matches at a time.
 // Compiled once per ISA region by fit.cpp.
-#include "lanes-inl.h"
+#include "core/lanes-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -5,11 +5,11 @@
 #include <cstring>
 #include <thread>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/video.hpp"
 
-#define LEGATO_REGION_FILE "fit-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "video/fit-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::video {
 namespace {

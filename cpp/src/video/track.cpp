@@ -1,4 +1,4 @@
-#include "track.h"
+#include "video/track.h"
 
 #include <algorithm>
 #include <bit>
@@ -11,7 +11,7 @@
 #include <thread>
 #include <utility>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/video.hpp"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -20,8 +20,8 @@
 #ifndef LEGATO_HD
 #define LEGATO_HD inline __attribute__((always_inline))
 #endif
-#define LEGATO_REGION_FILE "track-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "video/track-inl.h"
+#include "core/isa_region.h"
 
 namespace legato::video {
 

@@ -1,5 +1,5 @@
 // Planar warp, compiled once per ISA region by warp.cpp. The plain code is the definition; the others give its bits.
-#include "lanes-inl.h"
+#include "core/lanes-inl.h"
 
 namespace legato::LEGATO_REGION {
 

@@ -1,4 +1,4 @@
-#include "warp.h"
+#include "video/warp.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <thread>
 
-#include "core.h"
+#include "core/core.h"
 #include "legato/video.hpp"
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -18,8 +18,8 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
-#define LEGATO_REGION_FILE "warp-inl.h"
-#include "isa_region.h"
+#define LEGATO_REGION_FILE "video/warp-inl.h"
+#include "core/isa_region.h"
 
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -29,7 +29,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,prefer-vector-width=512")
 #endif
-#include "warp-vbmi-inl.h"
+#include "video/warp-vbmi-inl.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
     from legato.video.stabilizing import SideFiles, stabilize
-    from legato.video.synthesis import synthesize
+    from legato.video.synthetic.synthesis import synthesize
 
     folder: Path = arguments.folder
     try:

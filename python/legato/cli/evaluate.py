@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.evaluation import evaluate
+    from legato.video.results.evaluation import evaluate
 
     progress = not arguments.quiet and sys.stderr.isatty()
     metrics = evaluate(

@@ -100,7 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.streaming import LiveReport, stabilize_live
+    from legato.video.live.line import stabilize_live
+    from legato.video.live.report import LiveReport
 
     out = sys.stderr if arguments.output == "-" else sys.stdout
 

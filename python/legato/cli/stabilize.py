@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from legato._printing import printable, say
 from legato.errors import ArgumentError, SideFileError
-from legato.video.decoding import Ahead
+from legato.video.media.decoding import Ahead
 
 if TYPE_CHECKING:
     from legato.video.batch import Item

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     import webbrowser
 
-    from legato.video.viewing import write_page
+    from legato.video.results.viewing import write_page
 
     page = write_page(arguments.report, arguments.output, allow_playlists=arguments.allow_playlists)
     say(printable(page))

@@ -15,9 +15,9 @@ from legato._files import PathLike, check_destinations, checked_path
 from legato._printing import printable
 from legato._scalars import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError, SideFileError
-from legato.video.files import CONTAINERS
+from legato.video.media.copying import CONTAINERS
 from legato.video.progress import Progress, told_of_many
-from legato.video.report import StabilizeReport
+from legato.video.results.report import StabilizeReport
 from legato.video.stabilizing import files_beside, stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]

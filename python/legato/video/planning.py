@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato.errors import ArgumentError, InputError
-from legato.video.guard import Gain, Guard
+from legato.video.motion.guard import Gain, Guard
+from legato.video.motion.subjects import box_corners, read_salient
 from legato.video.pipeline import Stopwatch
-from legato.video.subjects import box_corners, read_salient
 
 if TYPE_CHECKING:
     from legato._files import PathLike
-    from legato.video.analysis import Step
+    from legato.video.motion.analysis import Step
 
 __all__ = ["Aims", "PathPlanner", "believable_rate", "window_frames"]
 

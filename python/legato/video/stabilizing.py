@@ -27,24 +27,20 @@ from legato._files import PathLike, PendingFile, check_destinations, checked_pat
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, SideFileError
-from legato.video.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
-from legato.video.decoding import Ahead
-from legato.video.files import (
-    NOT_TRANSPARENT,
-    VideoCopy,
-    VideoFrame,
-    VideoReader,
-    VideoWriter,
-    check_encoder_preset,
-)
+from legato.video.media.copying import VideoCopy
+from legato.video.media.decoding import Ahead
+from legato.video.media.encoders import check_encoder_preset
+from legato.video.media.planes import Planes
+from legato.video.media.reader import NOT_TRANSPARENT, VideoFrame, VideoReader
+from legato.video.media.writer import VideoWriter
+from legato.video.motion.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
+from legato.video.motion.refinement import block_frames, looked_again
+from legato.video.motion.subjects import Box
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
-from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
 from legato.video.presets import PresetName, preset_named
 from legato.video.progress import Progress, told
-from legato.video.refinement import block_frames, looked_again
-from legato.video.report import StabilizeReport, package_versions
-from legato.video.subjects import Box
+from legato.video.results.report import StabilizeReport, package_versions
 from legato.video.warping import INTERPOLATIONS, Interpolation, warp
 
 __all__ = ["analyze", "render", "stabilize"]
@@ -190,7 +186,7 @@ def stabilize(
         For the estimate of the motion, see `analyze`. The subject is kept in view.
     salient : path or (n, m, 2) array, optional
         Points to keep in view, in pixels, NaN for none; or a CSV or JSON file of points and boxes (see
-        `legato.video.subjects.read_salient`).
+        `legato.video.motion.subjects.read_salient`).
     inclusion : {"soft", "hard"}
         Whether subject and salient points are kept in view as far as possible, or must be: then it is an error where
         the crop does not allow it.
@@ -748,7 +744,7 @@ def _encoding(
     writer: VideoWriter, pair_writer: VideoWriter | None, beside: SideFiles, watch: Stopwatch
 ) -> Callable[[tuple[VideoFrame, Planes]], None]:
     """Make the function that writes an original and its steady picture."""
-    from legato.video.comparison import Comparison
+    from legato.video.results.comparison import Comparison
 
     comparison = None if pair_writer is None else Comparison(writer.size)
 

@@ -22,7 +22,7 @@ from legato import _core
 from legato._arrays import as_float64, overlap
 from legato._scalars import as_choice, as_size, as_threads
 from legato.errors import ArgumentError
-from legato.video.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
+from legato.video.media.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
 __all__ = ["Backend", "Interpolation", "warp"]
 

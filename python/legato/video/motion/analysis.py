@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from legato import __version__
 from legato._files import PathLike, PendingFile, check_destinations, checked_path, json_lines, parse_fraction
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import load_av, open_media
-from legato.video.files import VideoFrame, VideoReader
+from legato.video.media.decoding import load_av, open_media
+from legato.video.media.reader import VideoFrame, VideoReader
+from legato.video.motion.subjects import Box, SubjectTracker, check_box
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
-from legato.video.subjects import Box, SubjectTracker, check_box
 
 __all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask", "usable_area"]
 
@@ -467,7 +467,7 @@ class FrameTracker:
         region: Box | None = None,
         subject: Box | None = None,
     ) -> None:
-        from legato.video.tracking import Tracker
+        from legato.video.motion.tracking import Tracker
 
         self._reader = reader
         size = (reader.width, reader.height)
@@ -480,8 +480,8 @@ class FrameTracker:
         self, frames: Iterable[VideoFrame], watch: Stopwatch, tell: Progress
     ) -> Iterator[tuple[VideoFrame, Step]]:
         """Go through all frames of the reader; give each with its step."""
-        from legato.video.guard import predicted_error_px
-        from legato.video.planes import luma
+        from legato.video.media.planes import luma
+        from legato.video.motion.tracking import predicted_error_px
 
         for frame in frames:
             with watch("track"):

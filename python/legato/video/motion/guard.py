@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from legato import camera
 
 if TYPE_CHECKING:
-    from legato.video.analysis import Step
-    from legato.video.tracking import Motion
+    from legato.video.motion.analysis import Step
 
-__all__ = ["Gain", "Guard", "expected_gain", "predicted_error_px"]
+__all__ = ["Gain", "Guard", "expected_gain"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -89,21 +88,6 @@ def expected_gain(motion: Floats, error_px: Floats, size: tuple[int, int]) -> Ga
     squared = known**2
     # A change of displacement has the errors of two motions in it.
     return Gain(jitter, _UNDERSTATED * math.sqrt(2 * float(squared.mean())))
-
-
-def predicted_error_px(motion: Motion) -> float:
-    """Predict the standard deviation of a frame corner's displacement from the covariance of the motion.
-
-    Parameters
-    ----------
-    motion : Motion
-
-    Returns
-    -------
-    float
-        Pixels; 0 for a repeated frame and NaN where nothing is known.
-    """
-    return math.sqrt(float(motion.corner_covariance.trace()) / 4)
 
 
 class Guard:

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato.video.analysis import Mask, Step
-from legato.video.files import VideoFrame
-from legato.video.guard import Guard, predicted_error_px
+from legato.video.media.planes import luma
+from legato.video.media.reader import VideoFrame
+from legato.video.motion.analysis import Mask, Step
+from legato.video.motion.guard import Guard
+from legato.video.motion.tracking import Motion, estimate_motion, predicted_error_px
 from legato.video.pipeline import Stopwatch
-from legato.video.planes import luma
 from legato.video.planning import believable_rate
 from legato.video.presets import preset_named
 from legato.video.progress import Progress
-from legato.video.tracking import Motion, estimate_motion
 from legato.video.warping import warp
 
 __all__ = ["looked_again"]

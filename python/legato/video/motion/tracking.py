@@ -32,10 +32,10 @@ from legato import _core
 from legato._scalars import as_choice, as_count, as_size, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
-from legato.video.planes import Samples, load_opencv
+from legato.video.media.planes import Samples, load_opencv
 from legato.video.warping import BACKENDS, Backend
 
-__all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion"]
+__all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion", "predicted_error_px"]
 
 
 Model: TypeAlias = Literal["homography", "affine", "similarity", "translation"]
@@ -173,6 +173,21 @@ class Motion:
     duplicate: bool
     residual_px: float
     corner_covariance: Floats
+
+
+def predicted_error_px(motion: Motion) -> float:
+    """Predict the standard deviation of a frame corner's displacement from the covariance of the motion.
+
+    Parameters
+    ----------
+    motion : Motion
+
+    Returns
+    -------
+    float
+        Pixels; 0 for a repeated frame and NaN where nothing is known.
+    """
+    return math.sqrt(float(motion.corner_covariance.trace()) / 4)
 
 
 class Tracker:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from legato._arrays import overlap
 from legato.errors import ArgumentError
-from legato.video.planes import Planes, load_opencv
+from legato.video.media.planes import Planes, load_opencv
 
 __all__ = ["Comparison"]
 

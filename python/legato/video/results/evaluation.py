@@ -21,10 +21,10 @@ from legato import _core, camera
 from legato._files import PathLike
 from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
-from legato.video.files import VideoReader
-from legato.video.planes import luma
+from legato.video.media.planes import luma
+from legato.video.media.reader import VideoReader
+from legato.video.motion.tracking import Motion, Tracker, estimate_motion
 from legato.video.progress import Progress, told
-from legato.video.tracking import Motion, Tracker, estimate_motion
 from legato.video.warping import warp
 
 __all__ = ["VideoMetrics", "evaluate"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from legato import __version__
 from legato._printing import printable
-from legato.video.decoding import load_av
+from legato.video.media.decoding import load_av
 
 __all__ = ["StabilizeReport", "counted", "package_versions"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from legato._files import PathLike, check_destinations, read_text, write_whole
 from legato._printing import printable
 from legato.errors import InputError
-from legato.video.decoding import TRUST, playlist_kind
+from legato.video.media.decoding import TRUST, playlist_kind
 
 __all__ = ["write_page"]
 
@@ -93,7 +93,7 @@ def write_page(report: PathLike, page: PathLike | None = None, *, allow_playlist
         # "</script" would end the data in the middle of a name, and "<!--<script" would never let them end.
         "DATA": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    template = importlib.resources.files("legato.video").joinpath("view.html").read_text(encoding="utf-8")
+    template = importlib.resources.files("legato.video.results").joinpath("view.html").read_text(encoding="utf-8")
     for kind in ("script", "style"):
         filled[kind.upper()] = _allowed(re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL))
     text = re.sub("@([A-Z]+)@", lambda field: filled[field[1]], template)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from legato._scalars import as_count, as_size
 from legato.errors import ArgumentError
-from legato.video.planes import load_opencv
+from legato.video.media.planes import load_opencv
 
 __all__ = ["Sprite", "checked_size", "draw_ferry", "render_scene"]
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from legato._files import DAMAGED_ARCHIVE, PendingFile
 from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
-from legato.video.decoding import load_av
-from legato.video.planes import load_opencv
-from legato.video.scenery import checked_size, draw_ferry, render_scene
+from legato.video.media.decoding import load_av
+from legato.video.media.planes import load_opencv
+from legato.video.synthetic.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
 

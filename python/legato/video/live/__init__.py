@@ -1,0 +1,1 @@
+"""Live pictures: the stabilizer, and the line that takes them from a source to a sink."""

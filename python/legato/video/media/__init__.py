@@ -1,0 +1,1 @@
+"""Pictures and packets: decoding, planes, encoding and copying; the only wing that imports PyAV."""
