@@ -1,39 +1,16 @@
-#include "legato/camera.hpp"
-
+// Whole paths: the banded program of a path, linearized and solved in rounds (camera.hpp: smooth_path).
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <span>
 
+#include "camera/crop.h"
 #include "core/core.h"
-
-#define LEGATO_REGION_FILE "camera/camera-inl.h"
-#include "core/isa_region.h"
-
-#undef LEGATO_MATH_HD_H
-#undef LEGATO_MATH_HOMOGRAPHY_H
-#include "legato/math/homography.h"
 
 namespace legato::camera {
 namespace {
 
-constexpr std::size_t kGrain = 512;  // homographies a thread; fewer are not worth one
-constexpr double kNoRatio = -1.4;    // R = -1/f^2 for a lens of 0.85 frame widths, where the motion tells nothing
-
-using Matrix = math::Matrix3<double>;
-
-Matrix read(const double* x) {
-  Matrix m;
-  std::copy_n(x, 9, m.at);
-  return m;
-}
-
-void keep_smaller(std::atomic<std::size_t>& least, std::size_t value) noexcept {
-  std::size_t seen = least.load();
-  while (value < seen && !least.compare_exchange_weak(seen, value)) {
-  }
-}
+constexpr double kNoRatio = -1.4;  // R = -1/f^2 for a lens of 0.85 frame widths, where the motion tells nothing
 
 /// Coordinates of a model's algebra: eight, of which a subgroup holds some at zero. p = basis x, x = projection p.
 /// For homographies eight of the nine entries, p33 = -p11 - p22; the first two are those tied to it.
@@ -90,119 +67,6 @@ struct Coordinates {
   }
 };
 
-struct Window {
-  double corner[4][2];   // TL TR BR BL
-  double half[2];        // allowed |x|, |y| of a corner
-  double area, side[2];  // smallest area, width, height
-};
-
-Window window_of(double aspect, const PathOptions& options) {
-  const double scale = window_scale(options), keep = 1.0 - options.crop;
-  Window w;
-  constexpr double sign[4][2] = {{-1, -1}, {1, -1}, {1, 1}, {-1, 1}};
-  for (int i = 0; i < 4; ++i) {
-    w.corner[i][0] = 0.5 * scale * sign[i][0];
-    w.corner[i][1] = 0.5 * scale * aspect * sign[i][1];
-  }
-  w.half[0] = 0.5 - options.inset;
-  w.half[1] = 0.5 * aspect - options.inset;
-  w.area = keep * keep * aspect;
-  w.side[0] = keep;
-  w.side[1] = keep * aspect;
-  return w;
-}
-
-/// Images of the window corners under exp(p).
-void moved_corners(const Window& w, const Matrix& transform, double (&out)[4][2]) {
-  const double* m = transform.at;
-  for (int i = 0; i < 4; ++i) {
-    const double x = w.corner[i][0], y = w.corner[i][1];
-    const double z = m[6] * x + m[7] * y + m[8];
-    out[i][0] = (m[0] * x + m[1] * y + m[2]) / z;
-    out[i][1] = (m[3] * x + m[4] * y + m[5]) / z;
-  }
-}
-
-bool lies_inside(const Window& w, const Matrix& transform) {
-  const double* m = transform.at;
-  for (const double (&c)[2] : w.corner) {
-    const double z = m[6] * c[0] + m[7] * c[1] + m[8];
-    const bool inside = z > 0 && std::abs(m[0] * c[0] + m[1] * c[1] + m[2]) <= w.half[0] * z &&
-                        std::abs(m[3] * c[0] + m[4] * c[1] + m[5]) <= w.half[1] * z;
-    if (!inside) return false;
-  }
-  return true;
-}
-
-double violation_of(const Window& w, const Matrix& transform) {
-  double corner[4][2];
-  moved_corners(w, transform, corner);
-  double most = 0;
-  for (const auto& c : corner) {
-    most = std::max({most, std::abs(c[0]) - w.half[0], std::abs(c[1]) - w.half[1]});
-  }
-  return most;
-}
-
-/// Crop, area and side rows linearized at p, over the nine entries: G p' <= h.
-void linear_rows(const Window& w, const double* p, double (&g)[kCropRows][9], double (&h)[kCropRows]) {
-  const Matrix log = read(p);
-  double corner[4][2];
-  moved_corners(w, math::exponential(log), corner);
-  // d corner = point Jacobian (at the moved corner) times d exp(p) exp(-p).
-  double generator[9][9];
-  math::exponential_derivative(log, generator);
-  double jacobian[8][9];
-  for (int i = 0; i < 4; ++i) {
-    const double x = corner[i][0], y = corner[i][1];
-    const double dx[9] = {x, y, 1, 0, 0, 0, -x * x, -x * y, -x};
-    const double dy[9] = {0, 0, 0, x, y, 1, -x * y, -y * y, -y};
-    for (int j = 0; j < 9; ++j) {
-      jacobian[2 * i][j] = jacobian[2 * i + 1][j] = 0;
-      for (int k = 0; k < 9; ++k) {
-        jacobian[2 * i][j] += dx[k] * generator[j][k];
-        jacobian[2 * i + 1][j] += dy[k] * generator[j][k];
-      }
-    }
-  }
-  const auto set = [&](std::size_t row, const double (&form)[9], double value, double limit) {
-    double at_p = 0;
-    for (int j = 0; j < 9; ++j) {
-      g[row][j] = form[j];
-      at_p += form[j] * p[j];
-    }
-    h[row] = limit - value + at_p;
-  };
-  for (int i = 0; i < 4; ++i) {
-    for (int axis = 0; axis < 2; ++axis) {  // the side of the frame on which the corner lies
-      const double sign = w.corner[i][axis] < 0 ? -1.0 : 1.0;
-      double form[9];
-      for (int j = 0; j < 9; ++j) form[j] = sign * jacobian[2 * i + axis][j];
-      set(static_cast<std::size_t>(2 * i + axis), form, sign * corner[i][axis], w.half[axis]);
-    }
-  }
-  double area = 0, form[9] = {};
-  for (int i = 0; i < 4; ++i) {
-    const double *next = corner[(i + 1) % 4], *last = corner[(i + 3) % 4];
-    area += 0.5 * (corner[i][0] * next[1] - next[0] * corner[i][1]);
-    for (int j = 0; j < 9; ++j) {
-      form[j] -= 0.5 * ((next[1] - last[1]) * jacobian[2 * i][j] + (last[0] - next[0]) * jacobian[2 * i + 1][j]);
-    }
-  }
-  set(8, form, -area, -w.area);
-  for (int i = 0; i < 4; ++i) {
-    const int next = (i + 1) % 4;
-    const double x = corner[next][0] - corner[i][0], y = corner[next][1] - corner[i][1];
-    const double length = std::sqrt(x * x + y * y);
-    for (int j = 0; j < 9; ++j) {
-      form[j] = -(x * (jacobian[2 * next][j] - jacobian[2 * i][j]) +
-                  y * (jacobian[2 * next + 1][j] - jacobian[2 * i + 1][j])) /
-                length;
-    }
-    set(static_cast<std::size_t>(9 + i), form, -length, -w.side[i % 2]);
-  }
-}
-
 /// R of k = R t: least squares over the motion, clipped.
 double estimate_ratio(const double* logs, std::size_t n) {
   double kt = 0, tt = 0;
@@ -212,34 +76,6 @@ double estimate_ratio(const double* logs, std::size_t n) {
     tt += f[2] * f[2] + f[5] * f[5];
   }
   return tt > 0 ? std::clamp(kt / tt, -3.0, -0.3) : kNoRatio;
-}
-
-/// Rows that keep exp(-p) point inside the window, linearized at p: left, right, top, bottom.
-constexpr std::size_t kPointRows = 4;
-void salient_rows(const Window& w, const double* point, const double* p, double (&g)[kPointRows][9],
-                  double (&h)[kPointRows]) {
-  Matrix log = read(p);
-  for (double& x : log.at) x = -x;
-  const Matrix m = math::exponential(log);
-  const double z = m.at[6] * point[0] + m.at[7] * point[1] + m.at[8];
-  const double x = (m.at[0] * point[0] + m.at[1] * point[1] + m.at[2]) / z;
-  const double y = (m.at[3] * point[0] + m.at[4] * point[1] + m.at[5]) / z;
-  double generator[9][9];
-  math::exponential_derivative(log, generator);
-  const double forms[2][9] = {{x, y, 1, 0, 0, 0, -x * x, -x * y, -x}, {0, 0, 0, x, y, 1, -x * y, -y * y, -y}};
-  const double half[2] = {w.corner[2][0], w.corner[2][1]}, at[2] = {x, y};
-  for (std::size_t axis = 0; axis < 2; ++axis) {
-    double form[9] = {}, shift = 0;  // of the moved coordinate: the log's sign turns it
-    for (int j = 0; j < 9; ++j) {
-      for (int k = 0; k < 9; ++k) form[j] -= forms[axis][k] * generator[j][k];
-      shift += form[j] * p[j];
-    }
-    for (std::size_t side = 0; side < 2; ++side) {
-      const double sign = side == 0 ? -1.0 : 1.0;
-      for (int j = 0; j < 9; ++j) g[2 * axis + side][j] = sign * form[j];
-      h[2 * axis + side] = half[axis] - sign * (at[axis] - shift);
-    }
-  }
 }
 
 /// The quadratic cost 1/2 p'Q p of one frame, as 8 x 8 over the coordinates; coordinates that a model lacks get 1.
@@ -287,20 +123,6 @@ void acceleration_of(const Window& window, const Coordinates& space, double weig
 
 /// In the linear program, w0 = 0, fidelity has this share of the other weights: the solver needs a definite Q.
 constexpr double kSmallestFidelity = 1e-9;
-
-bool usable(const PathOptions& o) {
-  const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
-  const double scale = window_scale(o);
-  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && o.model >= PathModel::homography &&
-         o.model <= PathModel::translation && o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 &&
-         at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
-         at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
-         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 &&
-         at_least_zero(o.inset) && at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 &&
-         o.solver.tolerance > 0;
-}
-
-bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }
 
 /// A pure zoom about the center that is strictly inside every row: halfway between the smallest window and the frame.
 bool resting_point(const PathOptions& options, const Coordinates& space, double aspect, double (&coordinates)[8]) {
@@ -483,61 +305,6 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
 
 }  // namespace
 
-Status log_homography(std::span<const double> homographies, std::span<double> logs, std::size_t& first_bad,
-                      int threads) noexcept {
-  first_bad = 0;
-  if (homographies.size() != logs.size() || logs.size() % 9 != 0 || threads < 1) return Status::invalid_argument;
-  const std::size_t n = logs.size() / 9;
-  std::atomic<std::size_t> least{n};
-  for_chunks(n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
-    const std::size_t bad = LEGATO_DISPATCH(log_batch, homographies.data(), logs.data(), begin, end);
-    if (bad < end) keep_smaller(least, bad);
-  });
-  note_isa(active_isa());  // with no item, and for this thread where helpers did the work
-  first_bad = least.load();
-  if (first_bad == n) return outcome();
-  // Which kind of defect: the one matrix again, unless it was overwritten in place.
-  if (homographies.data() == logs.data()) return Status::no_principal_log;
-  const auto result = math::logarithm(read(homographies.data() + 9 * first_bad));
-  if (result.defect == 2.0) return Status::no_principal_log;
-  for (int i = 0; i < 9; ++i) {
-    if (!std::isfinite(homographies[9 * first_bad + static_cast<std::size_t>(i)])) return Status::not_finite;
-  }
-  return Status::singular;
-}
-
-Status exp_homography(std::span<const double> logs, std::span<double> homographies, std::size_t& first_bad,
-                      int threads) noexcept {
-  first_bad = 0;
-  if (homographies.size() != logs.size() || logs.size() % 9 != 0 || threads < 1) return Status::invalid_argument;
-  const std::size_t n = logs.size() / 9;
-  std::atomic<std::size_t> least{n};
-  for_chunks(n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
-    const std::size_t bad = LEGATO_DISPATCH(exp_batch, logs.data(), homographies.data(), begin, end);
-    if (bad < end) keep_smaller(least, bad);
-  });
-  note_isa(active_isa());
-  first_bad = least.load();
-  return first_bad == n ? outcome() : Status::not_finite;
-}
-
-double window_scale(const PathOptions& options) noexcept {
-  return options.window_scale != 0.0 ? options.window_scale : 1.0 - 0.5 * options.crop;
-}
-
-Status crop_rows(std::span<const double> log_correction, double aspect, const PathOptions& options,
-                 std::span<double> row_matrix, std::span<double> row_bound) noexcept {
-  if (log_correction.size() != 9 || row_matrix.size() != 9 * kCropRows || row_bound.size() != kCropRows ||
-      !usable(options, aspect)) {
-    return Status::invalid_argument;
-  }
-  double g[kCropRows][9], h[kCropRows];
-  linear_rows(window_of(aspect, options), log_correction.data(), g, h);
-  std::copy_n(&g[0][0], 9 * kCropRows, row_matrix.data());
-  std::copy_n(h, kCropRows, row_bound.data());
-  return Status::ok;
-}
-
 bool sensible(const PathOptions& options, double aspect) noexcept {
   double rest[8];
   return usable(options, aspect) && resting_point(options, Coordinates(options.model), aspect, rest);
@@ -707,41 +474,6 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     const bool enough = round >= options.relinearize && (most <= accepted || options.pixel == 0);
     if (options.relinearize == 0 || enough || round >= options.relinearize + kExtraRounds) return status;
   }
-}
-
-Status contain(std::span<const double> corrections, double aspect, const PathOptions& options,
-               std::span<double> contained, std::size_t& bad_frame) noexcept {
-  const std::size_t n = corrections.size() / 9;
-  bad_frame = n;
-  if (corrections.size() % 9 != 0 || contained.size() != 9 * n || !usable(options, aspect)) {
-    return Status::invalid_argument;
-  }
-  const Window window = window_of(aspect, options);
-  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
-    for (; t < end; ++t) {
-      Matrix present = read(corrections.data() + 9 * t);
-      if (!lies_inside(window, present)) {
-        Matrix log;
-        std::size_t bad = 0;
-        const Status status = log_homography(present.at, log.at, bad);
-        if (status != Status::ok) {
-          bad_frame = t;
-          return status;
-        }
-        double inside = 0, outside = 1;
-        for (int halving = 0; halving < 30; ++halving) {
-          const double factor = 0.5 * (inside + outside);
-          Matrix scaled = log;
-          for (double& x : scaled.at) x *= factor;
-          (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
-        }
-        for (double& x : log.at) x *= inside;
-        present = math::exponential(log);
-      }
-      std::copy_n(present.at, 9, contained.data() + 9 * t);
-    }
-  }
-  return outcome();
 }
 
 }  // namespace legato::camera

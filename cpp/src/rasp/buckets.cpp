@@ -12,14 +12,6 @@
 #include "core/isa_region.h"
 
 namespace legato::rasp {
-namespace {
-
-template <class Cell>
-void run(const Row& row, const Emit& emit, const BucketRoom& room) noexcept {
-  LEGATO_DISPATCH(by_buckets<Cell>, row, emit, room);
-}
-
-}  // namespace
 
 BucketRoom lay_out_buckets(Arena& arena, std::size_t n, const BucketPlan& plan) noexcept {
   BucketRoom room{};
@@ -56,16 +48,7 @@ BucketRoom lay_out_buckets(Arena& arena, std::size_t n, const BucketPlan& plan) 
 
 void by_buckets(const Row& row, Reduction reduction, bool wide, bool shown, const Emit& emit,
                 const BucketRoom& room) noexcept {
-  switch (reduction) {
-    case Reduction::width:
-      run<Width>(row, emit, room);
-      break;
-    case Reduction::mean:
-      wide ? run<Sum<Int128>>(row, emit, room) : run<Sum<Int>>(row, emit, room);
-      break;
-    default:
-      shown ? run<CountedBest>(row, emit, room) : run<Best>(row, emit, room);
-  }
+  with_cell(reduction, wide, shown, [&]<class Cell>() { LEGATO_DISPATCH(by_buckets<Cell>, row, emit, room); });
 }
 
 }  // namespace legato::rasp

@@ -14,11 +14,6 @@
 namespace legato::rasp {
 namespace {
 
-template <class Cell>
-void run(const Row& row, const Emit& emit, const DominanceRoom& room) noexcept {
-  LEGATO_DISPATCH(by_dominance<Cell>, row, emit, room);
-}
-
 // Sorting. An item is a number, in the upper half, above the place of its token; numbers of more than 32 bits are
 // sorted by their lower half and then by their upper one.
 constexpr std::uint64_t kPlace = 0xFFFFFFFF;
@@ -142,16 +137,7 @@ void by_dominance(const Row& row, const Term& first, const Term& second, Reducti
   if (cancelled()) return;
   rank(row.n, second, 0, room);
   if (cancelled()) return;  // ranks that are not written yet point anywhere
-  switch (reduction) {
-    case Reduction::width:
-      run<Width>(row, emit, room);
-      break;
-    case Reduction::mean:
-      wide ? run<Sum<Int128>>(row, emit, room) : run<Sum<Int>>(row, emit, room);
-      break;
-    default:
-      shown ? run<CountedBest>(row, emit, room) : run<Best>(row, emit, room);
-  }
+  with_cell(reduction, wide, shown, [&]<class Cell>() { LEGATO_DISPATCH(by_dominance<Cell>, row, emit, room); });
 }
 
 }  // namespace legato::rasp

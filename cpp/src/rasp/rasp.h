@@ -179,6 +179,22 @@ struct Parts<CountedBest> {
   static constexpr bool counts = true, sums = false, extremes = true;
 };
 
+/// Calls run.operator()<Cell>() with the cells of a reduction. `wide`: 64 bits may not hold a sum; `shown`: a value is
+/// kNone.
+template <class Run>
+void with_cell(Reduction reduction, bool wide, bool shown, const Run& run) {
+  switch (reduction) {
+    case Reduction::width:
+      run.template operator()<Width>();
+      break;
+    case Reduction::mean:
+      wide ? run.template operator()<Sum<Int128>>() : run.template operator()<Sum<Int>>();
+      break;
+    default:
+      shown ? run.template operator()<CountedBest>() : run.template operator()<Best>();
+  }
+}
+
 // --- One row of an equality, an ordering, or both -------------------------------------------------------------------
 
 /// Key j is selected by query i when group_key[j] == group_query[i] and key[j] `compare` query[i].
