@@ -19,31 +19,39 @@ namespace diffusion = legato::diffusion;
 
 legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
 
-bool current(const legato_camera_path_options* options) {
-  return options != nullptr && options->size == sizeof(legato_camera_path_options);
+/// Whether the caller's struct is there, and as this header has it.
+template <class Options>
+bool is_current(const Options* options) {
+  return options != nullptr && options->size == sizeof *options;
+}
+
+/// The fields of path options that both faces name alike.
+template <class From, class To>
+void copy_fields(const From& from, To& to) {
+  to.crop = from.crop;
+  to.window_scale = from.window_scale;
+  for (int i = 0; i < 4; ++i) to.weights[i] = from.weights[i];
+  to.anisotropy = from.anisotropy;
+  to.shear = from.shear;
+  to.keystone = from.keystone;
+  to.keystone_ratio = from.keystone_ratio;
+  to.acceleration = from.acceleration;
+  to.bound = from.bound;
+  to.inset = from.inset;
+  to.pixel = from.pixel;
+  to.relinearize = from.relinearize;
 }
 
 camera::PathOptions options_of(const legato_camera_path_options& c) {
   camera::PathOptions o;
-  o.crop = c.crop;
-  o.window_scale = c.window_scale;
-  for (int i = 0; i < 4; ++i) o.weights[i] = c.weights[i];
-  o.anisotropy = c.anisotropy;
-  o.shear = c.shear;
-  o.keystone = c.keystone;
-  o.keystone_ratio = c.keystone_ratio;
-  o.acceleration = c.acceleration;
-  o.bound = c.bound;
-  o.inset = c.inset;
-  o.pixel = c.pixel;
-  o.relinearize = c.relinearize;
+  copy_fields(c, o);
   o.solver.tolerance = c.tolerance;
   o.solver.max_iterations = c.max_iterations;
   return o;
 }
 
-bool current(const legato_camera_stream_options* options) {
-  return options != nullptr && options->size == sizeof(legato_camera_stream_options) && current(&options->path);
+bool is_current(const legato_camera_stream_options* options) {
+  return is_current<legato_camera_stream_options>(options) && is_current(&options->path);
 }
 
 camera::StreamOptions stream_options_of(const legato_camera_stream_options& c) {
@@ -72,6 +80,16 @@ bool are_matrices(const double* matrices, std::size_t n) {
   return legato::fits_memory<double>(n, 9) && (n == 0 || matrices != nullptr);
 }
 
+/// What `map` makes of each of n matrices.
+template <class Map>
+legato_status map_matrices(const double* from, std::size_t n, double* to, std::size_t* first_bad, const Map& map) {
+  if (!are_matrices(from, n) || !are_matrices(to, n)) return LEGATO_INVALID_ARGUMENT;
+  std::size_t bad = 0;
+  const Status status = map(std::span(from, 9 * n), std::span(to, 9 * n), bad);
+  if (first_bad != nullptr) *first_bad = bad;
+  return c_status(status);
+}
+
 /// `samples` x `elements` numbers, where an array may be missing or else as many.
 template <class Real>
 std::span<Real> numbers(Real* at, std::size_t samples, std::size_t elements) {
@@ -81,7 +99,7 @@ std::span<Real> numbers(Real* at, std::size_t samples, std::size_t elements) {
 template <class Real>
 legato_status apply_step(const legato_diffusion_step* options, std::size_t samples, std::size_t elements, const Real* x,
                          const Real* cond, const Real* uncond, Real* out) {
-  if (options == nullptr || options->size != sizeof *options) return LEGATO_INVALID_ARGUMENT;
+  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
   if (uncond == nullptr && options->guidance != 1) return LEGATO_INVALID_ARGUMENT;
   if (!(Size{samples} * elements * sizeof(Real)).fits()) return LEGATO_INVALID_ARGUMENT;
   const double g = options->guidance;
@@ -128,6 +146,27 @@ legato_video_motion c_motion(const video::Motion& found) {
   return motion;
 }
 
+template <class Sample, class... BitDepth>
+legato_status push_frame(legato_video_tracker* tracker, const Sample* luma, std::ptrdiff_t stride,
+                         legato_video_motion* motion, BitDepth... bit_depth) {
+  if (tracker == nullptr || luma == nullptr || motion == nullptr) return LEGATO_INVALID_ARGUMENT;
+  const auto [width, height] = video::frame_size(*tracker_of(tracker));
+  video::Motion found;
+  const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, bit_depth..., found);
+  *motion = c_motion(found);
+  return c_status(status);
+}
+
+/// One plane; a source or a target without samples is refused by the kernel.
+template <class Sample, class... BitDepth>
+legato_status warp_plane(const double* map, const video::Image<const Sample>& source,
+                         const video::Image<Sample>& target, legato_video_interpolation interpolation,
+                         BitDepth... bit_depth) {
+  if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
+  return c_status(video::warp({map, 9}, {&source, 1}, {&target, 1}, bit_depth...,
+                              static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+}
+
 }  // namespace
 
 extern "C" {
@@ -137,44 +176,27 @@ const char* legato_status_text(legato_status status) { return legato::status_tex
 const char* legato_isa(void) { return legato::isa_name(legato::active_isa()); }
 
 legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad) {
-  if (!are_matrices(homographies, n) || !are_matrices(logs, n)) return LEGATO_INVALID_ARGUMENT;
-  std::size_t bad = 0;
-  const Status status = camera::log_homography({homographies, 9 * n}, {logs, 9 * n}, bad);
-  if (first_bad != nullptr) *first_bad = bad;
-  return c_status(status);
+  return map_matrices(homographies, n, logs, first_bad,
+                      [](auto from, auto to, auto& bad) { return camera::log_homography(from, to, bad); });
 }
 
 legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, double* homographies, size_t* first_bad) {
-  if (!are_matrices(homographies, n) || !are_matrices(logs, n)) return LEGATO_INVALID_ARGUMENT;
-  std::size_t bad = 0;
-  const Status status = camera::exp_homography({logs, 9 * n}, {homographies, 9 * n}, bad);
-  if (first_bad != nullptr) *first_bad = bad;
-  return c_status(status);
+  return map_matrices(logs, n, homographies, first_bad,
+                      [](auto from, auto to, auto& bad) { return camera::exp_homography(from, to, bad); });
 }
 
 legato_camera_path_options legato_camera_path_options_default(void) {
   const camera::PathOptions o;
   legato_camera_path_options c = {};
   c.size = sizeof c;
-  c.crop = o.crop;
-  c.window_scale = o.window_scale;
-  for (int i = 0; i < 4; ++i) c.weights[i] = o.weights[i];
-  c.anisotropy = o.anisotropy;
-  c.shear = o.shear;
-  c.keystone = o.keystone;
-  c.keystone_ratio = o.keystone_ratio;
-  c.acceleration = o.acceleration;
-  c.bound = o.bound;
-  c.inset = o.inset;
-  c.pixel = o.pixel;
+  copy_fields(o, c);
   c.tolerance = o.solver.tolerance;
-  c.relinearize = o.relinearize;
   c.max_iterations = o.solver.max_iterations;
   return c;
 }
 
 size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options) {
-  if (!current(options)) return 0;
+  if (!is_current(options)) return 0;
   const std::size_t path = camera::path_workspace_size(frames, options_of(*options));
   return path == 0 ? 0 : (head_size(frames) + path).or_zero();
 }
@@ -183,7 +205,7 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
                                             const legato_camera_path_options* options, void* workspace,
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result) {
-  if (!current(options)) return LEGATO_INVALID_ARGUMENT;
+  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
   if (!are_matrices(motion, n) || !are_matrices(corrections, n)) return LEGATO_INVALID_ARGUMENT;
   if (n > 0 && workspace == nullptr) return LEGATO_INVALID_ARGUMENT;
   if (!head_size(n).fits() || workspace_size < head_size(n).value()) return LEGATO_WORKSPACE_TOO_SMALL;
@@ -205,12 +227,10 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
 legato_status legato_camera_contain_f64(const double* corrections, size_t n, double aspect,
                                         const legato_camera_path_options* options, double* contained,
                                         size_t* first_bad) {
-  if (!current(options)) return LEGATO_INVALID_ARGUMENT;
-  if (!are_matrices(corrections, n) || !are_matrices(contained, n)) return LEGATO_INVALID_ARGUMENT;
-  std::size_t bad = 0;
-  const Status status = camera::contain({corrections, 9 * n}, aspect, options_of(*options), {contained, 9 * n}, bad);
-  if (first_bad != nullptr) *first_bad = bad;
-  return c_status(status);
+  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
+  return map_matrices(corrections, n, contained, first_bad, [&](auto from, auto to, auto& bad) {
+    return camera::contain(from, aspect, options_of(*options), to, bad);
+  });
 }
 
 legato_camera_stream_options legato_camera_stream_options_default(void) {
@@ -226,12 +246,12 @@ legato_camera_stream_options legato_camera_stream_options_default(void) {
 }
 
 size_t legato_camera_stream_memory(const legato_camera_stream_options* options) {
-  return current(options) ? camera::path_stream_memory_size(stream_options_of(*options)) : 0;
+  return is_current(options) ? camera::path_stream_memory_size(stream_options_of(*options)) : 0;
 }
 
 legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* options, void* memory,
                                                   size_t memory_size) {
-  if (!current(options) || memory == nullptr) return nullptr;
+  if (!is_current(options) || memory == nullptr) return nullptr;
   return reinterpret_cast<legato_camera_stream*>(
       camera::create_path_stream(stream_options_of(*options), {static_cast<std::byte*>(memory), memory_size}));
 }
@@ -291,7 +311,7 @@ legato_video_tracker_options legato_video_tracker_options_default(void) {
 }
 
 size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* options) {
-  if (options == nullptr || options->size != sizeof *options) return 0;
+  if (!is_current(options)) return 0;
   return video::tracker_memory_size(width, height, options_of(*options));
 }
 
@@ -305,22 +325,12 @@ legato_video_tracker* legato_video_tracker_create(int width, int height, const l
 
 legato_status legato_video_tracker_push_u8(legato_video_tracker* tracker, const uint8_t* luma, ptrdiff_t stride,
                                            legato_video_motion* motion) {
-  if (tracker == nullptr || luma == nullptr || motion == nullptr) return LEGATO_INVALID_ARGUMENT;
-  video::Motion found;
-  const auto [width, height] = video::frame_size(*tracker_of(tracker));
-  const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, found);
-  *motion = c_motion(found);
-  return c_status(status);
+  return push_frame(tracker, luma, stride, motion);
 }
 
 legato_status legato_video_tracker_push_u16(legato_video_tracker* tracker, const uint16_t* luma, ptrdiff_t stride,
                                             int bit_depth, legato_video_motion* motion) {
-  if (tracker == nullptr || luma == nullptr || motion == nullptr) return LEGATO_INVALID_ARGUMENT;
-  video::Motion found;
-  const auto [width, height] = video::frame_size(*tracker_of(tracker));
-  const Status status = video::push(*tracker_of(tracker), {luma, width, height, stride}, bit_depth, found);
-  *motion = c_motion(found);
-  return c_status(status);
+  return push_frame(tracker, luma, stride, motion, bit_depth);
 }
 
 const float* legato_video_tracker_matches(const legato_video_tracker* tracker, size_t* count) {
@@ -337,21 +347,15 @@ void legato_video_tracker_reset(legato_video_tracker* tracker) {
 legato_status legato_video_warp_u8(const double* map, const uint8_t* source, int source_width, int source_height,
                                    ptrdiff_t source_stride, uint8_t* target, int target_width, int target_height,
                                    ptrdiff_t target_stride, legato_video_interpolation interpolation) {
-  if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
-  const video::Image<const std::uint8_t> from{source, source_width, source_height, source_stride};
-  const video::Image<std::uint8_t> to{target, target_width, target_height, target_stride};
-  return c_status(
-      video::warp({map, 9}, {&from, 1}, {&to, 1}, static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+  return warp_plane<std::uint8_t>(map, {source, source_width, source_height, source_stride},
+                                  {target, target_width, target_height, target_stride}, interpolation);
 }
 
 legato_status legato_video_warp_u16(const double* map, const uint16_t* source, int source_width, int source_height,
                                     ptrdiff_t source_stride, uint16_t* target, int target_width, int target_height,
                                     ptrdiff_t target_stride, int bit_depth, legato_video_interpolation interpolation) {
-  if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
-  const video::Image<const std::uint16_t> from{source, source_width, source_height, source_stride};
-  const video::Image<std::uint16_t> to{target, target_width, target_height, target_stride};
-  return c_status(video::warp({map, 9}, {&from, 1}, {&to, 1}, bit_depth,
-                              static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+  return warp_plane<std::uint16_t>(map, {source, source_width, source_height, source_stride},
+                                   {target, target_width, target_height, target_stride}, interpolation, bit_depth);
 }
 
 legato_status legato_video_chroma_map_f64(const double* map, int sx, int sy, double ox, double oy, double* chroma) {
