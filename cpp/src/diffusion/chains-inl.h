@@ -356,6 +356,32 @@ inline void evaluate_model(const Model<Real>& model, const LevelStore<Real>& lev
   gather_block(work.rows, d, 0, kSide<Real>, out);
 }
 
+/// For loops of steps too short to ask before each: asks once in so much work.
+class Pace {
+ public:
+  /// Before a step of so much work, in operations on a register or so: whether the run call is cancelled.
+  bool stops(std::size_t work) noexcept {
+    done_ += work;
+    if (done_ < kStretch) return false;
+    if (cancelled()) return true;  // and again at the next step
+    done_ = 0;
+    return false;
+  }
+
+ private:
+  static constexpr std::size_t kStretch = 1 << 16;
+  std::size_t done_ = 0;
+};
+
+/// About how many operations on packs an evaluation takes, as Pace counts them; clouds ask by themselves.
+template <class Real>
+inline std::size_t work_of(const Model<Real>& model) {
+  if (model.mixture == nullptr) return model.cloud->dimension;
+  const Mixture& mixture = *model.mixture;
+  const std::size_t entries = mixture.components * mixture.dimension;
+  return 16 * (mixture.rotations.empty() ? entries : entries * mixture.dimension);
+}
+
 template <class Real>
 struct Chains {
   const Model<Real>&cond, &uncond;
@@ -441,6 +467,8 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
     return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size,
                     d);
   };
+  const std::size_t row_work = work_of(chains.cond) + work_of(chains.uncond);
+  Pace pace;
   for (std::size_t first = worker * block; first < chains.samples && !cancelled(); first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
@@ -467,7 +495,7 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
         SideStream<Real> streams{};
         if (!chains.noise.seeds.empty())
           streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
-        for (std::size_t i = 0; i < count && !cancelled(); ++i) {
+        for (std::size_t i = 0; i < count && !pace.stops(row_work); ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
       }
@@ -505,7 +533,8 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
   }
   const LevelStore<Real> level = level_at(work.levels, components, d);
   make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
-  for (std::size_t first = begin; first < end && !cancelled(); first += side) {
+  Pace pace;
+  for (std::size_t first = begin; first < end && !pace.stops(work_of(model)); first += side) {
     const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
     if (log_density != nullptr) {

@@ -240,24 +240,31 @@ inline void part(const Node& node, int field, int shift, std::uint64_t cut, cons
     queries += std::exchange(next_query[d], queries);
   }
   std::size_t j = 0;
-  const auto move_keys = [&](std::size_t end) {
+  const auto move_some = [&](std::size_t end) {
     for (; j < end; ++j) {
-      if (j % kAsked == 0 && cancelled()) return;
       const Id to = next_key[digit(node.key[j])]++;
       level.key[to] = node.key[j] & rest;
       if (node.value != nullptr) level.value[to] = node.value[j] ^ node.flip;
     }
   };
-  for (std::size_t q = node.begin; q < node.end; ++q) {
-    if (q % kAsked == 0 && cancelled()) return;
-    move_keys(node.seen_by(q));
-    const std::uint64_t bound = node.bound[q];
-    if (!left(bound)) continue;
-    const std::size_t d = digit(bound);
-    const Id to = next_query[d]++;
-    level.bound[to] = bound & rest;
-    level.upto[to] = next_key[d] - parted.keys[d];
-    level.slot[to] = node.slot != nullptr ? node.slot[q] : static_cast<Id>(q);
+  const auto move_keys = [&](std::size_t end) {
+    while (end > j + kAsked) {
+      if (cancelled()) return;
+      move_some(j + kAsked);
+    }
+    move_some(end);
+  };
+  for (std::size_t q = node.begin, end = 0; goes_on(q, end, node.end, kAsked);) {
+    for (; q < end; ++q) {
+      move_keys(node.seen_by(q));
+      const std::uint64_t bound = node.bound[q];
+      if (!left(bound)) continue;
+      const std::size_t d = digit(bound);
+      const Id to = next_query[d]++;
+      level.bound[to] = bound & rest;
+      level.upto[to] = next_key[d] - parted.keys[d];
+      level.slot[to] = node.slot != nullptr ? node.slot[q] : static_cast<Id>(q);
+    }
   }
   move_keys(node.keys);
 }

@@ -30,9 +30,8 @@ void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& s
   for (int pass = 0; pass * kBits < bits; ++pass) {
     Id start = 0;
     for (Id& count : next[pass]) start += std::exchange(count, start);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (i % kAsked == 0 && cancelled()) return;
-      spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n, kAsked);) {
+      for (; i < end; ++i) spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
     }
     std::swap(item, spare);
   }
