@@ -170,9 +170,10 @@ inline void find_buckets(const Int* x, std::size_t n, std::uint64_t flip, int de
 }
 
 inline void hash_buckets(const Int* x, std::size_t n, int depth, std::uint16_t* bucket) noexcept {
-  for (std::size_t i = 0; i < n; ++i) {
-    if (i % kAsked == 0 && cancelled()) return;
-    bucket[i] = static_cast<std::uint16_t>(mixed(static_cast<std::uint64_t>(x[i])) >> (64 - depth));
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n, kAsked);) {
+    for (; i < end; ++i) {
+      bucket[i] = static_cast<std::uint16_t>(mixed(static_cast<std::uint64_t>(x[i])) >> (64 - depth));
+    }
   }
 }
 
@@ -236,10 +237,13 @@ struct Bucket {
 template <class Insert, class Ask>
 void in_time(const Bucket& bucket, const BucketRoom& room, const Insert& insert, const Ask& ask) noexcept {
   Id k = bucket.keys;
-  for (Id q = bucket.queries; q < bucket.queries_end; ++q) {
-    if (q % 4096 == 0 && cancelled()) return;
-    for (const Id end = room.upto[q]; k < end; ++k) insert(k);
-    ask(q);
+  Id q = bucket.queries;
+  const auto count = static_cast<std::size_t>(bucket.queries_end - q);
+  for (std::size_t done = 0, stop = 0; goes_on(done, stop, count); done = stop) {
+    for (const Id until = bucket.queries + static_cast<Id>(stop); q < until; ++q) {
+      for (const Id end = room.upto[q]; k < end; ++k) insert(k);
+      ask(q);
+    }
   }
 }
 
