@@ -56,6 +56,8 @@ void for_rows(const Logits& logits, int threads, Work&& work) noexcept {
   for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads, work);
 }
 
+constexpr std::size_t kStepsToAsk = 4096;  // from one question to the next
+
 /// Rows first, ..., first + kRows - 1 side by side: each is a chain of operations that wait for one another.
 template <std::size_t kRows, class Real>
 void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* mask, const Real* bootstrap,
@@ -66,8 +68,9 @@ void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* 
     next_value[k] = bootstrap == nullptr ? 0.0 : static_cast<double>(bootstrap[first + k]);
     last[k] = 0.0;
   }
-  for (std::size_t done = 0, end = 0; goes_on(done, end, columns);) {
-    for (; done < end; ++done) {
+  for (std::size_t done = 0; done < columns;) {  // no question before short rows: their caller asks
+    if (done > 0 && cancelled()) return;
+    for (const std::size_t end = std::min(columns, done + kStepsToAsk); done < end; ++done) {
       const std::size_t t = columns - 1 - done;
       for (std::size_t k = 0; k < kRows; ++k) {
         const std::size_t at = (first + k) * columns + t;
@@ -103,7 +106,10 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                          advantages.data(), returns.data());
   };
   std::size_t n = 0;
-  for (; n + kTogether <= rows && !cancelled(); n += kTogether) run.template operator()<kTogether>(n);
+  const std::size_t stretch = kTogether * (kStepsToAsk / columns + 1);
+  for (std::size_t end = 0; goes_on(n, end, rows / kTogether * kTogether, stretch);) {
+    for (; n < end; n += kTogether) run.template operator()<kTogether>(n);
+  }
   for (; n < rows && !cancelled(); ++n) run.template operator()<1>(n);
   return outcome();
 }

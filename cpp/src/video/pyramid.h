@@ -26,7 +26,7 @@ constexpr int kCellsAcross = 6, kCellsDown = 4;
 
 /// Width and height of the work image.
 std::pair<int, int> work_size(int width, int height, int factor);
-bool sensible(int width, int height);
+bool is_frame_size(int width, int height);
 
 template <class Sample>
 bool shows(const Image<const Sample>& image, int width, int height) {

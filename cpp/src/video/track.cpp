@@ -168,7 +168,7 @@ CornerMemory lay_out_corners(const Level& level, Arena& arena) {
   return m;
 }
 
-int corner_level(const Pyramid& p) { return corner_level(p.level[0].width, p.level[0].height); }
+int corner_level_of(const Pyramid& p) { return corner_level(p.level[0].width, p.level[0].height); }
 int half_level(const Pyramid& p) { return p.levels > 1 ? 1 : 0; }
 
 }  // namespace
@@ -183,7 +183,7 @@ std::size_t corners_workspace_size(const Level& level) {
 
 std::size_t corners_of(const Pyramid& p, const std::uint8_t* usable, std::span<std::byte> workspace, float* points,
                        std::size_t most) {
-  const int index = corner_level(p);
+  const int index = corner_level_of(p);
   const Level& level = p.level[index];
   Arena arena(workspace);
   const CornerMemory m = lay_out_corners(level, arena);
@@ -331,12 +331,12 @@ void follow_points(const Pyramid& from, const Pyramid& to, const float* points, 
   LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points, start, count, round_trip, moved, found);
 }
 
-bool sensible(int width, int height) {
+bool is_frame_size(int width, int height) {
   return width >= 1 && height >= 1 && width <= kLongestSide && height <= kLongestSide;
 }
 
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept {
-  if (!sensible(width, height) || factor < 1 || factor > 250) return 0;
+  if (!is_frame_size(width, height) || factor < 1 || factor > 250) return 0;
   Arena counter;
   lay_out_pyramid(width, height, factor, counter, false);
   return counter.size();
@@ -369,7 +369,7 @@ Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint16_t>& luma, in
 }
 
 std::size_t corners_workspace_size(const Pyramid& pyramid) noexcept {
-  return corners_workspace_size(pyramid.level[corner_level(pyramid)]);
+  return corners_workspace_size(pyramid.level[corner_level_of(pyramid)]);
 }
 
 std::size_t find_corners(const Pyramid& pyramid, std::span<std::byte> workspace, std::span<float> points) noexcept {

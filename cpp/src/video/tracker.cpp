@@ -310,7 +310,7 @@ bool inside(const Region& region, int width, int height) {
 }
 
 bool sensible(int width, int height, const TrackerOptions& options) {
-  return sensible(width, height) && options.model >= Model::homography && options.model <= Model::translation &&
+  return is_frame_size(width, height) && options.model >= Model::homography && options.model <= Model::translation &&
          options.round_trip_px > 0 && options.longest_work_side >= 1 &&
          factor_of(width, height, options.longest_work_side) <= 250 && inside(options.region, width, height);
 }
