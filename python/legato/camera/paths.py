@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_booleans, as_float64, as_int64
+from legato._arrays import Float64, as_booleans, as_float64, as_indices
 from legato._dispatch import Backend
 from legato._scalars import as_choice, as_count, as_number, as_size, shown
 from legato.camera import _reference
@@ -814,9 +814,7 @@ def _find_inside(program: BandedProgram, start: Float64, task: _Task, first: int
 
 
 def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
-    starts = as_int64("cuts", [] if cuts is None else cuts)
-    if starts.ndim != 1:
-        raise ArgumentError("cuts: expected whole numbers, the frames where a scene starts")
+    starts = as_indices("cuts", [] if cuts is None else cuts)
     found = sorted({int(t) for t in starts} - {0})
     if found and not 0 < found[0] <= found[-1] < n:
         raise ArgumentError(f"cuts: expected frames from 0 to {n - 1}, got {found[0]} to {found[-1]}")
