@@ -293,7 +293,7 @@ def test_streams() -> None:
     with pytest.raises(ArgumentError):
         _core.CameraPathStream(path_options(crop=2.0), 0.5, 30, 10, 0, 0, 0.0, 0.0, 0)
     for more, name in (({"window": 2**62, "stride": 2**61}, "window"), ({"predicted": 2**31 - 1}, "predicted")):
-        with pytest.raises(ArgumentError, match=f"{name}: expected at most"):
+        with pytest.raises(ArgumentError, match=f"{name}: expected "):
             camera.PathStream((640, 360), **more)
 
 

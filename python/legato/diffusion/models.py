@@ -472,7 +472,8 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
-        if as_number(name, value, least=0) != 0:
-            as_number(f"{name}, which is not 0", value, least=1e-100, most=1e100)  # the squares must not leave float64
+        number = as_number(name, value, least=0)
+        if number != 0 and not 1e-100 <= number <= 1e100:  # the squares must not leave float64
+            raise ArgumentError(f"{name}: expected 0 or a number from 1e-100 to 1e100, got {shown(value)}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

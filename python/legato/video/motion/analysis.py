@@ -237,7 +237,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not begun and str(error).startswith(f"{path}: line"):
                 raise InputError(f"{path}: not a motion file of Legato") from None
             if ": not JSON" in str(error):
-                raise InputError(f"{str(error).partition(' (')[0]}; is the file complete?") from None
+                raise InputError(f"{error}; is the file complete?") from None
             raise
         begun, where = True, f"{path}: line {number}"
         if not isinstance(content, dict):
