@@ -37,8 +37,8 @@ from legato.video.motion.analysis import ROTATIONS, Analysis, FrameTracker, Rota
 from legato.video.motion.refinement import block_frames, looked_again
 from legato.video.motion.subjects import Box
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
-from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
-from legato.video.presets import PresetName, preset_named
+from legato.video.planning import Aims, PathPlanner, window_frames
+from legato.video.presets import PresetName, believable_rate, preset_named
 from legato.video.progress import Progress, told
 from legato.video.results.report import StabilizeReport, package_versions
 from legato.video.warping import INTERPOLATIONS, Interpolation, warp

@@ -28,8 +28,7 @@ from legato.video.media.encoders import check_encoder_preset
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.analysis import usable_area
 from legato.video.motion.subjects import Box
-from legato.video.planning import believable_rate
-from legato.video.presets import PresetName, preset_named
+from legato.video.presets import PresetName, believable_rate, preset_named
 from legato.video.stabilizing import SideFiles
 from legato.video.warping import Interpolation
 
