@@ -24,10 +24,12 @@ from legato._extras import install_command
 from legato._files import write_whole
 from legato._scalars import as_count, as_flag
 from legato.errors import ArgumentError, DependencyError
-from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
+from legato.rasp.evaluation import evaluate
+from legato.rasp.graph import Choice, Value
+from legato.rasp.nodes import Node, interned
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import holds
 from legato.rasp.programs import Program
-from legato.rasp.sops import evaluate
 
 __all__ = ["CompileError", "Verification", "Weights", "compile"]
 

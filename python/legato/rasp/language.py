@@ -13,9 +13,11 @@ from legato._extras import install_command
 from legato._files import read_text
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, DependencyError, LegatoError
-from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
+from legato.rasp.evaluation import evaluate
+from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
+from legato.rasp.nodes import Node, interned
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
-from legato.rasp.sops import evaluate
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -448,8 +450,6 @@ class Interpreter:
         return self._named("neg", value) if str(tree.children[0]) == "-" else value
 
     def _named(self, op: str, *values: Any) -> Any:
-        from legato.rasp.graph import OPERATIONS
-
         if any(isinstance(x, Choice) for x in values):
             raise TypeError(f"{op}: expected sequences, got a selector")
         return apply_symbolic(op, *values) if _symbolic(values) else OPERATIONS[op].scalar(*values)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from legato.rasp.graph import Node, Value
+from legato.rasp.graph import Value
+from legato.rasp.nodes import Node
 
 __all__ = ["Report", "inspect"]
 

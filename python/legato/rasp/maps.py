@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato.errors import ArgumentError, NumericalError
-from legato.rasp.graph import OPERATIONS, Value, apply_symbolic, evaluate_scalar, static_kind
+from legato.rasp.graph import Value, apply_symbolic
+from legato.rasp.nodes import evaluate_scalar, static_kind
+from legato.rasp.operations import OPERATIONS
 
 __all__ = ["apply_callable", "apply_named", "symbolic_form"]
 

@@ -18,9 +18,11 @@ from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.drawing import Engine
-from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
+from legato.rasp.graph import Choice, Value, as_value
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
+from legato.rasp.nodes import Node, interned
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import BY_NAME, Predicate
 from legato.rasp.selectors import Selector, aggregate_selector, term
 from legato.rasp.streams import Stream

@@ -14,8 +14,9 @@ from typing import Any
 
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, LegatoError, NumericalError
-from legato.rasp.graph import OPERATIONS, Node
 from legato.rasp.maps import scalar_result
+from legato.rasp.nodes import Node
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
 from legato.rasp.selectors import aggregation_parts
 
