@@ -6,6 +6,7 @@ queries are replaced by ranks or numbers.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
 from legato.rasp.selectors import Selector, aggregate_selector, term
 
-__all__ = ["evaluate", "steps"]
+__all__ = ["evaluate", "scalar_function", "steps"]
 
 
 def evaluate(value: Node, sequence: Sequence[Any], *, causal: bool = False, merged: bool = True) -> list[Any]:
@@ -41,24 +42,23 @@ def evaluate(value: Node, sequence: Sequence[Any], *, causal: bool = False, merg
         A named comparison meets None, the types cannot be compared, or several values that are no numbers are averaged.
     """
     order = interned(value) if merged else topological((value,))
-    found = None
-    for _, found in steps(order, sequence, causal=causal):
-        pass
-    return found  # type: ignore[return-value]  # an order holds one node at least
+    return collections.deque(steps(order, sequence, causal=causal), maxlen=1)[0][1]
 
 
-def steps(order: list[Node], sequence: Sequence[Any], *, causal: bool = False) -> Iterator[tuple[Node, list[Any]]]:
-    """Evaluate the nodes of a graph, inputs first: each with its elements, or with the rows of its matrix."""
+def steps(
+    order: list[Node], sequence: Sequence[Any], *, causal: bool = False, matrices: bool = False
+) -> Iterator[tuple[Node, list[Any]]]:
+    """Evaluate the nodes of a graph, inputs first: each with its elements, or with the rows of its matrix.
+
+    Matrices of selectors other than the last node are only made when `matrices` says so; else they are empty.
+    """
     items = list(sequence)
     results: dict[int, Any] = {}
     for node in order:
         inputs = [results[id(source)] for source in node.inputs]
         out = results[id(node)] = _RUN[node.kind](node, inputs, items, causal)
         if isinstance(out, Selector):
-            if node is order[-1] or node.kind == "matrix":
-                yield node, np.asarray(out).tolist()
-            else:
-                yield node, []
+            yield node, np.asarray(out).tolist() if matrices or node is order[-1] else []
         else:
             yield node, list(out)
 
@@ -68,9 +68,18 @@ def _name(node: Node) -> str:
     return node.label or (op if isinstance(op, str) else node.kind)
 
 
+def scalar_function(node: Node) -> Callable[..., Any]:
+    """Return what a map does to one element of each of its inputs, which are not None."""
+    op = node.attributes["op"]
+    function: Callable[..., Any] = OPERATIONS[op].scalar if isinstance(op, str) else op
+    if node.attributes.get("whole"):  # a map of the core: truncated toward zero
+        return lambda *values: int(function(*values))
+    return function
+
+
 def _map(node: Node, inputs: list[list[Any]], items: list[Any], _causal: bool) -> list[Any]:
     op = node.attributes["op"]
-    function = OPERATIONS[op].scalar if isinstance(op, str) else op
+    function = scalar_function(node)
     out = []
     for at, values in enumerate(zip(*inputs, strict=True)):
         if op == "where":

@@ -19,7 +19,7 @@ class Choice(Node):
     __hash__ = None  # type: ignore[assignment]
 
     def __call__(self, sequence: Any, *, causal: bool = False) -> list[list[bool]]:
-        """Return the rows of the matrix on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
+        """Return the rows of the matrix on a Python sequence, bidirectional unless `causal` (see `sops`)."""
         return evaluate(self, sequence, causal=causal)
 
     def __and__(self, other: Choice) -> Choice:
@@ -29,7 +29,7 @@ class Choice(Node):
         return Choice("or", (self, other))
 
     def __invert__(self) -> Choice:
-        return Choice("not", (self,))
+        return self.inputs[0] if self.kind == "not" else Choice("not", (self,))  # type: ignore[return-value]
 
 
 def apply_symbolic(op: str | Callable[..., Any], *operands: Any) -> Value:

@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from legato.errors import ArgumentError
-from legato.rasp.operations import BOOLEAN, OPERATIONS
+from legato.rasp.operations import BOOLEAN
 
-__all__ = ["Node", "evaluate_scalar", "interned", "kinds_of", "scope", "selects", "static_kind", "topological"]
+__all__ = ["Node", "interned", "kinds_of", "scope", "selector_parts", "static_kind", "topological"]
 
 
 class _Scopes(threading.local):
@@ -78,7 +77,7 @@ def scope(name: str) -> Iterator[None]:
         _scopes.open.pop()
 
 
-def topological(outputs: tuple[Node, ...]) -> list[Node]:
+def topological(outputs: Sequence[Node]) -> list[Node]:
     """Every node once, inputs first. No recursion, so programs may be deep."""
     order: list[Node] = []
     done: set[int] = set()
@@ -96,21 +95,22 @@ def topological(outputs: tuple[Node, ...]) -> list[Node]:
     return order
 
 
-def selects(choice: Node) -> list[Node]:
-    """Return the select nodes of a selector, each once."""
-    found: dict[int, Node] = {}
-    seen: set[int] = set()
-    stack = [choice]
+def selector_parts(choice: Node) -> list[Node]:
+    """Return the nodes that a selector is put together from, each once and operands first; its selects are leaves."""
+    order: list[Node] = []
+    done: set[int] = set()
+    stack = [(choice, False)]
     while stack:
-        node = stack.pop()
-        if id(node) in seen:
+        node, ready = stack.pop()
+        if id(node) in done:
             continue
-        seen.add(id(node))
-        if node.kind == "select":
-            found[id(node)] = node
-        elif node.kind in ("and", "or", "not"):
-            stack.extend(reversed(node.inputs))
-    return list(found.values())
+        if ready or node.kind not in ("and", "or", "not"):
+            done.add(id(node))
+            order.append(node)
+        else:
+            stack.append((node, True))
+            stack.extend((part, False) for part in reversed(node.inputs))
+    return order
 
 
 def interned(output: Node) -> list[Node]:
@@ -173,23 +173,6 @@ def _identity_of_cell(cell: Any) -> str:
     return _identity(content)
 
 
-def evaluate_scalar(value: Node, bound: dict[int, Any]) -> Any:
-    """Return the element of a graph of maps when the nodes with these ids have these elements."""
-    results = dict(bound)
-    for node in topological((value,)):
-        if id(node) in results:
-            continue
-        if node.kind == "constant":
-            results[id(node)] = node.attributes["value"]
-        elif node.kind == "map":
-            op = node.attributes["op"]
-            function = OPERATIONS[op].scalar if isinstance(op, str) else op
-            results[id(node)] = function(*(results[id(source)] for source in node.inputs))
-        else:
-            raise ArgumentError(f"expected elementwise operations only, got {node.kind}")
-    return results[id(value)]
-
-
 def static_kind(value: Node) -> str:
     """Return what elements are, told from the operations alone: "bool", "int" or "float"."""
     return kinds_of(topological((value,)))[-1]
@@ -214,8 +197,15 @@ def _kind(node: Node, inputs: list[str]) -> str:
     if op == "integer" or callable(op):
         return "int"
     branches = inputs[1:] if op == "where" else inputs
-    if op in {"truediv", "pow"} or "float" in branches:
+    if op == "pow" and not _is_natural(node.inputs[1]):
+        return "float"
+    if op == "truediv" or "float" in branches:
         return "float"
     if op in {"and", "or", "xor", "invert", "where", "both", "either"}:
         return "bool" if set(branches) == {"bool"} else "int"
     return "int"
+
+
+def _is_natural(node: Node) -> bool:
+    value = node.attributes.get("value")
+    return node.kind == "constant" and isinstance(value, int) and value >= 0
