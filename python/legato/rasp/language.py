@@ -11,7 +11,7 @@ from typing import Any
 
 from legato._files import read_text
 from legato._turns import Turns, one_at_a_time
-from legato.errors import LegatoError
+from legato.errors import ArgumentError, LegatoError
 from legato.rasp.expressions import RESERVED, Applied, Environment, Expressions, Function, Returned, evaluated
 from legato.rasp.graph import Choice, Value, as_value
 from legato.rasp.nodes import Node, interned
