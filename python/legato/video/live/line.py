@@ -19,6 +19,7 @@ from legato import camera
 from legato._files import PathLike, PendingFile, check_destinations, checked_path
 from legato._scalars import as_choice, as_flag, as_number, shown
 from legato.errors import ArgumentError, InputError, OutputError
+from legato.video.choices import Interpolation
 from legato.video.live.queue import WRITE_QUEUE, LiveQueue
 from legato.video.live.report import LatencyHistogram, LiveReport
 from legato.video.live.sink import CONTAINERS, Container, LiveEncoder, Sink, Target, WindowSink
@@ -30,8 +31,7 @@ from legato.video.motion.analysis import usable_area
 from legato.video.motion.subjects import Box
 from legato.video.planning import believable_rate
 from legato.video.presets import PresetName, preset_named
-from legato.video.stabilizing import SideFiles
-from legato.video.warping import Interpolation
+from legato.video.side_files import SideFiles
 
 __all__ = ["stabilize_live"]
 
