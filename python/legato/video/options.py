@@ -27,13 +27,9 @@ if TYPE_CHECKING:
     from legato.video.motion.subjects import Box
     from legato.video.presets import Preset, PresetName
 
-__all__ = ["Aim", "Beside", "Estimate", "Options", "Output", "Request"]
+__all__ = ["RECORDS", "Aim", "Beside", "Estimate", "Options", "Output", "Request"]
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
-
-
-def _option(default: Any, **declared: Any) -> Any:
-    return field(default=default, metadata=declared)
 
 
 class Options:
@@ -61,31 +57,47 @@ class Options:
 class Aim(Options):
     """What path to aim for; see `legato.video.stabilize`."""
 
-    preset: PresetName = _option(
-        "standard",
-        metavar="NAME",
-        help="gentle, standard, smooth, tripod or follow; pan and walk are standard and smooth (default: %(default)s)",
+    preset: PresetName = field(
+        default="standard",
+        metadata={
+            "metavar": "NAME",
+            "help": "gentle, standard, smooth, tripod or follow; "
+            "pan and walk are standard and smooth (default: %(default)s)",
+        },
     )
-    crop: float | None = _option(
-        None,
-        type=float,
-        help="part of the field of view that may be given up, between 0 and 1; more is smoother; "
-        "presets have their own (default: 0.12)",
+    crop: float | None = field(
+        default=None,
+        metadata={
+            "type": float,
+            "help": "part of the field of view that may be given up, between 0 and 1; more is smoother; "
+            "presets have their own (default: 0.12)",
+        },
     )
-    salient: PathLike | NDArray[Any] | None = _option(
-        None, type=Path, metavar="FILE", help="CSV or JSON file of points and boxes to keep in view"
+    salient: PathLike | NDArray[Any] | None = field(
+        default=None,
+        metadata={"type": Path, "metavar": "FILE", "help": "CSV or JSON file of points and boxes to keep in view"},
     )
-    guard: bool = _option(
-        True,
-        help="leave a clip alone whose jitter is not clearly more than the error of its measurement (default: yes)",
+    guard: bool = field(
+        default=True,
+        metadata={
+            "help": "leave a clip alone whose jitter is not clearly more than the error of its measurement "
+            "(default: yes)"
+        },
     )
-    inclusion: Inclusion = _option(
-        "soft",
-        choices=INCLUSIONS,
-        help="keep subject and salient points in view where possible, or fail (default: %(default)s)",
+    inclusion: Inclusion = field(
+        default="soft",
+        metadata={
+            "choices": INCLUSIONS,
+            "help": "keep subject and salient points in view where possible, or fail (default: %(default)s)",
+        },
     )
-    center: float | None = _option(
-        None, type=float, metavar="WEIGHT", help="pull them to the middle (default: 0; 10 in the preset follow)"
+    center: float | None = field(
+        default=None,
+        metadata={
+            "type": float,
+            "metavar": "WEIGHT",
+            "help": "pull them to the middle (default: 0; 10 in the preset follow)",
+        },
     )
     options: camera.PathOptions | None = None
 
@@ -133,26 +145,34 @@ class Aim(Options):
 class Estimate(Options):
     """What to estimate the motion from, or the motion itself; see `legato.video.stabilize`."""
 
-    mask: PathLike | NDArray[Any] | None = _option(
-        None, type=Path, metavar="PICTURE", help="follow the scene only where it is white"
+    mask: PathLike | NDArray[Any] | None = field(
+        default=None, metadata={"type": Path, "metavar": "PICTURE", "help": "follow the scene only where it is white"}
     )
-    region: Box | None = _option(
-        None, numbers=4, metavar="X,Y,W,H", help="follow the scene only inside this box, in pixels"
+    region: Box | None = field(
+        default=None,
+        metadata={"numbers": 4, "metavar": "X,Y,W,H", "help": "follow the scene only inside this box, in pixels"},
     )
-    subject: Box | None = _option(
-        None, numbers=4, metavar="X,Y,W,H", help="a box in the first frame: followed, and kept in view"
+    subject: Box | None = field(
+        default=None,
+        metadata={"numbers": 4, "metavar": "X,Y,W,H", "help": "a box in the first frame: followed, and kept in view"},
     )
-    rotation: Rotation | None = _option(
-        None,
-        choices=ROTATIONS,
-        help="turn the pictures upright, or keep them as stored and the tag (default: as in the motion file, or apply)",
+    rotation: Rotation | None = field(
+        default=None,
+        metadata={
+            "choices": ROTATIONS,
+            "help": "turn the pictures upright, or keep them as stored and the tag "
+            "(default: as in the motion file, or apply)",
+        },
     )
-    allow_playlists: bool = _option(
-        False,
-        help="read also what an input names that is a list of other files (HLS, DASH, concat); otherwise it is refused",
+    allow_playlists: bool = field(
+        default=False,
+        metadata={
+            "help": "read also what an input names that is a list of other files (HLS, DASH, concat); "
+            "otherwise it is refused"
+        },
     )
-    motion: Analysis | PathLike | None = _option(
-        None, type=Path, metavar="FILE", help="a motion file, in place of the estimate"
+    motion: Analysis | PathLike | None = field(
+        default=None, metadata={"type": Path, "metavar": "FILE", "help": "a motion file, in place of the estimate"}
     )
 
     def __post_init__(self) -> None:
@@ -179,23 +199,35 @@ class Estimate(Options):
 class Beside(Options):
     """What to write beside the result; see `legato.video.stabilize`."""
 
-    save_motion: PathLike | None = _option(None, type=Path, metavar="FILE", help="also write the motion file")
-    compare: bool | PathLike | None = _option(
-        None,
-        metavar="FILE",
-        nargs="?",
-        const=True,
-        help="also write original and result side by side (default: OUT with _compare added; give it after OUT)",
+    save_motion: PathLike | None = field(
+        default=None, metadata={"type": Path, "metavar": "FILE", "help": "also write the motion file"}
     )
-    report: bool | PathLike | None = _option(
-        None, metavar="FILE.json", nargs="?", const=True, help="also write a report (default: OUT_report.json)"
+    compare: bool | PathLike | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE",
+            "nargs": "?",
+            "const": True,
+            "help": "also write original and result side by side (default: OUT with _compare added; give it after OUT)",
+        },
     )
-    plot: bool | PathLike | None = _option(
-        None,
-        metavar="FILE.svg|png",
-        nargs="?",
-        const=True,
-        help="also draw the path before and after (default: OUT_path.svg)",
+    report: bool | PathLike | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE.json",
+            "nargs": "?",
+            "const": True,
+            "help": "also write a report (default: OUT_report.json)",
+        },
+    )
+    plot: bool | PathLike | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE.svg|png",
+            "nargs": "?",
+            "const": True,
+            "help": "also draw the path before and after (default: OUT_path.svg)",
+        },
     )
 
     def __post_init__(self) -> None:
@@ -233,18 +265,23 @@ class Beside(Options):
 class Output(Options):
     """How the result is drawn, encoded and put in its place; see `legato.video.stabilize`."""
 
-    interpolation: Interpolation = _option(
-        "bicubic", choices=INTERPOLATIONS, help="how pictures are resampled (default: %(default)s)"
+    interpolation: Interpolation = field(
+        default="bicubic",
+        metadata={"choices": INTERPOLATIONS, "help": "how pictures are resampled (default: %(default)s)"},
     )
-    codec: str | None = _option(
-        None, help="FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"
+    codec: str | None = field(
+        default=None,
+        metadata={"help": "FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"},
     )
-    crf: float | None = _option(None, type=float, help="constant quality, lower is better (default: 18)")
-    encoder_preset: str = _option(
-        "veryfast", metavar="SPEED", help="encoder speed, ultrafast to veryslow (default: %(default)s)"
+    crf: float | None = field(
+        default=None, metadata={"type": float, "help": "constant quality, lower is better (default: 18)"}
     )
-    pixel_format: str | None = _option(None, help="FFmpeg pixel format (default: that of IN)")
-    overwrite: bool = _option(True, help="replace existing files (default: yes)")
+    encoder_preset: str = field(
+        default="veryfast",
+        metadata={"metavar": "SPEED", "help": "encoder speed, ultrafast to veryslow (default: %(default)s)"},
+    )
+    pixel_format: str | None = field(default=None, metadata={"help": "FFmpeg pixel format (default: that of IN)"})
+    overwrite: bool = field(default=True, metadata={"help": "replace existing files (default: yes)"})
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -266,6 +303,10 @@ class Output(Options):
     def chosen(self) -> bool:
         """Whether the encoder was chosen, so that pictures which stay as they are must be encoded, too."""
         return any(choice is not None for choice in (self.codec, self.crf, self.pixel_format))
+
+
+# All that `legato.video.stabilize` takes beside source, destination and progress; in the order of the command's help.
+RECORDS: tuple[type[Options], ...] = (Aim, Estimate, Beside, Output)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
