@@ -33,14 +33,19 @@ NAMES = [
     ("legato.rft.losses", "Mode", "MODES"),
     ("legato.rft.rollouts", "NanRule", "NAN_RULES"),
     ("legato.rft.theory", "Method", "METHODS"),
-    ("legato.video.motion.analysis", "Rotation", "ROTATIONS"),
+    ("legato.video.choices", "Rotation", "ROTATIONS"),
     ("legato.video.media.planes", "ChromaLocation", "CHROMA_LOCATIONS"),
+<<<<<<< HEAD
     ("legato.video.stabilizing", "Inclusion", "INCLUSIONS"),
     ("legato.video.live.sink", "Container", "CONTAINERS"),
+=======
+    ("legato.video.choices", "Inclusion", "INCLUSIONS"),
+    ("legato.video.streaming", "Container", "CONTAINERS"),
+>>>>>>> stab
     ("legato.video.synthetic.synthesis", "Kind", "_KINDS"),
     ("legato.video.motion.tracking", "Model", "_LADDER"),
     ("legato.video.warping", "Backend", "BACKENDS"),
-    ("legato.video.warping", "Interpolation", "INTERPOLATIONS"),
+    ("legato.video.choices", "Interpolation", "INTERPOLATIONS"),
 ]
 
 
