@@ -35,13 +35,8 @@ NAMES = [
     ("legato.rft.theory", "Method", "METHODS"),
     ("legato.video.choices", "Rotation", "ROTATIONS"),
     ("legato.video.media.planes", "ChromaLocation", "CHROMA_LOCATIONS"),
-<<<<<<< HEAD
-    ("legato.video.stabilizing", "Inclusion", "INCLUSIONS"),
-    ("legato.video.live.sink", "Container", "CONTAINERS"),
-=======
     ("legato.video.choices", "Inclusion", "INCLUSIONS"),
-    ("legato.video.streaming", "Container", "CONTAINERS"),
->>>>>>> stab
+    ("legato.video.live.sink", "Container", "CONTAINERS"),
     ("legato.video.synthetic.synthesis", "Kind", "_KINDS"),
     ("legato.video.motion.tracking", "Model", "_LADDER"),
     ("legato.video.warping", "Backend", "BACKENDS"),
