@@ -240,3 +240,17 @@ def test_no_path_of_a_machine() -> None:
     for path in [*python_files(), *sources("."), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.md")]:
         if path.name != Path(__file__).name:
             assert not pattern.search(path.read_text()), path
+
+
+def test_rasp_imports_one_way() -> None:
+    """No circle of files in the family, imports inside functions counted."""
+    folder = PYTHON / "rasp"
+    below = {
+        path.stem: {module.split(".")[2] for module, _ in imports(path) if module.startswith("legato.rasp.")}
+        for path in folder.glob("*.py")
+        if path.stem != "__init__"
+    }
+    while below:
+        free = {name for name, used in below.items() if not used & (below.keys() - {name})}
+        assert free, f"a circle among {sorted(below)}"
+        below = {name: used for name, used in below.items() if name not in free}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import random
 import re
 import sys
@@ -45,13 +46,13 @@ def test_cases(case: dict[str, Any]) -> None:
 LEVELS = [["in"], ["if"], ["and", "or"], ["==", "<=", ">=", "<", ">"], ["+", "-"], ["%"], ["*", "/"], ["^"]]
 LEVEL = {op: level for level, ops in enumerate(LEVELS) for op in ops}
 TEXT = "abcab"
-LEAVES: dict[str, list[Any]] = {
+LEAVES: dict[str, Any] = {
     "indices": [0, 1, 2, 3, 4],
     "length": [5] * 5,
-    "1": [1] * 5,
-    "2": [2] * 5,
-    "3": [3] * 5,
-    "True": [True] * 5,
+    "1": 1,  # a plain value, not yet a sequence
+    "2": 2,  # a plain value, not yet a sequence
+    "3": 3,  # a plain value, not yet a sequence
+    "True": True,  # a plain value, not yet a sequence
     "(indices>2)": [False, False, False, True, True],
     '(tokens=="a")': [True, False, False, True, False],
 }
@@ -70,20 +71,20 @@ class Reading:
         self.at += 1
         return self.pieces[self.at - 1]
 
-    def operand(self) -> list[Any]:
+    def operand(self) -> Any:
         piece = self.take()
         if piece == "not":
-            return [not x for x in self.operand()]
+            return each(operator.not_, self.operand())
         if piece in "+-":
             values = self.operand()
-            return [-x for x in values] if piece == "-" else values
+            return each(operator.neg, values) if piece == "-" else values
         values = LEAVES[piece]
         while self.next().startswith("["):  # a position of an s-op, everywhere
             place = int(self.take()[1:-1])
             values = [values[place]] * 5
         return values
 
-    def expression(self, least: int = 0) -> list[Any]:
+    def expression(self, least: int = 0) -> Any:
         left = self.operand()
         while self.next() in LEVEL and LEVEL[self.next()] >= least:
             op = self.take()
@@ -91,15 +92,25 @@ class Reading:
                 condition = self.expression()
                 assert self.take() == "else"
                 right = self.expression(LEVEL[op] + 1)
-                left = [a if c else b for a, c, b in zip(left, condition, right, strict=True)]
+                left = each(lambda c, a, b: a if c else b, condition, left, right)
                 continue
             if op == "in":
                 members = json.loads(self.take())
-                left = [x in members for x in left]
+                left = each(lambda x, among=members: x in among, left)
                 continue
             right = self.expression(LEVEL[op] + 1)
-            left = [OPERATIONS[op](a, b) for a, b in zip(left, right, strict=True)]
+            if op in ("and", "or") and not (isinstance(left, list) or isinstance(right, list)):
+                left = (left and right) if op == "and" else (left or right)  # an operand, as in Python
+            else:
+                left = each(OPERATIONS[op], left, right)
         return left
+
+
+def each(function: Any, *values: Any) -> Any:
+    """Apply a function at every position; to plain values at once."""
+    if not any(isinstance(x, list) for x in values):
+        return function(*values)
+    return [function(*row) for row in zip(*(x if isinstance(x, list) else [x] * 5 for x in values), strict=True)]
 
 
 OPERATIONS = {
@@ -153,6 +164,7 @@ def test_random_expressions_are_read_as_the_grammar_says(shared: rasp.Interprete
             wanted = Reading(pieces).expression()
         except (ArithmeticError, TypeError, ValueError):
             wanted = None
+        wanted = wanted if isinstance(wanted, list) or wanted is None else [wanted] * 5
         if wanted is None or any(isinstance(x, complex) for x in wanted) or any(abs(x) > 1e15 for x in wanted):
             continue
         found = shared.evaluate(text, TEXT)

@@ -16,7 +16,7 @@ class Choice(Node):
     """A selector of a program: ``&``, ``|`` and ``~`` combine."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __call__(self, sequence: Any, *, causal: bool = False) -> list[list[bool]]:
         """Return the rows of the matrix on a Python sequence, bidirectional unless `causal` (see `sops`)."""
@@ -52,7 +52,7 @@ class Value(Node):
 
     __slots__ = ()
     __array_ufunc__ = None
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __call__(self, sequence: Any, *, causal: bool = False) -> list[Any]:
         """Evaluate on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
@@ -150,7 +150,7 @@ class SOp(Value):
     """A sequence as the compiler community writes it: ``&``, ``|`` and ``~`` are Python's `and`, `or` and `not`."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __and__(self, other: Any) -> Value:
         return apply_symbolic("both", self, other)

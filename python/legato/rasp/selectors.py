@@ -389,7 +389,7 @@ def _sums_beyond_float(values: Int64) -> bool:
     """Whether a sum of the values may be no float64."""
     if values.size == 0:
         return False
-    return max(-int(values.min()), int(values.max())) * values.shape[-1] > 2**53
+    return bool(max(-int(values.min()), int(values.max())) * values.shape[-1] > 2**53)
 
 
 def _divide(totals: tuple[Any, Any, Any], selector: Selector, default: float, out: NDArray[Any]) -> None:
@@ -513,14 +513,14 @@ def _postfix(formula: tuple[Any, ...], numbers: dict[int, int]) -> list[int]:
     code: list[int] = []
     stack: list[tuple[Any, ...] | int] = [formula]
     while stack:
-        part = stack.pop()
-        if isinstance(part, int):
-            code.append(part)
-        elif id(part) in numbers:
-            code.append(numbers[id(part)])
+        top = stack.pop()
+        if isinstance(top, int):
+            code.append(top)
+        elif id(top) in numbers:
+            code.append(numbers[id(top)])
         else:
-            stack.append({"and": -1, "or": -2, "not": -3}[part[0]])
-            stack.extend(sorted(part[1:], key=lambda operand: needs[id(operand)]))
+            stack.append({"and": -1, "or": -2, "not": -3}[top[0]])
+            stack.extend(sorted(top[1:], key=lambda operand: needs[id(operand)]))
     return code
 
 
