@@ -281,7 +281,6 @@ def test_two_runs_draw_different_noise(name: str, config: dict, options: dict) -
         zero = torch.zeros(4, 3, 32, 32)
         out = []
         for t in scheduler.timesteps[:3]:
-            scheduler.scale_model_input(zero, t)
             out.append(scheduler.step(zero, t, zero, generator=generator, **options).prev_sample)
         return torch.stack(out)
 

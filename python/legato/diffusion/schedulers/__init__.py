@@ -1,7 +1,8 @@
 """diffusers' schedulers with Legato's steps: fused, and with noise of (seed, step, element) alone.
 
-Each class is a subclass of diffusers' own of the same name, so that configs, timesteps, sigmas and pipelines are theirs:
-``pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)``. What differs is `step`.
+Each class is a subclass of diffusers' own of the same name, so that configs, timesteps, sigmas and pipelines are
+theirs; what differs is `step`. ``pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)`` puts one into a
+pipeline.
 
 Noise: the first stochastic step of a run draws one seed from the ``generator`` (one from each of a list; torch's
 default one without any), and all noise of the run follows from it. A run begins with ``set_timesteps``, with another
@@ -35,7 +36,7 @@ _ROOMS = {
     "FlowMatchEulerDiscreteScheduler": "first_order",
 }
 
-__all__ = [  # noqa: PLE0604  (made on demand)
+__all__ = [
     "DDIMScheduler",
     "DDPMScheduler",
     "DPMSolverMultistepScheduler",
