@@ -138,19 +138,38 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   return {table.count, done};
 }
 
+constexpr std::size_t kWideWords = sizeof(WideSums) / sizeof(std::int64_t);
+
+std::span<RewardSums> sums_in(Typed<double>& table) {
+  return {reinterpret_cast<RewardSums*>(table.mutable_data()), static_cast<std::size_t>(table.size()) / 8};
+}
+
+std::span<const RewardSums> sums_in(const Typed<double>& table) {
+  return {reinterpret_cast<const RewardSums*>(table.data()), static_cast<std::size_t>(table.size()) / 8};
+}
+
+std::span<WideSums> wide_in(Typed<std::int64_t>& table) {
+  return {reinterpret_cast<WideSums*>(table.mutable_data()), static_cast<std::size_t>(table.size()) / kWideWords};
+}
+
+std::span<const WideSums> wide_in(const Typed<std::int64_t>& table) {
+  return {reinterpret_cast<const WideSums*>(table.data()), static_cast<std::size_t>(table.size()) / kWideWords};
+}
+
 template <class Real>
-std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low, double high,
-                           Typed<double>& sums) {
+std::optional<std::size_t> add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low,
+                                          double high, Typed<double>& sums, Typed<std::int64_t>& wide) {
   const auto a = in(rewards);
   const auto b = in(groups);
-  const std::span<RewardSums> table{reinterpret_cast<RewardSums*>(sums.mutable_data()),
-                                    static_cast<std::size_t>(sums.size()) / 8};
+  const auto c = sums_in(sums);
+  const auto d = wide_in(wide);
   std::size_t bad = 0;
   Status status;
   {
     const py::gil_scoped_release release;
-    status = add_rewards(a, b, low, high, table, bad);
+    status = add_rewards(a, b, low, high, c, d, bad);
   }
+  if (status == Status::workspace_too_small) return std::nullopt;
   if (status != Status::not_finite) check(status, "rewards");
   return bad;
 }
@@ -249,21 +268,26 @@ void bind_rft(py::module_& module) {
       },
       arg("slots").noconvert(), arg("count"), arg("integers").noconvert(), arg("offsets").noconvert(),
       arg("text").noconvert(), "Fills slots, all zero, for the names of a table.");
-  module.def(
-      "rft_add_rewards_f32", &add_rewards_of<float>, arg("rewards").noconvert(), arg("groups").noconvert(), arg("low"),
-      arg("high"), arg("sums").noconvert(),
-      "Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range.");
+  module.def("rft_add_rewards_f32", &add_rewards_of<float>, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("low"), arg("high"), arg("sums").noconvert(), arg("wide").noconvert(),
+             "Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range;"
+             " None, and nothing is added, if there are rewards off the grid and no (g, 13) wide sums.");
   module.def("rft_add_rewards_f64", &add_rewards_of<double>, arg("rewards").noconvert(), arg("groups").noconvert(),
-             arg("low"), arg("high"), arg("sums").noconvert(), "The same for float64.");
+             arg("low"), arg("high"), arg("sums").noconvert(), arg("wide").noconvert(), "The same for float64.");
+  module.def(
+      "rft_merge_rewards",
+      [](const Typed<double>& from, const Typed<std::int64_t>& from_wide, const Typed<std::uint32_t>& groups,
+         Typed<double>& into, Typed<std::int64_t>& into_wide) {
+        check(merge_rewards(sums_in(from), wide_in(from_wide), in(groups), sums_in(into), wide_in(into_wide)), "sums");
+      },
+      arg("sums").noconvert(), arg("wide").noconvert(), arg("groups").noconvert(), arg("into").noconvert(),
+      arg("into_wide").noconvert(), "Adds (g, 8) and (g, 13) sums to those of other groups.");
   module.def(
       "rft_reward_moments",
-      [](const Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
-        check(reward_moments(
-                  {reinterpret_cast<const RewardSums*>(sums.data()), static_cast<std::size_t>(sums.size()) / 8},
-                  out(mean), out(m2)),
-              "sums");
+      [](const Typed<double>& sums, const Typed<std::int64_t>& wide, Typed<double>& mean, Typed<double>& m2) {
+        check(reward_moments(sums_in(sums), wide_in(wide), out(mean), out(m2)), "sums");
       },
-      arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
+      arg("sums").noconvert(), arg("wide").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");
 }
 

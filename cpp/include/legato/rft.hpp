@@ -123,26 +123,42 @@ Status number_names(std::span<const std::int32_t> offsets, std::span<const std::
 /// Fills `slots`, all zero, from the names of a table whose slots were too few.
 Status rebuild_slots(NameTable& table) noexcept;
 
-/// Sums over a prompt's rewards; sum + sum_low and squares + squares_low have twice the digits of float64.
-/// All zero before the first.
+/// Exact sums over a prompt's rewards: any order, any split, the same bits. All zero before the first.
 struct alignas(64) RewardSums {
+  static constexpr int kGridBits = 20;
   std::int64_t n = 0;
   double least = 0, largest = 0;
-  double sum = 0, sum_low = 0, squares = 0, squares_low = 0;
+  std::uint32_t least_count = 0, largest_count = 0;
+  std::int64_t sum = 0;                             // of rewards on the grid: multiples of 2^-20 up to 2^11
+  std::uint64_t squares_low = 0, squares_high = 0;  // of theirs, in multiples of 2^-40
+};
+
+/// Sums of the rewards off the grid, in bins of 32 bits that carry nothing over, the largest weight first. The bins
+/// reach at least 64 bits below the last digit of the largest reward; less is cut off each reward, whatever its turn.
+struct WideSums {
+  static constexpr int kSumBins = 5, kSquareBins = 7;
+  std::int64_t level = 0;  // of the largest reward: its exponent in steps of 16
+  std::int64_t sum[kSumBins] = {}, squares[kSquareBins] = {};
 };
 
 /// The largest reward that can be summed.
 constexpr double kLargestReward = 1e150;
 
 /// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums, unchecked. A reward outside of [low,
-/// high] (NaN is): not_finite, with `first_bad` and nothing added. Neither the order of rewards nor their batches
-/// change what reward_moments returns, but perhaps for its last bit.
+/// high] (NaN is): not_finite, with `first_bad` and nothing added. Rewards off the grid need `wide`, as many as sums;
+/// if it is empty: workspace_too_small and nothing added.
 Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
-                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+                   std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
 Status add_rewards(std::span<const double> rewards, std::span<const std::uint32_t> groups, double low, double high,
-                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+                   std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
+
+/// Adds from[i] to into[groups[i]], unchecked as above. into_wide may be empty if from_wide is.
+Status merge_rewards(std::span<const RewardSums> from, std::span<const WideSums> from_wide,
+                     std::span<const std::uint32_t> groups, std::span<RewardSums> into,
+                     std::span<WideSums> into_wide) noexcept;
 
 /// Mean and sum of squared deviations of each; of equal rewards exactly that reward and 0, of none 0 and 0.
-Status reward_moments(std::span<const RewardSums> sums, std::span<double> mean, std::span<double> m2) noexcept;
+Status reward_moments(std::span<const RewardSums> sums, std::span<const WideSums> wide, std::span<double> mean,
+                      std::span<double> m2) noexcept;
 
 }  // namespace legato::rft
