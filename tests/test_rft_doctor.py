@@ -22,7 +22,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra"
 from legato import rft  # noqa: E402
 from legato.cli import rft as command  # noqa: E402
 from legato.errors import ArgumentError, InputError, OutputError  # noqa: E402
-from legato.rft import rollouts  # noqa: E402
+from legato.rft import readers  # noqa: E402
 
 CASE = json.loads((DATA / "rft" / "doctor.json").read_text())["cases"][0]
 ROWS: list[dict[str, Any]] = CASE["rollouts"]
@@ -85,7 +85,7 @@ def test_small_batches_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     table = pa.table({"uid": rng.integers(0, 40, 5000), "score": np.round(rng.random(5000), 2)})
     pq.write_table(table, tmp_path / "x.parquet")
     whole = rft.scan(tmp_path / "x.parquet")
-    monkeypatch.setattr(rollouts, "_BATCH", 7)
+    monkeypatch.setattr(readers, "_BATCH", 7)
     parts = rft.scan(tmp_path / "x.parquet")
     assert parts.prompt == whole.prompt
     np.testing.assert_array_equal(parts.n, whole.n)
@@ -113,7 +113,8 @@ def test_trl_completions(tmp_path: Path) -> None:
         for k in range(4)
     ]
     path = write(tmp_path / "completions_00001.parquet", rows)
-    report = rft.scan(path, value_range=(0, 2))
+    assert rft.scan(path, value_range=(0, 2)).overall["steps"][1]["groups"] == 4
+    report = rft.scan(path, value_range=(0, 2), columns=rft.Columns(step="none"))
     assert len(report.prompt) == 4
     assert json.loads(report.prompt[0])[0]["content"] == "question 0"
     assert report.zero_std.tolist() == [True, True, False, False]
@@ -231,13 +232,18 @@ def test_verl_dump(tmp_path: Path) -> None:
 def test_verdicts_and_rollouts_needed() -> None:
     data: dict[str, list[Any]] = {"prompt": [], "reward": []}
     for prompt, rewards in {
-        "lost": [0.0] * 3000, "few": [0.0] * 8, "done": [1.0] * 8, "half": [0.0, 1.0] * 4, "once": [0.0],
+        "lost": [0.0] * 3000, "few": [0.0] * 8, "done": [1.0] * 8, "surely": [1.0] * 72, "half": [0.0, 1.0] * 4,
+        "once": [0.0], "lucky": [1.0],
     }.items():  # fmt: skip
         data["prompt"] += [prompt] * len(rewards)
         data["reward"] += rewards
     report = rft.scan(data, value_range=(0, 1))
     found = dict(zip(report.prompt, report.verdict.tolist(), strict=True))
-    assert found == {"lost": "vanishing", "few": "suspect", "done": "solved", "half": "healthy", "once": "suspect"}
+    assert found == {
+        "lost": "vanishing", "few": "suspect", "done": "suspect", "surely": "solved", "half": "healthy",
+        "once": "suspect", "lucky": "suspect",
+    }  # fmt: skip
+    assert report.more_rollouts[report.prompt.index("done")] == 72
     needed = int(report.more_rollouts[report.prompt.index("few")])
     for count, verdict in ((needed - 1, "suspect"), (needed, "vanishing")):
         again = rft.scan({"prompt": ["x"] * count, "reward": [0.0] * count}, value_range=(0, 1))
@@ -272,7 +278,8 @@ def test_report_properties(seed: int, interval: Any, binary: bool) -> None:
     several = report.n > 1
     assert report.prompt == sorted(set(prompts.tolist()))
     assert (report.std_low <= report.std_high + 1e-12).all()
-    assert (report.std_high <= (high - low) / 2 + 1e-12).all()
+    if report.settings["bounded"]:
+        assert (report.std_high <= (high - low) / 2 + 1e-12).all()
     assert sum(report.overall["verdicts"].values()) == len(report.n)
     for i in np.flatnonzero(several):
         mine = rewards[prompts == report.prompt[i]]
@@ -313,13 +320,16 @@ def test_command_formats_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
     path = write(tmp_path / "x.parquet", ROWS)
     assert cli("scan", path, "--range", 0, 1, "--tau", 0.1) == 0
     table = capsys.readouterr().out
-    assert re.search(r"suspect +6 +50\.0%", table)
-    assert cli("scan", path, "--format", "json", "--fail-on", "suspect=60%") == 0
+    assert re.search(r"suspect +9 +75\.0%", table)
+    assert re.search(r"without a gradient +75\.0%  \[42\.8%, 94\.5%\]", table)
+    assert cli("scan", path, "--format", "json", "--fail-on", "no-gradient=80%", "--fail-on", "all-one=0.3") == 0
     assert json.loads(capsys.readouterr().out)["overall"]["prompts"] == 12
-    assert cli("scan", path, "--format", "csv", "--fail-on", "zero=0.5") == 1
+    assert cli("scan", path, "--format", "csv", "--fail-on", "no-gradient=0.5") == 1
     captured = capsys.readouterr()
     assert captured.out.startswith("prompt,n,mean")
-    assert "zero: 75.0% of prompts, more than 50.0%" in captured.err
+    assert "no-gradient: 75.0% of groups, more than 50.0%" in captured.err
+    assert cli("scan", path, "--group-size", 9, "--fail-on", "no-gradient=0.5") == 2
+    capsys.readouterr()
     page = tmp_path / "page.html"
     assert cli("scan", path, "--html", page, "--out", tmp_path / "t.txt", "--logprobs-col", "token_logprobs") == 0
     html = page.read_text()
@@ -329,7 +339,7 @@ def test_command_formats_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "q01\nq02\n"
     assert cli("scan", tmp_path / "missing.parquet") == 2
     assert "no such file" in capsys.readouterr().err
-    for wrong in (("--fail-on", "lost=0.1"), ("--steps", "3:1"), ("--fail-on", "zero=2")):
+    for wrong in (("--fail-on", "lost=0.1"), ("--steps", "3:1"), ("--fail-on", "no-gradient=2")):
         with pytest.raises(SystemExit, match="2"):
             cli("scan", path, *wrong)
     with pytest.raises(SystemExit, match="2"):
@@ -362,8 +372,8 @@ BAD_ROWS = [{"prompt": "a", "reward": 0.0}, {"prompt": "a", "reward": 1.0}]
         ([*BAD_ROWS, {"prompt": "a", "reward": None}], r"row 2, column 'reward'"),
         ([*BAD_ROWS, {"prompt": None, "reward": 1.0}], r"row 2, column 'prompt': missing"),
         ([{"prompt": "a", "reward": "high"}], r"column 'reward': expected numbers, got string"),
-        ([{"prompt": "a", "value": 1.0}], r"no reward column"),
-        ([{"question": "a", "reward": 1.0}], r"no prompt column"),
+        ([{"prompt": "a", "value": 1.0}], r"no reward column .*: prompt, value; .*--reward-col value"),
+        ([{"text": "a", "reward": 1.0}], r"no prompt column .*: text, reward; .*--prompt-col text"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
@@ -378,7 +388,7 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in BAD_ROWS]
     for line, message in (
         ('{"prompt": "a", "rew', "row 2: not JSON"),
-        ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected double"),
+        ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected numbers, got string 'one'"),
         ('{"prompt": 3, "reward": 1}', "row 2, column 'prompt': expected string"),
         ("[1]", "row 2: expected an object"),
     ):
@@ -404,12 +414,12 @@ def test_bad_files(tmp_path: Path) -> None:
         ("torn.parquet", r"torn\.parquet: rows from 0 on cannot be read"),
         ("cut.npz", "cannot be read as NPZ"),
         ("uneven.npz", "expected columns of one length"),
-        ("x.txt", "expected a .parquet, .jsonl or .npz file"),
+        ("x.txt", "expected a .parquet, .jsonl, .json, .csv"),
     ):
         with pytest.raises(InputError, match=message):
             rft.scan(tmp_path / name)
     mixed = [write(tmp_path / "a.jsonl", BAD_ROWS), write(tmp_path / "b.jsonl", [{"prompt": 1, "reward": 0.0}])]
-    with pytest.raises(InputError, match=r"b\.jsonl: row 0, column 'prompt': expected string as before, got int64"):
+    with pytest.raises(InputError, match=r"b\.jsonl: row 0, column 'prompt': expected a string as before, got an int"):
         rft.scan(mixed)
     words = write(tmp_path / "words.jsonl", [{"prompt": "a", "reward": 0.0, "step": "first"}])
     with pytest.raises(InputError, match=r"words\.jsonl: column 'step': expected numbers, got string"):
@@ -482,7 +492,7 @@ def test_order_files_and_batches_do_not_show(kind: str, tmp_path: Path, monkeypa
     table = pa.table({"prompt": names, "reward": rewards})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
     expected = rft.scan(table)
-    monkeypatch.setattr(rollouts, "_BATCH", 101)
+    monkeypatch.setattr(readers, "_BATCH", 101)
     shuffled = table.take(rng.permutation(len(ids)))
     pq.write_table(shuffled, tmp_path / "b.parquet", use_dictionary=False)
     for source in (tmp_path / "a.parquet", tmp_path / "b.parquet", shuffled):

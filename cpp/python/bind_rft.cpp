@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "binding.h"
 
@@ -174,6 +177,26 @@ std::optional<std::size_t> add_rewards_of(const Typed<Real>& rewards, const Type
   return bad;
 }
 
+/// The rows, and the place of a line that is no object, or the length of the text.
+std::pair<std::size_t, std::size_t> json_fields_of(const Typed<std::uint8_t>& text,
+                                                   const std::vector<std::vector<std::string>>& names,
+                                                   Typed<std::int64_t>& fields) {
+  std::vector<std::vector<std::string_view>> keys;
+  for (const auto& name : names) keys.emplace_back(name.begin(), name.end());
+  const std::vector<JsonPath> paths(keys.begin(), keys.end());
+  const auto raw = in(text);
+  const std::span<JsonField> found{reinterpret_cast<JsonField*>(fields.mutable_data()),
+                                   static_cast<std::size_t>(fields.size()) / 3};
+  std::size_t rows = 0, bad = 0;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = find_json_fields({reinterpret_cast<const char*>(raw.data()), raw.size()}, paths, found, rows, bad);
+  }
+  if (status != Status::not_finite) check(status, "text");
+  return {rows, bad};
+}
+
 }  // namespace
 
 void bind_rft(py::module_& module) {
@@ -289,6 +312,9 @@ void bind_rft(py::module_& module) {
       },
       arg("sums").noconvert(), arg("wide").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");
+  module.def("rft_json_fields", &json_fields_of, arg("text").noconvert(), arg("paths"), arg("fields").noconvert(),
+             "Begin, end and kind of values into (n, paths, 3); returns the rows, and the place of a line that is no"
+             " object or the length of the text.");
 }
 
 }  // namespace legato::python

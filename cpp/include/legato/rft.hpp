@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "legato/core.hpp"
 
@@ -160,5 +161,31 @@ Status merge_rewards(std::span<const RewardSums> from, std::span<const WideSums>
 /// Mean and sum of squared deviations of each; of equal rewards exactly that reward and 0, of none 0 and 0.
 Status reward_moments(std::span<const RewardSums> sums, std::span<const WideSums> wide, std::span<double> mean,
                       std::span<double> m2) noexcept;
+
+/// Keys from the outermost object inwards, as they are written (an escape in a key is not undone).
+using JsonPath = std::span<const std::string_view>;
+
+enum class JsonKind : std::int64_t {
+  missing = 0,
+  null = 1,
+  number = 2,  ///< or NaN, Infinity, -Infinity; only its letters are checked
+  text = 3,
+  escaped = 4,  ///< text with backslashes
+  boolean = 5,
+  array = 6,
+  object = 7,
+};
+
+/// Where a value is in the text, without the quotes of a string.
+struct JsonField {
+  std::int64_t begin, end;
+  JsonKind kind;
+};
+
+/// Values of JSON objects, one a line, blank lines left out: fields is n x paths (at most 32). Inside of values that no
+/// path leads to only strings and brackets are looked at. A line that is no closed object: not_finite, with its place
+/// in `bad`. More lines than fields have room for: workspace_too_small, with those done in `rows`.
+Status find_json_fields(std::string_view text, std::span<const JsonPath> paths, std::span<JsonField> fields,
+                        std::size_t& rows, std::size_t& bad) noexcept;
 
 }  // namespace legato::rft

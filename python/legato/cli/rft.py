@@ -16,7 +16,9 @@ NAME = "rft"
 HELP = "find prompts that cannot learn by reinforcement, from rollouts"
 DESCRIPTION = (
     "Judge prompts by the standard deviation of their rollouts' rewards.\n"
-    "FILE: Parquet, JSONL or NPZ, one row a rollout; TRL's completions_*.parquet and verl's dumps are known.\n"
+    "FILE: Parquet, JSONL, JSON, CSV, Arrow or NPZ, texts also with .gz or .zst; a folder, or a pattern such as\n"
+    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write them,\n"
+    "or one a prompt with a list of rewards.\n"
     "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
 )
 
@@ -29,18 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scan.add_argument("files", metavar="FILE", nargs="+", type=Path)
     _add_reading(scan)
     scan.add_argument(
-        "--group-size", type=int, default=8, metavar="G", help="rollouts a prompt in training (default: 8)"
+        "--group-size", type=int, metavar="G", help="rollouts a prompt in training (default: as in the log, else 8)"
     )
     scan.add_argument(
         "--fail-on",
         action="append",
         default=[],
         type=_limit,
-        metavar="VERDICT=SHARE",
-        help="exit with 1 if more prompts than this share are vanishing, suspect, healthy, solved or zero (constant)",
+        metavar="WHAT=SHARE",
+        help="exit with 1 if a larger share of groups has no-gradient, or is all-zero or all-one, or of prompts has a "
+        "small-std; no-gradient=50%% for example",
     )
-    scan.add_argument("--format", choices=("table", "json", "csv", "html"), default="table", help="default: table")
-    scan.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    scan.add_argument("--format", choices=("table", "json", "csv", "html"), help="default: table, or by --out")
+    scan.add_argument(
+        "--out", type=Path, metavar="FILE", help="write there instead of to stdout; .json, .csv, .html, .parquet, .arrow"
+    )
     scan.add_argument("--limit", type=int, default=20, help="prompts listed in the table (default: 20)")
     scan.add_argument("--html", type=Path, metavar="FILE.html", help="also write a page with plots")
     scan.set_defaults(rft=_scan)
@@ -90,10 +95,18 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--solved-mean", type=float, default=0.95, help="share of the range (default: 0.95)")
     parser.add_argument("--interval", choices=("auto", "mp", "chi2"), default="auto", help="for rewards of many values")
-    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, index, prompt or input")
-    parser.add_argument("--reward-col", metavar="NAME[,NAME]", help="default: reward, score, or TRL's reward functions")
+    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, task_id, ..., prompt, input, ...")
+    parser.add_argument("--reward-col", metavar="NAME[,NAME]", help="default: reward, score, passed, ..., metrics.reward, or TRL's reward functions")
     parser.add_argument("--logprobs-col", metavar="NAME", help="lists of token log-probabilities, for the bounds")
-    parser.add_argument("--step-col", metavar="NAME", help="with --steps (default: step)")
+    parser.add_argument(
+        "--step-col", metavar="NAME", help="default: step, global_step, ... or in the files' names; none: as one group"
+    )
+    parser.add_argument(
+        "--lists",
+        choices=("auto", "sum", "each"),
+        default="auto",
+        help="lists of rewards are one rollout's tokens (sum) or a prompt's rollouts (each)",
+    )
     parser.add_argument("--steps", type=_steps, metavar="A:B", help="count training steps A to B only")
     parser.add_argument("--nan", choices=("error", "drop"), default="error", help="rewards that are no finite numbers")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -105,8 +118,10 @@ def _limit(text: str) -> tuple[str, float]:
         value = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
     except ValueError:
         value = -1.0
-    if name not in ("vanishing", "suspect", "healthy", "solved", "zero") or not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a limit such as vanishing=0.3, got {text!r}")
+    if name not in ("no-gradient", "all-zero", "all-one", "small-std") or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected no-gradient, all-zero, all-one or small-std with a share, such as no-gradient=0.5, got {text!r}"
+        )
     return name, value
 
 
@@ -143,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
     from legato.rft.doctor import scan
-    from legato.rft.rollouts import Columns
+    from legato.rft.layouts import Columns
 
     show = not arguments.quiet and sys.stderr.isatty()
     report = scan(
@@ -154,7 +169,12 @@ def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
         solved_mean=arguments.solved_mean,
         interval=arguments.interval,
         columns=Columns(
-            arguments.prompt_col, arguments.reward_col, arguments.logprobs_col, arguments.step_col, arguments.steps
+            arguments.prompt_col,
+            arguments.reward_col,
+            arguments.logprobs_col,
+            arguments.step_col,
+            arguments.steps,
+            arguments.lists,
         ),
         nan=arguments.nan,
         progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
@@ -166,7 +186,7 @@ def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
 
 
 def _give(text: str, path: Path | None) -> None:
-    from legato.rft.doctor import write_text
+    from legato.rft.report import write_text
 
     if path is None:
         sys.stdout.write(text)
@@ -176,17 +196,25 @@ def _give(text: str, path: Path | None) -> None:
 
 def _scan(arguments: argparse.Namespace) -> int:
     report = _report(arguments, arguments.files, group_size=arguments.group_size)
-    if arguments.format == "table":
-        text = report.to_table(arguments.limit)
+    if arguments.format is None and arguments.out is not None:
+        report.save(arguments.out)
+    elif arguments.format in (None, "table"):
+        _give(report.to_table(arguments.limit), arguments.out)
     else:
-        text = {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]()
-    _give(text, arguments.out)
+        _give(
+            {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format](), arguments.out
+        )
     if arguments.html is not None:
         _give(report.to_html(), arguments.html)
-    shares = {**report.overall["shares"], "zero": report.overall["zero_std"]}
-    exceeded = [(name, limit) for name, limit in arguments.fail_on if shares[name] > limit]
-    for name, limit in exceeded:
-        print(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
+    exceeded = False
+    for name, limit in arguments.fail_on:
+        share = report.overall["population"][name.replace("-", "_")]["share"]
+        if share is None:
+            raise InputError(f"--fail-on {name}: no group has so many rollouts as --group-size")
+        if share > limit:
+            what = "prompts" if name == "small-std" else "groups"
+            print(f"legato: {name}: {share:.1%} of {what}, more than {limit:.1%}", file=sys.stderr)
+            exceeded = True
     return 1 if exceeded else 0
 
 
@@ -203,7 +231,7 @@ def _line(prompt: Any) -> str:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from legato.rft.doctor import compare
+    from legato.rft.comparison import compare
 
     found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
     _give(found.to_json() if arguments.format == "json" else found.to_table(), arguments.out)
@@ -211,7 +239,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from legato.rft.doctor import plan
+    from legato.rft.planning import plan
 
     found = plan(arguments.p0, arguments.k, arguments.p1)
     _give(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), None)

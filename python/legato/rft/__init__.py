@@ -26,16 +26,19 @@ from legato.rft.advantages import (
     group_stats,
     leave_one_out,
 )
-from legato.rft.doctor import Comparison, Plan, Report, compare, plan, scan
+from legato.rft.comparison import Comparison, compare
+from legato.rft.doctor import Scan, scan
+from legato.rft.intervals import reward_std_interval
+from legato.rft.layouts import Columns
 from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
+from legato.rft.planning import Plan, plan
+from legato.rft.report import Report
 from legato.rft.reproduction import check_bounds, reproduce_digits
-from legato.rft.rollouts import Columns
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
     gradient_bounds,
     gradient_flow_time,
-    reward_std_interval,
     sequence_value_grad,
     value_grad,
 )
@@ -51,6 +54,7 @@ __all__ = [
     "PPOLoss",
     "Plan",
     "Report",
+    "Scan",
     "SequenceValueGrad",
     "TokenStats",
     "check_bounds",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from legato.rft.doctor import Report
+from legato.rft.findings import Findings
 
 __all__ = ["report_page"]
 
@@ -38,7 +37,7 @@ th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: h
 """
 
 
-def report_page(report: Report, limit: int) -> str:
+def report_page(report: Findings, limit: int) -> str:
     """Return the page."""
     o, s = report.overall, report.settings
     low, high = s["value_range"]
@@ -51,7 +50,7 @@ def report_page(report: Report, limit: int) -> str:
         ("prompts / rollouts", f"{o['prompts']} / {o['rollouts']}"),
         ("prompts of constant rewards", f"{o['zero_std']:.1%}"),
         ("std, 10th percentile / median", f"{_number(o['std_p10'])} / {_number(o['std_p50'])}"),
-        (f"groups of {s['group_size']} expected without a signal", f"{o['wasted_groups']:.1%}"),
+        (f"groups of {s['group_size']} without a gradient", _percent(o["population"]["no_gradient"]["share"])),
     ]
     fact_cards = "".join(f'<div class="card"><small>{name}</small><b>{value}</b></div>' for name, value in facts)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
@@ -73,7 +72,7 @@ def report_page(report: Report, limit: int) -> str:
     )
 
 
-def _table(report: Report, shown: Any) -> str:
+def _table(report: Findings, shown: Any) -> str:
     head = "".join(
         f"<th>{name}</th>" for name in ("prompt", "n", "mean", "std", "interval", "verdict", "rollouts needed")
     )
@@ -145,7 +144,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _scatter(report: Report) -> str:
+def _scatter(report: Findings) -> str:
     """Prompts that share a place are one disk whose area grows with their number."""
     low, high = report.settings["value_range"]
     half, tau = (high - low) / 2, report.settings["tau"]
@@ -174,7 +173,7 @@ def _scatter(report: Report) -> str:
     return plot.draw("mean reward against its standard deviation; the curve is the largest std a mean allows")
 
 
-def _histogram(report: Report) -> str:
+def _histogram(report: Findings) -> str:
     """Prompts of each verdict on top of one another."""
     known = np.isfinite(report.std)
     low, high = report.settings["value_range"]
@@ -202,3 +201,7 @@ def _histogram(report: Report) -> str:
 
 def _number(x: float | None) -> str:
     return "-" if x is None or not math.isfinite(x) else f"{x:.4f}"
+
+
+def _percent(x: float | None) -> str:
+    return "-" if x is None else f"{x:.1%}"
