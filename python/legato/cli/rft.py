@@ -1,10 +1,11 @@
-"""``legato rft scan | rank | compare | plan | reproduce``: which prompts can learn by reinforcement."""
+"""``legato rft``: which prompts can learn by reinforcement, before, during and between trainings."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +18,8 @@ HELP = "find prompts that cannot learn by reinforcement, from rollouts"
 DESCRIPTION = (
     "Judge prompts by the standard deviation of their rollouts' rewards.\n"
     "FILE: Parquet, JSONL, JSON, CSV, Arrow or NPZ, texts also with .gz or .zst; a folder, or a pattern such as\n"
-    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write them,\n"
-    "or one a prompt with a list of rewards.\n"
+    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write\n"
+    "them, or one a prompt with a list of rewards.\n"
     "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
 )
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     scan = commands.add_parser("scan", help="judge each prompt", description="Judge each prompt of the rollouts.")
-    scan.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    scan.add_argument("files", metavar="FILE", nargs="+", help="or a folder, or a pattern in quotes")
     _add_reading(scan)
     scan.add_argument(
         "--group-size", type=int, metavar="G", help="rollouts a prompt in training (default: as in the log, else 8)"
@@ -44,14 +45,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     scan.add_argument("--format", choices=("table", "json", "csv", "html"), help="default: table, or by --out")
     scan.add_argument(
-        "--out", type=Path, metavar="FILE", help="write there instead of to stdout; .json, .csv, .html, .parquet, .arrow"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write there, not to stdout: .json, .csv, .html, .parquet, .arrow",
     )
     scan.add_argument("--limit", type=int, default=20, help="prompts listed in the table (default: 20)")
     scan.add_argument("--html", type=Path, metavar="FILE.html", help="also write a page with plots")
     scan.set_defaults(rft=_scan)
 
+    watch = commands.add_parser(
+        "watch",
+        help="follow a training that is running",
+        description="Follow the rollouts that a trainer writes to a folder: one line a step, and a page if wanted.",
+    )
+    watch.add_argument("folder", metavar="DIR", type=Path, help="for TRL: OUTPUT_DIR/completions")
+    _add_reading(watch)
+    watch.add_argument("--html", type=Path, metavar="FILE.html", help="a page that is kept up to date")
+    watch.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between looks (default: 2)")
+    watch.add_argument("--idle", type=float, metavar="S", help="stop when nothing has come for so many seconds")
+    watch.add_argument("--once", action="store_true", help="look once and stop")
+    watch.set_defaults(rft=_watch)
+
+    select = commands.add_parser(
+        "select",
+        help="write the prompts to go on with",
+        description="Sort prompts by pass rate into keep, easy and hard, for the next training.",
+    )
+    select.add_argument("files", metavar="FILE", nargs="+")
+    _add_reading(select)
+    select.add_argument("--out", type=Path, metavar="DIR", required=True, help="where keep, easy and hard are written")
+    select.add_argument(
+        "--band", nargs=2, type=float, default=(0.1, 0.9), metavar=("LOW", "HIGH"), help="keep these (default: 0.1 0.9)"
+    )
+    select.add_argument("--min-std", type=float, default=0.0, metavar="S", help="and only with a std above this")
+    select.add_argument(
+        "--format", choices=("ids", "jsonl", "parquet"), default="ids", help="a prompt a line, or tables (default: ids)"
+    )
+    select.add_argument("--data", metavar="FILE", help="the prompts' data set: its rows are written, with all columns")
+    select.add_argument("--key", metavar="NAME", help="its column with what the log calls the prompt (default: prompt)")
+    select.set_defaults(rft=_select)
+
     rank = commands.add_parser("rank", help="choose prompts for supervised finetuning")
-    rank.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    rank.add_argument("files", metavar="FILE", nargs="+")
     _add_reading(rank)
     rank.add_argument("--budget", type=_budget, default=0.01, metavar="N|P%", help="how many (default: 1%%)")
     rank.add_argument("--mix", type=float, default=0.0, help="healthy prompts to add for each chosen one (default: 0)")
@@ -95,8 +131,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--solved-mean", type=float, default=0.95, help="share of the range (default: 0.95)")
     parser.add_argument("--interval", choices=("auto", "mp", "chi2"), default="auto", help="for rewards of many values")
-    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, task_id, ..., prompt, input, ...")
-    parser.add_argument("--reward-col", metavar="NAME[,NAME]", help="default: reward, score, passed, ..., metrics.reward, or TRL's reward functions")
+    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, task_id, prompt, input, ...")
+    parser.add_argument(
+        "--reward-col",
+        metavar="NAME[,NAME]",
+        help="default: reward, score, passed, ..., or TRL's functions",
+    )
     parser.add_argument("--logprobs-col", metavar="NAME", help="lists of token log-probabilities, for the bounds")
     parser.add_argument(
         "--step-col", metavar="NAME", help="default: step, global_step, ... or in the files' names; none: as one group"
@@ -156,29 +196,43 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
 
 
-def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
-    from legato.rft.doctor import scan
+def _columns(arguments: argparse.Namespace) -> Any:
     from legato.rft.layouts import Columns
 
+    return Columns(
+        arguments.prompt_col,
+        arguments.reward_col,
+        arguments.logprobs_col,
+        arguments.step_col,
+        arguments.steps,
+        arguments.lists,
+    )
+
+
+def _settings(arguments: argparse.Namespace, group_size: int | None = None) -> Any:
+    from legato.rft.judging import Settings
+
+    return Settings(
+        tuple(arguments.range) if arguments.range else None,
+        arguments.tau,
+        arguments.level,
+        arguments.solved_mean,
+        group_size,
+        arguments.interval,
+    )
+
+
+def _report(arguments: argparse.Namespace, source: Any, group_size: int | None = None) -> Any:
+    from legato.rft.doctor import scan
+
     show = not arguments.quiet and sys.stderr.isatty()
+    settings = _settings(arguments, group_size)
     report = scan(
         source,
-        value_range=tuple(arguments.range) if arguments.range else None,
-        tau=arguments.tau,
-        level=arguments.level,
-        solved_mean=arguments.solved_mean,
-        interval=arguments.interval,
-        columns=Columns(
-            arguments.prompt_col,
-            arguments.reward_col,
-            arguments.logprobs_col,
-            arguments.step_col,
-            arguments.steps,
-            arguments.lists,
-        ),
+        **asdict(settings),
+        columns=_columns(arguments),
         nan=arguments.nan,
         progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
-        **options,
     )
     if show:
         print(file=sys.stderr)
@@ -201,9 +255,7 @@ def _scan(arguments: argparse.Namespace) -> int:
     elif arguments.format in (None, "table"):
         _give(report.to_table(arguments.limit), arguments.out)
     else:
-        _give(
-            {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format](), arguments.out
-        )
+        _give({"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format](), arguments.out)
     if arguments.html is not None:
         _give(report.to_html(), arguments.html)
     exceeded = False
@@ -218,16 +270,68 @@ def _scan(arguments: argparse.Namespace) -> int:
     return 1 if exceeded else 0
 
 
-def _rank(arguments: argparse.Namespace) -> int:
-    chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
-    _give("".join(f"{_line(prompt)}\n" for prompt in chosen), arguments.out)
+def _watch(arguments: argparse.Namespace) -> int:
+    from legato.rft.report import step_header, step_line
+    from legato.rft.watching import Watch
+
+    if not arguments.every > 0:
+        raise ArgumentError(f"every: expected a number of seconds above 0, got {arguments.every}")
+    watch = Watch(arguments.folder, settings=_settings(arguments), columns=_columns(arguments), nan=arguments.nan)
+    print(step_header(), flush=True)
+    told: dict[int | None, str] = {}
+    troubles = 0
+    quiet_since = time.monotonic()
+    last: list[dict[str, Any]] = []
+
+    def tell(steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            line = step_line(step)
+            if told.get(step["step"]) != line:
+                told[step["step"]] = line
+                print(line, flush=True)
+
+    try:
+        while True:
+            if watch.poll():
+                quiet_since = time.monotonic()
+                report = watch.report()
+                last = report.overall["steps"]
+                if arguments.html is not None:
+                    _give(report.to_html(refresh_s=max(1, round(arguments.every))), arguments.html)
+                tell(last[:-1])  # the newest may not be complete
+            else:
+                tell(last)
+            for trouble in watch.trouble[troubles:]:
+                print(f"legato: {trouble}", file=sys.stderr)
+            troubles = len(watch.trouble)
+            idle = arguments.idle is not None and time.monotonic() - quiet_since >= arguments.idle
+            if arguments.once or idle:
+                break
+            time.sleep(arguments.every)
+    except KeyboardInterrupt:
+        pass
+    tell(last)
+    if not watch.rollouts:
+        raise InputError(f"{arguments.folder}: no rollouts came")
     return 0
 
 
-def _line(prompt: Any) -> str:
-    """Write the id as it is, or as JSON where it would break the line."""
-    text = str(prompt)
-    return text if text.isprintable() else json.dumps(prompt)
+def _select(arguments: argparse.Namespace) -> int:
+    from legato.rft.selection import select
+
+    report = _report(arguments, arguments.files)
+    chosen = select(report, tuple(arguments.band), arguments.min_std)
+    chosen.save(arguments.out, arguments.format, arguments.data, arguments.key)
+    print(f"{len(chosen.keep)} prompts to keep, {len(chosen.easy)} easy, {len(chosen.hard)} hard: {arguments.out}")
+    return 0
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    from legato.rft.selection import id_line
+
+    chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
+    _give("".join(f"{id_line(prompt)}\n" for prompt in chosen), arguments.out)
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:

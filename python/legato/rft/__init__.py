@@ -34,6 +34,7 @@ from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
 from legato.rft.planning import Plan, plan
 from legato.rft.report import Report
 from legato.rft.reproduction import check_bounds, reproduce_digits
+from legato.rft.selection import Selection, select
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
@@ -43,6 +44,7 @@ from legato.rft.theory import (
     value_grad,
 )
 from legato.rft.tokens import KLEstimates, TokenStats, kl_estimates, token_stats, token_stats_backward
+from legato.rft.watching import Watch
 
 __all__ = [
     "Columns",
@@ -55,8 +57,10 @@ __all__ = [
     "Plan",
     "Report",
     "Scan",
+    "Selection",
     "SequenceValueGrad",
     "TokenStats",
+    "Watch",
     "check_bounds",
     "compare",
     "discounted_returns",
@@ -73,6 +77,7 @@ __all__ = [
     "reproduce_digits",
     "reward_std_interval",
     "scan",
+    "select",
     "sequence_value_grad",
     "token_stats",
     "token_stats_backward",

@@ -198,13 +198,12 @@ def bounded_mean_low(n: NDArray[Any], mean: Float64, level: float) -> Float64:
     return lower
 
 
-def _divergence(p: Any, q: Any) -> Any:
+def _divergence(p: Float64, q: Float64) -> Float64:
     """Kullback-Leibler divergence of coins."""
-    p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         heads = np.where(p > 0, p * np.log(p / q), 0.0)
         tails = np.where(p < 1, (1 - p) * np.log((1 - p) / (1 - q)), 0.0)
-    return heads + tails
+    return np.asarray(heads + tails)
 
 
 def share_interval(values: Float64, level: float, indicators: bool) -> tuple[float, float]:
@@ -225,11 +224,13 @@ def share_interval(values: Float64, level: float, indicators: bool) -> tuple[flo
     def upper(mean: float) -> float:
         alpha = (1 - level) / 2
         low, high = mean, 1.0
-        for _ in range(60):
+        for _ in range(50):
             middle = (low + high) / 2
-            rare = min(
-                math.exp(-n * float(_divergence(mean, middle))), math.e * float(bdtr(math.ceil(n * mean), n, middle))
-            )
+            if middle >= 1.0:
+                return 1.0
+            heads = mean * math.log(mean / middle) if mean > 0 else 0.0
+            tails = (1 - mean) * math.log((1 - mean) / (1 - middle)) if mean < 1 else 0.0
+            rare = min(math.exp(-n * (heads + tails)), math.e * float(bdtr(math.ceil(n * mean), n, middle)))
             low, high = (middle, high) if rare >= alpha else (low, middle)
         return high
 

@@ -94,7 +94,7 @@ def judge(rollouts: Rollouts, settings: Settings) -> Findings:
         "dropped": rollouts.dropped,
         "population": population(groups, scale, size, tau, settings.level).as_dict(),
         "group_sizes": group_sizes(groups, scale, settings.level),
-        "steps": _steps(groups, std, scale) if has_steps else [],
+        "steps": _steps(groups, std, scale),
         "columns": _columns(groups, std),
         "verdicts": verdicts, "shares": {name: count / len(kind) for name, count in verdicts.items()},
         "zero_std": float(zero.mean()), "std_p10": _finite(percentiles[0]), "std_p50": _finite(percentiles[1]),

@@ -110,7 +110,9 @@ def population(groups: Groups, scale: RewardScale, size: int, tau: float, level:
     constant = _constant(groups, size)[enough]
     zero, one = _drawn_alike(bottom, n, size), _drawn_alike(top, n, size)
     return Population(
-        *(_share(values, level, exact) for values in (constant, zero, one)),
+        _share(constant, level, exact),
+        _share(zero, level, exact),
+        _share(one, level, exact),
         _small_std(groups, scale, tau, level),
         size,
         int((~enough).sum()),

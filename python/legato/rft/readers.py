@@ -80,6 +80,9 @@ def parts_of(source: Any) -> Iterator[Part]:
 
     if isinstance(source, str | Path):
         source = [source]
+    if isinstance(source, Part):
+        yield source
+        return
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])
     if hasattr(source, "collect") and hasattr(source, "collect_schema"):  # polars' lazy frame
@@ -678,5 +681,5 @@ def _one_line(error: BaseException) -> str:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    kind = {str: "string", dict: "object", list: "list"}.get(type(value), "")
+    kind = "string" if isinstance(value, str) else ""
     return f"{kind} {text if len(text) <= 60 else text[:57] + '...'}".strip()

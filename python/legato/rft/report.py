@@ -89,9 +89,12 @@ class Report(Findings):
         ]
         return "\n".join(lines).rstrip() + "\n"
 
-    def to_html(self, limit: int = 200) -> str:
-        """Write a page with plots that needs no network: the `limit` groups of the smallest std are listed."""
-        return report_page(self, limit)
+    def to_html(self, limit: int = 200, refresh_s: int | None = None) -> str:
+        """Write a page with plots that needs no network: the `limit` groups of the smallest std are listed.
+
+        With `refresh_s` a browser loads it again after so many seconds.
+        """
+        return report_page(self, limit, refresh_s)
 
     def save(self, path: str | Path) -> None:
         """Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all."""
