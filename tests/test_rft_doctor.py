@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -143,83 +142,10 @@ def test_a_file_of_trl() -> None:
     assert found.mean.tolist() == [np.mean(rewards[prompt]) for prompt in found.prompt]
 
 
-def example() -> Any:
-    path = Path(__file__).parents[1] / "examples" / "trl_reward_log.py"
-    if not path.exists():
-        pytest.skip("the examples are not in this distribution")
-    return runpy.run_path(str(path))["logged"]
-
-
-def test_example_of_a_logged_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it keeps is what a scan reads; a reward of None does not count."""
-
-    def reward(completions: list[str], **_: Any) -> list[float | None]:
-        return [None if c == "-" else float(c) for c in completions]
-
-    wrapped = example()(reward, tmp_path / "log.jsonl", group_size=2)
-    answers = ["0", "1", "1", "1", "0", "-"]
-    assert wrapped(prompts=["a", "a", "b", "b", "c", "c"], completions=answers) == [0, 1, 1, 1, 0, None]
-    assert capsys.readouterr().out == "groups without a signal: 67%\n"
-    report = rft.scan(tmp_path / "log.jsonl", value_range=(0, 1))
-    assert (report.prompt, report.n.tolist()) == (["a", "b", "c"], [2, 2, 1])
-
-
 def assert_report_of_trl(report: rft.Report) -> None:
     assert report.n.tolist() == [4, 4, 4, 4]
     assert report.settings["reward_columns"] == ["length_reward", "even_reward"]
     assert all(re.fullmatch(r"w\d+ w\d+", prompt) for prompt in report.prompt)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_what_trl_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps on the CPU: a model of one layer, a vocabulary of 43 words, no network."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.setenv(name, "1")
-    trl = pytest.importorskip("trl", reason="trl is in no extra; its file of another day is in tests/data")
-    datasets, tokenizers, transformers = (
-        pytest.importorskip(name, reason="trl needs it") for name in ("datasets", "tokenizers", "transformers")
-    )
-    words = ["[PAD]", "[EOS]", "[UNK]", *(f"w{i}" for i in range(40))]
-    plain = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
-    )
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    special = {"pad_token": "[PAD]", "eos_token": "[EOS]", "unk_token": "[UNK]"}
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, padding_side="left", **special)
-    shape = transformers.GPT2Config(
-        vocab_size=len(words), n_positions=64, n_embd=32, n_layer=1, n_head=2, pad_token_id=0, eos_token_id=1
-    )
-
-    def length_reward(completions: list[str], **_: Any) -> list[float]:
-        return [float(len(text.split())) for text in completions]
-
-    def even_reward(completions: list[str], log_extra: Any, **_: Any) -> list[float | None]:
-        log_extra("last", [text[-3:] for text in completions])
-        return [None if "0" in text else float(len(text) % 2) for text in completions]
-
-    options = {"use_cpu": True, "bf16": False, "max_steps": 2, "report_to": [], "save_strategy": "no", "seed": 0}
-    trl.GRPOTrainer(
-        model=transformers.GPT2LMHeadModel(shape),
-        processing_class=tokenizer,
-        reward_funcs=[example()(length_reward, tmp_path / "log.jsonl", group_size=4), even_reward],
-        args=trl.GRPOConfig(
-            output_dir=str(tmp_path),
-            per_device_train_batch_size=8,
-            num_generations=4,
-            max_completion_length=6,
-            log_completions=True,
-            logging_steps=1,
-            **options,
-        ),
-        train_dataset=datasets.Dataset.from_dict({"prompt": [f"w{i} w{i + 1}" for i in range(16)]}),
-    ).train()
-    files = sorted((tmp_path / "completions").glob("completions_*.parquet"))
-    assert len(files) == 2
-    assert_report_of_trl(rft.scan(files, value_range=(0, 7)))
-    kept, logged = rft.scan(tmp_path / "log.jsonl"), rft.scan(files, columns=rft.Columns(reward="length_reward"))
-    assert kept.prompt == logged.prompt
-    np.testing.assert_array_equal(kept.mean, logged.mean)
 
 
 def test_verl_dump(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def verl_reward(compute_score: Callable[..., Any], path: str | Path) -> Callable
         key = {name: extra[name] for name in ("split", "index") if extra.get(name) is not None}
         if "index" not in key:
             key["ground_truth"] = str(ground_truth)
-        row = {"prompt": {"data_source": data_source, **key}}
+        row: dict[str, Any] = {"prompt": {"data_source": data_source, **key}}
         steps = (extra[name] for name in ("global_step", "global_steps", "step") if extra.get(name) is not None)
         for step in steps:
             row["step"] = int(step)

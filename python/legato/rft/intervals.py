@@ -147,7 +147,7 @@ def same_reward_std(n: NDArray[Any], reward: Float64, ends: tuple[float, float],
     """Upper end of the std where all n rewards were equal: a share q at most differs, by what the range allows."""
     q = np.minimum(1 - ((1 - level) / 2) ** (1 / n), 0.5)
     farthest = np.maximum(reward - ends[0], ends[1] - reward)
-    return np.minimum(farthest * np.sqrt(q * (1 - q)), (ends[1] - ends[0]) / 2)
+    return np.asarray(np.minimum(farthest * np.sqrt(q * (1 - q)), (ends[1] - ends[0]) / 2))
 
 
 def _maurer_pontil(n: NDArray[Any], std: Float64, ends: tuple[float, float], level: float) -> tuple[Float64, Float64]:

@@ -198,7 +198,7 @@ def _rollouts_needed(mean: Float64, scale: RewardScale, tau: float, settings: Se
             solved = np.ceil(math.log((1 - settings.level) / 2) / math.log(settings.solved_mean) - 1e-9)
             top = mean >= scale.high
             vanishing = np.where(top, np.minimum(vanishing, solved), vanishing)
-    return np.minimum(vanishing, 2.0**62).astype(np.int64)
+    return np.asarray(np.minimum(vanishing, 2.0**62), np.int64)
 
 
 def _bounds(groups: Groups, std: Float64, scale: RewardScale) -> tuple[Float64, Float64, Float64]:
