@@ -14,7 +14,7 @@ pytest.importorskip("scipy", reason="SciPy is in the rft extra")
 
 from legato import rft
 from legato.rft.intervals import bounded_mean_low, share_interval
-from legato.rft.population import RewardScale, population
+from legato.rft.population import RewardScale, kinds_of, population
 from legato.rft.rollouts import Rollouts
 
 LEVELS = (0.8, 0.9, 0.95)
@@ -197,8 +197,10 @@ def test_population_shares_cover(name: str) -> None:
             rewards = rng.random((prompts, n)) < rng.choice(p, prompts)[:, None]
             sums = Rollouts()
             sums.update({"uid": np.repeat(np.arange(prompts), n), "reward": rewards.ravel().astype(float)})
+            groups = sums.groups()
+            kinds = kinds_of(groups, scale)
             for level in LEVELS:
-                found = population(sums.groups(), scale, 8, 0.05, level).as_dict()
+                found = population(groups, kinds, scale, 8, 0.05, level).as_dict()
                 for key, value in truth.items():
                     inside[key, level] += found[key]["low"] - 1e-12 <= value <= found[key]["high"] + 1e-12
         for (key, level), count in inside.items():
@@ -225,5 +227,5 @@ def test_shares_of_anything_cover(level: float) -> None:
         (0.003, lambda: 0.003 * (rng.random(50) < 0.01) * 100),
         (0.98, lambda: rng.choice([0.96, 1.0], 50)),
     ):
-        pairs = np.array([share_interval(draw(), level, False) for _ in range(200)])
+        pairs = np.array([share_interval(float(draw().mean()), 50, level, False) for _ in range(200)])
         assert ((pairs[:, 0] <= mean) & (mean <= pairs[:, 1])).mean() >= level - 0.01

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from legato._arrays import Float64, as_float64
 from legato.errors import ArgumentError
+from legato.rft.prompts import distinct_rows
 
 __all__ = [
     "binary_std_interval",
@@ -135,7 +136,8 @@ def bounded_std_interval(
     width = ends[1] - ends[0]
     low, _ = _maurer_pontil(n, std, ends, level)
     _, high = _maurer_pontil(n, std, ends, 1 - alpha / 2)
-    q = np.where(n > 1, 1 - betaincinv(np.maximum(n - 1, 1), 2.0, alpha / 4), 1.0)
+    (sizes,), back = distinct_rows(n)
+    q = np.where(sizes > 1, 1 - betaincinv(np.maximum(sizes - 1, 1), 2.0, alpha / 4), 1.0)[back]
     # A share 1 - q within [least, largest], q within the range: E[(r - c)^2] about the middle c of the first.
     half, middle = (largest - least) / 2, (largest + least) / 2
     farthest = np.maximum(ends[1] - middle, middle - ends[0])
@@ -206,8 +208,8 @@ def _divergence(p: Float64, q: Float64) -> Float64:
     return np.asarray(heads + tails)
 
 
-def share_interval(values: Float64, level: float, indicators: bool) -> tuple[float, float]:
-    """Interval of the mean of independent numbers in [0, 1], each from another prompt.
+def share_interval(mean: float, n: int, level: float, indicators: bool) -> tuple[float, float]:
+    """Interval of what the mean of n independent numbers in [0, 1] estimates, each from another prompt.
 
     Of indicators, which are 0 or 1, it is Clopper-Pearson's. Else a mean mu is in it unless the mean seen would be too
     rare, by the smaller of Hoeffding's bound exp(-n KL) and Bentkus's e P(Binomial(n, mu) <= ceil(n mean)) (2004;
@@ -216,9 +218,8 @@ def share_interval(values: Float64, level: float, indicators: bool) -> tuple[flo
     """
     from scipy.special import bdtr
 
-    n, mean = len(values), float(np.mean(values))
     if indicators:
-        low, high = proportion_interval(np.sum(values), n, level)
+        low, high = proportion_interval(round(mean * n), n, level)
         return float(low), float(high)
 
     def upper(mean: float) -> float:

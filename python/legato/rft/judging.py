@@ -20,8 +20,8 @@ from legato.rft.intervals import (
     proportion_interval,
     same_reward_std,
 )
-from legato.rft.population import RewardScale, group_sizes, population, usual_group_size
-from legato.rft.prompts import NameTable
+from legato.rft.population import RewardScale, group_sizes, kinds_of, population, usual_group_size
+from legato.rft.prompts import distinct_rows
 from legato.rft.rollouts import NO_STEP, Groups, Rollouts
 from legato.rft.theory import gradient_bounds
 
@@ -89,11 +89,12 @@ def judge(rollouts: Rollouts, settings: Settings) -> Findings:
     percentiles = np.percentile(sampled, [10, 50]) if len(sampled) else [math.nan, math.nan]
     near = int((~zero & (np.nan_to_num(std, nan=1.0) < NEAR_CONSTANT * scale.width)).sum())
     has_steps = bool((groups.step != NO_STEP).any())
+    kinds = kinds_of(groups, scale)
     overall = {
         "prompts": len(set(groups.prompt)) if has_steps else len(n), "groups": len(n), "rollouts": rollouts.count,
         "dropped": rollouts.dropped,
-        "population": population(groups, scale, size, tau, settings.level).as_dict(),
-        "group_sizes": group_sizes(groups, scale, settings.level),
+        "population": population(groups, kinds, scale, size, tau, settings.level).as_dict(),
+        "group_sizes": group_sizes(kinds, scale, settings.level),
         "steps": _steps(groups, std, scale),
         "columns": _columns(groups, std),
         "verdicts": verdicts, "shares": {name: count / len(kind) for name, count in verdicts.items()},
@@ -155,9 +156,8 @@ def _intervals(groups: Groups, std: Float64, scale: RewardScale, settings: Setti
     n, level = groups.n, settings.level
     if scale.two_valued:
         ones = np.where(groups.largest == scale.high, groups.largest_count, 0)
-        pairs, most = NameTable(), int(n.max()) + 1  # few pairs of n and ones occur: one quantile each
-        back = pairs.number_integers(n * most + ones)
-        low, high = binary_std_interval(pairs.integers() % most, pairs.integers() // most, level)
+        (k, sizes), back = distinct_rows(ones, n)  # few pairs occur: one quantile each
+        low, high = binary_std_interval(k, sizes, level)
         return scale.width * low[back], scale.width * high[back]
     known = np.nan_to_num(std, nan=0.0)
     if settings.interval == "chi2":
@@ -180,7 +180,8 @@ def _mean_low(groups: Groups, scale: RewardScale, settings: Settings) -> Float64
     n = groups.n[high]
     if scale.two_valued:
         ones = np.where(groups.largest == scale.high, groups.largest_count, 0)[high]
-        low = proportion_interval(ones, n, settings.level)[0]
+        (k, sizes), back = distinct_rows(ones, n)
+        low = proportion_interval(k, sizes, settings.level)[0][back]
     else:
         low = bounded_mean_low(n, share[high], settings.level)
     found[high] = scale.low + scale.width * low

@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 
 from legato._arrays import Float64
 from legato.rft.intervals import bounded_std_interval, proportion_interval, same_reward_std, share_interval
+from legato.rft.prompts import distinct_rows
 from legato.rft.rollouts import Groups
 
-__all__ = ["GROUP_SIZES", "Population", "RewardScale", "Share", "group_sizes", "population", "usual_group_size"]
+__all__ = [
+    "GROUP_SIZES",
+    "Kinds",
+    "Population",
+    "RewardScale",
+    "Share",
+    "group_sizes",
+    "kinds_of",
+    "population",
+    "usual_group_size",
+]
 
 GROUP_SIZES = (2, 4, 8, 16, 32, 64)
 _ERROR = 0.05  # of a prompt's own test, at most; the share's interval allows for it
@@ -100,26 +111,58 @@ def usual_group_size(n: NDArray[np.int64]) -> int:
     return int(sizes[np.argmax(counts)]) if len(sizes) and counts.max() >= len(n) / 2 else 8
 
 
-def population(groups: Groups, scale: RewardScale, size: int, tau: float, level: float) -> Population:
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Groups that are alike for the shares, and how many of each kind: some hundreds of a million.
+
+    least, largest: rollouts with the least and the largest reward of the group; bottom, top: with those of the range.
+    """
+
+    n: NDArray[np.int64]
+    least: NDArray[np.int64]
+    largest: NDArray[np.int64]
+    bottom: NDArray[np.int64]
+    top: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    def of(self, size: int) -> Kinds:
+        """Those with at least so many rollouts."""
+        enough = self.n >= size
+        return Kinds(*(getattr(self, name)[enough] for name in self.__slots__))
+
+    def share(self, values: Float64, size: int, level: float) -> Share:
+        """Mean of a number in [0, 1] that each kind has, over the groups."""
+        total = int(self.count.sum())
+        if total == 0:
+            return Share(None, 0.0, 1.0, 0)
+        mean = min(1.0, float(np.dot(values, self.count)) / total)
+        low, high = share_interval(mean, total, level, bool((self.n == size).all()))
+        return Share(mean, min(low, mean), max(high, mean), total)
+
+
+def kinds_of(groups: Groups, scale: RewardScale) -> Kinds:
+    """Sort groups into kinds."""
+    bottom = np.where(groups.least == scale.low, groups.least_count, 0)
+    top = np.where(groups.largest == scale.high, groups.largest_count, 0)
+    largest = np.where(groups.least == groups.largest, 0, groups.largest_count)
+    rows, back = distinct_rows(groups.n, groups.least_count, largest, bottom, top)
+    return Kinds(*rows, np.bincount(back, minlength=len(rows[0])))
+
+
+def population(groups: Groups, kinds: Kinds, scale: RewardScale, size: int, tau: float, level: float) -> Population:
     """Estimate the shares."""
-    enough = groups.n >= size
-    n = groups.n[enough]
-    bottom = np.where(groups.least == scale.low, groups.least_count, 0)[enough]
-    top = np.where(groups.largest == scale.high, groups.largest_count, 0)[enough]
-    exact = bool((n == size).all())
-    constant = _constant(groups, size)[enough]
-    zero, one = _drawn_alike(bottom, n, size), _drawn_alike(top, n, size)
+    enough = kinds.of(size)
     return Population(
-        _share(constant, level, exact),
-        _share(zero, level, exact),
-        _share(one, level, exact),
-        _small_std(groups, scale, tau, level),
+        enough.share(_constant(enough, size), size, level),
+        enough.share(_drawn_alike(enough.bottom, enough.n, size), size, level),
+        enough.share(_drawn_alike(enough.top, enough.n, size), size, level),
+        _small_std(groups, kinds, scale, tau, level),
         size,
-        int((~enough).sum()),
+        len(groups.n) - int(enough.count.sum()),
     )
 
 
-def group_sizes(groups: Groups, scale: RewardScale, level: float) -> list[dict[str, Any]]:
+def group_sizes(everything: Kinds, scale: RewardScale, level: float) -> list[dict[str, Any]]:
     """Say what groups of each size would give and cost, without bias, from prompts with at least as many rollouts.
 
     Returns
@@ -131,27 +174,18 @@ def group_sizes(groups: Groups, scale: RewardScale, level: float) -> list[dict[s
     """
     found = []
     for size in GROUP_SIZES:
-        enough = groups.n >= size
-        row: dict[str, Any] = {"size": size, "groups": int(enough.sum())}
+        kinds = everything.of(size)
+        share = kinds.share(1 - _constant(kinds, size), size, level)
+        row: dict[str, Any] = {"size": size, "groups": share.groups}
         row |= dict.fromkeys(("useful", "low", "high", "rollouts_per_useful", "signal"))
-        if enough.any():
-            n = groups.n[enough]
-            share = _share(1 - _constant(groups, size)[enough], level, bool((n == size).all()))
+        if share.share is not None:
             row |= {"useful": share.share, "low": share.low, "high": share.high}
             row["rollouts_per_useful"] = size / share.share if share.share else None
             if scale.two_valued:
-                top = np.where(groups.largest == scale.high, groups.largest_count, 0)[enough]
-                row["signal"] = scale.width * float(_group_std(top, n, size).mean())
+                std = _group_std(kinds.top, kinds.n, size)
+                row["signal"] = scale.width * float(np.dot(std, kinds.count)) / share.groups
         found.append(row)
     return found
-
-
-def _share(values: Float64, level: float, indicators: bool) -> Share:
-    if len(values) == 0:
-        return Share(None, 0.0, 1.0, 0)
-    low, high = share_interval(values, level, indicators)
-    mean = float(values.mean())
-    return Share(mean, min(low, mean), max(high, mean), len(values))
 
 
 def _drawn_alike(count: NDArray[np.int64], n: NDArray[np.int64], size: int) -> Float64:
@@ -162,36 +196,33 @@ def _drawn_alike(count: NDArray[np.int64], n: NDArray[np.int64], size: int) -> F
     return found
 
 
-def _constant(groups: Groups, size: int) -> Float64:
+def _constant(kinds: Kinds, size: int) -> Float64:
     """Chance that `size` of a group's rollouts have one reward, for n >= size.
 
     Values between the group's least and largest count as distinct, which is exact for rewards of two values.
     """
-    n = np.maximum(groups.n, size)
-    same = groups.least == groups.largest
-    ends = _drawn_alike(groups.least_count, n, size) + _drawn_alike(groups.largest_count, n, size)
-    found: Float64 = np.where(same, 1.0, ends)
-    return found
+    return _drawn_alike(kinds.least, kinds.n, size) + _drawn_alike(kinds.largest, kinds.n, size)
 
 
 def _group_std(top: NDArray[np.int64], n: NDArray[np.int64], size: int) -> Float64:
     """Mean std, dividing by size, of groups of `size` of n rollouts of which `top` have 1 and the others 0."""
-    pairs, back = np.unique(np.stack([top, n]), axis=1, return_inverse=True)
-    k, m = pairs.astype(np.float64)
-    ones = np.arange(size + 1)[:, None]
     from scipy.special import gammaln
+
+    (k, m), back = distinct_rows(top, n)
 
     def log_choose(a: Any, b: Any) -> Any:
         with np.errstate(invalid="ignore"):
-            found = gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1)
+            found = gammaln(a + 1.0) - gammaln(b + 1.0) - gammaln(a - b + 1.0)
         return np.where((b >= 0) & (b <= a), found, -np.inf)
 
-    chance = np.exp(log_choose(k, ones) + log_choose(m - k, size - ones) - log_choose(m, size))
-    std = np.sqrt(ones * (size - ones)) / size
-    return np.asarray((chance * std).sum(axis=0)[back.ravel()])
+    mean = np.zeros(len(k))
+    for ones in range(1, size):
+        chance = np.exp(log_choose(k, ones) + log_choose(m - k, size - ones) - log_choose(m, size))
+        mean += chance * np.sqrt(ones * (size - ones)) / size
+    return np.asarray(mean[back])
 
 
-def _small_std(groups: Groups, scale: RewardScale, tau: float, level: float) -> Share:
+def _small_std(groups: Groups, kinds: Kinds, scale: RewardScale, tau: float, level: float) -> Share:
     """Share of prompts of a std below tau: from what a test proves to be below to what none proves to be above.
 
     Of N prompts, V are declared small by a test that errs with a chance a at most where the std is not, so that E[V] is
@@ -204,43 +235,40 @@ def _small_std(groups: Groups, scale: RewardScale, tau: float, level: float) -> 
     if not scale.bounded or tau >= scale.width / 2:
         return Share(share, 0.0, 1.0, len(n))
     if scale.two_valued:
-        small, large, wrong_small, wrong_large = _two_valued_tests(groups, scale, tau)
+        small, large, wrong_small, wrong_large = _two_valued_tests(kinds, scale, tau)
     else:
         wrong_small = wrong_large = _ERROR
         low, high = bounded_std_interval(n, std, groups.least, groups.largest, scale.ends, 1 - 2 * _ERROR)
         same = groups.least == groups.largest
         high = np.where(same, same_reward_std(n, groups.least, scale.ends, 1 - 2 * _ERROR), high)
-        small, large = high < tau, low >= tau
+        small, large = int((high < tau).sum()), int((low >= tau).sum())
     total = len(n)
-    surely_small = float(proportion_interval(np.sum(small), total, level)[0])
-    surely_large = float(proportion_interval(np.sum(large), total, level)[0])
+    surely_small = float(proportion_interval(small, total, level)[0])
+    surely_large = float(proportion_interval(large, total, level)[0])
     low_share = max(0.0, (surely_small - wrong_small) / (1 - wrong_small))
     high_share = 1 - max(0.0, (surely_large - wrong_large) / (1 - wrong_large))
     return Share(share, low_share, max(high_share, low_share), total)
 
 
-def _two_valued_tests(
-    groups: Groups, scale: RewardScale, tau: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float, float]:
-    """Prompts declared small and large, and the largest chances of a wrong declaration."""
+def _two_valued_tests(kinds: Kinds, scale: RewardScale, tau: float) -> tuple[int, int, float, float]:
+    """Count the prompts declared small and large; return also the largest chances of a wrong declaration."""
     from scipy.special import bdtr, bdtrc
 
-    ones = np.where(groups.largest == scale.high, groups.largest_count, 0)
-    fewer = np.minimum(ones, groups.n - ones)  # of the rarer kind
+    fewer = np.minimum(kinds.top, kinds.n - kinds.top)  # of the rarer reward
     edge = 0.5 - np.sqrt(max(0.25 - (tau / scale.width) ** 2, 0.0))  # its std is tau
-    small, large = np.zeros(len(ones), np.bool_), np.zeros(len(ones), np.bool_)
+    small = large = 0
     wrong_small = wrong_large = 0.0
-    sizes, back = np.unique(groups.n, return_inverse=True)
-    for i, n in enumerate(sizes.tolist()):
+    for n in np.unique(kinds.n).tolist():
         k = np.arange(min(n // 2, int(4 * n * edge) + 50) + 1, dtype=np.float64)
         # Large, wrongly: k or more of both kinds though p is at most the edge. Small, wrongly: k or fewer though not.
         at_least = np.where(k > 0, bdtrc(np.maximum(k - 1, 0), n, edge), 1.0)
         at_most = np.where(2 * k < n, bdtr(k, n, edge) + bdtrc(np.maximum(n - k - 1, 0), n, edge), 1.0)
-        here = back == i
+        here = kinds.n == n
+        rarer, count = fewer[here], kinds.count[here]
         if (enough := np.flatnonzero(at_least <= _ERROR)).size:
-            large[here] = fewer[here] >= k[enough[0]]
+            large += int(count[rarer >= k[enough[0]]].sum())
             wrong_large = max(wrong_large, float(at_least[enough[0]]))
         if (few := np.flatnonzero(at_most <= _ERROR)).size:
-            small[here] = fewer[here] <= k[few[-1]]
+            small += int(count[rarer <= k[few[-1]]].sum())
             wrong_small = max(wrong_small, float(at_most[few[-1]]))
     return small, large, wrong_small, wrong_large

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from legato import _core
 from legato.errors import InputError
 
-__all__ = ["NameTable", "canonical_json", "int64_or_decimal", "prompt_keys"]
+__all__ = ["NameTable", "canonical_json", "distinct_rows", "int64_or_decimal", "prompt_keys"]
 
 
 def canonical_json(value: Any) -> str:
@@ -78,9 +78,71 @@ def _json_column(array: Any) -> Any:
     import pyarrow as pa
 
     if _is_simple(array.type):
-        found = _write_json(array)
-        return found.cast(pa.string())
+        codes = _codes(array)
+        if codes is None:
+            return _write_json(array).cast(pa.string())
+        # Codes are in the order met: a new one is larger than all before. Only its entry is written.
+        first = np.flatnonzero(codes > np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])))
+        texts = _write_json(array.take(pa.array(first))).cast(pa.string())
+        indices = pa.array(codes.astype(np.int32))
+        if texts.null_count:
+            return texts.take(indices)
+        return pa.DictionaryArray.from_arrays(indices, texts)
     return pa.array([None if v is None else canonical_json(v) for v in array.to_pylist()], pa.string())
+
+
+def _codes(array: Any) -> NDArray[np.int64] | None:
+    """Return numbers of the different entries of a simple array, in the order met; None if its lists are long."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    t = pa.types
+    if t.is_null(array.type):
+        return np.zeros(len(array), np.int64)
+    if t.is_struct(array.type):
+        parts = [_codes(array.field(i)) for i in range(array.type.num_fields)]
+    elif t.is_list(array.type) or t.is_large_list(array.type):
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+        if len(lengths) and lengths.max() > _LONG:
+            return None
+        inner = _codes(array.flatten())
+        if inner is None:
+            return None
+        starts = np.cumsum(lengths) - lengths
+        found = distinct_rows(lengths)[1]
+        for at in range(int(lengths.max(initial=0))):
+            here = lengths > at
+            next_ones = np.where(here, inner[np.where(here, starts + at, 0)] + 1, 0)
+            found = distinct_rows(found, next_ones)[1]
+        parts = [found]
+    elif t.is_string(array.type) or t.is_large_string(array.type):
+        parts = [NameTable().number(pc.fill_null(array.cast(pa.string()), "")).astype(np.int64)]
+    else:
+        parts = [pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)]
+    if any(part is None for part in parts):
+        return None
+    known = [part for part in parts if part is not None]
+    if array.null_count or not known:
+        known.append(array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64))
+    return distinct_rows(*known)[1]
+
+
+def distinct_rows(*columns: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the different rows of columns of integers, in the order met, and which of them each row is."""
+    codes: NDArray[np.int64] | None = None
+    for column in columns:
+        table = NameTable()
+        own = table.number_integers(np.ascontiguousarray(column, np.int64)).astype(np.int64)
+        if codes is None:
+            codes, count = own, table.count
+        elif table.count > 1:
+            pairs = NameTable()
+            codes = pairs.number_integers(codes * table.count + own).astype(np.int64)
+            count = pairs.count
+    assert codes is not None
+    first = np.flatnonzero(codes > np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])))
+    assert len(first) == count
+    return [column[first] for column in columns], codes
 
 
 def _is_simple(kind: Any) -> bool:
@@ -97,6 +159,7 @@ def _is_simple(kind: Any) -> bool:
     )
 
 
+_LONG = 64  # entries of lists that are told apart one place after the other
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\b", "\\b"), ("\f", "\\f"))
 
 
@@ -121,12 +184,15 @@ def _write_json(array: Any) -> Any:
         return pa.nulls(len(array), text)
     if t.is_string(array.type) or t.is_large_string(array.type):
         found = array.cast(text)
-        if pc.any(pc.match_substring_regex(found, r'[\x00-\x1f"\\]')).as_py():
-            for plain, escaped in _ESCAPES:
+        seen = np.zeros(256, np.bool_)
+        seen[np.frombuffer(found.buffers()[2] or b"", np.uint8)] = True
+        there = set(np.flatnonzero(seen).tolist())
+        for plain, escaped in _ESCAPES:
+            if ord(plain) in there:
                 found = pc.replace_substring(found, plain, escaped)
-            if pc.any(pc.match_substring_regex(found, r"[\x00-\x1f]")).as_py():  # rare: by hand
-                texts = [None if v is None else json.dumps(v, ensure_ascii=False)[1:-1] for v in array.to_pylist()]
-                found = pa.array(texts, text)
+        if min(there - {ord(plain) for plain, _ in _ESCAPES}, default=32) < 32:  # rare: by hand
+            texts = [None if v is None else json.dumps(v, ensure_ascii=False)[1:-1] for v in array.to_pylist()]
+            found = pa.array(texts, text)
         return _join('"', found, '"')
     if t.is_struct(array.type):
         members = []

@@ -102,6 +102,15 @@ class _Sums:
             self.wide = np.zeros((len(self.rows), _WIDE), np.int64)
         _core.rft_merge_rewards(other.rows[:count], other.wide[:count], numbers, self.rows, self.wide)
 
+    def take(self, groups: NDArray[np.int64]) -> _Sums:
+        """Return the sums of these groups."""
+        found = _Sums()
+        found.rows = _aligned(len(groups))
+        np.take(self.rows, groups, axis=0, out=found.rows, mode="clip")
+        if len(self.wide):
+            found.wide = self.wide[groups]
+        return found
+
     def moments(self, count: int) -> tuple[Float64, Float64]:
         """Mean and sum of squared deviations."""
         found = np.empty((2, count))
@@ -257,21 +266,22 @@ class Rollouts:
             steps = np.array(list(self._steps), np.int64)[keys >> 32]
             order = np.lexsort((rank[keys & 0xFFFFFFFF], steps))
         at = kept[order]
-        n, least, largest, counts = (self._sums.rows[at, column] for column in range(4))
-        counts = np.ascontiguousarray(counts).view(np.uint32).reshape(-1, 2).astype(np.int64)
-        mean, m2 = self._sums.moments(count)
+        sums = self._sums.take(at)
+        n, least, largest, both = sums.rows.T[:4]
+        counts = np.ascontiguousarray(both).view(np.uint32).reshape(-1, 2).astype(np.int64)
+        n = np.ascontiguousarray(n).view(np.int64)
+        mean, m2 = sums.moments(len(at))
         tokens = None
         if self._tokens is not None:
-            lengths, loose = (s.moments(count)[0][at] * n.view(np.int64) for s in self._tokens)
+            lengths, loose = (s.take(at).moments(len(at))[0] * n for s in self._tokens)
             tokens = (lengths, loose)
         columns = {}
         for name, (own, others) in self._parts.items():
-            own_mean, own_m2 = own.moments(count)
-            columns[name] = (own_mean[at], own_m2[at], others.moments(count)[1][at])
+            columns[name] = (*own.take(at).moments(len(at)), others.take(at).moments(len(at))[1])
         prompt = self._prompts.to_list((keys & 0xFFFFFFFF)[order])
         return Groups(
-            prompt, steps[order], n.view(np.int64), least, largest, counts[:, 0], counts[:, 1], mean[at], m2[at],
-            tokens, columns,
+            prompt, steps[order], n, np.ascontiguousarray(least), np.ascontiguousarray(largest), counts[:, 0],
+            counts[:, 1], mean, m2, tokens, columns,
         )  # fmt: skip
 
     def _roles(self, part: Part, before: Roles | None) -> Roles:
