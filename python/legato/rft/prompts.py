@@ -129,19 +129,24 @@ def _codes(array: Any) -> NDArray[np.int64] | None:
 
 def distinct_rows(*columns: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     """Return the different rows of columns of integers, in the order met, and which of them each row is."""
-    codes: NDArray[np.int64] | None = None
-    for column in columns:
+    widths = [int(column.max(initial=0)).bit_length() for column in columns]
+    if sum(widths) < 63 and all(column.min(initial=0) >= 0 for column in columns):  # one key has room for all
+        key = np.zeros(len(columns[0]), np.int64)
+        for column, width in zip(columns, widths, strict=True):
+            key = (key << width) | column
         table = NameTable()
-        own = table.number_integers(np.ascontiguousarray(column, np.int64)).astype(np.int64)
-        if codes is None:
-            codes, count = own, table.count
-        elif table.count > 1:
-            pairs = NameTable()
-            codes = pairs.number_integers(codes * table.count + own).astype(np.int64)
-            count = pairs.count
-    assert codes is not None
+        codes = table.number_integers(key).astype(np.int64)
+        rows, keys = [], table.integers()
+        for width in reversed(widths):
+            rows.append(keys & ((1 << width) - 1))
+            keys = keys >> width
+        return rows[::-1], codes
+    codes = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        own, pairs = NameTable(), NameTable()
+        numbers = own.number_integers(np.ascontiguousarray(column, np.int64)).astype(np.int64)
+        codes = pairs.number_integers(codes * own.count + numbers).astype(np.int64)
     first = np.flatnonzero(codes > np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])))
-    assert len(first) == count
     return [column[first] for column in columns], codes
 
 

@@ -254,16 +254,17 @@ class Rollouts:
         """Return the sums of each group so far."""
         count = self._prompts.count if self._units is None else self._units.count
         keys = np.arange(count) if self._units is None else self._units.integers()
-        rank = np.empty(self._prompts.count, np.int64)
-        rank[self._prompts.order()] = np.arange(self._prompts.count)
+        by_name = self._prompts.order()
         kept = np.flatnonzero(self._sums.rows[:count, 0].view(np.int64))
         keys = keys[kept]
-        if self._units is None:
-            steps = np.full(len(kept), NO_STEP)
-            order = np.empty(len(kept), np.int64)
-            order = np.argsort(rank[keys]) if len(kept) < count else self._prompts.order()
+        steps = np.full(len(kept), NO_STEP)
+        if self._units is None and len(kept) == count:
+            order = by_name
         else:
-            steps = np.array(list(self._steps), np.int64)[keys >> 32]
+            rank = np.empty(self._prompts.count, np.int64)
+            rank[by_name] = np.arange(self._prompts.count)
+            if self._units is not None:
+                steps = np.array(list(self._steps), np.int64)[keys >> 32]
             order = np.lexsort((rank[keys & 0xFFFFFFFF], steps))
         at = kept[order]
         sums = self._sums.take(at)
