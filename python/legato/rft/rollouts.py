@@ -19,7 +19,7 @@ from legato import _core
 from legato._arrays import Float64
 from legato.errors import ArgumentError, DependencyError, InputError
 from legato.rft.layouts import Columns, Roles, choose_columns, prompt_candidates
-from legato.rft.prompts import NameTable, longer, prompt_keys
+from legato.rft.prompts import NameTable, prompt_keys
 from legato.rft.readers import Part, files_of, parts_of
 
 __all__ = ["NO_STEP", "Groups", "Rollouts"]
@@ -84,7 +84,9 @@ class _Sums:
             rows[: len(self.rows)] = self.rows
             self.rows = rows
         if len(self.wide) and len(self.wide) < count:
-            self.wide = np.ascontiguousarray(longer(self.wide.T, count).T)
+            wide = np.zeros((count, _WIDE), np.int64)
+            wide[: len(self.wide)] = self.wide
+            self.wide = wide
 
     def add(self, numbers: NDArray[np.uint32], rewards: NDArray[Any], low: float, high: float) -> int:
         """Add rewards of groups; or nothing, and return the index of the first that is not in the range."""
