@@ -173,9 +173,11 @@ def _intervals(groups: Groups, std: Float64, scale: RewardScale, settings: Setti
 def _mean_low(groups: Groups, scale: RewardScale, settings: Settings) -> Float64:
     """Lower ends of the means of the policy's rewards; minus infinity where nothing is known."""
     found = np.full(len(groups.n), -math.inf)
+    if not scale.bounded:
+        return found
     share = np.clip((groups.mean - scale.low) / scale.width, 0.0, 1.0)
     high = share >= settings.solved_mean
-    if not scale.bounded or not high.any():
+    if not high.any():
         return found
     n = groups.n[high]
     if scale.two_valued:

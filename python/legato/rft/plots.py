@@ -80,7 +80,8 @@ def scatter(report: Findings) -> str:
     plot.parts.append(
         f'<text x="{plot.left + plot.width / 2}" y="{plot.up(tau) - 6:.1f}" text-anchor="middle">tau = {tau:g}</text>'
     )
-    columns = np.rint((report.mean - low) / (high - low) * 120).astype(int)
+    inside = np.clip(report.mean, low, high)  # an outlier may be far away
+    columns = np.rint((inside - low) / (high - low) * 120).astype(int)
     rows = np.rint(std / top * 60).astype(int)
     for name, color in COLORS.items():
         kind = report.verdict == name
