@@ -146,7 +146,8 @@ def kinds_of(groups: Groups, scale: RewardScale) -> Kinds:
     top = np.where(groups.largest == scale.high, groups.largest_count, 0)
     largest = np.where(groups.least == groups.largest, 0, groups.largest_count)
     rows, back = distinct_rows(groups.n, groups.least_count, largest, bottom, top)
-    return Kinds(*rows, np.bincount(back, minlength=len(rows[0])))
+    n, least, most, low, high = rows
+    return Kinds(n, least, most, low, high, np.bincount(back, minlength=len(n)))
 
 
 def population(groups: Groups, kinds: Kinds, scale: RewardScale, size: int, tau: float, level: float) -> Population:
