@@ -150,18 +150,6 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
 
 
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes: what a full disk looks like, but for the words."""
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def under_way(folder: Path, process: int | str = "self") -> list[str]:
     """Unfinished files in a folder: hidden ones, and on Linux those that a process has open and that have no name."""
     nameless = set()  # a muxer may have opened one a second time

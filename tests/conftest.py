@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +30,15 @@ def camera_cases() -> dict[str, Any]:
 def camera_arrays(name: str) -> dict[str, np.ndarray]:
     with np.load(DATA / "camera" / name) as archive:
         return {key: archive[key] for key in archive.files}
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes: what a full disk looks like, but for the words."""
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -30,6 +30,10 @@ class ndarray(np.ndarray):  # noqa: N801
         return 2, 0
 
     @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self.ctypes.data)
+
+    @property
     def device(self):
         return contextlib.nullcontext()
 
@@ -70,6 +74,7 @@ def install(monkeypatch, folder: Path) -> types.ModuleType:
 
     module = types.ModuleType("cupy")
     module.ndarray, module.RawModule, module.asarray = ndarray, RawModule, asarray
+    module.may_share_memory = np.may_share_memory
     module.empty_like = lambda like: np.empty_like(like)
     module.ascontiguousarray = lambda a: np.ascontiguousarray(a).view(ndarray)
     module.from_dlpack = lambda a: a.as_cupy()

@@ -12,10 +12,8 @@ import collections
 import contextlib
 import os
 import random
-import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+import workers
 from clips import scene, shaky, write_clip
 from legato import video
 from legato.errors import LegatoError
@@ -121,36 +120,21 @@ def work(clips: Path, seeds: list[int]) -> None:
             original = rng.choice(sources)
             file = Path(scratch) / f"damaged{original.suffix}"
             file.write_bytes(damaged(original.read_bytes(), rng))
-            print(f"{seed}\t{original.name}\t{judged(file, out)}", flush=True)
+            print(f"{seed}\t{judged(file, out)}\t{original.name}", flush=True)
 
 
 def fuzz(clips: Path, count: int, first: int, verbose: bool) -> collections.Counter[str]:
     """Run damaged inputs, in a process that is replaced when it crashes or hangs."""
     outcomes: collections.Counter[str] = collections.Counter()
-    seeds = list(range(first, first + count))
-    while seeds:
-        command = [sys.executable, __file__, "--worker", str(clips), "--first", str(seeds[0]), "--inputs",
-                   str(len(seeds))]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as process:
-            assert process.stdout is not None
-            pending = b""
-            while seeds:
-                ready, _, _ = select.select([process.stdout], [], [], _TIMEOUT_S)
-                piece = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
-                if not piece:
-                    process.kill()
-                    fate = f"crashed with {process.wait()}" if ready else "hung"
-                    print(f"seed {seeds[0]}: {fate}", flush=True)
-                    outcomes[f"wrong: {fate}"] += 1
-                    seeds.pop(0)
-                    break
-                *lines, pending = (pending + piece).split(b"\n")
-                for line in lines:
-                    seed, name, outcome = line.decode().split("\t")
-                    if outcome.startswith("wrong") or verbose:
-                        print(f"seed {seed} ({name}): {outcome}", flush=True)
-                    outcomes[outcome.partition(":")[0]] += 1
-                    seeds.pop(0)
+
+    def command(first: int, count: int) -> list[str]:
+        return [sys.executable, __file__, "--worker", str(clips), "--first", str(first), "--inputs", str(count)]
+
+    for seed, answer in workers.answers(command, first, count, limit_s=_TIMEOUT_S):
+        outcome, _, name = answer.partition("\t")
+        if outcome.startswith("wrong") or verbose:
+            print(f"seed {seed}{f' ({name})' if name else ''}: {outcome}", flush=True)
+        outcomes[outcome.partition(":")[0]] += 1
     return outcomes
 
 

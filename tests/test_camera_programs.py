@@ -201,7 +201,7 @@ def test_solvers_of_smooth_path_agree() -> None:
         ({"row_matrix": np.zeros((2, 8))}, "row_bound: expected shape"),
         ({"row_matrix": np.zeros((2, 8)), "row_bound": np.zeros(3)}, "row_bound: expected shape"),
         ({"held": np.zeros((4, 8))}, "held: expected at most 3"),
-        ({"soft_rows": 1}, "soft_rows: expected a number from 0 to 0"),
+        ({"soft_rows": 1}, "soft_rows: expected a whole number from 0 to 0"),
         ({"row_matrix": np.zeros((2, 8)), "row_bound": np.ones(2), "soft_rows": 1}, "penalty: expected"),
     ],
 )

@@ -254,7 +254,7 @@ def test_numpy_backend_and_other_solvers_go_through_windows() -> None:
         ({"stride": 20}, "stride: expected together"),
         ({"window": 20, "fixed": np.eye(3)[None]}, "fixed: expected no"),
         ({"cuts": [6]}, "cuts: expected frames from 0 to 5"),
-        ({"cuts": [0.5]}, "cuts: expected whole"),
+        ({"cuts": [0.5]}, "cuts: expected 64-bit integers, got 0.5"),
         ({"ok": np.ones(6)}, "ok: expected bool"),
         ({"solver": "simplex"}, "solver: expected one of"),
     ],

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from clips import packets, shaky, times, under_way, write_clip
+from legato._extras import install_command
 from legato.camera import PathOptions
 from legato.cli import _parser, main
 from legato.video import VideoWriter, stabilizing
@@ -154,7 +155,7 @@ def test_a_missing_package_is_named(
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)
             assert run("stabilize", clip, tmp_path / "out.mp4", *arguments) == 1
-        assert 'pip install "legato[video]"' in one_line(capsys)
+        assert install_command("video") in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 

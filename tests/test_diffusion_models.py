@@ -183,6 +183,8 @@ def test_classes() -> None:
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0, 1.0]], 1, 1), "x: expected shape"),
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0]], 1, -1), "sigma"),
         (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).score([[0.0]], np.nan, 1), "alpha"),
+        (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).log_density([[0.0]], 1, 1e160), "sigma: expected 0 or"),
+        (lambda: D.GaussianMixture([1], [[0.0]], [1.0]).denoise([[0.0]], 1e-160, 0), "alpha: expected 0 or"),
         (lambda: D.EmpiricalDenoiser([1.0, 2.0]), "data"),
         (lambda: D.EmpiricalDenoiser([[np.nan]]), "data"),
         (lambda: D.EmpiricalDenoiser([[1.0]], labels=[1, 2]), "labels"),
@@ -196,3 +198,12 @@ def test_classes() -> None:
 def test_bad_models(make: object, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("dtype", "far", "farther"), [("f8", 2.0**63, 1e200), ("f4", 2.0**62, 1e30)])
+def test_log_density_far_from_every_mean(dtype: str, far: float, farther: float) -> None:
+    mixture = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.2])
+    x = np.array([[0.0, 0.0], [0.0, far], [farther, 0.0]], dtype)
+    got = mixture.log_density(x, 0.9, 0.1)
+    assert got[1] == pytest.approx(-0.5 * far**2 / (0.81 * 0.2 + 0.01), rel=1e-6)
+    assert got[2] == -np.inf

@@ -383,6 +383,46 @@ def test_numba_cfunc_of_the_wrong_type_is_refused() -> None:
     D.sample(wide, (2000, 2), D.Schedule.vp_linear(20), dtype="float64", stop=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_c_function_that_writes_nothing_is_named(dtype: str) -> None:
+    """Its result was memory of before, other numbers every time."""
+    s = D.Schedule.vp_linear(5)
+    silent = c_model(ctypes.c_float if dtype == "float32" else ctypes.c_double)
+    for model, options in ((silent, {}), (D.guided(silent, silent), {"guidance_scale": 2.0})):
+        with pytest.raises(NumericalError, match="model: expected a C function that writes every number"):
+            D.sample(model, (6, 2), s, dtype=dtype, **options)
+        with pytest.raises(NumericalError, match="model: expected a C function that writes every number"):
+            D.langevin(model, np.ones((6, 2), dtype), 0.1, 3, **options)
+
+
+def test_a_c_function_that_forgets_one_number_is_named() -> None:
+    kinds = [ctypes.POINTER(ctypes.c_float)] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_double] * 2 + [ctypes.c_int64]
+
+    def all_but_the_last(x, out, n, d, *_):
+        for i in range(n * d - 1):
+            out[i] = x[i]
+
+    with pytest.raises(NumericalError, match="got NaN at step 0"):
+        D.sample(ctypes.CFUNCTYPE(None, *kinds)(all_but_the_last), (6, 2), D.Schedule.vp_linear(5))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what Numba makes of the exception
+def test_a_numba_cfunc_that_raises_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    t = numba.types
+    signature = t.void(t.CPointer(t.float32), t.CPointer(t.float32), t.int64, t.int64, t.float64, t.float64, t.int64)
+
+    @numba.cfunc(signature)
+    def model(x, out, n, d, alpha, sigma, k):  # noqa: ARG001
+        if n > 0:
+            raise ValueError("no weights")
+        out[0] = 0
+
+    with pytest.raises(NumericalError, match="one that raises has written nothing"):
+        D.sample(model, (6, 2), D.Schedule.vp_linear(9))
+    capfd.readouterr()  # Numba prints the exception
+
+
 # --- Guidance ---------------------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,26 @@ def test_no_vague_file_names() -> None:
     assert not [path for path in files if path.stem in vague]
 
 
+def calls(path: Path) -> set[str]:
+    """Names of what a file calls, dotted as they are written."""
+    found = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return {ast.unparse(function) for function in found}
+
+
+def test_one_door_for_files() -> None:
+    """Outputs go through `_files.py`, or they are torn where a process is killed."""
+    in_place = re.compile(r"""open\([^)]*["'][wax]b?\+?["']|write_bytes\(|\.rename\(|umask|mkstemp|NamedTemporary""")
+    for path in python_files():
+        if path.name != "_files.py":
+            assert not in_place.search(path.read_text().replace("av.open(", "")), path
+
+
+def test_one_door_for_what_is_printed() -> None:
+    for path in python_files():
+        if room(path) == "cli":
+            assert not calls(path) & {"print", "sys.stdout.write"}, path
+
+
 def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s+["<]([^">]+)[">]', path.read_text(), re.MULTILINE)
 

@@ -329,6 +329,29 @@ def test_compiled_predicates(way: str) -> None:
     assert [program.step(int(t)) for t in x] == program(x).tolist() == rasp.kqv(x, x, x, near, reduction="max").tolist()
 
 
+@pytest.mark.parametrize("way", ["njit", "cfunc"])
+def test_compiled_predicates_that_raise(way: str) -> None:
+    """Numba's wrapper would print the exception and answer with what its memory holds."""
+    numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
+
+    def odd(k: int, q: int) -> bool:
+        if k == 3 and q == 5:
+            raise ValueError("no such pair")
+        return (k + q) % 2 == 1
+
+    compiled = numba.njit(odd) if way == "njit" else numba.cfunc("boolean(int64, int64)")(odd)
+    k, q = np.arange(60) % 4, np.arange(60) % 6
+    raising, fine = (rasp.select(keys, q, compiled, causal=False) for keys in (k, k % 3))
+    wanted = aggregate_selector(rasp.select(k % 3, q, odd, causal=False), None, "width", backend="numpy")
+    for route, message in (
+        ("table", "raised an exception for key 3, query 5"),
+        ("formula", "a function of the caller"),
+    ):
+        with pytest.raises(ArgumentError, match=f"select: pred: {message}"):
+            aggregate_selector(raising, None, "width", route=route)
+        assert np.array_equal(aggregate_selector(fine, None, "width", route=route), wanted)
+
+
 def test_compiled_predicates_of_the_wrong_kind() -> None:
     numba = pytest.importorskip("numba", reason="numba is what compiles such predicates")
     for predicate, message in (
@@ -509,8 +532,14 @@ def test_forced_isa_ran_and_gives_the_same_bits() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: rasp.kqv([1], [1], [1], rasp.equals, reduction="sum"), "aggr: reduction: expected mean, max or min"),
-        (lambda: rasp.kqv([1], [1], [1], rasp.equals, rounding="up"), "aggr: rounding: expected truncate, floor"),
+        (
+            lambda: rasp.kqv([1], [1], [1], rasp.equals, reduction="sum"),
+            "aggr: reduction: expected one of mean",
+        ),
+        (
+            lambda: rasp.kqv([1], [1], [1], rasp.equals, rounding="up"),
+            "aggr: rounding: expected one of truncate",
+        ),
         (lambda: rasp.select([1, 2, 3], [1, 2], rasp.equals), r"select: q: expected shape \(3,\) as k has"),
         (lambda: rasp.seq_map([1, 2, 3], [1, 2], max), r"seq_map: y: expected shape \(3,\)"),
         (lambda: rasp.select([1.0, float("nan")], [1, 1], rasp.lt), "select: k: .* got nan at position 1"),

@@ -270,7 +270,7 @@ def test_command_formats_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
             cli("scan", path, *wrong)
     with pytest.raises(SystemExit, match="2"):
         cli("rank", path, "--budget", "0%")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="no such directory"):
         cli("scan", path, "--out", tmp_path / "no" / "where.txt")
 
 
@@ -313,10 +313,10 @@ def test_bad_json_names_the_row(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = [json.dumps(row) for row in BAD_ROWS]
     for line, message in (
-        ('{"prompt": "a", "rew', "row 2: not JSON"),
+        ('{"prompt": "a", "rew', "line 3: not JSON"),
         ('{"prompt": "a", "reward": "one"}', "row 2, column 'reward': expected numbers, got string 'one'"),
         ('{"prompt": 3, "reward": 1}', "row 2, column 'prompt': expected string"),
-        ("[1]", "row 2: expected an object"),
+        ("[1]", "line 3: expected an object"),
     ):
         path.write_text("\n".join([*lines, line]) + "\n")
         with pytest.raises(InputError, match=message):

@@ -301,7 +301,7 @@ def test_bad_threads_mask_and_outputs() -> None:
     stats, weights = rft.token_stats(GOOD, [0, 0]), np.ones(2, np.float32)
     with pytest.raises(ArgumentError, match=r"grad_logp: expected shape \(2,\)"):
         rft.token_stats_backward(GOOD, [0, 0], stats, weights[:1])
-    with pytest.raises(ArgumentError, match="out: expected a writable contiguous float32"):
+    with pytest.raises(ArgumentError, match="out: expected a writable C-contiguous float32"):
         rft.token_stats_backward(GOOD, [0, 0], stats, weights, out=np.zeros((3, 2), np.float32).T)
     with pytest.raises(ArgumentError, match="out: expected"):
         rft.token_stats_backward(GOOD, [0, 0], stats, weights, out=np.zeros((2, 3)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clips import SIZE, leftovers, pictures, scene, shaky, times, turned, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InfeasibleError, InputError, LegatoError
-from legato.video import pipeline
+from legato.video import pipeline, subjects
 from legato.video.analysis import read_mask
 from legato.video.presets import PRESETS, preset_named
 from legato.video.subjects import SubjectTracker, box_corners, read_salient
@@ -73,6 +73,8 @@ def test_what_is_saved_comes_back_exactly(tmp_path: Path) -> None:
     assert analysis.duplicate[5]
     assert 9 in analysis.failed
     analysis.save(tmp_path / "m.jsonl")
+    with pytest.raises(ArgumentError, match="is the same file as the source"):
+        video.Analysis.load(tmp_path / "m.jsonl").save(tmp_path / "m.jsonl")
     same(analysis, video.Analysis.load(tmp_path / "m.jsonl"))
 
 
@@ -124,8 +126,8 @@ HEAD = '{"format":"legato-motion","version":1,"size":[160,120]}\n'
         (HEAD, "no frame"),
         (HEAD + '{"homography":[1,2]}\n', "line 2: homography: expected 9"),
         (HEAD + '{"homography":[1,0,0,0,1,0,0,0,NaN]}\n', "line 2: homography: expected 9 finite"),
-        (HEAD + '{"homography":[1,0,0,0,1,0,0,0,1' + "0" * 400 + "]}\n", "line 2: homography: expected 9 finite"),
-        (HEAD + '{}\n{"homogr', "line 3: not JSON; is the file complete"),
+        (HEAD + '{"homography":[1,0,0,0,1,0,0,0,1' + "0" * 400 + "]}\n", "line 2: not JSON .a number of 401 digits"),
+        (HEAD + '{}\n{"homogr', "line 3: not JSON .Unterminated string starting at column 2.; is the file complete"),
         (HEAD + '{"pts":1}\n{"pts":1}\n', "pts: expected whole numbers that increase"),
         (HEAD + '{"pts":1}\n{"pts":2}\n', "pts need a 'time_base'"),
         (HEAD.replace("}", ',"time_base":"1/0"}') + '{"pts":1}\n', "time_base: expected seconds"),
@@ -136,6 +138,21 @@ HEAD = '{"format":"legato-motion","version":1,"size":[160,120]}\n'
         (HEAD.replace("}", ',"rotation":"x"}') + "{}\n", "rotation: expected"),
         (HEAD + '{"orientation":[1,0,0,0]}\n', "needs 'camera'"),
         (HEAD.replace("}", ',"camera":[1,1,0,0]}') + '{"orientation":[0,0,0,0]}\n', "orientation: expected a quat"),
+        (
+            HEAD.replace("}", ',"camera":[1e-300,1,0,0]}')
+            + '{"orientation":[1,0,0,0]}\n{"orientation":[0.7,0,0.7,0]}\n',
+            "line 3: orientation: .* no homography",
+        ),
+        *(
+            (HEAD.replace("}", f',"time_base":{base}}}') + '{"pts":0}\n', "line 1: time_base: expected seconds")
+            for base in ('"1e-99999999"', '"1e99999999"', f'"1/{"9" * 5000}"', f'"0.{"0" * 5000}1"', "1e-400", "true")
+        ),
+        (HEAD + "[" * 100_000 + "]" * 100_000, "line 2: not JSON"),
+        ("[" * 100_000, "not a motion file"),
+        (HEAD.replace("1,", f'"{"v" * 100_000}",'), r"version 'v+\.\.\.v+', expected 1"),
+        (HEAD.replace("}", f',"frames":1{"0" * 4000}}}') + "{}\n", "not a motion file of Legato"),
+        (HEAD + '{"pts":1' + "0" * 5000 + "}\n", "line 2: not JSON"),
+        (HEAD + '{"homography":null' + " " * (1 << 20) + "}\n", "line 2: longer than 1048576 bytes"),
         ("\xff\xfe\n", "not a motion file"),
     ],
 )
@@ -143,7 +160,44 @@ def test_bad_motion_files_name_the_line(tmp_path: Path, content: str, words: str
     (tmp_path / "m.jsonl").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=words) as caught:
         video.Analysis.load(tmp_path / "m.jsonl")
+    assert str(caught.value).startswith(f"{tmp_path / 'm.jsonl'}: ")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_ten_gigabytes_in_one_line_are_not_read(clip: Path, tmp_path: Path) -> None:
+    """Zeros that take no room on the disk, in each kind of file that is read as text."""
+    with (tmp_path / "long.json").open("wb") as file:
+        file.truncate(10 << 30)
+    with (tmp_path / "long.jsonl").open("wb") as file:
+        file.write(HEAD.encode())
+        file.truncate(10 << 30)
+    with pytest.raises(InputError, match=r"long\.json: not a motion file"):
+        video.Analysis.load(tmp_path / "long.json")
+    with pytest.raises(InputError, match=r"long\.jsonl: line 2: longer than"):
+        video.render(clip, tmp_path / "long.jsonl", tmp_path / "out.mp4")
+    with pytest.raises(InputError, match=r"long\.json: longer than"):
+        read_salient(tmp_path / "long.json", 4)
+
+
+def test_the_unit_of_time_that_never_ended() -> None:
+    with pytest.raises(InputError, match=r"timebase\.jsonl: line 1: time_base: expected seconds such as '1/90000'"):
+        video.Analysis.load(Path(__file__).parent / "data" / "timebase.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ('"1/90000"', Fraction(1, 90_000)),
+        ('"1001/30000"', Fraction(1001, 30_000)),
+        ('"0.04"', Fraction(1, 25)),
+        ("0.5", Fraction(1, 2)),
+        ("1", Fraction(1)),
+    ],
+)
+def test_units_of_time(tmp_path: Path, given: str, read: Fraction) -> None:
+    (tmp_path / "m.jsonl").write_text(HEAD.replace("}", f',"time_base":{given}}}') + '{"pts":0}\n')
+    assert video.Analysis.load(tmp_path / "m.jsonl").time_base == read
 
 
 @settings(deadline=None, max_examples=60)
@@ -425,25 +479,46 @@ def test_salient_files(tmp_path: Path) -> None:
         ("a.csv", "frame,x,y\ninf,1,2\n", "line 2: expected frame, x, y"),
         ("a.json", '[{"frame":1.7,"x":1,"y":2}]', "entry 0: expected a whole number as frame"),
         ("a.json", '[{"frame":1,"x":1,"y":true}]', "entry 0: expected frame"),
+        ("a.csv", "", "no point in it"),
+        ("a.csv", "frame,x,y\n", "no point in it"),
+        ("a.json", "[]", "no point in it"),
+        ("a.json", "", "not JSON"),
+        ("a.csv", "\xff\xd8\xff\xe0\0\0JFIF", "not UTF-8 text"),
+        ("a.json", "\xff\xd8\xff\xe0\0\0JFIF", "not UTF-8 text"),
+        ("a.csv", "frame,x,y\n" + "1" * 200_000, "not CSV"),
+        ("a.csv", "frame,x,y\n\0,1,1\n", "not CSV|line 2: expected frame"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", '[{"frame":0,"x":1' + "0" * 5000 + ',"y":0}]', "not JSON"),
+        ("a.json", '[{"frame":0,"x":1' + "0" * 4000 + ',"y":0}]', "entry 0: expected frame"),
         ("a.json", "{", "not JSON"),
         ("a.json", "[1]", "expected a list of objects"),
         ("a.json", '[{"frame":0,"x":1}]', "entry 0: expected frame"),
     ],
 )
 def test_bad_salient_files_name_the_row(tmp_path: Path, name: str, content: str, words: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=words):
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=words) as caught:
         read_salient(tmp_path / name, 4)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_salient_points_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subjects, "_MOST_CELLS", 1000)
+    (tmp_path / "a.csv").write_text("\n".join(["frame,x,y", "200,0,0", *["0,1,1"] * 10]))
+    with pytest.raises(InputError, match=r"a\.csv: 10 points in one frame are too many for 201 frames"):
+        read_salient(tmp_path / "a.csv")
 
 
 def test_hard_inclusion_holds_or_fails(clip: Path, analysis: video.Analysis, tmp_path: Path) -> None:
     points = np.full((30, 1, 2), np.nan)
     points[:, 0] = (8, 60)
     report = video.render(clip, analysis, tmp_path / "out.mp4", salient=points, inclusion="hard", crop=0.3, **FAST)
-    seen = np.linalg.solve(report.corrections, [8, 60, 1])
+    seen = np.linalg.solve(report.corrections, [[8], [60], [1]])[..., 0]
     assert (seen[:, 0] / seen[:, 2] >= -0.51).all()
     free = video.render(clip, analysis, tmp_path / "out.mp4", crop=0.3, **FAST)
-    seen = np.linalg.solve(free.corrections, [8, 60, 1])
+    seen = np.linalg.solve(free.corrections, [[8], [60], [1]])[..., 0]
     assert (seen[:, 0] / seen[:, 2] < -1).any()
     far = np.array([[[-50.0, 60.0], [220.0, 60.0]]] * 30)
     with pytest.raises(InfeasibleError):

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clips import files_of_at_most, leftovers, pictures, shaky, times, under_way, write_clip
+from clips import leftovers, pictures, shaky, times, under_way, write_clip
+from conftest import files_of_at_most
 from legato import video
 from legato.cli import main
 from legato.errors import ArgumentError, OutputError
 from legato.video import batch
-from legato.video.files import PendingFile
 
 pytest.importorskip("av", reason="needs PyAV")
 
@@ -189,7 +189,7 @@ def test_what_is_wrong_for_all_is_said_once(
     clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--crop", 3) == 2
-    assert capsys.readouterr() == ("", "legato: error: crop: expected a number between 0 and 1, got 3.0\n")
+    assert capsys.readouterr() == ("", "legato: error: crop: expected a finite number above 0 and below 1, got 3.0\n")
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--quiet") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--no-overwrite") == 2
@@ -292,26 +292,6 @@ def test_analyze_and_render(clips: list[Path], tmp_path: Path, capsys: pytest.Ca
 
 
 # --- faults -------------------------------------------------------------------------------------
-
-
-def test_an_unnamed_file_has_no_name_until_it_is_whole(tmp_path: Path) -> None:
-    with PendingFile(tmp_path / "a.txt", unnamed=True) as pending:
-        if not pending.unnamed:
-            pytest.skip("no unnamed files on this file system")
-        pending.path.write_text("half")
-        assert list(tmp_path.iterdir()) == []
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "a.txt").write_text("older")
-    for content in ("new", "newer"):
-        with PendingFile(tmp_path / "a.txt", unnamed=True) as pending:
-            pending.path.write_text(content)
-            pending.commit()
-        assert (tmp_path / "a.txt").read_text() == content
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    handles = len(list(Path("/proc/self/fd").iterdir()))
-    for _ in range(3):
-        PendingFile(tmp_path / "a.txt", unnamed=True).discard()
-    assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
 def test_without_unnamed_files_there_are_hidden_ones(

@@ -13,14 +13,13 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 from clips import (
     SIZE,
-    files_of_at_most,
     leftovers,
     packets,
     scene,
@@ -30,8 +29,10 @@ from clips import (
     under_way,
     write_clip,
 )
+from conftest import files_of_at_most
 from legato import camera, video
-from legato.errors import ArgumentError, InputError, OutputError
+from legato._files import PendingFile
+from legato.errors import ArgumentError, InputError, OutputError, SideFileError
 from legato.video import files, pipeline, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -199,6 +200,20 @@ def test_comparison_shows_both_with_their_names(clip: Path, tmp_path: Path) -> N
         label = both[:20, side : side + 40]
         assert label.max() > 200
         assert np.median(label) < np.median(both) - 30
+
+
+@pytest.mark.parametrize(
+    ("size", "labels", "message"),
+    [
+        ((2**31, 2**31), ("a", "b"), "size: expected"),  # crashed in OpenCV
+        ((0, 5), ("a", "b"), "size: expected"),
+        ((64, 48), ("a",), "labels: expected"),
+        ((64, 48), (1, "b"), "labels: expected"),
+    ],
+)
+def test_comparison_refuses_sizes_and_labels(size: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        video.Comparison(size, labels)
 
 
 def test_comparison_of_deep_and_subsampled_pictures() -> None:
@@ -451,7 +466,7 @@ def test_overwriting_can_be_forbidden(clip: Path, tmp_path: Path) -> None:
     [
         ({"crf": "x"}, "crf: expected a number"),
         ({"crf": 60}, "crf: expected a number from 0 to 51 for libx264"),
-        ({"center": "a"}, "center: expected a number"),
+        ({"center": "a"}, "center: expected a finite number at least 0"),
         ({"options": 3}, "options: expected a legato.camera.PathOptions"),
         ({"encoder_preset": "placebo"}, "encoder_preset: expected one of"),
         ({"codec": 3}, "codec: no encoder named 3"),
@@ -496,7 +511,7 @@ def test_a_failure_in_the_middle_leaves_nothing(clip: Path, tmp_path: Path, stag
 
 @pytest.mark.parametrize("name", ["report", "plot", "save_motion"])
 def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    class Full(files.PendingFile):
+    class Full(PendingFile):
         @contextlib.contextmanager
         def opened(self) -> Iterator[IO[bytes]]:
             with files_of_at_most(100), super().opened() as file:
@@ -505,7 +520,10 @@ def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(stabilizing, "PendingFile", Full)
     target = tmp_path / ("p.png" if name == "plot" else "p.json")
     match = f"^{re.escape(str(target))}: cannot be written"
-    refuse(OutputError, match, clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+    with pytest.raises(SideFileError, match=match):
+        video.stabilize(clip, tmp_path / "out.mp4", **{name: target}, **FAST)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert len(times(tmp_path / "out.mp4")) == 30
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without a name")
@@ -532,10 +550,10 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
         opened: list[Path] = []
 
         def changing(
-            path: Path, *, rotate: bool, other: Path = other, opened: list[Path] = opened
+            path: Path, *, other: Path = other, opened: list[Path] = opened, **options: bool
         ) -> files.VideoReader:
             opened.append(path)
-            return reader(path if len(opened) == 1 else other, rotate=rotate)
+            return reader(path if len(opened) == 1 else other, **options)
 
         monkeypatch.setattr(stabilizing, "VideoReader", changing)
         monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", 0)  # or the file is not read again

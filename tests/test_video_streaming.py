@@ -133,6 +133,9 @@ def test_files_are_checked_before_the_work(clip: Path, tmp_path: Path) -> None:
         video.stabilize_live(tmp_path / "nope.mp4", tmp_path / "out.mp4")
     with pytest.raises(ArgumentError, match=r"report: .* is the same file as the input"):
         video.stabilize_live(clip, tmp_path / "new.mp4", report=clip)
+    (tmp_path / "mask.png").write_bytes(b"of the user")
+    with pytest.raises(ArgumentError, match=r"report: .* is the same file as the mask"):
+        video.stabilize_live(clip, tmp_path / "new.mp4", mask=tmp_path / "mask.png", report=tmp_path / "mask.png")
     with pytest.raises(ArgumentError, match="encoder_preset: expected one of"):
         video.stabilize_live(clip, tmp_path / "new.mp4", encoder_preset="placebo")
     assert (tmp_path / "out.mp4").read_bytes() == b"older"

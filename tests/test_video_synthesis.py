@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import scenery, synthesis
 from legato.video.scenery import render_scene
@@ -426,6 +428,6 @@ class TestWriting:
             return whole(name)
 
         monkeypatch.setattr(importlib, "import_module", missing)
-        with pytest.raises(DependencyError, match=r"pip install \"legato\[video\]\""):
+        with pytest.raises(DependencyError, match=re.escape(install_command("video"))):
             synthesize(tmp_path / "clip.mp4", **SMALL)
         assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clips
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 from legato.video import planes, tracking
 from legato.video.scenery import render_scene
@@ -466,7 +468,7 @@ class TestArguments:
         monkeypatch.setattr(importlib, "import_module", missing)
         monkeypatch.setattr(planes.importlib, "import_module", missing)
         Tracker(SIZE)
-        with pytest.raises(DependencyError, match=r"pip install \"legato\[opencv\]\""):
+        with pytest.raises(DependencyError, match=re.escape(install_command("opencv"))):
             Tracker(SIZE, backend="opencv")
 
 

@@ -88,12 +88,44 @@ def test_the_page_shows_the_notes(folder: Path, tmp_path: Path) -> None:
     assert '<ul id="notes"><li>10 &lt;bits&gt; became 8</li><li>not copied: #1 audio flac</li></ul>' in text
 
 
+def test_names_cannot_leave_their_place(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "r.json").read_text())
+    lines = content["curves"]
+    evil = "<!--<script>alert(1)</script>\u2028"
+    lines["before"] = {evil: lines["before"].pop("zoom (%)"), **lines["before"]}
+    report = {**content, "notes": ["\x1b[31mred\u202e"], "dropped_streams": [evil], "preset": evil}
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    text = write_page(tmp_path / "r.json").read_text()
+    assert text.count("<script") == 2
+    assert text.count("</script") == 2
+    assert "<!--" not in text
+    data = re.search(r'type="application/json">(.*?)</script>', text)[1]
+    assert "<" not in data
+    assert evil in json.loads(data)["curves"]["before"]
+    assert r"<li>\x1b[31mred\u202e</li>" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
+def test_no_other_script_runs(folder: Path, tmp_path: Path) -> None:
+    """What had got into the page past every escape would do nothing, and the page's own script runs."""
+    page = write_page(folder / "r.json", tmp_path / "page.html")
+    foreign = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"></body>"
+    page.write_text(page.read_text().replace("</body>", foreign))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    assert "<title>out @DATA@.webm: before and after</title>" in dom
+    assert dom.count("<canvas") == 4
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")
 @pytest.mark.parametrize("width", [600, 1000, 1400])
 def test_nothing_reaches_beyond_the_window(folder: Path, tmp_path: Path, width: int) -> None:
     page = write_page(folder / "r.json", tmp_path / "page.html")
     probe = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
-    page.write_text(page.read_text().replace("</body>", probe))
+    text, policies = re.subn("<meta http-equiv[^>]*>", "", page.read_text())  # it would not let the probe run
+    assert policies == 1
+    page.write_text(text.replace("</body>", probe))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     command += [f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
@@ -119,13 +151,51 @@ def test_what_is_no_report_is_refused(folder: Path, tmp_path: Path) -> None:
         ('{"source": 3}', "not a report"),
         (json.dumps({**good, "curves": {"time_s": []}}), "curves: expected"),
         (json.dumps({**good, "source": "absent.mp4"}), "source: no such file"),
+        ("[" * 100_000, "not JSON"),
+        ("", "not JSON"),
+        ("\0\1\2", "not JSON"),
+        (json.dumps({**good, "frames": 10**4200}), "curves: expected"),
+        (json.dumps({**good, "source": "a\0b"}), "source: no name of a file"),
+        (json.dumps({**good, "comparison": "a\0b"}), "comparison: no name of a file"),
+        (json.dumps({**good, "comparison": 5}), "comparison: not as"),
+        (json.dumps({**good, "notes": 5}), "notes: not as"),
+        (json.dumps({**good, "failed": 5}), "failed: not as"),
+        (json.dumps({**good, "failed": [{}]}), "failed: not as"),
+        (json.dumps({**good, "dropped_streams": True}), "dropped_streams: not as"),
+        (json.dumps({**good, "preset": {}}), "preset: not as"),
+        (json.dumps({**good, "frame_rate": float("nan")}), "not JSON"),
+        (json.dumps({**good, "curves": {**good["curves"], "before": [1]}}), "curves: expected"),
+        (json.dumps({**good, "curves": {**good["curves"], "time_s": ["<b>"] * 24}}), "curves: expected"),
+        (json.dumps({**good, "curves": {**good["curves"], "time_s": [7] * 24}}).replace("[7,", "[1e999,"), "curves:"),
     ):
         (tmp_path / "r.json").write_text(content)
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=words) as caught:
             write_page(tmp_path / "r.json")
+        assert str(caught.value).startswith(f"{tmp_path / 'r.json'}: ")
+        assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read"):
         write_page(tmp_path / "absent.json")
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_odd_figures_are_not_shown(folder: Path) -> None:
+    good = json.loads((folder / "r.json").read_text())
+    odd = {
+        "notes": ["half \ud800", 5, None],
+        "frame_rate": {},
+        "jitter_in_px": True,
+        "cropping": 10**4000,
+        "dropped_streams": [[1]],
+        "size": ["\ud800"],
+        "preset": "\udfff",
+        "jitter_out_px": 123.5,
+    }
+    (folder / "odd.json").write_text(json.dumps({**good, **odd}).replace("123.5", "1e999"))
+    text = write_page(folder / "odd.json", folder / "odd.html").read_text()
+    (folder / "odd.json").unlink()
+    assert "half ?" in text
+    assert "unknown fps" in text
+    assert "unknown px before, unknown px after" in text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to look at the page with")

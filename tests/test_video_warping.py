@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 from legato.video import planes
 from legato.video.planes import Planes, as_planes, luma
@@ -160,7 +162,7 @@ class TestDoors:
         assert importlib.import_module is missing
         luma(np.zeros((3, 4, 3), np.uint8))
         warp(np.zeros((3, 4), np.uint8), SMALL_TURN)
-        with pytest.raises(DependencyError, match=r"pip install \"legato\[opencv\]\""):
+        with pytest.raises(DependencyError, match=re.escape(install_command("opencv"))):
             warp(np.zeros((3, 4), np.uint8), SMALL_TURN, backend="opencv")
 
 

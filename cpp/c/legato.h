@@ -2,7 +2,8 @@
  *
  * Every array is row-major and contiguous; its shape stands beside its pointer as [n][9]. Input arrays are const and
  * stay the caller's. A run call needs a workspace of at least the bytes that its size function returns, of any
- * alignment. */
+ * alignment. A size function returns 0 for what the run or create call refuses, and where no memory has so many bytes;
+ * counts whose arrays no memory has are refused too. */
 #ifndef LEGATO_H
 #define LEGATO_H
 
@@ -54,7 +55,8 @@ typedef struct legato_camera_path_result {
   size_t bad_frame;
 } legato_camera_path_result;
 
-/* Bytes of workspace for a clip of `frames`; 0 when the options are not of this version. */
+/* Bytes of workspace for a clip of `frames`; 0 when the options are not of this version or make no sense, and when no
+ * memory has so many. */
 size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options);
 
 /* The L1-optimal path of a whole clip.
@@ -85,7 +87,7 @@ typedef struct legato_camera_stream_options {
 typedef struct legato_camera_stream legato_camera_stream;
 
 legato_camera_stream_options legato_camera_stream_options_default(void);
-/* Bytes; 0 when the options make no sense. */
+/* Bytes; 0 when the options make no sense or no memory has so many. */
 size_t legato_camera_stream_memory(const legato_camera_stream_options* options);
 /* A stream inside the caller's memory, which must outlive it; null on a wrong argument. Nothing to destroy. */
 legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* options, void* memory,

@@ -12,6 +12,7 @@
 
 namespace {
 
+using legato::Size;
 using legato::Status;
 namespace camera = legato::camera;
 namespace diffusion = legato::diffusion;
@@ -64,13 +65,25 @@ legato_status hand_out(Status status, const camera::StreamResult& found, const d
 }
 
 /// The logs and, where the caller does not want it, the violation live at the head of the workspace.
-std::size_t head_size(std::size_t n) { return (9 * n + n) * sizeof(double) + alignof(double); }
+Size head_size(Size n) { return 10 * n * sizeof(double) + alignof(double); }
+
+/// `n` matrices; too many for any memory, and only then, have no span.
+bool are_matrices(const double* matrices, std::size_t n) {
+  return legato::fits_memory<double>(n, 9) && (n == 0 || matrices != nullptr);
+}
+
+/// `samples` x `elements` numbers, where an array may be missing or else as many.
+template <class Real>
+std::span<Real> numbers(Real* at, std::size_t samples, std::size_t elements) {
+  return {at, at != nullptr ? samples * elements : 0};
+}
 
 template <class Real>
 legato_status apply_step(const legato_diffusion_step* options, std::size_t samples, std::size_t elements, const Real* x,
                          const Real* cond, const Real* uncond, Real* out) {
   if (options == nullptr || options->size != sizeof *options) return LEGATO_INVALID_ARGUMENT;
   if (uncond == nullptr && options->guidance != 1) return LEGATO_INVALID_ARGUMENT;
+  if (!(Size{samples} * elements * sizeof(Real)).fits()) return LEGATO_INVALID_ARGUMENT;
   const double g = options->guidance;
   const diffusion::Coefficients by{options->a, options->b * g, options->b * (1 - g), options->noise};
   const std::uint64_t seed = options->seed;
@@ -78,12 +91,12 @@ legato_status apply_step(const legato_diffusion_step* options, std::size_t sampl
   step.samples = samples;
   step.elements = elements;
   step.coefficients = {&by, 1};
-  step.x = x;
-  step.cond = cond;
-  step.uncond = uncond;
+  step.x = numbers(x, samples, elements);
+  step.cond = numbers(cond, samples, elements);
+  step.uncond = numbers(uncond, samples, elements);
   step.noise = {
-      .seeds = &seed, .first_stream = options->first_sample, .step = options->step, .substep = options->substep};
-  step.out = out;
+      .seeds = {&seed, 1}, .first_stream = options->first_sample, .step = options->step, .substep = options->substep};
+  step.out = numbers(out, samples, elements);
   return c_status(diffusion::apply_step(step, options->threads));
 }
 
@@ -124,7 +137,7 @@ const char* legato_status_text(legato_status status) { return legato::status_tex
 const char* legato_isa(void) { return legato::isa_name(legato::active_isa()); }
 
 legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad) {
-  if (n > 0 && (homographies == nullptr || logs == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  if (!are_matrices(homographies, n) || !are_matrices(logs, n)) return LEGATO_INVALID_ARGUMENT;
   std::size_t bad = 0;
   const Status status = camera::log_homography({homographies, 9 * n}, {logs, 9 * n}, bad);
   if (first_bad != nullptr) *first_bad = bad;
@@ -132,7 +145,7 @@ legato_status legato_camera_log_homography_f64(const double* homographies, size_
 }
 
 legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, double* homographies, size_t* first_bad) {
-  if (n > 0 && (homographies == nullptr || logs == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  if (!are_matrices(homographies, n) || !are_matrices(logs, n)) return LEGATO_INVALID_ARGUMENT;
   std::size_t bad = 0;
   const Status status = camera::exp_homography({logs, 9 * n}, {homographies, 9 * n}, bad);
   if (first_bad != nullptr) *first_bad = bad;
@@ -162,7 +175,8 @@ legato_camera_path_options legato_camera_path_options_default(void) {
 
 size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options) {
   if (!current(options)) return 0;
-  return head_size(frames) + camera::path_workspace_size(frames, options_of(*options));
+  const std::size_t path = camera::path_workspace_size(frames, options_of(*options));
+  return path == 0 ? 0 : (head_size(frames) + path).or_zero();
 }
 
 legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, double aspect,
@@ -170,8 +184,9 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result) {
   if (!current(options)) return LEGATO_INVALID_ARGUMENT;
-  if (n > 0 && (motion == nullptr || corrections == nullptr || workspace == nullptr)) return LEGATO_INVALID_ARGUMENT;
-  if (workspace_size < head_size(n)) return LEGATO_WORKSPACE_TOO_SMALL;
+  if (!are_matrices(motion, n) || !are_matrices(corrections, n)) return LEGATO_INVALID_ARGUMENT;
+  if (n > 0 && workspace == nullptr) return LEGATO_INVALID_ARGUMENT;
+  if (!head_size(n).fits() || workspace_size < head_size(n).value()) return LEGATO_WORKSPACE_TOO_SMALL;
   void* aligned = workspace;
   std::size_t left = workspace_size;
   const std::size_t doubles = 10 * n;
@@ -191,7 +206,7 @@ legato_status legato_camera_contain_f64(const double* corrections, size_t n, dou
                                         const legato_camera_path_options* options, double* contained,
                                         size_t* first_bad) {
   if (!current(options)) return LEGATO_INVALID_ARGUMENT;
-  if (n > 0 && (corrections == nullptr || contained == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  if (!are_matrices(corrections, n) || !are_matrices(contained, n)) return LEGATO_INVALID_ARGUMENT;
   std::size_t bad = 0;
   const Status status = camera::contain({corrections, 9 * n}, aspect, options_of(*options), {contained, 9 * n}, bad);
   if (first_bad != nullptr) *first_bad = bad;
@@ -225,7 +240,7 @@ legato_status legato_camera_stream_push_f64(legato_camera_stream* stream, const 
                                             const double** corrections, size_t* count) {
   if (stream == nullptr || corrections == nullptr || count == nullptr) return LEGATO_INVALID_ARGUMENT;
   camera::StreamFrame frame;
-  frame.motion = motion;
+  if (motion != nullptr) frame.motion = {motion, 9};
   camera::StreamResult found;
   const Status status = camera::push(*stream_of(stream), frame, found);
   return hand_out(status, found, corrections, count);
@@ -240,10 +255,10 @@ legato_status legato_camera_stream_finish_f64(legato_camera_stream* stream, cons
 
 legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,
                                           unsigned substep, size_t samples, size_t elements, float* out) {
-  if (samples > 0 && elements > 0 && out == nullptr) return LEGATO_INVALID_ARGUMENT;
+  if (!(Size{samples} * elements * sizeof(float)).fits()) return LEGATO_INVALID_ARGUMENT;
   const std::uint64_t seeds = seed;
-  const diffusion::Noise noise{.seeds = &seeds, .first_stream = first_sample, .step = step, .substep = substep};
-  return c_status(diffusion::normal<float>(noise, samples, elements, {out, samples * elements}));
+  const diffusion::Noise noise{.seeds = {&seeds, 1}, .first_stream = first_sample, .step = step, .substep = substep};
+  return c_status(diffusion::normal<float>(noise, samples, elements, numbers(out, samples, elements)));
 }
 
 legato_diffusion_step legato_diffusion_step_default(void) {

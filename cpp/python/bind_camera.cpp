@@ -47,7 +47,7 @@ void log_into(const Array& homographies, Array& logs, int threads) {
   {
     const auto in = input(homographies);
     const auto out = output(logs);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = log_homography(in, out, bad, threads);
   }
   check(status, matrix_name("homography", bad));
@@ -59,7 +59,7 @@ void exp_into(const Array& logs, Array& homographies, int threads) {
   {
     const auto in = input(logs);
     const auto out = output(homographies);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = exp_homography(in, out, bad, threads);
   }
   check(status, matrix_name("log", bad));
@@ -70,7 +70,8 @@ PathModel model_of(const std::string& name) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (name == names[i]) return static_cast<PathModel>(i);
   }
-  throw py::value_error("model");
+  check(Status::invalid_argument, "model");
+  return {};
 }
 
 PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
@@ -102,13 +103,20 @@ void crop_rows_into(const Array& log, double aspect, const PathOptions& options,
 
 void contain_into(const Array& corrections, double aspect, const PathOptions& options, Array& contained) {
   std::size_t bad = 0;
-  const Status status = contain(input(corrections), aspect, options, output(contained), bad);
+  Status status;
+  {
+    const auto in = input(corrections);
+    const auto out = output(contained);
+    const Unlocked unlocked;
+    status = contain(in, aspect, options, out, bad);
+  }
   check(status, matrix_name("corrections", bad));
 }
 
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
                    const Array& frame_weight, const Array& salient, double salient_weight, const Array& targets,
                    double target_weight, Array& corrections, Array& logs, Array& violation) {
+  require(salient.ndim() == 3, "salient");
   PathResult result;
   Status status;
   {
@@ -120,14 +128,14 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
     subjects.salient_weight = salient_weight;
     subjects.targets = input(targets);
     subjects.target_weight = target_weight;
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const Workspace workspace(path_workspace_size(in.size() / 9, options, subjects.points));
     status = smooth_path(in, aspect, options, held, weight, workspace.span(), out, out_logs, out_violation, result,
                          subjects);
   }
-  if (status != Status::infeasible && status != Status::iteration_limit && status != Status::numerical_trouble) {
-    check(status, "motion, frame " + std::to_string(result.bad_frame));
-  }
+  const bool told =
+      status == Status::infeasible || status == Status::iteration_limit || status == Status::numerical_trouble;
+  check(told ? Status::ok : status, "motion, frame " + std::to_string(result.bad_frame));
   py::dict out;
   out["status"] = static_cast<int>(status);
   out["bad_frame"] = result.bad_frame;
@@ -139,73 +147,98 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
   return out;
 }
 
-/// A stream in memory of its own.
+/// A stream in memory of its own, for one thread at a time.
 class OwnedStream {
  public:
   OwnedStream(const PathOptions& path, double aspect, std::size_t window, std::size_t stride, int predicted,
               std::size_t points, double salient_weight, double target_weight, std::size_t first)
       : points_(points), first_(first), taken_(first) {
     const StreamOptions options{path, aspect, window, stride, predicted, points, salient_weight, target_weight};
-    memory_.resize(path_stream_memory_size(options));
-    stream_ = create_path_stream(options, memory_);
-    if (stream_ == nullptr) throw py::value_error("stream");
+    const std::size_t size = path_stream_memory_size(options);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    stream_ = create_path_stream(options, {memory_.get(), size});
+    require(stream_ != nullptr, "options, window, stride or predicted");
   }
 
-  std::size_t pending() const { return pending_frames(*stream_); }
+  std::size_t pending() {
+    const Unlocked unlocked;
+    const Turn turn(turns_);
+    return pending_frames(*stream_);
+  }
 
   /// Takes frames until corrections come out or none is left; motion that is NaN is missing.
   py::dict take(const Array& motion, const Array& weight, const Array& salient, const Array& targets,
                 std::size_t begin) {
     const auto f = input(motion), w = input(weight), s = input(salient), c = input(targets);
-    if (f.size() != 9 * w.size() || s.size() != 2 * points_ * w.size() || c.size() != 2 * w.size()) {
-      throw py::value_error("stream");
-    }
-    StreamResult result;
-    Status status = Status::ok;
+    require(f.size() == 9 * w.size() && s.size() == 2 * points_ * w.size() && c.size() == 2 * w.size(), "motion");
+    Found found;
     std::size_t t = begin;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
+      const Turn turn(turns_);
+      StreamResult result;
+      Status status = Status::ok;
       while (t < w.size() && result.corrections.empty()) {
-        const StreamFrame frame{&f[9 * t], w[t], points_ > 0 ? &s[2 * points_ * t] : nullptr, &c[2 * t]};
+        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_),
+                                c.subspan(2 * t, 2)};
         status = push(*stream_, frame, result);
         if (!usable(status)) break;
         ++t;
         ++taken_;
       }
+      found = copied(status, result);
     }
-    return answer(status, result, t);
+    return answer(found, t);
   }
 
   py::dict end_scene() {
-    StreamResult result;
-    Status status;
+    Found found;
     {
-      const py::gil_scoped_release release;
-      status = finish(*stream_, result);
+      const Unlocked unlocked;
+      const Turn turn(turns_);
+      StreamResult result;
+      const Status status = finish(*stream_, result);
+      found = copied(status, result);
     }
-    return answer(status, result, 0);
+    return answer(found, 0);
   }
 
  private:
   static bool usable(Status status) {
     return status == Status::ok || status == Status::iteration_limit || status == Status::numerical_trouble;
   }
-  py::dict answer(Status status, const StreamResult& result, std::size_t taken) const {
-    if (!usable(status) && status != Status::infeasible) check(status, "motion, frame " + std::to_string(taken_));
+  /// A result of its own: the stream's stands in the stream's memory, which the next thread may write.
+  struct Found {
+    Status status = Status::ok;
+    StreamResult result;  // but for the spans
+    std::vector<double> corrections, violation;
+    std::size_t frame = 0;
+  };
+  Found copied(Status status, const StreamResult& result) const {
+    return {status,
+            result,
+            {result.corrections.begin(), result.corrections.end()},
+            {result.violation.begin(), result.violation.end()},
+            taken_};
+  }
+  py::dict answer(const Found& found, std::size_t taken) const {
+    const bool told = usable(found.status) || found.status == Status::infeasible;
+    check(told ? Status::ok : found.status, "motion, frame " + std::to_string(found.frame));
     py::dict out;
-    out["status"] = static_cast<int>(status);
+    out["status"] = static_cast<int>(found.status);
     out["taken"] = taken;
-    out["first_frame"] = first_ + result.first_frame;
-    out["bad_frame"] = first_ + result.solve.bad_frame;
-    out["gap"] = result.solve.gap;
-    out["iterations"] = result.solve.iterations;
-    const auto n = static_cast<py::ssize_t>(result.violation.size());
-    out["violation"] = Array(n, result.violation.data());
-    out["corrections"] = Array({result.corrections.empty() ? 0 : n, py::ssize_t{9}}, result.corrections.data());
+    out["first_frame"] = first_ + found.result.first_frame;
+    out["bad_frame"] = first_ + found.result.solve.bad_frame;
+    out["gap"] = found.result.solve.gap;
+    out["iterations"] = found.result.solve.iterations;
+    const auto n = static_cast<py::ssize_t>(found.violation.size());
+    out["violation"] = Array(n, found.violation.data());
+    out["corrections"] = Array({found.corrections.empty() ? 0 : n, py::ssize_t{9}}, found.corrections.data());
     return out;
   }
 
-  std::vector<std::byte> memory_;
+  Turns turns_;
+  std::unique_ptr<std::byte[]> memory_;
   PathStream* stream_ = nullptr;
   std::size_t points_, first_, taken_;  // number of the first frame, and of the next: for messages
 };
@@ -214,6 +247,10 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
                            const Array& acceleration, const Array& row_matrix, const Array& row_bound,
                            const Array& lower, const Array& upper, std::size_t pinned, std::size_t soft_rows,
                            double penalty, double offset, double tolerance, int max_iterations, Array& path) {
+  require(path.ndim() == 2, "path");
+  require(weights.size() == 27, "weights");
+  require(lower.size() == 8 && upper.size() == 8, "bounds");
+  require(row_bound.ndim() == 1 || row_bound.ndim() == 2, "row_bound");
   BandedProblem problem;
   problem.frames = static_cast<std::size_t>(path.shape(0));
   problem.pinned = pinned;
@@ -221,15 +258,15 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   problem.penalty = penalty;
   problem.constant = offset;
   problem.rows = static_cast<std::size_t>(row_bound.shape(row_bound.ndim() - 1));
-  problem.velocity = velocity.data();
+  problem.velocity = input(velocity);
   for (std::size_t i = 0; i < 27; ++i) problem.weights[i / 9][i % 9] = weights.data()[i];
-  problem.quadratic = quadratic.data();
+  problem.quadratic = input(quadratic);
   problem.quadratic_stride = quadratic.ndim() == 3 ? 64 : 0;
-  problem.linear = linear.size() > 0 ? linear.data() : nullptr;
-  problem.acceleration = acceleration.size() > 0 ? acceleration.data() : nullptr;
-  problem.row_matrix = row_matrix.data();
+  problem.linear = input(linear);
+  problem.acceleration = input(acceleration);
+  problem.row_matrix = input(row_matrix);
   problem.row_matrix_stride = row_matrix.ndim() == 3 ? 8 * problem.rows : 0;
-  problem.row_bound = row_bound.data();
+  problem.row_bound = input(row_bound);
   problem.row_bound_stride = row_bound.ndim() == 2 ? problem.rows : 0;
   for (std::size_t i = 0; i < 8; ++i) {
     problem.lower[i] = lower.data()[i];
@@ -242,13 +279,12 @@ py::dict solve_banded_into(const Array& velocity, const Array& weights, const Ar
   Status status;
   {
     const auto out = output(path);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const Workspace workspace(banded_workspace_size(problem));
-    status = solve_banded(problem, options, workspace.span(), out, nullptr, result);
+    status = solve_banded(problem, options, workspace.span(), out, {}, result);
   }
-  if (status != Status::iteration_limit && status != Status::numerical_trouble) {
-    check(status, "the program, frame " + std::to_string(result.bad_frame));
-  }
+  const bool told = status == Status::iteration_limit || status == Status::numerical_trouble;
+  check(told ? Status::ok : status, "the program, frame " + std::to_string(result.bad_frame));
   py::dict out;
   out["status"] = static_cast<int>(status);
   out["objective"] = result.objective;

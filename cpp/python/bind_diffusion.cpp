@@ -32,13 +32,10 @@ void with_storage(const std::string& storage, Work&& work) {
   }
 }
 
+/// The numbers of an array that may be missing: then none.
 template <class Storage>
-const Storage* read(const std::optional<py::array>& array) {
-  return array ? static_cast<const Storage*>(array->data()) : nullptr;
-}
-template <class Storage>
-Storage* write(py::array& array) {
-  return static_cast<Storage*>(array.mutable_data());
+std::span<const Storage> given(const std::optional<py::array>& array, const char* what) {
+  return array ? stored<Storage>(*array, what) : std::span<const Storage>{};
 }
 
 using Seeds = py::array_t<std::uint64_t, py::array::c_style>;
@@ -48,7 +45,7 @@ using Counters = py::array_t<std::uint32_t, py::array::c_style>;
 Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std::uint32_t step, std::uint32_t substep,
                bool philox) {
   Noise noise;
-  noise.seeds = seeds.size() > 0 ? seeds.data() : nullptr;
+  noise.seeds = {seeds.data(), static_cast<std::size_t>(seeds.size())};
   noise.stride = shared ? 0 : 1;
   noise.first_stream = first_stream;
   noise.step = step;
@@ -57,31 +54,44 @@ Noise noise_of(const Seeds& seeds, bool shared, std::uint64_t first_stream, std:
   return noise;
 }
 
-template <class Array>
-auto words(Array& array) {
-  return std::span(array.mutable_data(), static_cast<std::size_t>(array.size()));
+std::span<const std::uint32_t> words(const Counters& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+std::span<std::uint32_t> words(Counters& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
 void threefry_into(const Counters& counter, const Counters& key, int rounds, Counters& out) {
-  check(threefry4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, rounds,
-                     words(out)),
-        "rounds");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = threefry4x32(counters, keys, rounds, blocks);
+  }
+  check(status, "rounds");
 }
 
 void philox_into(const Counters& counter, const Counters& key, Counters& out) {
-  check(philox4x32({counter.data(), std::size_t(counter.size())}, {key.data(), std::size_t(key.size())}, words(out)),
-        "key");
+  const auto counters = words(counter), keys = words(key);
+  const auto blocks = words(out);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = philox4x32(counters, keys, blocks);
+  }
+  check(status, "key");
 }
 
 void normal_into(const std::string& storage, std::size_t samples, std::size_t elements, const Noise& noise,
                  py::array& out, int threads) {
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
-    auto* target = write<Storage>(out);
+    const auto target = stored<Storage>(out, "out");
     Status status;
     {
-      const py::gil_scoped_release release;
-      status = normal<Storage>(noise, samples, elements, {target, samples * elements}, threads);
+      const Unlocked unlocked;
+      status = normal<Storage>(noise, samples, elements, target, threads);
     }
     check(status, "seeds");
   });
@@ -91,6 +101,7 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
                const py::array& x, const py::array& cond, const std::optional<py::array>& uncond,
                const std::optional<py::array>& given_noise, const Noise& noise, py::array& out, int threads) {
   static_assert(sizeof(Coefficients) == 4 * sizeof(double));
+  require(coefficients.size() % 4 == 0, "coefficients");
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
     Step<Storage> step;
@@ -98,15 +109,15 @@ void step_into(const std::string& storage, std::size_t samples, std::size_t elem
     step.elements = elements;
     step.coefficients = {reinterpret_cast<const Coefficients*>(coefficients.data()),
                          static_cast<std::size_t>(coefficients.size()) / 4};
-    step.x = read<Storage>(x);
-    step.cond = read<Storage>(cond);
-    step.uncond = read<Storage>(uncond);
-    step.given_noise = read<Storage>(given_noise);
+    step.x = stored<Storage>(x, "x");
+    step.cond = stored<Storage>(cond, "cond");
+    step.uncond = given<Storage>(uncond, "uncond");
+    step.given_noise = given<Storage>(given_noise, "given_noise");
     step.noise = noise;
-    step.out = write<Storage>(out);
+    step.out = stored<Storage>(out, "out");
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = apply_step(step, threads);
     }
     check(status, "step");
@@ -135,6 +146,13 @@ struct Plain {
   }
   bool like(const Plain& other) const {
     return type == other.type && axes == other.axes && std::equal(shape, shape + axes, other.shape);
+  }
+  /// Whether an array of the same shape and type shares memory with this one without being the same.
+  bool cuts(const Plain& other) const {
+    std::size_t bytes = type == py::detail::npy_api::NPY_FLOAT_ ? sizeof(float) : sizeof(double);
+    for (int i = 0; i < axes; ++i) bytes *= static_cast<std::size_t>(shape[i]);
+    const auto here = reinterpret_cast<std::uintptr_t>(data), there = reinterpret_cast<std::uintptr_t>(other.data);
+    return here != there && here < there + bytes && there < here + bytes;
   }
 };
 
@@ -183,12 +201,13 @@ Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const 
   step.elements = 1;
   for (int i = 1; i < x.axes; ++i) step.elements *= static_cast<std::size_t>(x.shape[i]);
   step.coefficients = {&by, 1};
-  step.x = static_cast<const Storage*>(x.data);
-  step.cond = static_cast<const Storage*>(cond.data);
-  step.uncond = uncond != nullptr ? static_cast<const Storage*>(uncond->data) : nullptr;
+  const std::size_t all = step.samples * step.elements;  // of an array, so that it fits; the others are like it
+  step.x = {static_cast<const Storage*>(x.data), all};
+  step.cond = {static_cast<const Storage*>(cond.data), all};
+  if (uncond != nullptr) step.uncond = {static_cast<const Storage*>(uncond->data), all};
   step.noise = noise;
-  step.out = static_cast<Storage*>(out);
-  const py::gil_scoped_release release;
+  step.out = {static_cast<Storage*>(out), all};
+  const Unlocked unlocked;
   return apply_step(step, threads);
 }
 
@@ -209,10 +228,11 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Py_RETURN_NONE;
   }
   if (threads == 0 || (!fresh && (!out.read(args[9]) || !out.like(x) || !out.writable))) Py_RETURN_NONE;
+  if (!fresh && (out.cuts(x) || out.cuts(cond) || (guided && out.cuts(uncond)))) Py_RETURN_NONE;
   const char* backend = std::getenv("LEGATO_BACKEND");
   if (backend != nullptr && *backend != 0) Py_RETURN_NONE;
   const Coefficients by{abc[0], abc[1] * scale, abc[1] * (1 - scale), abc[2]};
-  const Noise noise{.seeds = &seed,
+  const Noise noise{.seeds = {&seed, 1},
                     .first_stream = first,
                     .step = static_cast<std::uint32_t>(step),
                     .substep = static_cast<std::uint32_t>(substep)};
@@ -230,6 +250,7 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
     } else if (x.type == py::detail::npy_api::NPY_DOUBLE_) {
       status = step_plain<double>(x, cond, other, by, noise, out.data, team);
     }
+    check_signals();
     return status == Status::ok ? result.release().ptr() : Py_NewRef(Py_None);
   } catch (py::error_already_set& error) {
     error.restore();
@@ -241,16 +262,14 @@ void sums_into(const std::string& storage, std::size_t samples, std::size_t elem
                const py::array& uncond, const std::optional<py::array>& x, Array& out, int threads) {
   with_storage(storage, [&](auto kind) {
     using Storage = decltype(kind);
-    const auto* c = read<Storage>(cond);
-    const auto* u = read<Storage>(uncond);
-    const auto* at = read<Storage>(x);
+    const auto c = stored<Storage>(cond, "cond"), u = stored<Storage>(uncond, "uncond"), at = given<Storage>(x, "x");
     const auto target = output(out);
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = guidance_sums(samples, elements, c, u, at, target, threads);
     }
-    check(status, "cond");
+    check(status, "cond, uncond, x or out");
   });
 }
 
@@ -261,6 +280,7 @@ struct ModelArrays {
   std::shared_ptr<void> packed;
   std::size_t points = 0, columns = 0;
   bool isotropic = false;
+  bool wide = false;  // a cloud of doubles
 
   std::size_t components() const { return means ? static_cast<std::size_t>(means->shape(0)) : 0; }
   std::size_t dimension() const { return means ? static_cast<std::size_t>(means->shape(1)) : columns; }
@@ -268,6 +288,7 @@ struct ModelArrays {
 
 ModelArrays mixture_of(const Array& log_weights, const Array& means, const Array& variances,
                        const std::optional<Array>& rotations) {
+  require(means.ndim() == 2, "means");
   ModelArrays model;
   model.log_weights = log_weights;
   model.means = means;
@@ -281,20 +302,26 @@ template <class Real>
 std::shared_ptr<void> packed_points(const py::array& data) {
   constexpr std::align_val_t line{64};
   const auto points = static_cast<std::size_t>(data.shape(0)), dimension = static_cast<std::size_t>(data.shape(1));
+  const auto numbers = stored<Real>(data, "data");
   const std::size_t size = packed_points_size(points, dimension);
   const std::shared_ptr<void> packed(::operator new(size * sizeof(Real), line),
                                      [](void* memory) { ::operator delete(memory, line); });
-  check(pack_points<Real>(points, dimension, static_cast<const Real*>(data.data()),
-                          {static_cast<Real*>(packed.get()), size}),
-        "data");
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = pack_points<Real>(points, dimension, numbers, {static_cast<Real*>(packed.get()), size});
+  }
+  check(status, "data");
   return packed;
 }
 
 ModelArrays cloud_of(const py::array& data, const std::optional<py::array>& log_weights) {
+  require(data.ndim() == 2, "data");
   ModelArrays model;
   model.points = static_cast<std::size_t>(data.shape(0));
   model.columns = static_cast<std::size_t>(data.shape(1));
   model.point_weights = log_weights;
+  model.wide = data.itemsize() != sizeof(float);
   model.packed = data.itemsize() == sizeof(float) ? packed_points<float>(data) : packed_points<double>(data);
   return model;
 }
@@ -310,16 +337,17 @@ struct Held {
       mixture.components = arrays.components();
       mixture.dimension = arrays.dimension();
       mixture.isotropic = arrays.isotropic;
-      mixture.log_weights = arrays.log_weights->data();
-      mixture.means = arrays.means->data();
-      mixture.variances = arrays.variances->data();
-      mixture.rotations = arrays.rotations ? arrays.rotations->data() : nullptr;
+      mixture.log_weights = input(*arrays.log_weights);
+      mixture.means = input(*arrays.means);
+      mixture.variances = input(*arrays.variances);
+      if (arrays.rotations) mixture.rotations = input(*arrays.rotations);
       model.mixture = &mixture;
     } else {
       cloud.points = arrays.points;
       cloud.dimension = arrays.dimension();
-      cloud.packed = static_cast<const Real*>(arrays.packed.get());
-      cloud.log_weights = read<Real>(arrays.point_weights);
+      require(arrays.packed != nullptr && arrays.wide == (sizeof(Real) == sizeof(double)), "model");
+      cloud.packed = {static_cast<const Real*>(arrays.packed.get()), packed_points_size(cloud.points, cloud.dimension)};
+      cloud.log_weights = given<Real>(arrays.point_weights, "log_weights");
       model.cloud = &cloud;
     }
   }
@@ -333,15 +361,19 @@ using Reals = py::array_t<Real, py::array::c_style>;
 template <class Real>
 void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool score, const Reals<Real>& x,
                    Reals<Real>& out, std::optional<Reals<Real>>& log_density, int threads) {
+  require(x.ndim() == 2, "x");
   const Held<Real> held(arrays);
   const auto samples = static_cast<std::size_t>(x.shape(0));
-  const Real* from = x.data();
-  Real* to = out.mutable_data();
+  const auto from = stored<Real>(x, "x");
+  const auto to = stored<Real>(out, "out");
   std::span<Real> density;
-  if (log_density) density = {log_density->mutable_data(), samples};
+  if (log_density) {
+    density = stored<Real>(*log_density, "log_density");
+    require(density.size() == samples, "log_density");
+  }
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = evaluate_workspace_size(arrays.components(), arrays.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = evaluate<Real>(held.model, alpha, sigma, score ? Output::score : Output::denoised, samples, from, to,
@@ -357,8 +389,10 @@ template <class Real>
 void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array& rows, const Noise& noise,
                  Reals<Real>& x, int threads) {
   const Held<Real> held_cond(cond), held_uncond(uncond);
+  require(x.ndim() == 2, "x");
+  require(rows.ndim() == 2 && rows.shape(1) == kRowNumbers, "rows");
   const auto samples = static_cast<std::size_t>(x.shape(0));
-  Real* state = x.mutable_data();
+  const auto state = stored<Real>(x, "x");
   std::vector<Row> table(static_cast<std::size_t>(rows.shape(0)));
   for (std::size_t i = 0; i < table.size(); ++i) {
     const double* r = rows.data() + kRowNumbers * i;
@@ -377,7 +411,7 @@ void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array
   }
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size =
         chains_workspace_size(std::max(cond.components(), uncond.components()), cond.dimension(), threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);

@@ -30,11 +30,20 @@ using TableTuple = std::tuple<Ids, Ids, Truth>;
 
 using Size = std::pair<std::size_t, std::size_t>;  // rows, n
 
+template <class T>
+std::span<const T> in(const py::array_t<T, py::array::c_style>& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+std::span<const std::int64_t> in(const MaybeIntegers& array) {
+  return array ? in(*array) : std::span<const std::int64_t>{};
+}
+
 Shape shape_of(const Size& shape, const MaybeIntegers& lengths, bool causal) {
   Shape out;
   out.rows = shape.first;
   out.length = shape.second;
-  out.lengths = lengths ? lengths->data() : nullptr;
+  require(!lengths || static_cast<std::size_t>(lengths->size()) == shape.first, "lengths");
+  out.lengths = in(lengths);
   out.causal = causal;
   return out;
 }
@@ -42,7 +51,7 @@ Shape shape_of(const Size& shape, const MaybeIntegers& lengths, bool causal) {
 Aggregation aggregation_of(const MaybeIntegers& value, int reduction, int rounding, std::int64_t fallback,
                            double real_fallback) {
   Aggregation out;
-  out.value = value ? value->data() : nullptr;
+  out.value = in(value);
   out.reduction = static_cast<Reduction>(reduction);
   out.rounding = static_cast<Rounding>(rounding);
   out.fallback = fallback;
@@ -54,8 +63,7 @@ std::vector<Term> terms_of(const std::vector<TermTuple>& tuples) {
   std::vector<Term> terms;
   terms.reserve(tuples.size());
   for (const auto& [key, query, compare, predicate] : tuples) {
-    terms.push_back({key ? key->data() : nullptr, query ? query->data() : nullptr, static_cast<Compare>(compare),
-                     reinterpret_cast<Called>(predicate)});
+    terms.push_back({in(key), in(query), static_cast<Compare>(compare), reinterpret_cast<Called>(predicate)});
   }
   return terms;
 }
@@ -64,7 +72,8 @@ std::vector<Table> tables_of(const std::vector<TableTuple>& tuples) {
   std::vector<Table> tables;
   tables.reserve(tuples.size());
   for (const auto& [key, query, truth] : tuples) {
-    tables.push_back({key.data(), query.data(), truth.data(), static_cast<std::size_t>(truth.shape(0)),
+    require(truth.ndim() == 2, "truth");
+    tables.push_back({in(key), in(query), in(truth), static_cast<std::size_t>(truth.shape(0)),
                       static_cast<std::size_t>(truth.shape(1))});
   }
   return tables;
@@ -77,6 +86,7 @@ struct Free {
 /// Memory that is not zeroed; in huge pages where it is large, because touching it for the first time would otherwise
 /// cost more than the arithmetic.
 std::unique_ptr<std::byte, Free> workspace_of(std::size_t size) {
+  if (size == 0) return {};  // refused
   constexpr std::size_t kHuge = std::size_t{1} << 21;
   if (size < 2 * kHuge) {
     auto* memory = static_cast<std::byte*>(std::malloc(size));
@@ -92,6 +102,10 @@ std::unique_ptr<std::byte, Free> workspace_of(std::size_t size) {
   return std::unique_ptr<std::byte, Free>(memory);
 }
 
+std::span<std::int64_t> writable(Integers& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
 /// out: the int64 or float64 result, or a tuple (count, sum, best) of totals with the sign to add them with.
 struct Where {
   std::optional<Integers> integers;
@@ -101,6 +115,7 @@ struct Where {
   Where(const py::object& out) {
     if (py::isinstance<py::tuple>(out)) {
       const auto totals = out.cast<py::tuple>();
+      require(totals.size() == 3, "totals");
       count = totals[0].cast<Integers>();
       if (!totals[1].is_none()) sum = totals[1].cast<Integers>();
       if (!totals[2].is_none()) best = totals[2].cast<Integers>();
@@ -114,11 +129,11 @@ struct Where {
   }
   Sink sink(int sign) {
     Sink to;
-    if (integers) to.out = integers->mutable_data();
-    if (reals) to.real = reals->mutable_data();
-    if (count) to.count = count->mutable_data();
-    if (sum) to.sum = sum->mutable_data();
-    if (best) to.best = best->mutable_data();
+    if (integers) to.out = writable(*integers);
+    if (reals) to.real = output(*reals);
+    if (count) to.count = writable(*count);
+    if (sum) to.sum = writable(*sum);
+    if (best) to.best = writable(*best);
     to.sign = sign;
     return to;
   }
@@ -142,7 +157,7 @@ void conjunction_into(const Size& shape, const MaybeIntegers& lengths, bool caus
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = conjunction_workspace_size(form, compares, how.reduction, threads);
     const auto memory = workspace_of(size);
     status = aggregate_conjunction(form, terms, how, {memory.get(), size}, sink, threads);
@@ -160,7 +175,7 @@ void table_into(const Size& shape, const MaybeIntegers& lengths, bool causal, co
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = table_workspace_size(tables[0], threads);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = aggregate_table(form, tables[0], how, {memory.get(), size}, sink, threads);
@@ -180,22 +195,27 @@ void formula_into(const Size& shape, const MaybeIntegers& lengths, bool causal,
   const Sink sink = where.sink(sign);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = aggregate_formula(form, terms, tables, formula, how, sink, threads);
   }
-  check(status, "select");
+  check(status, status == Status::call_failed ? "select: pred" : "select");
 }
 
-Truth truth_of(std::uintptr_t predicate, const Integers& keys, const Integers& queries) {
+/// The truth table, and the first pair in it for which the predicate failed, if there is one.
+std::pair<Truth, std::optional<std::size_t>> truth_of(std::uintptr_t predicate, const Integers& keys,
+                                                      const Integers& queries) {
   Truth truth({keys.size(), queries.size()});
-  const std::span<const std::int64_t> rows{keys.data(), static_cast<std::size_t>(keys.size())};
-  const std::span<const std::int64_t> columns{queries.data(), static_cast<std::size_t>(queries.size())};
-  std::uint8_t* out = truth.mutable_data();
+  const auto rows = in(keys), columns = in(queries);
+  const std::span<std::uint8_t> out{truth.mutable_data(), static_cast<std::size_t>(truth.size())};
+  std::size_t bad = 0;
+  Status status;
   {
-    const py::gil_scoped_release release;
-    fill_truth(reinterpret_cast<Called>(predicate), rows, columns, out);
+    const Unlocked unlocked;
+    status = fill_truth(reinterpret_cast<Called>(predicate), rows, columns, out, bad);
   }
-  return truth;
+  if (status == Status::call_failed) return {truth, bad};
+  check(status, "predicate");
+  return {truth, std::nullopt};
 }
 
 void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction, int rounding, std::int64_t fallback,
@@ -206,7 +226,7 @@ void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction,
   const Sink source = from.sink(1), sink = to.sink(1);
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = finish(form, how, source, sink);
   }
   check(status, "select");
@@ -229,7 +249,7 @@ void bind_rasp(py::module_& module) {
              arg("formula"), arg("value"), arg("reduction"), arg("rounding"), arg("fallback"), arg("real_fallback"),
              arg("out"), arg("sign"), arg("threads"), "Select-aggregate over a postfix formula, every pair in blocks.");
   module.def("rasp_truth", &truth_of, arg("predicate"), arg("keys"), arg("queries"),
-             "Truth table of a compiled predicate, by its address.");
+             "Truth table of a compiled predicate, by its address, and the index of a pair for which it failed.");
   module.def("rasp_finish", &finish_into, arg("shape"), arg("lengths"), arg("reduction"), arg("rounding"),
              arg("fallback"), arg("real_fallback"), arg("totals"), arg("out"),
              "Outputs from totals (count, sum, best).");

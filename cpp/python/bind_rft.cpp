@@ -30,7 +30,9 @@ std::span<T> out(Typed<T>& array) {
 
 template <class Stored>
 Logits logits_of(const Typed<Stored>& array, FloatType type) {
-  return {array.data(), type, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+  require(array.ndim() == 2, "logits");
+  return {std::as_bytes(in(array)), type, static_cast<std::size_t>(array.shape(0)),
+          static_cast<std::size_t>(array.shape(1))};
 }
 
 FloatType half_type(bool brain) { return brain ? FloatType::bf16 : FloatType::f16; }
@@ -42,13 +44,12 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
   {
     const auto tokens = in(ids);
     const auto keep = in(mask);
-    if (stats.size() != static_cast<py::ssize_t>(6 * logits.rows))
-      throw py::value_error("stats: expected shape (6, n)");
-    float* row = stats.mutable_data();
-    const std::size_t n = logits.rows;
-    TokenStats result{row, row + n, row + 2 * n, row + 3 * n, row + 4 * n, row + 5 * n};
-    if (!entropy) result.entropy = result.sum_p2 = nullptr;
-    const py::gil_scoped_release release;
+    const auto table = out(stats);
+    require((6 * Size{logits.rows}).is(table.size()), "stats");
+    const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
+    TokenStats result{row(0), row(1), row(2), row(3), row(4), row(5)};
+    if (!entropy) result.entropy = result.sum_p2 = {};
+    const Unlocked unlocked;
     status = token_stats(logits, tokens, temperature, keep, result, bad, threads);
   }
   check(status, "logits, row " + std::to_string(bad));
@@ -56,20 +57,18 @@ void stats_into(const Logits& logits, const Typed<std::int64_t>& ids, double tem
 
 void gradient_into(const Logits& logits, const Typed<std::int64_t>& ids, double temperature,
                    const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
-                   const Typed<float>& grad_entropy, void* gradient, int threads) {
+                   const Typed<float>& grad_entropy, std::span<std::byte> gradient, int threads) {
   std::size_t bad = 0;
   Status status;
   {
     const auto tokens = in(ids);
     const auto keep = in(mask);
     const auto weights = in(grad_logp), entropy_weights = in(grad_entropy);
-    const std::size_t n = logits.rows;
-    if (stats.size() != static_cast<py::ssize_t>(3 * n)) throw py::value_error("stats: expected shape (3, n)");
-    TokenStats given;  // the kernel only reads what is given here
-    given.entropy = const_cast<float*>(stats.data());
-    given.largest = given.entropy + n;
-    given.log_sum = given.entropy + 2 * n;
-    const py::gil_scoped_release release;
+    const auto table = in(stats);
+    require((3 * Size{logits.rows}).is(table.size()), "stats");
+    const auto row = [&](std::size_t i) { return table.subspan(i * logits.rows, logits.rows); };
+    const GivenStats given{row(0), row(1), row(2)};
+    const Unlocked unlocked;
     status = token_stats_backward(logits, tokens, temperature, keep, given, weights, entropy_weights, gradient, bad,
                                   threads);
   }
@@ -84,9 +83,10 @@ void gae_into(const Typed<Real>& rewards, const Typed<Real>& values, const Typed
   {
     const auto a = in(rewards), b = in(values), c = in(bootstrap);
     const auto m = in(mask);
+    require(rewards.ndim() == 2, "rewards");
     const auto rows = static_cast<std::size_t>(rewards.shape(0));
     const auto d = out(advantages), e = out(returns);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = gae(a, b, m, c, rows, gamma, lambda, d, e);
   }
   check(status, "rewards");
@@ -100,8 +100,12 @@ std::pair<int, std::size_t> moments_into(const Typed<double>& rewards, const Typ
   const auto c = out(count);
   const auto d = out(least), e = out(largest), f = out(mean), g = out(m2);
   std::size_t bad = 0;
-  const py::gil_scoped_release release;
-  const Status status = group_moments(a, b, c, d, e, f, g, bad);
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = group_moments(a, b, c, d, e, f, g, bad);
+  }
+  check_signals();
   return {static_cast<int>(status), bad};
 }
 
@@ -115,12 +119,18 @@ std::tuple<int, std::size_t, std::size_t> advantages_into(const Typed<double>& r
   const auto c = out(advantages);
   const AdvantageRule rule{static_cast<GroupScale>(scale), ddof, eps, raw_singletons};
   std::size_t bad = a.size();
-  std::optional<py::gil_scoped_release> release;
-  if (a.size() > 10000) release.emplace();  // for less it costs too much
-  const std::size_t total = group_count(b);
-  if (total > most) return {static_cast<int>(Status::workspace_too_small), bad, total};
-  const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
-  const Status status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+  std::size_t total;
+  Status status = Status::workspace_too_small;
+  {
+    std::optional<Unlocked> unlocked;
+    if (a.size() > 10000) unlocked.emplace();  // for less it costs too much
+    total = group_count(b);
+    if (total <= most) {
+      const std::unique_ptr<GroupWork[]> work(new GroupWork[total]);  // left as it is: std::vector would write it
+      status = group_advantages(a, b, rule, {work.get(), total}, c, bad);
+    }
+  }
+  check_signals();
   return {static_cast<int>(status), bad, total};
 }
 
@@ -134,29 +144,40 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   std::size_t done = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = number(table, done);
   }
-  if (status != Status::workspace_too_small) check(status, "names");
+  check(status == Status::workspace_too_small ? Status::ok : status, "names");
   return {table.count, done};
 }
 
 constexpr std::size_t kWideWords = sizeof(WideSums) / sizeof(std::int64_t);
+static_assert(sizeof(RewardSums) == 8 * sizeof(double) && sizeof(WideSums) == 13 * sizeof(std::int64_t));
 
-std::span<RewardSums> sums_in(Typed<double>& table) {
-  return {reinterpret_cast<RewardSums*>(table.mutable_data()), static_cast<std::size_t>(table.size()) / 8};
+/// (g, 8) as sums, each on a cache line of its own.
+template <class Sums, class Number>
+std::span<Sums> sums_at(Number* data, py::ssize_t size) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % alignof(RewardSums) == 0;
+  require(size % 8 == 0 && (size == 0 || aligned), "sums");
+  return {reinterpret_cast<Sums*>(data), static_cast<std::size_t>(size) / 8};
 }
-
+std::span<RewardSums> sums_in(Typed<double>& table) { return sums_at<RewardSums>(table.mutable_data(), table.size()); }
 std::span<const RewardSums> sums_in(const Typed<double>& table) {
-  return {reinterpret_cast<const RewardSums*>(table.data()), static_cast<std::size_t>(table.size()) / 8};
+  return sums_at<const RewardSums>(table.data(), table.size());
 }
 
+/// (g, 13) as wide sums.
+template <class Sums, class Number>
+std::span<Sums> wide_at(Number* data, py::ssize_t size) {
+  const auto words = static_cast<std::size_t>(size);
+  require(words % kWideWords == 0, "wide");
+  return {reinterpret_cast<Sums*>(data), words / kWideWords};
+}
 std::span<WideSums> wide_in(Typed<std::int64_t>& table) {
-  return {reinterpret_cast<WideSums*>(table.mutable_data()), static_cast<std::size_t>(table.size()) / kWideWords};
+  return wide_at<WideSums>(table.mutable_data(), table.size());
 }
-
 std::span<const WideSums> wide_in(const Typed<std::int64_t>& table) {
-  return {reinterpret_cast<const WideSums*>(table.data()), static_cast<std::size_t>(table.size()) / kWideWords};
+  return wide_at<const WideSums>(table.data(), table.size());
 }
 
 template <class Real>
@@ -169,11 +190,12 @@ std::optional<std::size_t> add_rewards_of(const Typed<Real>& rewards, const Type
   std::size_t bad = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = add_rewards(a, b, low, high, c, d, bad);
   }
+  const bool told = status == Status::workspace_too_small || status == Status::not_finite;  // not by an exception
+  check(told ? Status::ok : status, "rewards");
   if (status == Status::workspace_too_small) return std::nullopt;
-  if (status != Status::not_finite) check(status, "rewards");
   return bad;
 }
 
@@ -185,15 +207,17 @@ std::pair<std::size_t, std::size_t> json_fields_of(const Typed<std::uint8_t>& te
   for (const auto& name : names) keys.emplace_back(name.begin(), name.end());
   const std::vector<JsonPath> paths(keys.begin(), keys.end());
   const auto raw = in(text);
-  const std::span<JsonField> found{reinterpret_cast<JsonField*>(fields.mutable_data()),
-                                   static_cast<std::size_t>(fields.size()) / 3};
+  static_assert(sizeof(JsonField) == 3 * sizeof(std::int64_t));
+  const auto words = out(fields);
+  require(words.size() % 3 == 0, "fields");
+  const std::span<JsonField> found{reinterpret_cast<JsonField*>(words.data()), words.size() / 3};
   std::size_t rows = 0, bad = 0;
   Status status;
   {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     status = find_json_fields({reinterpret_cast<const char*>(raw.data()), raw.size()}, paths, found, rows, bad);
   }
-  if (status != Status::not_finite) check(status, "text");
+  check(status == Status::not_finite ? Status::ok : status, "text");
   return {rows, bad};
 }
 
@@ -225,7 +249,7 @@ void bind_rft(py::module_& module) {
          const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
          const Typed<float>& grad_entropy, Typed<float>& gradient, int threads) {
         gradient_into(logits_of(logits, FloatType::f32), ids, temperature, mask, stats, grad_logp, grad_entropy,
-                      gradient.mutable_data(), threads);
+                      std::as_writable_bytes(out(gradient)), threads);
       },
       arg("logits").noconvert(), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
       arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
@@ -237,7 +261,7 @@ void bind_rft(py::module_& module) {
          const Typed<std::uint8_t>& mask, const Typed<float>& stats, const Typed<float>& grad_logp,
          const Typed<float>& grad_entropy, Typed<std::uint16_t>& gradient, int threads) {
         gradient_into(logits_of(logits, half_type(brain)), ids, temperature, mask, stats, grad_logp, grad_entropy,
-                      gradient.mutable_data(), threads);
+                      std::as_writable_bytes(out(gradient)), threads);
       },
       arg("logits").noconvert(), arg("brain"), arg("ids").noconvert(), arg("temperature"), arg("mask").noconvert(),
       arg("stats").noconvert(), arg("grad_logp").noconvert(), arg("grad_entropy").noconvert(),
@@ -301,14 +325,32 @@ void bind_rft(py::module_& module) {
       "rft_merge_rewards",
       [](const Typed<double>& from, const Typed<std::int64_t>& from_wide, const Typed<std::uint32_t>& groups,
          Typed<double>& into, Typed<std::int64_t>& into_wide) {
-        check(merge_rewards(sums_in(from), wide_in(from_wide), in(groups), sums_in(into), wide_in(into_wide)), "sums");
+        const auto a = sums_in(from);
+        const auto b = wide_in(from_wide);
+        const auto c = in(groups);
+        const auto d = sums_in(into);
+        const auto e = wide_in(into_wide);
+        Status status;
+        {
+          const Unlocked unlocked;
+          status = merge_rewards(a, b, c, d, e);
+        }
+        check(status, "sums");
       },
       arg("sums").noconvert(), arg("wide").noconvert(), arg("groups").noconvert(), arg("into").noconvert(),
       arg("into_wide").noconvert(), "Adds (g, 8) and (g, 13) sums to those of other groups.");
   module.def(
       "rft_reward_moments",
       [](const Typed<double>& sums, const Typed<std::int64_t>& wide, Typed<double>& mean, Typed<double>& m2) {
-        check(reward_moments(sums_in(sums), wide_in(wide), out(mean), out(m2)), "sums");
+        const auto a = sums_in(sums);
+        const auto b = wide_in(wide);
+        const auto c = out(mean), d = out(m2);
+        Status status;
+        {
+          const Unlocked unlocked;
+          status = reward_moments(a, b, c, d);
+        }
+        check(status, "sums");
       },
       arg("sums").noconvert(), arg("wide").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");

@@ -17,11 +17,19 @@ using namespace video;
 using Floats = py::array_t<float, py::array::c_style>;
 using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 
-/// A plane (h, w), or packed pixels (h, w, 3); the Python side has checked the inner strides.
+/// A plane (h, w), or with `packed` pixels (h, w, 3), in memory of its own width: samples of the type, one after
+/// another in a row.
 template <class Sample, class Array>
-Image<Sample> image_of(Array& array, Sample* data) {
-  return {data, static_cast<int>(array.shape(1)), static_cast<int>(array.shape(0)),
-          static_cast<std::ptrdiff_t>(array.strides(0)) / static_cast<std::ptrdiff_t>(sizeof(Sample))};
+Image<Sample> image_of(Array& array, Sample* data, const char* what, bool packed = false) {
+  constexpr py::ssize_t size = sizeof(Sample);
+  require(array.itemsize() == size && array.ndim() == (packed ? 3 : 2), what);
+  const py::ssize_t height = array.shape(0), width = array.shape(1), pixel = packed ? 3 * size : size;
+  require(height <= kLongestSide && width <= kLongestSide && array.strides(0) % size == 0, what);
+  require(width < 2 || array.strides(1) == pixel, what);
+  if (packed) require(array.shape(2) == 3 && array.strides(2) == size, what);
+  // The stride of a single row has no meaning, and NumPy writes what it likes.
+  const py::ssize_t stride = height > 1 ? array.strides(0) / size : width * pixel / size;
+  return {data, static_cast<int>(width), static_cast<int>(height), stride};
 }
 
 using Siting = std::tuple<int, int, double, double>;  // of chroma on the luma grid: steps sx and sy, offsets ox and oy
@@ -31,12 +39,12 @@ void warp_planes(const Array& map, const std::vector<py::array>& sources, std::v
                  const Siting& siting, Call call) {
   std::vector<Image<const Sample>> from;
   std::vector<Image<Sample>> to;
-  for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data())));
-  for (auto& array : targets) to.push_back(image_of(array, static_cast<Sample*>(array.mutable_data())));
+  for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data()), "source"));
+  for (auto& array : targets) to.push_back(image_of(array, static_cast<Sample*>(array.mutable_data()), "target"));
   Status status;
   {
     const auto matrix = input(map);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::span<const Image<const Sample>> planes(from);
     const std::span<const Image<Sample>> drawn(to);
     const auto [sx, sy, ox, oy] = siting;
@@ -67,12 +75,12 @@ void warp_into(const Array& map, const std::vector<py::array>& sources, std::vec
 }
 
 void warp_packed_into(const Array& map, const py::array& source, py::array target, int interpolation, int threads) {
-  const auto from = image_of(source, static_cast<const std::uint8_t*>(source.data()));
-  const auto to = image_of(target, static_cast<std::uint8_t*>(target.mutable_data()));
+  const auto from = image_of(source, static_cast<const std::uint8_t*>(source.data()), "source", true);
+  const auto to = image_of(target, static_cast<std::uint8_t*>(target.mutable_data()), "target", true);
   Status status;
   {
     const auto matrix = input(map);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = warp_packed_workspace_size(from.width, from.height, to.width, to.height);
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = warp_packed(matrix, from, to, static_cast<Interpolation>(interpolation), {memory.get(), size}, threads);
@@ -80,7 +88,7 @@ void warp_packed_into(const Array& map, const py::array& source, py::array targe
   check(status, "correction");
 }
 
-/// A tracker with the memory it lives in.
+/// A tracker with the memory it lives in, for one thread at a time.
 class TrackerBox {
  public:
   TrackerBox(int width, int height, int model, const py::array& mask, int bit_depth, const std::array<int, 4>& region)
@@ -88,24 +96,30 @@ class TrackerBox {
     TrackerOptions options;
     options.model = static_cast<Model>(model);
     options.region = {region[0], region[1], region[2], region[3]};
-    const std::size_t size = tracker_memory_size(width, height, options);
-    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    const auto* hidden = static_cast<const std::uint8_t*>(mask.data());
-    tracker_ =
-        create_tracker(width, height, options, {hidden, static_cast<std::size_t>(mask.size())}, {memory_.get(), size});
+    const auto hidden = stored<std::uint8_t>(mask, "mask");
+    {
+      const Unlocked unlocked;
+      const std::size_t size = tracker_memory_size(width, height, options);
+      memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+      tracker_ = create_tracker(width, height, options, hidden, {memory_.get(), size});
+    }
+    check_signals();
     if (tracker_ == nullptr) check(Status::invalid_argument, "size");
   }
 
   py::tuple push(const py::array& luma, Array& homography, Array& corner_covariance) {
+    require(homography.size() == 9 && corner_covariance.size() == 64, "homography or corner_covariance");
     Motion motion;
     Status status;
     if (bit_depth_ == 8) {
-      const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
-      const py::gil_scoped_release release;
+      const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
+      const Unlocked unlocked;
+      const Turn turn(turns_);
       status = video::push(*tracker_, image, motion);
     } else {
-      const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()));
-      const py::gil_scoped_release release;
+      const auto image = image_of(luma, static_cast<const std::uint16_t*>(luma.data()), "luma");
+      const Unlocked unlocked;
+      const Turn turn(turns_);
       status = video::push(*tracker_, image, bit_depth_, motion);
     }
     check(status, "luma");
@@ -115,34 +129,56 @@ class TrackerBox {
                           motion.confidence, motion.residual_px);
   }
 
-  py::array_t<float> matches() const {
-    const auto found = video::matches(*tracker_);
+  py::array_t<float> matches() {
+    std::vector<float> found;
+    {
+      const Unlocked unlocked;
+      const Turn turn(turns_);
+      const auto points = video::matches(*tracker_);
+      found.assign(points.begin(), points.end());
+    }
     return py::array_t<float>({static_cast<py::ssize_t>(found.size() / 4), py::ssize_t{4}}, found.data());
   }
 
-  void reset() { video::reset(*tracker_); }
+  void reset() {
+    const Unlocked unlocked;
+    const Turn turn(turns_);
+    video::reset(*tracker_);
+  }
 
  private:
+  Turns turns_;
   std::unique_ptr<std::byte[]> memory_;
   Tracker* tracker_ = nullptr;
   int bit_depth_;
 };
 
+/// A pyramid with the memory it lives in; nothing changes it once it is made.
 class PyramidBox {
  public:
   PyramidBox(const py::array& luma, int factor) {
-    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()));
-    const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
-    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
-    pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
-    check(pyramid_ == nullptr ? Status::invalid_argument : fill_pyramid(*pyramid_, image), "luma");
+    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
+    Status status;
+    {
+      const Unlocked unlocked;
+      const std::size_t size = pyramid_memory_size(image.width, image.height, factor);
+      memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+      pyramid_ = create_pyramid(image.width, image.height, factor, {memory_.get(), size});
+      status = pyramid_ == nullptr ? Status::invalid_argument : fill_pyramid(*pyramid_, image);
+    }
+    check(status, "luma");
   }
 
   py::array_t<float> corners(std::size_t most) const {
     std::vector<float> points(2 * most);
-    const std::size_t size = corners_workspace_size(*pyramid_);
-    const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
-    const std::size_t count = find_corners(*pyramid_, {memory.get(), size}, points);
+    std::size_t count;
+    {
+      const Unlocked unlocked;
+      const std::size_t size = corners_workspace_size(*pyramid_);
+      const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
+      count = find_corners(*pyramid_, {memory.get(), size}, points);
+    }
+    check_signals();
     return py::array_t<float>({static_cast<py::ssize_t>(count), py::ssize_t{2}}, points.data());
   }
 
@@ -153,7 +189,7 @@ class PyramidBox {
     const std::span<std::uint8_t> flags{found.mutable_data(), count};
     Status status;
     {
-      const py::gil_scoped_release release;
+      const Unlocked unlocked;
       status = video::follow(*pyramid_, *to.pyramid_, from, round_trip_px, out, flags);
     }
     check(status, "points");
@@ -166,6 +202,7 @@ class PyramidBox {
 
 py::tuple fit_into(const Floats& here, const Floats& there, int width, int height, int model, double threshold_px,
                    int hypotheses, std::uint32_t seed, Array& homography, Bytes& inlier, Array& corner_covariance) {
+  require(homography.size() == 9 && corner_covariance.size() == 64, "homography or corner_covariance");
   FitOptions options;
   options.model = static_cast<Model>(model);
   options.threshold_px = threshold_px;
@@ -177,7 +214,7 @@ py::tuple fit_into(const Floats& here, const Floats& there, int width, int heigh
     const std::span<const float> from{here.data(), static_cast<std::size_t>(here.size())};
     const std::span<const float> to{there.data(), static_cast<std::size_t>(there.size())};
     const std::span<std::uint8_t> flags{inlier.mutable_data(), static_cast<std::size_t>(inlier.size())};
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     const std::size_t size = fit_workspace_size(flags.size());
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
     status = fit_motion(from, to, width, height, options, {memory.get(), size}, flags, result);

@@ -72,82 +72,84 @@ LEGATO_HD bool factor_banded(std::size_t n, Panel* panels, Lanes* r, Fetch&& fet
       columns[p] = BlockColumn{};
     }
   }
-  for (std::size_t t = 0; t < n; ++t) {
-    Panel& panel = panels[t];
-    Lanes scaled[kBlock][kReach];  // L D
-    Lanes work[kBlock][kReach];
+  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+    for (; t < end; ++t) {
+      Panel& panel = panels[t];
+      Lanes scaled[kBlock][kReach];  // L D
+      Lanes work[kBlock][kReach];
 #pragma GCC unroll 8
-    for (int j = 0; j < kBlock; ++j) {
+      for (int j = 0; j < kBlock; ++j) {
 #pragma GCC unroll 4
-      for (int m = 0; m < kReach; ++m) work[j][m] = window[0]->column[j][m];
-    }
-    alignas(64) double inverse[kBlock];
+        for (int m = 0; m < kReach; ++m) work[j][m] = window[0]->column[j][m];
+      }
+      alignas(64) double inverse[kBlock];
 #pragma GCC unroll kUnroll
-    for (int j = 0; j < kBlock; ++j) {
-      double pivot = work[j][0][j];
-      if (!(pivot > 0)) {
-        positive = false;
-        pivot = 1e300;
-      }
-      inverse[j] = 1.0 / pivot;
-      const Lanes factor = constant<Lanes>(inverse[j]);
-      Lanes unit[kReach];
-#pragma GCC unroll 4
-      for (int m = 0; m < kReach; ++m) {
-        scaled[j][m] = work[j][m];
-        unit[m] = work[j][m] * factor;
-        if (m > 0) panel.column[j][m] = unit[m];
-      }
-#pragma GCC unroll 8
-      for (int k = j + 1; k < kBlock; ++k) {
-        const Lanes l = constant<Lanes>(unit[0][k]);
-#pragma GCC unroll 4
-        for (int m = 0; m < kReach; ++m) work[k][m] -= scaled[j][m] * l;
-      }
-      panel.column[j][0] = unit[0] * below[j];
-    }
-    panel.inverse_pivot = math::load(inverse);
-    Lanes unit_block[kBlock];
-#pragma GCC unroll 8
-    for (int j = 0; j < kBlock; ++j) unit_block[j] = panel.column[j][0];
-    math::transpose(unit_block, panel.row);
-    forward(panel, r + t);
-    // Update the three block columns to the right.
-#pragma GCC unroll 3
-    for (int p = 1; p < kReach; ++p) {
-      BlockColumn& right = *window[p];
-#pragma GCC unroll 2
-      for (int first = 0; first < kBlock; first += 4) {
-        Lanes sum[4][kReach - 1];
-#pragma GCC unroll 4
-        for (int c = 0; c < 4; ++c) {
-#pragma GCC unroll 3
-          for (int m = 0; m < kReach - p; ++m) sum[c][m] = right.column[first + c][m];
+      for (int j = 0; j < kBlock; ++j) {
+        double pivot = work[j][0][j];
+        if (!(pivot > 0)) {
+          positive = false;
+          pivot = 1e300;
         }
-#pragma GCC unroll kUnroll
-        for (int j = 0; j < kBlock; ++j) {
+        inverse[j] = 1.0 / pivot;
+        const Lanes factor = constant<Lanes>(inverse[j]);
+        Lanes unit[kReach];
+#pragma GCC unroll 4
+        for (int m = 0; m < kReach; ++m) {
+          scaled[j][m] = work[j][m];
+          unit[m] = work[j][m] * factor;
+          if (m > 0) panel.column[j][m] = unit[m];
+        }
+#pragma GCC unroll 8
+        for (int k = j + 1; k < kBlock; ++k) {
+          const Lanes l = constant<Lanes>(unit[0][k]);
+#pragma GCC unroll 4
+          for (int m = 0; m < kReach; ++m) work[k][m] -= scaled[j][m] * l;
+        }
+        panel.column[j][0] = unit[0] * below[j];
+      }
+      panel.inverse_pivot = math::load(inverse);
+      Lanes unit_block[kBlock];
+#pragma GCC unroll 8
+      for (int j = 0; j < kBlock; ++j) unit_block[j] = panel.column[j][0];
+      math::transpose(unit_block, panel.row);
+      forward(panel, r + t);
+      // Update the three block columns to the right.
+#pragma GCC unroll 3
+      for (int p = 1; p < kReach; ++p) {
+        BlockColumn& right = *window[p];
+#pragma GCC unroll 2
+        for (int first = 0; first < kBlock; first += 4) {
+          Lanes sum[4][kReach - 1];
 #pragma GCC unroll 4
           for (int c = 0; c < 4; ++c) {
-            const Lanes l = constant<Lanes>(panel.column[j][p][first + c]);
 #pragma GCC unroll 3
-            for (int m = 0; m < kReach - p; ++m) sum[c][m] -= scaled[j][p + m] * l;
+            for (int m = 0; m < kReach - p; ++m) sum[c][m] = right.column[first + c][m];
+          }
+#pragma GCC unroll kUnroll
+          for (int j = 0; j < kBlock; ++j) {
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; ++c) {
+              const Lanes l = constant<Lanes>(panel.column[j][p][first + c]);
+#pragma GCC unroll 3
+              for (int m = 0; m < kReach - p; ++m) sum[c][m] -= scaled[j][p + m] * l;
+            }
+          }
+#pragma GCC unroll 4
+          for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 3
+            for (int m = 0; m < kReach - p; ++m) right.column[first + c][m] = sum[c][m];
           }
         }
-#pragma GCC unroll 4
-        for (int c = 0; c < 4; ++c) {
-#pragma GCC unroll 3
-          for (int m = 0; m < kReach - p; ++m) right.column[first + c][m] = sum[c][m];
-        }
       }
-    }
-    // The column that is done makes room for the next to come in.
-    BlockColumn* free = window[0];
-    for (int p = 1; p < kReach; ++p) window[p - 1] = window[p];
-    window[kReach - 1] = free;
-    if (t + kReach < n) {
-      fetch(t + kReach, *free);
-    } else {
-      *free = BlockColumn{};
+      // The column that is done makes room for the next to come in.
+      BlockColumn* free = window[0];
+      for (int p = 1; p < kReach; ++p) window[p - 1] = window[p];
+      window[kReach - 1] = free;
+      if (t + kReach < n) {
+        fetch(t + kReach, *free);
+      } else {
+        *free = BlockColumn{};
+      }
     }
   }
   return positive;
@@ -161,31 +163,36 @@ LEGATO_HD void substitute(const Panel& panel, Lanes& x) {
 /// r = L^-1 r; r holds n packs and room for three more.
 LEGATO_HD void solve_forward(std::size_t n, const Panel* panels, Lanes* r) {
   r[n] = r[n + 1] = r[n + 2] = Lanes{};
-  for (std::size_t t = 0; t < n; ++t) forward(panels[t], r + t);
+  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+    for (; t < end; ++t) forward(panels[t], r + t);
+  }
 }
 
 /// r = L'^-1 D^-1 r.
 LEGATO_HD void solve_backward(std::size_t n, const Panel* panels, Lanes* r) {
   r[n] = r[n + 1] = r[n + 2] = Lanes{};
   Lanes x1{}, x2{}, x3{};
-  for (std::size_t t = n; t-- > 0;) {
-    const Panel& panel = panels[t];
-    Lanes below[kBlock];
-    for (int j = 0; j < kBlock; ++j) {
-      below[j] = panel.column[j][3] * x3 + panel.column[j][2] * x2 + panel.column[j][1] * x1;
+  for (std::size_t done = 0, end = 0; goes_on(done, end, n);) {
+    for (; done < end; ++done) {
+      const std::size_t t = n - 1 - done;
+      const Panel& panel = panels[t];
+      Lanes below[kBlock];
+      for (int j = 0; j < kBlock; ++j) {
+        below[j] = panel.column[j][3] * x3 + panel.column[j][2] * x2 + panel.column[j][1] * x1;
+      }
+      Lanes x = r[t] * panel.inverse_pivot - sums_of(below);
+      substitute<7>(panel, x);
+      substitute<6>(panel, x);
+      substitute<5>(panel, x);
+      substitute<4>(panel, x);
+      substitute<3>(panel, x);
+      substitute<2>(panel, x);
+      substitute<1>(panel, x);
+      r[t] = x;
+      x3 = x2;
+      x2 = x1;
+      x1 = x;
     }
-    Lanes x = r[t] * panel.inverse_pivot - sums_of(below);
-    substitute<7>(panel, x);
-    substitute<6>(panel, x);
-    substitute<5>(panel, x);
-    substitute<4>(panel, x);
-    substitute<3>(panel, x);
-    substitute<2>(panel, x);
-    substitute<1>(panel, x);
-    r[t] = x;
-    x3 = x2;
-    x2 = x1;
-    x1 = x;
   }
 }
 

@@ -147,12 +147,15 @@ inline void sample_splitters(const Row& row, std::uint64_t flip, int depth, cons
   }
 }
 
+constexpr std::size_t kAsked = 16384;  // numbers from one question to the next
+
 /// The bucket of each number: how many splitters are not above it.
 inline void find_buckets(const Int* x, std::size_t n, std::uint64_t flip, int depth, const std::uint64_t* splitter,
                          std::uint16_t* bucket) noexcept {
   constexpr std::size_t kTogether = 16;  // searches that wait for one another's loads
   const std::size_t buckets = std::size_t{1} << depth;
   for (std::size_t begin = 0; begin < n; begin += kTogether) {
+    if (begin % kAsked == 0 && cancelled()) return;
     const std::size_t count = std::min(kTogether, n - begin);
     std::uint64_t number[kTogether], at[kTogether];
     for (std::size_t s = 0; s < kTogether; ++s) {
@@ -168,6 +171,7 @@ inline void find_buckets(const Int* x, std::size_t n, std::uint64_t flip, int de
 
 inline void hash_buckets(const Int* x, std::size_t n, int depth, std::uint16_t* bucket) noexcept {
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % kAsked == 0 && cancelled()) return;
     bucket[i] = static_cast<std::uint16_t>(mixed(static_cast<std::uint64_t>(x[i])) >> (64 - depth));
   }
 }
@@ -180,19 +184,21 @@ inline void find_starts(const std::uint16_t* bucket, std::size_t n, std::size_t 
 }
 
 inline void fill_buckets(const Row& row, std::uint64_t flip, const BucketRoom& room) noexcept {
-  for (std::size_t t = 0; t < row.n; ++t) {
-    const std::size_t b = room.key_bucket[t], c = room.query_bucket[t];
-    const Id k = room.key_next[b]++, q = room.query_next[c]++;
-    if (row.group_key != nullptr) {
-      room.group[k] = static_cast<std::uint64_t>(row.group_key[t]);
-      room.asked[q] = static_cast<std::uint64_t>(row.group_query[t]);
+  for (std::size_t t = 0, end = 0; goes_on(t, end, row.n);) {
+    for (; t < end; ++t) {
+      const std::size_t b = room.key_bucket[t], c = room.query_bucket[t];
+      const Id k = room.key_next[b]++, q = room.query_next[c]++;
+      if (row.group_key != nullptr) {
+        room.group[k] = static_cast<std::uint64_t>(row.group_key[t]);
+        room.asked[q] = static_cast<std::uint64_t>(row.group_query[t]);
+      }
+      if (row.key != nullptr) {
+        room.key[k] = static_cast<std::uint64_t>(row.key[t]) ^ flip;
+        room.query[q] = static_cast<std::uint64_t>(row.query[t]) ^ flip;
+      }
+      if (row.value != nullptr) room.value[k] = row.value[t] ^ row.flip;
+      room.upto[q] = row.causal ? room.key_next[c] : room.key_start[c + 1];
     }
-    if (row.key != nullptr) {
-      room.key[k] = static_cast<std::uint64_t>(row.key[t]) ^ flip;
-      room.query[q] = static_cast<std::uint64_t>(row.query[t]) ^ flip;
-    }
-    if (row.value != nullptr) room.value[k] = row.value[t] ^ row.flip;
-    room.upto[q] = row.causal ? room.key_next[c] : room.key_start[c + 1];
   }
 }
 
@@ -231,6 +237,7 @@ template <class Insert, class Ask>
 void in_time(const Bucket& bucket, const BucketRoom& room, const Insert& insert, const Ask& ask) noexcept {
   Id k = bucket.keys;
   for (Id q = bucket.queries; q < bucket.queries_end; ++q) {
+    if (q % 4096 == 0 && cancelled()) return;
     for (const Id end = room.upto[q]; k < end; ++k) insert(k);
     ask(q);
   }
@@ -409,12 +416,14 @@ void by_value_order(const Row& row, Int low, std::size_t span, const Emit& emit,
   if (!row.causal) {
     for (std::size_t t = 0; t < row.n; ++t) add(t);
   }
-  for (std::size_t t = 0; t < row.n; ++t) {
-    if (row.causal) add(t);
-    const Int q = row.query[t];
-    const bool every = greater ? q < low : q > high, inside = q >= low && q <= high;
-    const Int bound = inside ? (greater ? high - q : q - low) + upper : every ? static_cast<Int>(span) + 1 : 0;
-    tree.before(static_cast<std::size_t>(bound)).emit(emit, t);
+  for (std::size_t t = 0, end = 0; goes_on(t, end, row.n);) {
+    for (; t < end; ++t) {
+      if (row.causal) add(t);
+      const Int q = row.query[t];
+      const bool every = greater ? q < low : q > high, inside = q >= low && q <= high;
+      const Int bound = inside ? (greater ? high - q : q - low) + upper : every ? static_cast<Int>(span) + 1 : 0;
+      tree.before(static_cast<std::size_t>(bound)).emit(emit, t);
+    }
   }
 }
 
@@ -449,10 +458,13 @@ void by_buckets(const Row& row, const Emit& emit, const BucketRoom& room) noexce
     find_buckets(row.key, n, flip, depth, room.splitter, room.key_bucket);
     find_buckets(row.query, n, flip, depth, room.splitter, room.query_bucket);
   }
+  if (cancelled()) return;  // buckets that are not written yet point anywhere
   find_starts(room.key_bucket, n, buckets, room.key_start, room.key_next);
   find_starts(room.query_bucket, n, buckets, room.query_start, room.query_next);
+  if (cancelled()) return;
   fill_buckets(row, flip, room);
   for (std::size_t b = 0; b < buckets; ++b) {
+    if (cancelled()) return;
     const Bucket bucket{room.key_start[b], room.key_start[b + 1], room.query_start[b], room.query_start[b + 1]};
     if (bucket.queries == bucket.queries_end) continue;
     !ordered  ? equal_bucket<Cell>(row, bucket, room)
@@ -478,11 +490,13 @@ void by_buckets(const Row& row, const Emit& emit, const BucketRoom& room) noexce
     if (!row.causal) {
       for (std::size_t t = 0; t < n; ++t) below.add(room.key_bucket[t], value(t));
     }
-    for (std::size_t t = 0; t < n; ++t) {
-      if (row.causal) below.add(room.key_bucket[t], value(t));
-      Cell all = below.before(room.query_bucket[t]);
-      all.merge(found(t));
-      all.emit(emit, t);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        if (row.causal) below.add(room.key_bucket[t], value(t));
+        Cell all = below.before(room.query_bucket[t]);
+        all.merge(found(t));
+        all.emit(emit, t);
+      }
     }
     return;
   }
@@ -493,16 +507,20 @@ void by_buckets(const Row& row, const Emit& emit, const BucketRoom& room) noexce
       if (!row.causal) {
         for (std::size_t t = 0; t < n; ++t) total.add(value(t));
       }
-      for (std::size_t t = 0; t < n; ++t) {
-        if (row.causal) total.add(value(t));
-        Cell others = total;
-        others.remove(found(t));
-        others.emit(emit, t);
+      for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+        for (; t < end; ++t) {
+          if (row.causal) total.add(value(t));
+          Cell others = total;
+          others.remove(found(t));
+          others.emit(emit, t);
+        }
       }
       return;
     }
   }
-  for (std::size_t t = 0; t < n; ++t) found(t).emit(emit, t);
+  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+    for (; t < end; ++t) found(t).emit(emit, t);
+  }
 }
 
 }  // namespace legato::LEGATO_REGION

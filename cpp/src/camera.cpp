@@ -288,16 +288,19 @@ void acceleration_of(const Window& window, const Coordinates& space, double weig
 /// In the linear program, w0 = 0, fidelity has this share of the other weights: the solver needs a definite Q.
 constexpr double kSmallestFidelity = 1e-9;
 
-bool usable(const PathOptions& o, double aspect) {
+bool usable(const PathOptions& o) {
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
-  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && aspect > 0 && aspect < 1e6 &&
-         o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 && at_least_zero(o.weights[0]) &&
-         at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) && at_least_zero(o.weights[3]) &&
-         at_least_zero(o.anisotropy) && at_least_zero(o.shear) && at_least_zero(o.keystone) &&
-         at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) &&
-         at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && o.model >= PathModel::homography &&
+         o.model <= PathModel::translation && o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 &&
+         at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
+         at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
+         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 &&
+         at_least_zero(o.inset) && at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 &&
+         o.solver.tolerance > 0;
 }
+
+bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }
 
 /// A pure zoom about the center that is strictly inside every row: halfway between the smallest window and the frame.
 bool resting_point(const PathOptions& options, const Coordinates& space, double aspect, double (&coordinates)[8]) {
@@ -316,11 +319,11 @@ bool resting_point(const PathOptions& options, const Coordinates& space, double 
 double held_cost(const BandedProblem& problem, const double* path) {
   double total = 0;
   const auto& weights = problem.weights;
-  const double* velocity = problem.velocity;
+  const double* velocity = problem.velocity.data();
   for (std::size_t t = 0; t < problem.pinned; ++t) {
-    const double *p = path + 8 * t, *q = problem.quadratic + problem.quadratic_stride * t;
+    const double *p = path + 8 * t, *q = problem.quadratic.data() + problem.quadratic_stride * t;
     for (std::size_t i = 0; i < 8; ++i) {
-      if (problem.linear != nullptr) total += problem.linear[8 * t + i] * p[i];
+      if (!problem.linear.empty()) total += problem.linear[8 * t + i] * p[i];
       for (std::size_t j = 0; j < 8; ++j) total += 0.5 * p[i] * q[8 * i + j] * p[j];
     }
     double e[3][9] = {};  // the derivatives at t
@@ -338,7 +341,7 @@ double held_cost(const BandedProblem& problem, const double* path) {
       e[k][8] = e[k][0] + e[k][1];
       for (std::size_t i = 0; i < 9; ++i) total += weights[k][i] * std::abs(e[k][i]);
     }
-    for (std::size_t i = 0; i < 8 && problem.acceleration != nullptr && t >= 2; ++i) {
+    for (std::size_t i = 0; i < 8 && !problem.acceleration.empty() && t >= 2; ++i) {
       for (std::size_t j = 0; j < 8; ++j) total += 0.5 * e[1][i] * problem.acceleration[8 * i + j] * e[1][j];
     }
   }
@@ -355,8 +358,7 @@ struct PathMemory {
   double* bounds;     // n x (15 + 4 points)
   double* quadratic;  // n x 64
   double* linear;     // n x 8
-  std::byte* solver;
-  std::size_t solver_size;
+  std::span<std::byte> solver;
 };
 
 BandedProblem problem_shape(std::size_t frames, std::size_t points) {
@@ -370,20 +372,19 @@ BandedProblem problem_shape(std::size_t frames, std::size_t points) {
   return problem;
 }
 
-PathMemory lay_out_path(std::size_t n, std::size_t points, Arena& arena) {
-  const BandedProblem shape = problem_shape(n, points);
+PathMemory lay_out_path(Size n, std::size_t points, Arena& arena) {
+  const Size rows = kCropRows + 2 + kPointRows * Size{points};
   PathMemory m;
   m.logs = arena.take<double>(9 * n);
   m.steps = arena.take<double>(9 * n);
   m.velocity = arena.take<double>(8 * n);
   m.path = arena.take<double>(8 * n);
   m.interior = arena.take<double>(8 * n);
-  m.rows = arena.take<double>(shape.row_matrix_stride * n);
-  m.bounds = arena.take<double>(shape.row_bound_stride * n);
+  m.rows = arena.take<double>(8 * rows * n);
+  m.bounds = arena.take<double>(rows * n);
   m.quadratic = arena.take<double>(64 * n);
   m.linear = arena.take<double>(8 * n);
-  m.solver_size = banded_workspace_size(shape);
-  m.solver = arena.take<std::byte>(m.solver_size);
+  m.solver = arena.take_workspace(rows.fits() ? banded_workspace_size(problem_shape(n.value(), points)) : 0);
   return m;
 }
 
@@ -391,36 +392,38 @@ PathMemory lay_out_path(std::size_t n, std::size_t points, Arena& arena) {
 void fill_rows(const Window& window, const Coordinates& space, const PathOptions& options, const Subjects& subjects,
                const double* path, std::size_t frames, const PathMemory& m) {
   const std::size_t rows = kCropRows + 2 + kPointRows * subjects.points;
-  for (std::size_t t = 0; t < frames; ++t) {
-    double entries[9] = {};
-    if (path != nullptr) space.to_entries(path + 8 * t, entries);
-    double g[kCropRows][9], h[kCropRows];
-    linear_rows(window, entries, g, h);
-    double* matrix = m.rows + 8 * rows * t;
-    double* bound = m.bounds + rows * t;
-    for (std::size_t r = 0; r < kCropRows; ++r) {
-      space.restrict_form(g[r], matrix + 8 * r);
-      bound[r] = h[r];
-    }
-    for (std::size_t r = kCropRows; r < kCropRows + 2; ++r) {
-      double form[9] = {};
-      form[8] = r == kCropRows ? 1 : -1;
-      space.restrict_form(form, matrix + 8 * r);
-      bound[r] = options.bound;
-    }
-    for (std::size_t i = 0; i < subjects.points; ++i) {
-      const double* point = subjects.salient.data() + 2 * (subjects.points * t + i);
-      const std::size_t first = kCropRows + 2 + kPointRows * i;
-      if (std::isnan(point[0]) || std::isnan(point[1])) {
-        std::fill_n(matrix + 8 * first, 8 * kPointRows, 0.0);
-        std::fill_n(bound + first, kPointRows, 1.0);  // 0 <= 1
-        continue;
+  for (std::size_t t = 0, end = 0; goes_on(t, end, frames, 256);) {
+    for (; t < end; ++t) {
+      double entries[9] = {};
+      if (path != nullptr) space.to_entries(path + 8 * t, entries);
+      double g[kCropRows][9], h[kCropRows];
+      linear_rows(window, entries, g, h);
+      double* matrix = m.rows + 8 * rows * t;
+      double* bound = m.bounds + rows * t;
+      for (std::size_t r = 0; r < kCropRows; ++r) {
+        space.restrict_form(g[r], matrix + 8 * r);
+        bound[r] = h[r];
       }
-      double sg[kPointRows][9], sh[kPointRows];
-      salient_rows(window, point, entries, sg, sh);
-      for (std::size_t r = 0; r < kPointRows; ++r) {
-        space.restrict_form(sg[r], matrix + 8 * (first + r));
-        bound[first + r] = sh[r];
+      for (std::size_t r = kCropRows; r < kCropRows + 2; ++r) {
+        double form[9] = {};
+        form[8] = r == kCropRows ? 1 : -1;
+        space.restrict_form(form, matrix + 8 * r);
+        bound[r] = options.bound;
+      }
+      for (std::size_t i = 0; i < subjects.points; ++i) {
+        const double* point = subjects.salient.data() + 2 * (subjects.points * t + i);
+        const std::size_t first = kCropRows + 2 + kPointRows * i;
+        if (std::isnan(point[0]) || std::isnan(point[1])) {
+          std::fill_n(matrix + 8 * first, 8 * kPointRows, 0.0);
+          std::fill_n(bound + first, kPointRows, 1.0);  // 0 <= 1
+          continue;
+        }
+        double sg[kPointRows][9], sh[kPointRows];
+        salient_rows(window, point, entries, sg, sh);
+        for (std::size_t r = 0; r < kPointRows; ++r) {
+          space.restrict_form(sg[r], matrix + 8 * (first + r));
+          bound[first + r] = sh[r];
+        }
       }
     }
   }
@@ -438,8 +441,8 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
   for (auto& line : inner.weights) std::fill_n(line, 9, 0.0);
   inner.quadratic = identity;
   inner.quadratic_stride = 0;
-  inner.acceleration = nullptr;
-  inner.linear = nullptr;
+  inner.acceleration = {};
+  inner.linear = {};
   inner.constant = 0;
   inner.soft_rows = problem.rows - hard;
   inner.penalty = 1e3;
@@ -455,10 +458,11 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
     SolverResult found;
     SolverOptions options;
     options.tolerance = 1e-9;
-    const Status status = solve_banded(inner, options, {m.solver, m.solver_size}, {m.interior, 8 * n}, nullptr, found);
+    const Status status = solve_banded(inner, options, m.solver, {m.interior, 8 * n}, {}, found);
     shift(margin);
     first = n;
     if (status == Status::infeasible || status == Status::invalid_argument) return found.bad_frame;
+    if (status == Status::cancelled) return n;
     for (std::size_t t = n; t-- > problem.pinned;) {
       missing[t] = 0;
       for (std::size_t r = hard; r < problem.rows; ++r) {
@@ -491,7 +495,7 @@ Status log_homography(std::span<const double> homographies, std::span<double> lo
   });
   note_isa(active_isa());  // with no item, and for this thread where helpers did the work
   first_bad = least.load();
-  if (first_bad == n) return Status::ok;
+  if (first_bad == n) return outcome();
   // Which kind of defect: the one matrix again, unless it was overwritten in place.
   if (homographies.data() == logs.data()) return Status::no_principal_log;
   const auto result = math::logarithm(read(homographies.data() + 9 * first_bad));
@@ -514,7 +518,7 @@ Status exp_homography(std::span<const double> logs, std::span<double> homographi
   });
   note_isa(active_isa());
   first_bad = least.load();
-  return first_bad == n ? Status::ok : Status::not_finite;
+  return first_bad == n ? outcome() : Status::not_finite;
 }
 
 double window_scale(const PathOptions& options) noexcept {
@@ -534,7 +538,13 @@ Status crop_rows(std::span<const double> log_correction, double aspect, const Pa
   return Status::ok;
 }
 
-std::size_t path_workspace_size(std::size_t frames, const PathOptions&, std::size_t points) noexcept {
+bool sensible(const PathOptions& options, double aspect) noexcept {
+  double rest[8];
+  return usable(options, aspect) && resting_point(options, Coordinates(options.model), aspect, rest);
+}
+
+std::size_t path_workspace_size(std::size_t frames, const PathOptions& options, std::size_t points) noexcept {
+  if (!usable(options)) return 0;
   Arena counter;
   lay_out_path(frames, points, counter);
   return counter.size();
@@ -548,7 +558,8 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   const std::size_t n = motion.size() / 9, pinned = fixed.size() / 9, points = subjects.points;
   const bool shaped = motion.size() % 9 == 0 && fixed.size() % 9 == 0 && pinned <= n && corrections.size() == 9 * n &&
                       logs.size() == 9 * n && violation.size() == n &&
-                      (frame_weight.empty() || frame_weight.size() == n) && subjects.salient.size() == 2 * points * n &&
+                      (frame_weight.empty() || frame_weight.size() == n) &&
+                      (2 * Size{points} * n).is(subjects.salient.size()) &&
                       (subjects.targets.empty() || subjects.targets.size() == 2 * n) && subjects.salient_weight >= 0 &&
                       subjects.target_weight >= 0;
   if (!shaped || !usable(options, aspect)) return Status::invalid_argument;
@@ -589,7 +600,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
 
   BandedProblem problem = problem_shape(n, points);
   problem.pinned = pinned;
-  problem.velocity = m.velocity;
+  problem.velocity = {m.velocity, 8 * n};
   for (int k = 0; k < 3; ++k) {
     for (int i = 0; i < 9; ++i) problem.weights[k][i] = options.weights[k + 1] * space.weight[i];
   }
@@ -598,8 +609,6 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     acceleration_of(window, space, options.acceleration, acceleration);
     problem.acceleration = acceleration;
   }
-  problem.row_matrix = m.rows;
-  problem.row_bound = m.bounds;
   problem.soft_rows = subjects.salient_weight > 0 ? kPointRows * points : 0;
   problem.penalty = subjects.salient_weight;
   std::fill_n(problem.lower, 8, -options.bound);
@@ -611,9 +620,9 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   const bool even =
       std::all_of(frame_weight.begin(), frame_weight.end(), [&](double w) { return w == frame_weight[0]; });
   const bool same = even && !centered;  // every frame has the quadratic terms of the first
-  problem.quadratic = m.quadratic;
+  problem.quadratic = {m.quadratic, same ? 64 : 64 * n};
   problem.quadratic_stride = same ? 0 : 64;
-  if (centered) problem.linear = m.linear;
+  if (centered) problem.linear = {m.linear, 8 * n};
   for (std::size_t t = 0; t < (same ? 1 : n); ++t) {
     double fidelity = (frame_weight.empty() ? 1.0 : frame_weight[t]) * (linear_program ? regular : options.weights[0]);
     if (centered) {
@@ -635,7 +644,10 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     const bool alike = round == 0 && points == 0;  // every frame has the rows of the window at rest
     problem.row_matrix_stride = alike ? 0 : 8 * problem.rows;
     problem.row_bound_stride = alike ? 0 : problem.rows;
+    problem.row_matrix = {m.rows, 8 * problem.rows * (alike ? 1 : n)};
+    problem.row_bound = {m.bounds, problem.rows * (alike ? 1 : n)};
     fill_rows(window, space, options, subjects, round == 0 ? nullptr : m.path, alike ? 1 : n, m);
+    if (cancelled()) return Status::cancelled;
     if (round > 0) {
       // The linear model's velocity is exact at the present path: v = log(P_{t-1}^-1 F_t P_t) - (p_t - p_{t-1}).
       for (std::size_t t = n; t-- > 1;) {
@@ -658,6 +670,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
       std::fill(violation.begin(), violation.end(), 0.0);
       result.bad_frame = find_interior(problem, rest, m, violation);
       if (result.bad_frame < n) return Status::infeasible;
+      if (cancelled()) return Status::cancelled;
     }
     if (round > 0) {
       for (std::size_t t = pinned; t < n; ++t) {  // the old optimum lies on the boundary; start well inside
@@ -667,13 +680,14 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
       }
     }
     SolverResult solved;
-    status = solve_banded(problem, options.solver, {m.solver, m.solver_size}, {m.path, 8 * n}, m.interior, solved);
+    status = solve_banded(problem, options.solver, m.solver, {m.path, 8 * n}, {m.interior, 8 * n}, solved);
     result.iterations += solved.iterations;
     result.rounds = round;
     result.objective = solved.objective + held_cost(problem, m.path);
     result.gap = solved.gap;
     result.bad_frame = solved.bad_frame;
-    if (status == Status::infeasible || status == Status::invalid_argument) return status;
+    if (status == Status::infeasible || status == Status::invalid_argument || status == Status::cancelled)
+      return status;
     if (linear_program) {  // what the added fidelity can hide: |entries| <= bound
       result.gap += 0.5 * regular * 9 * options.bound * options.bound * static_cast<double>(n - pinned);
     }
@@ -683,10 +697,13 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     const Status exact = exp_homography(logs, corrections, bad);
     if (exact != Status::ok) return exact;
     double most = 0;
-    for (std::size_t t = 0; t < n; ++t) {
-      violation[t] = violation_of(window, read(corrections.data() + 9 * t));
-      if (t >= pinned) most = std::max(most, violation[t]);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        violation[t] = violation_of(window, read(corrections.data() + 9 * t));
+        if (t >= pinned) most = std::max(most, violation[t]);
+      }
     }
+    if (outcome() != Status::ok) return outcome();
     const bool enough = round >= options.relinearize && (most <= accepted || options.pixel == 0);
     if (options.relinearize == 0 || enough || round >= options.relinearize + kExtraRounds) return status;
   }
@@ -700,29 +717,31 @@ Status contain(std::span<const double> corrections, double aspect, const PathOpt
     return Status::invalid_argument;
   }
   const Window window = window_of(aspect, options);
-  for (std::size_t t = 0; t < n; ++t) {
-    Matrix present = read(corrections.data() + 9 * t);
-    if (!lies_inside(window, present)) {
-      Matrix log;
-      std::size_t bad = 0;
-      const Status status = log_homography(present.at, log.at, bad);
-      if (status != Status::ok) {
-        bad_frame = t;
-        return status;
+  for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+    for (; t < end; ++t) {
+      Matrix present = read(corrections.data() + 9 * t);
+      if (!lies_inside(window, present)) {
+        Matrix log;
+        std::size_t bad = 0;
+        const Status status = log_homography(present.at, log.at, bad);
+        if (status != Status::ok) {
+          bad_frame = t;
+          return status;
+        }
+        double inside = 0, outside = 1;
+        for (int halving = 0; halving < 30; ++halving) {
+          const double factor = 0.5 * (inside + outside);
+          Matrix scaled = log;
+          for (double& x : scaled.at) x *= factor;
+          (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
+        }
+        for (double& x : log.at) x *= inside;
+        present = math::exponential(log);
       }
-      double inside = 0, outside = 1;
-      for (int halving = 0; halving < 30; ++halving) {
-        const double factor = 0.5 * (inside + outside);
-        Matrix scaled = log;
-        for (double& x : scaled.at) x *= factor;
-        (lies_inside(window, math::exponential(scaled)) ? inside : outside) = factor;
-      }
-      for (double& x : log.at) x *= inside;
-      present = math::exponential(log);
+      std::copy_n(present.at, 9, contained.data() + 9 * t);
     }
-    std::copy_n(present.at, 9, contained.data() + 9 * t);
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::camera

@@ -35,9 +35,7 @@ struct LevelStore {
   Real *log_weight, *inverse, *slope, *center, *offset, *share_cond, *share_uncond;
 };
 
-inline std::size_t level_size(std::size_t components, std::size_t dimension) {
-  return components * (4 * dimension + 3);
-}
+inline Size level_size(Size components, Size dimension) { return components * (4 * dimension + 3); }
 
 template <class Real>
 LEGATO_HD LevelStore<Real> level_at(Real* memory, std::size_t components, std::size_t dimension) {
@@ -85,12 +83,16 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       const double slope = output == Output::denoised ? alpha * v / total : -1.0 / total;
       level.slope[k * d + j] = static_cast<Real>(slope);
       const double base = output == Output::denoised ? mean : 0.0;
-      level.offset[k * d + j] = static_cast<Real>(mixture.rotations != nullptr ? base : base - slope * alpha * mean);
+      level.offset[k * d + j] = static_cast<Real>(!mixture.rotations.empty() ? base : base - slope * alpha * mean);
     }
     if (mixture.isotropic) half_log_determinant *= static_cast<double>(d);
     level.log_weight[k] = static_cast<Real>((log_weight - half_log_determinant) * unit);
   }
 }
+
+/// The largest logit is at least this, so that differences stay numbers where all are -inf.
+template <class Real>
+constexpr Real kLeastLogit = sizeof(Real) == 4 ? Real(-3e38) : Real(-1e308);
 
 /// Scratch of one worker.
 template <class Real>
@@ -115,14 +117,14 @@ LEGATO_HD Side<Real> logit_of(const Mixture& mixture, const LevelStore<Real>& le
     return square * inverse[0] + level.log_weight[k];
   } else {
     Side<Real> logit = beside(level.log_weight[k]);
-    if (mixture.rotations == nullptr) {
+    if (mixture.rotations.empty()) {
       for (std::size_t j = 0; j < d; ++j) {
         const Side<Real> off = x[j] - center[j];
         logit = logit + off * off * inverse[j];
       }
       return logit;
     }
-    const double* axes = mixture.rotations + k * d * d;
+    const double* axes = mixture.rotations.data() + k * d * d;
     for (std::size_t j = 0; j < d; ++j) rotated[j] = Side<Real>{};
     for (std::size_t i = 0; i < d; ++i) {
       const Side<Real> off = x[i] - center[i];
@@ -142,10 +144,10 @@ LEGATO_HD void add_component(const Mixture& mixture, const LevelStore<Real>& lev
   for (std::size_t j = 0; j < d; ++j) out[j] = out[j] + weight * offset[j];
   if constexpr (kIsotropic) {
     slopes[0] = slopes[0] + weight * slope[0];
-  } else if (mixture.rotations == nullptr) {
+  } else if (mixture.rotations.empty()) {
     for (std::size_t j = 0; j < d; ++j) slopes[j] = slopes[j] + weight * slope[j];
   } else {
-    const double* axes = mixture.rotations + k * d * d;
+    const double* axes = mixture.rotations.data() + k * d * d;
     for (std::size_t i = 0; i < d; ++i) {
       Side<Real> along{};
       for (std::size_t j = 0; j < d; ++j) along = along + rotated[j] * slope[j] * static_cast<Real>(axes[i * d + j]);
@@ -170,7 +172,7 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   Side<Real> near_out[kDimension > 0 ? kDimension : 1], near_slopes[kDimension > 0 ? kDimension : 1];
   Side<Real>* out = kDimension > 0 ? near_out : result;
   Side<Real>* slopes = kDimension > 0 ? near_slopes : scratch.slopes;
-  Side<Real> most = beside(Real(-1e30));
+  Side<Real> most = beside(kLeastLogit<Real>);
   for (std::size_t k = 0; k < count; ++k) {
     const auto logit = logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
     scratch.logits[k] = logit;
@@ -181,7 +183,7 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   for (std::size_t k = 0; k < count; ++k) {
     const Side<Real> weight = exponential_of(scratch.logits[k] - most);
     total = total + weight;
-    if (!kIsotropic && mixture.rotations != nullptr) {
+    if (!kIsotropic && !mixture.rotations.empty()) {
       logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
     }
     add_component<kDimension, kIsotropic>(mixture, level, k, weight, scratch.rotated, out, slopes);
@@ -192,7 +194,9 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   }
   if (log_total != nullptr) {
     for (int lane = 0; lane < kSide<Real>; ++lane) {
-      (*log_total)[lane] = static_cast<Real>(most[lane] + math::logarithm_of(static_cast<double>(total[lane])));
+      const Real logarithm = static_cast<Real>(math::logarithm_of(static_cast<double>(total[lane])));
+      (*log_total)[lane] =
+          most[lane] > kLeastLogit<Real> ? most[lane] + logarithm : -static_cast<Real>(__builtin_inf());
     }
   }
 }
@@ -204,7 +208,7 @@ template <int kDimension, class Real>
 LEGATO_HD bool evaluate_shared(const Mixture& mixture, const LevelStore<Real>& level, const Side<Real>* x,
                                const Scratch<Real>& scratch, Side<Real>* cond, Side<Real>* uncond, Side<Real>& least) {
   constexpr std::size_t d = kDimension;
-  Side<Real> most = beside(Real(-1e30));
+  Side<Real> most = beside(kLeastLogit<Real>);
   for (std::size_t k = 0; k < mixture.components; ++k) {
     scratch.logits[k] = logit_of<kDimension, true>(mixture, level, k, x, scratch.rotated);
     most = larger(most, scratch.logits[k]);
@@ -263,9 +267,9 @@ inline std::size_t packs_of_block(std::size_t dimension) {
 }
 
 template <class Real>
-inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::size_t dimension) {
+inline ChainWork<Real> chain_work(Arena& arena, Size components, Size dimension) {
   ChainWork<Real> work;
-  const std::size_t packs = packs_of_block<Real>(dimension);
+  const Size packs = packs_of_block<Real>(dimension.value());
   work.levels = arena.take<Real>(2 * kRowTile * level_size(components, dimension));
   work.state = arena.take<Side<Real>>(packs * dimension);
   work.last_out = arena.take<Side<Real>>(packs * dimension);
@@ -276,9 +280,9 @@ inline ChainWork<Real> chain_work(Arena& arena, std::size_t components, std::siz
   work.scratch.logits = arena.take<Side<Real>>(components);
   work.scratch.rotated = arena.take<Side<Real>>(dimension);
   work.scratch.slopes = arena.take<Side<Real>>(dimension);
-  work.noise = arena.take<Pack<float, kSide<Real>>>((dimension + 3) / 4 * 4);
+  work.noise = arena.take<Pack<float, kSide<Real>>>((dimension.value() + 3) / 4 * 4);
   work.rows = arena.take<Real>(kSide<Real> * dimension);
-  work.of_cloud = cloud_work<Real>(arena, dimension);
+  work.of_cloud = cloud_work<Real>(arena, dimension.value());
   return work;
 }
 
@@ -286,6 +290,7 @@ inline std::size_t worker_size(std::size_t components, std::size_t dimension) {
   Arena floats, doubles;
   chain_work<float>(floats, components, dimension);
   chain_work<double>(doubles, components, dimension);
+  if (floats.size() == 0 || doubles.size() == 0) return 0;
   return floats.size() > doubles.size() ? floats.size() : doubles.size();
 }
 
@@ -314,7 +319,8 @@ template <class Real>
 inline bool shares_components(const Model<Real>& cond, const Model<Real>& uncond) {
   const Mixture *c = cond.mixture, *u = uncond.mixture;
   return c != nullptr && u != nullptr && c->isotropic && u->isotropic && c->components == u->components &&
-         c->dimension == u->dimension && c->means == u->means && c->variances == u->variances && c->dimension <= 2;
+         c->dimension == u->dimension && c->means.data() == u->means.data() &&
+         c->variances.data() == u->variances.data() && c->dimension <= 2;
 }
 
 /// Denoised means or scores of rows of samples; x and out may be the same.
@@ -323,7 +329,7 @@ inline void evaluate_cloud_rows(const PointCloud<Real>& cloud, const Row& row, c
                                 Real* out, const CloudWork<Real>& work) {
   const std::size_t d = cloud.dimension;
   const Real a = static_cast<Real>(row.alpha), scale = static_cast<Real>(1.0 / (row.sigma * row.sigma));
-  for (std::size_t first = 0; first < samples; first += kCloudQueries) {
+  for (std::size_t first = 0; first < samples && !cancelled(); first += kCloudQueries) {
     const std::size_t count = samples - first < kCloudQueries ? samples - first : kCloudQueries;
     take_queries(x + first * d, d, count, work);
     evaluate_cloud(cloud, row.alpha, row.sigma, count, out + first * d, work);
@@ -378,7 +384,7 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
       for (int side = 0; side < 2; ++side) {
         const Model<Real>& model = side == 0 ? chains.cond : chains.uncond;
         Side<Real>* out = side == 0 ? work.cond : work.uncond;
-        Real* own = work.levels + (2 * kRowTile - 1) * level_size(mixture.components, d);
+        Real* own = work.levels + (2 * kRowTile - 1) * level_size(mixture.components, d).value();
         const LevelStore<Real> level = level_at(own, mixture.components, d);
         make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
         evaluate_mixture_any<Real>(*model.mixture, level, x, work.scratch, work.spare, nullptr);
@@ -432,9 +438,10 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
   const bool shared = shares_components(chains.cond, chains.uncond);
   const std::size_t packs = packs_of_block<Real>(d), block = packs * side;
   const auto level = [&](std::size_t row, std::size_t of) {
-    return level_at(work.levels + (2 * row + of) * level_size(components, d), of == 0 ? cond_size : uncond_size, d);
+    return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size,
+                    d);
   };
-  for (std::size_t first = worker * block; first < chains.samples; first += workers * block) {
+  for (std::size_t first = worker * block; first < chains.samples && !cancelled(); first += workers * block) {
     const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
       const std::size_t at = first + pack * side;
@@ -444,12 +451,12 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
     constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
     for (std::size_t row = 0; row < chains.rows.size(); row += tile) {
       const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
-      for (std::size_t i = 0; i < count; ++i) {
+      for (std::size_t i = 0; i < count && !cancelled(); ++i) {
         const Row& r = chains.rows[row + i];
         const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
         if (cond_size > 0) {
-          make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights : nullptr, r.alpha, r.sigma,
-                           r.output, level(i, 0));
+          make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights.data() : nullptr, r.alpha,
+                           r.sigma, r.output, level(i, 0));
         }
         if (uncond_size > 0 && !both) {
           make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));
@@ -458,9 +465,9 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
       for (std::size_t pack = 0; first + pack * side < last; ++pack) {
         const std::size_t at = first + pack * side;
         SideStream<Real> streams{};
-        if (chains.noise.seeds != nullptr)
+        if (!chains.noise.seeds.empty())
           streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
-        for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t i = 0; i < count && !cancelled(); ++i) {
           run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
         }
       }
@@ -498,7 +505,7 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
   }
   const LevelStore<Real> level = level_at(work.levels, components, d);
   make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
-  for (std::size_t first = begin; first < end; first += side) {
+  for (std::size_t first = begin; first < end && !cancelled(); first += side) {
     const std::size_t count = end - first < side ? end - first : side;
     gather_block(x, d, first, count, work.state);
     if (log_density != nullptr) {

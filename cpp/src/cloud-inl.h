@@ -241,18 +241,19 @@ struct CloudLayout {
         narrow(d < kNarrow) {}
 };
 
-inline std::size_t packed_cloud_size(std::size_t points, std::size_t dimension) {
+inline Size packed_cloud_size(std::size_t points, std::size_t dimension) {
+  if (!fits_memory<double>(dimension, 4 * kGroup)) return Size::kMost;  // one group, before its layout wraps
   const CloudLayout layout(dimension);
-  return layout.head + (points + kGroup - 1) / kGroup * layout.group;
+  return layout.head + (points / kGroup + (points % kGroup != 0)) * Size{layout.group};
 }
 
 template <class Real>
 inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* data, Real* packed) {
   const CloudLayout layout(dimension);
-  const std::size_t d = dimension, size = packed_cloud_size(points, d);
-  for (std::size_t i = 0; i < size; ++i) packed[i] = 0;
+  const std::size_t d = dimension;
+  for (std::size_t i = 0; i < layout.head; ++i) packed[i] = 0;
   if (!layout.narrow) {
-    for (std::size_t j = 0; j < d; ++j) {
+    for (std::size_t j = 0; j < d && !cancelled(); ++j) {
       double sum = 0;
       for (std::size_t i = 0; i < points; ++i)
         sum += static_cast<double>(data[i * d + j]) / static_cast<double>(points);
@@ -262,6 +263,10 @@ inline void pack_cloud(std::size_t points, std::size_t dimension, const Real* da
   Real& longest = packed[layout.row];
   for (std::size_t i = 0; i < points; ++i) {
     Real* group = packed + layout.head + i / kGroup * layout.group;
+    if (i % kGroup == 0) {
+      if (cancelled()) return;
+      for (std::size_t at = 0; at < layout.group; ++at) group[at] = 0;
+    }
     const Real* point = data + i * d;
     double square = 0;
     for (std::size_t j = 0; j < d; ++j) {
@@ -296,9 +301,9 @@ template <class Real>
 inline CloudWork<Real> cloud_work(Arena& arena, std::size_t dimension) {
   const CloudLayout layout(dimension);
   CloudWork<Real> work;
-  work.x = arena.take<Real>(kCloudQueries * layout.row);
-  work.steered = arena.take<Real>(kCloudQueries * layout.row);
-  work.out = arena.take<Real>(kCloudQueries * (layout.narrow ? dimension * kPack : layout.row));
+  work.x = arena.take<Real>(kCloudQueries * Size{layout.row});
+  work.steered = arena.take<Real>(kCloudQueries * Size{layout.row});
+  work.out = arena.take<Real>(kCloudQueries * Size{layout.narrow ? dimension * kPack : layout.row});
   work.most = arena.take<Real>(kCloudQueries);
   work.highest = arena.take<Real>(kCloudQueries);
   work.doubt = arena.take<Real>(kCloudQueries);
@@ -482,7 +487,7 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
     work.totals[q] = Pack<Real>{};
     for (std::size_t j = 0; j < sums; ++j) work.out[q * sums + j] = 0;
     if (layout.narrow) continue;
-    const Real *x = work.x + q * layout.row, *center = cloud.packed;
+    const Real *x = work.x + q * layout.row, *center = cloud.packed.data();
     Real* steered = work.steered + q * layout.row;
     Pack<Real> squares{};
     for (std::size_t j = 0; j < layout.row; j += kPack) {
@@ -494,10 +499,12 @@ inline void evaluate_cloud(const PointCloud<Real>& cloud, double alpha, double s
                        (static_cast<Real>(d + 8) * Level::roundoff * steep);
     work.doubt[q] = doubt <= Level::enough ? 0 : 2 * doubt;
   }
+  const std::size_t asked = layout.narrow ? 64 * kGroup : kGroup;  // points from one question to the next
   for (std::size_t first = 0; first < cloud.points; first += kGroup) {
+    if (first % asked == 0 && cancelled()) return;
     const std::size_t count = cloud.points - first < kGroup ? cloud.points - first : kGroup;
-    const Real* group = cloud.packed + layout.head + first / kGroup * layout.group;
-    const Real* log_weights = cloud.log_weights != nullptr ? cloud.log_weights + first : nullptr;
+    const Real* group = cloud.packed.data() + layout.head + first / kGroup * layout.group;
+    const Real* log_weights = cloud.log_weights.empty() ? nullptr : cloud.log_weights.data() + first;
     for (std::size_t i = 0; i < kGroup; ++i) {
       const Real extra = i >= count ? Level::lowest : log_weights != nullptr ? log_weights[i] : Real(0);
       work.bias[i] = layout.narrow ? extra : extra - group[d * kGroup + i] * drop;

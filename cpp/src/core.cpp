@@ -1,5 +1,6 @@
 #include "core.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -11,6 +12,8 @@ namespace legato {
 namespace {
 
 thread_local Isa last = Isa::baseline;
+thread_local Interruption* interruption = nullptr;
+thread_local bool helping = false;  // another thread's run call: it asks
 
 Isa detect() noexcept {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -69,8 +72,54 @@ const char* status_text(Status status) noexcept {
       return "stopped at the iteration limit with a feasible path";
     case Status::numerical_trouble:
       return "the factorization broke down";
+    case Status::call_failed:
+      return "a function of the caller failed";
+    case Status::cancelled:
+      return "stopped by the caller";
   }
   return "unknown status";
+}
+
+Interruption::Interruption(Asked asked, void* context) noexcept
+    : asked_(asked), context_(context), outer_(interruption) {
+  interruption = this;
+}
+
+Interruption::~Interruption() { interruption = outer_; }
+
+bool cancelled() noexcept {
+  Interruption* const by = interruption;
+  if (by == nullptr) return false;
+  if (by->stopped()) return true;
+  if (helping || !by->asked_(by->context_)) return false;
+  by->stopped_.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+Status outcome() noexcept {
+  return interruption != nullptr && interruption->stopped() ? Status::cancelled : Status::ok;
+}
+
+Crew::Crew(std::size_t helpers) noexcept : from_(interruption), working_(helpers) {}
+
+void Crew::join() noexcept {
+  interruption = from_;
+  helping = true;
+}
+
+void Crew::leave() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (--working_ == 0) left_.notify_one();
+}
+
+void Crew::wait() noexcept {
+  if (from_ == nullptr) return;
+  std::unique_lock lock(mutex_);
+  while (!left_.wait_for(lock, std::chrono::milliseconds(20), [&] { return working_ == 0; })) {
+    lock.unlock();
+    cancelled();
+    lock.lock();
+  }
 }
 
 const char* isa_name(Isa isa) noexcept {

@@ -28,7 +28,7 @@ std::size_t tiles_of(std::size_t samples, std::size_t elements) {
 }
 
 bool drawable(const Noise& noise, std::size_t samples, std::size_t elements) {
-  if (noise.seeds == nullptr || noise.stride > 1) return false;
+  if (noise.stride > 1 || noise.seeds.size() != (noise.stride == 0 ? 1 : samples)) return false;
   if (noise.generator != Generator::philox) return noise.generator == Generator::threefry;
   constexpr std::uint64_t limit = std::uint64_t{1} << 32;
   return elements / 4 < limit && (noise.stride == 1 || noise.first_stream + samples <= limit);
@@ -82,20 +82,24 @@ Status philox4x32(std::span<const std::uint32_t> counters, std::span<const std::
 template <class Storage>
 Status normal(const Noise& noise, std::size_t samples, std::size_t elements, std::span<Storage> out,
               int threads) noexcept {
-  if (out.size() != samples * elements) return Status::invalid_argument;
+  if (!(Size{samples} * elements).is(out.size())) return Status::invalid_argument;
   if (out.empty()) return Status::ok;
   if (!drawable(noise, samples, elements)) return Status::invalid_argument;
   for_chunks(tiles_of(samples, elements), kTilesOfThread, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
   });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Storage>
 Status apply_step(const Step<Storage>& step, int threads) noexcept {
-  if (step.coefficients.size() != 1 && step.coefficients.size() != step.samples) return Status::invalid_argument;
-  if (step.samples == 0 || step.elements == 0) return Status::ok;
-  if (step.x == nullptr || step.cond == nullptr || step.out == nullptr) return Status::invalid_argument;
+  const Size all = Size{step.samples} * step.elements;
+  const bool shaped = (step.coefficients.size() == 1 || step.coefficients.size() == step.samples) &&
+                      all.is(step.x.size()) && all.is(step.cond.size()) && all.is(step.out.size()) &&
+                      (step.uncond.empty() || all.is(step.uncond.size())) &&
+                      (step.given_noise.empty() || all.is(step.given_noise.size()));
+  if (!shaped) return Status::invalid_argument;
+  if (step.out.empty()) return Status::ok;
   bool noisy = false;
   for (const Coefficients& by : step.coefficients) {
     if (!std::isfinite(by.a) || !std::isfinite(by.cond) || !std::isfinite(by.uncond) || !std::isfinite(by.noise)) {
@@ -103,31 +107,36 @@ Status apply_step(const Step<Storage>& step, int threads) noexcept {
     }
     noisy = noisy || by.noise != 0;
   }
-  if (noisy && step.given_noise == nullptr && !drawable(step.noise, step.samples, step.elements)) {
+  if (noisy && step.given_noise.empty() && !drawable(step.noise, step.samples, step.elements)) {
     return Status::invalid_argument;
   }
   for_chunks(tiles_of(step.samples, step.elements), kTilesOfThread, threads,
              [&](std::size_t begin, std::size_t end) { LEGATO_DISPATCH(step_range, step, begin, end); });
-  return Status::ok;
+  return outcome();
 }
 
 template <class Storage>
-Status guidance_sums(std::size_t samples, std::size_t elements, const Storage* cond, const Storage* uncond,
-                     const Storage* x, std::span<double> out, int threads) noexcept {
-  if (out.size() != kSums * samples) return Status::invalid_argument;
-  if (samples > 0 && elements > 0 && (cond == nullptr || uncond == nullptr)) return Status::invalid_argument;
+Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const Storage> cond,
+                     std::span<const Storage> uncond, std::span<const Storage> x, std::span<double> out,
+                     int threads) noexcept {
+  const Size all = Size{samples} * elements;
+  if (!all.is(cond.size()) || !all.is(uncond.size()) || !(x.empty() || all.is(x.size())) ||
+      !(kSums * Size{samples}).is(out.size())) {
+    return Status::invalid_argument;
+  }
+  const Storage* at = x.empty() ? nullptr : x.data();
   const std::size_t grain = std::max<std::size_t>(1, 32768 / std::max<std::size_t>(elements, 1));
   for_chunks(samples, grain, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(sums_range, elements, cond, uncond, x, out.data(), begin, end);
+    LEGATO_DISPATCH(sums_range, elements, cond.data(), uncond.data(), at, out.data(), begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
-#define LEGATO_STORAGE(Storage)                                                                           \
-  template Status normal(const Noise&, std::size_t, std::size_t, std::span<Storage>, int) noexcept;       \
-  template Status apply_step(const Step<Storage>&, int) noexcept;                                         \
-  template Status guidance_sums(std::size_t, std::size_t, const Storage*, const Storage*, const Storage*, \
-                                std::span<double>, int) noexcept;
+#define LEGATO_STORAGE(Storage)                                                                               \
+  template Status normal(const Noise&, std::size_t, std::size_t, std::span<Storage>, int) noexcept;           \
+  template Status apply_step(const Step<Storage>&, int) noexcept;                                             \
+  template Status guidance_sums(std::size_t, std::size_t, std::span<const Storage>, std::span<const Storage>, \
+                                std::span<const Storage>, std::span<double>, int) noexcept;
 LEGATO_STORAGE(float)
 LEGATO_STORAGE(double)
 LEGATO_STORAGE(Half)

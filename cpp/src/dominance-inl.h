@@ -179,6 +179,7 @@ void ask(const Node& node, std::uint64_t cut, Grid<Cell>* grid, const DominanceR
   constexpr std::size_t kAhead = 32;
   std::size_t entered = 0;
   for (std::size_t q = node.begin; q < node.end; q += 8) {
+    if ((q - node.begin) % 4096 == 0 && cancelled()) return;
     const std::size_t together = std::min<std::size_t>(8, node.end - q);
     alignas(64) std::uint64_t bound[8] = {};  // lanes beyond the end select nothing
     alignas(64) Int upto[8] = {};
@@ -218,6 +219,8 @@ struct Parted {
   Id keys[kDigits + 1], queries[kDigits + 1];
 };
 
+inline constexpr std::size_t kAsked = 16384;  // items from one question to the next
+
 /// Cuts a node by the digits of one ordering, the one at bit `field`, in time order within each part. Queries for which
 /// nothing is left are dropped; `cut` leaves of their other bound what is looked at.
 inline void part(const Node& node, int field, int shift, std::uint64_t cut, const DominanceRoom::Level& level,
@@ -239,12 +242,14 @@ inline void part(const Node& node, int field, int shift, std::uint64_t cut, cons
   std::size_t j = 0;
   const auto move_keys = [&](std::size_t end) {
     for (; j < end; ++j) {
+      if (j % kAsked == 0 && cancelled()) return;
       const Id to = next_key[digit(node.key[j])]++;
       level.key[to] = node.key[j] & rest;
       if (node.value != nullptr) level.value[to] = node.value[j] ^ node.flip;
     }
   };
   for (std::size_t q = node.begin; q < node.end; ++q) {
+    if (q % kAsked == 0 && cancelled()) return;
     move_keys(node.seen_by(q));
     const std::uint64_t bound = node.bound[q];
     if (!left(bound)) continue;
@@ -274,7 +279,7 @@ inline Node part_of(const Node& node, const DominanceRoom::Level& level, const P
 /// Calls work(part) for at most `most` queries at a time, with the keys that they see.
 template <class Work>
 void in_chunks(const Node& node, std::size_t most, const Work& work) noexcept {
-  for (std::size_t begin = node.begin; begin < node.end; begin += most) {
+  for (std::size_t begin = node.begin; begin < node.end && !cancelled(); begin += most) {
     Node chunk = node;
     chunk.begin = begin;
     chunk.end = std::min(node.end, begin + most);
@@ -298,6 +303,7 @@ void across(const Node& whole, int first_shift, int depth, const DominanceRoom& 
     ask<Cell>(node, first_cut | (second >> shift << shift), &grid, room);
     Parted parted;
     part(node, 0, shift, first_cut, level, parted);
+    if (cancelled()) return;  // parts that are not filled yet point anywhere
     for (std::size_t d = 0; d < kDigits; ++d) {
       Node below = part_of(node, level, parted, d);
       below.second_reach = std::size_t{1} << shift;
@@ -340,6 +346,7 @@ void within(const Node& whole, int depth, const DominanceRoom& room) noexcept {
     across<Cell>(node, shift, depth, room);
     Parted parted;
     part(node, 32, shift, ~std::uint64_t{0}, level, parted);
+    if (cancelled()) return;
     for (std::size_t d = 0; d < kDigits; ++d) {
       Node below = part_of(node, level, parted, d);
       if (below.keys == 0 || below.end == 0) continue;
@@ -363,14 +370,16 @@ void by_dominance(const Row& row, const Emit& emit, const DominanceRoom& room) n
   if constexpr (P::sums || P::extremes) std::fill_n(room.total, n, P::extremes ? kNone : Int{0});
   if constexpr (Lanes<Cell>::kWide) std::fill_n(room.high, n, Int{0});
   within<Cell>({room.key, room.bound, row.value, row.flip, n, 0, n, nullptr, nullptr, row.causal, n, n}, 0, room);
-  for (std::size_t i = 0; i < n; ++i) {
-    Cell found;
-    found.clear();
-    if constexpr (P::counts) found.count = room.count[i];
-    if constexpr (P::sums) found.sum = room.total[i];
-    if constexpr (Lanes<Cell>::kWide) found.sum += static_cast<Int128>(room.high[i]) * (Int128{1} << 32);
-    if constexpr (P::extremes) found.best = room.total[i];
-    found.emit(emit, i);
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      Cell found;
+      found.clear();
+      if constexpr (P::counts) found.count = room.count[i];
+      if constexpr (P::sums) found.sum = room.total[i];
+      if constexpr (Lanes<Cell>::kWide) found.sum += static_cast<Int128>(room.high[i]) * (Int128{1} << 32);
+      if constexpr (P::extremes) found.best = room.total[i];
+      found.emit(emit, i);
+    }
   }
 }
 

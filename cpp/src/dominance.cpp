@@ -22,6 +22,7 @@ void run(const Row& row, const Emit& emit, const DominanceRoom& room) noexcept {
 // Sorting. An item is a number, in the upper half, above the place of its token; numbers of more than 32 bits are
 // sorted by their lower half and then by their upper one.
 constexpr std::uint64_t kPlace = 0xFFFFFFFF;
+constexpr std::size_t kAsked = 16384;  // items from one question to the next
 
 /// Sorts the items by their upper halves, which have so many bits: radix, with the counts of all passes taken at once.
 void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& spare) noexcept {
@@ -35,6 +36,7 @@ void sort_items(std::size_t n, int bits, std::uint64_t*& item, std::uint64_t*& s
     Id start = 0;
     for (Id& count : next[pass]) start += std::exchange(count, start);
     for (std::size_t i = 0; i < n; ++i) {
+      if (i % kAsked == 0 && cancelled()) return;
       spare[next[pass][item[i] >> (32 + pass * kBits) & (kBuckets - 1)]++] = item[i];
     }
     std::swap(item, spare);
@@ -56,13 +58,19 @@ void visit_sorted(std::size_t n, const Int* x, std::uint64_t flip, const Dominan
   const int span = static_cast<int>(std::bit_width(high - low));
   for (std::size_t i = 0; i < n; ++i) item[i] = above(i) << 32 | i;
   sort_items(n, std::min(span, 32), item, spare);
+  if (cancelled()) return;
   if (span <= 32) {
-    for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
+    for (std::size_t r = 0, end = 0; goes_on(r, end, n, kAsked);) {
+      for (; r < end; ++r) visit(item[r] & kPlace, (item[r] >> 32) + low);
+    }
     return;
   }
   for (std::size_t r = 0; r < n; ++r) item[r] = (above(item[r] & kPlace) & ~kPlace) | (item[r] & kPlace);
   sort_items(n, span - 32, item, spare);
-  for (std::size_t r = 0; r < n; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
+  if (cancelled()) return;
+  for (std::size_t r = 0, end = 0; goes_on(r, end, n, kAsked);) {
+    for (; r < end; ++r) visit(item[r] & kPlace, above(item[r] & kPlace) + low);
+  }
 }
 
 /// Writes the ranks of the keys and the bounds of the queries, the number of keys that an ordering selects, at bit
@@ -76,11 +84,11 @@ void rank(std::size_t n, const Term& term, int field, const DominanceRoom& room)
     pair = (pair & kept) | static_cast<std::uint64_t>(x) << field;
   };
   std::size_t rank = 0, bound = 0;
-  visit_sorted(n, term.key, flip, room, [&](std::size_t j, std::uint64_t number) {
+  visit_sorted(n, term.key.data(), flip, room, [&](std::size_t j, std::uint64_t number) {
     room.number[rank] = number;
     write(room.key[j], rank++);
   });
-  visit_sorted(n, term.query, flip, room, [&](std::size_t i, std::uint64_t number) {
+  visit_sorted(n, term.query.data(), flip, room, [&](std::size_t i, std::uint64_t number) {
     while (bound < n && (inclusive ? room.number[bound] <= number : room.number[bound] < number)) ++bound;
     write(room.bound[i], bound);
   });
@@ -131,7 +139,9 @@ DominanceRoom lay_out_dominance(Arena& arena, std::size_t n, Reduction reduction
 void by_dominance(const Row& row, const Term& first, const Term& second, Reduction reduction, bool wide, bool shown,
                   const Emit& emit, const DominanceRoom& room) noexcept {
   rank(row.n, first, 32, room);
+  if (cancelled()) return;
   rank(row.n, second, 0, room);
+  if (cancelled()) return;  // ranks that are not written yet point anywhere
   switch (reduction) {
     case Reduction::width:
       run<Width>(row, emit, room);

@@ -50,6 +50,8 @@ struct Random {
   }
 };
 
+constexpr std::size_t kMostFitted = 1000000;  // matches
+
 struct FitMemory {
   double *x, *y, *u, *v, *squared, *sorted;
   int* order;
@@ -287,6 +289,7 @@ int search(Model model, const Matches& all, double threshold, const FitOptions& 
   double best = std::numeric_limits<double>::infinity();
   int rounds = std::max(options.hypotheses, 1), round = 0;
   for (; round < rounds; ++round) {
+    if (round % 16 == 0 && cancelled()) return 0;
     int id[4];
     for (int i = 0; i < needed; ++i) {
       bool again = true;
@@ -329,6 +332,7 @@ int search(Model model, const Matches& all, double threshold, const FitOptions& 
 }  // namespace
 
 std::size_t fit_workspace_size(std::size_t matches) noexcept {
+  if (matches > kMostFitted) return 0;
   Arena counter;
   lay_out_fit(matches, counter);
   return counter.size();
@@ -343,7 +347,7 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
                     ? 0
                     : kFreedom[static_cast<int>(options.model)];
   if (here.size() != 2 * size || there.size() != 2 * size || inlier.size() != size || width < 1 || height < 1 ||
-      k == 0 || size > 1000000 || !(options.threshold_px > 0) || !(options.least_sigma_px > 0)) {
+      k == 0 || size > kMostFitted || !(options.threshold_px > 0) || !(options.least_sigma_px > 0)) {
     return Status::invalid_argument;
   }
   Arena arena(workspace);
@@ -379,7 +383,7 @@ Status fit_motion(std::span<const float> here, std::span<const float> there, int
     h[5] = median(m.sorted, n);
   } else {
     result.hypotheses = search(options.model, all, options.threshold_px * unit, options, h);
-    if (result.hypotheses == 0) return Status::ok;
+    if (result.hypotheses == 0) return outcome();
   }
   if (!plausible(h)) return Status::ok;
 

@@ -329,11 +329,12 @@ inline void update_any(const Coefficients& by, const Run<Storage>& run, const fl
 
 template <class Storage>
 inline void step_range(const diffusion::Step<Storage>& step, std::size_t begin, std::size_t end) {
-  const bool one = step.coefficients.size() == 1, given = step.given_noise != nullptr;
+  const bool one = step.coefficients.size() == 1, given = !step.given_noise.empty();
+  const auto uncond_at = [&](std::size_t from) { return step.uncond.empty() ? nullptr : step.uncond.data() + from; };
   const auto update_at = [&](const Coefficients& by, std::size_t from, std::size_t count, const float* z) {
-    const Run<Storage> run{step.x + from, step.cond + from, step.uncond != nullptr ? step.uncond + from : nullptr,
-                           step.out + from, count};
-    update_any(by, run, z, given ? step.given_noise + from : nullptr);
+    const Run<Storage> run{step.x.data() + from, step.cond.data() + from, uncond_at(from), step.out.data() + from,
+                           count};
+    update_any(by, run, z, given ? step.given_noise.data() + from : nullptr);
   };
   if (one && (given || step.coefficients[0].noise == 0)) {  // one run: nothing depends on where a sample begins
     const std::size_t from = first_of_tile(step.samples, step.elements, begin);
@@ -349,8 +350,7 @@ inline void step_range(const diffusion::Step<Storage>& step, std::size_t begin, 
     }
     if (draws) {
       draw_tile(step.noise, tile, step.elements, z,
-                Fetch<Storage>{step.x + start, step.cond + start,
-                               step.uncond != nullptr ? step.uncond + start : nullptr, tile.count});
+                Fetch<Storage>{step.x.data() + start, step.cond.data() + start, uncond_at(start), tile.count});
     }
     if (one || tile.samples == 1) return update_at(step.coefficients[one ? 0 : tile.sample], start, tile.count, z);
     for (std::size_t i = 0; i < tile.samples; ++i) {

@@ -69,10 +69,10 @@ struct InteriorMemory {
 constexpr std::size_t blocks_of(std::size_t rows) { return (rows + kBlock - 1) / kBlock; }
 
 LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
-  const std::size_t n = problem.frames - problem.pinned;
-  const std::size_t soft = blocks_of(problem.soft_rows), hard = blocks_of(problem.rows - problem.soft_rows);
-  const std::size_t row_frames = problem.row_matrix_stride == 0 ? 1 : n;
-  const std::size_t quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
+  const Size n = problem.frames - problem.pinned;
+  const Size soft = blocks_of(problem.soft_rows), hard = blocks_of(problem.rows - problem.soft_rows);
+  const Size row_frames = problem.row_matrix_stride == 0 ? 1 : n;
+  const Size quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
   InteriorMemory m;
   m.b = arena.take<Lanes>(n + 3);
   m.saved = arena.take<Lanes>(n);
@@ -149,7 +149,7 @@ class Interior {
     const double start_objective = objective();
     result.objective = start_objective;
     Status status = Status::ok;
-    if (start_objective != 0.0 || problem_.linear != nullptr) {  // else this is the optimum: nothing is negative
+    if (start_objective != 0.0 || !problem_.linear.empty()) {  // else this is the optimum: nothing is negative
       center(mu_start(start_objective));
       status = iterate(options, 1e-5 * start_objective, result);
     }
@@ -227,7 +227,7 @@ class Interior {
       Lanes v[3];  // v_t, v_{t-1}, v_{t-2}; those before the first are never used by an active term
       for (std::size_t j = 0; j < 3; ++j) {
         const std::size_t frame = t + p.pinned;
-        v[j] = frame >= j + 1 ? load(p.velocity + kBlock * (frame - j)) : Lanes{};
+        v[j] = frame >= j + 1 ? load(p.velocity.data() + kBlock * (frame - j)) : Lanes{};
       }
       m_.constant[0][t] = v[0];
       m_.constant[1][t] = v[0] - v[1];
@@ -236,7 +236,7 @@ class Interior {
     const std::size_t quadratics = p.quadratic_stride == 0 ? 1 : n_;
     double least = 1;
     for (std::size_t t = 0; t < quadratics; ++t) {
-      const double* q = p.quadratic + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
+      const double* q = p.quadratic.data() + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
       for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + c] = load(q + kBlock * c);
       if (!invert_positive(q, m_.quadratic_inverse + t * kBlock)) return false;
       for (int c = 0; c < kBlock; ++c) {
@@ -244,8 +244,8 @@ class Interior {
         least = t == 0 && c == 0 ? diagonal : diagonal < least ? diagonal : least;
       }
     }
-    if (p.acceleration != nullptr) {
-      for (int c = 0; c < kBlock; ++c) m_.acceleration[c] = load(p.acceleration + kBlock * c);
+    if (!p.acceleration.empty()) {
+      for (int c = 0; c < kBlock; ++c) m_.acceleration[c] = load(p.acceleration.data() + kBlock * c);
     }
     // D far beyond Q leaves nothing of Q in a pivot; too low a limit on D leaves the splits inexact and iterations
     // slow.
@@ -253,7 +253,8 @@ class Interior {
     slack_ = slack_ > 1e-12 ? 1e-12 : slack_ < 1e-13 ? 1e-13 : slack_;
     const std::size_t row_frames = p.row_matrix_stride == 0 ? 1 : n_;
     for (std::size_t t = 0; t < row_frames; ++t) {
-      const double* matrix = p.row_matrix + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
+      const double* matrix =
+          p.row_matrix.data() + (p.row_matrix_stride == 0 ? 0 : (t + p.pinned) * p.row_matrix_stride);
       for (std::size_t g = 0; g < blocks_; ++g) {
         RowBlock& block = m_.row_blocks[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {
@@ -264,7 +265,7 @@ class Interior {
       }
     }
     for (std::size_t t = 0; t < n_; ++t) {
-      const double* bound = p.row_bound + (p.row_bound_stride == 0 ? 0 : (t + p.pinned) * p.row_bound_stride);
+      const double* bound = p.row_bound.data() + (p.row_bound_stride == 0 ? 0 : (t + p.pinned) * p.row_bound_stride);
       for (std::size_t g = 0; g < blocks_; ++g) {
         Lanes& h = m_.row_bound[t * blocks_ + g];
         for (int r = 0; r < kBlock; ++r) {  // no bound is a bound that is never near; padding is 0'b <= 1
@@ -325,7 +326,7 @@ class Interior {
     out[kDerivatives] = tied(out);
     for (int k = 0; k < kGroups; ++k) out[k] = out[k] * active(t, k);
   }
-  bool accelerates(std::size_t t) const { return problem_.acceleration != nullptr && t + problem_.pinned >= 2; }
+  bool accelerates(std::size_t t) const { return !problem_.acceleration.empty() && t + problem_.pinned >= 2; }
   /// e_2(t) in every component, also those without an L1 term.
   Lanes second_difference(std::size_t t) { return difference(1, m_.b + 3, t) + m_.constant[1][t]; }
   /// Adds lane k of the ninth components' pack to variables 0 and 1 of derivative k.
@@ -356,20 +357,22 @@ class Interior {
 
   double objective() {
     double total = problem_.constant;
-    for (std::size_t t = 0; t < n_; ++t) {
-      const Lanes x = b(t);
-      Lanes linear{};
-      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
-      Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
-      Lanes e[kGroups];
-      residuals(t, e);
-      for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
-      if (accelerates(t)) {
-        const Lanes second = second_difference(t);
-        cost += 0.5 * combine(m_.acceleration, second) * second;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        const Lanes x = b(t);
+        Lanes linear{};
+        if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
+        Lanes cost = (0.5 * combine(quadratic(t), x) + linear) * x;
+        Lanes e[kGroups];
+        residuals(t, e);
+        for (int k = 0; k < groups_; ++k) cost += weight_[k] * math::magnitude(e[k]);
+        if (accelerates(t)) {
+          const Lanes second = second_difference(t);
+          cost += 0.5 * combine(m_.acceleration, second) * second;
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
+        total += math::sum(cost);
       }
-      for (std::size_t g = hard_; g < blocks_; ++g) cost += penalty_ * math::larger(row_residual(t, g), Lanes{});
-      total += math::sum(cost);
     }
     return total;
   }
@@ -384,44 +387,46 @@ class Interior {
   /// exactly and goes on to hold: only the gradient is left to bring to zero.
   void center(double mu_value) {
     const Lanes mu = constant<Lanes>(mu_value), one = constant<Lanes>(1.0);
-    for (std::size_t t = 0; t < n_; ++t) {
-      Lanes e[kGroups];
-      residuals(t, e);
-      FrameTerms& f = m_.terms[t];
-      for (int k = 0; k < groups_; ++k) {
-        SplitTerms& a = f.l1[k];
-        const Lanes w = weight_[k], size = math::magnitude(e[k]);
-        const Lanes root = math::square_root(mu * mu + size * size * w * w);
-        const Lanes y = size * w * w / (mu + root);
-        const Lanes big = (mu + root + size * w) / (w + w), small = mu / (w + y);
-        const LaneMask negative = e[k] < Lanes{};
-        a.s_plus = math::select(negative, small, big);
-        a.s_minus = math::select(negative, big, small);
-        a.z_plus = mu / a.s_plus;
-        a.z_minus = mu / a.s_minus;
-      }
-      const Lanes x = b(t);
-      f.high.s = math::select(box_ > Lanes{}, upper_ - x, one);
-      f.low.s = math::select(box_ > Lanes{}, x - lower_, one);
-      f.high.z = mu / f.high.s;
-      f.low.z = mu / f.low.s;
-      for (std::size_t g = 0; g < hard_; ++g) {
-        Inequality& a = row(t, g);
-        a.s = -row_residual(t, g);
-        a.z = mu / a.s;
-      }
-      for (std::size_t g = hard_; g < blocks_; ++g) {
-        // s+ - s- = r and mu / s+ + mu / s- = penalty.
-        SplitTerms& a = soft(t, g);
-        const Lanes r = row_residual(t, g), size = math::magnitude(r), w = penalty_;
-        const Lanes root = math::square_root(4.0 * mu * mu + w * w * size * size);
-        const Lanes big = (2.0 * mu + w * size + root) / (w + w);
-        const Lanes small = (mu + 2.0 * mu * mu / (root + w * size)) / w;
-        const LaneMask negative = r < Lanes{};
-        a.s_plus = math::select(negative, small, big);
-        a.s_minus = math::select(negative, big, small);
-        a.z_plus = mu / a.s_plus;
-        a.z_minus = mu / a.s_minus;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        Lanes e[kGroups];
+        residuals(t, e);
+        FrameTerms& f = m_.terms[t];
+        for (int k = 0; k < groups_; ++k) {
+          SplitTerms& a = f.l1[k];
+          const Lanes w = weight_[k], size = math::magnitude(e[k]);
+          const Lanes root = math::square_root(mu * mu + size * size * w * w);
+          const Lanes y = size * w * w / (mu + root);
+          const Lanes big = (mu + root + size * w) / (w + w), small = mu / (w + y);
+          const LaneMask negative = e[k] < Lanes{};
+          a.s_plus = math::select(negative, small, big);
+          a.s_minus = math::select(negative, big, small);
+          a.z_plus = mu / a.s_plus;
+          a.z_minus = mu / a.s_minus;
+        }
+        const Lanes x = b(t);
+        f.high.s = math::select(box_ > Lanes{}, upper_ - x, one);
+        f.low.s = math::select(box_ > Lanes{}, x - lower_, one);
+        f.high.z = mu / f.high.s;
+        f.low.z = mu / f.low.s;
+        for (std::size_t g = 0; g < hard_; ++g) {
+          Inequality& a = row(t, g);
+          a.s = -row_residual(t, g);
+          a.z = mu / a.s;
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) {
+          // s+ - s- = r and mu / s+ + mu / s- = penalty.
+          SplitTerms& a = soft(t, g);
+          const Lanes r = row_residual(t, g), size = math::magnitude(r), w = penalty_;
+          const Lanes root = math::square_root(4.0 * mu * mu + w * w * size * size);
+          const Lanes big = (2.0 * mu + w * size + root) / (w + w);
+          const Lanes small = (mu + 2.0 * mu * mu / (root + w * size)) / w;
+          const LaneMask negative = r < Lanes{};
+          a.s_plus = math::select(negative, small, big);
+          a.s_minus = math::select(negative, big, small);
+          a.z_plus = mu / a.s_plus;
+          a.z_minus = mu / a.s_minus;
+        }
       }
     }
   }
@@ -462,88 +467,92 @@ class Interior {
   Progress advance(double primal, double dual) {
     Progress out;
     out.value = problem_.constant;
-    for (std::size_t t = 0; t < n_; ++t) {
-      if constexpr (!start) {
-        m_.saved[t] = b(t);
-        b(t) += primal * step(t);
-      }
-      const Lanes x = b(t);
-      FrameTerms& f = m_.terms[t];
-      FrameCurvature& c = m_.curvature[t];
-      Lanes e[kGroups], products{}, cost{};
-      residuals(t, e);
-      for (int k = 0; k < groups_; ++k) {
-        SplitTerms& a = f.l1[k];
-        const Lanes on = active(t, k);
-        if constexpr (!start) advance(a, e[k], primal, dual);
-        refresh(a, on);
-        products += on * (a.s_plus * a.z_plus + a.s_minus * a.z_minus);
-        cost += weight_[k] * math::magnitude(e[k]);
-        const Lanes shift = a.weight * (a.s_plus - a.s_minus), y = 0.5 * (a.z_minus - a.z_plus) * on;
-        if (k < kDerivatives) {
-          c.weight[k] = a.weight;
-          c.shift[k] = shift;
-          c.dual[k] = y;
-        } else {
-          c.tie = a.weight;
-          fold(a.weight, c.weight);
-          fold(shift, c.shift);
-          fold(y, c.dual);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        if constexpr (!start) {
+          m_.saved[t] = b(t);
+          b(t) += primal * step(t);
         }
-      }
-      if (accelerates(t)) {  // its force stands with the multipliers of e_2
-        const Lanes second = second_difference(t), force = combine(m_.acceleration, second);
-        cost += 0.5 * force * second;
-        c.dual[1] += force;
-      }
-      Lanes linear{};
-      if (problem_.linear != nullptr) linear = load(problem_.linear + kBlock * (t + problem_.pinned));
-      const Lanes curved = combine(quadratic(t), x);
-      cost += (0.5 * curved + linear) * x;
-      Lanes smooth = curved + linear, gradient = smooth;
-      if (has_box_) {
-        for (Inequality* a : {&f.high, &f.low}) {
-          if constexpr (!start) advance(*a, primal, dual);
+        const Lanes x = b(t);
+        FrameTerms& f = m_.terms[t];
+        FrameCurvature& c = m_.curvature[t];
+        Lanes e[kGroups], products{}, cost{};
+        residuals(t, e);
+        for (int k = 0; k < groups_; ++k) {
+          SplitTerms& a = f.l1[k];
+          const Lanes on = active(t, k);
+          if constexpr (!start) advance(a, e[k], primal, dual);
+          refresh(a, on);
+          products += on * (a.s_plus * a.z_plus + a.s_minus * a.z_minus);
+          cost += weight_[k] * math::magnitude(e[k]);
+          const Lanes shift = a.weight * (a.s_plus - a.s_minus), y = 0.5 * (a.z_minus - a.z_plus) * on;
+          if (k < kDerivatives) {
+            c.weight[k] = a.weight;
+            c.shift[k] = shift;
+            c.dual[k] = y;
+          } else {
+            c.tie = a.weight;
+            fold(a.weight, c.weight);
+            fold(shift, c.shift);
+            fold(y, c.dual);
+          }
         }
-        const Lanes inverse = 1.0 / (f.high.s * f.low.s);
-        f.high.inverse = inverse * f.low.s;
-        f.low.inverse = inverse * f.high.s;
-        products += box_ * (f.high.s * f.high.z + f.low.s * f.low.z);
-        gradient += box_ * (f.high.z - f.low.z);
+        if (accelerates(t)) {  // its force stands with the multipliers of e_2
+          const Lanes second = second_difference(t), force = combine(m_.acceleration, second);
+          cost += 0.5 * force * second;
+          c.dual[1] += force;
+        }
+        Lanes linear{};
+        if (!problem_.linear.empty()) linear = load(problem_.linear.data() + kBlock * (t + problem_.pinned));
+        const Lanes curved = combine(quadratic(t), x);
+        cost += (0.5 * curved + linear) * x;
+        Lanes smooth = curved + linear, gradient = smooth;
+        if (has_box_) {
+          for (Inequality* a : {&f.high, &f.low}) {
+            if constexpr (!start) advance(*a, primal, dual);
+          }
+          const Lanes inverse = 1.0 / (f.high.s * f.low.s);
+          f.high.inverse = inverse * f.low.s;
+          f.low.inverse = inverse * f.high.s;
+          products += box_ * (f.high.s * f.high.z + f.low.s * f.low.z);
+          gradient += box_ * (f.high.z - f.low.z);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) {
+          Inequality& a = row(t, g);
+          if constexpr (!start) advance(a, primal, dual);
+          a.inverse = 1.0 / a.s;
+          products += a.s * a.z;
+          gradient += rows_transposed(t, g, a.z);
+        }
+        for (std::size_t g = hard_; g < blocks_; ++g) {
+          SplitTerms& a = soft(t, g);
+          const Lanes r = row_residual(t, g);
+          if constexpr (!start) advance(a, r, primal, dual);
+          refresh(a, constant<Lanes>(1.0));
+          products += a.s_plus * a.z_plus + a.s_minus * a.z_minus;
+          cost += penalty_ * math::larger(r, Lanes{});
+          gradient += rows_transposed(t, g, a.z_minus);
+          smooth += rows_transposed(t, g, a.z_minus + a.weight * (a.s_plus - a.s_minus));
+        }
+        m_.gradient[t] = gradient;
+        m_.smooth[t] = smooth;
+        out.products += math::sum(products);
+        out.value += math::sum(cost);
       }
-      for (std::size_t g = 0; g < hard_; ++g) {
-        Inequality& a = row(t, g);
-        if constexpr (!start) advance(a, primal, dual);
-        a.inverse = 1.0 / a.s;
-        products += a.s * a.z;
-        gradient += rows_transposed(t, g, a.z);
-      }
-      for (std::size_t g = hard_; g < blocks_; ++g) {
-        SplitTerms& a = soft(t, g);
-        const Lanes r = row_residual(t, g);
-        if constexpr (!start) advance(a, r, primal, dual);
-        refresh(a, constant<Lanes>(1.0));
-        products += a.s_plus * a.z_plus + a.s_minus * a.z_minus;
-        cost += penalty_ * math::larger(r, Lanes{});
-        gradient += rows_transposed(t, g, a.z_minus);
-        smooth += rows_transposed(t, g, a.z_minus + a.weight * (a.s_plus - a.s_minus));
-      }
-      m_.gradient[t] = gradient;
-      m_.smooth[t] = smooth;
-      out.products += math::sum(products);
-      out.value += math::sum(cost);
     }
-    for (std::size_t t = 0; t < n_; ++t) {
-      const Lanes dual_part = differences_transposed<&FrameCurvature::dual>(t);
-      const Lanes gradient = m_.gradient[t] + dual_part;
-      m_.gradient[t] = gradient;
-      // The predictor's target, -s z, cancels the multipliers of the inequalities.
-      step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
-      // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
-      // be.
-      const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
-      const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
-      out.defect += boxed < curved ? boxed : curved;
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        const Lanes dual_part = differences_transposed<&FrameCurvature::dual>(t);
+        const Lanes gradient = m_.gradient[t] + dual_part;
+        m_.gradient[t] = gradient;
+        // The predictor's target, -s z, cancels the multipliers of the inequalities.
+        step(t) = -(m_.smooth[t] + dual_part + differences_transposed<&FrameCurvature::shift>(t));
+        // gradient' d - 1/2 d'Q d for the unknown way d to the optimum: at most this, and at most what the box lets it
+        // be.
+        const double curved = 0.5 * math::sum(combine(quadratic_inverse(t), gradient) * gradient);
+        const double boxed = boxed_ ? math::sum(math::magnitude(gradient) * (upper_ - lower_)) : curved;
+        out.defect += boxed < curved ? boxed : curved;
+      }
     }
     return out;
   }
@@ -568,7 +577,7 @@ class Interior {
         continue;
       }
       for (int c = 0; c < kBlock; ++c) out.column[c][m] = diagonal * unit_[c];
-      if (problem_.acceleration != nullptr) {
+      if (!problem_.acceleration.empty()) {
         double share = 0;
         for (std::size_t j = 0; j + m < kReach - 1; ++j) {
           if (t + m + j < n_ && accelerates(t + m + j)) share += kBinomial[1][j] * kBinomial[1][j + m];
@@ -617,37 +626,39 @@ class Interior {
   double predict(double products) {
     Reach reach;
     double s_dz = 0, ds_dz = 0;
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      Lanes change[kGroups], first{}, second{};
-      differences(m_.step + 3, t, change);
-      const auto split = [&](SplitTerms& a, const Lanes& by) {
-        const Lanes dy = a.weight * (by + a.s_plus - a.s_minus);
-        const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
-        a.dy = dy;
-        reach.primal(math::larger(1.0 - plus, 1.0 + minus));
-        reach.dual(math::larger(plus, -minus));
-        first += (a.s_minus - a.s_plus) * dy;
-        second -= (a.s_plus * (plus - 1.0) + a.s_minus * (minus + 1.0)) * dy;
-      };
-      const auto bound = [&](Inequality& a, const Lanes& ds, const Lanes& on) {
-        const Lanes relative = ds * a.inverse, dz = -a.z - a.z * relative;
-        a.ds = ds;
-        reach.primal(-relative);
-        reach.dual(1.0 + relative);
-        first += on * (a.s * dz);
-        second += on * (ds * dz);
-      };
-      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
-      const Lanes& x = step(t);
-      if (has_box_) {
-        bound(f.high, -x * box_, box_);
-        bound(f.low, x * box_, box_);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        Lanes change[kGroups], first{}, second{};
+        differences(m_.step + 3, t, change);
+        const auto split = [&](SplitTerms& a, const Lanes& by) {
+          const Lanes dy = a.weight * (by + a.s_plus - a.s_minus);
+          const Lanes plus = dy * a.inverse_plus, minus = dy * a.inverse_minus;
+          a.dy = dy;
+          reach.primal(math::larger(1.0 - plus, 1.0 + minus));
+          reach.dual(math::larger(plus, -minus));
+          first += (a.s_minus - a.s_plus) * dy;
+          second -= (a.s_plus * (plus - 1.0) + a.s_minus * (minus + 1.0)) * dy;
+        };
+        const auto bound = [&](Inequality& a, const Lanes& ds, const Lanes& on) {
+          const Lanes relative = ds * a.inverse, dz = -a.z - a.z * relative;
+          a.ds = ds;
+          reach.primal(-relative);
+          reach.dual(1.0 + relative);
+          first += on * (a.s * dz);
+          second += on * (ds * dz);
+        };
+        for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+        const Lanes& x = step(t);
+        if (has_box_) {
+          bound(f.high, -x * box_, box_);
+          bound(f.low, x * box_, box_);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x), constant<Lanes>(1.0));
+        for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
+        s_dz += math::sum(first);
+        ds_dz += math::sum(second);
       }
-      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x), constant<Lanes>(1.0));
-      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
-      s_dz += math::sum(first);
-      ds_dz += math::sum(second);
     }
     // z ds + s dz = -s z holds term by term, so the sum over z ds need not be taken.
     const double primal = Reach::length(reach.shrink_s), dual = Reach::length(reach.shrink_z);
@@ -669,22 +680,24 @@ class Interior {
       a.dz = (mu - a.ds * dz) * a.inverse - a.z;
       return a.dz;
     };
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      FrameCurvature& c = m_.curvature[t];
-      for (int k = 0; k < groups_; ++k) {
-        const Lanes shift = split(f.l1[k]);
-        if (k < kDerivatives) {
-          c.shift[k] = shift;
-        } else {
-          fold(shift, c.shift);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        FrameCurvature& c = m_.curvature[t];
+        for (int k = 0; k < groups_; ++k) {
+          const Lanes shift = split(f.l1[k]);
+          if (k < kDerivatives) {
+            c.shift[k] = shift;
+          } else {
+            fold(shift, c.shift);
+          }
         }
+        Lanes right = -m_.gradient[t];
+        if (has_box_) right -= box_ * (bound(f.high) - bound(f.low));
+        for (std::size_t g = 0; g < hard_; ++g) right -= rows_transposed(t, g, bound(row(t, g)));
+        for (std::size_t g = hard_; g < blocks_; ++g) right -= rows_transposed(t, g, split(soft(t, g)));
+        step(t) = right;
       }
-      Lanes right = -m_.gradient[t];
-      if (has_box_) right -= box_ * (bound(f.high) - bound(f.low));
-      for (std::size_t g = 0; g < hard_; ++g) right -= rows_transposed(t, g, bound(row(t, g)));
-      for (std::size_t g = hard_; g < blocks_; ++g) right -= rows_transposed(t, g, split(soft(t, g)));
-      step(t) = right;
     }
     for (std::size_t t = 0; t < n_; ++t) step(t) -= differences_transposed<&FrameCurvature::shift>(t);
   }
@@ -708,18 +721,20 @@ class Interior {
       reach.primal(-relative);
       reach.dual(-a.dz / a.z);
     };
-    for (std::size_t t = 0; t < n_; ++t) {
-      FrameTerms& f = m_.terms[t];
-      Lanes change[kGroups];
-      differences(m_.step + 3, t, change);
-      for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
-      const Lanes& x = step(t);
-      if (has_box_) {
-        bound(f.high, -x * box_);
-        bound(f.low, x * box_);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
+      for (; t < end; ++t) {
+        FrameTerms& f = m_.terms[t];
+        Lanes change[kGroups];
+        differences(m_.step + 3, t, change);
+        for (int k = 0; k < groups_; ++k) split(f.l1[k], change[k]);
+        const Lanes& x = step(t);
+        if (has_box_) {
+          bound(f.high, -x * box_);
+          bound(f.low, x * box_);
+        }
+        for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x));
+        for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
       }
-      for (std::size_t g = 0; g < hard_; ++g) bound(row(t, g), -row_values(t, g, x));
-      for (std::size_t g = hard_; g < blocks_; ++g) split(soft(t, g), row_values(t, g, x));
     }
     primal = Reach::length(reach.shrink_s);
     dual = Reach::length(reach.shrink_z);
@@ -728,11 +743,12 @@ class Interior {
   Status iterate(const SolverOptions& options, double scale, SolverResult& result) {
     Progress now = advance<true>(0, 0);
     for (int iteration = 0;; ++iteration) {
+      if (cancelled()) return Status::cancelled;
       result.iterations = iteration;
       result.objective = now.value;
       result.gap = now.products + now.defect;
       // Without a linear term nothing is negative: 0 is a bound too, the better one where the optimum is 0.
-      if (problem_.linear == nullptr && now.value < result.gap) result.gap = now.value;
+      if (problem_.linear.empty() && now.value < result.gap) result.gap = now.value;
       if (result.gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
       if (iteration >= options.max_iterations) return Status::iteration_limit;
 

@@ -22,8 +22,9 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 
 bool usable(const StreamOptions& o) {
-  return o.stride > kPinned && o.stride < o.window && o.window < (std::size_t{1} << 24) && o.predicted <= 1000 &&
-         o.points < 10000 && o.aspect > 0;
+  return o.stride > kPinned && o.stride < o.window && o.window < (std::size_t{1} << 24) && o.predicted >= -1 &&
+         o.predicted <= 1000 && o.points < 10000 && o.salient_weight >= 0 && o.target_weight >= 0 &&
+         sensible(o.path, o.aspect);
 }
 
 std::size_t predicted_of(const StreamOptions& o) {
@@ -48,8 +49,7 @@ class PathStream {
   double* corrections = nullptr;
   double* logs = nullptr;
   double* violation = nullptr;
-  std::byte* workspace = nullptr;
-  std::size_t workspace_size = 0;
+  std::span<std::byte> workspace;
 
   double pins[9 * kPinned] = {};
   std::size_t kept = 0, pinned = 0, first = 0;  // first: number in the stream of the first frame kept
@@ -59,7 +59,7 @@ class PathStream {
   double before_log[9] = {};
 
   void lay_out(Arena& arena) {
-    const std::size_t n = options.window, all = n + ahead, points = options.points;
+    const Size n = options.window, all = n + ahead, points = options.points;
     motion = arena.take<double>(9 * n);
     log = arena.take<double>(9 * n);
     weight = arena.take<double>(all);
@@ -70,8 +70,7 @@ class PathStream {
     corrections = arena.take<double>(9 * all);
     logs = arena.take<double>(9 * all);
     violation = arena.take<double>(all);
-    workspace_size = path_workspace_size(all, options.path, points);
-    workspace = arena.take<std::byte>(workspace_size);
+    workspace = arena.take_workspace(path_workspace_size(all.value(), options.path, options.points));
   }
 
   void start_scene() {
@@ -82,12 +81,18 @@ class PathStream {
   }
 
   Status take(const StreamFrame& frame) {
+    const auto shaped = [](std::span<const double> numbers, std::size_t size) {
+      return numbers.empty() || numbers.size() == size;
+    };
+    if (!shaped(frame.motion, 9) || !shaped(frame.salient, 2 * options.points) || !shaped(frame.target, 2)) {
+      return Status::invalid_argument;
+    }
     const bool some =
-        frame.motion != nullptr && !std::any_of(frame.motion, frame.motion + 9, [](double x) { return std::isnan(x); });
+        !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
     double* m = motion + 9 * kept;
     double* f = log + 9 * kept;
     if (!(frame.weight > 0 && frame.weight < 1e12)) return Status::invalid_argument;
-    std::copy_n(some && !fresh ? frame.motion : kIdentity, 9, m);
+    std::copy_n(some && !fresh ? frame.motion.data() : kIdentity, 9, m);
     if (some && !fresh) {
       std::size_t bad = 0;
       const Status status = log_homography({m, 9}, {f, 9}, bad);
@@ -98,9 +103,9 @@ class PathStream {
     good[kept] = some && !fresh;
     weight[kept] = frame.weight;
     for (std::size_t i = 0; i < 2 * options.points; ++i) {
-      salient[2 * options.points * kept + i] = frame.salient != nullptr ? frame.salient[i] : kNan;
+      salient[2 * options.points * kept + i] = frame.salient.empty() ? kNan : frame.salient[i];
     }
-    for (std::size_t i = 0; i < 2; ++i) target[2 * kept + i] = frame.target != nullptr ? frame.target[i] : kNan;
+    for (std::size_t i = 0; i < 2; ++i) target[2 * kept + i] = frame.target.empty() ? kNan : frame.target[i];
     fresh = false;
     ++kept;
     return Status::ok;
@@ -178,9 +183,8 @@ class PathStream {
     subjects.salient_weight = options.salient_weight;
     if (options.target_weight > 0) subjects.targets = {target, 2 * n};
     subjects.target_weight = options.target_weight;
-    status =
-        smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, {workspace, workspace_size},
-                    {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
+    status = smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, workspace,
+                         {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
     out.solve.bad_frame += first;
     const bool solved =
         status == Status::ok || status == Status::iteration_limit || status == Status::numerical_trouble;
@@ -246,7 +250,8 @@ std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
 }
 
 PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept {
-  if (!usable(options) || memory.data() == nullptr || memory.size() < path_stream_memory_size(options)) return nullptr;
+  if (!usable(options) || memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options)))
+    return nullptr;
   Arena arena(memory);
   PathStream counted;
   return lay_out_stream(options, arena, counted);

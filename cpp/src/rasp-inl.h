@@ -12,7 +12,8 @@ using legato::rasp::Term;
 constexpr std::size_t kBlock = 256;  // keys looked at together: the masks of a formula stay in the first cache
 using Mask = std::int64_t;           // 0 or -1, as wide as a key
 
-inline void compare_block(const Term& term, const std::int64_t* key, std::int64_t query, std::size_t count,
+/// False where a predicate of the caller failed.
+inline bool compare_block(const Term& term, const std::int64_t* key, std::int64_t query, std::size_t count,
                           Mask* mask) {
   switch (term.compare) {
     case Compare::equal:
@@ -40,20 +41,28 @@ inline void compare_block(const Term& term, const std::int64_t* key, std::int64_
       for (std::size_t j = 0; j < count; ++j) mask[j] = 0;
       break;
     case Compare::called:
-      for (std::size_t j = 0; j < count; ++j) mask[j] = -static_cast<Mask>(term.predicate(key[j], query) != 0);
+      for (std::size_t j = 0; j < count; ++j) {
+        const std::uint8_t answer = term.predicate(key[j], query);
+        if (answer > 1) return false;
+        mask[j] = -static_cast<Mask>(answer);
+      }
       break;
   }
+  return true;
 }
 
-/// One row of a batch. Emit is called as emit(i, count, sum) or emit.best(i, any, best).
+/// One row of a batch; false where a predicate of the caller failed, and the rest of the row is left alone. Emit is
+/// called as emit(i, count, sum) or emit.best(i, any, best).
 template <class Emit>
-void formula_row(std::size_t n, bool causal, std::size_t offset, std::span<const Term> terms,
+bool formula_row(std::size_t n, bool causal, std::size_t offset, std::span<const Term> terms,
                  std::span<const Table> tables, std::span<const int> formula, const std::int64_t* value, int kind,
                  bool wide, const Emit& emit) {
   note_isa(LEGATO_REGION_ISA);
   alignas(64) Mask masks[kFormulaDepth][kBlock];
-  const std::int64_t flip = kind == 3 ? -1 : 0;  // min x = ~ max ~x
+  const std::int64_t flip = kind == 3 ? -1 : 0;              // min x = ~ max ~x
+  const std::size_t asked = (std::size_t{1} << 16) / n + 1;  // queries from one question to the next
   for (std::size_t i = 0; i < n; ++i) {
+    if (i % asked == 0 && cancelled()) return true;  // the caller's outcome says so
     const std::size_t end = causal ? i + 1 : n;
     std::int64_t count = 0, sum = 0, best = INT64_MIN;
     rasp::Int128 wide_sum = 0;
@@ -67,11 +76,14 @@ void formula_row(std::size_t n, bool causal, std::size_t offset, std::span<const
           if (t < terms.size()) {
             const Term& term = terms[t];
             const bool bare = term.compare == Compare::always || term.compare == Compare::never;
-            compare_block(term, bare ? nullptr : term.key + offset + begin, bare ? 0 : term.query[offset + i], m, mask);
+            if (!compare_block(term, bare ? nullptr : term.key.data() + offset + begin,
+                               bare ? 0 : term.query[offset + i], m, mask)) {
+              return false;
+            }
           } else {
             const Table& table = tables[t - terms.size()];
             const std::int32_t q = table.query[offset + i];
-            const std::int32_t* key = table.key + offset + begin;
+            const std::int32_t* key = table.key.data() + offset + begin;
             for (std::size_t j = 0; j < m; ++j) {
               mask[j] = q < 0 ? 0
                               : -static_cast<Mask>(table.truth[static_cast<std::size_t>(key[j]) * table.queries +
@@ -109,6 +121,7 @@ void formula_row(std::size_t n, bool causal, std::size_t offset, std::span<const
       emit.best(i, count, best);
     }
   }
+  return true;
 }
 
 }  // namespace legato::LEGATO_REGION

@@ -16,7 +16,9 @@
 namespace legato::rasp {
 namespace {
 
-constexpr std::size_t kMostTokens = std::numeric_limits<Id>::max() - 1;
+/// Of one row. No array of a layout, none above 64 bytes a token, wraps on the way to the arena.
+constexpr std::size_t kMostTokens =
+    std::min<std::size_t>(static_cast<std::size_t>(std::numeric_limits<Id>::max() - 1), Size::kMost / 64);
 
 bool is_order(Compare compare) noexcept {
   return compare == Compare::less || compare == Compare::less_equal || compare == Compare::greater ||
@@ -105,8 +107,8 @@ void number_keys(std::size_t n, Int* key, Int* query, Room& room) noexcept {
 /// Folds one more equality into the pairs so far, as digits of one number: of the value where 32 bits hold its range
 /// and else of its number. A query that is out of the keys' range gets a digit that no key has.
 void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noexcept {
-  std::copy_n(term.key, n, first ? room.pair_key : room.more_key);
-  std::copy_n(term.query, n, first ? room.pair_query : room.more_query);
+  std::copy_n(term.key.data(), n, first ? room.pair_key : room.more_key);
+  std::copy_n(term.query.data(), n, first ? room.pair_query : room.more_query);
   if (first) return;
   std::uint64_t low[2], span[2];
   Int* keys[2] = {room.pair_key, room.more_key};
@@ -136,14 +138,20 @@ void fold_equality(std::size_t n, const Term& term, bool first, Room& room) noex
 /// Calls insert(j) and ask(i) so that ask(i) sees the keys it may: j <= i, or all.
 template <bool causal, class Insert, class Ask>
 void in_order(std::size_t n, const Insert& insert, const Ask& ask) {
+  constexpr std::size_t kStretch = 512;  // a table's keys take long
+  const auto all = [&](const auto& each) {
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n, kStretch);) {
+      for (; i < end; ++i) each(i);
+    }
+  };
   if constexpr (causal) {
-    for (std::size_t i = 0; i < n; ++i) {
+    all([&](std::size_t i) {
       insert(i);
       ask(i);
-    }
+    });
   } else {
-    for (std::size_t j = 0; j < n; ++j) insert(j);
-    for (std::size_t i = 0; i < n; ++i) ask(i);
+    all(insert);
+    all(ask);
   }
 }
 
@@ -187,12 +195,14 @@ void by_value(std::size_t n, const Term& term, Int low, std::uint64_t span, cons
 /// Keys are the indices 0 .. n-1 and the comparison is equality: a gather.
 template <class Cell, bool causal, class Value>
 void by_index(std::size_t n, const Int* query, const Value& value, const Emit& emit) {
-  for (std::size_t i = 0; i < n; ++i) {
-    Cell cell;
-    cell.clear();
-    const auto j = static_cast<std::uint64_t>(query[i]);
-    if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
-    cell.emit(emit, i);
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      Cell cell;
+      cell.clear();
+      const auto j = static_cast<std::uint64_t>(query[i]);
+      if (j <= (causal ? i : n - 1)) cell.add(value(static_cast<std::size_t>(j)));
+      cell.emit(emit, i);
+    }
   }
 }
 
@@ -272,11 +282,11 @@ void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& 
       first = false;
     }
   }
-  if (plan.equals > 1) group = {room.pair_key, room.pair_query, Compare::equal};
+  if (plan.equals > 1) group = {{room.pair_key, n}, {room.pair_query, n}, Compare::equal};
   if (order.compare == Compare::always) {
     const bool equal = group.compare == Compare::equal;
-    if (equal && counts_up(group.key, n)) {
-      by_index<Cell, causal>(n, group.query, value, emit);
+    if (equal && counts_up(group.key.data(), n)) {
+      by_index<Cell, causal>(n, group.query.data(), value, emit);
       return;
     }
     constexpr bool removes = requires(Cell a, Cell b) { a.remove(b); };
@@ -286,7 +296,7 @@ void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& 
         return;
       }
     }
-    const auto [low, high] = std::minmax_element(group.key, group.key + n);
+    const auto [low, high] = std::minmax_element(group.key.begin(), group.key.end());
     const std::uint64_t span = static_cast<std::uint64_t>(*high) - static_cast<std::uint64_t>(*low);
     if (span < n) {
       if constexpr (removes) {
@@ -300,11 +310,11 @@ void conjunction_row(const Row& whole, std::span<const Term> terms, const Plan& 
     }
   }
   Row row = whole;
-  row.group_key = group.key;
-  row.group_query = group.query;
+  row.group_key = group.compare == Compare::always ? nullptr : group.key.data();
+  row.group_query = group.query.data();
   row.rest = group.compare == Compare::not_equal;
-  row.key = order.key;
-  row.query = order.query;
+  row.key = order.compare == Compare::always ? nullptr : order.key.data();
+  row.query = order.query.data();
   row.compare = order.compare;
   by_buckets(row, how.reduction, extremes.wide, extremes.shown, emit, room.buckets);
 }
@@ -370,35 +380,42 @@ bool plan_of(std::span<const Compare> conjunction, Reduction reduction, Plan& pl
   return plan.orders + (plan.equals > 0) <= 2;
 }
 
-bool valid(const Shape& shape, const Aggregation& how, const Sink& sink) noexcept {
+/// The numbers of tokens, but for a product that no span has.
+Size tokens_of(const Shape& shape) noexcept { return Size{shape.rows} * shape.length; }
+
+/// `valued`: where the values are not in the totals already.
+bool valid(const Shape& shape, const Aggregation& how, const Sink& sink, bool valued = true) noexcept {
   if (shape.length > kMostTokens) return false;
   if (how.reduction < Reduction::width || how.reduction > Reduction::min) return false;
   if (how.rounding < Rounding::truncate || how.rounding > Rounding::real) return false;
-  const std::size_t tokens = shape.rows * shape.length;
-  if (how.reduction != Reduction::width && how.value == nullptr && tokens > 0) return false;
-  if (shape.lengths != nullptr) {
-    for (std::size_t r = 0; r < shape.rows; ++r) {
-      if (shape.lengths[r] < 0 || static_cast<std::size_t>(shape.lengths[r]) > shape.length) return false;
-    }
+  const Size tokens = tokens_of(shape);
+  if (!tokens.fits()) return false;
+  if (valued && how.reduction != Reduction::width && !tokens.is(how.value.size())) return false;
+  if (!shape.lengths.empty() && shape.lengths.size() != shape.rows) return false;
+  for (const std::int64_t length : shape.lengths) {
+    if (length < 0 || static_cast<std::uint64_t>(length) > shape.length) return false;
   }
-  if (tokens == 0) return true;
-  if (sink.count != nullptr) {
-    if (how.reduction == Reduction::mean) return sink.sum != nullptr;
-    return how.reduction == Reduction::width || sink.best != nullptr;
+  const auto optional = [&](auto numbers) { return numbers.empty() || tokens.is(numbers.size()); };
+  if (!optional(sink.out) || !optional(sink.real) || !optional(sink.count) || !optional(sink.best)) return false;
+  if (!sink.sum.empty() && !(2 * tokens).is(sink.sum.size())) return false;
+  if (tokens.is(0)) return true;
+  if (!sink.count.empty()) {
+    if (how.reduction == Reduction::mean) return !sink.sum.empty();
+    return how.reduction == Reduction::width || !sink.best.empty();
   }
   const bool real = how.rounding == Rounding::real && how.reduction == Reduction::mean;
-  return real ? sink.real != nullptr : sink.out != nullptr;
+  return real ? !sink.real.empty() : !sink.out.empty();
 }
 
 bool valid(const Shape& shape, const Term& term) noexcept {
   if (static_cast<int>(term.compare) < 0 || term.compare > Compare::called) return false;
   if (term.compare == Compare::called && term.predicate == nullptr) return false;
   const bool bare = term.compare == Compare::always || term.compare == Compare::never;
-  return bare || (term.key != nullptr && term.query != nullptr) || shape.rows * shape.length == 0;
+  return bare || (tokens_of(shape).is(term.key.size()) && tokens_of(shape).is(term.query.size()));
 }
 
 std::size_t length_of(const Shape& shape, std::size_t row) noexcept {
-  return shape.lengths == nullptr ? shape.length : static_cast<std::size_t>(shape.lengths[row]);
+  return shape.lengths.empty() ? shape.length : static_cast<std::size_t>(shape.lengths[row]);
 }
 
 int team(const Shape& shape, int threads) noexcept {
@@ -413,7 +430,7 @@ void for_rows(const Shape& shape, int threads, const Work& work) noexcept {
   const auto workers = static_cast<std::size_t>(team(shape, threads));
   for_chunks(workers, 1, static_cast<int>(workers), [&](std::size_t begin, std::size_t end) {
     for (std::size_t worker = begin; worker < end; ++worker) {
-      for (std::size_t row = worker; row < shape.rows; row += workers) work(row, worker);
+      for (std::size_t row = worker; row < shape.rows && !cancelled(); row += workers) work(row, worker);
     }
   });
 }
@@ -428,7 +445,7 @@ bool has_fast_route(std::span<const Compare> conjunction) noexcept {
 std::size_t conjunction_workspace_size(const Shape& shape, std::span<const Compare> conjunction, Reduction reduction,
                                        int threads) noexcept {
   Plan plan;
-  if (!plan_of(conjunction, reduction, plan)) return 0;
+  if (shape.length > kMostTokens || !plan_of(conjunction, reduction, plan)) return 0;
   Arena arena;
   for (int worker = 0; worker < team(shape, threads); ++worker) lay_out(arena, shape.length, plan);
   return arena.size();
@@ -451,9 +468,10 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
   Arena arena(workspace);
   for (int worker = 0; worker < team(shape, threads); ++worker) rooms[worker] = lay_out(arena, shape.length, plan);
   if (arena.overflowed()) return Status::workspace_too_small;
+  if (tokens_of(shape).is(0)) return Status::ok;  // of any number of rows
   for_rows(shape, threads, [&](std::size_t row, std::size_t worker) {
     const std::size_t n = length_of(shape, row), offset = row * shape.length;
-    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (sink.count.empty()) clear_tail(sink, offset + n, offset + shape.length);
     if (n == 0) return;
     Term moved[kMostTerms];
     std::size_t count = 0;
@@ -461,12 +479,12 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
       if (term.compare == Compare::always) continue;
       moved[count] = term;
       if (term.compare != Compare::never) {
-        moved[count].key += offset;
-        moved[count].query += offset;
+        moved[count].key = term.key.subspan(offset, n);
+        moved[count].query = term.query.subspan(offset, n);
       }
       ++count;
     }
-    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
     const Extremes extremes = extremes_of(aggregation, value, n);
     const Emit emit = Emit::at(aggregation, sink, offset);
     const std::span<const Term> own{moved, count};
@@ -481,7 +499,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 namespace {
@@ -494,7 +512,7 @@ void table_by_key(std::size_t n, const Table& table, const Value& value, const E
   in_order<causal>(
       n,
       [&](std::size_t j) {
-        const std::uint8_t* truth = table.truth + static_cast<std::size_t>(table.key[j]) * table.queries;
+        const std::uint8_t* truth = table.truth.data() + static_cast<std::size_t>(table.key[j]) * table.queries;
         const Int x = value(j);
         for (std::size_t q = 0; q < table.queries; ++q) {
           if (truth[q] != 0) cell[q].add(x);
@@ -516,7 +534,7 @@ void table_by_query(std::size_t n, const Table& table, const Value& value, const
         if (table.query[i] < 0) return;
         Cell found;
         found.clear();
-        const std::uint8_t* truth = table.truth + table.query[i];
+        const std::uint8_t* truth = table.truth.data() + table.query[i];
         for (std::size_t k = 0; k < table.keys; ++k) {
           if (truth[k * table.queries] != 0) found.merge(cell[k]);
         }
@@ -525,10 +543,10 @@ void table_by_query(std::size_t n, const Table& table, const Value& value, const
 }
 
 bool valid(const Shape& shape, const Table& table) noexcept {
-  const std::size_t tokens = shape.rows * shape.length;
-  if (tokens == 0) return true;
-  if (table.key == nullptr || table.query == nullptr || table.truth == nullptr) return false;
-  for (std::size_t t = 0; t < tokens; ++t) {
+  const Size tokens = tokens_of(shape);
+  if (!tokens.is(table.key.size()) || !tokens.is(table.query.size())) return false;
+  if (!(Size{table.keys} * table.queries).is(table.truth.size())) return false;
+  for (std::size_t t = 0; t < table.key.size(); ++t) {
     if (table.key[t] < 0 || static_cast<std::size_t>(table.key[t]) >= table.keys) return false;
     if (table.query[t] >= 0 && static_cast<std::size_t>(table.query[t]) >= table.queries) return false;
   }
@@ -536,14 +554,16 @@ bool valid(const Shape& shape, const Table& table) noexcept {
 }
 
 std::byte* table_cells(Arena& arena, const Table& table) noexcept {
-  return arena.take<std::byte>(std::max<std::size_t>(std::min(table.keys, table.queries), 1) * sizeof(Sum<Int128>));
+  return arena.take<std::byte>(std::max<std::size_t>(std::min(table.keys, table.queries), 1) *
+                               Size{sizeof(Sum<Int128>)});
 }
 
 }  // namespace
 
 std::size_t table_workspace_size(const Table& table, int threads) noexcept {
   Arena arena;
-  for (int worker = 0; worker < threads; ++worker) table_cells(arena, table);
+  constexpr int kMost = 64;
+  for (int worker = 0; worker < std::clamp(threads, 1, kMost); ++worker) table_cells(arena, table);
   return arena.size();
 }
 
@@ -555,14 +575,15 @@ Status aggregate_table(const Shape& shape, const Table& table, const Aggregation
   Arena arena(workspace);
   for (int worker = 0; worker < team(shape, threads); ++worker) cells[worker] = table_cells(arena, table);
   if (arena.overflowed()) return Status::workspace_too_small;
+  if (tokens_of(shape).is(0)) return Status::ok;  // of any number of rows
   for_rows(shape, threads, [&](std::size_t row, std::size_t worker) {
     const std::size_t n = length_of(shape, row), offset = row * shape.length;
-    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (sink.count.empty()) clear_tail(sink, offset + n, offset + shape.length);
     if (n == 0) return;
     Table moved = table;
-    moved.key += offset;
-    moved.query += offset;
-    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    moved.key = table.key.subspan(offset, n);
+    moved.query = table.query.subspan(offset, n);
+    const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
     const Emit emit = Emit::at(aggregation, sink, offset);
     const auto run = [&]<class Cell, bool causal>(const auto& x) {
       table.queries <= table.keys ? table_by_key<Cell, causal>(n, moved, x, emit, cells[worker])
@@ -572,7 +593,7 @@ Status aggregate_table(const Shape& shape, const Table& table, const Aggregation
     shape.causal ? with_cell<true>(aggregation, value, extremes, run)
                  : with_cell<false>(aggregation, value, extremes, run);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::span<const Table> tables,
@@ -598,41 +619,60 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
     }
   }
   if (depth != 1) return Status::invalid_argument;
+  if (tokens_of(shape).is(0)) return Status::ok;
+  std::atomic<bool> failed{false};
   for_rows(shape, threads, [&](std::size_t row, std::size_t) {
     const std::size_t n = length_of(shape, row), offset = row * shape.length;
-    if (sink.count == nullptr) clear_tail(sink, offset + n, offset + shape.length);
+    if (sink.count.empty()) clear_tail(sink, offset + n, offset + shape.length);
     if (n == 0) return;
-    const Int* value = aggregation.value == nullptr ? nullptr : aggregation.value + offset;
+    const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
     const bool wide = extremes_of(aggregation, value, n).wide;
-    LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value,
-                    static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
+    const bool sound =
+        LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value.data(),
+                        static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
+    if (!sound) failed = true;
   });
-  return Status::ok;
+  return failed ? Status::call_failed : outcome();
 }
 
-void fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
-                std::uint8_t* truth) noexcept {
+Status fill_truth(Called predicate, std::span<const Int> keys, std::span<const Int> queries,
+                  std::span<std::uint8_t> truth, std::size_t& first_bad) noexcept {
+  first_bad = truth.size();
+  if (predicate == nullptr || !(Size{keys.size()} * queries.size()).is(truth.size())) return Status::invalid_argument;
+  std::size_t at = 0;
   for (const Int key : keys) {
-    for (const Int query : queries) *truth++ = predicate(key, query) != 0;
+    if (cancelled()) return Status::cancelled;
+    for (const Int query : queries) {
+      truth[at] = predicate(key, query);
+      if (truth[at] > 1) {
+        first_bad = at;
+        return Status::call_failed;
+      }
+      ++at;
+    }
   }
+  return Status::ok;
 }
 
 Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept {
-  if (totals.count == nullptr || sink.count != nullptr) return Status::invalid_argument;
-  Aggregation how = aggregation;
-  constexpr Int nothing = 0;
-  if (how.value == nullptr) how.value = &nothing;  // the values are in the totals
-  if (!valid(shape, how, totals) || !valid(shape, how, sink)) return Status::invalid_argument;
-  const Emit read{how, totals}, write{how, sink};
-  for (std::size_t row = 0; row < shape.rows; ++row) {
-    const std::size_t offset = row * shape.length, end = offset + length_of(shape, row);
-    for (std::size_t i = offset; i < end; ++i) {
-      write.finished(i, totals.count[i], totals.sum != nullptr ? read.load(i) : 0,
-                     totals.best != nullptr ? totals.best[i] : kNone);
-    }
-    clear_tail(sink, end, offset + shape.length);
+  if (!sink.count.empty() || !tokens_of(shape).is(totals.count.size())) return Status::invalid_argument;
+  if (!valid(shape, aggregation, totals, false) || !valid(shape, aggregation, sink, false)) {
+    return Status::invalid_argument;
   }
-  return Status::ok;
+  if (tokens_of(shape).is(0)) return Status::ok;
+  const Emit read{aggregation, totals}, write{aggregation, sink};
+  for (std::size_t row = 0; row < shape.rows; ++row) {
+    const std::size_t offset = row * shape.length, n = length_of(shape, row);
+    for (std::size_t t = 0, end = 0; goes_on(t, end, n);) {
+      for (; t < end; ++t) {
+        const std::size_t i = offset + t;
+        write.finished(i, totals.count[i], totals.sum.empty() ? 0 : read.load(i),
+                       totals.best.empty() ? kNone : totals.best[i]);
+      }
+    }
+    clear_tail(sink, offset + n, offset + shape.length);
+  }
+  return outcome();
 }
 
 }  // namespace legato::rasp

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "core.h"
 #include "legato/rasp.hpp"
@@ -21,15 +22,17 @@ constexpr Int kNone = std::numeric_limits<Int>::min();  // "no key yet" of max a
 template <class... Layouts>
 void overlay(Arena& arena, const Layouts&... layouts) noexcept {
   std::size_t size = 0;
+  bool fit = true;
   const auto measure = [&](const auto& layout) {
     Arena sizes;
     layout(sizes);
     size = std::max(size, sizes.size());
+    fit = fit && sizes.size() > 0;
   };
   (measure(layouts), ...);
-  std::byte* memory = arena.take<std::byte>(size);
+  const std::span<std::byte> memory = arena.take_workspace(fit ? size : 0);
   const auto place = [&](const auto& layout) {
-    Arena own({memory, memory != nullptr ? size : 0});
+    Arena own(memory);
     layout(own);
   };
   (place(layouts), ...);
@@ -40,29 +43,34 @@ void overlay(Arena& arena, const Layouts&... layouts) noexcept {
 /// Writes the result of token i of one row: finished, or into the totals.
 struct Emit {
   Aggregation how;
-  Sink sink;  // moved to the row
+  Sink sink;            // moved to the row
+  bool totals = false;  // into them
 
   static Emit at(const Aggregation& how, const Sink& sink, std::size_t offset) noexcept {
     Emit emit{how, sink};
-    if (sink.out != nullptr) emit.sink.out += offset;
-    if (sink.real != nullptr) emit.sink.real += offset;
-    if (sink.count != nullptr) emit.sink.count += offset;
-    if (sink.sum != nullptr) emit.sink.sum += 2 * offset;
-    if (sink.best != nullptr) emit.sink.best += offset;
+    const auto move = [](auto& numbers, std::size_t by) {
+      if (!numbers.empty()) numbers = numbers.subspan(by);
+    };
+    move(emit.sink.out, offset);
+    move(emit.sink.real, offset);
+    move(emit.sink.count, offset);
+    move(emit.sink.sum, 2 * offset);
+    move(emit.sink.best, offset);
+    emit.totals = !sink.count.empty();
     return emit;
   }
 
   void operator()(std::size_t i, Int count, Int128 sum) const noexcept {
-    if (sink.count != nullptr) {
+    if (totals) {
       sink.count[i] += sink.sign * count;
-      if (sink.sum != nullptr) store(i, load(i) + (sink.sign > 0 ? sum : -sum));
+      if (!sink.sum.empty()) store(i, load(i) + (sink.sign > 0 ? sum : -sum));
     } else {
       finished(i, count, sum, kNone);
     }
   }
   /// count: how many, or at least whether there is one.
   void best(std::size_t i, Int count, Int encoded) const noexcept {
-    if (sink.count != nullptr) {
+    if (totals) {
       sink.count[i] = std::max(sink.count[i], count);
       sink.best[i] = std::max(sink.best[i], encoded);
     } else {
@@ -106,8 +114,8 @@ struct Emit {
 };
 
 inline void clear_tail(const Sink& sink, std::size_t begin, std::size_t end) noexcept {
-  if (sink.out != nullptr) std::fill(sink.out + begin, sink.out + end, Int{0});
-  if (sink.real != nullptr) std::fill(sink.real + begin, sink.real + end, 0.0);
+  if (!sink.out.empty()) std::ranges::fill(sink.out.subspan(begin, end - begin), Int{0});
+  if (!sink.real.empty()) std::ranges::fill(sink.real.subspan(begin, end - begin), 0.0);
 }
 
 // --- What is kept for a set of keys ---------------------------------------------------------------------------------

@@ -246,18 +246,18 @@ template <class Work>
 void as_stored(const rft::Logits& logits, Work&& work) {
   switch (logits.type) {
     case rft::FloatType::f32:
-      return work(static_cast<const float*>(logits.data));
+      return work(reinterpret_cast<const float*>(logits.data.data()));
     case rft::FloatType::bf16:
-      return work(static_cast<const Brain16*>(logits.data));
+      return work(reinterpret_cast<const Brain16*>(logits.data.data()));
     case rft::FloatType::f16:
-      return work(static_cast<const Half16*>(logits.data));
+      return work(reinterpret_cast<const Half16*>(logits.data.data()));
   }
 }
 
 inline void stats_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature, const std::uint8_t* mask,
                        const rft::TokenStats& out, std::size_t begin, std::size_t end) {
   as_stored(logits, [&](const auto* data) {
-    if (out.entropy == nullptr) return stats_of<false>(data, logits.columns, ids, temperature, mask, out, begin, end);
+    if (out.entropy.empty()) return stats_of<false>(data, logits.columns, ids, temperature, mask, out, begin, end);
     stats_of<true>(data, logits.columns, ids, temperature, mask, out, begin, end);
   });
   note_isa(LEGATO_REGION_ISA);
@@ -310,12 +310,12 @@ void row_gradient(const Stored* row, Stored* out, std::size_t columns, double te
 }
 
 inline void gradient_rows(const rft::Logits& logits, const std::int64_t* ids, double temperature,
-                          const std::uint8_t* mask, const rft::TokenStats& stats, const float* grad_logp,
-                          const float* grad_entropy, void* gradient, std::size_t begin, std::size_t end) {
+                          const std::uint8_t* mask, const rft::GivenStats& stats, const float* grad_logp,
+                          const float* grad_entropy, std::byte* gradient, std::size_t begin, std::size_t end) {
   as_stored(logits, [&]<class Stored>(const Stored* data) {
     const std::size_t columns = logits.columns;
     for (std::size_t n = begin; n < end; ++n) {
-      Stored* out = static_cast<Stored*>(gradient) + n * columns;
+      Stored* out = reinterpret_cast<Stored*>(gradient) + n * columns;
       if (mask != nullptr && mask[n] == 0) {
         __builtin_memset(out, 0, columns * sizeof(Stored));
         continue;

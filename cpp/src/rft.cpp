@@ -22,11 +22,23 @@ namespace {
 /// Logits a thread should have; the chunks of rows depend on the number of columns alone.
 constexpr std::size_t kLogitsPerChunk = std::size_t{1} << 18;
 
+bool holds(std::size_t bytes, const Logits& logits) noexcept {
+  const std::size_t each = logits.type == FloatType::f32 ? 4 : 2;
+  return (Size{logits.rows} * logits.columns * each).is(bytes);
+}
+
+/// Of one number a row, or where they may be missing none.
+template <class Number>
+bool is_column(std::span<Number> column, const Logits& logits, bool optional = false) noexcept {
+  return column.size() == logits.rows || (optional && column.empty());
+}
+
 Status check_rows(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
                   std::span<const std::uint8_t> mask, std::size_t& first_bad) noexcept {
   first_bad = logits.rows;
-  const bool shaped = ids.size() == logits.rows && (mask.empty() || mask.size() == logits.rows) &&
-                      (logits.rows == 0 || (logits.data != nullptr && logits.columns > 0)) &&
+  const bool typed = logits.type >= FloatType::f32 && logits.type <= FloatType::f16;
+  const bool shaped = typed && is_column(ids, logits) && is_column(mask, logits, true) &&
+                      holds(logits.data.size(), logits) && (logits.rows == 0 || logits.columns > 0) &&
                       temperature >= kMinTemperature && temperature <= kMaxTemperature;
   if (!shaped) return Status::invalid_argument;
   for (std::size_t n = 0; n < logits.rows; ++n) {
@@ -54,18 +66,21 @@ void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* 
     next_value[k] = bootstrap == nullptr ? 0.0 : static_cast<double>(bootstrap[first + k]);
     last[k] = 0.0;
   }
-  for (std::size_t t = columns; t-- > 0;) {
-    for (std::size_t k = 0; k < kRows; ++k) {
-      const std::size_t at = (first + k) * columns + t;
-      if (mask != nullptr && mask[at] == 0) {
-        advantages[at] = returns[at] = Real{0};
-        continue;
+  for (std::size_t done = 0, end = 0; goes_on(done, end, columns);) {
+    for (; done < end; ++done) {
+      const std::size_t t = columns - 1 - done;
+      for (std::size_t k = 0; k < kRows; ++k) {
+        const std::size_t at = (first + k) * columns + t;
+        if (mask != nullptr && mask[at] == 0) {
+          advantages[at] = returns[at] = Real{0};
+          continue;
+        }
+        const double value = static_cast<double>(values[at]);
+        last[k] = static_cast<double>(rewards[at]) + gamma * next_value[k] - value + decay * last[k];
+        next_value[k] = value;
+        advantages[at] = static_cast<Real>(last[k]);
+        returns[at] = static_cast<Real>(last[k] + value);
       }
-      const double value = static_cast<double>(values[at]);
-      last[k] = static_cast<double>(rewards[at]) + gamma * next_value[k] - value + decay * last[k];
-      next_value[k] = value;
-      advantages[at] = static_cast<Real>(last[k]);
-      returns[at] = static_cast<Real>(last[k] + value);
     }
   }
 }
@@ -79,6 +94,7 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                       (bootstrap.empty() || bootstrap.size() == rows) && advantages.size() == total &&
                       returns.size() == total;
   if (!shaped || !std::isfinite(gamma) || !std::isfinite(lambda)) return Status::invalid_argument;
+  if (total == 0) return Status::ok;  // of any number of rows
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const Real* ends = bootstrap.empty() ? nullptr : bootstrap.data();
   constexpr std::size_t kTogether = 2;
@@ -87,9 +103,9 @@ Status estimate(std::span<const Real> rewards, std::span<const Real> values, std
                          advantages.data(), returns.data());
   };
   std::size_t n = 0;
-  for (; n + kTogether <= rows; n += kTogether) run.template operator()<kTogether>(n);
-  for (; n < rows; ++n) run.template operator()<1>(n);
-  return Status::ok;
+  for (; n + kTogether <= rows && !cancelled(); n += kTogether) run.template operator()<kTogether>(n);
+  for (; n < rows && !cancelled(); ++n) run.template operator()<1>(n);
+  return outcome();
 }
 
 }  // namespace
@@ -99,33 +115,34 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
                    int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  const bool shaped = out.logp != nullptr && out.lse != nullptr && out.largest != nullptr && out.log_sum != nullptr &&
-                      (out.entropy == nullptr) == (out.sum_p2 == nullptr);
+  const bool shaped = is_column(out.logp, logits) && is_column(out.lse, logits) && is_column(out.largest, logits) &&
+                      is_column(out.log_sum, logits) && is_column(out.entropy, logits, true) &&
+                      out.sum_p2.size() == out.entropy.size();
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(stats_rows, logits, ids.data(), temperature, kept, out, begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                            std::span<const std::uint8_t> mask, const TokenStats& stats,
-                            std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
-                            std::size_t& first_bad, int threads) noexcept {
+                            std::span<const std::uint8_t> mask, const GivenStats& stats,
+                            std::span<const float> grad_logp, std::span<const float> grad_entropy,
+                            std::span<std::byte> gradient, std::size_t& first_bad, int threads) noexcept {
   const Status status = check_rows(logits, ids, temperature, mask, first_bad);
   if (status != Status::ok || logits.rows == 0) return status;
-  const bool shaped = grad_logp.size() == logits.rows && (grad_entropy.empty() || grad_entropy.size() == logits.rows) &&
-                      gradient != nullptr && (stats.entropy != nullptr || grad_entropy.empty()) &&
-                      stats.largest != nullptr && stats.log_sum != nullptr;
+  const bool shaped = is_column(grad_logp, logits) && is_column(grad_entropy, logits, true) &&
+                      is_column(stats.entropy, logits, grad_entropy.empty()) && is_column(stats.largest, logits) &&
+                      is_column(stats.log_sum, logits) && holds(gradient.size(), logits);
   if (!shaped) return Status::invalid_argument;
   const std::uint8_t* kept = mask.empty() ? nullptr : mask.data();
   const float* weights = grad_entropy.empty() ? nullptr : grad_entropy.data();
   for_rows(logits, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights, gradient,
-                    begin, end);
+    LEGATO_DISPATCH(gradient_rows, logits, ids.data(), temperature, kept, stats, grad_logp.data(), weights,
+                    gradient.data(), begin, end);
   });
-  return Status::ok;
+  return outcome();
 }
 
 Status gae(std::span<const float> rewards, std::span<const float> values, std::span<const std::uint8_t> mask,
@@ -153,39 +170,45 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
   std::fill(largest.begin(), largest.end(), -std::numeric_limits<double>::infinity());
   std::fill(mean.begin(), mean.end(), 0.0);
   std::fill(m2.begin(), m2.end(), 0.0);
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
-    if (!known || !std::isfinite(rewards[i])) {
-      first_bad = i;
-      return known ? Status::not_finite : Status::invalid_argument;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
+      if (!known || !std::isfinite(rewards[i])) {
+        first_bad = i;
+        return known ? Status::not_finite : Status::invalid_argument;
+      }
+      const auto at = static_cast<std::size_t>(groups[i]);
+      ++count[at];
+      least[at] = std::min(least[at], rewards[i]);
+      largest[at] = std::max(largest[at], rewards[i]);
     }
-    const auto at = static_cast<std::size_t>(groups[i]);
-    ++count[at];
-    least[at] = std::min(least[at], rewards[i]);
-    largest[at] = std::max(largest[at], rewards[i]);
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(groups[i]);
-    mean[at] += rewards[i] - least[at];
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(groups[i]);
+      mean[at] += rewards[i] - least[at];
+    }
   }
   for (std::size_t at = 0; at < g; ++at) {
     if (count[at] > 0) mean[at] /= static_cast<double>(count[at]);  // still relative to the least
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(groups[i]);
-    const double d = (rewards[i] - least[at]) - mean[at];
-    m2[at] += d * d;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(groups[i]);
+      const double d = (rewards[i] - least[at]) - mean[at];
+      m2[at] += d * d;
+    }
   }
   for (std::size_t at = 0; at < g; ++at) {
     if (count[at] > 0) mean[at] += least[at];
   }
-  return Status::ok;
+  return outcome();
 }
 
 std::size_t group_count(std::span<const std::int64_t> groups) noexcept {
   std::int64_t most = -1;
   for (const std::int64_t g : groups) most = std::max(most, g);
-  return static_cast<std::size_t>(most) + 1;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(static_cast<std::uint64_t>(most) + 1, Size::kMost));
 }
 
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
@@ -195,16 +218,18 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   first_bad = n;
   if (groups.size() != n || advantages.size() != n) return Status::invalid_argument;
   std::fill(work.begin(), work.end(), GroupWork{0, 0.0, 0.0, 0.0});
-  for (std::size_t i = 0; i < n; ++i) {
-    const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
-    if (!known || !std::isfinite(rewards[i])) {
-      first_bad = i;
-      return known ? Status::not_finite : Status::invalid_argument;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
+      if (!known || !std::isfinite(rewards[i])) {
+        first_bad = i;
+        return known ? Status::not_finite : Status::invalid_argument;
+      }
+      GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+      group.first = group.count == 0 ? rewards[i] : group.first;
+      group.mean += rewards[i] - group.first;
+      ++group.count;
     }
-    GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-    group.first = group.count == 0 ? rewards[i] : group.first;
-    group.mean += rewards[i] - group.first;
-    ++group.count;
   }
   const auto at_least_one = [](std::int64_t x) { return static_cast<double>(x > 1 ? x : 1); };
   for (GroupWork& group : work) {
@@ -215,19 +240,23 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   }
   const auto centered = [&](std::size_t i, const GroupWork& group) { return (rewards[i] - group.first) - group.mean; };
   if (rule.scale == GroupScale::deviation) {
-    for (std::size_t i = 0; i < n; ++i) {
-      GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-      const double d = centered(i, group);
-      group.scale += d * d;
+    for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+      for (; i < end; ++i) {
+        GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+        const double d = centered(i, group);
+        group.scale += d * d;
+      }
     }
     for (GroupWork& group : work) {
       const double scale = std::sqrt(group.scale / at_least_one(group.count - rule.ddof)) + rule.eps;
       group.scale = scale == 0 ? 1.0 : scale;
     }
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    const GroupWork& group = work[static_cast<std::size_t>(groups[i])];
-    advantages[i] = centered(i, group) / group.scale;
+  for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
+    for (; i < end; ++i) {
+      const GroupWork& group = work[static_cast<std::size_t>(groups[i])];
+      advantages[i] = centered(i, group) / group.scale;
+    }
   }
   if (rule.scale == GroupScale::batch) {
     double m2 = 0.0;
@@ -238,7 +267,7 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   for (std::size_t i = 0; i < n && rule.raw_singletons; ++i) {
     if (work[static_cast<std::size_t>(groups[i])].count == 1) advantages[i] = rewards[i];
   }
-  return Status::ok;
+  return outcome();
 }
 
 }  // namespace legato::rft

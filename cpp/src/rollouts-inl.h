@@ -55,12 +55,30 @@ std::size_t first_outside(const Real* rewards, std::size_t n, double low, double
   return n;
 }
 
+/// The first group that has no sum, or the number of groups.
+inline std::size_t first_beyond(const std::uint32_t* groups, std::size_t n, std::size_t sums) {
+  constexpr std::size_t kStep = 256;
+  if (sums > ~std::uint32_t{0}) return n;
+  const auto most = static_cast<std::uint32_t>(sums);
+  for (std::size_t i = 0; i < n; i += kStep) {
+    const std::size_t stop = n - i < kStep ? n : i + kStep;
+    int bad = 0;
+    for (std::size_t j = i; j < stop; ++j) bad |= groups[j] >= most;
+    for (std::size_t j = i; bad != 0; ++j) {
+      if (groups[j] >= most) return j;
+    }
+  }
+  return n;
+}
+
+__extension__ typedef unsigned __int128 Uint128;  // ISO C++ has none
+
 /// The upper and the lower part of m * 2^shift, m < 2^106, shift < 32.
 struct Wide256 {
-  unsigned __int128 low, high;
+  Uint128 low, high;
 };
 
-LEGATO_HD Wide256 shifted(unsigned __int128 m, int shift) { return {m << shift, shift == 0 ? 0 : m >> (128 - shift)}; }
+LEGATO_HD Wide256 shifted(Uint128 m, int shift) { return {m << shift, shift == 0 ? 0 : m >> (128 - shift)}; }
 
 /// Moves bins towards lower weights by `by`; what falls off the end is below what is kept.
 LEGATO_HD void lower_bins(std::int64_t* bins, int count, std::int64_t by) {
@@ -84,15 +102,15 @@ LEGATO_HD void add_wide(double x, rft::WideSums& sums) {
   const int place = exponent > 0 ? exponent - 1 : 0;  // |x| is mantissa * 2^place of the smallest double
   const std::int64_t level = place / 16 + 1, sign = bits >> 63 != 0 ? -1 : 1;
   if (level > sums.level) raise(sums, level);
-  const unsigned __int128 once = static_cast<unsigned __int128>(mantissa) << place % 32;
+  const Uint128 once = static_cast<Uint128>(mantissa) << place % 32;
   std::int64_t at = (sums.level - 1) / 2 - place / 32 + 2;  // bin 0 has the largest weight
   for (int k = 0; k < 3; ++k, --at) {
     if (at < rft::WideSums::kSumBins) sums.sum[at] += sign * static_cast<std::int64_t>(once >> 32 * k & 0xffffffffU);
   }
-  const Wide256 twice = shifted(static_cast<unsigned __int128>(mantissa) * mantissa, 2 * place % 32);
+  const Wide256 twice = shifted(static_cast<Uint128>(mantissa) * mantissa, 2 * place % 32);
   at = sums.level - 1 - place / 16 + 4;
   for (int k = 0; k < 5; ++k, --at) {
-    const unsigned __int128 part = k < 4 ? twice.low >> 32 * k : twice.high;
+    const Uint128 part = k < 4 ? twice.low >> 32 * k : twice.high;
     if (at < rft::WideSums::kSquareBins) sums.squares[at] += static_cast<std::int64_t>(part & 0xffffffffU);
   }
 }
@@ -201,6 +219,9 @@ inline std::size_t merge_all(const rft::RewardSums* from, const rft::WideSums* f
 
 /// A full slot holds the upper half of the name's hash, and the name's number plus one below.
 constexpr std::uint64_t kNumber = 0xffffffffU;
+LEGATO_HD std::size_t number_of(std::uint64_t slot) { return static_cast<std::size_t>((slot & kNumber) - 1); }
+/// Where a hash belongs among a power of two of slots.
+LEGATO_HD std::size_t place_of(std::uint64_t hash, std::size_t mask) { return static_cast<std::size_t>(hash) & mask; }
 
 LEGATO_HD std::uint64_t scramble(std::uint64_t x) {
   x = (x ^ (x >> 32)) * 0x9e3779b97f4a7c15U;
@@ -229,6 +250,10 @@ struct Strings {
   const std::byte* text;
 
   std::size_t size() const { return offsets.size() - 1; }
+  /// Of a name in the table's text, so that it fits.
+  static std::size_t offset(const rft::NameTable& table, std::size_t number) {
+    return static_cast<std::size_t>(table.offsets[number]);
+  }
   const std::byte* begin(std::size_t i) const { return text + static_cast<std::size_t>(offsets[i]); }
   std::size_t length(std::size_t i) const { return static_cast<std::size_t>(offsets[i + 1] - offsets[i]); }
   std::size_t run_end(std::size_t i) const {
@@ -250,18 +275,18 @@ struct Strings {
     return scramble(std::rotl(hash, 29) ^ word);
   }
   bool is(std::size_t i, const rft::NameTable& table, std::size_t number) const {
-    const std::uint64_t first = table.offsets[number], bytes = table.offsets[number + 1] - first;
+    const std::size_t first = offset(table, number), bytes = offset(table, number + 1) - first;
     return bytes == length(i) && std::memcmp(&table.text[first], begin(i), bytes) == 0;
   }
   static void fetch(const rft::NameTable& table, std::size_t number) { __builtin_prefetch(&table.offsets[number]); }
   static void fetch_text(const rft::NameTable& table, std::size_t number) {
-    __builtin_prefetch(&table.text[table.offsets[number]]);
+    __builtin_prefetch(&table.text[offset(table, number)]);
   }
   bool fits(std::size_t i, const rft::NameTable& table) const {
     return length(i) <= table.text.size() - table.offsets[table.count];
   }
   void append(std::size_t i, rft::NameTable& table) const {
-    const std::uint64_t first = table.offsets[table.count];
+    const std::size_t first = offset(table, table.count);
     std::memcpy(table.text.data() + first, begin(i), length(i));
     table.offsets[table.count + 1] = first + length(i);
   }
@@ -271,9 +296,9 @@ struct Strings {
 template <class Names>
 std::size_t find_slot(const Names& names, std::size_t i, std::uint64_t hash, const rft::NameTable& table) {
   const std::size_t mask = table.slots.size() - 1;
-  for (std::size_t at = hash & mask;; at = (at + 1) & mask) {
+  for (std::size_t at = place_of(hash, mask);; at = (at + 1) & mask) {
     const std::uint64_t slot = table.slots[at];
-    if (slot == 0 || (((slot ^ hash) & ~kNumber) == 0 && names.is(i, table, (slot & kNumber) - 1))) return at;
+    if (slot == 0 || (((slot ^ hash) & ~kNumber) == 0 && names.is(i, table, number_of(slot)))) return at;
   }
 }
 
@@ -291,14 +316,14 @@ std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable&
     for (; runs < kBlock && i < n; ++runs, i = names.run_end(i)) {
       first[runs] = i;
       hashes[runs] = names.hash(i);
-      __builtin_prefetch(&table.slots[hashes[runs] & mask]);
+      __builtin_prefetch(&table.slots[place_of(hashes[runs], mask)]);
     }
     first[runs] = i;
     for (std::size_t run = 0; run < runs; ++run) {
-      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch(table, (slot & kNumber) - 1);
+      if (const std::uint64_t slot = table.slots[place_of(hashes[run], mask)]) names.fetch(table, number_of(slot));
     }
     for (std::size_t run = 0; run < runs; ++run) {
-      if (const std::uint64_t slot = table.slots[hashes[run] & mask]) names.fetch_text(table, (slot & kNumber) - 1);
+      if (const std::uint64_t slot = table.slots[place_of(hashes[run], mask)]) names.fetch_text(table, number_of(slot));
     }
     for (std::size_t run = 0; run < runs; ++run) {
       std::uint64_t& slot = table.slots[find_slot(names, first[run], hashes[run], table)];
@@ -307,7 +332,7 @@ std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable&
         names.append(first[run], table);
         slot = (hashes[run] & ~kNumber) | ++table.count;
       }
-      const auto number = static_cast<std::uint32_t>((slot & kNumber) - 1);
+      const auto number = static_cast<std::uint32_t>(number_of(slot));
       for (std::size_t j = first[run]; j < first[run + 1]; ++j) numbers[j] = number;
     }
   }

@@ -24,12 +24,20 @@ bool sound(const NameTable& table, std::size_t capacity) {
   return std::has_single_bit(table.slots.size()) && table.slots.size() > capacity && table.count <= capacity;
 }
 
+/// A table of strings with room for an end, whose names lie in its text; the offsets before are of its own making.
+bool sound_strings(const NameTable& table) {
+  return !table.offsets.empty() && sound(table, table.offsets.size() - 1) &&
+         table.offsets[table.count] <= table.text.size();
+}
+
 template <class Real>
 Status add(std::span<const Real> rewards, std::span<const std::uint32_t> groups, double low, double high,
            std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept {
   const std::size_t n = rewards.size();
   first_bad = n;
   if (groups.size() != n || (!wide.empty() && wide.size() < sums.size())) return Status::invalid_argument;
+  first_bad = LEGATO_DISPATCH(first_beyond, groups.data(), n, sums.size());
+  if (first_bad < n) return Status::invalid_argument;
   low = std::max(low, -kLargestReward);
   high = std::min(high, kLargestReward);
   bool some_wide = false;
@@ -86,8 +94,9 @@ Status number_names(std::span<const std::int64_t> names, NameTable& table, std::
 Status number_names(std::span<const std::int32_t> offsets, std::span<const std::byte> text, NameTable& table,
                     std::span<std::uint32_t> numbers, std::size_t& done) noexcept {
   done = 0;
-  if (offsets.size() != numbers.size() + 1 || offsets.front() < 0 || table.offsets.empty() ||
-      static_cast<std::size_t>(offsets.back()) > text.size() || !sound(table, table.offsets.size() - 1)) {
+  if (offsets.size() != numbers.size() + 1 || offsets.front() < 0 ||
+      static_cast<std::size_t>(offsets.back()) > text.size() || !std::ranges::is_sorted(offsets) ||
+      !sound_strings(table)) {
     return Status::invalid_argument;
   }
   done = LEGATO_DISPATCH(number_strings, offsets, text.data(), table, numbers.data());
@@ -95,8 +104,9 @@ Status number_names(std::span<const std::int32_t> offsets, std::span<const std::
 }
 
 Status rebuild_slots(NameTable& table) noexcept {
-  const std::size_t capacity = table.integers.empty() ? table.offsets.size() - 1 : table.integers.size();
-  if (!sound(table, capacity)) return Status::invalid_argument;
+  if (!(table.integers.empty() ? sound_strings(table) : sound(table, table.integers.size()))) {
+    return Status::invalid_argument;
+  }
   LEGATO_DISPATCH(rebuild, table);
   return Status::ok;
 }
@@ -115,7 +125,8 @@ Status merge_rewards(std::span<const RewardSums> from, std::span<const WideSums>
                      std::span<const std::uint32_t> groups, std::span<RewardSums> into,
                      std::span<WideSums> into_wide) noexcept {
   if (groups.size() != from.size() || (!from_wide.empty() && from_wide.size() < from.size()) ||
-      (!into_wide.empty() && into_wide.size() < into.size())) {
+      (!into_wide.empty() && into_wide.size() < into.size()) ||
+      LEGATO_DISPATCH(first_beyond, groups.data(), groups.size(), into.size()) < groups.size()) {
     return Status::invalid_argument;
   }
   if (into_wide.empty() && !from_wide.empty()) return Status::workspace_too_small;

@@ -40,8 +40,7 @@ struct Tracker {
   bool started;
   const std::uint8_t* usable;       // [work height][work width], null without a mask
   const std::uint8_t* usable_half;  // of the level that corners are sought on
-  std::byte* scratch;
-  std::size_t scratch_size;
+  std::span<std::byte> scratch;
   float *corners, *here, *there, *matches;  // [kMostMatches][2], and [kMostMatches][4]
   std::uint8_t *found, *inlier;
   std::uint8_t* aligned;  // the previous picture brought onto this one, at the size of a level
@@ -101,8 +100,8 @@ Pyramid* lay_out_pyramid(int width, int height, int factor, Arena& arena, bool b
     level.height = h >> i;
     level.stride = (level.width + 2 * kPadding + 63) / 64 * 64;
     // A window row reads 16 bytes at a time, up to 17 beyond the padding of the last row.
-    auto* memory =
-        arena.take<std::uint8_t>(static_cast<std::size_t>(level.stride * (level.height + 2 * kPadding)) + 64);
+    auto* memory = arena.take<std::uint8_t>(
+        static_cast<std::size_t>(level.stride) * Size{static_cast<std::size_t>(level.height + 2 * kPadding)} + 64);
     level.data = memory == nullptr ? nullptr : memory + kPadding * level.stride + kPadding;
   }
   made.sums = arena.take<std::uint32_t>(static_cast<std::size_t>(std::max(width, w * factor)));
@@ -410,8 +409,8 @@ bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
   options.model = Model::affine;
   options.threshold_px = 1.5 * px;
   FitResult fit;
-  const Status status = fit_motion({home, 2 * n}, {moved, 2 * n}, work.width, work.height, options,
-                                   {t.scratch, t.scratch_size}, {t.inlier, n}, fit);
+  const Status status =
+      fit_motion({home, 2 * n}, {moved, 2 * n}, work.width, work.height, options, t.scratch, {t.inlier, n}, fit);
   if (status != Status::ok || !fit.found || fit.inliers < static_cast<int>(kLeastScouts)) return false;
   const double* m = fit.matrix;  // affine: the last row is 0 0 1
   for (std::size_t i = 0; i < corners; ++i) {
@@ -472,8 +471,7 @@ void list_matches(Tracker& t, int count) {
 void estimate(Tracker& t, Motion& motion) {
   const Level& work = t.current->level[0];
   if (std::min(work.width, work.height) < kShortestWorkSide) return;
-  const std::span<std::byte> scratch{t.scratch, t.scratch_size};
-  const std::size_t corners = corners_of(*t.previous, t.usable_half, scratch, t.corners, kMostMatches);
+  const std::size_t corners = corners_of(*t.previous, t.usable_half, t.scratch, t.corners, kMostMatches);
   if (corners < static_cast<std::size_t>(kLeastInliers[3])) return;
   if (repeats(*t.previous, *t.current)) {
     motion.ok = motion.duplicate = true;
@@ -491,7 +489,7 @@ void estimate(Tracker& t, Motion& motion) {
     options.threshold_px *= px;
     FitResult fit;
     const Status status =
-        fit_motion({t.here, 2 * n}, {t.there, 2 * n}, work.width, work.height, options, scratch, {t.inlier, n}, fit);
+        fit_motion({t.here, 2 * n}, {t.there, 2 * n}, work.width, work.height, options, t.scratch, {t.inlier, n}, fit);
     const bool last = options.model == Model::translation;
     if (status != Status::ok || !fit.found || (fit.corner_sd_px > kMostCornerSd * px && !last)) continue;
     const int cells = cells_of(t, count, work);
@@ -548,7 +546,7 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
   t.previous = lay_out_pyramid(width, height, t.factor, arena, build);
   t.current = lay_out_pyramid(width, height, t.factor, arena, build);
   const auto [w, h] = work_size(width, height, t.factor);
-  const auto area = static_cast<std::size_t>(w) * static_cast<std::size_t>(h);
+  const Size area = static_cast<std::size_t>(w) * Size{static_cast<std::size_t>(h)};
   if (masked) {
     out.usable = arena.take<std::uint8_t>(area);
     out.usable_half = arena.take<std::uint8_t>(area);
@@ -557,8 +555,8 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
   const Level corner_image{nullptr, w >> half, h >> half, 0};
   Arena counter;
   lay_out_corners(corner_image, counter);
-  t.scratch_size = std::max(counter.size(), fit_workspace_size(kMostMatches));
-  t.scratch = arena.take<std::byte>(t.scratch_size);
+  t.scratch =
+      arena.take_workspace(counter.size() == 0 ? 0 : std::max(counter.size(), fit_workspace_size(kMostMatches)));
   t.corners = arena.take<float>(2 * kMostMatches);
   t.here = arena.take<float>(2 * kMostMatches);
   t.there = arena.take<float>(2 * kMostMatches);
@@ -634,6 +632,12 @@ bool sensible(int width, int height) {
   return width >= 1 && height >= 1 && width <= kLongestSide && height <= kLongestSide;
 }
 
+bool sensible(int width, int height, const TrackerOptions& options) {
+  return sensible(width, height) && options.model >= Model::homography && options.model <= Model::translation &&
+         options.round_trip_px > 0 && options.longest_work_side >= 1 &&
+         factor_of(width, height, options.longest_work_side) <= 250 && inside(options.region, width, height);
+}
+
 }  // namespace
 
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept {
@@ -645,7 +649,7 @@ std::size_t pyramid_memory_size(int width, int height, int factor) noexcept {
 
 Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> memory) noexcept {
   const std::size_t size = pyramid_memory_size(width, height, factor);
-  if (size == 0 || memory.size() < size) return nullptr;
+  if (!is_enough(memory, size)) return nullptr;
   Arena arena(memory);
   return lay_out_pyramid(width, height, factor, arena, true);
 }
@@ -676,7 +680,7 @@ std::size_t corners_workspace_size(const Pyramid& pyramid) noexcept {
 }
 
 std::size_t find_corners(const Pyramid& pyramid, std::span<std::byte> workspace, std::span<float> points) noexcept {
-  if (workspace.size() < corners_workspace_size(pyramid)) return 0;
+  if (!is_enough(workspace, corners_workspace_size(pyramid))) return 0;
   return corners_of(pyramid, nullptr, workspace, points.data(), points.size() / 2);
 }
 
@@ -687,16 +691,15 @@ Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> poi
       from.height != to.height || from.factor != to.factor || !(round_trip_px >= 0)) {
     return Status::invalid_argument;
   }
-  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data(), nullptr, count,
-                  static_cast<float>(round_trip_px), moved.data(), found.data());
-  return Status::ok;
+  for (std::size_t first = 0, end = 0; goes_on(first, end, count, 512); first = end) {
+    LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points.data() + 2 * first, nullptr, end - first,
+                    static_cast<float>(round_trip_px), moved.data() + 2 * first, found.data() + first);
+  }
+  return outcome();
 }
 
 std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept {
-  if (!sensible(width, height) || options.longest_work_side < 1 ||
-      factor_of(width, height, options.longest_work_side) > 250) {
-    return 0;
-  }
+  if (!sensible(width, height, options)) return 0;
   Arena counter;
   lay_out_tracker(width, height, options, true, counter, false);
   return counter.size();
@@ -706,8 +709,7 @@ Tracker* create_tracker(int width, int height, const TrackerOptions& options, st
                         std::span<std::byte> memory) noexcept {
   const std::size_t size = tracker_memory_size(width, height, options);
   const bool masked = !mask.empty() || !whole(options.region);
-  if (size == 0 || memory.size() < size || options.model < Model::homography || options.model > Model::translation ||
-      !(options.round_trip_px > 0) || !inside(options.region, width, height) ||
+  if (!is_enough(memory, size) ||
       (!mask.empty() && mask.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height))) {
     return nullptr;
   }

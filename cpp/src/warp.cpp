@@ -177,7 +177,7 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint8_
   const Status status = make_job(map, sources, targets, 255, interpolation, job);
   if (status != Status::ok || threads < 1) return status != Status::ok ? status : Status::invalid_argument;
   run_all(job, threads);
-  return Status::ok;
+  return outcome();
 }
 
 Status warp(std::span<const double> map, std::span<const Image<const std::uint16_t>> sources,
@@ -188,14 +188,16 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint16
   const Status status = make_job(map, sources, targets, (1 << bit_depth) - 1, interpolation, job);
   if (status != Status::ok) return status;
   run_all(job, threads);
-  return Status::ok;
+  return outcome();
 }
 
 std::size_t warp_packed_workspace_size(int source_width, int source_height, int target_width,
                                        int target_height) noexcept {
-  if (std::min({source_width, source_height, target_width, target_height}) < 1) return 0;
-  return 3 * (padded(source_width) * static_cast<std::size_t>(source_height) +
-              padded(target_width) * static_cast<std::size_t>(target_height));
+  const auto [least, most] = std::minmax({source_width, source_height, target_width, target_height});
+  if (least < 1 || most > kLongestSide) return 0;
+  const Size source = padded(source_width) * Size{static_cast<std::size_t>(source_height)};
+  const Size target = padded(target_width) * Size{static_cast<std::size_t>(target_height)};
+  return (3 * (source + target)).or_zero();
 }
 
 Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>& source,
@@ -205,7 +207,7 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
       std::abs(target.stride) < 3 * target.width) {
     return Status::invalid_argument;
   }
-  if (workspace.size() < warp_packed_workspace_size(source.width, source.height, target.width, target.height)) {
+  if (!is_enough(workspace, warp_packed_workspace_size(source.width, source.height, target.width, target.height))) {
     return Status::workspace_too_small;
   }
   Image<const std::uint8_t> from[3];
@@ -221,12 +223,14 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
     memory += padded(target.width) * static_cast<std::size_t>(target.height);
   }
   for (int y = 0; y < source.height; ++y) {
+    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(split_row, source.data + y * source.stride, source.width, split[0].data + y * split[0].stride,
                     split[1].data + y * split[1].stride, split[2].data + y * split[2].stride);
   }
   const Status status = warp(map, from, to, interpolation, threads);
   if (status != Status::ok) return status;
   for (int y = 0; y < target.height; ++y) {
+    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(merge_row, to[0].data + y * to[0].stride, to[1].data + y * to[1].stride,
                     to[2].data + y * to[2].stride, target.width, target.data + y * target.stride);
   }

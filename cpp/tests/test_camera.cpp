@@ -370,19 +370,96 @@ TEST_CASE("the banded program reports a start that cannot be made feasible") {
     problem.lower[i] = -0.5;
     problem.upper[i] = 0.5;
   }
-  problem.velocity = velocity.data();
-  problem.quadratic = quadratic.data();
-  problem.row_matrix = row.data();
-  problem.row_bound = bound.data();
+  problem.velocity = velocity;
+  problem.quadratic = quadratic;
+  problem.row_matrix = row;
+  problem.row_bound = bound;
   std::vector<std::byte> workspace(banded_workspace_size(problem));
   std::vector<double> path(16, 0.0);
   SolverResult result;
-  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, nullptr, result) == Status::infeasible);
+  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, {}, result) == Status::infeasible);
   quadratic[0] = -1;
-  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, nullptr, result) == Status::invalid_argument);
+  CHECK(solve_banded(problem, SolverOptions{}, workspace, path, {}, result) == Status::invalid_argument);
+}
+
+TEST_CASE("the banded program refuses spans of another size, and sizes that wrap have none") {
+  BandedProblem problem;
+  problem.frames = 3;
+  problem.rows = 1;
+  const std::vector<double> numbers(64, 0.0), bound = {1};
+  std::vector<double> quadratic(64, 0.0), path(24, 0.0);
+  for (std::size_t i = 0; i < 8; ++i) {
+    quadratic[9 * i] = problem.upper[i] = 1;
+    problem.lower[i] = -1;
+  }
+  const std::span<const double> all(numbers);
+  problem.velocity = problem.linear = all.first(24);
+  problem.quadratic = quadratic;
+  problem.acceleration = all;
+  problem.row_matrix = all.first(8);
+  problem.row_bound = bound;
+  std::vector<std::byte> workspace(banded_workspace_size(problem));
+  SolverResult result;
+  const auto solve = [&](std::span<double> at, std::span<const double> fallback) {
+    return solve_banded(problem, SolverOptions{}, workspace, at, fallback, result);
+  };
+  CHECK(solve(path, all.first(24)) == Status::ok);
+  CHECK(solve(std::span(path).first(23), {}) == Status::invalid_argument);
+  CHECK(solve(path, all.first(23)) == Status::invalid_argument);
+  using Field = std::span<const double> BandedProblem::*;
+  for (const Field field : {&BandedProblem::velocity, &BandedProblem::linear, &BandedProblem::quadratic,
+                            &BandedProblem::acceleration, &BandedProblem::row_matrix, &BandedProblem::row_bound}) {
+    const std::span<const double> kept = problem.*field;
+    problem.*field = all.first(kept.size() > 8 ? kept.size() - 1 : kept.size() + 1);
+    CHECK(solve(path, {}) == Status::invalid_argument);
+    problem.*field = kept;
+  }
+  problem.quadratic_stride = 64;  // one a frame
+  CHECK(solve(path, {}) == Status::invalid_argument);
+  problem.quadratic_stride = 32;
+  CHECK(banded_workspace_size(problem) == 0);
+  problem.quadratic_stride = 0;
+  for (const int bit : {1, 5, 9, 11}) {  // 2^60 frames and the like, and what wraps before it
+    problem.frames = (Size::kMost >> bit) + 1;
+    CHECK(banded_workspace_size(problem) == 0);
+  }
+  problem.frames = 3;
+  problem.pinned = 4;
+  CHECK(banded_workspace_size(problem) == 0);
+  problem.pinned = 0;
+  problem.soft_rows = 2;
+  CHECK(banded_workspace_size(problem) == 0);
+}
+
+TEST_CASE("a path has no size where the options make no sense or no memory has so many bytes") {
+  const PathOptions options;
+  CHECK(path_workspace_size(300, options) > 0);
+  for (const int bit : {1, 4, 8, 9, 10, 11, 12}) {
+    CHECK(path_workspace_size((Size::kMost >> bit) + 1, options) == 0);
+    CHECK(path_workspace_size(300, options, (Size::kMost >> bit) + 1) == 0);
+  }
+  PathOptions wrong;
+  wrong.crop = 2;
+  CHECK(path_workspace_size(300, wrong) == 0);
+  CHECK(sensible(options, 0.5));
+  CHECK_FALSE(sensible(options, -1));
+  CHECK_FALSE(sensible(wrong, 0.5));
+  PathResult result;
+  const std::vector<double> motion = shaky_motion(4, 1);
+  std::vector<double> out(36), logs(36), violation(4);
+  Subjects subjects;
+  subjects.points = Size::kMost / 4 + 1;  // times 2 x 4: 0 where it wraps
+  CHECK(smooth_path(motion, 0.5, options, {}, {}, {}, out, logs, violation, result, subjects) ==
+        Status::invalid_argument);
+  subjects.points = 0;
+  CHECK(smooth_path(motion, 0.5, options, {}, {}, {}, out, logs, violation, result) == Status::workspace_too_small);
 }
 
 namespace {
+
+std::span<const double> frame_of(const std::vector<double>& motion, std::size_t t) {
+  return std::span(motion).subspan(9 * t, 9);
+}
 
 StreamOptions short_stream() {
   StreamOptions options;
@@ -417,7 +494,7 @@ TEST_CASE("a stream is its windows one after another, and allocates nothing") {
   const long before = allocation_count();
   bool sound = true;
   for (std::size_t t = 0; t < n; ++t) {
-    sound = sound && push(*stream, {.motion = &motion[9 * t]}, result) == Status::ok && keep();
+    sound = sound && push(*stream, {.motion = frame_of(motion, t)}, result) == Status::ok && keep();
     most_pending = std::max(most_pending, pending_frames(*stream));
   }
   sound = sound && finish(*stream, result) == Status::ok && keep();
@@ -455,7 +532,8 @@ TEST_CASE("a stream bridges missing motion, starts scenes anew, and says what is
     const auto keep = [&] { out.insert(out.end(), result.corrections.begin(), result.corrections.end()); };
     for (std::size_t t = 0; t < 60; ++t) {
       const bool missing = t >= 20 && t < 24;
-      REQUIRE(push(*stream, {.motion = missing ? nullptr : &motion[9 * t]}, result) == Status::ok);
+      REQUIRE(push(*stream, {.motion = missing ? std::span<const double>{} : frame_of(motion, t)}, result) ==
+              Status::ok);
       keep();
     }
     REQUIRE(finish(*stream, result) == Status::ok);
@@ -469,9 +547,21 @@ TEST_CASE("a stream bridges missing motion, starts scenes anew, and says what is
 
   std::vector<double> wrong(9, 0.0);
   REQUIRE(push(*stream, {}, result) == Status::ok);
-  CHECK(push(*stream, {.motion = wrong.data()}, result) == Status::singular);
-  CHECK(push(*stream, {.motion = motion.data(), .weight = 0}, result) == Status::invalid_argument);
+  CHECK(push(*stream, {.motion = wrong}, result) == Status::singular);
+  CHECK(push(*stream, {.motion = frame_of(motion, 0), .weight = 0}, result) == Status::invalid_argument);
+  CHECK(push(*stream, {.motion = std::span(wrong).first(8)}, result) == Status::invalid_argument);
+  CHECK(push(*stream, {.salient = std::span(wrong).first(2)}, result) == Status::invalid_argument);  // it has no points
+  CHECK(push(*stream, {.target = std::span(wrong).first(1)}, result) == Status::invalid_argument);
   CHECK(pending_frames(*stream) == 1);
+  for (const double crop : {2.0, std::nan("")}) {
+    StreamOptions without = options;
+    without.path.crop = crop;
+    CHECK(path_stream_memory_size(without) == 0);
+    CHECK(create_path_stream(without, memory) == nullptr);
+  }
+  StreamOptions strange = options;
+  strange.predicted = -7;
+  CHECK(path_stream_memory_size(strange) == 0);
   options.stride = options.window;
   CHECK(path_stream_memory_size(options) == 0);
   CHECK(create_path_stream(options, memory) == nullptr);

@@ -32,6 +32,32 @@ TEST_CASE("the arena aligns, counts what it hands out, and notices when memory r
   }
 }
 
+TEST_CASE("sizes saturate where they would wrap") {
+  constexpr std::size_t most = Size::kMost, half = std::size_t{1} << (4 * sizeof(std::size_t));
+  static_assert((Size{3} * 5 + 7).is(22));
+  CHECK_FALSE((Size{half} * half).fits());  // 0 where it wraps
+  CHECK_FALSE((Size{most} + most).fits());
+  CHECK_FALSE((Size{half} * half * 0).fits());
+  CHECK((Size{half} * 0).is(0));
+  CHECK_FALSE((Size{most} + 1).is(most));
+  CHECK((Size{half} * half).or_zero() == 0);
+  CHECK(fits_memory<double>(most / 8 - 1));
+  CHECK_FALSE(fits_memory<double>(most / 8 + 1));
+  Arena counter;
+  counter.take<double>(Size{half} * half);
+  counter.take<char>(1);
+  CHECK(counter.size() == 0);
+  std::vector<std::byte> memory(1000);
+  Arena arena{memory};
+  CHECK(arena.take<double>(Size{half} * half) == nullptr);
+  CHECK(arena.take<char>(1) == nullptr);
+  CHECK(arena.overflowed());
+  Arena nested{memory};
+  CHECK(nested.take_workspace(100).size() == 100);
+  CHECK(nested.take_workspace(0).empty());  // a size function that found none
+  CHECK(nested.overflowed());
+}
+
 TEST_CASE("chunks cover the range once, whatever the number of threads") {
   for (std::size_t count : {0u, 1u, 7u, 64u, 1000u}) {
     for (int threads : {1, 2, 3, 100}) {
@@ -46,6 +72,24 @@ TEST_CASE("chunks cover the range once, whatever the number of threads") {
   }
 }
 
+TEST_CASE("an interruption leaves out what has not begun, on every thread, and ends with its object") {
+  for (int threads : {1, 2, 5}) {
+    int asked = 0;
+    std::atomic<int> chunks{0};
+    {
+      const Interruption stop([](void* count) noexcept { return ++*static_cast<int*>(count) > 3; }, &asked);
+      for_chunks(1000, 1, threads, [&](std::size_t, std::size_t) { ++chunks; });
+      CHECK(stop.stopped());
+      CHECK(outcome() == Status::cancelled);
+      CHECK(cancelled());
+      CHECK(asked == 4);  // once it is stopped nobody asks again
+    }
+    CHECK(chunks < 1000);
+    CHECK(outcome() == Status::ok);
+    CHECK_FALSE(cancelled());
+  }
+}
+
 TEST_CASE("LEGATO_ISA is obeyed") {
   if (const char* wanted = std::getenv("LEGATO_ISA"); wanted != nullptr && *wanted != '\0') {
     CHECK(std::strcmp(isa_name(active_isa()), wanted) == 0);
@@ -56,7 +100,7 @@ TEST_CASE("LEGATO_ISA is obeyed") {
 }
 
 TEST_CASE("every status has a text") {
-  for (int code = 0; code <= 8; ++code)
+  for (int code = 0; code <= 9; ++code)
     CHECK(std::strcmp(status_text(static_cast<Status>(code)), "unknown status") != 0);
   CHECK(std::strcmp(status_text(static_cast<Status>(99)), "unknown status") == 0);
 }

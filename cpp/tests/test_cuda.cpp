@@ -63,7 +63,7 @@ TEST_CASE_TEMPLATE("noise of the GPU kernel", Storage, float, double, diffusion:
     for (const std::size_t elements : {1u, 6u, 64u, 2051u}) {
       for (const bool shared : {true, false}) {
         const std::uint64_t first = shared ? 7 : 0;
-        const diffusion::Noise noise{.seeds = seeds.data(),
+        const diffusion::Noise noise{.seeds = std::span(seeds).first(shared ? 1 : seeds.size()),
                                      .stride = shared ? 0u : 1u,
                                      .first_stream = first,
                                      .step = 4,
@@ -100,17 +100,18 @@ TEST_CASE_TEMPLATE("step of the GPU kernel", Storage, float, double, diffusion::
           step.samples = samples;
           step.elements = elements;
           step.coefficients = std::span(rows).first(a_row_each ? samples : 1);
-          step.x = x.data();
-          step.cond = cond.data();
-          step.uncond = guided ? uncond.data() : nullptr;
-          step.given_noise = own_noise ? given.data() : nullptr;
+          step.x = x;
+          step.cond = cond;
+          if (guided) step.uncond = uncond;
+          if (own_noise) step.given_noise = given;
           step.noise = {.seeds = seed, .step = 8};
-          step.out = expected.data();
+          step.out = expected;
           REQUIRE(diffusion::apply_step(step) == Status::ok);
           const auto& by = rows[0];
           launch_on_cpu(2, 16, step_kernel<Storage>(), samples, elements, by.a, by.cond, by.uncond, by.noise,
-                        a_row_each ? &rows[0].a : nullptr, on_gpu(got.data()), on_gpu(cond.data()), on_gpu(step.uncond),
-                        on_gpu(step.given_noise), seed[0], nullptr, 0, 8, 0, 0, on_gpu(got.data()));
+                        a_row_each ? &rows[0].a : nullptr, on_gpu(got.data()), on_gpu(cond.data()),
+                        on_gpu(step.uncond.data()), on_gpu(step.given_noise.data()), seed[0], nullptr, 0, 8, 0, 0,
+                        on_gpu(got.data()));
           CHECK(same(got, expected));
         }
       }

@@ -73,10 +73,10 @@ TEST_CASE("run calls allocate nothing") {
   step.samples = 64;
   step.elements = 300;
   step.coefficients = {&by, 1};
-  step.x = x.data();
-  step.cond = step.uncond = e.data();
+  step.x = x;
+  step.cond = step.uncond = e;
   step.noise = shared(1);
-  step.out = x.data();
+  step.out = x;
   std::vector<double> sums(64 * kSums);
   const TwoModes modes;
   const Model<float> model{.mixture = &modes.mixture};
@@ -87,9 +87,9 @@ TEST_CASE("run calls allocate nothing") {
   const long before = allocation_count();
   CHECK(apply_step(step) == Status::ok);
   CHECK(normal<float>(shared(2), 64, 300, x) == Status::ok);
-  CHECK(guidance_sums<float>(64, 300, x.data(), e.data(), nullptr, sums) == Status::ok);
-  CHECK(run_chains<float>(model, model, rows, shared(0), 100, states.data(), memory) == Status::ok);
-  CHECK(evaluate<float>(model, 1, 0.5, Output::score, 100, states.data(), out.data(), density, memory) == Status::ok);
+  CHECK(guidance_sums<float>(64, 300, x, e, {}, sums) == Status::ok);
+  CHECK(run_chains<float>(model, model, rows, shared(0), 100, states, memory) == Status::ok);
+  CHECK(evaluate<float>(model, 1, 0.5, Output::score, 100, states, out, density, memory) == Status::ok);
   CHECK(allocation_count() == before);
 }
 
@@ -101,16 +101,14 @@ TEST_CASE("the mean of a cloud as its definition says, and each query for itself
     REQUIRE(normal<float>(shared(1), n, d, data) == Status::ok);
     REQUIRE(normal<float>(shared(2), queries, d, x) == Status::ok);
     REQUIRE(normal<float>(shared(3), 1, n, log_weights) == Status::ok);
-    REQUIRE(pack_points<float>(n, d, data.data(), packed) == Status::ok);
-    CHECK(pack_points<float>(n, d, data.data(), std::span(packed).first(3)) == Status::invalid_argument);
-    const PointCloud<float> cloud{
-        .points = n, .dimension = d, .packed = packed.data(), .log_weights = log_weights.data()};
+    REQUIRE(pack_points<float>(n, d, data, packed) == Status::ok);
+    CHECK(pack_points<float>(n, d, data, std::span(packed).first(3)) == Status::invalid_argument);
+    const PointCloud<float> cloud{.points = n, .dimension = d, .packed = packed, .log_weights = log_weights};
     const Model<float> model{.cloud = &cloud};
     std::vector<std::byte> memory(evaluate_workspace_size(0, d, 1));
     for (const double sigma : {0.01, 0.3, 1.0, 30.0}) {
       const long before = allocation_count();
-      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x.data(), got.data(), {}, memory) ==
-              Status::ok);
+      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, queries, x, got, {}, memory) == Status::ok);
       CHECK(allocation_count() == before);
       for (std::size_t q = 0; q < queries; ++q) {
         std::vector<double> logits(n), mean(d);
@@ -128,8 +126,8 @@ TEST_CASE("the mean of a cloud as its definition says, and each query for itself
         }
         for (std::size_t j = 0; j < d; ++j) CHECK(std::abs(got[q * d + j] - mean[j] / total) < 1e-4);
       }
-      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, x.data() + 33 * d, alone.data(), {}, memory) ==
-              Status::ok);
+      REQUIRE(evaluate<float>(model, 0.9, sigma, Output::denoised, 1, std::span(x).subspan(33 * d, d), alone, {},
+                              memory) == Status::ok);
       CHECK(std::memcmp(alone.data(), got.data() + 33 * d, d * sizeof(float)) == 0);
     }
   }
@@ -146,13 +144,88 @@ TEST_CASE("bad input is refused, not run") {
   const Model<float> model{.mixture = &modes.mixture};
   std::vector<std::byte> memory(chains_workspace_size(2, 2, 1));
   const Row row{.noise = 1};
-  CHECK(run_chains<float>(model, model, {&row, 1}, Noise{}, 4, x.data(), memory) == Status::invalid_argument);
-  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x.data(), std::span(memory).first(64)) ==
+  CHECK(run_chains<float>(model, model, {&row, 1}, Noise{}, 4, x, memory) == Status::invalid_argument);
+  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x, std::span(memory).first(64)) ==
         Status::workspace_too_small);
   modes.variances[0] = 0;
-  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x.data(), memory) == Status::invalid_argument);
+  CHECK(run_chains<float>(model, model, {&row, 1}, shared(0), 4, x, memory) == Status::invalid_argument);
   const Row at_zero{.sigma = 0, .output = Output::score};
-  const PointCloud<float> cloud{.points = 2, .dimension = 2, .packed = x.data()};
+  const std::vector<float> packed(packed_points_size(2, 2));
+  PointCloud<float> cloud{.points = 2, .dimension = 2, .packed = packed};
   const Model<float> points{.cloud = &cloud};
-  CHECK(run_chains<float>(points, points, {&at_zero, 1}, shared(0), 4, x.data(), memory) == Status::singular);
+  CHECK(run_chains<float>(points, points, {&at_zero, 1}, shared(0), 4, x, memory) == Status::singular);
+  cloud.packed = cloud.packed.first(100);
+  const Row plain{.sigma = 1};
+  CHECK(run_chains<float>(points, points, {&plain, 1}, shared(0), 4, x, memory) == Status::invalid_argument);
+  cloud.packed = packed;
+  cloud.log_weights = std::span(x).first(1);
+  CHECK(run_chains<float>(points, points, {&plain, 1}, shared(0), 4, x, memory) == Status::invalid_argument);
+}
+
+TEST_CASE("spans of another size are refused, and sizes do not wrap") {
+  std::vector<float> x(12, 1.0f), e(12, 0.5f), out(12);
+  const Coefficients by{0.9, 0.3, -0.1, 0.2};
+  Step<float> whole;
+  whole.samples = 3;
+  whole.elements = 4;
+  whole.coefficients = {&by, 1};
+  whole.x = x;
+  whole.cond = whole.uncond = whole.given_noise = e;
+  whole.noise = shared(1);
+  whole.out = out;
+  CHECK(apply_step(whole) == Status::ok);
+  for (const auto field : {&Step<float>::x, &Step<float>::cond, &Step<float>::uncond, &Step<float>::given_noise}) {
+    Step<float> step = whole;
+    step.*field = std::span(x).first(11);
+    CHECK(apply_step(step) == Status::invalid_argument);
+  }
+  whole.out = std::span(out).first(11);
+  CHECK(apply_step(whole) == Status::invalid_argument);
+  whole.out = out;
+  whole.given_noise = {};
+  whole.noise.seeds = {};
+  CHECK(apply_step(whole) == Status::invalid_argument);
+  whole.noise = {.seeds = kSeed, .stride = 1};  // one for three samples
+  CHECK(apply_step(whole) == Status::invalid_argument);
+
+  std::vector<double> sums(3 * kSums);
+  const std::span<const float> all(x), part = all.first(11);
+  CHECK(guidance_sums<float>(3, 4, all, all, all, sums) == Status::ok);
+  CHECK(guidance_sums<float>(3, 4, part, all, all, sums) == Status::invalid_argument);
+  CHECK(guidance_sums<float>(3, 4, all, part, {}, sums) == Status::invalid_argument);
+  CHECK(guidance_sums<float>(3, 4, all, all, part, sums) == Status::invalid_argument);
+  CHECK(guidance_sums<float>(3, 4, all, all, {}, std::span(sums).first(23)) == Status::invalid_argument);
+
+  TwoModes modes;
+  const Model<float> model{.mixture = &modes.mixture};
+  std::vector<std::byte> memory(evaluate_workspace_size(2, 2, 1));
+  const Row row{};
+  const auto run = [&] { return run_chains<float>(model, model, {&row, 1}, {}, 6, x, memory); };
+  const auto ask = [&](std::span<const float> at, std::span<float> to, std::span<float> density) {
+    return evaluate<float>(model, 1, 1, Output::denoised, 6, at, to, density, memory);
+  };
+  CHECK(run() == Status::ok);
+  CHECK(run_chains<float>(model, model, {&row, 1}, {}, 7, x, memory) == Status::invalid_argument);
+  CHECK(ask(x, out, {}) == Status::ok);
+  CHECK(ask(part, out, {}) == Status::invalid_argument);
+  CHECK(ask(x, std::span(out).first(11), {}) == Status::invalid_argument);
+  CHECK(ask(x, out, std::span(e).first(5)) == Status::invalid_argument);
+  for (const auto field : {&Mixture::log_weights, &Mixture::means, &Mixture::variances}) {
+    const auto kept = modes.mixture.*field;
+    modes.mixture.*field = kept.first(kept.size() - 1);
+    CHECK(run() == Status::invalid_argument);
+    modes.mixture.*field = kept;
+  }
+
+  const std::size_t half = std::size_t{1} << (4 * sizeof(std::size_t));  // half * half is 0 where it wraps
+  CHECK(normal<float>(shared(0), half, half, {}) == Status::invalid_argument);
+  CHECK(guidance_sums<float>(half / kSums, half * kSums, {}, {}, {}, {}) == Status::invalid_argument);
+  CHECK(apply_step(Step<float>{.samples = half, .elements = half, .coefficients = {&by, 1}}) ==
+        Status::invalid_argument);
+  CHECK(chains_workspace_size(half, half, 1) == 0);
+  CHECK(chains_workspace_size(1, Size::kMost, 64) == 0);
+  CHECK(packed_points_size(half, half) == 0);
+  CHECK(packed_points_size(1, Size::kMost / 2) == 0);
+  CHECK(pack_points<float>(half, half, {}, {}) == Status::invalid_argument);
+  CHECK(apply_step(Step<float>{.samples = Size::kMost / 8, .elements = 0, .coefficients = {&by, 1}}) == Status::ok);
 }

@@ -95,7 +95,7 @@ TEST_CASE("every route of a conjunction is the pairs, without allocation") {
         if (n > 1000 && (reach < 1000 || !(single || orders))) continue;  // several parts; the pairs are slow
         std::vector<Term> terms;
         for (const Compare compare : compares) {
-          terms.push_back(terms.empty() ? Term{k1.data(), q1.data(), compare} : Term{k2.data(), q2.data(), compare});
+          terms.push_back(terms.empty() ? Term{k1, q1, compare} : Term{k2, q2, compare});
         }
         std::vector<int> formula{0};
         if (terms.empty()) formula.clear();
@@ -106,12 +106,12 @@ TEST_CASE("every route of a conjunction is the pairs, without allocation") {
             Shape shape;
             shape.length = n;
             shape.causal = causal;
-            Aggregation how{value.data(), reduction, Rounding::truncate, -7, 0};
+            Aggregation how{value, reduction, Rounding::truncate, -7, 0};
             std::vector<std::byte> memory(conjunction_workspace_size(shape, compares, reduction, 1));
             Ints out(n), brute(n);
             Sink sink, brute_sink;
-            sink.out = out.data();
-            brute_sink.out = brute.data();
+            sink.out = out;
+            brute_sink.out = brute;
             const long before = allocation_count();
             const Status status = aggregate_conjunction(shape, terms, how, memory, sink, 1);
             const long after = allocation_count();
@@ -140,16 +140,16 @@ TEST_CASE("two orderings of one key are one of the smaller query, in long rows")
   for (const Reduction reduction : {Reduction::mean, Reduction::max}) {
     Shape shape;
     shape.length = n;
-    const Aggregation how{value.data(), reduction, Rounding::truncate, -7, 0};
+    const Aggregation how{value, reduction, Rounding::truncate, -7, 0};
     const auto run = [&](const std::vector<Term>& terms, Ints& out) {
       const std::vector<Compare> compares(terms.size(), Compare::less);
       std::vector<std::byte> memory(conjunction_workspace_size(shape, compares, reduction, 1));
       Sink sink;
-      sink.out = out.data();
+      sink.out = out;
       REQUIRE(aggregate_conjunction(shape, terms, how, memory, sink, 1) == Status::ok);
     };
-    run({{k.data(), q1.data(), Compare::less}, {k.data(), q2.data(), Compare::less}}, both);
-    run({{k.data(), q.data(), Compare::less}}, one);
+    run({{k, q1, Compare::less}, {k, q2, Compare::less}}, both);
+    run({{k, q, Compare::less}}, one);
     CHECK(both == one);
   }
 }
@@ -161,31 +161,46 @@ TEST_CASE("a compiled predicate is asked for each pair") {
   const Called below = [](std::int64_t key, std::int64_t query) { return static_cast<std::uint8_t>(key < query); };
   Shape shape;
   shape.length = n;
-  Aggregation how{k.data(), Reduction::mean, Rounding::truncate, -7, 0};
+  Aggregation how{k, Reduction::mean, Rounding::truncate, -7, 0};
   Ints out(n);
   Sink sink;
-  sink.out = out.data();
-  std::vector<Term> terms{{k.data(), q.data(), Compare::called, below}};
+  sink.out = out;
+  std::vector<Term> terms{{k, q, Compare::called, below}};
   REQUIRE(aggregate_formula(shape, terms, {}, std::vector<int>{0}, how, sink, 1) == Status::ok);
-  CHECK(out == by_pairs(n, true, {{k.data(), q.data(), Compare::less}}, how));
+  CHECK(out == by_pairs(n, true, {{k, q, Compare::less}}, how));
   std::vector<std::uint8_t> truth(n * n);
-  fill_truth(below, k, q, truth.data());
+  std::size_t bad = 0;
+  REQUIRE(fill_truth(below, k, q, truth, bad) == Status::ok);
   CHECK(truth[7 * n + 9] == (k[7] < q[9]));
   terms[0].predicate = nullptr;
   CHECK(aggregate_formula(shape, terms, {}, std::vector<int>{0}, how, sink, 1) == Status::invalid_argument);
   std::vector<std::byte> memory(1 << 16);
-  CHECK(aggregate_conjunction(shape, std::vector<Term>{{k.data(), q.data(), Compare::called, below}}, how, memory, sink,
-                              1) == Status::invalid_argument);
+  CHECK(aggregate_conjunction(shape, std::vector<Term>{{k, q, Compare::called, below}}, how, memory, sink, 1) ==
+        Status::invalid_argument);
+  const Called fails = [](std::int64_t key, std::int64_t query) {
+    return static_cast<std::uint8_t>(key == 7 && query == 9 ? 2 : 1);
+  };
+  const Ints some{6, 7}, asked{8, 9, 10};
+  CHECK(fill_truth(fails, some, asked, std::span(truth).first(6), bad) == Status::call_failed);
+  CHECK(bad == 4);
+  CHECK(fill_truth(fails, some, asked, std::span(truth).first(5), bad) == Status::invalid_argument);
+  CHECK(fill_truth(nullptr, some, asked, std::span(truth).first(6), bad) == Status::invalid_argument);
+  shape.length = 2;
+  const Ints queries{9, 9};
+  how.value = some;
+  sink.out = std::span(out).first(2);
+  CHECK(aggregate_formula(shape, std::vector<Term>{{some, queries, Compare::called, fails}}, {}, std::vector<int>{0},
+                          how, sink, 1) == Status::call_failed);
 }
 
 TEST_CASE("bad sizes and formulas are refused") {
   Ints x{1, 2, 3}, out(3);
   Shape shape;
   shape.length = 3;
-  Aggregation how{x.data(), Reduction::max, Rounding::truncate, 0, 0};
+  Aggregation how{x, Reduction::max, Rounding::truncate, 0, 0};
   Sink sink;
-  sink.out = out.data();
-  const std::vector<Term> terms{{x.data(), x.data(), Compare::less}};
+  sink.out = out;
+  const std::vector<Term> terms{{x, x, Compare::less}};
   CHECK(aggregate_conjunction(shape, terms, how, {}, sink, 1) == Status::workspace_too_small);
   CHECK(aggregate_conjunction(shape, terms, how, {}, Sink{}, 1) == Status::invalid_argument);
   const std::vector<Compare> three{Compare::less, Compare::less, Compare::less};
@@ -201,4 +216,54 @@ TEST_CASE("bad sizes and formulas are refused") {
   const std::int64_t lengths[1] = {4};
   shape.lengths = lengths;
   CHECK(aggregate_formula(shape, terms, {}, std::vector<int>{0}, how, sink, 1) == Status::invalid_argument);
+}
+
+TEST_CASE("spans of another size are refused, and sizes do not wrap") {
+  const Ints x{1, 2, 3, 4, 5, 6};
+  Ints out(6), count(6), sum(12), best(6);
+  const Shape shape{.rows = 2, .length = 3};
+  const std::span<const std::int64_t> part = std::span(x).first(5);
+  const Aggregation whole{x, Reduction::mean, Rounding::truncate, 0, 0}, partly{part, Reduction::mean, {}, 0, 0};
+  const std::vector<Compare> compares{Compare::less};
+  std::vector<std::byte> memory(conjunction_workspace_size(shape, compares, Reduction::mean, 1));
+  Sink sink;
+  sink.out = out;
+  const auto run = [&](const Shape& of, const Term& term, const Aggregation& how, const Sink& to) {
+    const Status fast = aggregate_conjunction(of, std::vector<Term>{term}, how, memory, to, 1);
+    CHECK(aggregate_formula(of, std::vector<Term>{term}, {}, std::vector<int>{0}, how, to, 1) == fast);
+    return fast;
+  };
+  const Term term{x, x, Compare::less};
+  CHECK(run(shape, term, whole, sink) == Status::ok);
+  CHECK(run(shape, {part, x, Compare::less}, whole, sink) == Status::invalid_argument);
+  CHECK(run(shape, {x, part, Compare::less}, whole, sink) == Status::invalid_argument);
+  CHECK(run(shape, term, partly, sink) == Status::invalid_argument);
+  const Ints lengths{3, 3, 3};
+  CHECK(run({.rows = 2, .length = 3, .lengths = lengths}, term, whole, sink) == Status::invalid_argument);
+  Sink shorter;
+  shorter.out = std::span(out).first(5);
+  CHECK(run(shape, term, whole, shorter) == Status::invalid_argument);
+  Sink totals;
+  totals.count = count;
+  totals.sum = std::span(sum).first(6);
+  CHECK(run(shape, term, whole, totals) == Status::invalid_argument);
+  totals.sum = sum;
+  CHECK(run(shape, term, whole, totals) == Status::ok);
+  CHECK(finish(shape, whole, totals, shorter) == Status::invalid_argument);
+  CHECK(finish(shape, whole, totals, sink) == Status::ok);
+  totals.count = std::span(count).first(5);
+  CHECK(finish(shape, whole, totals, sink) == Status::invalid_argument);
+  const std::vector<std::int32_t> ids{0, 1, 0, 1, 0, 1};
+  const std::vector<std::uint8_t> truth{1, 0, 0, 1};
+  for (const Table& table : {Table{ids, std::span(ids).first(5), truth, 2, 2}, Table{ids, ids, truth, 2, 3},
+                             Table{ids, ids, truth, std::size_t{1} << 33, std::size_t{1} << 31}}) {
+    std::vector<std::byte> cells(256);
+    CHECK(aggregate_table(shape, table, whole, cells, sink, 1) == Status::invalid_argument);
+  }
+  // Products that are 0 when they wrap, and a row longer than any.
+  const std::size_t half = std::size_t{1} << (4 * sizeof(std::size_t));
+  CHECK(run({.rows = half, .length = half}, {}, {}, {}) == Status::invalid_argument);
+  CHECK(conjunction_workspace_size({.length = Size::kMost}, compares, Reduction::mean, 1) == 0);
+  // As many rows as there may be, of nothing.
+  CHECK(run({.rows = Size::kMost / 8, .length = 0}, {{}, {}, Compare::less}, {}, {}) == Status::ok);
 }

@@ -19,10 +19,20 @@ namespace {
 
 struct Columns {
   explicit Columns(std::size_t n) : values(6 * n), view{at(n, 0), at(n, 1), at(n, 2), at(n, 3), at(n, 4), at(n, 5)} {}
-  float* at(std::size_t n, std::size_t i) { return values.data() + i * n; }
+  std::span<float> at(std::size_t n, std::size_t i) { return std::span(values).subspan(i * n, n); }
+  GivenStats given() const { return {view.entropy, view.largest, view.log_sum}; }
   std::vector<float> values;
   TokenStats view;
 };
+
+template <class Stored>
+Logits logits_of(const std::vector<Stored>& z, std::size_t rows, std::size_t columns, FloatType type = FloatType::f32) {
+  return {std::as_bytes(std::span(z)), type, rows, columns};
+}
+template <class Stored>
+std::span<std::byte> bytes_of(std::vector<Stored>& gradient) {
+  return std::as_writable_bytes(std::span(gradient));
+}
 
 std::vector<float> random_logits(std::size_t count) {
   std::mt19937 generator(3);
@@ -59,13 +69,13 @@ TEST_CASE("token statistics against plain float64, the forced ISA, and no alloca
   Columns out(rows);
   std::size_t bad = 0;
   const long before = allocation_count();
-  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.3, {}, out.view, bad) == Status::ok);
+  REQUIRE(token_stats(logits_of(z, rows, columns), ids, 1.3, {}, out.view, bad) == Status::ok);
   std::vector<float> weights(rows, 1.0F);
   const long vectors = allocation_count();
   std::vector<float> gradient(rows * columns);
   const long buffers = allocation_count();
-  REQUIRE(token_stats_backward({z.data(), FloatType::f32, rows, columns}, ids, 1.3, {}, out.view, weights, {},
-                               gradient.data(), bad) == Status::ok);
+  REQUIRE(token_stats_backward(logits_of(z, rows, columns), ids, 1.3, {}, out.given(), weights, {}, bytes_of(gradient),
+                               bad) == Status::ok);
   CHECK(allocation_count() == buffers);
   CHECK(vectors == before + 1);
   CHECK(last_isa() == active_isa());
@@ -93,15 +103,15 @@ TEST_CASE("threads and batches do not change a bit") {
   const std::vector<std::int64_t> ids(rows, 3);
   Columns one(rows), four(rows), last(1);
   std::size_t bad = 0;
-  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, one.view, bad, 1) == Status::ok);
-  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, four.view, bad, 4) == Status::ok);
+  REQUIRE(token_stats(logits_of(z, rows, columns), ids, 1.0, {}, one.view, bad, 1) == Status::ok);
+  REQUIRE(token_stats(logits_of(z, rows, columns), ids, 1.0, {}, four.view, bad, 4) == Status::ok);
   CHECK(std::memcmp(one.values.data(), four.values.data(), one.values.size() * sizeof(float)) == 0);
   Columns plain(rows);
-  plain.view.entropy = plain.view.sum_p2 = nullptr;
-  REQUIRE(token_stats({z.data(), FloatType::f32, rows, columns}, ids, 1.0, {}, plain.view, bad) == Status::ok);
-  CHECK(std::memcmp(one.view.logp, plain.view.logp, rows * sizeof(float)) == 0);
-  CHECK(std::memcmp(one.view.lse, plain.view.lse, 3 * rows * sizeof(float)) == 0);
-  const Logits single{z.data() + (rows - 1) * columns, FloatType::f32, 1, columns};
+  plain.view.entropy = plain.view.sum_p2 = {};
+  REQUIRE(token_stats(logits_of(z, rows, columns), ids, 1.0, {}, plain.view, bad) == Status::ok);
+  CHECK(std::memcmp(one.view.logp.data(), plain.view.logp.data(), rows * sizeof(float)) == 0);
+  CHECK(std::memcmp(one.view.lse.data(), plain.view.lse.data(), 3 * rows * sizeof(float)) == 0);
+  const Logits single{std::as_bytes(std::span(z).last(columns)), FloatType::f32, 1, columns};
   REQUIRE(token_stats(single, std::span(ids).first(1), 1.0, {}, last.view, bad) == Status::ok);
   CHECK(last.view.logp[0] == one.view.logp[rows - 1]);
   CHECK(last.view.entropy[0] == one.view.entropy[rows - 1]);
@@ -128,14 +138,16 @@ TEST_CASE("16-bit logits in rows of any length, in buffers that end with them") 
     const auto compare = [&](const std::vector<std::uint16_t>& stored, FloatType type, const std::vector<float>& same) {
       Columns a(rows), b(rows);
       std::size_t bad = 0;
-      const Logits given{stored.data(), type, rows, columns}, plain{same.data(), FloatType::f32, rows, columns};
+      const Logits given = logits_of(stored, rows, columns, type), plain = logits_of(same, rows, columns);
       REQUIRE(token_stats(given, ids, 0.9, {}, a.view, bad) == Status::ok);
       REQUIRE(token_stats(plain, ids, 0.9, {}, b.view, bad) == Status::ok);
       for (std::size_t i = 0; i < a.values.size(); ++i) CHECK(std::abs(a.values[i] - b.values[i]) < 1e-5);
       std::vector<std::uint16_t> gradient(stored.size());
       std::vector<float> expected(stored.size());
-      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.view, weights, weights, gradient.data(), bad) == Status::ok);
-      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.view, weights, weights, expected.data(), bad) == Status::ok);
+      REQUIRE(token_stats_backward(given, ids, 0.9, {}, a.given(), weights, weights, bytes_of(gradient), bad) ==
+              Status::ok);
+      REQUIRE(token_stats_backward(plain, ids, 0.9, {}, b.given(), weights, weights, bytes_of(expected), bad) ==
+              Status::ok);
       for (std::size_t n = 0; n < rows && type == FloatType::bf16; ++n) {
         for (std::size_t i = n * columns; i < (n + 1) * columns; ++i) {
           const std::uint32_t bits = static_cast<std::uint32_t>(gradient[i]) << 16;
@@ -155,20 +167,38 @@ TEST_CASE("what token_stats refuses") {
   const std::vector<std::int64_t> ids = {0, 3}, good = {0, 2};
   Columns out(2);
   std::size_t bad = 99;
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, ids, 1.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats(logits_of(z, 2, 3), ids, 1.0, {}, out.view, bad) == Status::invalid_argument);
   CHECK(bad == 1);
   const std::vector<std::uint8_t> mask = {1, 0};
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, ids, 1.0, mask, out.view, bad) == Status::ok);
+  CHECK(token_stats(logits_of(z, 2, 3), ids, 1.0, mask, out.view, bad) == Status::ok);
   CHECK(out.view.lse[1] == 0.0F);
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 0.0, {}, out.view, bad) == Status::invalid_argument);
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, std::span(good).first(1), 1.0, {}, out.view, bad) ==
-        Status::invalid_argument);
-  CHECK(token_stats({nullptr, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
+  CHECK(token_stats(logits_of(z, 2, 3), good, 0.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats(logits_of(z, 2, 3), std::span(good).first(1), 1.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats({{}, FloatType::f32, 2, 3}, good, 1.0, {}, out.view, bad) == Status::invalid_argument);
+  CHECK(token_stats(logits_of(z, 2, 3), good, 1.0, {}, TokenStats{}, bad) == Status::invalid_argument);
   Columns half(2);
-  half.view.sum_p2 = nullptr;
-  CHECK(token_stats({z.data(), FloatType::f32, 2, 3}, good, 1.0, {}, half.view, bad) == Status::invalid_argument);
-  CHECK(token_stats({nullptr, FloatType::f32, 0, 0}, {}, 1.0, {}, TokenStats{}, bad) == Status::ok);
+  half.view.sum_p2 = {};
+  CHECK(token_stats(logits_of(z, 2, 3), good, 1.0, {}, half.view, bad) == Status::invalid_argument);
+  for (std::size_t i = 0; i < 6; ++i) {  // every column a number short
+    Columns shorter(2);
+    std::span<float>* columns[] = {&shorter.view.logp, &shorter.view.entropy, &shorter.view.sum_p2,
+                                   &shorter.view.lse,  &shorter.view.largest, &shorter.view.log_sum};
+    *columns[i] = columns[i]->first(1);
+    CHECK(token_stats(logits_of(z, 2, 3), good, 1.0, {}, shorter.view, bad) == Status::invalid_argument);
+    std::vector<float> gradient(6), ones(2, 1.0F);
+    const bool read = i == 1 || i > 3;  // of what the gradient is made of
+    const Status status =
+        token_stats_backward(logits_of(z, 2, 3), good, 1.0, {}, shorter.given(), ones, ones, bytes_of(gradient), bad);
+    CHECK(status == (read ? Status::invalid_argument : Status::ok));
+  }
+  std::vector<float> small(5), ones(2, 1.0F);
+  CHECK(token_stats_backward(logits_of(z, 2, 3), good, 1.0, {}, out.given(), ones, {}, bytes_of(small), bad) ==
+        Status::invalid_argument);
+  // 2^32 x 2^32 (or 2^16 x 2^16) numbers are none where sizes wrap.
+  const std::size_t half_word = std::size_t{1} << (4 * sizeof(std::size_t));
+  CHECK(token_stats({{}, FloatType::f32, half_word, half_word}, {}, 1.0, {}, TokenStats{}, bad) ==
+        Status::invalid_argument);
+  CHECK(token_stats({{}, FloatType::f32, 0, 0}, {}, 1.0, {}, TokenStats{}, bad) == Status::ok);
 }
 
 TEST_CASE("moments of groups and advantages over time") {
@@ -223,6 +253,9 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(advantages == std::vector<double>{1 + 0.5 * 1 - 0.5 + 0.25 * 1, 0, 1});
   CHECK(returns == std::vector<double>{1.75, 0, 2});
   CHECK(gae(r, v, mask, {}, 2, 0.5, 0.5, advantages, returns) == Status::invalid_argument);
+  const std::span<const double> none;
+  CHECK(gae(none, none, {}, {}, Size::kMost / 8, 0.5, 0.5, {}, {}) == Status::ok);  // rows of no steps
+  CHECK(group_count(std::vector<std::int64_t>{0, std::numeric_limits<std::int64_t>::max()}) == Size::kMost);
 }
 
 TEST_CASE("prompts and rewards stream into tables of the caller, without allocation") {
@@ -290,6 +323,18 @@ TEST_CASE("prompts and rewards stream into tables of the caller, without allocat
   for (std::size_t i = 300; i < 1000; ++i) spread += (rewards[i] - center) * (rewards[i] - center);
   CHECK(mean[1] == static_cast<double>(center));
   CHECK(m2[1] == doctest::Approx(static_cast<double>(spread)).epsilon(1e-12));
+  groups[900] = 2;
+  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::invalid_argument);
+  CHECK(bad == 900);
+  CHECK(merge_rewards(sums, wide, std::vector<std::uint32_t>{0, 2}, parts, wide_parts) == Status::invalid_argument);
+  groups[900] = 1;
+  const std::vector<std::int32_t> falling = {0, 5, 2}, beyond = {0, 2, 12}, below = {-1, 2, 3};
+  for (const auto& wrong : {falling, beyond, below}) {
+    CHECK(number_names(wrong, bytes, table, std::span(numbers).first(2), done) == Status::invalid_argument);
+  }
+  table.text = std::span(text).first(3);  // shorter than the names in it
+  CHECK(number_names(at, bytes, table, numbers, done) == Status::invalid_argument);
+  CHECK(rebuild_slots(table) == Status::invalid_argument);
   rewards[7] = std::numeric_limits<double>::quiet_NaN();
   CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::not_finite);
   CHECK(bad == 7);

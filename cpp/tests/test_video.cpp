@@ -197,8 +197,20 @@ TEST_CASE("wrong arguments are refused") {
   TrackerOptions narrow;
   for (const Region& region : {Region{-1, 0, 5, 5}, Region{60, 0, 5, 5}, Region{0, 0, 5, -5}, Region{0, 40, 64, 9}}) {
     narrow.region = region;
+    CHECK(tracker_memory_size(64, 48, narrow) == 0);
     CHECK(create_tracker(64, 48, narrow, {}, memory) == nullptr);
   }
+  for (const TrackerOptions& options :
+       {TrackerOptions{.model = Model::identity}, TrackerOptions{.model = static_cast<Model>(9)},
+        TrackerOptions{.longest_work_side = 0}, TrackerOptions{.round_trip_px = std::nan("")},
+        TrackerOptions{.round_trip_px = -5}, TrackerOptions{.region = {1000, 0, 5, 5}}}) {
+    CHECK(tracker_memory_size(64, 48, options) == 0);
+    CHECK(create_tracker(64, 48, options, {}, memory) == nullptr);
+  }
+  constexpr int most = std::numeric_limits<int>::max();
+  CHECK(warp_packed_workspace_size(most, most, most, most) == 0);
+  CHECK(warp_packed_workspace_size(4, 4, kLongestSide + 1, 4) == 0);
+  CHECK(fit_workspace_size(Size::kMost) == 0);
   Tracker* tracker = create_tracker(64, 48, {}, {}, memory);
   REQUIRE(tracker != nullptr);
   Motion motion;

@@ -184,9 +184,9 @@ def rasp_table(shape: tuple[typing.SupportsInt | typing.SupportsIndex, typing.Su
     """
     Select-aggregate over a truth table of (key ids, query ids, truth).
     """
-def rasp_truth(predicate: typing.SupportsInt | typing.SupportsIndex, keys: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], queries: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> numpy.typing.NDArray[numpy.uint8]:
+def rasp_truth(predicate: typing.SupportsInt | typing.SupportsIndex, keys: typing.Annotated[numpy.typing.ArrayLike, numpy.int64], queries: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.uint8], int | None]:
     """
-    Truth table of a compiled predicate, by its address.
+    Truth table of a compiled predicate, by its address, and the index of a pair for which it failed.
     """
 def rft_add_rewards_f32(rewards: numpy.typing.NDArray[numpy.float32], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64], wide: numpy.typing.NDArray[numpy.int64]) -> int | None:
     """

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Literal, TypeAlias, get_args
 
-from legato.errors import ArgumentError
+__all__ = ["BACKENDS", "Backend", "choose"]
 
-__all__ = ["BACKENDS", "choose"]
+Backend: TypeAlias = Literal["native", "numpy"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-BACKENDS = ("native", "numpy")
 
-
-def choose(backend: str | None) -> str:
+def choose(backend: Backend | None) -> Backend:
     """Return the name of the backend to run: "native" (the C++ core) or "numpy" (the reference)."""
-    name, said_by = (
-        (backend, "backend")
-        if backend is not None
-        else (os.environ.get("LEGATO_BACKEND") or "native", "LEGATO_BACKEND")
-    )
-    if name not in BACKENDS:
-        raise ArgumentError(f"{said_by}: expected one of {', '.join(BACKENDS)}, got {name!r}")
-    return name
+    name = (os.environ.get("LEGATO_BACKEND") or "native") if backend is None else backend
+    if isinstance(name, str) and name in BACKENDS:
+        return name
+    from legato._scalars import as_choice  # which needs NumPy; a decoder that runs ahead does without
+
+    return as_choice("LEGATO_BACKEND" if backend is None else "backend", name, BACKENDS)

@@ -5,6 +5,9 @@ Every message is one line that names the argument or the file and says what was 
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 __all__ = [
     "ArgumentError",
     "DependencyError",
@@ -15,6 +18,7 @@ __all__ = [
     "LegatoError",
     "NumericalError",
     "OutputError",
+    "SideFileError",
     "error_of_status",
 ]
 
@@ -41,6 +45,23 @@ class InputError(LegatoError, OSError):
 
 class OutputError(LegatoError, OSError):
     """A file cannot be written."""
+
+
+class SideFileError(OutputError):
+    """A file beside a result cannot be written; the result itself is complete, and so are the others.
+
+    Attributes
+    ----------
+    errors : dict of Path to Exception
+        What went wrong, by file.
+    report : object
+        What the call would have returned.
+    """
+
+    def __init__(self, message: str, errors: dict[Path, Exception], report: object) -> None:
+        super().__init__(message)
+        self.errors = errors
+        self.report: Any = report
 
 
 class NumericalError(LegatoError, ArithmeticError):

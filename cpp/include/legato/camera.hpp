@@ -31,23 +31,23 @@ Status exp_homography(std::span<const double> logs, std::span<double> homographi
 /// e_k(t)_8 = e_k(t)_0 + e_k(t)_1 (the entry that trace zero ties to two others),
 /// subject to G_t b_t <= h_t and lower <= b_t <= upper. The first `pinned` frames are data: their b_t are given.
 struct BandedProblem {
-  std::size_t frames = 0;                ///< n, the pinned ones included
-  std::size_t pinned = 0;                ///< frames 0 .. pinned-1 are held; the last three of them matter
-  std::size_t rows = 0;                  ///< m, inequality rows of each frame
-  const double* velocity = nullptr;      ///< n x 8: v_t; v_0 is ignored
-  double weights[3][9] = {};             ///< w_ki >= 0
-  const double* quadratic = nullptr;     ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
-  std::size_t quadratic_stride = 0;      ///< 0: one Q for all frames; 64: one a frame
-  const double* acceleration = nullptr;  ///< 8 x 8 symmetric positive semidefinite: A; null for zero
-  const double* linear = nullptr;        ///< n x 8: q_t; null for zero
-  const double* row_matrix = nullptr;    ///< m x 8, or n of them (row_matrix_stride)
-  std::size_t row_matrix_stride = 0;     ///< 0, or 8 m
-  const double* row_bound = nullptr;     ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
-  std::size_t row_bound_stride = 0;      ///< 0, or m
-  std::size_t soft_rows = 0;             ///< the last so many of the m rows are soft: they may be violated at a price
-  double penalty = 0;                    ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
-  double constant = 0;                   ///< added to the objective
-  double lower[8] = {}, upper[8] = {};   ///< both finite or both infinite for each variable
+  std::size_t frames = 0;                     ///< n, the pinned ones included
+  std::size_t pinned = 0;                     ///< frames 0 .. pinned-1 are held; the last three of them matter
+  std::size_t rows = 0;                       ///< m, inequality rows of each frame
+  std::span<const double> velocity = {};      ///< n x 8: v_t; v_0 is ignored
+  double weights[3][9] = {};                  ///< w_ki >= 0
+  std::span<const double> quadratic = {};     ///< 8 x 8 symmetric positive definite, or n of them (quadratic_stride)
+  std::size_t quadratic_stride = 0;           ///< 0: one Q for all frames; 64: one a frame
+  std::span<const double> acceleration = {};  ///< 8 x 8 symmetric positive semidefinite: A; empty for zero
+  std::span<const double> linear = {};        ///< n x 8: q_t; empty for zero
+  std::span<const double> row_matrix = {};    ///< m x 8, or n of them (row_matrix_stride)
+  std::size_t row_matrix_stride = 0;          ///< 0, or 8 m
+  std::span<const double> row_bound = {};     ///< m, or n of them (row_bound_stride); 1e6 and above: no bound
+  std::size_t row_bound_stride = 0;           ///< 0, or m
+  std::size_t soft_rows = 0;            ///< the last so many of the m rows are soft: they may be violated at a price
+  double penalty = 0;                   ///< the price: penalty * max(G b - h, 0) a soft row, > 0 (an exact penalty)
+  double constant = 0;                  ///< added to the objective
+  double lower[8] = {}, upper[8] = {};  ///< both finite or both infinite for each variable
 };
 
 struct SolverOptions {
@@ -62,14 +62,15 @@ struct SolverResult {
   std::size_t bad_frame = 0;  ///< with infeasible: the first frame without a strictly feasible start
 };
 
+/// Bytes; of `problem` only the numbers of frames and rows and the strides are read. 0 when they make no sense.
 std::size_t banded_workspace_size(const BandedProblem& problem) noexcept;
 
 /// Block-banded primal-dual interior point (spec: Mehrotra's predictor and corrector on the exactly condensed system).
 /// `path`, n x 8, holds the start on entry (pinned frames first) and the solution on return. Frames whose start is not
-/// strictly inside the constraints start from `fallback` (n x 8; null: zero). Every iterate is feasible, so
+/// strictly inside the constraints start from `fallback` (n x 8; empty: zero). Every iterate is feasible, so
 /// iteration_limit too returns a path that violates nothing. Bitwise repeatable, the same on every ISA; no allocation.
 Status solve_banded(const BandedProblem& problem, const SolverOptions& options, std::span<std::byte> workspace,
-                    std::span<double> path, const double* fallback, SolverResult& result) noexcept;
+                    std::span<double> path, std::span<const double> fallback, SolverResult& result) noexcept;
 
 // --- The camera path ------------------------------------------------------------------------------------------------
 
@@ -107,18 +108,22 @@ struct PathResult {
   std::size_t bad_frame = 0;  ///< the frame an error speaks of
 };
 
+/// Whether the options make sense for frames of this aspect (height / width).
+bool sensible(const PathOptions& options, double aspect) noexcept;
+
 /// The effective window scale: options.window_scale, or 1 - crop / 2.
 double window_scale(const PathOptions& options) noexcept;
 
 /// What is to be kept in view (paper, section 5); NaN coordinates: none. Frame widths, origin at the frame center.
 struct Subjects {
-  std::span<const double> salient;  ///< n x points x 2: stay inside the crop window
+  std::span<const double> salient = {};  ///< n x points x 2: stay inside the crop window
   std::size_t points = 0;
-  double salient_weight = 0;        ///< 0: hard; else an exact penalty on each of a point's distances outside
-  std::span<const double> targets;  ///< n x 2: to be centered
-  double target_weight = 0;         ///< of |p_t - translation to the target|^2 over the nine entries
+  double salient_weight = 0;             ///< 0: hard; else an exact penalty on each of a point's distances outside
+  std::span<const double> targets = {};  ///< n x 2: to be centered
+  double target_weight = 0;              ///< of |p_t - translation to the target|^2 over the nine entries
 };
 
+/// Bytes; 0 when the options make no sense or no memory has so many.
 std::size_t path_workspace_size(std::size_t frames, const PathOptions& options, std::size_t points = 0) noexcept;
 
 /// Solves the whole clip at once.
@@ -150,20 +155,20 @@ struct StreamOptions {
   double target_weight = 0;
 };
 
-/// What is known of a frame. Null: none of that.
+/// What is known of a frame. Empty: none of that.
 struct StreamFrame {
-  const double* motion = nullptr;   ///< 9: this frame to the one before it; null or NaN: missing, it is bridged
-  double weight = 1;                ///< factor on w0
-  const double* salient = nullptr;  ///< points x 2
-  const double* target = nullptr;   ///< 2
+  std::span<const double> motion = {};   ///< 9: this frame to the one before it; empty or NaN: missing, it is bridged
+  double weight = 1;                     ///< factor on w0
+  std::span<const double> salient = {};  ///< points x 2
+  std::span<const double> target = {};   ///< 2
 };
 
 /// What a call made final. The spans lie in the stream's memory and last until its next call.
 struct StreamResult {
-  std::span<const double> corrections;  ///< j x 9, j >= 0
-  std::span<const double> violation;    ///< j; with infeasible, smooth_path's, of the whole window
-  std::size_t first_frame = 0;          ///< number in the stream of the first of them
-  PathResult solve;                     ///< of the window that was solved, if one was
+  std::span<const double> corrections = {};  ///< j x 9, j >= 0
+  std::span<const double> violation = {};    ///< j; with infeasible, smooth_path's, of the whole window
+  std::size_t first_frame = 0;               ///< number in the stream of the first of them
+  PathResult solve;                          ///< of the window that was solved, if one was
 };
 
 /// A camera path while its motion is still coming in (paper, section 3): each window is solved as a whole with the last
@@ -171,7 +176,7 @@ struct StreamResult {
 /// between their neighbors as far as the window sees. Lives in the caller's memory, the same for clips of any length;
 /// no call allocates. Needs no destruction.
 class PathStream;
-/// Bytes; 0 when the options make no sense.
+/// Bytes; 0 when the options make no sense or no memory has so many.
 std::size_t path_stream_memory_size(const StreamOptions& options) noexcept;
 /// Null when the memory is too small or the options make no sense.
 PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept;

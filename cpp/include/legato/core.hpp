@@ -1,7 +1,9 @@
 // Legato's core surface: what every family shares. No allocation, no exceptions, no globals the caller can see.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace legato {
@@ -17,10 +19,73 @@ enum class Status : int {
   infeasible = 6,           ///< the constraints exclude every path
   iteration_limit = 7,      ///< stopped early; the result is feasible and its gap is certified
   numerical_trouble = 8,    ///< the factorization broke down; the last sound iterate is returned
+  call_failed = 9,          ///< a function of the caller said that it failed
+  cancelled = 10,           ///< an Interruption of this thread said so; outputs are partly written
 };
 
 /// One English sentence, static storage.
 const char* status_text(Status status) noexcept;
+
+/// A number of bytes or of items that perhaps no memory holds. Sums and products saturate where they would wrap, and a
+/// size that has saturated stays so; it equals no number.
+class Size {
+ public:
+  static constexpr std::size_t kMost = PTRDIFF_MAX;  // of an object, in bytes
+
+  constexpr Size(std::size_t value) noexcept : value_(value < kMost ? value : kMost) {}
+
+  constexpr bool fits() const noexcept { return value_ < kMost; }
+  constexpr bool is(std::size_t number) const noexcept { return fits() && value_ == number; }
+  /// What it is where it fits, else kMost.
+  constexpr std::size_t value() const noexcept { return value_; }
+  /// The same for a size function, which says 0 for "there is no such size".
+  constexpr std::size_t or_zero() const noexcept { return fits() ? value_ : 0; }
+
+  friend constexpr Size operator+(Size a, Size b) noexcept { return a.value_ + b.value_; }  // at most SIZE_MAX - 1
+  friend constexpr Size operator*(Size a, Size b) noexcept {
+    if (!a.fits() || !b.fits() || (b.value_ != 0 && a.value_ > kMost / b.value_)) return kMost;
+    return a.value_ * b.value_;
+  }
+
+ private:
+  std::size_t value_;
+};
+
+/// Whether `n` items of `numbers` numbers of type T each fit into memory.
+template <class T>
+constexpr bool fits_memory(std::size_t n, std::size_t numbers = 1) noexcept {
+  return (Size{n} * numbers * sizeof(T)).fits();
+}
+
+/// Whether a workspace has the bytes that a size function returned, which is 0 where none has.
+inline bool is_enough(std::span<const std::byte> workspace, std::size_t size) noexcept {
+  return size > 0 && workspace.size() >= size;
+}
+
+/// A way to stop long run calls. While one lives, the run calls of its thread ask it between blocks of work, tens of
+/// microseconds to some milliseconds apart, and once `asked` returns true they return Status::cancelled. `asked` is
+/// called on this thread alone, whatever number of threads a run call has. Without one, nothing is ever asked. The last
+/// one made counts, and they end in reverse order.
+class Interruption {
+ public:
+  using Asked = bool (*)(void* context) noexcept;
+
+  Interruption(Asked asked, void* context) noexcept;
+  ~Interruption();
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
+
+  /// Whether a run call has been told to stop; asks nothing.
+  bool stopped() const noexcept { return stopped_.load(std::memory_order_relaxed); }
+
+ private:
+  friend bool cancelled() noexcept;
+
+  Asked asked_;
+  void* context_;
+  Interruption* outer_;
+  std::atomic<bool> stopped_{false};
+};
 
 /// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
 enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };

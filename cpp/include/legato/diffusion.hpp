@@ -31,8 +31,7 @@ enum class Generator : int {
 /// Which numbers to draw: number e of sample i is a function of (seed_i, stream_i, step, substep, e) alone, and the
 /// same float whatever the storage.
 struct Noise {
-  const std::uint64_t* seeds =
-      nullptr;  ///< one a sample with stride 1 (stream 0); one for all with stride 0 (stream i)
+  std::span<const std::uint64_t> seeds = {};  ///< one a sample with stride 1 (stream 0); one for all with 0 (stream i)
   std::size_t stride = 0;
   std::uint64_t first_stream = 0;  ///< with stride 0: the stream of sample 0
   std::uint32_t step = 0, substep = 0;
@@ -61,24 +60,25 @@ struct Coefficients {
 template <class Storage>
 struct Step {
   std::size_t samples = 0, elements = 0;
-  std::span<const Coefficients> coefficients;  ///< one, or one a sample
-  const Storage* x = nullptr;                  ///< samples x elements
-  const Storage* cond = nullptr;               ///< samples x elements
-  const Storage* uncond = nullptr;             ///< samples x elements, or null
-  const Storage* given_noise = nullptr;        ///< samples x elements: used instead of drawing, or null
-  Noise noise;                                 ///< read where a noise coefficient is not 0
-  Storage* out = nullptr;                      ///< samples x elements; may be x, cond or uncond itself
+  std::span<const Coefficients> coefficients = {};  ///< one, or one a sample
+  std::span<const Storage> x = {};                  ///< samples x elements
+  std::span<const Storage> cond = {};               ///< samples x elements
+  std::span<const Storage> uncond = {};             ///< samples x elements, or empty
+  std::span<const Storage> given_noise = {};        ///< samples x elements: used instead of drawing, or empty
+  Noise noise;                                      ///< read where a noise coefficient is not 0
+  std::span<Storage> out = {};                      ///< samples x elements; may be x, cond or uncond itself
 };
 
 template <class Storage>
 Status apply_step(const Step<Storage>& step, int threads = 1) noexcept;
 
 /// Sums over each sample that guidance rules are made of: c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x in double, added
-/// in a fixed tree. samples x 8 out; x may be null (its sums are 0).
+/// in a fixed tree. cond, uncond, x: samples x elements; x may be empty (its sums are 0). out: samples x 8.
 constexpr std::size_t kSums = 8;
 template <class Storage>
-Status guidance_sums(std::size_t samples, std::size_t elements, const Storage* cond, const Storage* uncond,
-                     const Storage* x, std::span<double> out, int threads = 1) noexcept;
+Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const Storage> cond,
+                     std::span<const Storage> uncond, std::span<const Storage> x, std::span<double> out,
+                     int threads = 1) noexcept;
 
 // --- Exact models ---------------------------------------------------------------------------------------------------
 
@@ -86,26 +86,27 @@ Status guidance_sums(std::size_t samples, std::size_t elements, const Storage* c
 struct Mixture {
   std::size_t components = 0, dimension = 0;
   bool isotropic = false;
-  const double* log_weights = nullptr;  ///< K; -infinity allowed
-  const double* means = nullptr;        ///< K x d
-  const double* variances = nullptr;    ///< K (isotropic) or K x d, > 0
-  const double* rotations = nullptr;    ///< K x d x d, columns the axes; null: the coordinate axes
+  std::span<const double> log_weights = {};  ///< K; -infinity allowed
+  std::span<const double> means = {};        ///< K x d
+  std::span<const double> variances = {};    ///< K (isotropic) or K x d, > 0
+  std::span<const double> rotations = {};    ///< K x d x d, columns the axes; empty: the coordinate axes
 };
 
 /// N points with weights: the distribution whose denoiser is a softmax over the data.
 template <class Real>
 struct PointCloud {
   std::size_t points = 0, dimension = 0;
-  const Real* packed = nullptr;       ///< as pack_points() makes them; on a 64-byte boundary loads are quickest
-  const Real* log_weights = nullptr;  ///< N, or null for equal ones
+  std::span<const Real> packed = {};       ///< as pack_points() makes them; on a 64-byte boundary loads are quickest
+  std::span<const Real> log_weights = {};  ///< N, or empty for equal ones
 };
 
-/// Numbers that pack_points() writes: about 2 N d, or N d below 16 dimensions.
+/// Numbers that pack_points() writes: about 2 N d, or N d below 16 dimensions; 0 where no memory has so many.
 std::size_t packed_points_size(std::size_t points, std::size_t dimension) noexcept;
 
 /// Lays N x d data out as evaluations read them, the same on every instruction set.
 template <class Real>
-Status pack_points(std::size_t points, std::size_t dimension, const Real* data, std::span<Real> packed) noexcept;
+Status pack_points(std::size_t points, std::size_t dimension, std::span<const Real> data,
+                   std::span<Real> packed) noexcept;
 
 /// One of the two.
 template <class Real>
@@ -116,12 +117,14 @@ struct Model {
 
 enum class Output : int { denoised = 0, score = 1 };
 
+/// Bytes; 0 where no memory has so many.
 std::size_t evaluate_workspace_size(std::size_t components, std::size_t dimension, int threads) noexcept;
 
 /// E[x0 | x_t = x] or the score of the law of x_t, n x d; log_density (n) may be empty (mixtures only).
 template <class Real>
-Status evaluate(const Model<Real>& model, double alpha, double sigma, Output output, std::size_t samples, const Real* x,
-                Real* out, std::span<Real> log_density, std::span<std::byte> workspace, int threads = 1) noexcept;
+Status evaluate(const Model<Real>& model, double alpha, double sigma, Output output, std::size_t samples,
+                std::span<const Real> x, std::span<Real> out, std::span<Real> log_density,
+                std::span<std::byte> workspace, int threads = 1) noexcept;
 
 /// One model evaluation and the update it serves:
 ///   out = u + guidance (c - u);  x' = a x + b out + uncond u + previous out_before + base x_before + noise z,
@@ -133,12 +136,13 @@ struct Row {
   Output output = Output::denoised;
 };
 
+/// Bytes; 0 where no memory has so many.
 std::size_t chains_workspace_size(std::size_t components, std::size_t dimension, int threads) noexcept;
 
 /// Runs every row for every sample; the state stays in the workspace, whose size does not depend on rows or samples.
 /// x: samples x d, start on entry, result on return. `noise` gives seeds and generator; step and substep are the rows'.
 template <class Real>
 Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<const Row> rows, const Noise& noise,
-                  std::size_t samples, Real* x, std::span<std::byte> workspace, int threads = 1) noexcept;
+                  std::size_t samples, std::span<Real> x, std::span<std::byte> workspace, int threads = 1) noexcept;
 
 }  // namespace legato::diffusion

@@ -18,19 +18,25 @@ namespace legato::rft {
 enum class FloatType : int { f32 = 0, bf16 = 1, f16 = 2 };
 
 struct Logits {
-  const void* data = nullptr;  ///< rows x columns, contiguous, aligned for its type
+  std::span<const std::byte> data = {};  ///< of rows x columns, contiguous, aligned for their type
   FloatType type = FloatType::f32;
   std::size_t rows = 0, columns = 0;  ///< columns >= 1 where rows >= 1
 };
 
 /// Statistics of each row's distribution softmax(z / T); `rows` numbers each, the caller's.
 struct TokenStats {
-  float* logp = nullptr;     ///< log p(id), nats
-  float* entropy = nullptr;  ///< nats; may be null together with sum_p2: then neither is worked out
-  float* sum_p2 = nullptr;   ///< sum of the squared probabilities
-  float* lse = nullptr;      ///< log sum exp(z / T)
-  float* largest = nullptr;  ///< max z
-  float* log_sum = nullptr;  ///< lse - largest / T, with all its digits; the gradient needs it
+  std::span<float> logp = {};     ///< log p(id), nats
+  std::span<float> entropy = {};  ///< nats; may be empty together with sum_p2: then neither is worked out
+  std::span<float> sum_p2 = {};   ///< sum of the squared probabilities
+  std::span<float> lse = {};      ///< log sum exp(z / T)
+  std::span<float> largest = {};  ///< max z
+  std::span<float> log_sum = {};  ///< lse - largest / T, with all its digits; the gradient needs it
+};
+
+/// What token_stats_backward needs of them.
+struct GivenStats {
+  std::span<const float> entropy = {};  ///< empty where no gradient of the entropy is asked for
+  std::span<const float> largest = {}, log_sum = {};
 };
 
 /// Temperatures outside are refused: beyond them z / T leaves the range of float32.
@@ -51,9 +57,9 @@ Status token_stats(const Logits& logits, std::span<const std::int64_t> ids, doub
 /// grad_entropy: rows, or empty. gradient: rows x columns of the type of the logits; may be the same memory. Masked
 /// rows give 0.
 Status token_stats_backward(const Logits& logits, std::span<const std::int64_t> ids, double temperature,
-                            std::span<const std::uint8_t> mask, const TokenStats& stats,
-                            std::span<const float> grad_logp, std::span<const float> grad_entropy, void* gradient,
-                            std::size_t& first_bad, int threads = 1) noexcept;
+                            std::span<const std::uint8_t> mask, const GivenStats& stats,
+                            std::span<const float> grad_logp, std::span<const float> grad_entropy,
+                            std::span<std::byte> gradient, std::size_t& first_bad, int threads = 1) noexcept;
 
 /// Generalized advantage estimation over n x m steps. Masked steps are skipped: the next value and the next advantage
 /// are carried across them (empty mask: every step counts). bootstrap: n values after the last step, or empty for zero.
@@ -107,18 +113,18 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
 /// first; a quarter or more should stay free. Names are integers, or strings in `text`, the i-th from offsets[i] to
 /// offsets[i + 1] (offsets: one more than names, the first 0).
 struct NameTable {
-  std::span<std::uint64_t> slots;
+  std::span<std::uint64_t> slots = {};
   std::size_t count = 0;
-  std::span<std::int64_t> integers;
-  std::span<std::uint64_t> offsets;
-  std::span<std::byte> text;
+  std::span<std::int64_t> integers = {};
+  std::span<std::uint64_t> offsets = {};
+  std::span<std::byte> text = {};
 };
 
 /// The number of each name, new ones at the end of the table, until one has no room there: then workspace_too_small,
 /// and `done` says how many have their numbers.
 Status number_names(std::span<const std::int64_t> names, NameTable& table, std::span<std::uint32_t> numbers,
                     std::size_t& done) noexcept;
-/// offsets: one more than names, not falling, into `text`.
+/// offsets: one more than names, into `text`; invalid_argument where they fall.
 Status number_names(std::span<const std::int32_t> offsets, std::span<const std::byte> text, NameTable& table,
                     std::span<std::uint32_t> numbers, std::size_t& done) noexcept;
 /// Fills `slots`, all zero, from the names of a table whose slots were too few.
@@ -145,15 +151,16 @@ struct WideSums {
 /// The largest reward that can be summed.
 constexpr double kLargestReward = 1e150;
 
-/// Adds rewards[i] to sums[groups[i]]; groups must be below the size of sums, unchecked. A reward outside of [low,
-/// high] (NaN is): not_finite, with `first_bad` and nothing added. Rewards off the grid need `wide`, as many as sums;
-/// if it is empty: workspace_too_small and nothing added.
+/// Adds rewards[i] to sums[groups[i]]. A group beyond the sums: invalid_argument; a reward outside of [low, high] (NaN
+/// is): not_finite; both with `first_bad`. Rewards off the grid need `wide`, as many as sums; if it is empty:
+/// workspace_too_small. Nothing is added then.
 Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
                    std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
 Status add_rewards(std::span<const double> rewards, std::span<const std::uint32_t> groups, double low, double high,
                    std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
 
-/// Adds from[i] to into[groups[i]], unchecked as above. into_wide may be empty if from_wide is.
+/// Adds from[i] to into[groups[i]]. A group beyond `into`: invalid_argument and nothing added. into_wide may be empty
+/// if from_wide is: else workspace_too_small.
 Status merge_rewards(std::span<const RewardSums> from, std::span<const WideSums> from_wide,
                      std::span<const std::uint32_t> groups, std::span<RewardSums> into,
                      std::span<WideSums> into_wide) noexcept;

@@ -43,6 +43,7 @@ Status warp(std::span<const double> map, std::span<const Image<const std::uint16
             int threads = 1) noexcept;
 
 /// The same for packed pixels of three bytes (BGR, RGB, YUV 4:4:4). Width is in pixels, stride in bytes.
+/// Bytes of its workspace; 0 for sizes that make no sense.
 std::size_t warp_packed_workspace_size(int source_width, int source_height, int target_width,
                                        int target_height) noexcept;
 Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>& source,
@@ -79,6 +80,7 @@ struct FitResult {
 /// Robust fit of a motion to matches: hypotheses from the fewest points in closed form, a truncated squared error as
 /// their score, then Geman-McClure reweighted least squares over the model's subgroup of SL(3).
 /// here, there: [n][2] pixels of a picture of width x height; inlier: [n], set to 0 or 1.
+/// At most a million; beyond, the workspace has no size (0).
 std::size_t fit_workspace_size(std::size_t matches) noexcept;
 Status fit_motion(std::span<const float> here, std::span<const float> there, int width, int height,
                   const FitOptions& options, std::span<std::byte> workspace, std::span<std::uint8_t> inlier,
@@ -109,6 +111,7 @@ constexpr std::size_t kMostMatches = 224;
 
 /// A tracker lives in the caller's memory: two image pyramids and scratch. push() allocates nothing.
 struct Tracker;
+/// Bytes; 0 for sizes or options that create_tracker refuses.
 std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept;
 /// `mask`: empty, or [height][width] at full size, nonzero where the picture may be used. Null when the memory is too
 /// small or an argument makes no sense. The tracker needs no destruction.
@@ -132,6 +135,7 @@ void reset(Tracker& tracker) noexcept;
 /// The stages of a tracker, for a caller that has points of its own. All work on level 0 of a pyramid: pixels of the
 /// frame reduced by `factor`.
 struct Pyramid;
+/// Bytes; 0 for sizes that create_pyramid refuses. `factor`: at most 250.
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept;
 Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> memory) noexcept;
 Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint8_t>& luma) noexcept;

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._extras import install_command
+from legato._scalars import as_choice, as_number
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.paths import CameraPath, PathOptions, check_size, contain, crop_room_px
-from legato.errors import ArgumentError, DependencyError, InfeasibleError
+from legato.camera.paths import CameraPath, PathOptions, check_options, check_size, contain, crop_room_px
+from legato.errors import ArgumentError, DependencyError, HomographyError, InfeasibleError
 
-__all__ = ["filter_path", "grundmann_path"]
+__all__ = ["FILTERS", "Filter", "filter_path", "grundmann_path"]
+
+Filter: TypeAlias = Literal["gaussian", "average"]
+FILTERS: tuple[Filter, ...] = get_args(Filter)
 
 
 def filter_path(
@@ -21,7 +26,7 @@ def filter_path(
     size: tuple[int, int],
     options: PathOptions | None = None,
     *,
-    kind: str = "gaussian",
+    kind: Filter = "gaussian",
     width_frames: float = 15.0,
 ) -> CameraPath:
     """Smooth a camera path with a linear filter, then shrink what leaves the frame (`contain`).
@@ -43,10 +48,10 @@ def filter_path(
     CameraPath
         With status "filtered"; objective, gap and keystone ratio are NaN.
     """
-    options = PathOptions() if options is None else options
+    options = check_options(options)
     width, height = check_size(size)
-    if not (isinstance(width_frames, int | float) and 0 < width_frames < 1e6):
-        raise ArgumentError(f"width_frames: expected a number above 0, got {width_frames!r}")
+    width_frames = as_number("width_frames", width_frames, above=0, below=1e6)
+    kind = as_choice("kind", kind, FILTERS)
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     F[:1] = np.eye(3)
     n = len(F)
@@ -54,11 +59,9 @@ def filter_path(
     if kind == "gaussian":
         reach = math.ceil(3 * width_frames)
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width_frames) ** 2)
-    elif kind == "average":
+    else:
         reach = max(1, round(width_frames))
         kernel = np.ones(2 * reach + 1)
-    else:
-        raise ArgumentError(f'kind: expected "gaussian" or "average", got {kind!r}')
     total = np.convolve(np.ones(n), kernel)[reach : reach + n] if n else np.zeros(0)
     smooth = [np.convolve(entry, kernel)[reach : reach + n] / total for entry in path.T] if n else []
     p = (np.column_stack(smooth) if n else path) - path
@@ -97,8 +100,8 @@ def grundmann_path(motion: ArrayLike, size: tuple[int, int], options: PathOption
     try:
         from scipy import optimize, sparse
     except ImportError:
-        raise DependencyError('SciPy is missing: pip install "legato[solvers]"') from None
-    options = PathOptions(crop=0.2, window_scale=0.8) if options is None else options
+        raise DependencyError(f"SciPy is missing: {install_command('solvers')}") from None
+    options = check_options(PathOptions(crop=0.2, window_scale=0.8) if options is None else options)
     width, height = check_size(size)
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     F[:1] = np.eye(3)
@@ -107,7 +110,11 @@ def grundmann_path(motion: ArrayLike, size: tuple[int, int], options: PathOption
         raise ArgumentError("motion: expected at least one frame")
     to_center = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1.0]])
     A = to_center @ F @ np.linalg.inv(to_center)
-    A = A / A[:, 2:, 2:]
+    with np.errstate(all="ignore"):
+        A = A / A[:, 2:, 2:]
+    if not np.isfinite(A).all():
+        frame = int(np.argmin(np.isfinite(A).all((1, 2))))
+        raise HomographyError(f"motion, frame {frame}: a matrix that is not finite, or keeps no center")
     # Unknowns of a frame: a b tx c d ty, the rows of B_t. F_{t+1} B_{t+1} mixes the two rows.
     step: Any = sparse.lil_matrix((6 * (n - 1), 6 * n))
     offset = np.zeros((n - 1, 6))

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_matrices, output_like
+from legato._arrays import Float64, as_matrices, output_apart
+from legato._dispatch import Backend
+from legato._scalars import as_threads
 from legato.camera import _reference
 from legato.errors import HomographyError
 
@@ -18,7 +20,7 @@ def log_homography(
     *,
     out: Float64 | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Logarithm of homographies, normalized to determinant 1.
 
@@ -27,7 +29,7 @@ def log_homography(
     homography : array_like, shape (..., 3, 3)
         Invertible matrices of any scale, in any unit of length.
     out : ndarray, optional
-        float64 array of the same shape to write into.
+        float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
         Threads to use; the result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -59,8 +61,8 @@ def log_homography(
            [ 0.,  0.,  0.]])
     """
     matrices = as_matrices("homography", homography)
-    logs = output_like("out", out, matrices.shape)
-    threads = as_count("threads", threads)
+    logs, (matrices,) = output_apart("out", out, matrices.shape, "float64", [matrices])
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         logs[...] = _reference.log_homography(matrices)
     else:
@@ -73,7 +75,7 @@ def exp_homography(
     *,
     out: Float64 | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Exponential of homography logarithms.
 
@@ -82,7 +84,7 @@ def exp_homography(
     log : array_like, shape (..., 3, 3)
         Logarithms; trace 0 gives determinant 1.
     out : ndarray, optional
-        float64 array of the same shape to write into.
+        float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
         Threads to use; the result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -111,8 +113,8 @@ def exp_homography(
            [ 0.,  0.,  1.]])
     """
     logs = as_matrices("log", log)
-    homographies = output_like("out", out, logs.shape)
-    threads = as_count("threads", threads)
+    homographies, (logs,) = output_apart("out", out, logs.shape, "float64", [logs])
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         homographies[...] = _reference.exp_homography(logs)
     else:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_flag
+from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.paths import PathOptions, _Frames, check_task, fill_motion, solve_frames
-from legato.errors import ArgumentError, HomographyError, InfeasibleError
+from legato.camera.paths import UNITS, PathOptions, Units, _Frames, check_options, check_task, fill_motion, solve_frames
+from legato.errors import HomographyError, InfeasibleError
 
 __all__ = ["LivePath"]
 
@@ -70,16 +73,15 @@ class LivePath:
         options: PathOptions | None = None,
         *,
         latency_frames: int = 30,
-        units: str = "pixel",
+        units: Units = "pixel",
         predicted: int = _PREDICTED,
-        backend: str | None = None,
+        backend: Backend | None = None,
     ) -> None:
-        options = PathOptions() if options is None else options
+        options = check_options(options)
         self._task = check_task(size, options, None, 0.0, "banded", _dispatch.choose(backend))
-        if units not in ("pixel", "width"):
-            raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
         self._latency = as_count("latency_frames", latency_frames, 0)
-        self._predicted, self._units = as_count("predicted", predicted, 0), units
+        self._predicted, self._units = as_count("predicted", predicted, 0), as_choice("units", units, UNITS)
+        self._turns = Turns()
         self._frames = 0  # pushed
         self._ready: deque[Float64] = deque()  # final corrections that wait for their turn, in frame widths
         self._start_scene()
@@ -98,6 +100,7 @@ class LivePath:
         return self._latency
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Frames pushed whose corrections have not come out."""
         return self._open + len(self._ready)
@@ -106,6 +109,7 @@ class LivePath:
     def _open(self) -> int:
         return len(self._motion) - len(self._held)
 
+    @one_at_a_time
     def push(self, motion: ArrayLike | None, *, cut: bool = False) -> Float64:
         """Take a frame; return the correction of the frame `latency_frames` before it, once there is one.
 
@@ -128,10 +132,12 @@ class LivePath:
         HomographyError
             The motion is not finite, singular, or without a principal logarithm; the frame then counts as not pushed.
         """
-        known, log = np.eye(3), None
+        known, log, cut = np.eye(3), None, as_flag("cut", cut)
         first = cut or not self._motion
+        if motion is not None:
+            motion = as_float64("motion", motion, (3, 3))
         if motion is not None and not first:
-            known = as_float64("motion", motion, (3, 3))
+            known = motion
             if self._units == "pixel":
                 known = to_width_units(known, self._task.size)
             log = log_homography(known).ravel()
@@ -149,6 +155,7 @@ class LivePath:
         out = [self._ready.popleft()] if self._frames > self._latency else []
         return self._out(out)
 
+    @one_at_a_time
     def finish(self) -> Float64:
         """End the scene: return the remaining corrections. The path then waits for a new clip."""
         self._end_scene()

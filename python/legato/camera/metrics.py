@@ -79,6 +79,8 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
     if len(F) == 0:
         raise ArgumentError("motion: expected at least one frame")
     F[0] = np.eye(3)
+    if not np.isfinite(F).all():
+        raise ArgumentError("motion: expected finite matrices")
     try:
         inverse = np.linalg.inv(P)
     except np.linalg.LinAlgError:
@@ -87,7 +89,10 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
     steady = inverse[:-1] @ F[1:] @ P[1:]
     after = move_points(steady, corners) - corners
     before = move_points(F[1:], corners) - corners
-    affine = inverse[:, :2, :2] / inverse[:, 2:, 2:]
+    with np.errstate(all="ignore"):
+        affine = inverse[:, :2, :2] / inverse[:, 2:, 2:]
+    if not np.isfinite(affine).all():
+        raise ArgumentError("corrections: expected invertible matrices that keep the frame's corner finite")
     singular = np.linalg.svd(affine, compute_uv=False)
     scale = np.minimum(1, 1 / np.sqrt(singular.prod(-1)))
     translation, roll = _accumulated(steady)

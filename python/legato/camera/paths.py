@@ -7,16 +7,18 @@ import itertools
 import math
 import os
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_booleans, as_float64, as_int64
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_number, as_size, shown
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.programs import SOLVERS, STATUS, BandedProgram, ProgramSolution
+from legato.camera.programs import SOLVERS, STATUS, BandedProgram, ProgramSolution, Solver
 from legato.errors import ArgumentError, InfeasibleError
 
 __all__ = [
@@ -33,7 +35,10 @@ __all__ = [
 
 _FARTHEST = 100  # frame widths to a point: the linearized bounds of farther ones mean nothing
 
-MODELS = ("homography", "affine", "similarity", "translation")
+Model: TypeAlias = Literal["homography", "affine", "similarity", "translation"]
+Units: TypeAlias = Literal["pixel", "width"]
+MODELS: tuple[Model, ...] = get_args(Model)
+UNITS: tuple[Units, ...] = get_args(Units)
 
 
 @dataclass(frozen=True)
@@ -92,30 +97,30 @@ class PathOptions:
     relinearize: int = 2
     tolerance: float = 1e-6
     max_iterations: int = 100
-    model: str = "homography"
+    model: Model = "homography"
 
     def __post_init__(self) -> None:
-        weights = tuple(float(w) for w in self.weights)
-        if len(weights) != 4 or not all(0 <= w < 1e12 for w in weights) or not any(weights):
-            raise ArgumentError(f"weights: expected four numbers, none below 0, not all 0, got {self.weights}")
-        object.__setattr__(self, "weights", weights)
-        _check_real("crop", self.crop, 0, 1)
-        if self.window_scale is not None and not 1 - self.crop <= self.window_scale <= 1:
-            raise ArgumentError(
-                f"window_scale: expected a number from 1 - crop to 1, got {self.window_scale} with crop {self.crop}"
-            )
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("weights", _checked_weights(self.weights))
+        put("crop", as_number("crop", self.crop, above=0, below=1))
+        if self.window_scale is not None:
+            scale = as_number("window_scale", self.window_scale)
+            if not 1 - self.crop <= scale <= 1:
+                raise ArgumentError(
+                    f"window_scale: expected a number from 1 - crop to 1, got {scale} with crop {self.crop}"
+                )
+            put("window_scale", scale)
         for name in ("anisotropy", "shear", "keystone", "acceleration", "inset_px"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value < 1e12):
-                raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
-        if self.keystone_ratio is not None and not math.isfinite(self.keystone_ratio):
-            raise ArgumentError(f"keystone_ratio: expected a finite number, got {self.keystone_ratio}")
-        if self.model not in MODELS:
-            raise ArgumentError(f"model: expected one of {', '.join(MODELS)}, got {self.model!r}")
-        _check_real("bound", self.bound, 0, math.inf)
-        _check_real("tolerance", self.tolerance, 0, 1)
+            put(name, as_number(name, getattr(self, name), least=0, below=1e12))
+        if self.keystone_ratio is not None:
+            put("keystone_ratio", as_number("keystone_ratio", self.keystone_ratio))
+        put("model", as_choice("model", self.model, MODELS))
+        put("bound", as_number("bound", self.bound, above=0))
+        put("tolerance", as_number("tolerance", self.tolerance, above=0, below=1))
         for name in ("relinearize", "max_iterations"):
-            as_count(name, getattr(self, name), 0)
+            put(name, as_count(name, getattr(self, name), 0))
 
     @property
     def effective_window_scale(self) -> float:
@@ -128,8 +133,7 @@ class PathOptions:
         Differences of order k scale as dt^k, so w0 and the other quadratic weights of the corrections are multiplied by
         30 / fps, w2 by fps / 30, w3 by (fps / 30)^2 and that of the squared acceleration by (fps / 30)^3.
         """
-        _check_real("fps", fps, 0, math.inf)
-        rate = fps / 30
+        rate = as_number("fps", fps, least=1e-3, most=1e6) / 30
         w0, w1, w2, w3 = self.weights
         return dataclasses.replace(
             self,
@@ -230,8 +234,8 @@ class _Task(NamedTuple):
     options: PathOptions
     salient_weight: float | None  # None: hard
     target_weight: float
-    solver: str
-    backend: str
+    solver: Solver
+    backend: Backend
 
     @property
     def aspect(self) -> float:
@@ -261,7 +265,7 @@ def smooth_path(
     size: tuple[int, int],
     options: PathOptions | None = None,
     *,
-    units: str = "pixel",
+    units: Units = "pixel",
     window: int | None = None,
     stride: int | None = None,
     fixed: ArrayLike | None = None,
@@ -272,8 +276,8 @@ def smooth_path(
     frame_weight: ArrayLike | None = None,
     cuts: ArrayLike | None = None,
     ok: ArrayLike | None = None,
-    solver: str = "banded",
-    backend: str | None = None,
+    solver: Solver = "banded",
+    backend: Backend | None = None,
 ) -> CameraPath:
     """Find the L1-optimal camera path of a clip.
 
@@ -333,7 +337,7 @@ def smooth_path(
     interior point: time and memory linear in n, every iterate feasible, no allocation inside, the same bits on every
     instruction set. With `window` memory is bounded too, and the result is bit for bit that of `PathStream`.
     """
-    options = PathOptions() if options is None else options
+    options = check_options(options)
     task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
     F = as_float64("motion", motion, (None, 3, 3))
     n = len(F)
@@ -377,7 +381,7 @@ def _joined(
     parts: list[_Solution],
     motion: Float64,
     task: _Task,
-    units: str,
+    units: Units,
     starts: list[int],
     windowed: bool,
     frames: _Frames,
@@ -456,7 +460,7 @@ def path_program(
     size: tuple[int, int],
     options: PathOptions | None = None,
     *,
-    units: str = "pixel",
+    units: Units = "pixel",
     fixed: ArrayLike | None = None,
     salient: ArrayLike | None = None,
     salient_weight: float | None = None,
@@ -470,7 +474,7 @@ def path_program(
     `smooth_path`. Coordinates are the entries 11 22 12 21 13 23 31 32 of log P_t; for "similarity" 11 and 12 alone of
     the first four, with 22 = 11 and 21 = -12.
     """
-    options = PathOptions() if options is None else options
+    options = check_options(options)
     task = check_task(size, options, salient_weight, target_weight, "banded", "native")
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     n = len(F)
@@ -590,9 +594,9 @@ def _salient_rows(points: Float64, at: Float64, task: _Task) -> tuple[Float64, F
     return G, h
 
 
-def in_width_units(frames: _Frames, size: tuple[int, int], units: str) -> _Frames:
+def in_width_units(frames: _Frames, size: tuple[int, int], units: Units) -> _Frames:
     """Frames with lengths in frame widths."""
-    if units == "pixel":
+    if as_choice("units", units, UNITS) == "pixel":
         center = (np.array(size) - 1) / 2
         frames = _Frames(
             to_width_units(frames.motion, size),
@@ -600,8 +604,6 @@ def in_width_units(frames: _Frames, size: tuple[int, int], units: str) -> _Frame
             (frames.salient - center) / size[0],
             (frames.targets - center) / size[0],
         )
-    elif units != "width":
-        raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
     for name, points in (("salient", frames.salient), ("targets", frames.targets)):
         if points.size and np.abs(points).max(initial=0, where=~np.isnan(points)) > _FARTHEST:
             raise ArgumentError(f"{name}: expected NaN or points within {_FARTHEST} frame widths of the middle")
@@ -613,8 +615,8 @@ def check_task(
     options: PathOptions,
     salient_weight: float | None,
     target_weight: float,
-    solver: str,
-    backend: str,
+    solver: Solver,
+    backend: Backend,
 ) -> _Task:
     """Check what stays the same from solve to solve."""
     width, height = check_size(size)
@@ -625,12 +627,10 @@ def check_task(
             f"{options.inset_px:g}, takes of {width:g}x{height:g} pixels; got {options.crop:g}"
         )
     if salient_weight is not None:
-        _check_real("salient_weight", salient_weight, 0, 1e12)
-    if not (isinstance(target_weight, int | float) and 0 <= target_weight < 1e12):
-        raise ArgumentError(f"target_weight: expected a number of at least 0, got {target_weight!r}")
-    if solver not in SOLVERS:
-        raise ArgumentError(f"solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
-    return _Task((width, height), options, salient_weight, float(target_weight), solver, backend)
+        salient_weight = as_number("salient_weight", salient_weight, above=0, below=1e12)
+    target_weight = as_number("target_weight", target_weight, least=0, below=1e12)
+    solver = as_choice("solver", solver, SOLVERS)
+    return _Task((width, height), options, salient_weight, target_weight, solver, backend)
 
 
 def solve_frames(
@@ -814,8 +814,8 @@ def _find_inside(program: BandedProgram, start: Float64, task: _Task, first: int
 
 
 def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
-    starts = np.asarray([] if cuts is None else cuts)
-    if starts.ndim != 1 or (starts.size and starts.dtype.kind not in "iu"):
+    starts = as_int64("cuts", [] if cuts is None else cuts)
+    if starts.ndim != 1:
         raise ArgumentError("cuts: expected whole numbers, the frames where a scene starts")
     found = sorted({int(t) for t in starts} - {0})
     if found and not 0 < found[0] <= found[-1] < n:
@@ -824,12 +824,7 @@ def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
 
 
 def _check_ok(ok: ArrayLike | None, n: int) -> NDArray[np.bool_] | None:
-    if ok is None:
-        return None
-    good = np.asarray(ok)
-    if good.dtype != bool or good.shape != (n,):
-        raise ArgumentError(f"ok: expected bool of shape ({n},), got {good.dtype} of shape {good.shape}")
-    return good
+    return None if ok is None else as_booleans("ok", ok, (n,))
 
 
 class _WidthOptions:
@@ -851,7 +846,7 @@ def crop_map(size: tuple[int, int], options: PathOptions | None = None) -> Float
     ``corrections[t] @ crop_map(size, options)`` maps output pixels to input pixels.
     """
     width, height = check_size(size)
-    scale = (PathOptions() if options is None else options).effective_window_scale
+    scale = check_options(options).effective_window_scale
     return np.array([[scale, 0, (1 - scale) * (width - 1) / 2], [0, scale, (1 - scale) * (height - 1) / 2], [0, 0, 1]])
 
 
@@ -873,9 +868,7 @@ def bridge_motion(motion: ArrayLike, ok: ArrayLike) -> Float64:
     ndarray, shape (n, 3, 3), float64
     """
     F = as_float64("motion", motion, (None, 3, 3)).copy()
-    good = np.asarray(ok)
-    if good.dtype != bool or good.shape != (len(F),):
-        raise ArgumentError(f"ok: expected bool of shape ({len(F)},), got {good.dtype} of shape {good.shape}")
+    good = as_booleans("ok", ok, (len(F),))
     if len(F) == 0:
         return F
     good = good.copy()
@@ -905,7 +898,7 @@ def fill_motion(motion: Float64, good: NDArray[np.bool_], before: tuple[int, Flo
 
 
 def contain(
-    corrections: ArrayLike, size: tuple[int, int], options: PathOptions | None = None, *, backend: str | None = None
+    corrections: ArrayLike, size: tuple[int, int], options: PathOptions | None = None, *, backend: Backend | None = None
 ) -> Float64:
     """Shrink corrections, frame by frame, until the exact crop window lies inside the frame.
 
@@ -930,7 +923,7 @@ def contain(
     HomographyError
         If a correction to be shrunk has no logarithm.
     """
-    options = PathOptions() if options is None else options
+    options = check_options(options)
     size = check_size(size)
     P = as_float64("corrections", corrections, (None, 3, 3)).copy()
     bad = np.flatnonzero(~(crop_room_px(P, size, options) >= 0))
@@ -971,15 +964,23 @@ def move_points(transforms: Float64, points: Float64) -> Float64:
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return (width, height) as integers of at least 1."""
+    return as_size("size", size)
+
+
+def check_options(options: PathOptions | None) -> PathOptions:
+    """Return the options, or the default ones."""
+    if options is None:
+        return PathOptions()
+    if not isinstance(options, PathOptions):
+        raise ArgumentError(f"options: expected PathOptions, got {shown(options)}")
+    return options
+
+
+def _checked_weights(weights: object) -> tuple[float, float, float, float]:
     try:
-        width, height = (int(x) for x in size)
-    except (TypeError, ValueError):
-        width = height = 0
-    if width < 1 or height < 1:
-        raise ArgumentError(f"size: expected (width, height) in pixels, got {size!r}")
-    return width, height
-
-
-def _check_real(name: str, value: float, above: float, below: float) -> None:
-    if not (isinstance(value, int | float) and above < value < below):
-        raise ArgumentError(f"{name}: expected a number between {above} and {below}, got {value!r}")
+        w0, w1, w2, w3 = (as_number("weights", w, least=0, below=1e12) for w in weights)  # type: ignore[attr-defined]
+    except Exception:
+        w0 = w1 = w2 = w3 = 0.0
+    if not (w0 or w1 or w2 or w3):
+        raise ArgumentError(f"weights: expected four numbers, none below 0, not all 0, got {shown(weights)}")
+    return w0, w1, w2, w3

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._extras import install_command
+from legato._files import PendingFile
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
 from legato.camera.paths import CameraPath, check_size, crop_room_px
-from legato.errors import ArgumentError, DependencyError, OutputError
+from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["path_curves", "plot_path"]
 
@@ -137,7 +139,7 @@ def _figure(frames: int, rows: int) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise DependencyError('matplotlib is missing: pip install "legato[video]"') from None
+        raise DependencyError(f"matplotlib is missing: {install_command('video')}") from None
     figure = Figure(figsize=(9, 1.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 1, sharex=True)
@@ -159,20 +161,17 @@ def _draw_path(axes: Any, shaky: dict[str, Float64], steady: dict[str, Float64],
 
 
 def _save(figure: Any, destination: str | os.PathLike[str] | IO[bytes], kind: str) -> None:
-    # Without the date, the same path gives the same picture.
-    form = {"format": kind[1:], "dpi": 130, "metadata": {"Date": None} if kind == ".svg" else None}
-    if not isinstance(destination, str | os.PathLike):
-        figure.savefig(destination, **form)
+    if isinstance(destination, str | os.PathLike):
+        with PendingFile(destination, unnamed=True) as pending:
+            with pending.opened() as file:
+                _save(figure, file, kind)
+            pending.commit()
         return
-    target = Path(destination)
-    part = target.with_name(f".{target.stem}.part{target.suffix}")
-    try:
-        figure.savefig(part, **form)
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from None
-    finally:
-        part.unlink(missing_ok=True)
+    import matplotlib as mpl
+
+    # Without the date, and with names of its own choice, the same path gives the same picture.
+    with mpl.rc_context({"svg.hashsalt": "legato"}):
+        figure.savefig(destination, format=kind[1:], dpi=130, metadata={"Date": None} if kind == ".svg" else None)
 
 
 def _components(logs: Float64, width: int) -> dict[str, Float64]:

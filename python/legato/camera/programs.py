@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64
+from legato._dispatch import Backend
+from legato._extras import install_command
+from legato._scalars import as_choice, as_count, as_number
 from legato.camera import _reference
 from legato.errors import ArgumentError, DependencyError, InfeasibleError
 
 __all__ = ["SOLVERS", "BandedProgram", "ProgramSolution", "SparseProgram"]
 
-SOLVERS = ("banded", "clarabel", "osqp", "piqp")
+Solver: TypeAlias = Literal["banded", "clarabel", "osqp", "piqp"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
 STATUS = {0: "optimal", 7: "iteration_limit", 8: "numerical_trouble"}
 _NO_BOUND = 1e6  # a row bound from here on is none
 
@@ -122,31 +126,32 @@ class BandedProgram:
         n = len(put("velocity", self.velocity, (None, 8)))
         if not (put("weights", self.weights, (3, 9)) >= 0).all():
             raise ArgumentError("weights: expected numbers of at least 0")
-        put("quadratic", self.quadratic, (8, 8) if np.ndim(self.quadratic) == 2 else (n, 8, 8))
+        axes = {name: as_float64(name, getattr(self, name)).ndim for name in ("quadratic", "row_matrix", "row_bound")}
+        put("quadratic", self.quadratic, (8, 8) if axes["quadratic"] == 2 else (n, 8, 8))
         if self.linear is not None:
             put("linear", self.linear, (n, 8))
         if self.acceleration is not None:
             put("acceleration", self.acceleration, (8, 8))
-        m = put("row_matrix", self.row_matrix, (None, 8) if np.ndim(self.row_matrix) == 2 else (n, None, 8)).shape[-2]
-        put("row_bound", self.row_bound, (m,) if np.ndim(self.row_bound) == 1 else (n, m))
+        m = put("row_matrix", self.row_matrix, (None, 8) if axes["row_matrix"] == 2 else (n, None, 8)).shape[-2]
+        put("row_bound", self.row_bound, (m,) if axes["row_bound"] == 1 else (n, m))
         put("lower", self.lower, (8,))
         put("upper", self.upper, (8,))
         held = put("held", self.held, (None, 8))
         if len(held) > n:
             raise ArgumentError(f"held: expected at most {n} frames, got {len(held)}")
-        if not 0 <= self.soft_rows <= m:
-            raise ArgumentError(f"soft_rows: expected a number from 0 to {m}, got {self.soft_rows}")
-        if self.soft_rows and not self.penalty > 0:
-            raise ArgumentError(f"penalty: expected a number above 0, got {self.penalty}")
+        object.__setattr__(self, "soft_rows", as_count("soft_rows", self.soft_rows, 0, m))
+        object.__setattr__(self, "constant", as_number("constant", self.constant))
+        above = 0.0 if self.soft_rows else None
+        object.__setattr__(self, "penalty", as_number("penalty", self.penalty, above=above))
 
     def solve(
         self,
         *,
-        solver: str = "banded",
+        solver: Solver = "banded",
         tolerance: float = 1e-6,
         max_iterations: int = 200,
         start: ArrayLike | None = None,
-        backend: str | None = None,
+        backend: Backend | None = None,
     ) -> ProgramSolution:
         """Solve the program.
 
@@ -171,8 +176,9 @@ class BandedProgram:
         """
         path = np.zeros_like(self.velocity) if start is None else as_float64("start", start, self.velocity.shape).copy()
         path[: len(self.held)] = self.held
-        if solver not in SOLVERS:
-            raise ArgumentError(f"solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
+        solver = as_choice("solver", solver, SOLVERS)
+        tolerance = as_number("tolerance", tolerance, above=0, below=1)
+        max_iterations = as_count("max_iterations", max_iterations, 0)
         if solver != "banded":
             return _peer(self, solver, tolerance, max_iterations, path)
         if _dispatch.choose(backend) == "numpy":
@@ -247,7 +253,7 @@ class BandedProgram:
         try:
             from scipy import sparse
         except ImportError:
-            raise DependencyError('SciPy is missing: pip install "legato[solvers]"') from None
+            raise DependencyError(f"SciPy is missing: {install_command('solvers')}") from None
         n, held = len(self.velocity), len(self.held)
         G, h = self.row_matrix, self.row_bound
         m = n - held
@@ -333,14 +339,16 @@ class BandedProgram:
         )
 
 
-def _peer(program: BandedProgram, solver: str, tolerance: float, max_iterations: int, path: Float64) -> ProgramSolution:
+def _peer(
+    program: BandedProgram, solver: Solver, tolerance: float, max_iterations: int, path: Float64
+) -> ProgramSolution:
     sparse = program.sparse()
     try:
         x, dual, iterations, status = {"clarabel": _clarabel, "osqp": _osqp, "piqp": _piqp}[solver](
             sparse, tolerance, max_iterations
         )
     except ImportError:
-        raise DependencyError(f'{solver} is missing: pip install "legato[solvers]"') from None
+        raise DependencyError(f"{solver} is missing: {install_command('solvers')}") from None
     if status == "infeasible":
         raise InfeasibleError("the program: the constraints exclude every path")
     path[len(program.held) :] = x[sparse.coordinates]

@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_flag, shown
+from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
 from legato.camera.paths import (
+    UNITS,
     PathOptions,
+    Units,
     _Frames,
     _Solution,
     _Task,
+    check_options,
     check_task,
     core_options,
     fill_motion,
@@ -24,7 +30,7 @@ from legato.camera.paths import (
     infeasible,
     solve_frames,
 )
-from legato.camera.programs import STATUS
+from legato.camera.programs import STATUS, Solver
 from legato.errors import ArgumentError, HomographyError
 
 __all__ = ["PathStream"]
@@ -33,6 +39,7 @@ _PINNED = 3  # derivatives reach three frames back, so three pinned frames stand
 _SHORT_LOOK_AHEAD = 10  # frames; below that predicted motions help
 _PREDICTED = 15
 _DECAY = 0.9
+_LONGEST_WINDOW, _MOST_PREDICTED = 2**24 - 1, 1000  # of the compiled stream, which lays out its memory beforehand
 _MEAN_OF = 10  # frames whose mean motion is carried on
 
 
@@ -43,7 +50,7 @@ class PathStream:
     `stride` frames of it (the pinned ones included) are then committed and never change (paper, section 3). So
     ``stride - 3`` frames come out at a time, and the path of a frame is known at the latest ``window - 3`` frames
     after it. The result does not depend on how the frames are grouped into pushes, and is bit for bit that of
-    `smooth_path` with the same `window` and `stride`. Memory does not grow.
+    `smooth_path` with the same `window` and `stride`. Memory does not grow. Threads may share it: one at a time works.
 
     Parameters
     ----------
@@ -85,18 +92,17 @@ class PathStream:
         *,
         window: int = 120,
         stride: int | None = 30,
-        units: str = "pixel",
+        units: Units = "pixel",
         predicted: int | None = None,
         salient_weight: float | None = None,
         target_weight: float = 0.0,
-        solver: str = "banded",
-        backend: str | None = None,
+        solver: Solver = "banded",
+        backend: Backend | None = None,
     ) -> None:
-        options = PathOptions() if options is None else options
+        options = check_options(options)
         task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
-        if units not in ("pixel", "width"):
-            raise ArgumentError(f'units: expected "pixel" or "width", got {units!r}')
-        self._units = units
+        self._units = as_choice("units", units, UNITS)
+        self._turns = Turns()
         self._size = task.size
         windows = _Windows(task, window, stride, predicted)
         self._latency = windows.window - _PINNED - 1
@@ -110,10 +116,12 @@ class PathStream:
         return self._latency
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Frames pushed whose corrections have not come out."""
         return self._windows.pending
 
+    @one_at_a_time
     def push(
         self,
         motion: ArrayLike | None,
@@ -145,7 +153,7 @@ class PathStream:
         """
         if motion is None:
             motion = np.full((1, 3, 3), np.nan)
-        F = np.asarray(motion)
+        F = as_float64("motion", motion)
         F = as_float64("motion", F[None] if F.ndim == 2 else F, (None, 3, 3))
         k = len(F)
         weight = np.ones(k) if frame_weight is None else as_float64("frame_weight", frame_weight, (k,))
@@ -160,8 +168,9 @@ class PathStream:
         good = np.asarray(~np.isnan(F).any((1, 2)))
         F = np.where(good[:, None, None], F, np.eye(3))
         frames = in_width_units(frames._replace(motion=F), self._size, self._units)
-        return self._out(self._windows.push(frames, good, [0] if cut else []))
+        return self._out(self._windows.push(frames, good, [0] if as_flag("cut", cut) else []))
 
+    @one_at_a_time
     def finish(self) -> Float64:
         """End the scene: return the remaining corrections. The stream then waits for a new scene."""
         return self._out(self._windows.end_scene())
@@ -189,6 +198,12 @@ class _NativeWindows:
     """What `_Windows` does, for the package's own solver, compiled (`legato::camera::PathStream`)."""
 
     def __init__(self, windows: _Windows) -> None:
+        for name, value, most in (
+            ("window", windows.window, _LONGEST_WINDOW),
+            ("predicted", windows.predicted, _MOST_PREDICTED),
+        ):
+            if value > most:
+                raise ArgumentError(f"{name}: expected at most {most} for a compiled stream, got {value}")
         self._plan = windows
         self._stream: _core.CameraPathStream | None = None  # made when a scene tells how many salient points it has
         self._points = 0
@@ -249,12 +264,12 @@ class _Windows:
         window = as_count("window", window, _PINNED + 2)
         if stride is None:
             stride = min(max(window // 4, 13), window - 1)
-        if not isinstance(stride, int) or not _PINNED < stride < window:
-            raise ArgumentError(f"stride: expected an integer from {_PINNED + 1} to window - 1, got {stride!r}")
+        if isinstance(stride, bool) or not isinstance(stride, int | np.integer) or not _PINNED < stride < window:
+            raise ArgumentError(f"stride: expected an integer from {_PINNED + 1} to window - 1, got {shown(stride)}")
         if predicted is None:
             predicted = _PREDICTED if window - stride <= _SHORT_LOOK_AHEAD else 0
         predicted = as_count("predicted", predicted, 0)
-        self.task, self.window, self.stride, self.predicted = task, window, stride, predicted
+        self.task, self.window, self.stride, self.predicted = task, window, int(stride), predicted
         self.filled: list[Float64] | None = None  # motions as they were solved, where the caller wants them
         self._first = 0  # number in the clip of the first frame kept
         self._start_scene()

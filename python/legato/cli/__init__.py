@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from legato import __version__
+from legato._printing import printable, say
 from legato.errors import ArgumentError, LegatoError
 
 __all__ = ["command", "main"]
@@ -47,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def _parser(asked: str | None = None) -> argparse.ArgumentParser:
@@ -104,10 +105,10 @@ def _run(given: list[str], *, alone: bool) -> int:
             code: int = arguments.run(arguments)
             return code
     except KeyboardInterrupt:
-        print("legato: interrupted", file=sys.stderr)
+        say("legato: interrupted", file=sys.stderr)
         return 130
     except _Terminated:
-        print("legato: terminated", file=sys.stderr)
+        say("legato: terminated", file=sys.stderr)
         return 143
     except BrokenPipeError:  # whoever reads our output has enough
         return 1
@@ -119,7 +120,7 @@ def _run(given: list[str], *, alone: bool) -> int:
             text = f"standard output: cannot be written ({error.strerror})"
         elif not isinstance(error, LegatoError):
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-        print(f"legato: error: {text}", file=sys.stderr)
+        say(f"legato: error: {text}", file=sys.stderr)
         return 2 if isinstance(error, ArgumentError) else 1
 
 
@@ -143,7 +144,7 @@ def command() -> NoReturn:
     except OSError as error:
         code = code or 1
         with contextlib.suppress(OSError):
-            print(f"legato: error: standard output: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+            say(f"legato: error: standard output: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
     # Files are complete and closed by now: there is nothing to take apart the interpreter for, which takes a while.
     os._exit(code)
 

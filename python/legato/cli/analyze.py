@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import add_estimate, add_rotation, add_talk
+from legato._printing import printable, say
+from legato.cli.stabilize import add_estimate, add_rotation, add_talk, add_trust
 
 NAME = "analyze"
 HELP = "estimate the motion of a video and write it to a motion file"
@@ -23,13 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
     add_estimate(parser)
     add_rotation(parser)
+    add_trust(parser)
     add_talk(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.video.files import PendingFile
-    from legato.video.stabilizing import analyze, check_destinations
+    from legato._files import PendingFile, check_destinations
+    from legato.video.stabilizing import analyze
 
     inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
     check_destinations(inputs, {"output": arguments.output})
@@ -40,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             region=arguments.region,
             subject=arguments.subject,
             rotation=arguments.rotation or "apply",
+            allow_playlists=arguments.allow_playlists,
             progress=not arguments.quiet and sys.stderr.isatty(),
         )
         pending.write_text(analysis.lines())
@@ -47,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     failed = len(analysis.failed)
     if arguments.json:
         told = {"motion": str(arguments.output), "frames": len(analysis), "failed": analysis.failed}
-        print(json.dumps({**told, "notes": analysis.notes}))
+        say(json.dumps({**told, "notes": analysis.notes}))
     elif not arguments.quiet:
-        print(f"{arguments.output}: {len(analysis)} frames" + (f", {failed} without known motion" if failed else ""))
+        unknown = f", {failed} without known motion" if failed else ""
+        say(f"{printable(arguments.output)}: {len(analysis)} frames{unknown}")
         for note in analysis.notes:
-            print(f"  note: {note}")
+            say(f"  note: {printable(note)}")
     return 0

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.errors import OutputError
+from legato._printing import printable, say
+from legato.errors import OutputError, SideFileError
 
 NAME = "demo"
 HELP = "render a shaky clip, stabilize it and show what was gained"
@@ -36,7 +37,7 @@ def _size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
-    from legato.video.stabilizing import stabilize
+    from legato.video.stabilizing import SideFiles, stabilize
     from legato.video.synthesis import synthesize
 
     folder: Path = arguments.folder
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
     comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
     if not arguments.quiet:
-        print(f"rendering {shaky} ...", file=sys.stderr)
+        say(f"rendering {printable(shaky)} ...", file=sys.stderr)
     truth = synthesize(
         shaky,
         kind=arguments.kind,
@@ -56,24 +57,30 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         audio=True,
     )
-    truth.save(folder / "ground_truth.npz")
-    report = stabilize(
-        shaky,
-        steady,
-        compare=comparison,
-        report=report_file,
-        plot=plot,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-    )
+    beside = SideFiles()
+    with beside.attempt(folder / "ground_truth.npz"):
+        truth.save(folder / "ground_truth.npz")
+    try:
+        report = stabilize(
+            shaky,
+            steady,
+            compare=comparison,
+            report=report_file,
+            plot=plot,
+            progress=not arguments.quiet and sys.stderr.isatty(),
+        )
+    except SideFileError as error:
+        report = error.report
+        beside.errors |= error.errors
     gained = camera.path_metrics(truth.motion, report.corrections, truth.size)
     if not arguments.quiet:
-        print(report.summary())
-        print()
-        print("measured with the true camera motion      before     after")
-        print(f"  jitter (residual acceleration, px)     {gained.input_jitter_px:8.3f}  {gained.jitter_px:8.3f}")
-        print(f"  field of view kept                         100 %  {report.cropping:7.1%}")
-        print(f"  largest reach beyond the frame, px             -  {report.violation_px:8.3f}")
-        print()
+        say(report.summary())
+        say()
+        say("measured with the true camera motion      before     after")
+        say(f"  jitter (residual acceleration, px)     {gained.input_jitter_px:8.3f}  {gained.jitter_px:8.3f}")
+        say(f"  field of view kept                         100 %  {report.cropping:7.1%}")
+        say(f"  largest reach beyond the frame, px             -  {report.violation_px:8.3f}")
+        say()
         for path, what in (
             (shaky, "what the camera saw"),
             (steady, "the result"),
@@ -81,5 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
         ):
-            print(f"  {path}: {what}")
+            if path not in beside.errors:
+                say(f"  {printable(path)}: {what}")
+    beside.check(steady, report)
     return 0

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from legato.errors import ArgumentError, DependencyError, OutputError
+from legato._extras import install_command
+from legato._files import PendingFile, check_destinations
+from legato._printing import say
+from legato.errors import ArgumentError, DependencyError
 
 NAME = "diffusion"
 HELP = "diffusion sampling: reproduce the claims of the guidance paper"
@@ -32,10 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the claims and print their tables."""
-    from legato.diffusion import reproduction
-
     _check(arguments)
     names = CLAIMS if arguments.claim == "all" else (arguments.claim,)
+    with contextlib.ExitStack() as opened:
+        files = {
+            name: opened.enter_context(PendingFile(path, unnamed=True))
+            for name, path in (("json", arguments.json), ("plot", arguments.plot))
+            if path is not None
+        }
+        tables = _tables(names, arguments)
+        if "json" in files:
+            files["json"].write_text([json.dumps([vars(table) for table in tables], indent=1, allow_nan=False)])
+        if "plot" in files:
+            with files["plot"].opened() as file:
+                _draw(tables, file, arguments.plot.suffix.lower())
+        for pending in files.values():
+            pending.commit()
+    return 0
+
+
+def _tables(names: Sequence[str], arguments: argparse.Namespace) -> list[Any]:
+    from legato.diffusion import reproduction
+
     tables = []
     for name in names:
         options: dict[str, Any] = {}
@@ -45,15 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
                 options["chains"] = arguments.chains
         table = getattr(reproduction, name)(**options)
         tables.append(table)
-        print(_text(table))
-    try:
-        if arguments.json is not None:
-            arguments.json.write_text(json.dumps([vars(table) for table in tables], indent=1, allow_nan=False))
-        if arguments.plot is not None:
-            _draw(tables, arguments.plot)
-    except OSError as error:
-        raise OutputError(f"{error.filename}: {error.strerror}") from None
-    return 0
+        say(_text(table))
+    return tables
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -62,14 +78,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentError(f"--chains: expected at least 2, got {arguments.chains}")
     if arguments.threads < 1:
         raise ArgumentError(f"--threads: expected at least 1, got {arguments.threads}")
-    for path in (arguments.json, arguments.plot):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise OutputError(f"{path}: there is no such folder")
+    check_destinations({}, {"--json": arguments.json, "--plot": arguments.plot})
     if arguments.plot is not None:
         if arguments.plot.suffix.lower() not in PICTURES:
             raise ArgumentError(f"--plot: expected a file ending in {', '.join(PICTURES)}, got {arguments.plot}")
         if importlib.util.find_spec("matplotlib") is None:
-            raise DependencyError("--plot: needs matplotlib (pip install legato[diffusion])")
+            raise DependencyError(f"--plot: needs matplotlib: {install_command('diffusion')}")
 
 
 def _text(table: Any) -> str:
@@ -85,7 +99,7 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _draw(tables: list[Any], path: Path) -> None:
+def _draw(tables: list[Any], file: IO[bytes], kind: str) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -99,7 +113,7 @@ def _draw(tables: list[Any], path: Path) -> None:
         axes.set_title(table.name)
         axes.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(file, format=kind[1:])
     pyplot.close(figure)
 
 

@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from legato._printing import say
+from legato.cli.stabilize import add_trust
+
 NAME = "evaluate"
 HELP = "measure a stabilized video against its original"
 DESCRIPTION = (
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
     )
+    add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="write all metrics as JSON")
 
@@ -32,6 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.evaluation import evaluate
 
     progress = not arguments.quiet and sys.stderr.isatty()
-    metrics = evaluate(arguments.original, arguments.stabilized, offset=arguments.offset, progress=progress)
-    sys.stdout.write(metrics.to_json() if arguments.json else metrics.table())
+    metrics = evaluate(
+        arguments.original,
+        arguments.stabilized,
+        offset=arguments.offset,
+        allow_playlists=arguments.allow_playlists,
+        progress=progress,
+    )
+    say(metrics.to_json() if arguments.json else metrics.table(), end="")
     return 0

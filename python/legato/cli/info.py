@@ -9,6 +9,9 @@ import json
 import sys
 from typing import Any
 
+from legato._extras import install_command
+from legato._printing import say
+
 NAME = "info"
 HELP = "show version, instruction sets, backends and codecs"
 DESCRIPTION = "Show version, instruction sets, backends, video codecs and the versions of what does the work."
@@ -32,22 +35,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     facts = _facts()
     if arguments.json:
-        sys.stdout.write(json.dumps(facts, indent=2, default=str) + "\n")
+        say(json.dumps(facts, indent=2, default=str))
         return 0
-    print(f"legato {facts['version']}, Python {facts['python']}, {facts['platform']}")
+    say(f"legato {facts['version']}, Python {facts['python']}, {facts['platform']}")
     for name, value in facts["build"].items():
         if name != "version":
-            print(f"  {name}: {_text(value)}")
-    print(f"  backends: {_text(facts['backends'])}")
-    print("packages")
+            say(f"  {name}: {_text(value)}")
+    say(f"  backends: {_text(facts['backends'])}")
+    say("packages")
     for name, version in facts["packages"].items():
-        print(f"  {name}: {version or 'missing'}")
+        say(f"  {name}: {version or 'missing'}")
     if facts["codecs"]:
-        print("video codecs (encoder, decoder)")
+        say("video codecs (encoder, decoder)")
         for family, names in facts["codecs"].items():
-            print(f"  {family}: {names['encoder'] or '-'}, {names['decoder'] or '-'}")
+            say(f"  {family}: {names['encoder'] or '-'}, {names['decoder'] or '-'}")
     if facts["missing"]:
-        print(f'missing: {_text(facts["missing"])}; install with pip install "legato[video]"')
+        say(f"missing: {_text(facts['missing'])}; install with {install_command('video')}")
     return 0
 
 

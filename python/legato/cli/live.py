@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import add_area
+from legato._printing import printable, say
+from legato.cli.stabilize import add_area, add_trust
 
 NAME = "live"
 EXIT_CODES = """\
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="replace existing files (default: yes)",
     )
+    add_trust(parser)
     parser.add_argument("--threads", type=int, default=1, help="threads for the warp (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress line and no summary")
     parser.add_argument("--json", action="store_true", help="write the report to stdout (to stderr with --output -)")
@@ -104,9 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     def tell(report: LiveReport) -> None:
         if arguments.json:
-            print(report.to_json(), end="", file=out)
+            say(report.to_json(), end="", file=out)
         elif not arguments.quiet:
-            print(report.summary(), file=out)
+            say(report.summary(), file=out)
 
     report = stabilize_live(
         arguments.input,
@@ -127,10 +129,11 @@ def run(arguments: argparse.Namespace) -> int:
         stall_s=arguments.stall,
         reconnect_s=arguments.reconnect,
         report=arguments.report,
+        allow_playlists=arguments.allow_playlists,
         tell=tell,
         progress=not arguments.quiet and sys.stderr.isatty(),
         threads=arguments.threads,
     )
     if report.note:
-        print(f"legato: error: {report.note}", file=sys.stderr)
+        say(f"legato: error: {printable(report.note)}", file=sys.stderr)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from legato._printing import printable, say
+
 NAME = "rasp"
 HELP = "run RASP programs: a prompt, or a file; study length generalization"
 DESCRIPTION = (
@@ -39,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.errors import ArgumentError, InputError
+    from legato._files import read_text
+    from legato.errors import ArgumentError
     from legato.rasp import Interpreter, LanguageError
 
     if arguments.source == Path("study"):
@@ -51,19 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
         interpreter.example = list(arguments.input)
     try:
         if arguments.source is not None:
-            try:
-                source = arguments.source.read_text()
-            except OSError as error:
-                raise InputError(f"{arguments.source}: cannot be read: {error.strerror}") from None
-            for text in interpreter.run(source):
-                print(text)
+            for text in interpreter.run(read_text(arguments.source)):
+                say(text)
         if arguments.evaluate is not None:
-            print(interpreter.evaluate(arguments.evaluate, interpreter.example))
+            say(interpreter.evaluate(arguments.evaluate, interpreter.example))
         if arguments.analyze is not None:
             found = interpreter.analyze(arguments.analyze)
-            print(f"layers {found.n_layers}, heads {found.max_heads}, heads per layer {found.heads_per_layer}")
+            say(f"layers {found.n_layers}, heads {found.max_heads}, heads per layer {found.heads_per_layer}")
     except LanguageError as error:
-        print(f"{arguments.source or 'expression'}: {error}", file=sys.stderr)
+        say(f"{printable(arguments.source or 'expression')}: {error}", file=sys.stderr)
         return 1
     if arguments.source is None and arguments.evaluate is None and arguments.analyze is None:
         return _prompt(interpreter)
@@ -81,10 +80,10 @@ def _study(arguments: argparse.Namespace) -> int:
     }
     settings = study.Settings(**{name: value for name, value in given.items() if value is not None})
     names = study.TASKS if arguments.tasks is None else tuple(arguments.tasks)
-    found = study.run(names, settings, report=lambda line: print(line, file=sys.stderr))
-    print(found.table())
+    found = study.run(names, settings, report=lambda line: say(line, file=sys.stderr))
+    say(found.table())
     for path in found.save(arguments.output):
-        print(path)
+        say(printable(path))
     return 0
 
 
@@ -93,7 +92,7 @@ def _history() -> Iterator[None]:
     """Editing for input(), with the lines of earlier sessions."""
     import readline
 
-    print('RASP: statements end with ; and "exit" leaves')
+    say('RASP: statements end with ; and "exit" leaves')
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "legato"
     path = folder / "rasp_history"
     with contextlib.suppress(OSError):  # no history yet, or none that can be read: the prompt works without
@@ -120,10 +119,10 @@ def _prompt(interpreter: object) -> int:
             try:
                 line = input(".. " if waiting else ">> ")
             except EOFError:
-                print()
+                say()
                 break
             except KeyboardInterrupt:
-                print()
+                say()
                 waiting = ""
                 continue
             waiting = f"{waiting}\n{line}" if waiting else line
@@ -132,12 +131,12 @@ def _prompt(interpreter: object) -> int:
                 continue
             try:
                 for text in interpreter.run(waiting):
-                    print(text)
+                    say(text)
             except IncompleteSource as error:
                 if line.strip():
                     continue
-                print(error)
+                say(error)
             except LegatoError as error:
-                print(error)
+                say(error)
             waiting = ""
     return 0

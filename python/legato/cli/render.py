@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import OUTPUT_OPTIONS, PATH_OPTIONS, add_output, add_path, chosen, show
+from legato.cli.stabilize import OUTPUT_OPTIONS, PATH_OPTIONS, add_output, add_path, add_trust, chosen, show, shown
 
 NAME = "render"
 HELP = "stabilize a video whose motion is in a motion file"
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("motion", metavar="MOTION", type=Path, help="the motion file")
     parser.add_argument("destination", metavar="OUT", type=Path, help="the video to write")
     add_path(parser)
+    add_trust(parser)
     add_output(parser)
 
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.stabilizing import render
 
     progress = not arguments.quiet and sys.stderr.isatty()
-    options = chosen(arguments, *PATH_OPTIONS, *OUTPUT_OPTIONS)
-    show(render(arguments.source, arguments.motion, arguments.destination, progress=progress, **options), arguments)
+    options = chosen(arguments, *PATH_OPTIONS, *OUTPUT_OPTIONS, "allow_playlists")
+    with shown(arguments):
+        show(render(arguments.source, arguments.motion, arguments.destination, progress=progress, **options), arguments)
     return 0

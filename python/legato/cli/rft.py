@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from legato._files import PendingFile, check_destinations, write_whole
+from legato._printing import say
+from legato._scalars import as_number
 from legato.errors import ArgumentError, InputError
+
+Writer = Callable[[PendingFile], None]
 
 NAME = "rft"
 HELP = "find prompts that cannot learn by reinforcement, from rollouts"
@@ -192,7 +198,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return command(arguments)
     except (ArgumentError, InputError) as error:  # what was asked or given cannot be used; 1 stands for a finding
-        print(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
@@ -232,32 +238,63 @@ def _report(arguments: argparse.Namespace, source: Any, group_size: int | None =
         **asdict(settings),
         columns=_columns(arguments),
         nan=arguments.nan,
-        progress=(lambda count: print(f"\r{count} rollouts", end="", file=sys.stderr)) if show else None,
+        progress=_count if show else None,
     )
     if show:
-        print(file=sys.stderr)
+        say(file=sys.stderr)
     return report
 
 
-def _give(text: str, path: Path | None) -> None:
-    from legato.rft.report import write_text
+def _inputs(sources: Sequence[str | Path]) -> list[Path]:
+    from legato.rft.readers import files_of
 
-    if path is None:
-        sys.stdout.write(text)
-    else:
-        write_text(path, text)
+    return files_of(sources)
+
+
+def _count(rollouts: int) -> None:
+    sys.stderr.write(f"\r{rollouts} rollouts")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable[[str, str | Writer], None]]:
+    """Open what is to be written before the work, and give each file its name when all are whole.
+
+    Yields a function that takes the name of an output and its text, which goes to stdout where no file was asked for,
+    or what writes it to the file.
+    """
+    check_destinations({f"input {source}": source for source in sources}, paths)
+    with contextlib.ExitStack() as opened:
+        pending = {
+            name: opened.enter_context(PendingFile(path, unnamed=True))
+            for name, path in paths.items()
+            if path is not None
+        }
+
+        def give(name: str, content: str | Writer) -> None:
+            if not isinstance(content, str):
+                content(pending[name])
+            elif name in pending:
+                pending[name].write_text([content])
+            else:
+                say(content, end="")
+
+        yield give
+        for file in pending.values():
+            file.commit()
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    report = _report(arguments, arguments.files, group_size=arguments.group_size)
-    if arguments.format is None and arguments.out is not None:
-        report.save(arguments.out)
-    elif arguments.format in (None, "table"):
-        _give(report.to_table(arguments.limit), arguments.out)
-    else:
-        _give({"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format](), arguments.out)
-    if arguments.html is not None:
-        _give(report.to_html(), arguments.html)
+    with _outputs(_inputs(arguments.files), out=arguments.out, html=arguments.html) as give:
+        report = _report(arguments, arguments.files, group_size=arguments.group_size)
+        if arguments.format is None and arguments.out is not None:
+            give("out", report.write)
+        elif arguments.format in (None, "table"):
+            give("out", report.to_table(arguments.limit))
+        else:
+            give("out", {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]())
+        if arguments.html is not None:
+            give("html", report.to_html())
     exceeded = False
     for name, limit in arguments.fail_on:
         share = report.overall["population"][name.replace("-", "_")]["share"]
@@ -265,7 +302,7 @@ def _scan(arguments: argparse.Namespace) -> int:
             raise InputError(f"--fail-on {name}: no group has so many rollouts as --group-size")
         if share > limit:
             what = "prompts" if name == "small-std" else "groups"
-            print(f"legato: {name}: {share:.1%} of {what}, more than {limit:.1%}", file=sys.stderr)
+            say(f"legato: {name}: {share:.1%} of {what}, more than {limit:.1%}", file=sys.stderr)
             exceeded = True
     return 1 if exceeded else 0
 
@@ -274,10 +311,12 @@ def _watch(arguments: argparse.Namespace) -> int:
     from legato.rft.report import step_header, step_line
     from legato.rft.watching import Watch
 
-    if not arguments.every > 0:
-        raise ArgumentError(f"every: expected a number of seconds above 0, got {arguments.every}")
+    every = as_number("every", arguments.every, above=0, most=1e6)
+    if arguments.html is not None:
+        with PendingFile(arguments.html):
+            pass  # what is wrong with it is said now
     watch = Watch(arguments.folder, settings=_settings(arguments), columns=_columns(arguments), nan=arguments.nan)
-    print(step_header(), flush=True)
+    say(step_header(), flush=True)
     told: dict[int | None, str] = {}
     troubles = 0
     quiet_since = time.monotonic()
@@ -288,7 +327,7 @@ def _watch(arguments: argparse.Namespace) -> int:
             line = step_line(step)
             if told.get(step["step"]) != line:
                 told[step["step"]] = line
-                print(line, flush=True)
+                say(line, flush=True)
 
     try:
         while True:
@@ -297,17 +336,20 @@ def _watch(arguments: argparse.Namespace) -> int:
                 report = watch.report()
                 last = report.overall["steps"]
                 if arguments.html is not None:
-                    _give(report.to_html(refresh_s=max(1, round(arguments.every))), arguments.html)
+                    check_destinations(
+                        {f"input {file}": file for file in report.rollouts.files}, {"html": arguments.html}
+                    )
+                    write_whole(arguments.html, report.to_html(refresh_s=max(1, round(every))))
                 tell(last[:-1])  # the newest may not be complete
             else:
                 tell(last)
             for trouble in watch.trouble[troubles:]:
-                print(f"legato: {trouble}", file=sys.stderr)
+                say(f"legato: {trouble}", file=sys.stderr)
             troubles = len(watch.trouble)
             idle = arguments.idle is not None and time.monotonic() - quiet_since >= arguments.idle
             if arguments.once or idle:
                 break
-            time.sleep(arguments.every)
+            time.sleep(every)
     except KeyboardInterrupt:
         pass
     tell(last)
@@ -322,23 +364,25 @@ def _select(arguments: argparse.Namespace) -> int:
     report = _report(arguments, arguments.files)
     chosen = select(report, tuple(arguments.band), arguments.min_std)
     chosen.save(arguments.out, arguments.format, arguments.data, arguments.key)
-    print(f"{len(chosen.keep)} prompts to keep, {len(chosen.easy)} easy, {len(chosen.hard)} hard: {arguments.out}")
+    say(f"{len(chosen.keep)} prompts to keep, {len(chosen.easy)} easy, {len(chosen.hard)} hard: {arguments.out}")
     return 0
 
 
 def _rank(arguments: argparse.Namespace) -> int:
     from legato.rft.selection import id_line
 
-    chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
-    _give("".join(f"{id_line(prompt)}\n" for prompt in chosen), arguments.out)
+    with _outputs(_inputs(arguments.files), out=arguments.out) as give:
+        chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
+        give("out", "".join(f"{id_line(prompt)}\n" for prompt in chosen))
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from legato.rft.comparison import compare
 
-    found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
-    _give(found.to_json() if arguments.format == "json" else found.to_table(), arguments.out)
+    with _outputs(_inputs([arguments.before, arguments.after]), out=arguments.out) as give:
+        found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
+        give("out", found.to_json() if arguments.format == "json" else found.to_table())
     return 0
 
 
@@ -346,36 +390,42 @@ def _plan(arguments: argparse.Namespace) -> int:
     from legato.rft.planning import plan
 
     found = plan(arguments.p0, arguments.k, arguments.p1)
-    _give(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), None)
+    say(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), end="")
     return 0
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    from legato.rft.reproduction import bounds_table, check_bounds, digits_table, reproduce_digits
-
-    if arguments.what == "bounds":
-        check = check_bounds(arguments.policies)
-        sys.stdout.write(bounds_table(check))
-        numbers: Any = asdict(check)
-        failed = any(check.violations.values())
-    else:
-        if arguments.seeds < 1:
-            raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
-        say = None if arguments.quiet else (lambda line: print(line, file=sys.stderr))
-        steps = arguments.steps
-        results = [
-            reproduce_digits(
-                seed,
-                steps=steps,
-                sft_first=max(1, steps * 2 // 5),
-                rft_after=max(1, steps // 5),
-                pretraining_steps=min(2000, steps),
-                progress=say,
-            )
-            for seed in range(arguments.seeds)
-        ]
-        sys.stdout.write(digits_table(results))
-        numbers, failed = [result.as_dict() for result in results], False
-    if arguments.out is not None:
-        _give(json.dumps(numbers, indent=1) + "\n", arguments.out)
+    with _outputs([], out=arguments.out) as give:
+        table, numbers, failed = _checked_bounds(arguments) if arguments.what == "bounds" else _trained(arguments)
+        say(table, end="")
+        if arguments.out is not None:
+            give("out", json.dumps(numbers, indent=1) + "\n")
     return 1 if failed else 0
+
+
+def _checked_bounds(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+    from legato.rft.reproduction import bounds_table, check_bounds
+
+    check = check_bounds(arguments.policies)
+    return bounds_table(check), asdict(check), any(check.violations.values())
+
+
+def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+    from legato.rft.reproduction import digits_table, reproduce_digits
+
+    if arguments.seeds < 1:
+        raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
+    tell = None if arguments.quiet else (lambda line: say(line, file=sys.stderr))
+    steps = arguments.steps
+    results = [
+        reproduce_digits(
+            seed,
+            steps=steps,
+            sft_first=max(1, steps * 2 // 5),
+            rft_after=max(1, steps // 5),
+            pretraining_steps=min(2000, steps),
+            progress=tell,
+        )
+        for seed in range(arguments.seeds)
+    ]
+    return digits_table(results), [result.as_dict() for result in results], False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato.errors import ArgumentError
+from legato._printing import printable, say
+from legato.errors import ArgumentError, SideFileError
 from legato.video.decoding import Ahead
 
 if TYPE_CHECKING:
@@ -141,6 +144,15 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add_talk(parser)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare what inputs may lead to."""
+    parser.add_argument(
+        "--allow-playlists",
+        action="store_true",
+        help="read also what an input names that is a list of other files (HLS, DASH, concat); otherwise it is refused",
+    )
+
+
 def add_talk(parser: argparse.ArgumentParser) -> None:
     """Declare how much is said."""
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
@@ -169,13 +181,23 @@ def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def show(report: Any, arguments: argparse.Namespace) -> None:
     """Tell what was done, as much as was asked for."""
     if arguments.json:
-        sys.stdout.write(report.to_json())
+        say(report.to_json(), end="")
     elif not arguments.quiet:
-        print(report.summary())
+        say(report.summary())
         for note in report.notes:
-            print(f"  note: {note}")
+            say(f"  note: {printable(note)}")
         if report.dropped_streams:
-            print(f"  not copied: {', '.join(report.dropped_streams)}")
+            say(f"  not copied: {printable(', '.join(report.dropped_streams))}")
+
+
+@contextlib.contextmanager
+def shown(arguments: argparse.Namespace) -> Iterator[None]:
+    """Tell what was done also where only a file beside the result is missing, before that is an error."""
+    try:
+        yield
+    except SideFileError as error:
+        show(error.report, arguments)
+        raise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,6 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser)
     add_estimate(parser)
     add_rotation(parser)
+    add_trust(parser)
     parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the estimate")
     parser.add_argument("--save-motion", metavar="FILE", type=Path, help="also write the motion file")
     add_output(parser)
@@ -204,7 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         *PATH_OPTIONS,
         *OUTPUT_OPTIONS,
-        *("mask", "region", "subject", "motion", "save_motion", "rotation"),
+        *("mask", "region", "subject", "motion", "save_motion", "rotation", "allow_playlists"),
     )
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
@@ -215,13 +238,14 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.resume:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
-            with Ahead(source) as begun:  # its first pictures are decoded while the rest is loaded
-                from legato._arrays import as_count
+            # Its first pictures are decoded while the rest is loaded.
+            with Ahead(source, allow_playlists=arguments.allow_playlists) as begun:
+                from legato._scalars import as_count
                 from legato.video.stabilizing import stabilize
 
                 as_count("jobs", arguments.jobs)
-                report = stabilize(begun, destination, progress=progress, **options)
-            show(report, arguments)
+                with shown(arguments):
+                    show(stabilize(begun, destination, progress=progress, **options), arguments)
             return 0
     return _run_batch(arguments, options, many)
 
@@ -245,13 +269,15 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
 
     def tell(item: Item) -> None:
         if arguments.json:
-            print(json.dumps(item.content(), allow_nan=False), flush=True)
+            say(json.dumps(item.content(), allow_nan=False), flush=True)
         elif item.status == "failed":
             if item.error_text not in told:  # what is wrong with the arguments is wrong for all
-                print(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+                say(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
             told.add(item.error_text)
+            if item.report and not arguments.quiet:
+                say(item.report.summary(), flush=True)
         elif not arguments.quiet:
-            print(item.report.summary() if item.report else f"{item.destination}: {item.status}", flush=True)
+            say(item.report.summary() if item.report else f"{printable(item.destination)}: {item.status}", flush=True)
 
     progress = not arguments.quiet and sys.stderr.isatty()
     try:
@@ -264,5 +290,5 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
         return 2  # and it has been said
     failed = sum(item.status == "failed" for item in items)
     if failed and len(items) > 1:
-        print(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
+        say(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
     return 1 if failed else 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from legato._printing import printable, say
+from legato.cli.stabilize import add_trust
+
 NAME = "view"
 HELP = "show a video before and after in step, in a browser"
 DESCRIPTION = (
@@ -17,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("report", metavar="REPORT", type=Path, help="the report, JSON")
     parser.add_argument("-o", "--output", metavar="PAGE.html", type=Path, help="the page (default: REPORT.html)")
+    add_trust(parser)
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=True, help="open it (default: yes)")
 
 
@@ -26,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from legato.video.viewing import write_page
 
-    page = write_page(arguments.report, arguments.output)
-    print(page)
+    page = write_page(arguments.report, arguments.output, allow_playlists=arguments.allow_playlists)
+    say(printable(page))
     if arguments.open:
         webbrowser.open(page.resolve().as_uri())
     return 0

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from legato._arrays import STORAGES, Float64, on_device
+from legato._dispatch import Backend
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["apply_step", "check_backend", "fill_normal", "stored"]
@@ -22,7 +24,7 @@ OPTIONS = ("--std=c++17", "--fmad=false", "--diag-suppress=161")  # no contracti
 SOURCE = '#include "legato/cuda/diffusion.cuh"\n'
 
 
-def check_backend(backend: str | None) -> None:
+def check_backend(backend: Backend | None) -> None:
     """Refuse a choice where the memory has made it."""
     if backend is not None:
         raise ArgumentError(f"backend: expected none for arrays in GPU memory, got {backend!r}")
@@ -75,6 +77,8 @@ def apply_step(
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
         others.append(_NULL if array is None else array)
     target = cupy.empty_like(state) if out is None else _target(out, state.shape, storage)
+    state = _apart(state, target)
+    others = [value if value is _NULL else _apart(value, target) for value in others]
     with state.device:
         rows = _NULL if len(table) == 1 else cupy.asarray(table)
         _launch(
@@ -115,6 +119,13 @@ def _target(out: Any, shape: tuple[int, ...], storage: str) -> Any:
     return array
 
 
+def _apart(value: Any, target: Any) -> Any:
+    """`value`, or a copy where writing `target` would change it before it is read (as `output_apart`)."""
+    if value.data.ptr == target.data.ptr or not _import_cupy().may_share_memory(value, target):
+        return value
+    return value.copy()
+
+
 def _contiguous(array: Any) -> bool:
     if hasattr(array, "is_contiguous"):  # torch
         return bool(array.is_contiguous())
@@ -131,5 +142,7 @@ def _import_cupy() -> Any:
     try:
         import cupy
     except ImportError:
-        raise DependencyError("x: arrays in GPU memory need cupy (pip install 'legato[cuda12]' or [cuda13])") from None
+        raise DependencyError(
+            f"x: arrays in GPU memory need cupy: {install_command('cuda12')}, for CUDA 13 {install_command('cuda13')}"
+        ) from None
     return cupy

@@ -7,16 +7,20 @@ step without guidance is: one fused pass, after one pass for the sums where the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._arrays import Float64, as_count
+from legato._arrays import Float64
+from legato._scalars import as_choice, as_count, as_number, shown
 from legato.diffusion.steps import guidance_sums
 from legato.errors import ArgumentError
 
-__all__ = ["Guidance"]
+__all__ = ["RULES", "Guidance", "Rule"]
+
+Rule: TypeAlias = Literal["cfg", "cfg++", "apg", "zero_star"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Guidance:
     """
 
     scale: float
-    rule: Literal["cfg", "cfg++", "apg", "zero_star"] = "cfg"
+    rule: Rule = "cfg"
     interval: tuple[float, float] | None = None
     rescale: float = 0.0
     momentum: float = 0.0
@@ -73,22 +77,21 @@ class Guidance:
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         for name in ("scale", "rescale", "momentum", "norm", "parallel"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-                raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
-        if self.rule not in ("cfg", "cfg++", "apg", "zero_star"):
-            raise ArgumentError(f"rule: expected cfg, cfg++, apg or zero_star, got {self.rule!r}")
+            object.__setattr__(self, name, as_number(name, getattr(self, name)))
+        as_choice("rule", self.rule, RULES)
+        as_count("zero_steps", self.zero_steps, 0)
         if not 0 <= self.rescale <= 1:
             raise ArgumentError(f"rescale: expected 0 to 1, got {self.rescale}")
         if self.rescale and self.rule != "cfg":
             raise ArgumentError("rescale: goes with rule 'cfg' alone")
         if self.interval is not None:
             try:
-                low, high = (float(end) for end in self.interval)
-            except (TypeError, ValueError):
+                low, high = (as_number("interval", end, finite=False) for end in self.interval)
+            except Exception:
                 low, high = np.nan, np.nan
             if not low <= high:
-                raise ArgumentError(f"interval: expected (low, high), got {self.interval!r}")
+                raise ArgumentError(f"interval: expected (low, high), got {shown(self.interval)}")
+            object.__setattr__(self, "interval", (low, high))
         if self.norm < 0:
             raise ArgumentError(f"norm: expected a number that is not negative, got {self.norm}")
         for name, neutral, rule in (
@@ -96,7 +99,6 @@ class Guidance:
         ):  # fmt: skip
             if getattr(self, name) != neutral and self.rule != rule:
                 raise ArgumentError(f"{name}: goes with rule {rule!r} alone")
-        as_count("zero_steps", self.zero_steps, 0)
 
     @property
     def linear(self) -> bool:
@@ -141,13 +143,7 @@ def guidance_of(value: float | Guidance) -> Guidance:
     """Take a number as plain guidance."""
     if isinstance(value, Guidance):
         return value
-    try:
-        scale = float(value)
-    except (TypeError, ValueError):
-        scale = np.nan
-    if not np.isfinite(scale):
-        raise ArgumentError(f"guidance_scale: expected a finite number or a Guidance, got {value!r}")
-    return Guidance(scale)
+    return Guidance(as_number("guidance_scale", value))
 
 
 def accumulated(difference: NDArray[Any], before: NDArray[Any] | None, momentum: float) -> NDArray[Any]:

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_any, as_float64, as_floating, as_real
+from legato._dispatch import Backend
+from legato._scalars import as_number, as_threads, shown
+from legato._turns import Turns, one_at_a_time
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
@@ -166,7 +169,7 @@ class GaussianMixture:
         return out
 
     def log_density(
-        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: str | None = None
+        self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Log density of x_t at `x`.
 
@@ -181,6 +184,7 @@ class GaussianMixture:
         """
         points = _points(x, self.dimension)
         _check_level(alpha, sigma)
+        threads = as_threads(threads)
         if _dispatch.choose(backend) == "numpy":
             return self._in_numpy(points, alpha, sigma)[0].astype(points.dtype)
         out, density = np.empty_like(points), np.empty(len(points), points.dtype)
@@ -229,13 +233,13 @@ class EmpiricalDenoiser:
     """
 
     def __init__(self, data: ArrayLike, labels: ArrayLike | None = None, log_weights: ArrayLike | None = None) -> None:
-        points = np.asarray(data)
+        points = as_real("data", data)
         if points.ndim != 2 or points.size == 0 or points.dtype.kind not in "fiub":
             raise ArgumentError(f"data: expected real numbers of shape (N, d), got {points.dtype} {points.shape}")
         points = np.ascontiguousarray(points, np.float32 if points.dtype == np.float32 else np.float64)
         if not np.isfinite(points).all():
             raise ArgumentError("data: expected finite numbers")
-        self.labels = None if labels is None else np.asarray(labels)
+        self.labels = None if labels is None else as_any("labels", labels)
         if self.labels is not None and self.labels.shape != (len(points),):
             raise ArgumentError(f"labels: expected shape ({len(points)},), got {self.labels.shape}")
         weights = None if log_weights is None else as_float64("log_weights", log_weights, (len(points),))
@@ -246,6 +250,7 @@ class EmpiricalDenoiser:
             points, weights = np.ascontiguousarray(points[kept]), weights[kept] - weights.max()
             self.labels = None if self.labels is None else self.labels[kept]
         self.data, self.log_weights = points, weights
+        self._turns = Turns()  # of what is made when it is first asked for
         self._natives: dict[str, Any] = {}
         self._classes: dict[Any, EmpiricalDenoiser] = {}
 
@@ -254,6 +259,7 @@ class EmpiricalDenoiser:
         """D."""
         return int(self.data.shape[1])
 
+    @one_at_a_time
     def given(self, label: Any) -> EmpiricalDenoiser:
         """Return the denoiser of one class alone; its cost is that of the class, not of the data set.
 
@@ -273,10 +279,14 @@ class EmpiricalDenoiser:
         """
         if self.labels is None:
             raise ArgumentError("label: this denoiser was made without labels")
-        if label not in self._classes:
-            chosen = self.labels == label
-            if not chosen.any():
-                raise ArgumentError(f"label: no point has {label!r}")
+        try:
+            known = label in self._classes
+            chosen = np.zeros(0, bool) if known else np.asarray(self.labels == label, bool)
+        except Exception:  # cannot be compared, or has no hash
+            known, chosen = False, np.zeros(0, bool)
+        if not known:
+            if chosen.shape != self.labels.shape or not chosen.any():
+                raise ArgumentError(f"label: no point has {shown(label)}")
             weights = None if self.log_weights is None else self.log_weights[chosen]
             self._classes[label] = EmpiricalDenoiser(self.data[chosen], self.labels[chosen], weights)
         return self._classes[label]
@@ -330,7 +340,7 @@ class EmpiricalDenoiser:
         ArgumentError
             Shapes that do not fit, or numbers that are not finite.
         """
-        if not sigma > 0:
+        if not as_number("sigma", sigma) > 0:
             raise ArgumentError(f"sigma: the score of a set of points needs sigma > 0, got {sigma}")
         model = self if label is None else self.given(label)
         return _evaluate(model, x, alpha, sigma, True, **options)
@@ -367,6 +377,7 @@ class EmpiricalDenoiser:
         out = _reference.cloud_denoise(self.data.astype(float), self.log_weights, y, alpha, sigma)
         return (alpha * out - y) / sigma**2 if score else out
 
+    @one_at_a_time
     def _model(self, dtype: Any) -> Any:
         name = np.dtype(dtype).name
         if name not in self._natives:
@@ -431,11 +442,11 @@ def _evaluate(
     score: bool,
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     points = _points(x, model.dimension)
     _check_level(alpha, sigma)
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         return model._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
     out = np.empty_like(points)
@@ -451,9 +462,7 @@ def _native_evaluate(
 
 
 def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
-    array = np.asarray(x)
-    if array.dtype != np.float32:
-        array = as_float64("x", x)
+    array = as_floating("x", x)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise ArgumentError(f"x: expected shape (n, {dimension}), got {array.shape}")
     if not np.isfinite(array).all():
@@ -463,7 +472,8 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
-        if not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value >= 0):
-            raise ArgumentError(f"{name}: expected a finite number, at least 0, got {value!r}")
+        number = as_number(name, value, least=0)
+        if number != 0 and not 1e-100 <= number <= 1e100:  # the squares must not leave float64
+            raise ArgumentError(f"{name}: expected 0 or a number from 1e-100 to 1e100, got {shown(value)}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

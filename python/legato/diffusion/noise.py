@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import STORAGES, as_count, on_device, storage_name, stored_output
+from legato._arrays import STORAGES, as_real, on_device, output_apart, storage_name
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_shape, as_threads, shown
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
 __all__ = ["Generator", "Seeds", "Streams", "normal", "philox4x32", "threefry4x32"]
 
-Generator = Literal["threefry", "philox"]
+Generator: TypeAlias = Literal["threefry", "philox"]
+GENERATORS: tuple[Generator, ...] = get_args(Generator)
 Seeds = int | ArrayLike
 Address = tuple[
     NDArray[np.uint64], bool, int, int, int, bool
@@ -26,11 +29,11 @@ _START = 2**32 - 1  # the step word of the noise that a sampling run starts from
 class Streams:
     """Seeds of a batch: one integer for all samples (sample i has stream i), or one a sample (stream 0)."""
 
-    def __init__(self, seeds: Seeds, samples: int, first_sample: int = 0, generator: str = "threefry") -> None:
-        if generator not in ("threefry", "philox"):
-            raise ArgumentError(f"generator: expected 'threefry' or 'philox', got {generator!r}")
-        self.samples, self.first, self.philox = samples, first_sample, generator == "philox"
-        if type(seeds) is int and 0 <= seeds < 2**64 and first_sample == 0 and not self.philox:
+    def __init__(self, seeds: Seeds, samples: int, first_sample: int = 0, generator: Generator = "threefry") -> None:
+        self.samples = samples
+        self.first = as_count("first_sample", first_sample, 0, 2**64 - 1)
+        self.philox = as_choice("generator", generator, GENERATORS) == "philox"
+        if type(seeds) is int and 0 <= seeds < 2**64 and self.first == 0 and not self.philox:
             self.shared, self.array = True, np.array([seeds], np.uint64)
             return
         try:
@@ -38,18 +41,16 @@ class Streams:
             if array.dtype.kind == "f" and isinstance(seeds, list | tuple) and all(type(s) is int for s in seeds):
                 array = np.array(seeds, np.uint64)  # NumPy takes integers on both sides of 2^63 for floats
             whole = array.dtype.kind in "iu" and (array.size == 0 or int(array.min()) >= 0)
-        except (OverflowError, ValueError):
+        except Exception:  # too large, ragged, or a stranger's
             whole = False
         if not whole:
             raise ArgumentError("seeds: expected integers from 0 to 2^64 - 1")
         self.shared = array.ndim == 0
         if not self.shared and array.shape != (samples,):
             raise ArgumentError(f"seeds: expected one integer or shape ({samples},), got {array.shape}")
-        if not isinstance(first_sample, int | np.integer) or not 0 <= first_sample < 2**64:
-            raise ArgumentError(f"first_sample: expected an integer of at least 0, got {first_sample!r}")
-        if generator == "philox" and self.shared and first_sample + samples > 2**32:
+        if self.philox and self.shared and self.first + samples > 2**32:
             raise ArgumentError("first_sample: Philox has 2^32 streams; give seeds= an array")
-        self.array = np.ascontiguousarray(np.atleast_1d(array), np.uint64)
+        self.array = np.array(array, np.uint64, ndmin=1, order="C")  # a copy: an output may lie over the seeds
 
     def address(self, step: int, substep: int) -> Address:
         """Return all that a number of one step depends on, but its sample and element."""
@@ -81,7 +82,7 @@ def normal(
     first_sample: int = 0,
     out: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Draw standard normals; each is a function of (its sample's seed, step, substep, element) alone.
 
@@ -131,12 +132,10 @@ def normal(
     >>> bool((batch[5:6] == D.normal((1, 3), seeds=7, step=2, first_sample=5)).all())
     True
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not sizes or any(not isinstance(n, int | np.integer) or n < 0 for n in sizes):
-        raise ArgumentError(f"shape: expected a tuple of sizes, samples first, got {shape!r}")
+    sizes = as_shape("shape", shape)
     dtype = storage_name("dtype", dtype)
     _substep(substep)
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     streams = Streams(seeds, sizes[0], first_sample, generator)
     if out is not None and on_device(out):
         from legato.diffusion import _cupy
@@ -144,7 +143,7 @@ def normal(
         _cupy.check_backend(backend)
         _cupy.fill_normal(out, streams.address(step, substep), sizes, dtype)
         return out  # type: ignore[no-any-return]
-    target = stored_output("out", out, sizes, dtype)
+    target, _ = output_apart("out", out, sizes, dtype, [])
     samples, elements = sizes[0], math.prod(sizes[1:])
     if _dispatch.choose(backend) == "numpy":
         drawn = streams.reference(elements, step, substep)
@@ -154,7 +153,9 @@ def normal(
     return target
 
 
-def threefry4x32(counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backend: str | None = None) -> NDArray[Any]:
+def threefry4x32(
+    counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backend: Backend | None = None
+) -> NDArray[Any]:
     """Blocks of Threefry4x32, for known-answer tests.
 
     Parameters
@@ -169,7 +170,7 @@ def threefry4x32(counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backen
     -------
     ndarray of uint32, shape (..., 4)
     """
-    if rounds not in (12, 13, 20):
+    if as_count("rounds", rounds) not in (12, 13, 20):
         raise ArgumentError(f"rounds: expected 12, 13 or 20, got {rounds}")
     counters, keys = _blocks(counter, key, 4)
     if _dispatch.choose(backend) == "numpy":
@@ -179,7 +180,7 @@ def threefry4x32(counter: ArrayLike, key: ArrayLike, *, rounds: int = 20, backen
     return out
 
 
-def philox4x32(counter: ArrayLike, key: ArrayLike, *, backend: str | None = None) -> NDArray[Any]:
+def philox4x32(counter: ArrayLike, key: ArrayLike, *, backend: Backend | None = None) -> NDArray[Any]:
     """Blocks of Philox4x32-10, for known-answer tests.
 
     Parameters
@@ -219,20 +220,18 @@ def from_storage(values: NDArray[Any], storage: str) -> NDArray[Any]:
 
 def _word(name: str, value: int) -> int:
     if not isinstance(value, int | np.integer) or not -1 <= value < _START:
-        raise ArgumentError(f"{name}: expected an integer from -1 to 2^32 - 2, got {value!r}")
+        raise ArgumentError(f"{name}: expected an integer from -1 to 2^32 - 2, got {shown(value)}")
     return _START if value == -1 else int(value)
 
 
 def _substep(value: int) -> int:
-    if not isinstance(value, int | np.integer) or not 0 <= value < 2**32:
-        raise ArgumentError(f"substep: expected an integer from 0 to 2^32 - 1, got {value!r}")
-    return int(value)
+    return as_count("substep", value, 0, 2**32 - 1)
 
 
 def _blocks(counter: ArrayLike, key: ArrayLike, width: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     arrays = []
     for name, value, size in (("counter", counter, 4), ("key", key, width)):
-        array = np.asarray(value)
+        array = as_real(name, value)
         if array.ndim == 0 or array.shape[-1] != size or array.dtype.kind not in "iu":
             raise ArgumentError(f"{name}: expected integers of shape (..., {size}), got {array.dtype} {array.shape}")
         if array.size and (int(array.min()) < 0 or int(array.max()) > 0xFFFFFFFF):

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from legato._arrays import as_count
+from legato._scalars import as_count
 from legato.diffusion.models import GaussianMixture, guided
-from legato.diffusion.sampling import gaussian_moments, sample
+from legato.diffusion.sampling import SecondOrder, gaussian_moments, sample
 from legato.diffusion.schedules import Schedule
+from legato.diffusion.steps import Sampler
 
 __all__ = ["Table", "counterexample1", "counterexample2", "equivalence"]
 
@@ -59,10 +60,11 @@ def counterexample1(
     rows: list[tuple[Any, ...]] = []
     for scale in scales:
         powered, ddpm, ddim = closed_forms(scale)
-        for name, sampler, first_order, closed in (
+        routes: tuple[tuple[str, Sampler | SecondOrder, Sampler, float], ...] = (
             ("CFG-DDPM", "reverse_sde", "reverse_sde", ddpm),
             ("CFG-DDIM", "heun", "ddim", ddim),
-        ):
+        )
+        for name, sampler, first_order, closed in routes:
             exact = gaussian_moments(schedule, sampler=first_order, cond=COND, uncond=UNCOND, guidance_scale=scale)[1]
             x = sample(pair, (chains, 1), schedule, sampler, guidance_scale=scale, seeds=1, threads=threads)
             simulated = float(x.astype(np.float64).var())
@@ -104,12 +106,13 @@ def counterexample2(scale: float = 3.0, *, chains: int = 40_000, steps: int = 30
     shown = slice(7500, 15001, 50)  # -2 to 4
     curves = {"powered law": (grid[shown].tolist(), (weight[shown] / (grid[1] - grid[0])).tolist())}
     schedule, edges = Schedule.vp_linear(steps), np.linspace(-2, 4, 121)
-    for name, sampler, options in (
+    ways: tuple[tuple[str, Sampler, dict[str, Any]], ...] = (
         ("CFG-DDIM", "ddim", {}),
         ("CFG-DDPM", "ddpm", {}),
         ("PCG", "ddim", {"corrector_steps": 1}),
         ("20 correctors of gamma", "ddim", {"corrector_steps": 20, "corrector_scale": scale}),
-    ):
+    )
+    for name, sampler, options in ways:
         drawn = sample(
             guided(cond, uncond), (chains, 1), schedule, sampler, guidance_scale=scale, seeds=2, threads=threads,
             **options,

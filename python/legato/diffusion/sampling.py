@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_stored, on_device, storage_name
+from legato._arrays import Float64, as_stored, on_device, storage_name
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_flag, as_number, as_shape, as_threads, shown
 from legato.diffusion import _reference
 from legato.diffusion.guidance import Guidance, accumulated, guidance_of
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, _check_level
@@ -21,6 +23,8 @@ from legato.diffusion.stability import check_langevin
 from legato.diffusion.steps import (
     PREDICTIONS,
     SAMPLERS,
+    Prediction,
+    Sampler,
     _from_epsilon,
     _table,
     apply_step,
@@ -32,14 +36,16 @@ from legato.errors import ArgumentError, NumericalError
 
 __all__ = ["gaussian_moments", "langevin", "sample"]
 
-_SECOND_ORDER = ("heun", "dpmpp_2m")
+SecondOrder: TypeAlias = Literal["heun", "dpmpp_2m"]
+Form: TypeAlias = Prediction | Literal["exact"]  # what the rows take for the model's output
+SECOND_ORDER: tuple[SecondOrder, ...] = get_args(SecondOrder)
 
 
 def sample(
     model: Any,
     shape: tuple[int, ...],
     schedule: Schedule,
-    sampler: str = "ddim",
+    sampler: Sampler | SecondOrder = "ddim",
     *,
     eta: float | None = None,
     guidance_scale: float | Guidance = 1.0,
@@ -52,13 +58,13 @@ def sample(
     stop: int | None = None,
     callback: Callable[[int, NDArray[Any]], Any] | None = None,
     progress: bool = False,
-    prediction: str = "epsilon",
+    prediction: Prediction = "epsilon",
     arrays: Callable[[NDArray[Any]], Any] | None = None,
     dtype: DTypeLike = "float32",
     generator: Generator = "threefry",
     first_sample: int = 0,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Run a sampler through a schedule.
 
@@ -138,10 +144,11 @@ def sample(
     True
     """
     end = _check_range(schedule, start, stop)
+    sampler = as_choice("sampler", sampler, (*SAMPLERS, *SECOND_ORDER))
     _check_correctors(corrector_steps, corrector_scale)
     if callback is not None and not callable(callback):
         raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
-    threads = as_count("threads", threads)
+    threads = as_threads(threads)
     rule = guidance_of(guidance_scale)
     runner = _Runner(model, prediction, arrays, threads, backend)
     if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
@@ -158,6 +165,7 @@ def sample(
     correctors = rows[rows[:, 10] > 0]
     if runner.has_score and len(correctors):
         check_langevin("corrector_size", "corrector_scale", correctors, runner.cond, runner.uncond)
+    progress = as_flag("progress", progress)
     stepwise = callback is not None or progress
     looks_back = stepwise and sampler == "dpmpp_2m"  # from piece to piece, which compiled runs do not
     pieces = [rows[rows[:, 9] == k] for k in range(start, end)] if stepwise else [rows]
@@ -181,11 +189,11 @@ def langevin(
     sigma: float = 0.0,
     guidance_scale: float = 1.0,
     first_step: int = 0,
-    prediction: str = "score",
+    prediction: Prediction = "score",
     generator: Generator = "threefry",
     first_sample: int = 0,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Unadjusted Langevin dynamics at one level: x + step_size / 2 score + sqrt(step_size) z, `n_steps` times.
 
@@ -236,21 +244,19 @@ def langevin(
     True
     """
     _check_level(alpha, sigma)
-    if isinstance(guidance_scale, Guidance):
-        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
-    guidance_scale = guidance_of(guidance_scale).scale
-    if not isinstance(first_step, int) or not 0 <= first_step < 2**32 - 1:
-        raise ArgumentError(f"first_step: expected an integer of at least 0, got {first_step!r}")
-    if not isinstance(step_size, int | float | np.number) or not (np.isfinite(step_size) and step_size > 0):
-        raise ArgumentError(f"step_size: expected a positive number, got {step_size!r}")
-    n_steps = as_count("n_steps", n_steps, 0)
-    threads = as_count("threads", threads)
+    guidance_scale = as_number("guidance_scale", guidance_scale)
+    first_step = as_count("first_step", first_step, 0, 2**32 - 2)
+    step_size = as_number("step_size", step_size, above=0)
+    n_steps = as_count("n_steps", n_steps, 0, 10**8)
+    threads = as_threads(threads)
     runner = _Runner(model, prediction, None, threads, backend)
     if runner.alone and guidance_scale != 1:
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
     if not runner.has_score and sigma <= 0 and (runner.exact or prediction != "score"):
         raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
     state = _stored_like(x)("x", x)[0].copy()
+    if state.ndim == 0:
+        raise ArgumentError("x: expected at least one axis, that of the samples")
     if not np.isfinite(state).all():
         raise ArgumentError("x: expected finite numbers")
     if on_device(state):
@@ -269,7 +275,7 @@ def langevin(
 def gaussian_moments(
     schedule: Schedule,
     *,
-    sampler: str = "ddim",
+    sampler: Sampler = "ddim",
     cond: tuple[float, float],
     uncond: tuple[float, float] | None = None,
     start: tuple[float, float] | None = None,
@@ -309,21 +315,21 @@ def gaussian_moments(
     >>> round(variance, 2)                                  # 2^(1 - 3): CFG with DDIM
     0.25
     """
-    if isinstance(guidance_scale, Guidance):
-        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
-    guidance_scale = guidance_of(guidance_scale).scale
+    guidance_scale = as_number("guidance_scale", guidance_scale)
     end = _check_range(schedule, 0, stop)
     _check_correctors(corrector_steps, corrector_scale)
-    if sampler in _SECOND_ORDER:
+    if as_choice("sampler", sampler, (*SAMPLERS, *SECOND_ORDER)) in SECOND_ORDER:
         raise ArgumentError(f"sampler: the moments of {sampler!r} are not to be had step by step")
     if uncond is None and (guidance_scale != 1 or corrector_scale not in (None, 1.0)):
         raise ArgumentError("uncond: expected (mean, variance), because there is guidance")
+    rest = (0.0, schedule.sigma[0] ** 2)
     pairs = []
-    for name, law in (("cond", cond), ("uncond", uncond or cond), ("start", start or (0.0, schedule.sigma[0] ** 2))):
+    laws = (("cond", cond), ("uncond", cond if uncond is None else uncond), ("start", rest if start is None else start))
+    for name, law in laws:
         try:
-            m, v = (float(number) for number in law)
-        except (TypeError, ValueError):
-            raise ArgumentError(f"{name}: expected (mean, variance), got {law!r}") from None
+            m, v = (as_number(name, number) for number in law)
+        except Exception:
+            raise ArgumentError(f"{name}: expected (mean, variance), finite numbers, got {shown(law)}") from None
         if not (np.isfinite([m, v]).all() and v >= 0):
             raise ArgumentError(f"{name}: expected a finite mean and a variance that is not negative, got {law}")
         pairs.append((m, v))
@@ -355,20 +361,22 @@ def _check_range(schedule: Schedule, start: int, stop: int | None) -> int:
     steps = len(schedule)
     end = steps if stop is None else stop
     if not all(isinstance(k, int | np.integer) for k in (start, end)) or not 0 <= start <= end <= steps:
-        raise ArgumentError(f"start, stop: expected integers, 0 <= start <= stop <= {steps}, got {start!r}, {end!r}")
+        raise ArgumentError(
+            f"start, stop: expected integers, 0 <= start <= stop <= {steps}, got {shown(start)}, {shown(end)}"
+        )
     return int(end)
 
 
 def _check_correctors(steps: int, scale: float | None) -> None:
-    as_count("corrector_steps", steps, 0)
-    if scale is not None and (not isinstance(scale, int | float | np.number) or not np.isfinite(scale)):
-        raise ArgumentError(f"corrector_scale: expected a finite number, got {scale!r}")
+    as_count("corrector_steps", steps, 0, 10**6)
+    if scale is not None:
+        as_number("corrector_scale", scale)
 
 
 # --- The table of a run -----------------------------------------------------------------------------------------------
 
 
-def _corrector_row(alpha: float, sigma: float, size: float, form: str) -> tuple[float, float, float, float]:
+def _corrector_row(alpha: float, sigma: float, size: float, form: Form) -> tuple[float, float, float, float]:
     """Return (a, b, noise, score) of a Langevin step, for exact models by their score."""
     if form == "exact":
         return 1.0, 0.5 * size, size**0.5, 1.0
@@ -382,13 +390,13 @@ def _corrector_row(alpha: float, sigma: float, size: float, form: str) -> tuple[
 
 def _plan(
     schedule: Schedule,
-    sampler: str,
+    sampler: Sampler | SecondOrder,
     eta: float | None,
     rule: Guidance,
     corrector_steps: int,
     corrector_scale: float | None,
     corrector_size: ArrayLike | None,
-    form: str,
+    form: Form,
     has_score: bool,
     first: int,
     after: int,
@@ -397,7 +405,9 @@ def _plan(
     a, s = schedule.alpha, schedule.sigma
     if corrector_steps and not rule.linear:
         raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")
-    if sampler in _SECOND_ORDER:
+    if eta is not None:
+        eta = as_number("eta", eta, least=0, most=1)
+    if sampler == "heun" or sampler == "dpmpp_2m":
         if eta not in (None, 0):
             raise ArgumentError(f"eta: sampler {sampler!r} has none")
         if corrector_steps or rule.rule == "cfg++":
@@ -405,9 +415,7 @@ def _plan(
         return _second_order(schedule, sampler, rule, first, after, first)
     if sampler == "langevin":
         raise ArgumentError("sampler: for Langevin at one level call langevin()")
-    if sampler not in SAMPLERS:
-        raise ArgumentError(f"sampler: expected one of {', '.join((*SAMPLERS, *_SECOND_ORDER))}, got {sampler!r}")
-    kind = "x0" if form == "exact" else form
+    kind: Prediction = "x0" if form == "exact" else form
     table = step_coefficients(schedule, sampler, eta=eta, prediction=kind)
     if corrector_steps:
         euler = sampler in ("reverse_sde", "pf_ode")
@@ -437,11 +445,13 @@ def _plan(
     return np.array(rows, float).reshape(-1, 12)
 
 
-def _toward(form: str, a: Float64, s: Float64, a1: Float64, toward: Float64) -> Float64:
+def _toward(form: Prediction, a: Float64, s: Float64, a1: Float64, toward: Float64) -> Float64:
     return _table(a, s, a1, toward, 0 * a, form)
 
 
-def _second_order(schedule: Schedule, sampler: str, rule: Guidance, first: int, after: int, start: int) -> Float64:
+def _second_order(
+    schedule: Schedule, sampler: SecondOrder, rule: Guidance, first: int, after: int, start: int
+) -> Float64:
     """Heun in x / alpha over sigma / alpha (EDM, algorithm 1), and DPM-Solver++ 2M in log(alpha / sigma)."""
     a, s = schedule.alpha, schedule.sigma
     if a[0] == 0:
@@ -477,13 +487,12 @@ class _Runner:
     def __init__(
         self,
         model: Any,
-        prediction: str,
+        prediction: Prediction,
         arrays: Callable[[NDArray[Any]], Any] | None,
         threads: int,
-        backend: str | None,
+        backend: Backend | None,
     ) -> None:
-        if prediction not in PREDICTIONS:
-            raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        prediction = as_choice("prediction", prediction, PREDICTIONS)
         self.alone = not isinstance(model, Guided)
         self.cond, self.uncond = (model, model) if self.alone else (model.cond, model.uncond)
         self.exact = isinstance(self.cond, GaussianMixture | EmpiricalDenoiser)
@@ -491,13 +500,13 @@ class _Runner:
         self.prediction = prediction
         self.arrays = arrays
         self.threads = threads
-        self.backend: str | None = _dispatch.choose(backend)
+        self.backend: Backend | None = _dispatch.choose(backend)
         self.past: tuple[Any, Any] | None = None  # prediction and state of the row before
         self.difference: NDArray[Any] | None = None  # accumulated, of "apg"
         if not self.exact:
             self.cond, self.uncond = (_callable(one, arrays) for one in (self.cond, self.uncond))
 
-    def refuse_on_device(self, rule: Guidance, backend: str | None) -> None:
+    def refuse_on_device(self, rule: Guidance, backend: Backend | None) -> None:
         """Refuse what does not run on a state in GPU memory."""
         if backend is not None:
             raise ArgumentError(f"backend: expected none for a state in GPU memory, got {backend!r}")
@@ -507,11 +516,11 @@ class _Runner:
             raise ArgumentError(f"guidance_scale: expected cfg or cfg++ for a state in GPU memory, got {rule.rule}")
         self.backend = None
 
-    def form(self, rule: Guidance, sampler: str) -> str:
+    def form(self, rule: Guidance, sampler: Sampler | SecondOrder) -> Form:
         """Return what the rows' `out` is: x0 (or the score, in correctors) of "exact" models, else a prediction."""
         if self.exact:
             return "exact"
-        made_in_x0 = rule.rule == "apg" or sampler in _SECOND_ORDER
+        made_in_x0 = rule.rule == "apg" or sampler in SECOND_ORDER
         return "x0" if made_in_x0 else self.prediction
 
     def run(
@@ -520,7 +529,7 @@ class _Runner:
         rows: Float64,
         streams: Streams,
         rule: Guidance,
-        form: str,
+        form: Form,
         *,
         compiled: bool = True,
     ) -> NDArray[Any]:
@@ -549,7 +558,7 @@ class _Runner:
         run(native[0], native[1], rows, streams.native(), state, self.threads)
         return state
 
-    def _predict(self, model: Any, x: NDArray[Any], row: Float64, form: str) -> NDArray[Any]:
+    def _predict(self, model: Any, x: NDArray[Any], row: Float64, form: Form) -> NDArray[Any]:
         alpha, sigma, score = row[0], row[1], bool(row[11])
         if self.exact:
             return np.asarray(model.score(x, alpha, sigma) if score else model.denoise(x, alpha, sigma))
@@ -557,20 +566,21 @@ class _Runner:
         if out.shape != x.shape:
             raise ArgumentError(f"model: expected a result of shape {x.shape}, got {out.shape}")
         if form != self.prediction:
-            out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=form)
+            wanted: Prediction = "x0" if form == "exact" else form
+            out = convert_prediction(out, x, alpha, sigma, given=self.prediction, wanted=wanted)
         return out.astype(x.dtype, order="C", copy=False)  # type: ignore[no-any-return]
 
     def _weights(
-        self, rule: Guidance, x: NDArray[Any], cond: NDArray[Any], uncond: NDArray[Any], row: Float64, form: str
+        self, rule: Guidance, x: NDArray[Any], cond: NDArray[Any], uncond: NDArray[Any], row: Float64, form: Form
     ) -> tuple[Float64, Float64]:
         """Weights of the two predictions and of x, for a rule that acts on what the model predicts."""
         alpha, sigma, scale, step = row[0], row[1], row[4], int(row[9])
-        given = "x0" if form == "exact" else form
+        given: Prediction = "x0" if form == "exact" else form
         if given == self.prediction:
             return rule.weights(cond, uncond, scale, step), np.zeros(1)
-        options = {"given": given, "wanted": self.prediction}
         cond, uncond = (
-            convert_prediction(one, x, alpha, sigma, **options).astype(x.dtype, copy=False) for one in (cond, uncond)
+            convert_prediction(one, x, alpha, sigma, given=given, wanted=self.prediction).astype(x.dtype, copy=False)
+            for one in (cond, uncond)
         )
         pair = rule.weights(cond, uncond, scale, step)
         # the model predicts p x + q x0, so that sum w (p x + q x0_i) stands for x0 = sum w x0_i + (sum w - 1) p / q x
@@ -585,7 +595,7 @@ class _Runner:
         return pair, missing / (by or 1.0)
 
     def _run_callables(
-        self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: str, compiled: bool
+        self, state: NDArray[Any], rows: Float64, streams: Streams, rule: Guidance, form: Form, compiled: bool
     ) -> NDArray[Any]:
         remembers = bool((rows[:, 6:8] != 0).any()) or not compiled
         seeds = int(streams.array[0]) if streams.shared else streams.array
@@ -708,8 +718,13 @@ class _CFunction:
                 f"model: expected a C function {_SIGNATURE} with T {'float' if x.itemsize == 4 else 'double'}, because "
                 f"dtype is {x.dtype.name}, got one of {self.real}"
             )
-        out = np.empty_like(x)
+        out = np.full_like(x, np.nan)  # stays where the function raises or forgets to write
         self.function(x.ctypes.data, out.ctypes.data, *x.shape, alpha, sigma, k, *self.extra)
+        if bool(np.isnan(out).any()):
+            raise NumericalError(
+                f"model: expected a C function that writes every number of its result, got NaN at step {k}; one that "
+                "raises has written nothing"
+            )
         return out
 
 
@@ -755,12 +770,13 @@ def _start(
     generator: Generator,
     first_sample: int,
     threads: int,
-    backend: str | None,
+    backend: Backend | None,
 ) -> NDArray[Any]:
+    shape = as_shape("shape", shape)
     if x is not None:
         state, kind = _stored_like(x)("x", x)
-        if state.shape != tuple(shape):
-            raise ArgumentError(f"x: expected shape {tuple(shape)}, got {state.shape}")
+        if state.shape != shape:
+            raise ArgumentError(f"x: expected shape {shape}, got {state.shape}")
         if kind not in ("float32", "float64"):
             raise ArgumentError(f"x: expected float32 or float64, got {kind}")
         if not np.isfinite(state).all():

@@ -18,10 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_choice, as_count
+from legato._turns import Turns, one_at_a_time
 from legato.diffusion.noise import Seeds
 from legato.diffusion.schedules import Schedule
-from legato.diffusion.steps import apply_step, ddim_table, step_coefficients
+from legato.diffusion.steps import Prediction, Sampler, apply_step, ddim_table, step_coefficients
 from legato.errors import ArgumentError
 
 __all__ = [
@@ -44,7 +46,7 @@ _OTHERS = (  # fields of diffusers' other schedulers, which mean nothing to thes
     "predictor_order", "sigma_max", "sigma_min", "skip_prk_steps", "solver_p", "tau_func", "timestep_scaling",
     "timestep_type",
 )  # fmt: skip
-_KINDS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+_KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
 
 class _Config(dict[str, Any]):
@@ -77,7 +79,7 @@ class _Scheduler:
 
     order = 1
     init_noise_sigma: Any = 1.0
-    _sampler = "ddim"
+    _sampler: Sampler = "ddim"
     _fields: ClassVar[tuple[str, ...]] = ()  # of diffusers' class that this one follows
     _neutral: ClassVar[dict[str, Any]] = {}  # its other fields, with the one value that this class supports
     _spacing = "leading"
@@ -102,8 +104,7 @@ class _Scheduler:
     def _begin(self, values: dict[str, Any], seeds: Seeds | None) -> None:
         count, kind, spacing = values["num_train_timesteps"], values["prediction_type"], values["timestep_spacing"]
         count = as_count("num_train_timesteps", count)
-        if kind not in _KINDS:
-            raise ArgumentError(f"prediction_type: expected one of {', '.join(_KINDS)}, got {kind!r}")
+        as_choice("prediction_type", kind, _KINDS)
         if spacing not in ("leading", "trailing", "linspace"):
             raise ArgumentError(f"timestep_spacing: expected leading, trailing or linspace, got {spacing!r}")
         reach = values["clip_sample_range"]
@@ -122,6 +123,7 @@ class _Scheduler:
             squares = root**2
             squares[-1] = self._least
         self.alphas_cumprod_float64 = squares
+        self._turns = Turns()
         self.config = _Config(values)
         self.seeds = seeds
         self.num_inference_steps: int | None = None
@@ -190,6 +192,7 @@ class _Scheduler:
         """Return the sample as the model wants it."""
         return sample
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run of `num_inference_steps` steps."""
         if device is not None and str(device) not in ("cpu", "meta"):
@@ -230,13 +233,13 @@ class _Scheduler:
             raise ArgumentError(f"timestep: {float(timestep)} is not one of this run's timesteps")
         return index
 
-    def _table(self, eta: float, kind: str) -> Float64:
+    def _table(self, eta: float, kind: Prediction) -> Float64:
         if (eta, kind) not in self._tables:
             options = {} if self._sampler in ("ddpm", "flow_euler") else {"eta": eta}
             self._tables[eta, kind] = step_coefficients(self.schedule, self._sampler, prediction=kind, **options)
         return self._tables[eta, kind]
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return _KINDS[self.config.prediction_type]
 
     def _apart(self, eta: float, k: int) -> tuple[float, float, float]:
@@ -294,6 +297,7 @@ class DDIMScheduler(_Scheduler):
     _fields = (*_SPACED, *_BETAS, *_CLIPPED, "set_alpha_to_one")
     _neutral: ClassVar[dict[str, Any]] = _UNTHRESHOLDED
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run of `num_inference_steps` steps."""
         super().set_timesteps(num_inference_steps, device)
@@ -303,7 +307,7 @@ class DDIMScheduler(_Scheduler):
         squares = np.where(before >= 0, self.alphas_cumprod_float64[np.maximum(before, 0)], last)
         self._after = np.sqrt(squares), np.sqrt(1 - squares)
 
-    def _table(self, eta: float, kind: str) -> Float64:
+    def _table(self, eta: float, kind: Prediction) -> Float64:
         if (eta, kind) not in self._tables:
             if not 0 <= eta <= 1:
                 raise ArgumentError(f"eta: expected 0 to 1, got {eta}")
@@ -317,6 +321,7 @@ class DDIMScheduler(_Scheduler):
         a1, s1 = (float(level[k]) for level in self._after)
         return a1, max(s1 * s1 - noise * noise, 0.0) ** 0.5, noise
 
+    @one_at_a_time
     def step(
         self,
         model_output: Any,
@@ -370,6 +375,7 @@ class DDPMScheduler(_Scheduler):
     _neutral: ClassVar[dict[str, Any]] = {**_UNTHRESHOLDED, "variance_type": "fixed_small"}
     _sampler = "ddpm"
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
@@ -410,6 +416,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
     _spacing = "linspace"
     _least = 2.0**-24
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run; levels between trained ones are interpolated in sigma."""
         super().set_timesteps(num_inference_steps, device)
@@ -429,6 +436,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
         sigma = self.schedule.sigma[self._step_index(timestep)]
         return sample / (sigma**2 + 1) ** 0.5
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True,
         *, variance_noise: Any = None,
@@ -463,7 +471,7 @@ class EulerAncestralDiscreteScheduler(_Scheduler):
             model_output = sample / (square + 1) - model_output * (square / (square + 1)) ** 0.5
         return self._fused(model_output, timestep, sample, 1.0, generator, variance_noise, return_dict)
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return "x0" if self.config.prediction_type == "v_prediction" else super()._kind()
 
     def add_noise(self, original_samples: Any, noise: Any, timesteps: Any) -> Any:
@@ -495,6 +503,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         values = self._checked({"num_train_timesteps": num_train_timesteps, "shift": shift, **fields})
         self._begin(values, seeds)
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run: sigma falls linearly before the shift."""
         super().set_timesteps(num_inference_steps, device)
@@ -508,6 +517,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         self._install(Schedule(1 - sigma, sigma), sigma[:-1] * trained)
         self.sigmas = sigma
 
+    @one_at_a_time
     def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True, **_: Any) -> Any:
         """Take one Euler step of the flow.
 
@@ -532,7 +542,7 @@ class FlowMatchEulerDiscreteScheduler(_Scheduler):
         """
         return self._fused(model_output, timestep, sample, 0.0, None, None, return_dict)
 
-    def _kind(self) -> str:
+    def _kind(self) -> Prediction:
         return "flow"
 
     def scale_noise(self, sample: Any, timestep: Any, noise: Any) -> Any:
@@ -559,6 +569,7 @@ class DPMSolverMultistepScheduler(_Scheduler):
     _spacing = "linspace"
     _least = 2.0**-24
 
+    @one_at_a_time
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
         """Choose the timesteps of a run, and forget the last one."""
         super().set_timesteps(num_inference_steps, device)
@@ -575,6 +586,7 @@ class DPMSolverMultistepScheduler(_Scheduler):
         self._install(Schedule(np.sqrt(levels), np.sqrt(1 - levels)), time.astype(float))
         self._previous: Any = None
 
+    @one_at_a_time
     def step(
         self, model_output: Any, timestep: Any, sample: Any, generator: Any = None, return_dict: bool = True, **_: Any
     ) -> Any:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from legato._arrays import Float64, as_count, as_float64
+from legato._arrays import Float64, as_float64
+from legato._scalars import as_choice, as_count, as_number, shown
 from legato.errors import ArgumentError
 
 __all__ = ["Schedule"]
 
-Spacing = Literal["leading", "trailing", "linspace"]
+Spacing: TypeAlias = Literal["leading", "trailing", "linspace"]
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+_MOST_STEPS = 10**7  # a schedule is made whole, in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,18 +291,16 @@ class Schedule:
         """
         squares = as_float64("alphas_cumprod", alphas_cumprod, (None,))
         count = len(squares) if steps is None else steps
-        if not isinstance(count, int | np.integer) or not 1 <= count <= len(squares):
-            raise ArgumentError(f"steps: expected an integer from 1 to {len(squares)}, got {count!r}")
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= len(squares):
+            raise ArgumentError(f"steps: expected an integer from 1 to {len(squares)}, got {shown(count)}")
         if not ((squares >= 0) & (squares <= 1)).all():
             raise ArgumentError("alphas_cumprod: expected numbers from 0 to 1")
-        if spacing == "leading":
+        if as_choice("spacing", spacing, SPACINGS) == "leading":
             index = (np.arange(count) * (len(squares) // count))[::-1]
         elif spacing == "trailing":
             index = np.round(np.arange(len(squares), 0, -len(squares) / count)).astype(int)[:count] - 1
-        elif spacing == "linspace":
-            index = np.linspace(0, len(squares) - 1, count).round().astype(int)[::-1]
         else:
-            raise ArgumentError(f"spacing: expected leading, trailing or linspace, got {spacing!r}")
+            index = np.linspace(0, len(squares) - 1, count).round().astype(int)[::-1]
         levels = np.append(squares[index], 1.0)
         return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=index)
 
@@ -346,14 +347,15 @@ class Schedule:
 
 
 def _grid(steps: int, start: float, end: float, name: str = "steps") -> Float64:
-    steps = as_count(name, steps)
-    return np.linspace(start, end, int(steps) + 1)
+    return np.linspace(start, end, as_count(name, steps, most=_MOST_STEPS) + 1)
 
 
 def _check_number(name: str, value: float, low: float, high: float = np.inf, *, above: bool = False) -> None:
     """Refuse what is not a finite number from `low` (or above it) to `high`."""
-    fits = isinstance(value, int | float | np.number) and np.isfinite(value) and low <= value <= high
-    if not fits or (above and value == low):
-        at_least = f"{'above' if above else 'of at least'} {low:g}"
-        up_to = "" if high == np.inf else f", up to {high:g}"
-        raise ArgumentError(f"{name}: expected a finite number {at_least}{up_to}, got {value!r}")
+    as_number(
+        name,
+        value,
+        least=None if above else low,
+        above=low if above else None,
+        most=None if high == np.inf else high,
+    )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_count, as_float64, as_stored, in_the_type_of, on_device, stored_output
+from legato._arrays import Float64, as_float64, as_real, as_stored, in_the_type_of, on_device, output_apart
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_number, as_threads, shown
 from legato.diffusion import _reference
 from legato.diffusion.noise import Generator, Seeds, Streams, from_storage, to_storage
 from legato.diffusion.schedules import Schedule
 from legato.errors import ArgumentError
 
-__all__ = ["PREDICTIONS", "SAMPLERS", "apply_step", "convert_prediction", "step_coefficients"]
+__all__ = ["PREDICTIONS", "SAMPLERS", "Prediction", "Sampler", "apply_step", "convert_prediction", "step_coefficients"]
 
-SAMPLERS = (
+Sampler: TypeAlias = Literal[
     "ddim",
     "ddpm",
     "euler_ancestral",
@@ -27,16 +29,18 @@ SAMPLERS = (
     "tutorial_ddim",
     "langevin",
     "flow_euler",
-)
-PREDICTIONS = ("epsilon", "x0", "v", "flow", "score")
+]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+Prediction: TypeAlias = Literal["epsilon", "x0", "v", "flow", "score"]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
 def step_coefficients(
     schedule: Schedule,
-    sampler: str = "ddim",
+    sampler: Sampler = "ddim",
     *,
     eta: float | None = None,
-    prediction: str | None = None,
+    prediction: Prediction | None = None,
     step_size: ArrayLike | None = None,
 ) -> Float64:
     """Table (A, B, C) of x' = A x + B out + C z, one row a step.
@@ -72,13 +76,14 @@ def step_coefficients(
     >>> D.step_coefficients(D.Schedule.ve(2, 2.0), "tutorial_ddim").round(3).tolist()
     [[1.0, -0.586, 0.0], [1.0, -1.414, 0.0]]
     """
-    if sampler not in SAMPLERS:
-        raise ArgumentError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    wanted = prediction if prediction is not None else ("flow" if sampler == "flow_euler" else "epsilon")
-    if wanted not in PREDICTIONS:
-        raise ArgumentError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-    if eta is not None and (not isinstance(eta, int | float | np.number) or not 0 <= eta <= 1):
-        raise ArgumentError(f"eta: expected 0 to 1, got {eta!r}")
+    if not isinstance(schedule, Schedule):
+        raise ArgumentError(f"schedule: expected a Schedule, got {shown(schedule)}")
+    sampler = as_choice("sampler", sampler, SAMPLERS)
+    wanted: Prediction = "flow" if sampler == "flow_euler" else "epsilon"
+    if prediction is not None:
+        wanted = as_choice("prediction", prediction, PREDICTIONS)
+    if eta is not None:
+        eta = as_number("eta", eta, least=0, most=1)
     if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
         raise ArgumentError(f"eta: sampler {sampler!r} has none")
     if step_size is not None and sampler != "langevin":
@@ -121,14 +126,14 @@ def sizes_of_steps(name: str, value: ArrayLike, steps: int) -> Float64:
     return np.broadcast_to(sizes, (steps,))
 
 
-def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, prediction: str) -> Float64:
+def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, prediction: Prediction) -> Float64:
     """Return (A, B, C) of DDIM with noise `eta`, from levels (a, s) to levels (a1, s1)."""
     # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
     w = eta * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
     return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, prediction)
 
 
-def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: str) -> Float64:
+def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: Prediction) -> Float64:
     """X' = a' x0 + toward eps + w z, in terms of x and what the model predicts."""
     if prediction == "x0":
         return np.stack([toward / s, a1 - a * toward / s, w], 1)
@@ -158,7 +163,7 @@ def _from_epsilon(on_x: Float64, on_eps: Float64, w: Float64, a: Float64, s: Flo
 
 
 def convert_prediction(
-    out: ArrayLike, x: ArrayLike, alpha: float, sigma: float, *, given: str, wanted: str
+    out: ArrayLike, x: ArrayLike, alpha: float, sigma: float, *, given: Prediction, wanted: Prediction
 ) -> NDArray[Any]:
     """Turn one kind of prediction into another.
 
@@ -175,11 +180,12 @@ def convert_prediction(
     -------
     ndarray
     """
-    for name, kind in (("given", given), ("wanted", wanted)):
-        if kind not in PREDICTIONS:
-            raise ArgumentError(f"{name}: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
-    y: Any = x if on_device(x) else np.asarray(x)
-    o: Any = out if on_device(out) else np.asarray(out)
+    given, wanted = as_choice("given", given, PREDICTIONS), as_choice("wanted", wanted, PREDICTIONS)
+    alpha, sigma = as_number("alpha", alpha, least=0), as_number("sigma", sigma, least=0)
+    y: Any = x if on_device(x) else as_real("x", x)
+    o: Any = out if on_device(out) else as_real("out", out)
+    if y.shape != o.shape:
+        raise ArgumentError(f"x: expected shape {o.shape} as out has, got {y.shape}")
     if given == wanted:
         return o  # type: ignore[no-any-return]
     eps: Any
@@ -222,7 +228,7 @@ def apply_step(
     first_sample: int = 0,
     out: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Any:
     """One step in one pass: x' = A x + B (eps_uncond + guidance_scale (eps - eps_uncond)) + C z.
 
@@ -245,7 +251,7 @@ def apply_step(
     weights : array_like, shape (2,) or (samples, 2), optional
         Weights of eps and eps_uncond that take the place of B and `guidance_scale` (see `guidance`).
     out : array like x, optional
-        Where to write; may be `x` itself.
+        Where to write; it may be `x` itself or overlap any input (which is then copied).
     threads : int
         The result does not depend on it.
     backend : {"native", "numpy"}, optional
@@ -272,7 +278,7 @@ def apply_step(
     >>> D.apply_step(x, eps, (0.5, 1.0, 0.0)).tolist()
     [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
-    if noise is None and weights is None and backend is None and generator == "threefry":
+    if noise is None and weights is None and backend is None and isinstance(generator, str) and generator == "threefry":
         done = _core.diffusion_step_quickly(
             x, eps, coef, eps_uncond, guidance_scale, seeds, step, substep, first_sample, out, threads
         )
@@ -295,14 +301,13 @@ def apply_step(
         if array is not None and array.shape != state.shape:
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
         others.append(array)
-    cond, uncond, given = others
-    if cond is None:
+    if eps is None:
         raise ArgumentError("eps: expected an array")
     samples = state.shape[0]
     elements = math.prod(state.shape[1:])
-    table = _full_coefficients(coef, weights, guidance_scale, uncond is not None, samples)
-    threads = as_count("threads", threads)
-    target = stored_output("out", out, state.shape, storage)
+    table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
+    threads = as_threads(threads)
+    target, (state, cond, uncond, given) = output_apart("out", out, state.shape, storage, [state, *others])
     streams = Streams(seeds, samples, first_sample, generator)
     streams.address(step, substep)
     if _dispatch.choose(backend) == "numpy":
@@ -333,12 +338,11 @@ def _full_coefficients(
     coef: ArrayLike, weights: ArrayLike | None, guidance_scale: float, guided: bool, samples: int
 ) -> Float64:
     """(1 or samples, 4): a, weight of eps, weight of eps_uncond, noise."""
-    if not isinstance(guidance_scale, int | float | np.number):
-        raise ArgumentError(f"guidance_scale: expected a number, got {guidance_scale!r}")
+    guidance_scale = as_number("guidance_scale", guidance_scale)
     if isinstance(coef, np.ndarray) and coef.shape == (3,):
         coef = tuple(coef.tolist())
     if weights is None and isinstance(coef, tuple) and len(coef) == 3 and (guided or guidance_scale == 1):
-        a, b, c = coef
+        a, b, c = (as_number("coef", number) for number in coef)
         if math.isfinite(a) and math.isfinite(b * guidance_scale) and math.isfinite(c):
             return np.array([[a, b * guidance_scale, b * (1.0 - guidance_scale), c]], np.float64)
     table = as_float64("coef", coef)
@@ -374,7 +378,9 @@ def _step_in_numpy(
     return to_storage(value, storage)
 
 
-def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: str | None = None) -> Float64:
+def guidance_sums(
+    cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, backend: Backend | None = None
+) -> Float64:
     """Add up what guidance rules are made of, over each sample, in float64.
 
     Parameters
@@ -390,8 +396,16 @@ def guidance_sums(cond: Any, uncond: Any, x: Any = None, *, threads: int = 1, ba
         c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
     """
     c, storage = as_stored("cond", cond)
+    if c.ndim == 0:
+        raise ArgumentError("cond: expected shape (samples, ...), got a number")
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
+    if c.ndim == 0:
+        raise ArgumentError("cond: expected at least one axis, that of the samples")
+    for name, array in (("uncond", u), ("x", at)):
+        if array is not None and array.shape != c.shape:
+            raise ArgumentError(f"{name}: expected shape {c.shape} as cond has, got {array.shape}")
+    threads = as_threads(threads)
     samples, elements = c.shape[0], int(np.prod(c.shape[1:], dtype=np.int64))
     if _dispatch.choose(backend) == "numpy":
         flat = [None if y is None else from_storage(y, storage).reshape(samples, -1) for y in (c, u, at)]

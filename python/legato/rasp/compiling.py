@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._extras import install_command
+from legato._files import write_whole
+from legato._scalars import as_count, as_flag
 from legato.errors import ArgumentError, DependencyError
-from legato.rasp.files import write_whole
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
 from legato.rasp.predicates import holds
 from legato.rasp.programs import Program
@@ -178,7 +180,7 @@ class Weights:
         try:
             from safetensors.numpy import save
         except ImportError:
-            raise DependencyError("saving weights needs safetensors: pip install 'legato[rasp]'") from None
+            raise DependencyError(f"saving weights needs safetensors: {install_command('rasp')}") from None
         layout = {
             name: [s.start, s.stop, [repr(v) for v in values]] for name, (s, values) in self.residual_layout.items()
         }
@@ -233,6 +235,8 @@ class Weights:
             Random inputs of every greater length up to max_len, shared evenly; each length gets at least one.
         seed : int
         """
+        exhaustive = as_count("exhaustive", exhaustive, 0)
+        samples, seed = as_count("samples", samples, 0), as_count("seed", seed, 0, 2**64 - 1)
         inputs: list[tuple[Any, ...]] = []
         complete = 0
         for n in range(1, self.max_len + 1):
@@ -303,15 +307,21 @@ def compile(  # the name of the operation in the field
     >>> w.forward([1, 1, 3, 1]), w.n_layers
     ([1, 2, 1, 3], 1)
     """
+    if not isinstance(program, Program | Node):
+        raise ArgumentError(f"program: expected a Program or a traced sequence, got {type(program).__name__}")
     nodes = program.nodes if isinstance(program, Program) else interned(program)
     source = nodes[-1]
     if not isinstance(source, Value):
         raise CompileError("expected a sequence, got a selector")
-    tokens = list(vocab)
-    if not tokens or len(set(tokens)) != len(tokens) or any(x != x for x in tokens):
+    try:
+        tokens = list(vocab)
+        sound = bool(tokens) and len(set(tokens)) == len(tokens) and all(x == x for x in tokens)
+    except Exception:  # cannot be gone through, has no hash, or cannot be compared
+        sound = False
+    if not sound:
         raise CompileError("vocab: expected at least one token, each once, and none of them NaN")
-    if max_len < 1:
-        raise CompileError(f"max_len: expected at least 1, got {max_len}")
+    max_len, max_values = as_count("max_len", max_len), as_count("max_values", max_values)
+    verify = as_flag("verify", verify)
     own = {node.attributes["causal"] for node in nodes if node.kind == "select"} - {None}
     if len(own) > 1:
         raise CompileError("some selectors are causal and some are not")

@@ -7,18 +7,21 @@ queries, and a query sees the keys at its own place and before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import Int64, as_int64
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError
 from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
 from legato.rasp.maps import apply_callable, apply_named, symbolic_form
 from legato.rasp.predicates import Predicate
-from legato.rasp.selectors import REDUCTIONS, ROUNDINGS, PairPredicate, Selector, aggregate_selector, term
+from legato.rasp.selectors import PairPredicate, Reduction, Rounding, Selector, aggregate_selector, term
 
 __all__ = [
     "aggr",
@@ -34,14 +37,15 @@ __all__ = [
     "tok_map",
 ]
 
-Sequence = Any  # an array, or a symbol
+Float64 = NDArray[np.float64]
+Operand: TypeAlias = Value | ArrayLike  # a sequence: of a program being traced, or an array
 
 
-def sequence(op: str, name: str, value: ArrayLike) -> Int64:
+def sequence(op: str, name: str, value: Any) -> Int64:
     """Return an int64 array of shape (n,) or (b, n)."""
     if type(value) is np.ndarray and value.dtype == np.int64 and value.flags.c_contiguous and 1 <= value.ndim <= 2:
         return value
-    if isinstance(value, list | tuple) and value and hasattr(value[0], "__len__") and not isinstance(value[0], str):
+    if type(value) in (list, tuple) and len(value) and hasattr(value[0], "__len__") and not isinstance(value[0], str):
         for row, other in enumerate(value):
             if not hasattr(other, "__len__") or len(other) != len(value[0]):
                 raise ArgumentError(
@@ -98,7 +102,11 @@ def map_values(op: str, *operands: Any) -> Any:
     return apply_symbolic(op, *operands) if is_symbolic(*operands) else apply_named(op, *operands)
 
 
-def full(x: Sequence, const: int) -> Any:
+@overload
+def full(x: Value, const: int) -> Value: ...
+@overload
+def full(x: ArrayLike, const: int) -> Int64: ...
+def full(x: Any, const: int) -> Any:
     """Return a constant sequence as long as `x`; a float is truncated toward zero.
 
     Examples
@@ -108,11 +116,16 @@ def full(x: Sequence, const: int) -> Any:
     array([2, 2, 2])
     """
     if is_symbolic(x):
-        return Value("constant", (), value=bool(const) if isinstance(const, bool | np.bool_) else int(const))
-    return np.full(sequence("full", "x", x).shape, int(const), dtype=np.int64)
+        constant = bool(const) if isinstance(const, bool | np.bool_) else whole("full: const", const)
+        return Value("constant", (), value=constant)
+    return np.full(sequence("full", "x", x).shape, whole("full: const", const), dtype=np.int64)
 
 
-def indices(x: Sequence) -> Any:
+@overload
+def indices(x: Value) -> Value: ...
+@overload
+def indices(x: ArrayLike) -> Int64: ...
+def indices(x: Any) -> Any:
     """Positions 0 .. n-1.
 
     Examples
@@ -127,7 +140,11 @@ def indices(x: Sequence) -> Any:
     return np.broadcast_to(np.arange(array.shape[-1], dtype=np.int64), array.shape).copy()
 
 
-def tok_map(x: Sequence, func: Callable[[Any], Any]) -> Any:
+@overload
+def tok_map(x: Value, func: Callable[[Any], Any]) -> Value: ...
+@overload
+def tok_map(x: ArrayLike, func: Callable[[Any], Any]) -> Int64: ...
+def tok_map(x: Any, func: Callable[[Any], Any]) -> Any:
     """Apply `func` to every element; results are truncated toward zero.
 
     `func` is called once for each distinct value, with a Python integer.
@@ -138,12 +155,19 @@ def tok_map(x: Sequence, func: Callable[[Any], Any]) -> Any:
     >>> rasp.tok_map([-3, 2, 5], lambda a: a / 2)
     array([-1,  1,  2])
     """
+    _check_function("tok_map", func)
     if is_symbolic(x):
         return _symbolic_map(func, x)
     return apply_callable("tok_map", func, sequence("tok_map", "x", x))
 
 
-def seq_map(x: Sequence, y: Sequence, func: Callable[[Any, Any], Any]) -> Any:
+@overload
+def seq_map(x: Value, y: Operand, func: Callable[[Any, Any], Any]) -> Value: ...
+@overload
+def seq_map(x: ArrayLike, y: Value, func: Callable[[Any, Any], Any]) -> Value: ...
+@overload
+def seq_map(x: ArrayLike, y: ArrayLike, func: Callable[[Any, Any], Any]) -> Int64: ...
+def seq_map(x: Any, y: Any, func: Callable[[Any, Any], Any]) -> Any:
     """Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
 
     `func` is called once for each distinct pair, with Python integers. (The peer `zip`s: it shortens silently.)
@@ -154,9 +178,15 @@ def seq_map(x: Sequence, y: Sequence, func: Callable[[Any, Any], Any]) -> Any:
     >>> rasp.seq_map([1, 2, 3], [3, 2, 1], lambda a, b: a if a > b else -b)
     array([-3, -2,  3])
     """
+    _check_function("seq_map", func)
     if is_symbolic(x, y):
         return _symbolic_map(func, x, y)
     return apply_callable("seq_map", func, *sequences("seq_map", x=x, y=y))
+
+
+def _check_function(op: str, func: object) -> None:
+    if not callable(func):
+        raise ArgumentError(f"{op}: func: expected a function, got {shown(func)}")
 
 
 def _symbolic_map(func: Callable[..., Any], *operands: Any) -> Value:
@@ -165,9 +195,22 @@ def _symbolic_map(func: Callable[..., Any], *operands: Any) -> Value:
     return apply_symbolic(func, *values) if found is None else found
 
 
+@overload
+def select(k: Value, q: Operand, pred: Predicate | PairPredicate, causal: bool = True) -> Choice: ...
+@overload
+def select(k: ArrayLike, q: Value, pred: Predicate | PairPredicate, causal: bool = True) -> Choice: ...
+@overload
 def select(
-    k: Sequence,
-    q: Sequence,
+    k: ArrayLike,
+    q: ArrayLike,
+    pred: Predicate | PairPredicate,
+    causal: bool = True,
+    *,
+    lengths: ArrayLike | None = None,
+) -> Selector: ...
+def select(
+    k: Any,
+    q: Any,
     pred: Predicate | PairPredicate,
     causal: bool = True,
     *,
@@ -197,18 +240,23 @@ def select(
     ArgumentError
         Shapes differ, a key is NaN or no integer, or (once evaluated) `pred` returns something else than bool.
     """
+    causal = as_flag("select: causal", causal)
     if not callable(pred):
         raise ArgumentError(f"select: pred: expected a predicate (key, query) -> bool, got {type(pred).__name__}")
     if is_symbolic(k, q):
-        return Choice("select", (as_value(k), as_value(q)), predicate=pred, causal=bool(causal))
+        return Choice("select", (as_value(k), as_value(q)), predicate=pred, causal=causal)
     if type(k) is np.ndarray is type(q) and k.dtype == q.dtype == np.int64 and k.shape == q.shape:
         keys, queries = sequence("select", "k", k), sequence("select", "q", q)
     else:
         keys, queries = sequences("select", k=k, q=q)
-    return Selector(term(keys, queries, pred), keys.shape, bool(causal), check_lengths("select", lengths, keys.shape))
+    return Selector(term(keys, queries, pred), keys.shape, causal, check_lengths("select", lengths, keys.shape))
 
 
-def sel_width(A: Any, *, threads: int = 1, backend: str | None = None) -> Any:
+@overload
+def sel_width(A: Choice) -> Value: ...
+@overload
+def sel_width(A: Selector, *, threads: int = 1, backend: Backend | None = None) -> Int64: ...
+def sel_width(A: Any, *, threads: int = 1, backend: Backend | None = None) -> Any:
     """Return number of keys that each query selects.
 
     Examples
@@ -217,20 +265,69 @@ def sel_width(A: Any, *, threads: int = 1, backend: str | None = None) -> Any:
     >>> rasp.sel_width(rasp.select([7, 8, 7, 7], [7, 7, 8, 7], rasp.equals))
     array([1, 1, 1, 3])
     """
+    threads = as_threads(threads)
     if is_symbolic(A):
         return Value("width", (A,))
     return aggregate_selector(_selector("sel_width", A), None, "width", threads=threads, backend=backend)
 
 
+@overload
+def aggr(
+    A: Choice, v: Operand, default: float = 0, reduction: Reduction = "mean", *, rounding: Rounding = "truncate"
+) -> Value: ...
+@overload
+def aggr(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    reduction: Literal["mean"] = "mean",
+    *,
+    rounding: Literal["float"],
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Float64: ...
+@overload
+def aggr(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    reduction: Literal["max", "min"],
+    rounding: Rounding = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+@overload
+def aggr(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    *,
+    rounding: Literal["truncate", "floor"] = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+@overload
+def aggr(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    *,
+    rounding: Rounding,
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64 | Float64: ...
 def aggr(
     A: Any,
-    v: Sequence,
+    v: Any,
     default: float = 0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     *,
-    rounding: str = "truncate",
+    rounding: Rounding = "truncate",
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Any:
     """Reduce the values of the selected keys.
 
@@ -265,10 +362,9 @@ def aggr(
     >>> rasp.aggr(A, [10, 25, 30, 40]), rasp.aggr(A, [10, 20, 30, 40], reduction="max")
     (array([10, 17, 17, 17]), array([10, 20, 20, 20]))
     """
-    if reduction not in REDUCTIONS or reduction == "width":
-        raise ArgumentError(f"aggr: reduction: expected mean, max or min, got {reduction!r}")
-    if rounding not in ROUNDINGS:
-        raise ArgumentError(f"aggr: rounding: expected truncate, floor or float, got {rounding!r}")
+    reduction = as_choice("aggr: reduction", reduction, get_args(Reduction))
+    rounding = as_choice("aggr: rounding", rounding, get_args(Rounding))
+    threads = as_threads(threads)
     real = rounding == "float" and reduction == "mean"
     default = _default(default, real)
     if is_symbolic(A, v):
@@ -283,15 +379,22 @@ def aggr(
 
 
 def _default(default: float, real: bool) -> float:
-    if real:
-        return float(default)
-    try:
-        number = int(default)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"aggr: default: expected a number, got {default!r}") from None
-    if not -(2**63) <= number < 2**63:
-        raise ArgumentError(f"aggr: default: expected a 64-bit integer, got {number}")
-    return number
+    if real and not isinstance(default, bool | np.bool_):
+        return as_number("aggr: default", default, finite=False)
+    return whole("aggr: default", default)
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a 64-bit integer; booleans are 0 and 1, and a float is truncated toward zero."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, float | np.floating) and math.isfinite(value):
+        value = int(value)
+    if not isinstance(value, int | np.integer | np.bool_):
+        raise ArgumentError(f"{name}: expected a number, got {shown(value)}")
+    if not -(2**63) <= int(value) < 2**63:
+        raise ArgumentError(f"{name}: expected a 64-bit integer, got {shown(value)}")
+    return int(value)
 
 
 def _selector(op: str, A: Any) -> Selector:
@@ -300,34 +403,161 @@ def _selector(op: str, A: Any) -> Selector:
     return A
 
 
-def aggr_mean(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+@overload
+def aggr_mean(A: Choice, v: Operand, default: float = 0, *, rounding: Rounding = "truncate") -> Value: ...
+@overload
+def aggr_mean(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    rounding: Literal["truncate", "floor"] = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+@overload
+def aggr_mean(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    rounding: Rounding,
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64 | Float64: ...
+def aggr_mean(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
     """`aggr` with ``reduction="mean"``."""
     return aggr(A, v, default, "mean", **options)
 
 
-def aggr_max(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+@overload
+def aggr_max(A: Choice, v: Operand, default: float = 0) -> Value: ...
+@overload
+def aggr_max(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    rounding: Rounding = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+def aggr_max(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
     """`aggr` with ``reduction="max"``."""
     return aggr(A, v, default, "max", **options)
 
 
-def aggr_min(A: Any, v: Sequence, default: float = 0, **options: Any) -> Any:
+@overload
+def aggr_min(A: Choice, v: Operand, default: float = 0) -> Value: ...
+@overload
+def aggr_min(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    rounding: Rounding = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+def aggr_min(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
     """`aggr` with ``reduction="min"``."""
     return aggr(A, v, default, "min", **options)
 
 
+@overload
 def kqv(
-    k: Sequence,
-    q: Sequence,
-    v: Sequence,
+    k: Value,
+    q: Operand,
+    v: Operand,
     pred: Predicate | PairPredicate,
     default: float = 0,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     causal: bool = True,
     *,
-    rounding: str = "truncate",
+    rounding: Rounding = "truncate",
+) -> Value: ...
+@overload
+def kqv(
+    k: ArrayLike,
+    q: Value,
+    v: Operand,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    causal: bool = True,
+    *,
+    rounding: Rounding = "truncate",
+) -> Value: ...
+@overload
+def kqv(
+    k: ArrayLike,
+    q: ArrayLike,
+    v: Value,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    causal: bool = True,
+    *,
+    rounding: Rounding = "truncate",
+) -> Value: ...
+@overload
+def kqv(
+    k: ArrayLike,
+    q: ArrayLike,
+    v: ArrayLike,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Literal["mean"] = "mean",
+    causal: bool = True,
+    *,
+    rounding: Literal["float"],
     lengths: ArrayLike | None = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
+) -> Float64: ...
+@overload
+def kqv(
+    k: ArrayLike,
+    q: ArrayLike,
+    v: ArrayLike,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    causal: bool = True,
+    *,
+    rounding: Literal["truncate", "floor"] = "truncate",
+    lengths: ArrayLike | None = None,
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+@overload
+def kqv(
+    k: ArrayLike,
+    q: ArrayLike,
+    v: ArrayLike,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    causal: bool = True,
+    *,
+    rounding: Rounding,
+    lengths: ArrayLike | None = None,
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64 | Float64: ...
+def kqv(
+    k: Any,
+    q: Any,
+    v: Any,
+    pred: Predicate | PairPredicate,
+    default: float = 0,
+    reduction: Reduction = "mean",
+    causal: bool = True,
+    *,
+    rounding: Rounding = "truncate",
+    lengths: ArrayLike | None = None,
+    threads: int = 1,
+    backend: Backend | None = None,
 ) -> NDArray[Any] | Any:
     """``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
 

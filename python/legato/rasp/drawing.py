@@ -5,13 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 from xml.sax.saxutils import escape
 
-from legato.errors import ArgumentError, DependencyError
-from legato.rasp.files import write_whole
+from legato._files import write_whole
+from legato._printing import printable
+from legato._scalars import as_choice
+from legato.errors import DependencyError
 from legato.rasp.graph import OPERATIONS, Node
 
 __all__ = ["listing", "write_svg"]
+
+Engine: TypeAlias = Literal["auto", "dot", "rows"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 def _expressions(nodes: list[Node]) -> tuple[dict[int, str], list[tuple[Node, str, str]]]:
@@ -78,10 +84,9 @@ _SELECTOR_COLOR = "#e4f5dc"
 _COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width": "#ffe3b3", "aggregate": "#ffe3b3"}
 
 
-def write_svg(nodes: list[Node], name: str, path: Path, engine: str = "auto") -> Path:
+def write_svg(nodes: list[Node], name: str, path: Path, engine: Engine = "auto") -> Path:
     """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `_rows`."""
-    if engine not in ("auto", "dot", "rows"):
-        raise ArgumentError(f"draw: engine: expected auto, dot or rows, got {engine!r}")
+    engine = as_choice("draw: engine", engine, ENGINES)
     dot = None if engine == "rows" else shutil.which("dot")
     if dot is None and engine == "dot":
         raise DependencyError("draw: engine: Graphviz is not installed (no program dot)")
@@ -107,8 +112,12 @@ def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
     return run.stdout
 
 
+def _shown(text: str) -> str:
+    return escape(printable(text))
+
+
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
@@ -131,7 +140,7 @@ def _rows(nodes: list[Node], name: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total:.0f}" height="{bottom:.0f}" '
         f'font-family="monospace" font-size="12">',
-        f'<text x="10" y="20" font-weight="bold">{escape(name)}</text>',
+        f'<text x="10" y="20" font-weight="bold">{_shown(name)}</text>',
     ]
     for node in shown:
         x, y = place[id(node)]
@@ -147,7 +156,7 @@ def _rows(nodes: list[Node], name: str) -> str:
         color = _COLORS.get(node.kind, _SELECTOR_COLOR)
         parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{width}" height="{height}" rx="5" fill="{color}" stroke="#444"/>'
-            f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{escape(_title(node))}</text>'
+            f'<text x="{x + width / 2:.0f}" y="{y + 21:.0f}" text-anchor="middle">{_shown(_title(node))}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

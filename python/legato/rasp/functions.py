@@ -7,13 +7,17 @@ are 0.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from legato._arrays import Int64
 from legato.errors import ArgumentError
 from legato.rasp.core import (
+    Operand,
     check_lengths,
     full,
     indices,
@@ -23,8 +27,9 @@ from legato.rasp.core import (
     sel_width,
     select,
     sequences,
+    whole,
 )
-from legato.rasp.graph import scope
+from legato.rasp.graph import Value, scope
 from legato.rasp.predicates import equals, true
 
 __all__ = [
@@ -55,9 +60,17 @@ def _library(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         position = {name: at for at, name in enumerate(names)}
+        numbers = [name for name in inspect.signature(function).parameters if name not in position]
 
         @functools.wraps(function)
         def call(*args: Any, lengths: Any = None, **keywords: Any) -> Any:
+            rest = [
+                whole(f"{function.__name__}: {name}", x) for name, x in zip(numbers, args[len(names) :], strict=False)
+            ]
+            args = (*args[: len(names)], *rest, *args[len(names) + len(rest) :])
+            for name in numbers:
+                if name in keywords:
+                    keywords[name] = whole(f"{function.__name__}: {name}", keywords[name])
             values: dict[str, Any] = {
                 name: args[at] if at < len(args) else keywords.get(name) for name, at in position.items()
             }
@@ -68,7 +81,6 @@ def _library(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 with scope(function.__name__):
                     return function(*args, **keywords)
             arrays = sequences(function.__name__, **values)
-            rest = args[len(names) :]
             others = {key: x for key, x in keywords.items() if key not in position}
             row_lengths = check_lengths(function.__name__, lengths, arrays[0].shape)
             out = np.asarray(function(*arrays, *rest, **others), dtype=np.int64)
@@ -81,6 +93,10 @@ def _library(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+@overload
+def shift_right(x: Value, n: int, default: int = 0) -> Value: ...
+@overload
+def shift_right(x: ArrayLike, n: int, default: int = 0, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def shift_right(x: Any, n: int, default: int = 0) -> Any:
     """``x[i - n]``, and `default` where that is before the start; a negative `n` gives all `default`.
@@ -95,6 +111,10 @@ def shift_right(x: Any, n: int, default: int = 0) -> Any:
     return kqv(map_values("add", here, n), here, x, equals, default=default)
 
 
+@overload
+def cumsum(bool_array: Value) -> Value: ...
+@overload
+def cumsum(bool_array: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("bool_array")
 def cumsum(bool_array: Any) -> Any:
     """Return number of elements so far that are not 0.
@@ -108,30 +128,56 @@ def cumsum(bool_array: Any) -> Any:
     return sel_width(select(map_values("truth", bool_array), full(bool_array, True), equals))
 
 
+@overload
+def where(condition: Value, x: Operand, y: Operand) -> Value: ...
+@overload
+def where(condition: ArrayLike, x: Value, y: Operand) -> Value: ...
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: Value) -> Value: ...
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("condition", "x", "y")
 def where(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where `condition` is not 0, else ``y``."""
     return map_values("where", condition, x, y)
 
 
+@overload
+def mask(x: Value, bool_mask: Operand, mask_val: int = 0) -> Value: ...
+@overload
+def mask(x: ArrayLike, bool_mask: Value, mask_val: int = 0) -> Value: ...
+@overload
+def mask(x: ArrayLike, bool_mask: ArrayLike, mask_val: int = 0, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "bool_mask")
 def mask(x: Any, bool_mask: Any, mask_val: int = 0) -> Any:
     """``x`` where `bool_mask` is not 0, else `mask_val`."""
     return map_values("where", bool_mask, x, mask_val)
 
 
+@overload
+def maximum(x: Value) -> Value: ...
+@overload
+def maximum(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def maximum(x: Any) -> Any:
     """Return running maximum."""
     return kqv(x, x, x, true, reduction="max")
 
 
+@overload
+def minimum(x: Value) -> Value: ...
+@overload
+def minimum(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def minimum(x: Any) -> Any:
     """Return running minimum."""
     return kqv(x, x, x, true, reduction="min")
 
 
+@overload
+def argmax(x: Value) -> Value: ...
+@overload
+def argmax(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def argmax(x: Any) -> Any:
     """Latest position that holds the running maximum; the peer's raises TypeError.
@@ -145,48 +191,90 @@ def argmax(x: Any) -> Any:
     return kqv(x, maximum(x), indices(x), equals, reduction="max")
 
 
+@overload
+def argmin(x: Value) -> Value: ...
+@overload
+def argmin(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def argmin(x: Any) -> Any:
     """Latest position that holds the running minimum; the peer's raises TypeError."""
     return kqv(x, minimum(x), indices(x), equals, reduction="max")
 
 
+@overload
+def num_prev(x: Value, q: Operand) -> Value: ...
+@overload
+def num_prev(x: ArrayLike, q: Value) -> Value: ...
+@overload
+def num_prev(x: ArrayLike, q: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def num_prev(x: Any, q: Any) -> Any:
     """How many ``x[j]``, j <= i, equal ``q[i]``."""
     return sel_width(select(x, q, equals))
 
 
+@overload
+def has_seen(x: Value, q: Operand) -> Value: ...
+@overload
+def has_seen(x: ArrayLike, q: Value) -> Value: ...
+@overload
+def has_seen(x: ArrayLike, q: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def has_seen(x: Any, q: Any) -> Any:
     """1 where some ``x[j]``, j <= i, equals ``q[i]``, else 0."""
     return kqv(x, q, full(x, 1), equals, default=0)
 
 
+@overload
+def firsts(x: Value, q: Operand, default: int = -1) -> Value: ...
+@overload
+def firsts(x: ArrayLike, q: Value, default: int = -1) -> Value: ...
+@overload
+def firsts(x: ArrayLike, q: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def firsts(x: Any, q: Any, default: int = -1) -> Any:
     """First j <= i with ``x[j] == q[i]``, or `default`."""
     return kqv(x, q, indices(x), equals, default=default, reduction="min")
 
 
+@overload
+def lasts(x: Value, q: Operand, default: int = -1) -> Value: ...
+@overload
+def lasts(x: ArrayLike, q: Value, default: int = -1) -> Value: ...
+@overload
+def lasts(x: ArrayLike, q: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def lasts(x: Any, q: Any, default: int = -1) -> Any:
     """Last j <= i with ``x[j] == q[i]``, or `default`."""
     return kqv(x, q, indices(x), equals, default=default, reduction="max")
 
 
+@overload
+def index_select(x: Value, idx: Operand, default: int = 0) -> Value: ...
+@overload
+def index_select(x: ArrayLike, idx: Value, default: int = 0) -> Value: ...
+@overload
+def index_select(x: ArrayLike, idx: ArrayLike, default: int = 0, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "idx")
 def index_select(x: Any, idx: Any, default: int = 0) -> Any:
     """``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`."""
     return kqv(indices(x), idx, x, equals, default=default)
 
 
+@overload
+def first_true(x: Value, default: int = -1) -> Value: ...
+@overload
+def first_true(x: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def first_true(x: Any, default: int = -1) -> Any:
     """First position that holds 1, from there on; before it `default`. Only 1 counts, as in the peer."""
     return kqv(x, full(x, 1), indices(x), equals, default=default, reduction="min")
 
 
+@overload
+def mode(x: Value) -> Value: ...
+@overload
+def mode(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def mode(x: Any) -> Any:
     """Return running mode; among equal counts the token that reached the count last; the peer's raises TypeError.
@@ -200,6 +288,10 @@ def mode(x: Any) -> Any:
     return index_select(x, argmax(num_prev(x, x)))
 
 
+@overload
+def binary_mode(x: Value) -> Value: ...
+@overload
+def binary_mode(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def binary_mode(x: Any) -> Any:
     """1 where more elements so far are 1 than 0, else 0."""
@@ -207,6 +299,23 @@ def binary_mode(x: Any) -> Any:
     return map_values("where", map_values("gt", ones, zeros), full(x, 1), full(x, 0))
 
 
+@overload
+def induct_kqv(k: Value, q: Operand, v: Operand, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct_kqv(k: ArrayLike, q: Value, v: Operand, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct_kqv(k: ArrayLike, q: ArrayLike, v: Value, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct_kqv(
+    k: ArrayLike,
+    q: ArrayLike,
+    v: ArrayLike,
+    offset: int,
+    default: int = 0,
+    null_val: int = -999,
+    *,
+    lengths: ArrayLike | None = None,
+) -> Int64: ...
 @_library("k", "q", "v")
 def induct_kqv(k: Any, q: Any, v: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
     """``v[p]`` for the first p <= i with ``k[p - offset] == q[i]``, or `default`; an induction head.
@@ -217,6 +326,14 @@ def induct_kqv(k: Any, q: Any, v: Any, offset: int, default: int = 0, null_val: 
     return index_select(v, found, default=default)
 
 
+@overload
+def induct(k: Value, q: Operand, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct(k: ArrayLike, q: Value, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct(
+    k: ArrayLike, q: ArrayLike, offset: int, default: int = 0, null_val: int = -999, *, lengths: ArrayLike | None = None
+) -> Int64: ...
 @_library("k", "q")
 def induct(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
     """`induct_kqv` with the keys as values.
@@ -230,6 +347,14 @@ def induct(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) 
     return induct_kqv(k, q, k, offset=offset, default=default, null_val=null_val)
 
 
+@overload
+def induct_prev(k: Value, q: Operand, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct_prev(k: ArrayLike, q: Value, offset: int, default: int = 0, null_val: int = -999) -> Value: ...
+@overload
+def induct_prev(
+    k: ArrayLike, q: ArrayLike, offset: int, default: int = 0, null_val: int = -999, *, lengths: ArrayLike | None = None
+) -> Int64: ...
 @_library("k", "q")
 def induct_prev(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
     """``k[p + offset]``, offset < 0, for the first p <= i with ``k[p] == q[i]``, or `default`."""

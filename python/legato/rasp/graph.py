@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,15 @@ OPERATIONS: dict[str, Operation] = {
 }
 BOOLEAN = {"eq", "ne", "lt", "le", "gt", "ge", "truth"}
 
-_scopes: list[tuple[str, int]] = []
+
+class _Scopes(threading.local):
+    """Library functions that are being called, the outermost first; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[str, int]] = []
+
+
+_scopes = _Scopes()
 _calls = itertools.count()
 
 
@@ -87,7 +96,7 @@ class Node:
         self.inputs = inputs
         self.attributes = attributes
         self.label: str | None = None
-        self.scope = _scopes[0] if _scopes else None
+        self.scope = _scopes.open[0] if _scopes.open else None
 
     def named(self, label: str) -> Any:
         """Give the node a name for messages, drawings and weights; returns the node."""
@@ -236,11 +245,11 @@ class Value(Node):
 @contextlib.contextmanager
 def scope(name: str) -> Iterator[None]:
     """Nodes made inside belong to one call of the library function `name` (the outermost one)."""
-    _scopes.append((name, next(_calls)))
+    _scopes.open.append((name, next(_calls)))
     try:
         yield
     finally:
-        _scopes.pop()
+        _scopes.open.pop()
 
 
 def topological(outputs: tuple[Node, ...]) -> list[Node]:

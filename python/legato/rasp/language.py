@@ -9,6 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from legato._extras import install_command
+from legato._files import read_text
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, DependencyError, LegatoError
 from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
 from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
@@ -25,13 +28,17 @@ _NAMED = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge",
 _DEPTH = 100
 
 
+_WIDTH = 60  # of a source line that is shown with an error, on either side of the place
+
+
 class LanguageError(ArgumentError):
     """An error in a RASP source; the message shows the line with a caret."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0, text: str = "") -> None:
         self.line, self.column = line, column
         where = f"line {line}, column {column}: " if line else ""
-        caret = f"\n  {text}\n  {' ' * (column - 1)}^" if line and text else ""
+        start = max(0, column - _WIDTH)  # of a long line what is around the place
+        caret = f"\n  {text[start : start + 2 * _WIDTH]}\n  {' ' * (column - 1 - start)}^" if line and text else ""
         super().__init__(f"{where}{message}{caret}")
 
 
@@ -70,7 +77,7 @@ def _parser() -> Lark:
     try:
         from lark import Lark
     except ImportError:
-        raise DependencyError("the RASP language needs lark: pip install 'legato[rasp]'") from None
+        raise DependencyError(f"the RASP language needs lark: {install_command('rasp')}") from None
     grammar = (files("legato.rasp") / "grammar.lark").read_text()
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False)
 
@@ -124,6 +131,7 @@ class Interpreter:
     """
 
     def __init__(self, library: bool = True) -> None:
+        self._turns = Turns()
         self.example: list[Any] = list("hello")
         self.show_examples = True
         self.finished = False
@@ -149,6 +157,7 @@ class Interpreter:
 
     # --- outside ---
 
+    @one_at_a_time
     def run(self, source: str) -> list[str]:
         """Run statements; the texts that expression statements show, one each.
 
@@ -157,6 +166,8 @@ class Interpreter:
         LanguageError
             Syntax or evaluation, with line and caret. `IncompleteSource` where the source stops midway.
         """
+        if not isinstance(source, str):
+            raise ArgumentError(f"source: expected a text, got {type(source).__name__}")
         tree = _parsed(source)
         shown: list[str] = []
         outer, self._source = self._source, source
@@ -173,8 +184,11 @@ class Interpreter:
             self._source = outer
         return shown
 
+    @one_at_a_time
     def value(self, expression: str) -> Any:
         """Return what an expression is: a sequence, a selector, a function or a plain value."""
+        if not isinstance(expression, str):
+            raise ArgumentError(f"expression: expected a text, got {type(expression).__name__}")
         tree = _parsed(expression.rstrip().rstrip(";") + ";")
         if len(tree.children) != 1 or _rule(tree.children[0]) != "show":
             raise LanguageError("expected one expression")
@@ -184,6 +198,7 @@ class Interpreter:
         finally:
             self._source = outer
 
+    @one_at_a_time
     def evaluate(self, expression: str, tokens: Sequence[Any]) -> list[Any]:
         """Evaluate an expression on an input; a selector gives the rows of its matrix.
 
@@ -192,7 +207,11 @@ class Interpreter:
         LanguageError
             The expression is wrong, is a function, or cannot be evaluated on this input; or the input is empty.
         """
-        if len(tokens) == 0:
+        try:
+            count = len(tokens)
+        except TypeError:
+            raise ArgumentError(f"tokens: expected a sequence, got {type(tokens).__name__}") from None
+        if count == 0:
             raise LanguageError("expected an input of at least one token")
         value = self.value(expression)
         if isinstance(value, _Function) or (callable(value) and not isinstance(value, Node)):
@@ -205,6 +224,7 @@ class Interpreter:
         except LegatoError as error:
             raise LanguageError(str(error)) from None
 
+    @one_at_a_time
     def analyze(self, expression: str, tokens: Sequence[Any] | None = None) -> Analysis:
         """Count layers and heads; `tokens` does not matter and is taken for symmetry with `evaluate`."""
         del tokens
@@ -256,7 +276,7 @@ class Interpreter:
     def _load(self, name: str, tree: Any) -> None:
         for path in (Path(name), Path(name + ".rasp"), Path(str(files("legato.rasp") / "lib" / f"{name}.rasp"))):
             if path.is_file():
-                self.run(path.read_text())
+                self.run(read_text(path))
                 return
         raise self._error(f'load: no file "{name}"', tree)
 

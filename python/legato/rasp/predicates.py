@@ -45,6 +45,12 @@ class Predicate:
     __slots__ = ("compare", "name", "outcomes")
 
     def __init__(self, name: str, outcomes: int, compare: Callable[[object, object], bool]) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(f"name: expected a text, got {type(name).__name__}")
+        if not isinstance(outcomes, int) or not 0 <= outcomes <= 7:
+            raise ArgumentError(f"outcomes: expected a whole number from 0 to 7, got {type(outcomes).__name__}")
+        if not callable(compare):
+            raise ArgumentError(f"compare: expected a callable, got {type(compare).__name__}")
         self.name = name
         self.outcomes = outcomes
         self.compare = compare
@@ -96,25 +102,35 @@ def compiled_address(predicate: Callable[..., Any]) -> int | None:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(predicate: Any) -> Any:
-    """Return the cfunc; kept, because its address is only good as long as it lives."""
+    """Return the cfunc, 2 where the predicate raises; kept, because its address is only good as long as it lives.
+
+    Numba's own wrapper would print the exception and answer with whatever the memory of its result holds.
+    """
     import numba
 
     wanted = (numba.int64, numba.int64)
     try:
         if hasattr(predicate, "address"):
             signature = predicate._sig
-            function = predicate
+            asked = numba.njit(predicate.__wrapped__)
         else:
             predicate.compile(wanted)
             signature = predicate.overloads[wanted].signature
-            function = numba.cfunc(numba.boolean(*wanted))(lambda k, q: predicate(k, q))
+            asked = predicate
     except Exception as error:
         raise ArgumentError(
             f"select: pred: Numba cannot compile it for two int64: {str(error).splitlines()[0]}"
         ) from None
     if tuple(signature.args) != wanted or signature.return_type != numba.boolean:
         raise ArgumentError(f"select: pred: expected a compiled predicate boolean(int64, int64), got {signature}")
-    return function
+
+    def answer(k: int, q: int) -> int:
+        try:
+            return 1 if asked(k, q) else 0
+        except Exception:
+            return 2
+
+    return numba.cfunc(numba.uint8(*wanted))(answer)
 
 
 BY_NAME = {p.name: p for p in (equals, neq, lt, leq, gt, geq, true, false)}

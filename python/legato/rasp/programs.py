@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato._arrays import as_int64
+from legato._dispatch import Backend
+from legato._files import read_json, write_whole
+from legato._scalars import as_count, as_threads, shown
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
-from legato.rasp.files import write_whole
+from legato.rasp.drawing import Engine
 from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
@@ -53,6 +57,8 @@ class Program:
     """
 
     def __init__(self, function: Callable[[Any], Any] | Value, name: str | None = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise ArgumentError(f"name: expected a text, got {type(name).__name__}")
         self.name = str(name or getattr(function, "__name__", "program"))
         if isinstance(function, Value):
             output: Any = function
@@ -66,6 +72,7 @@ class Program:
         for source, at in last_use.items():
             self._released[at].append(source)
         self._check_nodes()
+        self._turns = Turns()  # of the stream; all else stays as it is made
         self._stream: Stream | None = None
 
     def _traced(self, function: Callable[[Any], Any]) -> Any:
@@ -102,15 +109,15 @@ class Program:
 
     # --- evaluation ---
 
-    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: str | None = None) -> NDArray[Any]:
+    def __call__(self, x: ArrayLike, *, threads: int = 1, backend: Backend | None = None) -> NDArray[Any]:
         """Evaluate on a whole sequence (n,); int64 unless the program ends in a float."""
         tokens = sequence(self.name, "x", x)
         if tokens.ndim != 1:
             raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}; use batch() for rows")
-        return self._evaluate(tokens, None, threads, backend)
+        return self._evaluate(tokens, None, as_threads(threads), backend)
 
     def batch(
-        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: str | None = None
+        self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: Backend | None = None
     ) -> NDArray[Any]:
         """Evaluate on the rows of (b, n); outputs beyond `lengths` (b,) are 0.
 
@@ -120,6 +127,7 @@ class Program:
         if tokens.ndim != 2:
             raise ArgumentError(f"{self.name}: X: expected shape (batch, n), got {tokens.shape}")
         ends = check_lengths(self.name, lengths, tokens.shape)
+        threads = as_threads(threads)
         try:
             return self._evaluate(tokens, ends, threads, backend)
         except (ArgumentError, NumericalError):
@@ -128,7 +136,7 @@ class Program:
         return self._row_by_row(tokens, ends, threads, backend)
 
     def _row_by_row(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         """Evaluate rows at their own length: an error beyond the end of a row is none, any other names the row."""
         out: NDArray[Any] | None = None
@@ -143,7 +151,7 @@ class Program:
         return np.zeros(tokens.shape, dtype=np.int64) if out is None else out
 
     def _evaluate(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: str | None
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64] | None, threads: int, backend: Backend | None
     ) -> NDArray[Any]:
         if lengths is not None:
             tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, 0)
@@ -168,7 +176,7 @@ class Program:
         tokens: NDArray[np.int64],
         lengths: NDArray[np.int64] | None,
         threads: int,
-        backend: str | None,
+        backend: Backend | None,
     ) -> Any:
         kind, how = node.kind, node.attributes
         if kind == "tokens":
@@ -215,6 +223,7 @@ class Program:
 
     # --- streaming ---
 
+    @one_at_a_time
     def step(self, token: int) -> Any:
         """Append one token and return the output at its position.
 
@@ -237,10 +246,12 @@ class Program:
         out = self._stream.push(number)
         return out if isinstance(out, float) else int(out)
 
+    @one_at_a_time
     def reset(self) -> None:
         """Forget the tokens that `step` has seen."""
         self._stream = None
 
+    @one_at_a_time
     def generate(
         self,
         prompt: Iterable[int],
@@ -263,9 +274,16 @@ class Program:
         list of int
             The new tokens. The state of `step` is replaced by that of this generation.
         """
+        if stop is not None and not callable(stop) and not isinstance(stop, int | np.integer):
+            raise ArgumentError(f"{self.name}: stop: expected a token or a test of one, got {shown(stop)}")
+        max_new = as_count(f"{self.name}: max_new", max_new, 0, 2**63 - 1)
+        try:
+            tokens = list(prompt)
+        except Exception:  # no iterable, or one that raises
+            raise ArgumentError(f"{self.name}: prompt: expected tokens, got {shown(prompt)}") from None
         self.reset()
         out: int | None = None
-        for token in prompt:
+        for token in tokens:
             out = self.step(token)
         if out is None:
             raise ArgumentError(f"{self.name}: prompt: expected at least one token")
@@ -282,7 +300,7 @@ class Program:
 
     def check(self, bits: int = 8) -> Report:
         """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length."""
-        return inspect(self.nodes, bits)
+        return inspect(self.nodes, as_count(f"{self.name}: bits", bits, 1, 62))
 
     def show(self) -> str:
         """Return the program as readable RASP-L, one line for each shared step."""
@@ -290,7 +308,7 @@ class Program:
 
         return listing(self.nodes, self.name)
 
-    def draw(self, path: str | Path, engine: str = "auto") -> Path:
+    def draw(self, path: str | Path, engine: Engine = "auto") -> Path:
         """Write the graph as SVG.
 
         Parameters
@@ -342,12 +360,7 @@ class Program:
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Read a program that `save` wrote."""
-        try:
-            document = json.loads(Path(path).read_text())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON: {error}") from None
+        document = read_json(path)
         if not isinstance(document, dict) or document.get("format") != "legato.rasp.Program":
             raise InputError(f"{path}: not a saved program")
         if document.get("version") != _FORMAT:
@@ -366,9 +379,9 @@ class Program:
                 node.label = row["label"]
                 node.scope = None if row["scope"] is None else (row["scope"][0], row["scope"][1])
                 nodes.append(node)
-            output = nodes[-1]
-        except (KeyError, IndexError, TypeError) as error:
+            output, name = nodes[-1], str(document["name"])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__} {error}") from None
         if not isinstance(output, Value):
             raise InputError(f"{path}: damaged: the last node is no sequence")
-        return cls(output, name=str(document["name"]))
+        return cls(output, name=name)

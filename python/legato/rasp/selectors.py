@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Int64
+from legato._dispatch import Backend
 from legato.errors import ArgumentError
 from legato.rasp import _reference
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
 __all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
 
+Reduction: TypeAlias = Literal["mean", "max", "min"]
+Rounding: TypeAlias = Literal["truncate", "floor", "float"]
 REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3}
 ROUNDINGS = {"truncate": 0, "floor": 1, "float": 2}
 
@@ -291,7 +294,7 @@ def aggregate_selector(
     rounding: str = "truncate",
     *,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
     route: str | None = None,
 ) -> NDArray[Any]:
     """Run a reduction over a selector; `route` forces one of those that `plan_route` names."""
@@ -375,8 +378,12 @@ def _distinct(array: Int64) -> tuple[list[int], NDArray[np.int32]]:
 def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDArray[np.uint8]:
     address = compiled_address(predicate)
     if address is not None:
-        return _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
-    truth = np.empty((len(keys), len(queries)), dtype=np.uint8)
+        truth, bad = _core.rasp_truth(address, np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64))
+        if bad is not None:
+            key, query = keys[bad // len(queries)], queries[bad % len(queries)]
+            raise ArgumentError(f"select: pred: raised an exception for key {key}, query {query}")
+        return truth
+    truth = np.zeros((len(keys), len(queries)), dtype=np.uint8)
     for row, key in enumerate(keys):
         truth[row] = [holds(predicate, key, query) for query in queries]
     return truth

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, LegatoError, NumericalError
 from legato.rasp.graph import OPERATIONS, Node
 from legato.rasp.maps import scalar_result
@@ -217,6 +218,7 @@ class Stream:
         self._position = {id(node): at for at, node in enumerate(nodes)}
         self._values: list[Any] = [None] * len(nodes)
         self._steps: list[tuple[int, Node, Callable[[], Any]]] = []
+        self._turns = Turns()
         self.length = 0
         self.token = 0
         self._failed = False
@@ -232,6 +234,7 @@ class Stream:
                     f"streaming: the node {node.label or f'select #{at}'} is not causal: it reads the future"
                 )
 
+    @one_at_a_time
     def push(self, token: int) -> Any:
         """Append a token; the program's output at its position."""
         if self._failed:  # some nodes hold the token that failed, others do not

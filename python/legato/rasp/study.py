@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from legato._extras import install_command
+from legato._files import write_whole
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
-from legato.rasp.files import write_whole
 from legato.rasp.interpolation import and_counter_example
 from legato.rasp.tasks import Batch, Task
 
@@ -100,7 +101,7 @@ class Study:
             import matplotlib as mpl
             from matplotlib.figure import Figure
         except ImportError:
-            raise DependencyError("the picture needs matplotlib: pip install 'legato[study]'") from None
+            raise DependencyError(f"the picture needs matplotlib: {install_command('study')}") from None
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
         axes = figure.subplots()
         for curve in self.curves:
@@ -167,7 +168,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise DependencyError("the study needs torch: pip install 'legato[study]'") from None
+        raise DependencyError(f"the study needs torch: {install_command('study')}") from None
     return torch
 
 

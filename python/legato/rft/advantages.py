@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_float64, as_floating, as_indices
+from legato._dispatch import Backend
+from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 
+Kind: TypeAlias = Literal["grpo", "dr_grpo", "rloo", "batch"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Singleton: TypeAlias = Literal["zero", "raw"]
+SINGLETONS: tuple[Singleton, ...] = get_args(Singleton)
 _SCALES = {"grpo": 0, "rloo": 1, "dr_grpo": 2, "batch": 3}  # the core's GroupScale
 
 
@@ -57,7 +62,9 @@ class GroupStats:
     zero_std: NDArray[np.bool_]
 
 
-def group_stats(rewards: Any, groups: Any, *, n_groups: int | None = None, backend: str | None = None) -> GroupStats:
+def group_stats(
+    rewards: Any, groups: Any, *, n_groups: int | None = None, backend: Backend | None = None
+) -> GroupStats:
     """Count, mean, variance and range of the rewards of each group.
 
     Parameters
@@ -115,12 +122,12 @@ def group_stats(rewards: Any, groups: Any, *, n_groups: int | None = None, backe
 def group_advantages(
     rewards: Any,
     groups: Any,
-    kind: Literal["grpo", "dr_grpo", "rloo", "batch"] = "grpo",
+    kind: Kind = "grpo",
     ddof: Literal[0, 1] = 1,
     eps: float = 1e-4,
-    singleton: Literal["zero", "raw"] = "zero",
+    singleton: Singleton = "zero",
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Float64:
     """Advantages of rewards relative to their group.
 
@@ -145,16 +152,10 @@ def group_advantages(
     ndarray, shape (n,), float64
         Exactly 0 throughout a group whose rewards are all equal.
     """
-    scaling = _SCALES.get(kind)
-    if scaling is None:
-        raise ArgumentError(f"kind: expected grpo, dr_grpo, rloo or batch, got {kind!r}")
-    if ddof not in (0, 1):
-        raise ArgumentError(f"ddof: expected 0 or 1, got {ddof!r}")
-    if singleton not in ("zero", "raw"):
-        raise ArgumentError(f"singleton: expected zero or raw, got {singleton!r}")
-    if not (math.isfinite(eps) and eps >= 0):
-        raise ArgumentError(f"eps: expected a finite number >= 0, got {eps}")
-    raw = singleton == "raw"
+    scaling = _SCALES[as_choice("kind", kind, KINDS)]
+    as_count("ddof", ddof, 0, 1)
+    eps = as_number("eps", eps, least=0)
+    raw = as_choice("singleton", singleton, SINGLETONS) == "raw"
     if _dispatch.choose(backend) == "numpy":
         r, g, count = _grouped(rewards, groups, None)
         n, least, _, mean, m2 = _moments(r, g, count, backend)
@@ -188,7 +189,7 @@ class LeaveOneOut:
     advantage: Float64
 
 
-def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: str | None = None) -> LeaveOneOut:
+def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: Backend | None = None) -> LeaveOneOut:
     """Compare each reward with the others of its group.
 
     Parameters
@@ -210,6 +211,7 @@ def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: str 
     0 has a std of rounding errors, which would turn into an advantage of about -10^6.
     """
     r, g, count = _grouped(rewards, groups, None)
+    eps = as_number("eps", eps, least=0)
     if _dispatch.choose(backend) == "numpy":
         return LeaveOneOut(*_reference.leave_one_out(r, g, eps))
     n, least, largest, mean, m2 = (x[g] for x in _moments(r, g, count, backend))
@@ -240,7 +242,7 @@ def gae(
     lam: float = 0.95,
     bootstrap: Any = None,
     *,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Generalized advantage estimation (Schulman et al., arXiv 1506.02438), with gaps.
 
@@ -269,9 +271,7 @@ def gae(
     if v.shape != r.shape:
         raise ArgumentError(f"values: expected shape {r.shape}, got {v.shape}")
     on = as_mask("mask", mask, r.shape)
-    for name, number in (("gamma", gamma), ("lam", lam)):
-        if not math.isfinite(number):
-            raise ArgumentError(f"{name}: expected a finite number, got {number}")
+    gamma, lam = as_number("gamma", gamma), as_number("lam", lam)
     last = None
     if bootstrap is not None:
         last = as_floating("bootstrap", bootstrap).astype(dtype, copy=False)
@@ -292,7 +292,7 @@ def gae(
 
 
 def discounted_returns(
-    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: str | None = None
+    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: Backend | None = None
 ) -> NDArray[Any]:
     """Sum of the rewards from each step on, discounted by gamma a step that counts.
 
@@ -334,7 +334,9 @@ def _paired(rewards: Any, groups: Any) -> tuple[Float64, NDArray[np.int64]]:
 def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, NDArray[np.int64], int]:
     r, g = _paired(rewards, groups)
     count = int(g.max()) + 1 if len(g) else 0
-    if n_groups is None and count > _most_groups(len(g)):
+    if n_groups is not None:
+        n_groups = as_count("n_groups", n_groups, 0)
+    elif count > _most_groups(len(g)):
         raise _sparse(count)
     return r, g, count if n_groups is None else n_groups
 
@@ -348,7 +350,7 @@ def _sparse(count: int) -> ArgumentError:
     return ArgumentError(f"groups: expected ids from 0 on, got {count - 1}; number them with numpy.unique")
 
 
-def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: str | None) -> tuple[Any, ...]:
+def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: Backend | None) -> tuple[Any, ...]:
     if _dispatch.choose(backend) == "numpy":
         outside, wild = (g < 0) | (g >= count), ~np.isfinite(r)
         if outside.any() or wild.any():

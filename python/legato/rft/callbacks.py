@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from legato._files import PathLike, append_lines, check_destinations, write_whole
 from legato.errors import DependencyError
 from legato.rft.judging import Settings
-from legato.rft.report import write_text
 from legato.rft.watching import Watch
 
 __all__ = ["logged", "trl_callback", "verl_reward"]
@@ -23,9 +23,9 @@ Log = Callable[..., Any]
 
 def trl_callback(
     log: Log | None = None,
-    page: str | Path | None = None,
+    page: PathLike | None = None,
     value_range: tuple[float, float] | None = None,
-    folder: str | Path | None = None,
+    folder: PathLike | None = None,
 ) -> Any:
     """Return a callback for TRL's GRPO and RLOO trainers, with ``log_completions=True``.
 
@@ -75,7 +75,8 @@ def trl_callback(
                 return
             report = self.watch.report()
             if page is not None:
-                write_text(Path(page), report.to_html())
+                check_destinations({f"input {file}": file for file in report.rollouts.files}, {"page": page})
+                write_whole(page, report.to_html())
             for step in report.overall["steps"]:
                 if step["step"] in self._told:
                     continue
@@ -87,7 +88,7 @@ def trl_callback(
     return DoctorCallback()
 
 
-def logged(reward: Callable[..., Any], path: str | Path) -> Callable[..., Any]:
+def logged(reward: Callable[..., Any], path: PathLike) -> Callable[..., Any]:
     """Wrap a reward function of TRL so that its rewards go to a file of lines too.
 
     A reward of None, "does not apply", is not kept. The step is the trainer's, where it tells.
@@ -113,7 +114,7 @@ def logged(reward: Callable[..., Any], path: str | Path) -> Callable[..., Any]:
     return function
 
 
-def verl_reward(compute_score: Callable[..., Any], path: str | Path) -> Callable[..., Any]:
+def verl_reward(compute_score: Callable[..., Any], path: PathLike) -> Callable[..., Any]:
     """Wrap verl's custom reward function so that its scores go to a file of lines too.
 
     A file that ``custom_reward_function.path`` names holds ``compute_score = verl_reward(my_score, "rollouts.jsonl")``.
@@ -147,10 +148,8 @@ def verl_reward(compute_score: Callable[..., Any], path: str | Path) -> Callable
     return function
 
 
-def _append(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-    with Path(path).open("ab", buffering=0) as file:
-        file.write(text.encode())
+def _append(path: PathLike, rows: list[dict[str, Any]]) -> None:
+    append_lines(path, "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows))
 
 
 def _plain(value: Any) -> Any:

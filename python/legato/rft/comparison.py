@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from legato._arrays import Float64
-from legato.errors import InputError
+from legato.errors import ArgumentError, InputError
 from legato.rft.findings import Findings
 
 __all__ = ["Comparison", "compare"]
@@ -74,6 +74,9 @@ def compare(before: Findings, after: Findings) -> Comparison:
     InputError
         No prompt is in both.
     """
+    for name, report in (("before", before), ("after", after)):
+        if not isinstance(report, Findings):
+            raise ArgumentError(f"{name}: expected a Report, as scan gives it, got {type(report).__name__}")
     first, second = before.latest(), after.latest()
     where = {after.prompt[i]: i for i in second}
     pairs = [(i, where[before.prompt[i]]) for i in first if before.prompt[i] in where]

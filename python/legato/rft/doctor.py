@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Literal
+from typing import Any
 
 from legato.errors import ArgumentError, InputError
-from legato.rft.judging import Settings
+from legato.rft.judging import Interval, Settings
 from legato.rft.layouts import Columns
 from legato.rft.report import Report
-from legato.rft.rollouts import Rollouts
+from legato.rft.rollouts import NanRule, Rollouts
 
 __all__ = ["Scan", "scan"]
 
@@ -41,14 +41,11 @@ class Scan:
         *,
         value_range: tuple[float, float] | None = None,
         columns: Columns | None = None,
-        nan: Literal["error", "drop"] = "error",
+        nan: NanRule = "error",
     ) -> None:
         self._range = Settings(value_range).value_range
-        if self._range is None:
-            self._rollouts = Rollouts(columns or Columns(), nan)
-        else:
-            self._range = (float(self._range[0]), float(self._range[1]))
-            self._rollouts = Rollouts(columns or Columns(), nan, self._range)
+        within = () if self._range is None else (self._range,)
+        self._rollouts = Rollouts(Columns() if columns is None else columns, nan, *within)
 
     @property
     def rollouts(self) -> int:
@@ -78,7 +75,7 @@ class Scan:
         level: float = 0.95,
         solved_mean: float = 0.95,
         group_size: int | None = None,
-        interval: Literal["auto", "mp", "chi2"] = "auto",
+        interval: Interval = "auto",
     ) -> Report:
         """Judge what has been counted so far; see `scan`."""
         counted = copy.deepcopy(self._rollouts)  # this scan may go on
@@ -93,9 +90,9 @@ def scan(
     level: float = 0.95,
     solved_mean: float = 0.95,
     group_size: int | None = None,
-    interval: Literal["auto", "mp", "chi2"] = "auto",
+    interval: Interval = "auto",
     columns: Columns | None = None,
-    nan: Literal["error", "drop"] = "error",
+    nan: NanRule = "error",
     progress: Callable[[int], None] | None = None,
     executor: Executor | None = None,
 ) -> Report:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64
-from legato.errors import ArgumentError
+from legato._printing import printable
+from legato._scalars import as_number
 from legato.rft.rollouts import NO_STEP
 
 __all__ = ["VERDICTS", "Findings", "one_line"]
@@ -109,8 +110,7 @@ class Findings:
         list
             Prompt ids. Raising the std is necessary for learning, not sufficient: scan again afterwards.
         """
-        if not budget > 0 or not 0 <= mix < math.inf:
-            raise ArgumentError(f"budget, mix: expected budget > 0 and mix >= 0, got {budget}, {mix}")
+        budget, mix = as_number("budget", budget, above=0), as_number("mix", mix, least=0)
         latest = self.latest()
         count = max(1, int(budget * len(latest))) if budget < 1 else int(budget)
         among = np.zeros(len(self.n), np.bool_)
@@ -150,6 +150,6 @@ class Findings:
 
 
 def one_line(prompt: Any, width: int = 40) -> str:
-    """Return a prompt, shortened, without line breaks."""
-    text = " ".join(str(prompt).split())
+    """Return a prompt, shortened and printable, without line breaks."""
+    text = printable(" ".join(str(prompt).split()))
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -8,14 +8,16 @@ prompts: the smaller of Hoeffding's and Bentkus's tail bounds. Unbounded rewards
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64, as_float64
+from legato._scalars import as_choice, as_number
 from legato.errors import ArgumentError
 from legato.rft.prompts import distinct_rows
+from legato.rft.theory import reward_ends
 
 __all__ = [
     "binary_std_interval",
@@ -29,12 +31,15 @@ __all__ = [
     "share_interval",
 ]
 
+Method: TypeAlias = Literal["auto", "bernoulli", "mp", "chi2"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
 
 def reward_std_interval(
     rewards: Any,
     level: float = 0.95,
     value_range: tuple[float, float] | None = None,
-    method: Literal["auto", "bernoulli", "mp", "chi2"] = "auto",
+    method: Method = "auto",
 ) -> tuple[float, float]:
     """Confidence interval of the standard deviation of the reward of one prompt.
 
@@ -75,11 +80,9 @@ def reward_std_interval(
     r = as_float64("rewards", rewards)
     if r.ndim != 1 or len(r) == 0 or not np.isfinite(r).all():
         raise ArgumentError("rewards: expected finite numbers of shape (n,), n >= 1")
-    if not 0 < level < 1:
-        raise ArgumentError(f"level: expected a number between 0 and 1, got {level}")
-    if method not in ("auto", "bernoulli", "mp", "chi2"):
-        raise ArgumentError(f"method: expected auto, bernoulli, mp or chi2, got {method!r}")
-    ends = None if value_range is None else _ends(value_range)
+    level = as_number("level", level, above=0, below=1)
+    method = as_choice("method", method, METHODS)
+    ends = None if value_range is None else reward_ends("value_range", value_range)
     if ends is not None and (r.min() < ends[0] or r.max() > ends[1]):
         raise ArgumentError(f"rewards: expected numbers in the value range {ends}")
     two_values = ends is not None and bool(np.isin(r, ends).all())
@@ -244,10 +247,3 @@ def expected_std_ratio(n: Any) -> Float64:
 
     m = np.asarray(n, np.float64)
     return np.asarray(np.sqrt(2.0 / (m - 1)) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)))
-
-
-def _ends(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(end) for end in value)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ArgumentError(f"reward range: expected two numbers, the least and the largest, got {value}")
-    return low, high

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64
-from legato.errors import ArgumentError, InputError
+from legato._scalars import as_choice, as_count, as_number
+from legato.errors import InputError
 from legato.rft.findings import VERDICTS, Findings
 from legato.rft.intervals import (
     binary_std_interval,
@@ -23,12 +24,13 @@ from legato.rft.intervals import (
 from legato.rft.population import RewardScale, group_sizes, kinds_of, population, usual_group_size
 from legato.rft.prompts import distinct_rows
 from legato.rft.rollouts import NO_STEP, Groups, Rollouts
-from legato.rft.theory import gradient_bounds
+from legato.rft.theory import gradient_bounds, reward_ends
 
-__all__ = ["Settings", "judge"]
+__all__ = ["Interval", "Settings", "judge"]
 
 NEAR_CONSTANT = 1e-3  # of the range: a std so small that 1/std amplifies noise
-IntervalMethod = Literal["auto", "mp", "chi2"]
+Interval: TypeAlias = Literal["auto", "mp", "chi2"]
+INTERVALS: tuple[Interval, ...] = get_args(Interval)
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,19 @@ class Settings:
     level: float = 0.95
     solved_mean: float = 0.95
     group_size: int | None = None
-    interval: IntervalMethod = "auto"
+    interval: Interval = "auto"
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise ArgumentError(f"level: expected a number between 0 and 1, got {self.level}")
-        if not 0 < self.solved_mean <= 1:
-            raise ArgumentError(f"solved_mean: expected a number between 0 and 1, got {self.solved_mean}")
-        if self.group_size is not None and self.group_size < 2:
-            raise ArgumentError(f"group_size: expected a whole number >= 2, got {self.group_size}")
-        if self.interval not in ("auto", "mp", "chi2"):
-            raise ArgumentError(f"interval: expected auto, mp or chi2, got {self.interval!r}")
-        if self.tau is not None and not 0 < self.tau < math.inf:
-            raise ArgumentError(f"tau: expected a number above 0, got {self.tau}")
-        if self.value_range is not None:
-            low, high = (float(end) for end in self.value_range)
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ArgumentError(
-                    f"value_range: expected two numbers, the least and the largest, got {self.value_range}"
-                )
+        checked = {
+            "value_range": None if self.value_range is None else reward_ends("value_range", self.value_range),
+            "tau": None if self.tau is None else as_number("tau", self.tau, above=0),
+            "level": as_number("level", self.level, above=0, below=1),
+            "solved_mean": as_number("solved_mean", self.solved_mean, above=0, most=1),
+            "group_size": None if self.group_size is None else as_count("group_size", self.group_size, 2),
+            "interval": as_choice("interval", self.interval, INTERVALS),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 def judge(rollouts: Rollouts, settings: Settings) -> Findings:
@@ -68,7 +64,7 @@ def judge(rollouts: Rollouts, settings: Settings) -> Findings:
         raise InputError(f"expected at least one rollout{left_out}, got none")
     groups, notes = rollouts.groups(), list(rollouts.notes)
     scale = _scale(groups, settings, notes)
-    tau = 0.05 * scale.width if settings.tau is None else float(settings.tau)
+    tau = 0.05 * scale.width if settings.tau is None else settings.tau
     n, mean = groups.n, groups.mean
     zero = groups.least == groups.largest
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
-from legato.errors import InputError
+from legato._scalars import as_choice, shown
+from legato.errors import ArgumentError, InputError
 
 __all__ = ["Columns", "Field", "Roles", "choose_columns", "fields_of_schema", "prompt_candidates"]
 
@@ -29,7 +30,8 @@ _ANSWERS = {"completions", "responses", "outputs", "generations", "samples", "an
 _TRL = {"prompt", "completion", "advantage"}
 
 Kind = Literal["number", "boolean", "text", "list", "object", "null", "other"]
-ListRule = Literal["auto", "sum", "each"]
+ListRule: TypeAlias = Literal["auto", "sum", "each"]
+LIST_RULES: tuple[ListRule, ...] = get_args(ListRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,13 @@ class Columns:
     step: str | None = None
     steps: tuple[int, int] | None = None
     lists: ListRule = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "reward", "logprobs", "step"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)):
+                raise ArgumentError(f"{name}: expected the name of a column, got {shown(value)}")
+        as_choice("lists", self.lists, LIST_RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +161,18 @@ def choose_columns(
     metrics : iterable of str
         Columns that the file itself names as its metrics.
     """
-    shown = ", ".join(n for n in fields if len(fields[n].path) == 1) or "none"
+    there = ", ".join(n for n in fields if len(fields[n].path) == 1) or "none"
     if prompt is None:
         other = next((n for n, f in fields.items() if f.kind in ("text", "list") and n not in REWARDS), "NAME")
         raise InputError(
-            f"{name}: no prompt column is known by its name among these: {shown}; say which one it is with "
+            f"{name}: no prompt column is known by its name among these: {there}; say which one it is with "
             f"--prompt-col (such as --prompt-col {other})"
         )
     rewards, partial = _reward_columns(fields, columns, metrics)
     if not rewards:
         other = next((n for n, f in fields.items() if f.kind == "number" and n not in (*PROMPT_IDS, *STEPS)), "NAME")
         raise InputError(
-            f"{name}: no reward column is known by its name among these: {shown}; say which one it is with "
+            f"{name}: no reward column is known by its name among these: {there}; say which one it is with "
             f"--reward-col (such as --reward-col {other})"
         )
     step = columns.step
@@ -175,7 +184,7 @@ def choose_columns(
     roles = Roles(prompt, tuple(rewards), partial, step, columns.logprobs, _list_rule(fields, columns, rewards))
     for column in roles.columns:
         if column not in fields:
-            raise InputError(f"{name}: no column {column!r}; there are {shown}")
+            raise InputError(f"{name}: no column {column!r}; there are {there}")
     return roles
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import as_floating
+from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError
 from legato.rft import _reference
 from legato.rft.advantages import as_mask
 
 __all__ = ["PPOLoss", "masked_mean", "ppo_loss"]
 
-_MODES = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
+Mode: TypeAlias = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,16 @@ def ppo_loss(
         a = np.broadcast_to(a, new.shape)
     except ValueError:
         raise ArgumentError(f"advantages: expected a shape that fits {new.shape}, got {a.shape}") from None
-    if not (0 <= eps_low <= 1 and eps_high >= 0 and math.isfinite(eps_high)):
-        raise ArgumentError(
-            f"eps_low, eps_high: expected 0 <= eps_low <= 1 and eps_high >= 0, got {eps_low}, {eps_high}"
-        )
-    if dual_clip is not None and not (math.isfinite(dual_clip) and dual_clip > 1):
-        raise ArgumentError(f"dual_clip: expected a number above 1, got {dual_clip}")
+    eps_low, eps_high = as_number("eps_low", eps_low, least=0, most=1), as_number("eps_high", eps_high, least=0)
+    if dual_clip is not None:
+        dual_clip = as_number("dual_clip", dual_clip, above=1)
     return PPOLoss(*_reference.ppo_loss(new, old, a, eps_low, eps_high, dual_clip))
 
 
 def masked_mean(
     x: Any,
     mask: Any = None,
-    mode: Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"] = "token-mean",
+    mode: Mode = "token-mean",
     max_len: int | None = None,
 ) -> float:
     """Reduce (b, t) numbers to one over the steps whose mask is not zero.
@@ -112,11 +110,8 @@ def masked_mean(
     values = as_floating("x", x).astype(np.float64, copy=False)
     if values.ndim != 2:
         raise ArgumentError(f"x: expected shape (b, t), got {values.shape}")
-    if mode not in _MODES:
-        raise ArgumentError(f"mode: expected one of {', '.join(_MODES)}, got {mode!r}")
-    length = values.shape[1] if max_len is None else max_len
-    if length < 1 and max_len is not None:
-        raise ArgumentError(f"max_len: expected a whole number >= 1, got {max_len}")
+    mode = as_choice("mode", mode, MODES)
+    length = values.shape[1] if max_len is None else as_count("max_len", max_len, most=2**62)
     on = as_mask("mask", mask, values.shape)
     counted = values if on is None else np.where(on != 0, values, 0.0)
     tokens = np.full(len(values), values.shape[1]) if on is None else on.sum(axis=1, dtype=np.int64)

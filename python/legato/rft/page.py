@@ -6,6 +6,7 @@ import html
 import math
 from typing import Any
 
+from legato._printing import printable
 from legato.rft.findings import Findings
 from legato.rft.plots import COLORS, histogram, scatter, timeline
 
@@ -17,6 +18,11 @@ _MEANING = {
     "healthy": "the sample's std is at least tau",
     "solved": "the interval of the mean reward is near the top of the range: little left to learn",
 }
+# Styles alone are let in, and these are our own: a word of the rollouts that got past the escapes could do nothing.
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+)
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5dae1; --soft: #f4f6f8;
   --low: #b3261e; --high: #5b6b7f; --good: #1a7f4b; }
@@ -48,9 +54,9 @@ def report_page(report: Findings, limit: int, refresh_s: int | None = None) -> s
     shown = report.order()[:limit]
     what = "Groups" if report.has_steps else "Prompts"
     advice = "".join(f"<li>{line}</li>" for line in _advice(report))
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
+    notes = "".join(f"<li>{_escaped(note)}</li>" for note in report.notes)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Reward std report</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<title>Reward std report</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}<style>{_STYLE}</style>'
         f"</head><body>\n<h1>Which prompts can learn by reinforcement?</h1>\n{_headline(report)}\n"
         f"<h2>What to do</h2>\n<ul>{advice}</ul>\n{_over_time(report)}"
@@ -125,7 +131,7 @@ def _advice(report: Findings) -> list[str]:
     shares = {name: c["share_of_variance"] for name, c in o["columns"].items() if c["share_of_variance"] is not None}
     if shares:
         name = max(shares, key=lambda n: shares[n])
-        found.append(f"{html.escape(name)} carries {shares[name]:.0%} of the reward's variance within groups.")
+        found.append(f"{_escaped(name)} carries {shares[name]:.0%} of the reward's variance within groups.")
     suspects = o["verdicts"]["suspect"]
     if suspects:
         found.append(f"{suspects} verdicts are open: more rollouts of those prompts would settle them.")
@@ -198,7 +204,7 @@ def _reward_columns(report: Findings) -> str:
     names = ("reward", "mean", "mean std", "constant groups", "share of the variance")
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{_number(c['mean'])}</td><td>{_number(c['mean_std'])}</td>"
+        f"<tr><td>{_escaped(name)}</td><td>{_number(c['mean'])}</td><td>{_number(c['mean_std'])}</td>"
         f"<td>{c['constant']:.1%}</td>"
         f"<td>{'-' if c['share_of_variance'] is None else format(c['share_of_variance'], '.1%')}</td></tr>"
         for name, c in columns.items()
@@ -218,7 +224,7 @@ def _table(report: Findings, shown: Any) -> str:
         verdict = str(report.verdict[i])
         high = float(report.std_high[i])
         cells = (
-            html.escape(" ".join(str(report.prompt[i]).split())[:200]),
+            _escaped(" ".join(str(report.prompt[i]).split())[:200]),
             *((str(report.step[i]),) if steps else ()),
             str(report.n[i]),
             _number(float(report.mean[i])),
@@ -229,6 +235,10 @@ def _table(report: Findings, shown: Any) -> str:
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _with_interval(share: dict[str, Any]) -> str:

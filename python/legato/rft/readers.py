@@ -19,20 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
-from legato.errors import ArgumentError, InputError
+from legato._files import DAMAGED_ARCHIVE, MOST_BYTES, parse_json
+from legato._scalars import shown
+from legato.errors import ArgumentError, InputError, LegatoError
 from legato.rft.layouts import Field, Kind, fields_of_schema
 from legato.rft.prompts import canonical_json, int64_or_decimal
 
-__all__ = ["Part", "files_of", "is_rollout_file", "json_lines_part", "parts_of", "step_of"]
+__all__ = ["UNUSABLE", "Part", "files_of", "is_rollout_file", "json_lines_part", "parts_of", "step_of"]
 
 _BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
-_BLOCK = 1 << 24  # bytes of text at once
+_BLOCK = 1 << 24  # bytes of text at once, and the most of a line of JSON
 _HEAD = 64  # rows of text that show which columns there are
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".feather", ".ipc", ".npz")
 # A training step in the name of a file or of its folder; numbers of shards are none.
 _STEP = re.compile(r"(?:^|[_\-.])(?:global[_-]?)?(?:step|completions|iter(?:ation)?)[_\-]?(\d+)$|^(\d+)$")
+
+# What Arrow raises for a Python value that it has no type for: its own errors are ValueErrors, TypeErrors and the like.
+UNUSABLE = (ValueError, TypeError, KeyError, OverflowError, NotImplementedError, RecursionError)
 
 Arrays = dict[str, Any]  # Arrow arrays of one length by the column's name
 
@@ -47,11 +52,14 @@ class Part:
     fields : dict of str to Field
     step : int or None
         That the file's name tells.
+    path : path or None
+        Of the file.
     metrics : tuple of str
         Columns that the file itself names as its metrics.
     """
 
     metrics: tuple[str, ...] = ()
+    path: Path | None = None
 
     def __init__(self, name: str, fields: Mapping[str, Field], step: int | None = None) -> None:
         self.name, self.fields, self.step = name, dict(fields), step
@@ -178,12 +186,12 @@ def _file_part(path: Path) -> Part:
     titles = {".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow"}
     try:
         part: Part = readers[kind](path)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        if isinstance(error, InputError):
+    except (pa.ArrowException, OSError, EOFError, *UNUSABLE) as error:
+        if isinstance(error, LegatoError):
             raise
         title = titles.get(kind, kind[1:].capitalize() if kind == ".parquet" else kind[1:].upper())
         raise InputError(f"{path}: cannot be read as {title} ({_one_line(error)})") from None
-    part.step = step_of(path)
+    part.step, part.path = step_of(path), path
     return part
 
 
@@ -328,14 +336,12 @@ class _CsvPart(_TablePart):
 
 
 def _npz_part(path: Path) -> Part:
-    import zipfile
-
     import pyarrow as pa
 
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARCHIVE as error:
         raise InputError(f"{path}: cannot be read as NPZ ({_one_line(error)})") from None
     shapes = {name: array.shape for name, array in arrays.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
@@ -367,7 +373,7 @@ class _ColumnsPart(Part):
                 if isinstance(values, np.ndarray | pa.Array | pa.ChunkedArray) and not inner:
                     try:
                         array = pa.array(values)
-                    except (pa.ArrowException, TypeError) as error:
+                    except UNUSABLE as error:
                         raise InputError(f"{self.name}: column {name!r}: {_one_line(error)}") from None
                     found[name] = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
                 else:
@@ -468,7 +474,7 @@ def _python_column(part: Part, name: str, values: list[Any], start: int, key: bo
             raise part._error(
                 start + wrong, name, f"expected {'string' if expected == 'str' else expected}, got {values[wrong]!r}"
             )
-        return pa.array([v if v is None or isinstance(v, str) else canonical_json(v) for v in values], pa.string())
+        return pa.array([_key(part, name, start + row, value) for row, value in enumerate(values)], pa.string())
     if nested:
         values = [[v] if isinstance(v, int | float | str) else v for v in values]
         kind: Any = pa.list_(pa.float64())
@@ -477,13 +483,23 @@ def _python_column(part: Part, name: str, values: list[Any], start: int, key: bo
         values = [v if v is None or kind == pa.float64() else str(v) for v in values]
     try:
         return pa.array([float(v) if isinstance(v, bool) else v for v in values], kind)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+    except UNUSABLE:
         for row, value in enumerate(values):
             try:
                 pa.array([value], kind)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            except UNUSABLE:
                 raise part._error(start + row, name, f"expected numbers, got {_short(value)}") from None
         raise
+
+
+def _key(part: Part, name: str, row: int, value: Any) -> str | None:
+    try:
+        text = value if value is None or isinstance(value, str) else canonical_json(value)
+        if text is not None and not text.isascii():
+            text.encode()
+    except UNUSABLE as error:
+        raise part._error(row, name, f"expected a text or JSON ({_one_line(error)})") from None
+    return text
 
 
 def _json_part(path: Path) -> Part:
@@ -492,14 +508,18 @@ def _json_part(path: Path) -> Part:
         start = stream.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start == b"[" or _kind_of_file(path)[0] == ".json":
         with _open(path) as stream:
-            text = stream.read()
+            text = stream.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise InputError(f"{path}: longer than {MOST_BYTES} bytes; lines of JSON (.jsonl) may be of any number")
         try:
-            return _document_part(str(path), json.loads(text.decode("utf-8-sig")))
+            found = parse_json(text.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-        except json.JSONDecodeError as error:
-            if not error.msg.startswith("Extra data"):
-                raise InputError(f"{path}: not JSON ({error.msg} in line {error.lineno})") from None
+            raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except ValueError as error:
+            if not str(error).startswith("Extra data"):
+                raise InputError(f"{path}: not JSON ({error})") from None
+        else:
+            return _document_part(str(path), found)
     return _JsonLinesPart(str(path), path)
 
 
@@ -537,48 +557,51 @@ class _JsonLinesPart(Part):
     def __init__(self, name: str, source: Path | BinaryIO) -> None:
         self._source = source
         self.name = name
-        head = [json.loads(line) for line in islice(self._lines(), _HEAD)]
+        head = list(islice(self._rows(), _HEAD))
         super().__init__(name, _fields_of_rows(head))
         named = head[0].get("metrics") if head else None
         if isinstance(named, list) and all(isinstance(m, str) for m in named):
             self.metrics = tuple(named)
 
     def _blocks(self) -> Iterator[bytes]:
-        """Yield whole lines."""
+        """Yield whole lines, none longer than a block."""
         if not isinstance(self._source, Path):
             self._source.seek(0)
         stream = _open(self._source) if isinstance(self._source, Path) else self._source
-        rest = b""
-        first = True
+        rest, lines, first = b"", 0, True
         while block := stream.read(_BLOCK):
             block = rest + block
             if first:
                 block, first = block.removeprefix(b"\xef\xbb\xbf"), False
-            cut = block.rfind(b"\n") + 1
+            cut, end = block.rfind(b"\n") + 1, block.find(b"\n")
+            if (end if cut else len(block)) > _BLOCK:
+                raise InputError(f"{self.name}: line {lines + 1}: longer than {_BLOCK} bytes")
+            lines += block.count(b"\n")
             rest = block[cut:]
             if cut:
                 yield block[:cut]
         if rest.strip():
             yield rest
 
-    def _lines(self) -> Iterator[bytes]:
-        number = 0
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        number = 1
         for block in self._blocks():
-            for line in block.splitlines():
+            for line in io.BytesIO(block):
                 if line.strip():
-                    self._check(line, number)
-                    yield line
+                    yield self._row(line, number)
                 number += 1
 
-    def _check(self, line: bytes, number: int) -> None:
+    def _row(self, line: bytes, number: int) -> dict[str, Any]:
+        where = f"{self.name}: line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line.decode())
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.name}: row {number}: not UTF-8 ({error.reason})") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self.name}: row {number}: not JSON ({error.msg})") from None
+            raise InputError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except ValueError as error:
+            raise InputError(f"{where}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise InputError(f"{self.name}: row {number}: expected an object, got {type(row).__name__}")
+            raise InputError(f"{where}: expected an object, got {type(row).__name__}")
+        return row
 
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:
         paths = [[json.dumps(key)[1:-1] for key in self.fields[name].path] for name in names]
@@ -589,9 +612,9 @@ class _JsonLinesPart(Part):
             fields = np.zeros((count, len(names), 3), np.int64)
             rows, bad = _core.rft_json_fields(text, paths, fields)
             if bad < len(block):
-                number = lines + block.count(b"\n", 0, bad)
-                self._check(block[bad:].split(b"\n", 1)[0], number)
-                raise InputError(f"{self.name}: row {number}: not JSON")
+                number = lines + block.count(b"\n", 0, bad) + 1
+                self._row(block[bad:].split(b"\n", 1)[0], number)
+                raise InputError(f"{self.name}: line {number}: not JSON")
             yield {
                 name: self._column(text, fields[:rows, at], name, done, name == prompt) for at, name in enumerate(names)
             }
@@ -614,7 +637,7 @@ class _JsonLinesPart(Part):
         if key:
             return self._keys(raw, kinds, there, name, start)
         if there & {_ARRAY, _OBJECT}:
-            values = [None if v is None else json.loads(v) for v in raw.to_pylist()]
+            values = [None if v is None else self._value(v, name, start + row) for row, v in enumerate(raw.to_pylist())]
             return _python_column(self, name, values, start, False)
         if there <= {0, _NULL, _NUMBER}:
             return self._cast(raw, pa.float64(), name, start)
@@ -640,13 +663,22 @@ class _JsonLinesPart(Part):
             if not rows.any():
                 continue
             codes = raw.filter(pa.array(rows)).dictionary_encode()
-            values = [json.loads(f"{quote}{v}{quote}") for v in codes.dictionary.to_pylist()]
-            texts = pa.array([v if quote else canonical_json(v) for v in values], pa.string())
+            places = start + np.flatnonzero(rows)[np.unique(codes.indices.to_numpy(), return_index=True)[1]]
+            keys = []
+            for row, inside in zip(places.tolist(), codes.dictionary.to_pylist(), strict=True):
+                keys.append(_key(self, name, row, self._value(f"{quote}{inside}{quote}", name, row)))
+            texts = pa.array(keys, pa.string())
             found = pa.DictionaryArray.from_arrays(codes.indices, texts)
             if rows.all():
                 return found
             raw = pc.replace_with_mask(raw, pa.array(rows), found.dictionary_decode())
         return raw
+
+    def _value(self, text: str, name: str, row: int) -> Any:
+        try:
+            return parse_json(text)
+        except ValueError as error:
+            raise self._error(row, name, f"not JSON ({error})") from None
 
     def _cast(self, raw: Any, kind: Any, name: str, start: int) -> Any:
         import pyarrow as pa
@@ -680,6 +712,4 @@ def _one_line(error: BaseException) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    kind = "string" if isinstance(value, str) else ""
-    return f"{kind} {text if len(text) <= 60 else text[:57] + '...'}".strip()
+    return f"{'string ' if isinstance(value, str) else ''}{shown(value)}"

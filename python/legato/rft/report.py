@@ -7,16 +7,17 @@ import io
 import json
 import math
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from legato.errors import ArgumentError, OutputError
+from legato._files import PathLike, PendingFile, check_destinations, checked_path
+from legato._printing import csv_cell, printable
+from legato.errors import ArgumentError
 from legato.rft.findings import VERDICTS, Findings, one_line
 from legato.rft.judging import Settings, judge
 from legato.rft.page import report_page
 from legato.rft.rollouts import Rollouts
 
-__all__ = ["Report", "write_text"]
+__all__ = ["Report", "step_header", "step_line", "write_arrow"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class Report(Findings):
         return json.dumps(parts, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """Write one line a group."""
+        """Write one line a group, with `legato._printing.csv_cell`: ids as they are stand in JSON and Arrow alone."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.columns()), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(csv_cell, self.columns()))
+        writer.writerows(map(csv_cell, row.values()) for row in self.rows())
         return text.getvalue()
 
     def to_table(self, limit: int = 20) -> str:
@@ -85,7 +86,7 @@ class Report(Findings):
             "",
             *self._prompt_lines(max(limit, 0)),
             "",
-            *(f"note: {note}" for note in self.notes),
+            *(f"note: {printable(note)}" for note in self.notes),
         ]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -96,14 +97,30 @@ class Report(Findings):
         """
         return report_page(self, limit, refresh_s)
 
-    def save(self, path: str | Path) -> None:
-        """Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all."""
-        target = Path(path)
-        if target.suffix in (".parquet", ".arrow", ".feather"):
-            write_arrow(target, self.to_arrow())
-            return
-        text = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv}.get(target.suffix, self.to_table)()
-        write_text(target, text)
+    def save(self, path: PathLike) -> None:
+        """Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+
+        Raises
+        ------
+        ArgumentError
+            If it is one of the files of rollouts.
+        OutputError
+            If it cannot be written.
+        """
+        target = checked_path("path", path)
+        check_destinations({f"input {file}": file for file in self.rollouts.files}, {"path": target})
+        with PendingFile(target, unnamed=True) as pending:
+            self.write(pending)
+            pending.commit()
+
+    def write(self, pending: PendingFile) -> None:
+        """Write what the destination's name asks for, as `save` does."""
+        suffix = pending.destination.suffix
+        if suffix in (".parquet", ".arrow", ".feather"):
+            write_arrow(pending, self.to_arrow())
+        else:
+            text = {".html": self.to_html, ".json": self.to_json, ".csv": self.to_csv}.get(suffix, self.to_table)
+            pending.write_text([text()])
 
     def _headline(self) -> list[str]:
         o, s = self.overall, self.settings
@@ -202,34 +219,16 @@ def step_line(step: dict[str, Any]) -> str:
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_arrow(path: Path, table: Any) -> None:
-    """Write a table as Parquet, or as Arrow's file, completely or not at all."""
+def write_arrow(pending: PendingFile, table: Any) -> None:
+    """Write a table as Parquet or, by the destination's name, as Arrow's file."""
     import pyarrow.feather as pf
     import pyarrow.parquet as pq
 
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        if path.suffix == ".parquet":
-            pq.write_table(table, unfinished)
+    with pending.opened() as file:
+        if pending.destination.suffix == ".parquet":
+            pq.write_table(table, file)
         else:
-            pf.write_feather(table, unfinished, compression="uncompressed")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+            pf.write_feather(table, file, compression="uncompressed")
 
 
 def _share_text(share: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 from legato.rft import _reference
 from legato.rft.theory import gradient_bounds, value_grad
@@ -176,7 +177,7 @@ def reproduce_digits(
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise DependencyError('scikit-learn is missing: pip install "legato[rft]"') from None
+        raise DependencyError(f"scikit-learn is missing: {install_command('rft')}") from None
     if not (min(steps, pretraining_steps, rft_after, every) >= 1 and 1 <= sft_first <= steps):
         raise ArgumentError("steps: expected whole numbers >= 1 and sft_first <= steps")
     rng = np.random.default_rng(seed)

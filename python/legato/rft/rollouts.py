@@ -10,20 +10,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
 from legato._arrays import Float64
-from legato.errors import ArgumentError, DependencyError, InputError
+from legato._extras import install_command
+from legato._scalars import as_choice, shown
+from legato.errors import ArgumentError, DependencyError, InputError, LegatoError
 from legato.rft.layouts import Columns, Roles, choose_columns, prompt_candidates
 from legato.rft.prompts import NameTable, prompt_keys
-from legato.rft.readers import Part, files_of, parts_of
+from legato.rft.readers import UNUSABLE, Part, files_of, parts_of
 
-__all__ = ["NO_STEP", "Groups", "Rollouts"]
+__all__ = ["NAN_RULES", "NO_STEP", "Groups", "NanRule", "Rollouts"]
 
+NanRule: TypeAlias = Literal["error", "drop"]
+NAN_RULES: tuple[NanRule, ...] = get_args(NanRule)
 _LARGEST_REWARD = 1e150  # squares must not overflow
 NO_STEP = -(1 << 63)
 _WORDS = {
@@ -143,17 +148,18 @@ class Rollouts:
         Rollouts counted, and left out because the reward was not a finite number.
     reward_columns : tuple of str
         Where the rewards came from.
-    notes : dict
-        What a reader should know of how files were read; keys only, in the order met.
+    notes, files : dict
+        What a reader should know of how files were read, and which were; keys only, in the order met.
     """
 
     columns: Columns = field(default_factory=Columns)
-    nan: Literal["error", "drop"] = "error"
+    nan: NanRule = "error"
     value_range: tuple[float, float] = (-math.inf, math.inf)
     count: int = 0
     dropped: int = 0
     reward_columns: tuple[str, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
+    files: dict[Path, None] = field(default_factory=dict)
     _prompts: NameTable = field(default_factory=NameTable, repr=False)
     _units: NameTable | None = field(default=None, repr=False)  # (step, prompt), where there are steps
     _steps: dict[int, int] = field(default_factory=dict, repr=False)
@@ -162,8 +168,9 @@ class Rollouts:
     _parts: dict[str, tuple[_Sums, _Sums]] = field(default_factory=dict, repr=False)  # a column, and all others
 
     def __post_init__(self) -> None:
-        if self.nan not in ("error", "drop"):
-            raise ArgumentError(f"nan: expected error or drop, got {self.nan!r}")
+        if not isinstance(self.columns, Columns):
+            raise ArgumentError(f"columns: expected Columns, got {shown(self.columns)}")
+        self.nan = as_choice("nan", self.nan, NAN_RULES)
         low, high = self.value_range
         self.value_range = (max(low, -_LARGEST_REWARD), min(high, _LARGEST_REWARD))
 
@@ -186,10 +193,14 @@ class Rollouts:
         InputError
             A file or a value cannot be used; the message names file, row and column. What came before it is counted.
         """
+        if progress is not None and not callable(progress):
+            raise ArgumentError(f"progress: expected a callable, got {shown(progress)}")
+        if executor is not None and not isinstance(executor, Executor):
+            raise ArgumentError(f"executor: expected a concurrent.futures.Executor, got {shown(executor)}")
         try:
             import pyarrow as pa
         except ImportError:
-            raise DependencyError('pyarrow is missing: pip install "legato[rft]"') from None
+            raise DependencyError(f"pyarrow is missing: {install_command('rft')}") from None
         names = []
         if executor is not None:
             names = [str(path) for path in files_of(source)]
@@ -201,6 +212,8 @@ class Rollouts:
         roles = None
         for part in parts_of(source):
             names.append(part.name)
+            if part.path is not None:
+                self.files[part.path] = None
             row = 0
             if not part.fields:  # an empty file
                 continue
@@ -210,8 +223,8 @@ class Rollouts:
                     row += self._add(part, roles, batch, row)
                     if progress is not None:
                         progress(self.count)
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, InputError):
+            except (pa.ArrowException, OSError, *UNUSABLE) as error:
+                if isinstance(error, LegatoError):
                     raise
                 reason = " ".join(str(error).split())
                 raise InputError(f"{part.name}: rows from {row} on cannot be read ({reason})") from None
@@ -219,6 +232,7 @@ class Rollouts:
 
     def merge(self, other: Rollouts) -> None:
         """Count what another scan has counted; the order of merges does not show."""
+        self.files |= other.files
         if other._prompts.count == 0:
             self.dropped += other.dropped
             return

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from legato.errors import ArgumentError, InputError
-from legato.rft.findings import Findings
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, parse_json, reason
+from legato._scalars import as_choice, as_number, shown
+from legato.errors import ArgumentError, InputError, OutputError
 from legato.rft.prompts import prompt_keys
-from legato.rft.readers import parts_of
-from legato.rft.report import write_arrow, write_text
+from legato.rft.readers import files_of, parts_of
+from legato.rft.report import Report, write_arrow
 
 __all__ = ["Selection", "select"]
 
-Form = Literal["ids", "jsonl", "parquet"]
+Form: TypeAlias = Literal["ids", "jsonl", "parquet"]
+FORMS: tuple[Form, ...] = get_args(Form)
+_SUFFIXES = {"ids": ".txt", "jsonl": ".jsonl", "parquet": ".parquet"}
+_SETS = ("keep", "easy", "hard")
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,18 @@ class Selection:
         Prompts within the band of pass rates, above it and below it.
     rows : dict of str to list of dict
         Of each set: prompt, n, mean, std, pass_rate.
+    files : tuple of path
+        Where the rollouts are from.
     """
 
     keep: list[Any]
     easy: list[Any]
     hard: list[Any]
     rows: dict[str, list[dict[str, Any]]]
+    files: tuple[Path, ...] = ()
 
-    def save(
-        self, folder: str | Path, form: Form = "ids", data: str | Path | None = None, key: str | None = None
-    ) -> None:
-        """Write keep, easy and hard to a folder, each file complete or not at all.
+    def save(self, folder: PathLike, form: Form = "ids", data: PathLike | None = None, key: str | None = None) -> None:
+        """Write keep, easy and hard to a folder; no file appears before all are complete.
 
         Parameters
         ----------
@@ -54,26 +60,42 @@ class Selection:
             same order.
         key : str, optional
             Its column that holds what the log calls the prompt; by default "prompt".
+
+        Raises
+        ------
+        ArgumentError
+            If a file to be written is the data set, or one of the files of rollouts.
+        OutputError
+            If the folder or a file in it cannot be written.
         """
-        if form not in ("ids", "jsonl", "parquet"):
-            raise ArgumentError(f"form: expected ids, jsonl or parquet, got {form!r}")
+        form = as_choice("form", form, FORMS)
         if data is not None and form == "ids":
             raise ArgumentError("form: expected jsonl or parquet for the rows of a data set, got 'ids'")
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        tables = _split(Path(data), key or "prompt", self) if data is not None else None
-        for name in ("keep", "easy", "hard"):
-            if form == "ids":
-                write_text(target / f"{name}.txt", "".join(f"{id_line(p)}\n" for p in getattr(self, name)))
-            elif form == "jsonl":
-                rows = tables[name].to_pylist() if tables else self.rows[name]
-                lines = (json.dumps(_plain(row, tables is None), ensure_ascii=False, default=str) for row in rows)
-                write_text(target / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
-            else:
-                write_arrow(target / f"{name}.parquet", tables[name] if tables else _table(self.rows[name]))
+        target, source = checked_path("folder", folder), None if data is None else checked_path("data", data)
+        paths = {name: target / f"{name}{_SUFFIXES[form]}" for name in _SETS}
+        read = {f"input {file}": file for file in (*self.files, *([] if source is None else files_of(source)))}
+        check_destinations(read, paths)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{target}: cannot be made a folder ({reason(error)})") from None
+        with ExitStack() as opened:
+            pending = {name: opened.enter_context(PendingFile(path, unnamed=True)) for name, path in paths.items()}
+            tables = None if source is None else _split(source, key or "prompt", self)
+            for name, file in pending.items():
+                if form == "ids":
+                    file.write_text(f"{id_line(prompt)}\n" for prompt in getattr(self, name))
+                elif form == "jsonl":
+                    rows = tables[name].to_pylist() if tables else self.rows[name]
+                    plain = (_plain(row, tables is None) for row in rows)
+                    file.write_text(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in plain)
+                else:
+                    write_arrow(file, tables[name] if tables else _table(self.rows[name]))
+            for file in pending.values():
+                file.commit()
 
 
-def select(report: Findings, band: tuple[float, float] = (0.1, 0.9), min_std: float = 0.0) -> Selection:
+def select(report: Report, band: tuple[float, float] = (0.1, 0.9), min_std: float = 0.0) -> Selection:
     """Sort prompts by their pass rate, the mean reward's place in the range.
 
     Parameters
@@ -95,11 +117,15 @@ def select(report: Findings, band: tuple[float, float] = (0.1, 0.9), min_std: fl
     >>> rft.select(report).keep
     ['b']
     """
-    low, high = (float(end) for end in band)
-    if not 0 <= low <= high <= 1:
-        raise ArgumentError(f"band: expected 0 <= low <= high <= 1, got {band}")
-    if not min_std >= 0:
-        raise ArgumentError(f"min_std: expected a number >= 0, got {min_std}")
+    if not isinstance(report, Report):
+        raise ArgumentError(f"report: expected a Report, as scan gives it, got {type(report).__name__}")
+    try:
+        low, high = (as_number("band", end, least=0, most=1) for end in band)
+    except Exception:  # not two, or no numbers
+        low, high = 1.0, 0.0
+    if low > high:
+        raise ArgumentError(f"band: expected two numbers, 0 <= low <= high <= 1, got {shown(band)}")
+    min_std = as_number("min_std", min_std, least=0)
     bottom, top = report.settings["value_range"]
     sets: dict[str, list[dict[str, Any]]] = {"keep": [], "easy": [], "hard": []}
     for i in report.latest().tolist():
@@ -117,8 +143,8 @@ def select(report: Findings, band: tuple[float, float] = (0.1, 0.9), min_std: fl
                 "pass_rate": rate,
             }
         )
-    keep, easy, hard = ([row["prompt"] for row in sets[name]] for name in ("keep", "easy", "hard"))
-    return Selection(keep, easy, hard, sets)
+    keep, easy, hard = ([row["prompt"] for row in sets[name]] for name in _SETS)
+    return Selection(keep, easy, hard, sets, tuple(report.rollouts.files))
 
 
 def id_line(prompt: Any) -> str:
@@ -135,8 +161,8 @@ def _messages(prompt: Any) -> Any:
     """Return a chat that the log keyed by its JSON as it was."""
     if isinstance(prompt, str) and prompt[:1] in "[{":
         try:
-            return json.loads(prompt)
-        except json.JSONDecodeError:
+            return parse_json(prompt)
+        except ValueError:
             pass
     return prompt
 

@@ -7,14 +7,15 @@ The tighter bounds are derived in docs/rft.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._arrays import Float64, as_float64
+from legato._arrays import Float64, as_float64, as_real
+from legato._scalars import as_count, as_number, shown
 from legato.errors import ArgumentError
 from legato.rft import _reference
 
@@ -93,19 +94,17 @@ def gradient_bounds(
     >>> round(bounds.paper, 3), round(bounds.sqrt_half_length, 3)
     (10.341, 0.2)
     """
-    low, high = _range(reward_range)
+    low, high = reward_ends("reward_range", reward_range)
     half = (high - low) / 2
-    sigma, many = np.asarray(std, np.float64), np.asarray(length, np.float64)
-    if not (np.all(sigma >= 0) and np.all(many >= 0)):
-        raise ArgumentError("std, length: expected numbers >= 0")
-    scale = 1.0 if gamma is None else float(gamma)
-    if not (math.isfinite(scale) and scale >= 0):
-        raise ArgumentError(f"gamma: expected a finite number >= 0, got {gamma}")
+    sigma, many = _not_negative("std", std), _not_negative("length", length)
+    if not _broadcast(sigma, many):
+        raise ArgumentError(f"length: expected a shape that fits std {sigma.shape}, got {many.shape}")
+    scale = 1.0 if gamma is None else as_number("gamma", gamma, least=0)
     trace = None
     if one_minus_p is not None:
-        loose = np.asarray(one_minus_p, np.float64)
-        if not np.all(loose >= 0):
-            raise ArgumentError("one_minus_p: expected numbers >= 0")
+        loose = _not_negative("one_minus_p", one_minus_p)
+        if not _broadcast(sigma, loose):
+            raise ArgumentError(f"one_minus_p: expected a shape that fits std {sigma.shape}, got {loose.shape}")
         trace = _number(scale * sigma * np.sqrt(loose))
     return GradientBounds(
         _number(6.0 * many * scale * half * (sigma / half) ** (2.0 / 3.0)),
@@ -192,15 +191,18 @@ def sequence_value_grad(
         Products forward over the tree, sums backward. The parameters are the logits themselves, so gamma is 1.
     """
     if callable(logits_tree):
-        if length is None or length < 1:
-            raise ArgumentError(f"length: expected a whole number >= 1 with a callable, got {length}")
+        if length is None:
+            raise ArgumentError("length: expected a whole number of at least 1 with a callable")
+        length = as_count("length", length, most=64)
         tree: list[Float64] = []
         for depth in range(length):
             width = tree[0].shape[1] if tree else 0
             prefixes = np.indices((width,) * depth).reshape(depth, -1).T if depth else np.zeros((1, 0), np.int64)
             tree.append(as_float64(f"logits_tree(prefixes of {depth})", logits_tree(prefixes.astype(np.int64))))
-    else:
+    elif isinstance(logits_tree, Iterable):
         tree = [as_float64(f"logits_tree[{i}]", level) for i, level in enumerate(logits_tree)]
+    else:
+        raise ArgumentError(f"logits_tree: expected arrays or a callable, got {type(logits_tree).__name__}")
     if not tree or tree[0].ndim != 2 or tree[0].shape[0] != 1 or tree[0].shape[1] < 1:
         raise ArgumentError("logits_tree: expected arrays of shape (v**l, v) for l = 0, 1, ...")
     width = tree[0].shape[1]
@@ -259,10 +261,10 @@ def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, floa
     >>> [round(t, 1) for t in rft.gradient_flow_time(1e-4, 0.9, 10)]
     [4513.8, 18.4]
     """
-    if not (0 < p0 <= p1 < 1):
+    p0, p1 = as_number("p0", p0, above=0, below=1), as_number("p1", p1, above=0, below=1)
+    if p0 > p1:
         raise ArgumentError(f"p0, p1: expected 0 < p0 <= p1 < 1, got {p0}, {p1}")
-    if n_labels < 2:
-        raise ArgumentError(f"n_labels: expected a whole number >= 2, got {n_labels}")
+    n_labels = as_count("n_labels", n_labels, 2, 2**62)
 
     def odds(p: float) -> float:
         return math.log(p / (1 - p))
@@ -277,11 +279,26 @@ def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, floa
     return share / 2 * (rft(p1) - rft(p0)), share * (sft(p1) - sft(p0))
 
 
-def _range(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(end) for end in value)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ArgumentError(f"reward range: expected two numbers, the least and the largest, got {value}")
+def reward_ends(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return (least, largest) as two finite numbers."""
+    try:
+        low, high = (as_number(name, end) for end in value)
+    except Exception:  # not two, or no numbers
+        low = high = 0.0
+    if not low < high:
+        raise ArgumentError(f"{name}: expected two numbers, the least and the largest, got {shown(value)}")
     return low, high
+
+
+def _not_negative(name: str, value: Any) -> Float64:
+    array = as_real(name, value).astype(np.float64)
+    if not np.all(array >= 0):
+        raise ArgumentError(f"{name}: expected numbers of at least 0")
+    return array
+
+
+def _broadcast(one: Float64, other: Float64) -> bool:
+    return all(1 in pair or pair[0] == pair[1] for pair in zip(one.shape[::-1], other.shape[::-1], strict=False))
 
 
 def _number(x: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_count, as_floating, as_indices, as_logits
+from legato._arrays import as_floating, as_indices, as_logits, as_real, output_apart
+from legato._dispatch import Backend
+from legato._scalars import as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
 
@@ -58,7 +59,7 @@ def token_stats(
     entropy: bool = True,
     mask: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> TokenStats:
     """Log-probability, entropy, sum of squared probabilities and log-sum-exp of each row, in one pass.
 
@@ -108,7 +109,7 @@ def token_stats(
     """
     rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
     table = np.empty((6, len(rows)), np.float32)
-    threads = as_count("threads", threads)
+    threads, entropy = as_threads(threads), as_flag("entropy", entropy)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
         table[:] = 0
@@ -134,7 +135,7 @@ def token_stats_backward(
     *,
     mask: Any = None,
     threads: int = 1,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Gradient with respect to the logits of sum grad_logp * logp + sum grad_entropy * entropy.
 
@@ -147,7 +148,8 @@ def token_stats_backward(
     grad_logp, grad_entropy : array, shape (n,)
         Upstream gradients; no entropy part by default.
     out : array, optional
-        (n, v) of the storage of the logits to write into, contiguous; it may be the logits themselves.
+        (n, v) of the storage of the logits to write into, contiguous; it may be the logits themselves, or overlap any
+        input (which is then copied).
 
     Returns
     -------
@@ -164,18 +166,16 @@ def token_stats_backward(
     n = len(rows)
     weights = [_float32("grad_logp", grad_logp, n)]
     weights.append(np.empty(0, np.float32) if grad_entropy is None else _float32("grad_entropy", grad_entropy, n))
+    if not isinstance(stats, TokenStats):
+        raise ArgumentError(f"stats: expected what token_stats returned, got {shown(stats)}")
     if stats.entropy.shape != (n,):
         raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if grad_entropy is not None and (np.isnan(stats.entropy) & ~np.isnan(stats.log_sum)).any():
         raise ArgumentError("stats: expected the entropy too, for its gradient")
-    if out is None:
-        gradient = np.empty_like(rows)
-    else:
-        gradient, out_kind = as_logits("out", out)
-        same_memory = np.shares_memory(gradient, _memory(out)) if gradient.size else True
-        if out_kind != kind or gradient.shape != rows.shape or not same_memory or not gradient.flags.writeable:
-            raise ArgumentError(f"out: expected a writable contiguous {kind} array of shape {rows.shape}")
-    threads = as_count("threads", threads)
+    gradient, (rows, tokens, *weights) = output_apart("out", out, rows.shape, kind, [rows, tokens, *weights])
+    if kind == "float16":
+        gradient = gradient.view(np.uint16)
+    threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
         _store(gradient, kind, _numpy_gradient(rows, kind, tokens, temperature, weights, keep))
     else:
@@ -235,11 +235,10 @@ def _rows(
 ) -> tuple[NDArray[Any], str, NDArray[np.int64], NDArray[np.uint8]]:
     rows, kind = as_logits("logits", logits)
     tokens = as_indices("ids", ids, len(rows))
-    if not (math.isfinite(temperature) and _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1]):
-        raise ArgumentError(f"temperature: expected a number between 1e-6 and 1e6, got {temperature}")
+    as_number("temperature", temperature, least=_TEMPERATURES[0], most=_TEMPERATURES[1])
     keep = _NO_MASK
     if mask is not None:
-        keep = (np.asarray(mask) != 0).astype(np.uint8)
+        keep = (as_real("mask", mask) != 0).astype(np.uint8)
         if keep.shape != (len(rows),):
             raise ArgumentError(f"mask: expected shape ({len(rows)},), got {keep.shape}")
     outside = (tokens < 0) | (tokens >= rows.shape[1])
@@ -258,16 +257,6 @@ def _float32(name: str, value: Any, n: int) -> Float32:
     if array.shape != (n,):
         raise ArgumentError(f"{name}: expected shape ({n},), got {array.shape}")
     return array
-
-
-def _memory(value: Any) -> NDArray[Any]:
-    """Return the bytes of an output given by the caller, to see that writing did not go to a copy."""
-    if str(getattr(value, "dtype", "")).startswith("torch."):
-        torch = __import__("torch")
-        value = value.detach()
-        value = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
-        return np.asarray(np.from_dlpack(value))
-    return np.asarray(value)
 
 
 def _numpy_gradient(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from legato.errors import InputError
+from legato._files import PathLike, checked_path
+from legato._scalars import shown
+from legato.errors import ArgumentError, InputError
 from legato.rft.judging import Settings
 from legato.rft.layouts import Columns
 from legato.rft.readers import is_rollout_file, json_lines_part, step_of
 from legato.rft.report import Report
-from legato.rft.rollouts import Rollouts
+from legato.rft.rollouts import NanRule, Rollouts
 
 __all__ = ["Watch"]
 
@@ -38,15 +40,17 @@ class Watch:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: PathLike,
         *,
         settings: Settings | None = None,
         columns: Columns | None = None,
-        nan: Any = "error",
+        nan: NanRule = "error",
     ) -> None:
-        self._folder, self._settings = Path(folder), settings or Settings()
+        if not (settings is None or isinstance(settings, Settings)):
+            raise ArgumentError(f"settings: expected Settings, got {shown(settings)}")
+        self._folder, self._settings = checked_path("folder", folder), settings or Settings()
         value_range = self._settings.value_range
-        self._new = (columns or Columns(), nan, *(() if value_range is None else (value_range,)))
+        self._new = (Columns() if columns is None else columns, nan, *(() if value_range is None else (value_range,)))
         self._rollouts = Rollouts(*self._new)
         self._seen: dict[Path, tuple[int, int]] = {}  # size and time of the last look
         self._failures: dict[Path, int] = {}
@@ -106,5 +110,6 @@ class Watch:
             if self._failures[path] == _PATIENCE:
                 self.trouble.append(" ".join(str(error).split()))
             return False
+        found.files[path] = None
         self._rollouts.merge(found)
         return True

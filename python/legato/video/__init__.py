@@ -1,7 +1,7 @@
 """Video: decode, estimate motion, warp, encode, and stabilize from end to end.
 
 Files come in and go out with everything kept: sound, subtitles, timestamps, colour tags, bit depth. Pictures stay
-planar YUV from the decoder to the encoder. The family needs ``pip install "legato[video]"``; its heavy packages are
+planar YUV from the decoder to the encoder. The family needs the ``video`` extra; its heavy packages are
 imported where they are used, so that ``import legato.video`` alone stays quick.
 
 >>> from legato import video

@@ -6,22 +6,25 @@ the format, so that motion from a gyroscope or from another tracker can be writt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, json_lines, parse_fraction
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike, checked_path, load_av
-from legato.video.files import PendingFile, VideoFrame, VideoReader
+from legato.video.decoding import load_av, open_media
+from legato.video.files import VideoFrame, VideoReader
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
 from legato.video.subjects import Box, SubjectTracker, check_box
@@ -31,9 +34,11 @@ __all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask", "usable_
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Rotation: TypeAlias = Literal["apply", "keep"]
+ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
 
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
+_MOST_LINE_BYTES = 1 << 20
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -154,9 +159,12 @@ class Analysis:
 
         Raises
         ------
+        ArgumentError
+            If it is the file that the motion comes from.
         OutputError
             If the file cannot be written.
         """
+        check_destinations({"source": self.source} if self.source else {}, {"path": path})
         with PendingFile(path, unnamed=True) as pending:
             pending.write_text(self.lines())
             pending.commit()
@@ -205,37 +213,33 @@ class Analysis:
             If the file cannot be read, is incomplete, or is not as described.
         """
         path = Path(path)
-        try:
-            with path.open(encoding="utf-8") as file:
-                lines = _objects(path, file)
-                head = next(lines, None)
-                if head is None or head[1].get("format") != _FORMAT:
-                    raise InputError(f"{path}: not a motion file of Legato")
-                return cls(**_read(path, head[1], lines))
-        except OSError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not a motion file of Legato (not UTF-8 text)") from error
+        lines = _objects(path)
+        head = next(lines, None)
+        if head is None or head[1].get("format") != _FORMAT:
+            raise InputError(f"{path}: not a motion file of Legato")
+        return cls(**_read(path, head[1], lines))
 
 
 def _line(content: dict[str, Any]) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _objects(path: Path, lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a file of JSON lines, each with the words by which an error names it; empty lines do not count."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}: line {number}"
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a file of JSON lines, each with the words by which an error names it."""
+    lines = json_lines(path, _MOST_LINE_BYTES)
+    begun = False
+    while True:
         try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == 1:
+            number, content = next(lines)
+        except StopIteration:
+            return
+        except InputError as error:
+            if not begun and str(error).startswith(f"{path}: line"):
                 raise InputError(f"{path}: not a motion file of Legato") from None
-            raise InputError(f"{where}: not JSON; is the file complete?") from None
+            if ": not JSON" in str(error):
+                raise InputError(f"{error}; is the file complete?") from None
+            raise
+        begun, where = True, f"{path}: line {number}"
         if not isinstance(content, dict):
             raise InputError(f"{where}: expected a JSON object")
         yield where, content
@@ -244,7 +248,7 @@ def _objects(path: Path, lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """Read what `Analysis` is made of."""
     if head.get("version") != _VERSION:
-        raise InputError(f"{path}: a motion file of version {head.get('version')!r}, expected {_VERSION}")
+        raise InputError(f"{path}: a motion file of version {reprlib.repr(head.get('version'))}, expected {_VERSION}")
     where = f"{path}: line 1"
     size = tuple(int(v) for v in _numbers(where, head, "size", 2))
     if min(size) < 1:
@@ -254,7 +258,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         raise InputError(f"{where}: camera: expected focal lengths above 0")
     rotation = head.get("rotation", "apply")
     if rotation not in ("apply", "keep"):
-        raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {rotation!r}")
+        raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {reprlib.repr(rotation)}")
     motion: list[Floats] = []
     pts: list[int] = []
     ok, duplicate, confidence, error, subject = [], [], [], [], []
@@ -269,7 +273,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
                 raise InputError(f"{where}: orientation: needs 'camera' in line 1")
             now = _turn(where, _numbers(where, row, "orientation", 4))
             if before is not None and step is None:
-                step = _of_turn(before, now, camera)
+                step = _of_turn(where, before, now, camera)
             before = now
         else:
             before = None
@@ -288,7 +292,8 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
     if count == 0:
         raise InputError(f"{path}: no frame in the motion file")
     if head.get("frames", count) != count:
-        raise InputError(f"{path}: {count} frames where the first line says {head['frames']}; is the file complete?")
+        said = reprlib.repr(head["frames"])
+        raise InputError(f"{path}: {count} frames where the first line says {said}; is the file complete?")
     if pts and len(pts) != count:
         raise InputError(f"{path}: pts: expected in all frames or in none, got {len(pts)} of {count}")
     boxes = np.array(subject)
@@ -336,10 +341,12 @@ def _positive(path: Path, head: dict[str, Any], name: str) -> float | None:
 def _time_base(path: Path, head: dict[str, Any]) -> Fraction | None:
     if head.get("time_base") is None:
         return None
-    try:
-        value = Fraction(head["time_base"])
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        value = Fraction(0)
+    given, value = head["time_base"], Fraction(0)
+    if isinstance(given, str):
+        with contextlib.suppress(ValueError):
+            value = parse_fraction(given)
+    elif type(given) in (int, float) and 0 < given <= _LONGEST_TICK_S:
+        value = Fraction(given)
     if not 0 < value <= _LONGEST_TICK_S:
         raise InputError(f"{path}: line 1: time_base: expected seconds such as '1/90000'")
     return value
@@ -360,12 +367,17 @@ def _turn(where: str, q: Floats) -> Floats:
     )
 
 
-def _of_turn(before: Floats, now: Floats, camera: Floats) -> Floats:
+def _of_turn(where: str, before: Floats, now: Floats, camera: Floats) -> Floats:
     """Homography between two views of a camera that only turned: K R_before^T R_now K^-1."""
     fx, fy, cx, cy = camera
     K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    H = K @ before.T @ now @ np.linalg.inv(K)
-    return np.asarray(H / H[2, 2])
+    with np.errstate(all="ignore"):
+        K_inverse = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
+        H = K @ before.T @ now @ K_inverse
+        H /= H[2, 2]
+    if not np.isfinite(H).all():
+        raise InputError(f"{where}: orientation: the camera turns so far that no homography says it")
+    return np.asarray(H)
 
 
 def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
@@ -401,7 +413,7 @@ def read_mask(mask: PathLike | NDArray[Any], size: tuple[int, int]) -> Mask:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with av.open(str(path.absolute())) as picture:
+        with open_media(path) as picture:
             gray = next(picture.decode(video=0)).to_ndarray(format="gray")
     except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
         raise InputError(f"{path}: not a picture") from error

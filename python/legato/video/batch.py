@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from legato._arrays import as_count
-from legato.errors import ArgumentError, LegatoError, OutputError
-from legato.video.decoding import PathLike, checked_path
+from legato._files import PathLike, check_destinations, checked_path
+from legato._printing import printable
+from legato._scalars import as_count
+from legato.errors import ArgumentError, LegatoError, OutputError, SideFileError
 from legato.video.files import CONTAINERS
 from legato.video.progress import Progress, told_of_many
 from legato.video.report import StabilizeReport
-from legato.video.stabilizing import check_destinations, files_beside, stabilize
+from legato.video.stabilizing import files_beside, stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]
 
@@ -35,7 +36,7 @@ class Item:
     error : Exception or None
         Why it failed.
     report : StabilizeReport or None
-        What was done.
+        What was done; also where the result is complete, and the failure is that of a file beside it.
     """
 
     source: Path
@@ -59,7 +60,7 @@ class Item:
         """The error in one line; empty where there is none."""
         if self.error is None:
             return ""
-        text = " ".join(str(self.error).split()) or type(self.error).__name__
+        text = printable(" ".join(str(self.error).split())) or type(self.error).__name__
         return text if isinstance(self.error, LegatoError) else f"unexpected {type(self.error).__name__}: {text}"
 
 
@@ -193,6 +194,8 @@ def stabilize_all(
                 item = Item(item.source, item.destination, "done", report=done)
             except _Stopped:
                 return item
+            except SideFileError as error:
+                item = Item(item.source, item.destination, "failed", error=error, report=error.report)
             except Exception as error:  # of whatever kind: the other videos do not depend on it
                 item = Item(item.source, item.destination, "failed", error=error)
         show("end", 0, None)

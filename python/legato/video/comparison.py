@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._arrays import overlap
 from legato.errors import ArgumentError
 from legato.video.planes import Planes, load_opencv
 
@@ -18,6 +19,7 @@ _SMALLEST_LETTER_PX = 9
 # Luma of the label's ground and letters at 8 bits: black and white in limited range, nearly so in full range.
 _DARK, _BRIGHT = 16, 235
 _GROUND_OPACITY = 0.6
+_LONGEST_SIDE = 32766  # as pictures are warped
 
 
 class Comparison:
@@ -34,12 +36,19 @@ class Comparison:
 
     Raises
     ------
+    ArgumentError
+        If the size or the labels are not two ints and two texts.
     DependencyError
         If OpenCV, which draws the letters, is not installed.
     """
 
     def __init__(self, size: tuple[int, int], labels: tuple[str, str] = ("original", "stabilized")) -> None:
-        self._half = size
+        # OpenCV draws beyond its canvas when a letter's height leaves 32 bits.
+        if not (_is_pair(size, int | np.integer) and all(1 <= side <= _LONGEST_SIDE for side in size)):
+            raise ArgumentError(f"size: expected (width, height), two ints from 1 to {_LONGEST_SIDE}")
+        if not _is_pair(labels, str):
+            raise ArgumentError("labels: expected two texts")
+        self._half = int(size[0]), int(size[1])
         self._tags = [_letters(text, size) for text in labels]
 
     @property
@@ -55,7 +64,7 @@ class Comparison:
         left, right : Planes
             Pictures of one format, at least as large as `size` says; what is beyond is left out.
         out : Planes
-            Picture of the pair's `size` in the same format; overwritten.
+            Picture of the pair's `size` in the same format, in memory of its own; overwritten.
 
         Returns
         -------
@@ -63,11 +72,17 @@ class Comparison:
             `out`.
         """
         width, height = self._half
+        for name, picture in (("left", left), ("right", right), ("out", out)):
+            if not isinstance(picture, Planes):
+                raise ArgumentError(f"{name}: expected Planes, got {type(picture).__name__}")
         if out.size != self.size:
             raise ArgumentError(f"out: expected a picture of {self.size}, got {out.size}")
-        for side, picture in enumerate((left, right)):
+        for picture in (left, right):
             if picture.size[0] < width or picture.size[1] < height:
                 raise ArgumentError(f"pictures: expected at least {width}x{height}, got {picture.size}")
+            if any(overlap(one, other) for one in _present(out) for other in _present(picture)):
+                raise ArgumentError("out: expected memory of its own, got memory of a picture")
+        for side, picture in enumerate((left, right)):
             for source, target in zip(_present(picture), _present(out), strict=True):
                 rows, columns = target.shape[0], target.shape[1] // 2
                 target[:, side * columns : (side + 1) * columns] = source[:rows, :columns]
@@ -88,6 +103,10 @@ class Comparison:
             if plane is not None:
                 patch = plane[: rows // sy, x // sx : (x + columns) // sx]
                 patch[...] = gray + (patch.astype(np.float32) - gray) * (1 - _GROUND_OPACITY)
+
+
+def _is_pair(value: object, kind: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(item, kind) for item in value)
 
 
 def _present(picture: Planes) -> list[NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -9,16 +10,52 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-from legato.errors import ArgumentError, DependencyError, InputError
+from legato._extras import install_command
+from legato._files import PathLike, checked_path, reason
+from legato.errors import DependencyError, InputError
 
-__all__ = ["Ahead", "Decoder", "PathLike", "checked_path", "is_cover", "load_av", "reason"]
-
-PathLike: TypeAlias = str | os.PathLike[str]
+__all__ = [
+    "TRUST",
+    "Ahead",
+    "Decoder",
+    "is_cover",
+    "load_av",
+    "media_only",
+    "open_media",
+    "playlist_kind",
+]
 
 # FFmpeg reads these as pictures of text; nobody means that by a video.
 _TEXT_FORMATS = {"tty", "bin", "adf", "idf", "xbin"}
+# These open what a file names: other files, and whatever lies at an address.
+_PLAYLIST_FORMATS = {
+    "applehttp",
+    "avisynth",
+    "concat",
+    "dash",
+    "dvdvideo",
+    "hls",
+    "imf",
+    "lavfi",
+    "rtsp",
+    "sap",
+    "sdp",
+    "vapoursynth",
+    "vobsub",
+    "webm_dash_manifest",
+}
+_PLAYLISTS = (
+    (re.compile(rb"#EXTM3U"), "an HLS playlist"),
+    (re.compile(rb"ffconcat version"), "a concat script"),
+    (re.compile(rb"v=0\r?\n"), "a session description (SDP)"),
+    (re.compile(rb"<.*<(MPD|SmoothStreamingMedia)\b|<MPD\b", re.DOTALL), "a DASH manifest"),
+    (re.compile(rb"<.*<([a-z0-9]+:)?(CompositionPlaylist|AssetMap)\b", re.DOTALL), "an IMF playlist"),
+    (re.compile(rb"# VobSub index file"), "an index of subtitles (VobSub)"),
+)
+TRUST = "to trust it: --allow-playlists, allow_playlists=True"
+_PLAYLIST_HEAD = 4096  # bytes in which one says what it is
 _ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
 _MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 _MOST_AHEAD_BYTES = 48 << 20  # of pictures decoded before anybody asks
@@ -29,20 +66,48 @@ def load_av() -> Any:
     try:
         return importlib.import_module("av")
     except ImportError as error:
-        raise DependencyError('PyAV is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"PyAV is needed here: {install_command('video')}") from error
 
 
-def checked_path(name: str, value: object) -> Path:
-    """Take a path, or say which argument is none."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+def playlist_kind(path: Path) -> str | None:
+    """Say what kind of list of other files a file is by its content; None: it is none that FFmpeg would follow."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PLAYLIST_HEAD)
+    except OSError:
+        return None
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((kind for pattern, kind in _PLAYLISTS if pattern.match(head)), None)
 
 
-def reason(error: BaseException) -> str:
-    """One line from an exception of FFmpeg or of the system, without its number and path."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
+@functools.cache
+def media_only() -> dict[str, str]:
+    """Give the options by which FFmpeg opens nothing but what it was told to open."""
+    formats = sorted(set(load_av().formats_available) - _PLAYLIST_FORMATS)
+    return {"format_whitelist": ",".join(formats), "pattern_type": "none"}  # the second: no sequence of pictures
+
+
+def open_media(path: Path, *, allow_playlists: bool = False) -> Any:
+    """Open a file by FFmpeg: this alone, or also what it names.
+
+    Raises
+    ------
+    InputError
+        If it is a list of other files, and these are not allowed.
+    av.FFmpegError
+        If it cannot be read otherwise.
+    """
+    av = load_av()
+    try:
+        # An absolute path cannot be mistaken for a protocol such as "concat:".
+        return av.open(
+            str(path.absolute()), options={} if allow_playlists else dict(media_only()), metadata_errors="replace"
+        )
+    except av.FFmpegError as error:
+        kind = None if allow_playlists else playlist_kind(path)
+        if kind is None:
+            raise
+        raise InputError(f"{path}: not a video but {kind}, which names other files to be read ({TRUST})") from error
 
 
 def is_cover(stream: Any) -> bool:
@@ -57,6 +122,8 @@ class Decoder:
     ----------
     path : str or path
         A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+    allow_playlists : bool
+        Whether it may be a list of other files (HLS, DASH, concat and the like), which are then read.
 
     Attributes
     ----------
@@ -64,6 +131,8 @@ class Decoder:
         PyAV.
     path : Path
         The file.
+    allow_playlists : bool
+        As given.
     container, stream : av.container.InputContainer, av.video.stream.VideoStream
         The opened file and its pictures.
     skipped_packets, hidden_packets : int
@@ -82,9 +151,10 @@ class Decoder:
 
     no_frame = "no frame could be decoded"  # what is said of such a file
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, *, allow_playlists: bool = False) -> None:
         self.av = load_av()
         self.path = checked_path("path", path)
+        self.allow_playlists = allow_playlists
         self.skipped_packets = self.hidden_packets = 0
         self.cut_within = False
         self.container = self._opened()
@@ -130,8 +200,7 @@ class Decoder:
         if not path.is_file():
             raise InputError(f"{path}: not a file that can be read twice; streams are for `legato live`")
         try:
-            # An absolute path cannot be mistaken for a protocol such as "concat:".
-            container = self.av.open(str(path.absolute()), metadata_errors="replace")
+            container = open_media(path, allow_playlists=self.allow_playlists)
         except self.av.FFmpegError as error:
             if isinstance(error, PermissionError):
                 raise InputError(f"{path}: cannot be read ({reason(error)})") from error
@@ -195,6 +264,8 @@ class Ahead(os.PathLike[str]):
     ----------
     path : str or path
         The file.
+    allow_playlists : bool
+        As for `Decoder`.
 
     Raises
     ------
@@ -202,9 +273,9 @@ class Ahead(os.PathLike[str]):
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, *, allow_playlists: bool = False) -> None:
         load_av()
-        self._path = path
+        self._path, self._allow_playlists = path, allow_playlists
         self._decoder: Decoder | None = None
         self._error: BaseException | None = None
         self._asked = threading.Event()
@@ -213,7 +284,7 @@ class Ahead(os.PathLike[str]):
 
     def _run(self) -> None:
         try:
-            self._decoder = Decoder(self._path)
+            self._decoder = Decoder(self._path, allow_playlists=self._allow_playlists)
             self._decoder.decode_ahead(self._asked)
         except BaseException as error:  # told to who takes the decoder
             self._error = error

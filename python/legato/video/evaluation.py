@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, camera
-from legato._arrays import as_count
+from legato._files import PathLike
+from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
-from legato.video.decoding import PathLike
 from legato.video.files import VideoReader
 from legato.video.planes import luma
 from legato.video.progress import Progress, told
@@ -156,6 +156,7 @@ def evaluate(
     stabilized: PathLike,
     *,
     offset: int | None = None,
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> VideoMetrics:
     """Measure a stabilized video against its original.
@@ -169,6 +170,8 @@ def evaluate(
     offset : int, optional
         The original's frame that the first frame of the result shows, for tools that drop frames; what is left over
         at the end of either is then ignored. By default both must have the same number of frames.
+    allow_playlists : bool
+        As for `stabilize`.
     progress : bool or callable
         As for `stabilize`; the stage is "measure".
 
@@ -187,7 +190,11 @@ def evaluate(
     """
     if offset is not None:
         offset = as_count("offset", offset, 0)
-    with told(progress) as tell, VideoReader(original) as before, VideoReader(stabilized) as after:
+    with (
+        told(progress) as tell,
+        VideoReader(original, allow_playlists=allow_playlists) as before,
+        VideoReader(stabilized, allow_playlists=allow_playlists) as after,
+    ):
         sizes = (before.width, before.height), (after.width, after.height)
         for path, size in zip((original, stabilized), sizes, strict=True):
             if min(size) < _LEAST_SIDE:

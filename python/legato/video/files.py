@@ -9,14 +9,16 @@ What is kept and what is not, in one place:
 - **Rotation and mirroring** (the display matrix) are applied to the pixels and the tag is not written again, because
   not every player reads it; or, if asked, the pixels stay as they are stored and the tag is written again. A rotation
   by anything but quarter turns is always left alone and reported.
-- **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows: Matroska and
-  WebM count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it),
-  AVI counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to
-  start at zero, all by the same amount.
+- **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows. Times of
+  presentation are never changed to fit those of decoding; these are made where they are missing. Matroska and WebM
+  count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it), AVI
+  counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to start at zero, all by the same
+  amount.
 - **Odd sizes**: a picture with subsampled chroma is written without its last odd column or row, since H.264 and its
   players need even sizes. Nothing is padded, so no pixel is invented.
-- **Sound, subtitles and attachments** are copied packet by packet where the container can hold them; what it cannot
-  hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further video streams are not copied.
+- **Sound, subtitles and attachments** are copied packet by packet where the container can hold them (attachments:
+  Matroska alone); what it cannot hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further
+  video streams are not copied.
 - Sample aspect ratio, colour range, primaries, transfer and matrix, chapters and text metadata are written again. HDR
   mastering metadata is not.
 """
@@ -29,25 +31,27 @@ import importlib
 import io
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
-from legato.errors import ArgumentError, InputError, LegatoError, OutputError
-from legato.video.decoding import Decoder, PathLike, is_cover, load_av, reason
+from legato._files import PathLike, PendingFile, reason
+from legato._turns import Turns, one_at_a_time
+from legato.errors import ArgumentError, InputError, OutputError
+from legato.video.decoding import Decoder, is_cover, load_av, open_media
 from legato.video.planes import Planes
 
 __all__ = [
     "CONTAINERS",
     "ColorTags",
-    "PendingFile",
     "VideoCopy",
     "VideoFrame",
     "VideoReader",
@@ -68,6 +72,10 @@ CONTAINERS = {
 }
 _EDIT_LISTS = ("mp4", "mov")
 _PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
+_LAST_CHAPTER_S = 10**8
+_MOST_REORDERED = 16  # pictures that H.264 and H.265 may hold back, and so packets that tell a decoding time
+_ATTACHES = "matroska"  # WebM's muxer leaves attachments out without a word, and MPEG-TS makes private data of them
+_NOT_STRICT = 0x20000  # AVFMT_TS_NONSTRICT: two packets may have one decoding time
 _PRESETS = (
     "ultrafast",
     "superfast",
@@ -218,6 +226,8 @@ class VideoReader:
         A file that FFmpeg can read, or one that is opened. Its first video stream that is not a cover picture is used.
     rotate : bool
         Whether to turn the pictures upright as the file says; otherwise they come as they are stored.
+    allow_playlists : bool
+        Whether the file may be a list of other files (HLS, DASH, concat and the like), which are then read.
 
     Attributes
     ----------
@@ -275,9 +285,10 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True) -> None:
+    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True, allow_playlists: bool = False) -> None:
+        self._turns = Turns()
         self._av = load_av()
-        self.decoder = path if isinstance(path, Decoder) else Decoder(path)
+        self.decoder = path if isinstance(path, Decoder) else Decoder(path, allow_playlists=allow_playlists)
         self._container, self._stream = self.decoder.container, self.decoder.stream
         self.path = self.decoder.path
         self.rotate = rotate
@@ -437,6 +448,7 @@ class VideoReader:
             )
             index += 1
 
+    @one_at_a_time
     def _next(self) -> Any:
         first, self._first = self._first, None
         return next(self._decoded, None) if first is None else first
@@ -452,6 +464,7 @@ class VideoReader:
             arrays = [self._orientation(plane) for plane in arrays]
         return _as_planes(arrays, self.pixel_format, self.chroma_location)
 
+    @one_at_a_time
     def close(self) -> None:
         """Close the file."""
         self._first = None
@@ -567,151 +580,6 @@ def encodable_size(size: tuple[int, int], pixel_format: str) -> tuple[int, int]:
     return width, height
 
 
-class PendingFile:
-    """A file that appears under its destination's name when it is complete, and not before.
-
-    The destination is touched by `commit` alone. Leaving the ``with`` block without it leaves nothing.
-
-    Parameters
-    ----------
-    destination : str or path
-        The final name; if it is a symbolic link, the file that it points to.
-    unnamed : bool
-        Let the file have no name at all until `commit`, where the system can (Linux, on most file systems): then
-        nothing is left even by a process that is killed. `path` then has no extension.
-
-    Attributes
-    ----------
-    destination : Path
-        As given.
-    path : Path
-        The name to write to; the file exists and is empty. A hidden one beside the destination with its extension,
-        unless the file is unnamed.
-
-    Raises
-    ------
-    OutputError
-        If no file can be made there.
-    """
-
-    def __init__(self, destination: PathLike, *, unnamed: bool = False) -> None:
-        self.destination = Path(destination)
-        self._final = Path(os.path.realpath(self.destination))
-        folder = self._final.parent
-        if os.fspath(destination) == "-":
-            raise OutputError("-: expected a file name; standard output is for `legato live`")
-        if self._final.is_dir():
-            raise OutputError(f"{self.destination}: a directory, expected a file name")
-        if self._final.exists() and not self._final.is_file():
-            raise OutputError(f"{self.destination}: not a regular file")
-        if not folder.is_dir():
-            raise OutputError(f"{self.destination}: no such directory: {self.destination.parent}")
-        self._hidden = folder / f".legato-{os.urandom(6).hex()}{self._final.suffix}"
-        self._handle = _unnamed_file(folder) if unnamed else None
-        if self._handle is not None:
-            self.path = Path(f"/proc/self/fd/{self._handle}")
-            return
-        self.path = self._hidden
-        try:
-            # Made now, so that a folder without permission is found before the work; the mode follows the umask.
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-
-    @property
-    def unnamed(self) -> bool:
-        """Whether the file has no name yet."""
-        return self._handle is not None
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[IO[bytes]]:
-        """Open the file to write it; what goes wrong with it meanwhile names the destination.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written, such as on a full disk.
-        """
-        try:
-            with self.path.open("wb") as file:
-                yield file
-        except OSError as error:
-            if isinstance(error, LegatoError):
-                raise
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-
-    def write_text(self, pieces: Iterable[str]) -> None:
-        """Write the whole content as UTF-8, piece by piece.
-
-        Raises
-        ------
-        OutputError
-            As `opened`.
-        """
-        with self.opened() as file:
-            for piece in pieces:
-                file.write(piece.encode())
-
-    def commit(self) -> None:
-        """Bring the content to the disk and give the file its final name."""
-        try:
-            handle = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            if self._handle is None:
-                self._hidden.replace(self._final)
-            else:
-                self._name(self._handle)
-        except OSError as error:
-            raise OutputError(f"{self.destination}: cannot be written ({reason(error)})") from error
-        self.discard()
-
-    def _name(self, handle: int) -> None:
-        with contextlib.suppress(FileExistsError):
-            _link(handle, self._final)
-            return
-        # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
-        _link(handle, self._hidden)
-        self._hidden.replace(self._final)
-
-    def discard(self) -> None:
-        """Remove what was written; after `commit` nothing happens."""
-        with contextlib.suppress(OSError):
-            self._hidden.unlink()
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            os.close(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-
-def _unnamed_file(folder: Path) -> int | None:
-    """Open a file in a folder that has no name, or None where there is no such thing."""
-    kind = getattr(os, "O_TMPFILE", None)
-    if kind is None or not Path("/proc/self/fd").is_dir():
-        return None
-    try:
-        return os.open(folder, kind | os.O_RDWR, 0o666)
-    except OSError:
-        return None  # what else is wrong with the folder shows when a named file is made
-
-
-def _link(handle: int, name: Path) -> None:
-    """Give an open file without a name its first one."""
-    folder = os.open(name.parent, os.O_RDONLY)
-    try:
-        # Python follows the link in /proc only if it is told a folder, which an absolute path does not use.
-        os.link(f"/proc/self/fd/{handle}", name, src_dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
 class VideoWriter:
     """Write pictures to a video file with the sound, subtitles and tags of the video that they came from.
 
@@ -750,7 +618,7 @@ class VideoWriter:
     copied, not_copied : list of str
         The source's other streams, by what became of them.
     notes : list of str
-        What of the pictures' depth and chroma could not be kept.
+        What of the pictures' depth and chroma, and of chapters, could not be kept.
     frames : int
         Pictures written so far.
 
@@ -775,6 +643,7 @@ class VideoWriter:
         codec_options: dict[str, str] | None = None,
         copy_streams: bool = True,
     ) -> None:
+        self._turns = Turns()
         self._av = load_av()
         self.path = Path(path)
         self._muxer, default_codec = _container_of(self.path)
@@ -792,7 +661,6 @@ class VideoWriter:
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
             self._clock = 1 / source.frame_rate
-        self._clock_s = float(self._clock)
         self._counts_frames = self._clock != self._time_base
         self.copied: list[str] = []
         self.not_copied: list[str] = []
@@ -804,6 +672,7 @@ class VideoWriter:
         # Pictures given by `new_planes` and not written yet; weak, since a caller may drop one.
         self._handed: weakref.WeakKeyDictionary[Planes, Any] = weakref.WeakKeyDictionary()
         self._copier: _StreamCopier | None = None
+        self._timing: _Timing | None = None
 
         self._pending = PendingFile(self.path, unnamed=True)
         try:
@@ -814,7 +683,7 @@ class VideoWriter:
                 self._copier = _StreamCopier(self._av, source, self._container, self._muxer)
                 self._copier.shift_s = self._shift_s
                 self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
-            _take_over_tags(source, self._container)
+            self.notes += _take_over_tags(source, self._container)
         except BaseException:
             self.abort()
             raise
@@ -900,6 +769,7 @@ class VideoWriter:
         self._handed[planes] = frame
         return planes
 
+    @one_at_a_time
     def write(self, planes: Planes, pts: int, duration: int = 0) -> None:
         """Encode the next picture.
 
@@ -963,13 +833,17 @@ class VideoWriter:
                 duration = self._durations.pop(packet.pts, 0)
                 if duration:  # encoders leave it out, and then the last frame's would be a guess
                     packet.duration = duration
-                if self._copier is not None:
-                    at = packet.dts if packet.dts is not None else packet.pts
-                    self._copier.copy_until(at * self._clock_s)
-                self._container.mux(packet)
+                if self._timing is None:
+                    self._container.start_encoding()  # the stream's clock is known from here on
+                    self._timing = _Timing(self._stream, self._muxer)
+                for timed in self._timing.push(packet):
+                    if self._copier is not None:
+                        self._copier.copy_until(timed.dts * float(timed.time_base))
+                    self._container.mux(timed)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
 
+    @one_at_a_time
     def finish(self) -> None:
         """Encode what is still in the encoder and complete the file, without its final name yet.
 
@@ -995,15 +869,18 @@ class VideoWriter:
         """Packets of copied streams that were so damaged that the container could not take them; they are left out."""
         return 0 if self._copier is None else self._copier.damaged
 
+    @one_at_a_time
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
 
+    @one_at_a_time
     def close(self) -> None:
         """Finish the file and give it its final name."""
         self.finish()
         self.commit()
 
+    @one_at_a_time
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
         _abandon(self._pending, self._copier, getattr(self, "_container", None))
@@ -1024,6 +901,92 @@ class VideoWriter:
             self.abort()
 
 
+class _Timing:
+    """Packets of one stream on the clock of another, with decoding times such as a muxer takes.
+
+    Times of presentation stay what they are. A decoding time that is missing is extrapolated backwards from the next
+    one that is known; they increase, and none is later than the presentation of its packet or of one that follows.
+
+    Parameters
+    ----------
+    target : av.stream.Stream
+        Where the packets go; its container's header is written.
+    muxer : str
+        The kind of container.
+    shift_s : Fraction
+        Seconds by which all times are moved back.
+    ahead : int
+        Packets that are looked at before one is given.
+
+    Attributes
+    ----------
+    target : av.stream.Stream
+    lost : int
+        Packets left out since they are to be shown before one can be decoded that comes before them.
+    """
+
+    def __init__(self, target: Any, muxer: str, *, shift_s: Fraction = Fraction(0), ahead: int = 0) -> None:
+        self.target = target
+        self.lost = 0
+        self._shift_s, self._shift = shift_s, 0
+        self._clock = Fraction(target.time_base)
+        self._rate: Fraction | None = None  # ticks of the target in one of the packets
+        self._ahead = ahead
+        lax = target.type == "subtitle" or int(target.container.format.flags) & _NOT_STRICT
+        self._gap = 0 if lax else 1  # between two packets
+        # MPEG-TS has no times below zero: for a decoding time, FFmpeg would move the presentation of everything.
+        self._least = 0 if muxer == "mpegts" else None
+        self._window: deque[Any] = deque()
+        self._last: int | None = None
+        self._end = 0  # of the packet before
+
+    def push(self, packet: Any) -> Iterator[Any]:
+        """Take the next packet; give those whose time has come."""
+        if self._rate is None:  # once a stream: fractions take their time
+            self._shift = round(self._shift_s / packet.time_base)
+            self._rate = packet.time_base / self._clock
+        dts, pts, duration = packet.dts, packet.pts, packet.duration or 0
+        packet.stream, packet.time_base = self.target, self._clock
+        packet.dts = None if dts is None else self._moved(dts - self._shift)
+        given = dts if pts is None else pts
+        packet.pts = self._end if given is None else self._moved(given - self._shift)
+        packet.duration = self._moved(duration)
+        self._end = packet.pts + packet.duration
+        self._window.append(packet)
+        if len(self._window) > self._ahead:
+            yield from self._first()
+
+    def rest(self) -> Iterator[Any]:
+        """Give the packets that are left."""
+        while self._window:
+            yield from self._first()
+
+    def _moved(self, time: int) -> int:
+        assert self._rate is not None
+        n, d = self._rate.numerator, self._rate.denominator
+        return (2 * time * n + d) // (2 * d)
+
+    def _first(self) -> Iterator[Any]:
+        shown = [packet.pts for packet in self._window]
+        latest = min(pts - self._gap * k for k, pts in enumerate(shown))
+        dts = next((p.dts - k * self._step(shown) for k, p in enumerate(self._window) if p.dts is not None), latest)
+        dts = min(dts, latest)
+        if self._least is not None:
+            dts = max(dts, min(self._least, latest))
+        if self._last is not None:
+            dts = max(dts, self._last + self._gap)
+        packet = self._window.popleft()
+        if dts > packet.pts:
+            self.lost += 1
+            return
+        packet.dts = self._last = dts
+        yield packet
+
+    def _step(self, shown: list[int]) -> int:
+        """Give the mean time from one of these packets to the next."""
+        return max(1, (max(shown) - min(shown)) // max(1, len(shown) - 1))
+
+
 class _StreamCopier:
     """Copy the other streams of a file, read a second time so that memory does not depend on its interleaving.
 
@@ -1033,6 +996,7 @@ class _StreamCopier:
     def __init__(self, av: Any, source: VideoReader, output: Any, muxer: str, *, pictures: bool = False) -> None:
         self._av = av
         self._output = output
+        self._muxer = muxer
         self._keeps_edits = muxer in _EDIT_LISTS
         self._primes: dict[int, bool] = {}
         self.copied: list[str] = []
@@ -1040,11 +1004,9 @@ class _StreamCopier:
         self.shift_s = Fraction(0)
         self.damaged = 0
         self._targets: dict[int, Any] = {}
-        self._last_dts: dict[int, int] = {}
-        self._shifts: dict[int, int] = {}  # in ticks of each stream
-        self._tick_s: dict[int, float] = {}
+        self._timed: Iterator[Any] | None = None
         self._held: Any = None
-        self._input = av.open(str(source.path.absolute()), metadata_errors="replace")
+        self._input = open_media(source.path, allow_playlists=source.decoder.allow_playlists)
         for stream in self._input.streams:
             if stream.index == source._stream.index:
                 if pictures and not self._fits(stream, muxer):
@@ -1065,6 +1027,8 @@ class _StreamCopier:
 
     def _fits(self, stream: Any, muxer: str) -> bool:
         """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        if stream.type == "attachment" and muxer != _ATTACHES:
+            return False
         written = io.BytesIO()
         try:
             with self._av.open(written, "w", format=muxer) as trial:
@@ -1103,30 +1067,41 @@ class _StreamCopier:
 
     def copy_until(self, time_s: float) -> None:
         """Copy packets in the order of the file until one belongs after the given time."""
-        while (packet := self._next()) is not None:
-            index = packet.stream.index
-            if packet.dts * self._tick_s[index] > time_s:
-                self._held = packet
+        if self._timed is None:
+            self._timed = self._packets_with_times()
+        while (packet := next(self._timed, None) if self._held is None else self._held) is not None:
+            self._held = packet if packet.dts * float(packet.time_base) > time_s else None
+            if self._held is not None:
                 return
-            packet.stream = self._targets[index]
             try:
                 self._output.mux(packet)
             except self._av.error.InvalidDataError:
                 self.damaged += 1  # a muxer that looks into its packets refuses this one, and takes the next
 
-    def _next(self) -> Any:
-        held, self._held = self._held, None
-        if held is not None:
-            return held
-        while True:
-            try:
-                packet = next(self._packets, None)
-            except self._av.FFmpegError:
-                return None  # the rest of a damaged file
-            if packet is None:
-                return None
+    def _packets_with_times(self) -> Iterator[Any]:
+        self._output.start_encoding()  # the clocks of the streams are known from here on
+        timing = {
+            index: _Timing(
+                target,
+                self._muxer,
+                shift_s=self.shift_s,
+                # Subtitles are too far apart to wait for the next, and may have one time.
+                ahead=0 if target.type == "subtitle" else _MOST_REORDERED,
+            )
+            for index, target in self._targets.items()
+        }
+        for packet in self._packets_of_file():
             if packet.size and not self._hidden(packet):
-                return self._timed(packet)
+                yield from timing[packet.stream.index].push(packet)
+        for one in timing.values():
+            yield from one.rest()
+            if one.lost and one.target.type == "video":
+                raise ValueError(f"{one.lost} pictures come too late to be decoded")
+            self.damaged += one.lost
+
+    def _packets_of_file(self) -> Iterator[Any]:
+        with contextlib.suppress(self._av.FFmpegError):  # the rest of a damaged file
+            yield from self._packets
 
     def _hidden(self, packet: Any) -> bool:
         """Whether an edit list cuts a packet off, which the container cannot say; what primes a decoder is kept."""
@@ -1137,27 +1112,11 @@ class _StreamCopier:
         primes = self._primes.setdefault(packet.stream.index, begin * packet.time_base >= -_PRIMING_S)
         return not primes and end + (packet.duration or 0) < 0
 
-    def _timed(self, packet: Any) -> Any:
-        """Make the times such as a muxer takes: present, and increasing within the stream."""
-        index = packet.stream.index
-        shift = self._shifts.get(index)
-        if shift is None:  # once a stream: fractions take their time
-            shift = self._shifts[index] = round(self.shift_s / packet.time_base)
-            self._tick_s[index] = float(packet.time_base)
-        last = self._last_dts.get(index)
-        dts = packet.dts if packet.dts is not None else packet.pts
-        dts = (0 if last is None else last + 1) if dts is None else dts - shift
-        if last is not None and dts <= last:
-            dts = last + 1
-        self._last_dts[index] = dts
-        packet.pts = dts if packet.pts is None else max(packet.pts - shift, dts)
-        packet.dts = dts
-        return packet
-
     def close(self) -> None:
-        close = getattr(self._packets, "close", None)
-        if close is not None:
-            close()
+        for reading in (self._timed, self._packets):
+            close = getattr(reading, "close", None)
+            if close is not None:
+                close()
         self._held = None
         self._input.close()
 
@@ -1177,17 +1136,19 @@ class VideoCopy:
     copied, not_copied : list of str
         The source's streams but the pictures, by what became of them.
     notes : list of str
-        Empty: of the pictures everything is kept.
+        What besides the pictures, of which everything is kept, was left out.
 
     Raises
     ------
     ArgumentError
-        If the destination's container cannot hold the packets as they are, or not what an edit list cuts off.
+        If the destination's container cannot hold the packets as they are, or not what an edit list cuts off; or if
+        pictures have no times or wrong ones.
     OutputError
         If the file cannot be written.
     """
 
     def __init__(self, path: PathLike, source: VideoReader) -> None:
+        self._turns = Turns()
         self._av = load_av()
         self.path = Path(path)
         muxer, _ = _container_of(self.path)
@@ -1195,6 +1156,8 @@ class VideoCopy:
             raise ArgumentError("path: .avi files have no room for when pictures are shown")
         if source.hidden_packets and (muxer not in _EDIT_LISTS or source.cut_within):
             raise ArgumentError(f"path: {muxer} files have no room for what an edit list cuts off")
+        if source.repaired_timestamps:
+            raise ArgumentError("path: pictures without times, or of wrong ones, cannot be copied as they are")
         self.notes: list[str] = []
         self._pending = PendingFile(self.path, unnamed=True)
         self._copier: _StreamCopier | None = None
@@ -1203,11 +1166,12 @@ class VideoCopy:
             self._copier = _StreamCopier(self._av, source, self._container, muxer, pictures=True)
             self._copier.shift_s = _start_shift(source)
             self.copied, self.not_copied = self._copier.copied, self._copier.not_copied
-            _take_over_tags(source, self._container)
+            self.notes += _take_over_tags(source, self._container)
         except BaseException:
             self.abort()
             raise
 
+    @one_at_a_time
     def finish(self) -> None:
         """Copy everything and complete the file, without its final name yet."""
         assert self._copier is not None
@@ -1223,10 +1187,12 @@ class VideoCopy:
         """Packets that were so damaged that the container could not take them; they are left out."""
         return 0 if self._copier is None else self._copier.damaged
 
+    @one_at_a_time
     def commit(self) -> None:
         """Give the finished file its final name."""
         self._pending.commit()
 
+    @one_at_a_time
     def abort(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
         _abandon(self._pending, self._copier, getattr(self, "_container", None))
@@ -1242,10 +1208,17 @@ def _opened_for_writing(av: Any, path: Path, muxer: str, clock: Fraction) -> Any
     return av.open(str(path), "w", format=muxer, container_options=options)
 
 
-def _take_over_tags(source: VideoReader, container: Any) -> None:
+def _take_over_tags(source: VideoReader, container: Any) -> list[str]:
+    """Write metadata and chapters again; tell what of them is left out."""
     container.metadata.update(_lasting(source._container.metadata))
     with contextlib.suppress(AttributeError, source._av.FFmpegError):  # not every version
-        container.set_chapters(source._container.chapters())
+        chapters = source._container.chapters()
+        # A muxer that counts nanoseconds refuses the whole file for one that is too far away.
+        sound = [c for c in chapters if 0 <= c["start"] <= c["end"] and c["end"] * c["time_base"] <= _LAST_CHAPTER_S]
+        container.set_chapters(sound)
+        if len(sound) < len(chapters):
+            return [f"chapters left out, of impossible times: {len(chapters) - len(sound)}"]
+    return []
 
 
 def _abandon(pending: PendingFile, copier: _StreamCopier | None, container: Any) -> None:

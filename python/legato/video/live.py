@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._arrays import as_count
+from legato._scalars import as_choice, as_flag, as_threads, shown
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
 from legato.video.files import VideoFrame
 from legato.video.planes import Picture, Planes, luma
 from legato.video.presets import PRESETS
 from legato.video.tracking import Tracker
-from legato.video.warping import Interpolation, warp
+from legato.video.warping import INTERPOLATIONS, Interpolation, warp
 
 __all__ = ["LIVE_OPTIONS", "Stabilizer"]
 
@@ -98,15 +99,14 @@ class Stabilizer:
         if options is None:
             options = LIVE_OPTIONS
         if not isinstance(options, camera.PathOptions):
-            raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
-        if interpolation not in get_args(Interpolation):
-            raise ArgumentError(f"interpolation: expected one of {get_args(Interpolation)}, got {interpolation!r}")
+            raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
+        self._interpolation = as_choice("interpolation", interpolation, INTERPOLATIONS)
         self._options = options.at_frame_rate(fps)
         self._tracker = Tracker(size, mask=mask)
         self._path = camera.LivePath(self._tracker.size, self._options, latency_frames=latency_frames)
         self._window = camera.crop_map(self._tracker.size, self._options)
-        self._interpolation: Interpolation = interpolation
-        self._threads = as_count("threads", threads)
+        self._threads = as_threads(threads)
+        self._turns = Turns()
         self._held: deque[Frame] = deque()
         self._before: NDArray[np.uint8] | None = None  # the luma of the newest picture
         self._scene: NDArray[np.float32] | None = None  # how it looked before its motion could not be measured
@@ -124,10 +124,12 @@ class Stabilizer:
         return self._path.latency_frames
 
     @property
+    @one_at_a_time
     def pending_frames(self) -> int:
         """Pictures pushed that have not come out."""
         return len(self._held)
 
+    @one_at_a_time
     def push(self, frame: FrameT, *, cut: bool = False) -> list[FrameT]:
         """Take the next picture; return the one whose time has come.
 
@@ -151,7 +153,7 @@ class Stabilizer:
         ArgumentError
             If the frame is no picture or has another size. It then counts as not pushed.
         """
-        brightness = luma(_picture(frame))
+        brightness, cut = luma(_picture(frame)), as_flag("cut", cut)
         size = brightness.shape[1], brightness.shape[0]
         if size != self.size:
             raise ArgumentError(
@@ -188,6 +190,7 @@ class Stabilizer:
         # A flat picture, as of a covered lens or between two scenes, tells nothing; the next may.
         return self._scene is None or after.std() < _GLANCE_CONTRAST or _alike(self._scene, after)
 
+    @one_at_a_time
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
         self._tracker.reset()

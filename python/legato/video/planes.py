@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._extras import install_command
+from legato._scalars import as_choice, shown
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["ChromaLocation", "Picture", "Planes", "as_planes", "luma"]
@@ -19,7 +21,7 @@ Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _SUBSAMPLINGS = (1, 2, 4)
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
-_LOCATIONS = get_args(ChromaLocation)
+CHROMA_LOCATIONS: tuple[ChromaLocation, ...] = get_args(ChromaLocation)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -74,13 +76,12 @@ class Planes:
                     )
         depth = self.bit_depth
         if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)):
-            raise ArgumentError(f"bit_depth: expected an int, got {depth!r}")
+            raise ArgumentError(f"bit_depth: expected an int, got {shown(depth)}")
         lowest, highest = (8, 8) if self.y.itemsize == 1 else (9, 16)
         if not lowest <= depth <= highest:
             expected = "8" if lowest == highest else f"{lowest} to {highest}"
-            raise ArgumentError(f"bit_depth: expected {expected} for {self.y.dtype} planes, got {depth}")
-        if self.chroma_location not in _LOCATIONS:
-            raise ArgumentError(f"chroma_location: expected one of {_LOCATIONS}, got {self.chroma_location!r}")
+            raise ArgumentError(f"bit_depth: expected {expected} for {self.y.dtype} planes, got {shown(depth)}")
+        as_choice("chroma_location", self.chroma_location, CHROMA_LOCATIONS)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -182,7 +183,7 @@ def load_opencv() -> Any:
     try:
         return importlib.import_module("cv2")
     except ImportError as error:
-        raise DependencyError('OpenCV is needed here: pip install "legato[opencv]"') from error
+        raise DependencyError(f"OpenCV is needed here: {install_command('opencv')}") from error
 
 
 def _check_plane(name: str, plane: object) -> None:
@@ -192,6 +193,8 @@ def _check_plane(name: str, plane: object) -> None:
         raise ArgumentError(f"{name}: expected shape (h, w), at least 1x1, got {plane.shape}")
     if plane.dtype not in _DTYPES:
         raise ArgumentError(f"{name}: expected dtype uint8 or uint16, got {plane.dtype}")
+    if not plane.flags.aligned:
+        raise ArgumentError(f"{name}: expected samples at whole addresses, got an array that is not aligned")
 
 
 @functools.lru_cache

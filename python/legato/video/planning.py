@@ -20,8 +20,8 @@ from legato.video.pipeline import Stopwatch
 from legato.video.subjects import box_corners, read_salient
 
 if TYPE_CHECKING:
+    from legato._files import PathLike
     from legato.video.analysis import Step
-    from legato.video.decoding import PathLike
 
 __all__ = ["Aims", "PathPlanner", "believable_rate", "window_frames"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from legato import camera
+from legato._scalars import shown
 from legato.errors import ArgumentError
 
-__all__ = ["PRESETS", "Preset", "preset_named"]
+__all__ = ["PRESETS", "Preset", "PresetName", "preset_named"]
+
+PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "tripod", "follow", "pan", "walk"]
 
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
@@ -97,12 +100,11 @@ PRESETS = {
 _ALIASES = {"pan": "standard", "walk": "smooth"}
 
 
-def preset_named(name: str) -> Preset:
+def preset_named(name: PresetName) -> Preset:
     """Look a preset up; "pan" is another name of "standard" and "walk" of "smooth"."""
-    try:
-        return PRESETS[_ALIASES.get(name, name)]
-    except (KeyError, TypeError):
-        known = ", ".join([*PRESETS, *_ALIASES])
+    known = [*PRESETS, *_ALIASES]
+    if not isinstance(name, str) or name not in known:
         raise ArgumentError(
-            f"preset: expected one of {known}; got {name!r} (the encoder's speed is encoder_preset)"
-        ) from None
+            f"preset: expected one of {', '.join(known)}; got {shown(name)} (the encoder's speed is encoder_preset)"
+        )
+    return PRESETS[_ALIASES.get(name, name)]

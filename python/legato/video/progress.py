@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from legato._extras import install_command
 from legato.errors import DependencyError
 
 __all__ = ["Progress", "told", "told_of_many"]
@@ -92,7 +93,7 @@ def _rich() -> Any:
     try:
         return importlib.import_module("rich.progress")
     except ImportError as error:
-        raise DependencyError('progress: rich is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"progress: rich is needed here: {install_command('video')}") from error
 
 
 def _bar(rich: Any, *columns: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import __version__
+from legato._printing import printable
 from legato.video.decoding import load_av
 
 __all__ = ["StabilizeReport", "counted", "package_versions"]
@@ -142,14 +143,15 @@ class StabilizeReport:
 
     def summary(self) -> str:
         """Give the result in one line."""
+        name = printable(self.destination)
         rate = self.frames / self.seconds["total"] if self.seconds["total"] > 0 else math.inf
         speed = f"{counted(self.frames, 'frame')} in {self.seconds['total']:.1f} s ({rate:.0f} fps)"
         if not self.motion_known:
-            return f"{self.destination}: {speed}; no motion could be estimated, pictures unchanged"
+            return f"{name}: {speed}; no motion could be estimated, pictures unchanged"
         if self.path_status == "rest":
-            return f"{self.destination}: {speed}; nothing to be gained, pictures unchanged"
+            return f"{name}: {speed}; nothing to be gained, pictures unchanged"
         gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
-        return f"{self.destination}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
+        return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
 
 
 def counted(number: int, what: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._scalars import as_count, as_size
 from legato.errors import ArgumentError
 from legato.video.planes import load_opencv
 
-__all__ = ["Sprite", "check_int", "checked_size", "draw_ferry", "render_scene"]
+__all__ = ["Sprite", "checked_size", "draw_ferry", "render_scene"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.uint8]
@@ -53,7 +54,7 @@ def render_scene(seed: int = 1, size: tuple[int, int] = (1920, 1080)) -> Image:
     DependencyError
         If OpenCV is not installed.
     """
-    check_int("seed", seed, 0)
+    as_count("seed", seed, 0, 2**64 - 1)
     width, height = checked_size(size, 16, 16384)
     cv2 = load_opencv()
     rng = np.random.default_rng([seed, 0])
@@ -914,20 +915,9 @@ def _paint_ferry(canvas: _Canvas, rng: np.random.Generator) -> None:
         canvas.disc(96 + 100 * k, 206 + 20, 6, _lit(hull, 0.5))
 
 
-def check_int(name: str, value: object, least: int) -> None:
-    """Refuse what is no int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name}: expected an int of at least {least}, got {value!r}")
-
-
 def checked_size(size: object, least: int, most: int) -> tuple[int, int]:
     """Return (width, height) as ints within limits, or refuse."""
-    if (
-        not isinstance(size, (tuple, list))
-        or len(size) != 2
-        or not all(isinstance(side, (int, np.integer)) and least <= side <= most for side in size)
-    ):
-        raise ArgumentError(f"size: expected (width, height), two ints from {least} to {most}, got {size!r}")
-    if max(size) > _MOST_ASPECT * min(size):
-        raise ArgumentError(f"size: expected one side at most {_MOST_ASPECT} times the other, got {size!r}")
-    return int(size[0]), int(size[1])
+    width, height = as_size("size", size, least, most)
+    if max(width, height) > _MOST_ASPECT * min(width, height):
+        raise ArgumentError(f"size: expected one side at most {_MOST_ASPECT} times the other, got {(width, height)}")
+    return width, height

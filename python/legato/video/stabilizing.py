@@ -16,19 +16,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._extras import install_command
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
+from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.camera.plotting import path_curves
-from legato.errors import ArgumentError, DependencyError, InputError
-from legato.video.analysis import Analysis, FrameTracker, Rotation, Step
-from legato.video.decoding import Ahead, PathLike, checked_path
+from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, SideFileError
+from legato.video.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
+from legato.video.decoding import Ahead
 from legato.video.files import (
     NOT_TRANSPARENT,
-    PendingFile,
     VideoCopy,
     VideoFrame,
     VideoReader,
@@ -38,17 +40,18 @@ from legato.video.files import (
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planes import Planes
 from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
-from legato.video.presets import preset_named
+from legato.video.presets import PresetName, preset_named
 from legato.video.progress import Progress, told
 from legato.video.refinement import block_frames, looked_again
 from legato.video.report import StabilizeReport, package_versions
 from legato.video.subjects import Box
-from legato.video.warping import Interpolation, warp
+from legato.video.warping import INTERPOLATIONS, Interpolation, warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Inclusion: TypeAlias = Literal["soft", "hard"]
+INCLUSIONS: tuple[Inclusion, ...] = get_args(Inclusion)
 
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
@@ -62,6 +65,7 @@ def analyze(
     region: Box | None = None,
     subject: Box | None = None,
     rotation: Rotation = "apply",
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> Analysis:
     """Estimate the motion of a video: the first half of `stabilize`, to be used again.
@@ -80,6 +84,8 @@ def analyze(
         A box in the first frame that is followed, to be kept in view and, by the preset "follow", in the middle.
     rotation : {"apply", "keep"}
         Whether the pictures are turned upright before, or stay as they are stored with their tag.
+    allow_playlists : bool
+        As for `stabilize`.
     progress : bool or callable
         As for `stabilize`.
 
@@ -97,7 +103,7 @@ def analyze(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    with told(progress) as tell, _opened(source, rotation) as reader:
+    with told(progress) as tell, _opened(source, rotation, allow_playlists) as reader:
         tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
         watch = Stopwatch()
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
@@ -135,7 +141,7 @@ def stabilize(
     destination: PathLike,
     *,
     motion: Analysis | PathLike | None = None,
-    preset: str = "standard",
+    preset: PresetName = "standard",
     crop: float | None = None,
     options: camera.PathOptions | None = None,
     mask: PathLike | NDArray[Any] | None = None,
@@ -156,13 +162,14 @@ def stabilize(
     compare: bool | PathLike | None = None,
     report: bool | PathLike | None = None,
     plot: bool | PathLike | None = None,
+    allow_playlists: bool = False,
     progress: bool | Progress = False,
     threads: int = 1,
 ) -> StabilizeReport:
     """Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
 
     Every file appears under its name complete or not at all: after an error or an interruption, what stood there
-    before stands there still.
+    before stands there still. A file beside the result that cannot be written costs neither that nor the others.
 
     Parameters
     ----------
@@ -209,6 +216,9 @@ def stabilize(
         Also write original and result side by side, the report as JSON, and a drawing of the camera path before and
         after (.svg, .png or .pdf). True: beside the destination, with "_compare", "_report.json" and "_path.svg" added
         to its name.
+    allow_playlists : bool
+        Whether the source may be a list of other files (HLS, DASH, concat and the like): FFmpeg then reads whatever it
+        names, files of this computer included.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (stage, frames done, frames in all or None), with the stages
         "track", "refine" (where motions are measured twice) or "check" (of a known motion that rests), and "render",
@@ -227,6 +237,8 @@ def stabilize(
         If the source cannot be read, is no video, or changes its size, or the motion is not its own.
     OutputError
         If a file cannot be written.
+    SideFileError
+        If that is one beside the result, and the result is complete.
     ArgumentError
         If an argument is not as described, or a destination is the source itself.
     InfeasibleError
@@ -236,15 +248,16 @@ def stabilize(
     """
     chosen = preset_named(preset)
     if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
     path_options = chosen.options() if options is None else options
     if crop is not None:
         path_options = replace(path_options, crop=crop)
-    if inclusion not in ("soft", "hard"):
-        raise ArgumentError(f"inclusion: expected 'soft' or 'hard', got {inclusion!r}")
-    target_weight = chosen.center if center is None else center
-    if not (isinstance(target_weight, int | float | np.number) and 0 <= target_weight < 1e12):
-        raise ArgumentError(f"center: expected a number of at least 0, got {center!r}")
+    inclusion = as_choice("inclusion", inclusion, INCLUSIONS)
+    target_weight = chosen.center if center is None else as_number("center", center, least=0, below=1e12)
+    interpolation, threads = as_choice("interpolation", interpolation, INTERPOLATIONS), as_threads(threads)
+    guard, overwrite = as_flag("guard", guard), as_flag("overwrite", overwrite)
+    if rotation is not None:
+        rotation = as_choice("rotation", rotation, ROTATIONS)
     check_encoder_preset("encoder_preset", encoder_preset)
     begun = source if isinstance(source, Ahead) else None
     source, destination = checked_path("source", source), checked_path("destination", destination)
@@ -269,10 +282,11 @@ def stabilize(
     if crf is not None:
         encoding["crf"] = crf
     watch = Stopwatch()
+    beside = SideFiles()
 
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        reader = open_files.enter_context(_opened(begun or source, rotation or "apply"))
+        reader = open_files.enter_context(_opened(begun or source, rotation or "apply", allow_playlists))
         size = (reader.width, reader.height)
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
@@ -319,7 +333,7 @@ def stabilize(
         asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
         copy: VideoCopy | None = None
         draw = open_files.enter_context(
-            _Drawing(writer, pair_writer, interpolation, threads, watch, depth=stride // 2 + DEPTH)
+            _Drawing(writer, pair_writer, beside, interpolation, threads, watch, depth=stride // 2 + DEPTH)
         )
 
         def draw_ready(count: int | None) -> None:
@@ -343,7 +357,8 @@ def stabilize(
                 plan.push(step)
         plan.finish()
         if "save_motion" in pending:
-            pending["save_motion"].write_text(analysis.lines())
+            with beside.attempt(pending["save_motion"].destination):
+                pending["save_motion"].write_text(analysis.lines())
         read = known is None
         if plan.status == "rest" and not asked:
             if known is not None:  # read before it is copied: what it holds may be damaged, or another video
@@ -371,19 +386,20 @@ def stabilize(
         written = copy or writer
         with watch("encode" if copy is None else "copy"):
             written.finish()
-        if pair_writer is not None:
-            with watch("compare"):
+        if pair_writer is not None and pair_writer.path not in beside.errors:
+            with watch("compare"), beside.attempt(pair_writer.path):
                 pair_writer.finish()
         if "plot" in pending:
-            with watch("plot"), pending["plot"].opened() as file:
+            plot_file = pending["plot"]
+            with watch("plot"), beside.attempt(plot_file.destination), plot_file.opened() as file:
                 from legato.camera.plotting import plot_path
 
-                kind = pending["plot"].destination.suffix
+                kind = plot_file.destination.suffix
                 plot_path(bridged, np.array(plan.window), size, file, fps=rate, kind=kind)
         result = StabilizeReport(
             source=os.fspath(source),
             destination=os.fspath(destination),
-            comparison=None if outputs["compare"] is None else os.fspath(outputs["compare"]),
+            comparison=None if pair_writer is None or pair_writer.path in beside.errors else str(pair_writer.path),
             motion_file=known.source if known is not None else None,
             frames=len(analysis),
             size=size,
@@ -407,7 +423,10 @@ def stabilize(
             skipped_packets=reader.skipped_packets,
             damaged_frames=reader.damaged_frames,
             repaired_timestamps=reader.repaired_timestamps,
-            notes=_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
+            notes=[
+                *_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
+                *beside.failures(),
+            ],
             seconds={**watch.seconds, "total": watch.total},
             shares=watch.shares(),
             versions=package_versions(),
@@ -416,17 +435,65 @@ def stabilize(
             corrections=np.array(plan.corrections),
         )
         if "report" in pending:
-            pending["report"].write_text([result.to_json()])
-        for finished in (written, pair_writer, *pending.values()):
-            if finished is not None:
-                finished.commit()
+            with beside.attempt(pending["report"].destination):
+                pending["report"].write_text([result.to_json()])
+        written.commit()
+        others: dict[Path, PendingFile | VideoWriter] = {one.destination: one for one in pending.values()}
+        if pair_writer is not None:
+            others[pair_writer.path] = pair_writer
+        for path, other in others.items():
+            if path not in beside.errors:
+                with beside.attempt(path):
+                    other.commit()
+    beside.check(destination, result)
     return result
 
 
-def _opened(source: PathLike, rotation: Rotation) -> VideoReader:
-    if rotation not in ("apply", "keep"):
-        raise ArgumentError(f"rotation: expected 'apply' or 'keep', got {rotation!r}")
-    return VideoReader(source.decoder() if isinstance(source, Ahead) else source, rotate=rotation == "apply")
+class SideFiles:
+    """Files beside a result: what goes wrong with one costs that one alone, and is told when all is done.
+
+    Attributes
+    ----------
+    errors : dict of Path to Exception
+        What went wrong so far, by file.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[Path, Exception] = {}
+
+    @contextlib.contextmanager
+    def attempt(self, path: Path) -> Iterator[None]:
+        """Take note of an error in the ``with`` block, which makes the file."""
+        try:
+            yield
+        except Exception as error:  # of whatever kind: the result does not depend on it
+            self.errors[path] = error
+
+    def failures(self) -> list[str]:
+        """Tell what went wrong, each in one line that names the file."""
+        return [
+            str(error)
+            if isinstance(error, LegatoError)
+            else f"{path}: cannot be made ({type(error).__name__}: {reason(error)})"
+            for path, error in self.errors.items()
+        ]
+
+    def check(self, result: PathLike, report: object) -> None:
+        """Raise what went wrong.
+
+        Raises
+        ------
+        SideFileError
+        """
+        if self.errors:
+            text = f"{'; '.join(self.failures())}; {os.fspath(result)} is complete"
+            raise SideFileError(text, self.errors, report) from next(iter(self.errors.values()))
+
+
+def _opened(source: PathLike, rotation: Rotation, allow_playlists: bool) -> VideoReader:
+    rotation = as_choice("rotation", rotation, ROTATIONS)
+    opened = source.decoder() if isinstance(source, Ahead) else source
+    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=allow_playlists)
 
 
 def _followed(
@@ -473,7 +540,7 @@ class _Waiting:
 
 
 def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
-    with VideoReader(source, rotate=first.rotate) as reader:
+    with VideoReader(source, rotate=first.rotate, allow_playlists=first.decoder.allow_playlists) as reader:
         yield from reader
 
 
@@ -503,43 +570,6 @@ def files_beside(
     }
 
 
-def check_destinations(
-    sources: dict[str, PathLike], destinations: dict[str, Path | None], overwrite: bool = True
-) -> None:
-    """Refuse to write over a source, over a file twice, or over an existing file against the caller's wish.
-
-    Parameters
-    ----------
-    sources, destinations : dict
-        Files by the names of their arguments; None: not asked for.
-    overwrite : bool
-        Whether existing files may be replaced.
-
-    Raises
-    ------
-    ArgumentError
-    """
-    taken = {key: name for name, path in sources.items() for key in _identities(path)}
-    for name, path in destinations.items():
-        if path is None:
-            continue
-        other = next((taken[key] for key in _identities(path) if key in taken), None)
-        if other is not None:
-            raise ArgumentError(f"{name}: {path} is the same file as the {other}")
-        taken[os.path.realpath(path)] = name
-        if not overwrite and path.exists():
-            raise ArgumentError(f"{name}: {path} exists and overwrite is off")
-
-
-def _identities(path: PathLike) -> list[object]:
-    """Give what two names of one file have in common; links of both kinds are followed."""
-    found: list[object] = [os.path.realpath(path)]
-    with contextlib.suppress(OSError, ValueError):
-        about = Path(path).stat()
-        found.append((about.st_dev, about.st_ino))
-    return found
-
-
 def _check_plot(path: Path) -> None:
     """Refuse now what would fail only after the work."""
     if path.suffix.lower() not in _PLOT_SUFFIXES:
@@ -547,7 +577,7 @@ def _check_plot(path: Path) -> None:
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:
-        raise DependencyError('plot: matplotlib is needed here: pip install "legato[video]"') from error
+        raise DependencyError(f"plot: matplotlib is needed here: {install_command('video')}") from error
 
 
 def _lost(analysis: Analysis) -> int | None:
@@ -649,19 +679,20 @@ class _Drawing:
         self,
         writer: VideoWriter,
         pair_writer: VideoWriter | None,
+        beside: SideFiles,
         interpolation: Interpolation,
         threads: int,
         watch: Stopwatch,
         depth: int,
     ) -> None:
         self.count = 0
-        self._writer, self._pair_writer = writer, pair_writer
+        self._writer, self._pair_writer, self._beside = writer, pair_writer, beside
         self._interpolation, self._threads, self._watch = interpolation, threads, watch
         self._depth = depth
         self._stages = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        encode = _encoding(self._writer, self._pair_writer, self._watch)
+        encode = _encoding(self._writer, self._pair_writer, self._beside, self._watch)
         self._encode = self._stages.enter_context(Consumer(encode, "encode"))
         self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", self._depth))
         return self
@@ -714,7 +745,7 @@ def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFr
 
 
 def _encoding(
-    writer: VideoWriter, pair_writer: VideoWriter | None, watch: Stopwatch
+    writer: VideoWriter, pair_writer: VideoWriter | None, beside: SideFiles, watch: Stopwatch
 ) -> Callable[[tuple[VideoFrame, Planes]], None]:
     """Make the function that writes an original and its steady picture."""
     from legato.video.comparison import Comparison
@@ -723,10 +754,12 @@ def _encoding(
 
     def encode(item: tuple[VideoFrame, Planes]) -> None:
         frame, steady = item
-        if pair_writer is not None and comparison is not None:
-            with watch("compare"):
+        if pair_writer is not None and comparison is not None and pair_writer.path not in beside.errors:
+            with watch("compare"), beside.attempt(pair_writer.path):
                 pair = comparison.draw(frame.planes, steady, pair_writer.new_planes())
                 pair_writer.write(pair, frame.pts, frame.duration)
+            if pair_writer.path in beside.errors:
+                pair_writer.abort()  # at once: on a full disk the result needs its room
         with watch("encode"):
             writer.write(steady, frame.pts, frame.duration)
 

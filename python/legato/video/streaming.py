@@ -30,18 +30,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
+from legato._printing import printable
+from legato._scalars import as_choice, as_flag, as_number, shown
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video import files
 from legato.video.analysis import usable_area
-from legato.video.decoding import Decoder, PathLike, load_av, reason
+from legato.video.decoding import TRUST, Decoder, load_av, media_only
 from legato.video.files import (
-    PendingFile,
     VideoFrame,
     VideoReader,
     check_encoder_preset,
@@ -50,13 +52,16 @@ from legato.video.files import (
 from legato.video.live import Stabilizer
 from legato.video.planes import Planes, load_opencv
 from legato.video.planning import believable_rate
-from legato.video.presets import preset_named
+from legato.video.presets import PresetName, preset_named
 from legato.video.report import counted
-from legato.video.stabilizing import check_destinations
+from legato.video.stabilizing import SideFiles
 from legato.video.subjects import Box
 from legato.video.warping import Interpolation
 
 __all__ = ["LatencyHistogram", "LiveReport", "stabilize_live"]
+
+Container: TypeAlias = Literal["y4m", "mpegts"]
+CONTAINERS: tuple[Container, ...] = get_args(Container)
 
 _QUEUED_S = 1.0  # of pictures between reading and computing, where the source cannot wait
 _QUEUED_BYTES = 256 << 20
@@ -71,7 +76,13 @@ _TICK_S = 0.1
 _PROBE = {"analyzeduration": "500000", "probesize": "1000000"}  # the start of a stream is not held back for long
 _KEY_FRAME_S = 2.0  # who joins a stream waits at most so long
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# Protocols of FFmpeg that reach no file of this computer. A playlist from a network may name nothing else.
+_NETWORK = (
+    *("crypto", "data", "ffrtmpcrypt", "ffrtmphttp", "ftp", "gopher", "gophers", "http", "httpproxy", "https"),
+    *("icecast", "mmsh", "mmst", "rist", "rtmp", "rtmpe", "rtmps", "rtmpt", "rtmpte", "rtmpts", "rtp", "rtsp", "rtsps"),
+    *("sctp", "sftp", "srt", "srtp", "tcp", "tls", "udp", "udplite", "zmq"),
+)
 _URL_MUXERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp"}
 
 Item = TypeVar("Item")
@@ -201,8 +212,8 @@ class LiveReport:
         if math.isfinite(late["p50"]):
             beyond = f"beyond it p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms, most {late['max']:.1f} ms"
         return (
-            f"{self.destination}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s ({rate:.1f} fps)"
-            f"{lost}{again}; ended: {self.ended}\n"
+            f"{printable(self.destination)}: {counted(self.frames_written, 'frame')} in {self.seconds:.1f} s "
+            f"({rate:.1f} fps){lost}{again}; ended: {self.ended}\n"
             f"  delay {counted(self.latency_frames, 'frame')} ({self.delay_ms:.0f} ms), {beyond}"
         )
 
@@ -212,14 +223,14 @@ def stabilize_live(
     destination: PathLike,
     *,
     latency_frames: int = 10,
-    preset: str = "standard",
+    preset: PresetName = "standard",
     options: camera.PathOptions | None = None,
     crop: float | None = None,
     mask: PathLike | NDArray[Any] | None = None,
     region: Box | None = None,
     fps: float | None = None,
     interpolation: Interpolation = "bilinear",
-    container: Literal["y4m", "mpegts"] | None = None,
+    container: Container | None = None,
     codec: str | None = None,
     crf: float = 20,
     encoder_preset: str = "veryfast",
@@ -228,6 +239,7 @@ def stabilize_live(
     stall_s: float = 10.0,
     reconnect_s: float = 60.0,
     report: PathLike | None = None,
+    allow_playlists: bool = False,
     tell: Callable[[LiveReport], None] | None = None,
     progress: bool = False,
     threads: int = 1,
@@ -268,6 +280,9 @@ def stabilize_live(
         Seconds during which a camera or a network stream is opened again; 0: not at all.
     report : path, optional
         Also write the report as JSON, whatever the end; not where no picture came or the output could not be opened.
+    allow_playlists : bool
+        Whether a file, a pipe, or what a URL of no network names may be a list of files, which are then read. What a
+        network gives may be one (HLS), but may only name what lies in a network, whatever is said here.
     tell : callable, optional
         Called with the report where it would be written: also before an error is raised.
     progress : bool
@@ -286,6 +301,8 @@ def stabilize_live(
         If the source cannot be opened or changes its size in mid-stream.
     OutputError
         If the output cannot be written, such as a pipe that its reader closed.
+    SideFileError
+        If the report cannot be written, and the output is complete.
     ArgumentError
         If an argument is not as described.
     DependencyError
@@ -296,33 +313,36 @@ def stabilize_live(
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
     check_encoder_preset("encoder_preset", encoder_preset)
     if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {options!r}")
+        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
     if options is None:
         options = chosen.live_options()
     if crop is not None:
         options = replace(options, crop=crop)
-    if fps is not None and not (isinstance(fps, int | float) and _SLOWEST <= fps <= _FASTEST):
-        raise ArgumentError(f"fps: expected a number from {_SLOWEST:g} to {_FASTEST:g}, got {fps!r}")
-    if duration_s is not None and not (isinstance(duration_s, int | float) and 0 < duration_s < math.inf):
-        raise ArgumentError(f"duration_s: expected a number above 0, got {duration_s!r}")
-    for name, value in (("stall_s", stall_s), ("reconnect_s", reconnect_s)):
-        if not (isinstance(value, int | float) and 0 <= value < math.inf):
-            raise ArgumentError(f"{name}: expected a number of at least 0, got {value!r}")
-    if container not in (None, "y4m", "mpegts"):
-        raise ArgumentError(f'container: expected "y4m" or "mpegts", got {container!r}')
+    if fps is not None:
+        fps = as_number("fps", fps, least=_SLOWEST, most=_FASTEST)
+    if duration_s is not None:
+        duration_s = as_number("duration_s", duration_s, above=0)
+    stall_s, reconnect_s = as_number("stall_s", stall_s, least=0), as_number("reconnect_s", reconnect_s, least=0)
+    if container is not None:
+        container = as_choice("container", container, CONTAINERS)
+    overwrite = as_flag("overwrite", overwrite)
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
         (640, 360), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
     )
-    origin = _Source.of(source, fps)
+    origin = _Source.of(source, fps, allow_playlists)
     target = _Target.of(os.fspath(destination), container)
+    inputs: dict[str, PathLike] = {} if origin.path is None else {"input": origin.path}
+    if mask is not None and not isinstance(mask, np.ndarray):
+        inputs["mask"] = checked_path("mask", mask)
     check_destinations(
-        {} if origin.path is None else {"input": origin.path},
+        inputs,
         {"destination": target.path, "report": None if report is None else Path(report)},
         overwrite,
     )
     if target.window:
         _Window.check()
+    beside = SideFiles()
     with contextlib.ExitStack() as open_files:
         report_file = None if report is None else open_files.enter_context(PendingFile(report, unnamed=True))
         reading = _Reading(origin, stall_s, reconnect_s, duration_s)
@@ -345,12 +365,14 @@ def stabilize_live(
         )
         result, failure = line.run()
         if report_file is not None:
-            report_file.write_text([result.to_json()])
-            report_file.commit()
+            with beside.attempt(report_file.destination):
+                report_file.write_text([result.to_json()])
+                report_file.commit()
         if tell is not None:
             tell(result)
         if failure is not None:
             raise failure
+    beside.check(target.name, result)
     return result
 
 
@@ -418,25 +440,31 @@ class _Source:
     fps: float | None = None  # in place of what it says
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    allow_playlists: bool = False  # of a plain file
 
     @classmethod
-    def of(cls, source: PathLike | int, fps: float | None) -> _Source:
+    def of(cls, source: PathLike | int, fps: float | None, allow_playlists: bool = False) -> _Source:
         text = str(source) if isinstance(source, int) else os.fspath(source)
         if text.isdecimal():
             return cls._camera(int(text), fps)
         options = dict(_PROBE)
         if fps is not None:
             options["framerate"] = f"{fps:g}"  # heeded where the pictures have no times
+        scheme = _URL.match(text)
+        if scheme and scheme[1].lower() in _NETWORK:
+            options["protocol_whitelist"] = ",".join(_NETWORK)
+        elif not allow_playlists:
+            options |= media_only()
         if text == "-":
             return cls("standard input", "pipe:0", False, fps=fps, options=options)
-        if _URL.match(text):
+        if scheme:
             if text.startswith("rtsp"):
                 options["rtsp_transport"] = "tcp"  # over UDP pictures break, and firewalls forbid it
             return cls(_without_password(text), text, True, fps=fps, options=options)
         path = Path(text)
         if path.exists() and not path.is_file() and not path.is_dir():
             return cls(text, str(path.absolute()), False, fps=fps, options=options)  # a named pipe
-        return cls(text, text, False, path=path, fps=fps)
+        return cls(text, text, False, path=path, fps=fps, allow_playlists=allow_playlists)
 
     @classmethod
     def _camera(cls, number: int, fps: float | None) -> _Source:
@@ -503,7 +531,7 @@ class _LiveDecoder(Decoder):
         self.arrived_s = time.monotonic()
         self.busy_s = 0.0
         self.lost = ""
-        super().__init__(source.name)
+        super().__init__(source.name, allow_playlists=source.allow_playlists)
         if source.path is None:
             self.stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
 
@@ -529,6 +557,8 @@ class _LiveDecoder(Decoder):
     def _why(self, error: BaseException) -> str:
         if isinstance(error, self.av.ExitError):  # FFmpeg was told to give up
             return f"it gave nothing for {self._timeout_s:g} s"
+        if isinstance(error, self.av.ArgumentError) and "format_whitelist" in self._source.options:
+            return f"{reason(error)}; a list of other files is not read ({TRUST})"
         return reason(error)
 
     def _broke_off(self, error: Exception) -> bool:
@@ -1076,7 +1106,8 @@ class _Line:
                 told_s = time.monotonic()
                 self._tell()
         if self._progress:
-            print(file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):
+                print(file=sys.stderr)
 
     def _turn(self) -> bool:
         """Wait a little, or show a picture; True when all is written."""
@@ -1095,13 +1126,12 @@ class _Line:
     def _tell(self) -> None:
         late_ms = 1e3 * self._latency.percentile_s(99)
         rate = self._written / (time.monotonic() - self._began_s)
-        print(
+        line = (
             f"\r{self._written} frames, {rate:.1f} fps, beyond the delay p99 {late_ms:.0f} ms, "
-            f"{self._reading.queue.dropped} dropped{', reconnecting' if self._reading.reopening else ''}   ",
-            end="",
-            file=sys.stderr,
-            flush=True,
+            f"{self._reading.queue.dropped} dropped{', reconnecting' if self._reading.reopening else ''}   "
         )
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, and the run does not depend on it
+            print(line, end="", file=sys.stderr, flush=True)
 
     def _compute(self) -> None:
         connection = 0

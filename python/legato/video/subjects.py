@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._files import read_text
+from legato._scalars import shown
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
 
 __all__ = ["Box", "SubjectTracker", "box_corners", "check_box", "read_salient"]
@@ -30,6 +33,8 @@ _LEAST_SIDE_PX = 8.0
 _PATCH = 24
 _LEAST_LIKENESS = 0.2
 _MOST_FRAMES = 1 << 24  # that a file may speak of
+_MOST_CELLS = 1 << 26  # of the table of its points
+_MOST_BYTES = 1 << 28  # of it
 
 
 def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
@@ -38,10 +43,12 @@ def check_box(name: str, box: object, size: tuple[int, int]) -> Box:
     try:
         x, y, w, h = (float(v) for v in numbers)
         sound = w > 0 and h > 0 and all(math.isfinite(v) for v in (x, y, w, h))
-    except (TypeError, ValueError):
+    except Exception:  # not four, or no numbers
         sound = False
     if not sound:
-        raise ArgumentError(f"{name}: expected x, y, width, height in pixels, width and height above 0; got {box!r}")
+        raise ArgumentError(
+            f"{name}: expected x, y, width, height in pixels, width and height above 0; got {shown(box)}"
+        )
     if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0:
         raise ArgumentError(f"{name}: {x:g},{y:g},{w:g},{h:g} lies outside of the picture of {size[0]}x{size[1]}")
     return x, y, w, h
@@ -97,6 +104,10 @@ def read_salient(path: str | os.PathLike[str], frames: int | None = None) -> Flo
         found += [[] for _ in range(frame + 1 - len(found))]
         found[frame] += [(x, y), (x + w, y), (x + w, y + h), (x, y + h)] if w or h else [(x, y)]
     most = max((len(points) for points in found), default=0)
+    if most == 0:
+        raise InputError(f"{path}: no point in it; expected rows of frame, x, y and perhaps width, height")
+    if len(found) * most > _MOST_CELLS:
+        raise InputError(f"{path}: {most} points in one frame are too many for {len(found)} frames")
     table = np.full((len(found), most, 2), np.nan)
     for at, points in enumerate(found):
         table[at, : len(points)] = points or np.empty((0, 2))
@@ -111,16 +122,16 @@ def _number(value: object) -> float:
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Rows of a file of points, each with the words by which an error names it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'})") from error
+    text = read_text(path, _MOST_BYTES)
     if path.suffix.lower() != ".json":
-        return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        try:
+            return [(f"line {at}", row) for at, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
+        except csv.Error as error:  # NUL, or a field without an end
+            raise InputError(f"{path}: not CSV ({error})") from None
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
     rows = content.get("salient") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: expected a list of objects with frame, x, y")
@@ -144,11 +155,13 @@ class SubjectTracker:
     """
 
     def __init__(self, size: tuple[int, int], box: Box) -> None:
+        self._turns = Turns()
         self._size = size
         self._box: Box | None = check_box("subject", box, size)
         self._previous: NDArray[np.uint8] | None = None
         self._likeness: Floats | None = None
 
+    @one_at_a_time
     def push(self, luma: NDArray[np.uint8]) -> Box | None:
         """Take the next frame; give the subject's box in it, or None once it is lost."""
         if self._box is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,11 +19,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._files import DAMAGED_ARCHIVE, PendingFile
+from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.decoding import load_av
-from legato.video.files import PendingFile
 from legato.video.planes import load_opencv
-from legato.video.scenery import check_int, checked_size, draw_ferry, render_scene
+from legato.video.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
 
@@ -66,7 +66,7 @@ _MOST_PIXELS = 36_000_000  # of the scene: above 1440p it is less dense
 
 _STRIPS = 24  # of rows that share a time, interpolated between, with rolling shutter
 _EXPOSURES = 5  # averaged for motion blur
-_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _LEAST_SIDE, _MOST_SIDE = 32, 4096
 _SAMPLE_RATE = 48_000
 _AAC_BLOCK = 1024
@@ -153,7 +153,7 @@ class GroundTruth:
                     (width, height),
                     float(data["fps"]),
                 )
-        except (OSError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARCHIVE as error:
             raise InputError(f"{os.fspath(path)}: no ground truth can be read from it") from error
 
 
@@ -253,14 +253,14 @@ def synthesize(
         foreground=foreground,
     )
     suffix = Path(path).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ArgumentError(f"path: expected a name ending in {', '.join(_SUFFIXES)}, got {path}")
+    if suffix not in _MUXERS:
+        raise ArgumentError(f"path: expected a name ending in {', '.join(_MUXERS)}, got {path}")
     load_opencv()
     av = load_av()
     sound = _sound(film) if audio else None
-    with PendingFile(path) as pending:
+    with PendingFile(path, unnamed=True) as pending:
         try:
-            _write(av, pending.path, film, sound)
+            _write(av, pending.path, _MUXERS[suffix], film, sound)
         except av.error.FFmpegError as error:
             raise OutputError(f"{os.fspath(path)}: cannot be written ({error.strerror})") from error
         pending.commit()
@@ -295,9 +295,8 @@ def camera_path(kind: Kind = "walk", *, seed: int = 1, frames: int = 240, fps: f
     ArgumentError
         If an argument is not as described.
     """
-    _check_choice("kind", kind, get_args(Kind))
-    check_int("seed", seed, 0)
-    check_int("frames", frames, 1)
+    kind = as_choice("kind", kind, get_args(Kind))
+    seed, frames = as_count("seed", seed, 0, 2**64 - 1), as_count("frames", frames)
     _check_number("fps", fps, 1, 240)
     shake = _KINDS[kind]
     rng = np.random.default_rng([seed, 1])
@@ -541,9 +540,9 @@ def _running_mean(wave: Floats, width: int) -> Floats:
     return np.asarray((total[last] - total[first]) / (last - first)[:, None])
 
 
-def _write(av: Any, path: Path, film: _Film, sound: NDArray[np.float32] | None) -> None:
+def _write(av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float32] | None) -> None:
     """Encode a film, and its sound beside it."""
-    with av.open(os.fspath(path), "w") as container:
+    with av.open(os.fspath(path), "w", format=muxer) as container:
         video = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         video.width, video.height = film.size
         video.pix_fmt = "yuv420p"
@@ -592,12 +591,5 @@ def _steps(to_scene: Floats) -> Floats:
     return np.asarray(motion / motion[:, 2:, 2:])
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ArgumentError(f"{name}: expected one of {choices}, got {value!r}")
-
-
 def _check_number(name: str, value: object, least: float, most: float) -> None:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not least <= value <= most:  # type: ignore[operator]
-        raise ArgumentError(f"{name}: expected a number from {least} to {most}, got {value!r}")
+    as_number(name, value, least=least, most=most)

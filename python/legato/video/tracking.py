@@ -29,14 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._scalars import as_choice, as_count, as_size, shown
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
 from legato.video.planes import Samples, load_opencv
+from legato.video.warping import BACKENDS, Backend
 
 __all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion"]
 
-Backend: TypeAlias = Literal["native", "opencv"]
 
-Model: TypeAlias = Literal["homography", "affine", "similarity", "translation", "identity"]
+Model: TypeAlias = Literal["homography", "affine", "similarity", "translation"]
+Fitted: TypeAlias = Model | Literal["identity"]  # identity: of a repeated frame
 Gray: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float64]
 Matches: TypeAlias = NDArray[np.float32]
@@ -85,7 +88,7 @@ _INLIER_SCALE = 4.0
 _LEAST_SIGMA_PX = 0.1
 
 # What a model needs before it is believed: inliers, and cells of the 24 that hold one.
-_LADDER: tuple[Model, ...] = ("homography", "affine", "similarity", "translation")
+_LADDER: tuple[Model, ...] = get_args(Model)  # from the richest down
 _LEAST_INLIERS = {"homography": 25, "affine": 15, "similarity": 8, "translation": 5}
 _LEAST_CELLS = {"homography": 6, "affine": 4, "similarity": 2, "translation": 1}
 _FREEDOM = {"homography": 8, "affine": 6, "similarity": 4, "translation": 2}
@@ -166,7 +169,7 @@ class Motion:
     confidence: float
     ok: bool
     points: Matches
-    model: Model
+    model: Fitted
     duplicate: bool
     residual_px: float
     corner_covariance: Floats
@@ -176,7 +179,8 @@ class Tracker:
     """Estimate the motion of a video frame by frame.
 
     The tracker keeps the reduced images of the last frame, so each frame is reduced once. The same
-    frames give the same motion, bit for bit, on every processor.
+    frames give the same motion, bit for bit, on every processor. Threads may share it: one at a time
+    works.
 
     Parameters
     ----------
@@ -215,14 +219,12 @@ class Tracker:
         bit_depth: int = 8,
         backend: Backend = "native",
     ) -> None:
-        if backend not in get_args(Backend):
-            raise ArgumentError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
+        backend = as_choice("backend", backend, BACKENDS)
         if backend == "opencv":
             load_opencv()  # a missing package is better reported here than at the second frame
+        self._turns = Turns()
         self._grid = _Grid.of(_checked_size(size))
-        if model not in _LADDER:
-            raise ArgumentError(f"model: expected one of {_LADDER}, got {model!r}")
-        self._model: Model = model
+        self._model = as_choice("model", model, _LADDER)
         hidden = None if mask is None else _checked_mask(mask, self._grid.size)
         self._depth = _checked_depth(bit_depth)
         area = None if region is None else _checked_region(region, self._grid.size)
@@ -242,6 +244,7 @@ class Tracker:
         """Width and height of the frames, in pixels."""
         return self._grid.size
 
+    @one_at_a_time
     def push(self, luma: Samples) -> Motion | None:
         """Take the next frame and estimate how it moved.
 
@@ -277,6 +280,7 @@ class Tracker:
             self._previous = frame
         return motion
 
+    @one_at_a_time
     def reset(self) -> None:
         """Forget the last frame: the next one counts as the first."""
         self._previous = None
@@ -341,7 +345,7 @@ def _pushed(core: _core.VideoTracker, luma: Samples) -> Motion | None:
         return None
     if not ok:
         return _unknown()
-    kind: Model = "identity" if duplicate else _LADDER[model]
+    kind: Fitted = "identity" if duplicate else _LADDER[model]
     return Motion(homography, inliers, confidence, True, core.matches(), kind, duplicate, residual_px, covariance)
 
 
@@ -704,13 +708,7 @@ def _checked_mask(mask: object, size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _checked_size(size: object) -> tuple[int, int]:
-    if (
-        not isinstance(size, (tuple, list))
-        or len(size) != 2
-        or not all(isinstance(side, (int, np.integer)) and 1 <= side < 2**31 for side in size)
-    ):
-        raise ArgumentError(f"size: expected (width, height), two positive ints, got {size!r}")
-    return int(size[0]), int(size[1])
+    return as_size("size", size)
 
 
 def _within(hidden: NDArray[Any] | None, area: tuple[int, int, int, int] | None, size: tuple[int, int]) -> NDArray[Any]:
@@ -734,18 +732,17 @@ def _to_bytes(luma: Samples, depth: int) -> Gray:
 
 
 def _checked_depth(bit_depth: object) -> int:
-    if isinstance(bit_depth, bool) or not isinstance(bit_depth, (int, np.integer)) or not 8 <= bit_depth <= 16:
-        raise ArgumentError(f"bit_depth: expected an int from 8 to 16, got {bit_depth!r}")
-    return int(bit_depth)
+    return as_count("bit_depth", bit_depth, 8, 16)
 
 
 def _checked_region(region: object, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    whole = isinstance(region, (tuple, list)) and len(region) == 4
-    if whole and all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in region):  # type: ignore[attr-defined]
-        x, y, w, h = (int(v) for v in region)  # type: ignore[attr-defined]
-        if x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= size[0] and y + h <= size[1]:
-            return x, y, w, h
-    raise ArgumentError(f"region: expected (x, y, width, height), ints, within a frame of {size}, got {region!r}")
+    try:
+        x, y, w, h = (as_count("region", side, 0) for side in region)  # type: ignore[attr-defined]
+    except Exception:  # not four, or no whole numbers
+        x = y = w = h = 0
+    if w > 0 and h > 0 and x + w <= size[0] and y + h <= size[1]:
+        return x, y, w, h
+    raise ArgumentError(f"region: expected (x, y, width, height), ints, within a frame of {size}, got {shown(region)}")
 
 
 def _checked_luma(name: str, luma: object, size: tuple[int, int] | None, depth: int) -> Samples:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
-from legato._arrays import as_count
+from legato._arrays import as_float64, overlap
+from legato._scalars import as_choice, as_size, as_threads
 from legato.errors import ArgumentError
 from legato.video.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
@@ -32,8 +33,8 @@ PictureT = TypeVar("PictureT", bound=Picture)
 
 # Both backends keep positions within a picture in 16 bits.
 _LONGEST_SIDE = 32766
-_BACKENDS = get_args(Backend)
-_KINDS = {"bilinear": 0, "bicubic": 1, "lanczos": 2}
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)  # numbered as the core numbers them
 # Of a correction in units of the picture width, with rows of unit length.
 _LEAST_DETERMINANT = 1e-12
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -93,17 +94,16 @@ def warp(
         raise ArgumentError(f"frame: expected sides up to {_LONGEST_SIDE} px, got {source_size}")
     target_size = source_size if size is None else _checked_size(size)
     matrix = _checked_correction(correction, source_size, target_size)
-    if interpolation not in tuple(_KINDS):
-        raise ArgumentError(f"interpolation: expected one of {tuple(_KINDS)}, got {interpolation!r}")
-    threads = as_count("threads", threads)
-    if backend not in _BACKENDS:
-        raise ArgumentError(f"backend: expected one of {_BACKENDS}, got {backend!r}")
+    interpolation = as_choice("interpolation", interpolation, INTERPOLATIONS)
+    threads = as_threads(threads)
+    backend = as_choice("backend", backend, BACKENDS)
 
     how = _How(interpolation, threads, backend)
     if isinstance(frame, Planes):
         return cast(PictureT, _warp_planes(frame, matrix, target_size, how, out))
     plane, depth = (picture.y, picture.bit_depth) if isinstance(picture, Planes) else (picture, 8)
     target = _checked_out(out, (*target_size[::-1], *plane.shape[2:]), plane)
+    _apart([target], ["out"], [plane])
     return cast(PictureT, _sampled([plane], matrix, [target_size], _siting(1, 1, "left"), how, depth, [target])[0])
 
 
@@ -170,7 +170,7 @@ def _sampled(
         np.empty((*size[::-1], *plane.shape[2:]), plane.dtype) if out is None or not _adjacent(out) else out
         for plane, size, out in zip(planes, sizes, outs, strict=True)
     ]
-    kind = _KINDS[how.interpolation]
+    kind = INTERPOLATIONS.index(how.interpolation)
     if planes[0].ndim == 3:
         _core.video_warp_packed(matrix, sources[0], targets[0], kind, how.threads)
     else:
@@ -222,21 +222,12 @@ def _size_of(packed: NDArray[Any]) -> tuple[int, int]:
 
 
 def _checked_size(size: object) -> tuple[int, int]:
-    if (
-        not isinstance(size, (tuple, list))
-        or len(size) != 2
-        or not all(isinstance(side, (int, np.integer)) and 1 <= side <= _LONGEST_SIDE for side in size)
-    ):
-        raise ArgumentError(f"size: expected (width, height), two ints from 1 to {_LONGEST_SIDE}, got {size!r}")
-    return int(size[0]), int(size[1])
+    return as_size("size", size, most=_LONGEST_SIDE)
 
 
 def _checked_correction(correction: object, source_size: tuple[int, int], target_size: tuple[int, int]) -> Floats:
     """Give the correction as float64, scaled to a last entry of one where it has one."""
-    try:
-        matrix = np.asarray(correction, np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"correction: expected a (3, 3) array of floats, got {type(correction).__name__}") from None
+    matrix = as_float64("correction", correction)  # type: ignore[arg-type]
     if matrix.shape != (3, 3):
         raise ArgumentError(f"correction: expected shape (3, 3), got {matrix.shape}")
     # Nine numbers: plain floats are several times quicker here than arrays are.
@@ -265,13 +256,24 @@ def _checked_out(out: object, shape: tuple[int, ...], source: Samples, name: str
         return None
     if not isinstance(out, np.ndarray):
         raise ArgumentError(f"{name}: expected an array as the frame has, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != source.dtype:
+    if out.shape != shape or out.dtype != source.dtype or not out.dtype.isnative or not out.flags.aligned:
         raise ArgumentError(f"{name}: expected shape {shape} of {source.dtype}, got {out.shape} of {out.dtype}")
     if not out.flags.writeable:
         raise ArgumentError(f"{name}: expected a writable array")
-    if np.may_share_memory(out, source):
-        raise ArgumentError(f"{name}: expected memory of its own, got memory of the frame")
+    if any(stride == 0 and side > 1 for stride, side in zip(out.strides, out.shape, strict=True)):
+        raise ArgumentError(f"{name}: expected memory for each sample, got an array that repeats its own")
     return cast(Samples, out)
+
+
+def _apart(outs: Sequence[Samples | None], names: Sequence[str], planes: Sequence[Samples]) -> None:
+    """Refuse outputs in the memory of the frame or of one another: a warp reads all around."""
+    for at, (out, name) in enumerate(zip(outs, names, strict=True)):
+        if out is None:
+            continue
+        if any(overlap(out, plane) for plane in planes):
+            raise ArgumentError(f"{name}: expected memory of its own, got memory of the frame")
+        if any(other is not None and overlap(out, other) for other in outs[:at]):
+            raise ArgumentError(f"{name}: expected memory of its own, got memory of another plane of out")
 
 
 def _checked_out_planes(
@@ -294,4 +296,7 @@ def _checked_out_planes(
     if source.u is not None and source.v is not None:
         targets.append(_checked_out(out.u, chroma_size[::-1], source.u, "out.u"))
         targets.append(_checked_out(out.v, chroma_size[::-1], source.v, "out.v"))
+        _apart(targets, ["out.y", "out.u", "out.v"], [source.y, source.u, source.v])
+    else:
+        _apart(targets, ["out.y"], [source.y])
     return targets
