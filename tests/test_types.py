@@ -29,10 +29,12 @@ NAMES = [
     ("legato.rasp.selectors", "Rounding", "ROUNDINGS"),
     ("legato.rft.advantages", "Kind", "_SCALES"),
     ("legato.rft.advantages", "Singleton", "SINGLETONS"),
-    ("legato.rft.doctor", "Interval", "INTERVALS"),
+    ("legato.rft.intervals", "Method", "METHODS"),
+    ("legato.rft.judging", "Interval", "INTERVALS"),
+    ("legato.rft.layouts", "ListRule", "LIST_RULES"),
     ("legato.rft.losses", "Mode", "MODES"),
     ("legato.rft.rollouts", "NanRule", "NAN_RULES"),
-    ("legato.rft.theory", "Method", "METHODS"),
+    ("legato.rft.selection", "Form", "FORMS"),
     ("legato.video.choices", "Rotation", "ROTATIONS"),
     ("legato.video.media.planes", "ChromaLocation", "CHROMA_LOCATIONS"),
     ("legato.video.choices", "Inclusion", "INCLUSIONS"),
@@ -105,6 +107,7 @@ rft.masked_mean(x, mode="token-sum")  # arg-type
 rft.reward_std_interval([1.0], method="bayes")  # arg-type
 rft.scan("rollouts.parquet", interval="mp", nan="drop")
 rft.scan("rollouts.parquet", nan="keep")  # arg-type
+rft.Columns(lists="all")  # arg-type
 
 gray = np.zeros((48, 64), np.uint8)
 video.warp(gray, np.eye(3), interpolation="lanczos")
