@@ -444,7 +444,11 @@ def test_rollouts_of_any_content(tmp_path: Path) -> None:
         ("a.jsonl", deep, r"line 1: not JSON \(nested too deeply\)"),
         ("a.jsonl", good + deep, "line 2: not JSON|row 1"),
         ("a.jsonl", b'{"prompt": "a", "reward": ' + b"9" * 10**7 + b"}\n", "a number of 10000000 digits"),
-        ("a.jsonl", good + b'{"prompt": "a", "reward": ' + b"9" * 400 + b"}\n", r"line 2: not JSON \(a number of 400 digits"),
+        (
+            "a.jsonl",
+            good + b'{"prompt": "a", "reward": ' + b"9" * 400 + b"}\n",
+            r"line 2: not JSON \(a number of 400 digits",
+        ),
         ("a.jsonl", b'{"prompt": ' + b"9" * 40 + b', "reward": 1}\n', "row 0: "),
         ("a.jsonl", b'{"prompt": "\\ud800", "reward": 1}\n', "row 0: "),
         ("a.jsonl", good + b'{"prompt": "\\ud800", "reward": 1}\n', "row 1, column 'prompt'"),
