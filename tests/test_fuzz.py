@@ -27,7 +27,7 @@ ANSWERS = {
     "diffusion": {"Guided"},
     "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
              "geq", "gt", "neq", "true"},
-    "rft": {"Columns", "Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
+    "rft": {"Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
             "Report", "Selection", "SequenceValueGrad", "TokenStats"},
 }  # fmt: skip
 

@@ -59,7 +59,11 @@ def checked_path(name: str, value: object) -> Path:
     """Take a path, or say which argument is none."""
     if isinstance(value, str | os.PathLike):
         return Path(value)
-    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+    try:
+        shown = repr(value)
+    except Exception:  # a stranger's __repr__
+        shown = f"a value of type {type(value).__name__}"
+    raise ArgumentError(f"{name}: expected a path, got {shown[:80]}")
 
 
 def reason(error: BaseException) -> str:
