@@ -155,7 +155,7 @@ class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
     def _drawn_noise(self, x: torch.Tensor, noise: dict[str, Any]) -> torch.Tensor:
         """Return the noise itself."""
         if noise.get("noise") is not None:
-            return noise["noise"]  # type: ignore[no-any-return]
+            return noise["noise"]
         zero = x.detach().new_zeros(x.shape)
         return fused(zero, zero, (0.0, 0.0, 1.0), **noise)
 

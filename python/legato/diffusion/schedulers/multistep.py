@@ -22,6 +22,9 @@ Weights = tuple[float, tuple[float, ...], float]  # of x, of the predictions fro
 class DPMSolverMultistepScheduler(Run, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc]
     """diffusers' DPMSolverMultistepScheduler, of every algorithm, order and spacing; `step` is Legato's."""
 
+    model_outputs: list[Any]  # of the last steps, oldest first
+    lower_order_nums: int
+
     @one_at_a_time
     def step(
         self,

@@ -29,6 +29,7 @@ class Run:
     seeds: Seeds | None
     config: Any
     timesteps: Any
+    _turns: Turns
 
     def __init_subclass__(cls) -> None:
         """Take `seeds` beside their fields, and begin a run with every ``set_timesteps``; both keep their signature."""
@@ -122,7 +123,7 @@ class Run:
     def _bounded(self, x0: torch.Tensor) -> torch.Tensor:
         """Return x0 thresholded or clipped as the config says; the very tensor where it says nothing."""
         if self.config.get("thresholding"):
-            return self._threshold_sample(x0)  # type: ignore[attr-defined, no-any-return]
+            return self._threshold_sample(x0)  # type: ignore[attr-defined]
         if self.config.get("clip_sample"):
             reach = self.config.clip_sample_range
             return x0.clamp(-reach, reach)
