@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from legato import _core
-from legato.video import Planes, Tracker, synthesis, warp
+from legato.video import Planes, Tracker, warp
+from legato.video.synthetic import synthesis
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is in the bench extra")
 cv2 = pytest.importorskip("cv2", reason="OpenCV is in the video extra")

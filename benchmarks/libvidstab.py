@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from legato import camera
-from legato.video import Planes, Tracker, synthesis, warp
+from legato.video import Planes, Tracker, warp
+from legato.video.synthetic import synthesis
 
 
 def shaken(size: tuple[int, int], count: int) -> list[Planes]:

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from legato import camera, video
-from legato.video import guard
+from legato.video.motion import guard
+from legato.video.motion.tracking import predicted_error_px
 
 STILL = ("car_highway", "ocv_tree")  # nearly still: not to be made worse, and no part of the medians
 
@@ -39,7 +40,7 @@ def errors_of(clip: Path) -> np.ndarray:
     with video.VideoReader(clip) as reader:
         tracker = video.Tracker((reader.width, reader.height))
         steps = [tracker.push(video.luma(frame.planes)) for frame in reader]
-    return np.array([guard.predicted_error_px(step) for step in steps if step is not None])
+    return np.array([predicted_error_px(step) for step in steps if step is not None])
 
 
 def against_truth(truth: Path, report: video.StabilizeReport, predicted: np.ndarray) -> str:

@@ -13,7 +13,8 @@ import pytest
 
 av = pytest.importorskip("av", reason="needs PyAV, of the video extra")
 
-from legato.video.files import VideoReader, VideoWriter  # noqa: E402
+from legato.video.media.reader import VideoReader  # noqa: E402
+from legato.video.media.writer import VideoWriter  # noqa: E402
 
 SIZE = (160, 120)
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from conftest import camera_arrays
 from legato import _core, camera
-from legato.camera import _reference, paths
+from legato.camera import _reference
+from legato.camera.frames import crop_room_px
 from legato.camera.homographies import to_pixel_units
-from legato.camera.paths import crop_room_px
+from legato.camera.options import MODELS
+from legato.camera.problem import MODEL
 from legato.errors import ArgumentError, HomographyError
 
 SIZE = (640, 360)
@@ -335,7 +337,7 @@ def test_pixel_units_are_the_same_problem() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([1e3, 1e5, 1e7]), st.sampled_from(paths.MODELS))
+@given(st.integers(0, 10**6), st.sampled_from([1e3, 1e5, 1e7]), st.sampled_from(MODELS))
 def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, model: str) -> None:
     """Of two optima each is the better one by its own objective, and their difference is the term."""
     motion = shaky(25, seed=seed, size=0.02)  # far more than the crop can take
@@ -346,7 +348,7 @@ def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, m
     def mean_square(path: camera.CameraPath) -> float:
         corners = _reference.window_corners(0.94, SIZE[1] / SIZE[0])
         steps = np.diff(path.log_corrections.reshape(-1, 9), axis=0)
-        first = camera.path_program(motion, SIZE, plain, units="width").velocity[1:] @ paths._MODEL[model].basis.T
+        first = camera.path_program(motion, SIZE, plain, units="width").velocity[1:] @ MODEL[model].basis.T
         e = np.diff(steps + first, axis=0) @ _reference.point_jacobian(corners).T
         return float((e**2).sum() / 4)
 

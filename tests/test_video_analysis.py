@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from clips import SIZE, leftovers, pictures, scene, shaky, times, turned, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InfeasibleError, InputError, LegatoError
-from legato.video import pipeline, subjects
-from legato.video.analysis import read_mask
+from legato.video import pipeline
+from legato.video.motion import subjects
+from legato.video.motion.analysis import read_mask
+from legato.video.motion.subjects import SubjectTracker, box_corners, read_salient
 from legato.video.presets import PRESETS, preset_named
-from legato.video.subjects import SubjectTracker, box_corners, read_salient
 
 av = pytest.importorskip("av", reason="needs PyAV")
 

@@ -16,9 +16,9 @@ from legato.errors import ArgumentError, InputError
 
 av = pytest.importorskip("av", reason="needs PyAV")
 
-from legato.video import decoding  # noqa: E402
-from legato.video.decoding import Ahead, Decoder  # noqa: E402
-from legato.video.files import VideoReader  # noqa: E402
+from legato.video.media import decoding  # noqa: E402
+from legato.video.media.decoding import Ahead, Decoder  # noqa: E402
+from legato.video.media.reader import VideoReader  # noqa: E402
 from legato.video.stabilizing import stabilize  # noqa: E402
 
 COUNT = 24
@@ -39,7 +39,7 @@ def threads_ahead() -> list[str]:
 
 
 def test_it_needs_no_numpy() -> None:
-    code = "import sys; from legato.video.decoding import Ahead; sys.exit('numpy' in sys.modules)"
+    code = "import sys; from legato.video.media.decoding import Ahead; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

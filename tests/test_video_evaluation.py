@@ -16,7 +16,9 @@ from clips import scene, shaky, write_clip
 from legato import camera, video
 from legato.cli import main
 from legato.errors import ArgumentError, InputError
-from legato.video import evaluation, files
+from legato.video.media.reader import VideoReader
+from legato.video.media.writer import VideoWriter
+from legato.video.results import evaluation
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 LARGE = (320, 240)
@@ -238,9 +240,9 @@ def test_command(original: Path, capsys: pytest.CaptureFixture[str], tmp_path: P
 @pytest.fixture
 def first_frames(tmp_path: Path) -> Callable[[str, int], Path]:
     def cut(name: str, count: int) -> Path:
-        with files.VideoReader(SHARED / "clips" / f"{name}.mp4") as reader:
+        with VideoReader(SHARED / "clips" / f"{name}.mp4") as reader:
             out = tmp_path / f"{name}.mkv"
-            with files.VideoWriter(out, reader, codec="ffv1") as writer:
+            with VideoWriter(out, reader, codec="ffv1") as writer:
                 for frame in reader:
                     if frame.index < count:
                         writer.write(frame.planes, frame.pts, frame.duration)

@@ -17,14 +17,11 @@ from legato.errors import ArgumentError, InputError, OutputError
 
 av = pytest.importorskip("av", reason="needs PyAV")
 
-from legato.video.files import (  # noqa: E402
-    VideoCopy,
-    VideoReader,
-    VideoWriter,
-    available_codecs,
-    encodable_size,
-)
-from legato.video.planes import Planes  # noqa: E402
+from legato.video.media.copying import VideoCopy  # noqa: E402
+from legato.video.media.encoders import available_codecs, encodable_size  # noqa: E402
+from legato.video.media.planes import Planes  # noqa: E402
+from legato.video.media.reader import VideoReader  # noqa: E402
+from legato.video.media.writer import VideoWriter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -931,10 +928,10 @@ class Packet:
 
 
 def timed(packets: list[Packet], muxer: str, clock: Fraction, kind: str = "video", ahead: int = 16) -> list[Packet]:
-    from legato.video.files import _Timing
+    from legato.video.media.copying import PacketTiming
 
     container = SimpleNamespace(format=av.format.ContainerFormat(muxer, "w"))
-    timing = _Timing(SimpleNamespace(time_base=clock, type=kind, container=container), muxer, ahead=ahead)
+    timing = PacketTiming(SimpleNamespace(time_base=clock, type=kind, container=container), muxer, ahead=ahead)
     given = [packet for one in packets for packet in timing.push(one)] + list(timing.rest())
     assert len(given) + timing.lost == len(packets)
     return given

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from clips import SIZE, av, scene, shaky, write_clip
 from legato import video
 from legato.errors import InputError, OutputError
-from legato.video.files import VideoCopy
-from legato.video.guard import Gain, expected_gain, predicted_error_px
+from legato.video.media.copying import VideoCopy
+from legato.video.motion.guard import Gain, expected_gain
+from legato.video.motion.tracking import predicted_error_px
 
 FAST = {"encoder_preset": "ultrafast"}
 

@@ -16,7 +16,7 @@ from clips import SIZE, shaky, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InputError
 from legato.video import pipeline, planning, stabilizing
-from legato.video.analysis import Step
+from legato.video.motion.analysis import Step
 from legato.video.pipeline import Stopwatch
 from legato.video.planning import Aims, PathPlanner, window_frames
 from legato.video.presets import PRESETS, preset_named

@@ -16,7 +16,7 @@ from clips import SIZE, shaky, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import InputError
-from legato.video.analysis import read_mask
+from legato.video.motion.analysis import read_mask
 
 av = pytest.importorskip("av", reason="needs PyAV")
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from clips import scene, write_clip
 from legato import video
-from legato.video import refinement
-from legato.video.analysis import Step
-from legato.video.files import VideoFrame
+from legato.video.media.planes import Planes
+from legato.video.media.reader import VideoFrame
+from legato.video.motion import refinement
+from legato.video.motion.analysis import Step
+from legato.video.motion.refinement import looked_again
 from legato.video.pipeline import Stopwatch
-from legato.video.planes import Planes
-from legato.video.refinement import looked_again
 
 SIZE = (320, 240)
 COUNT = 12

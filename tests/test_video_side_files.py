@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from clips import leftovers, shaky, times, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import OutputError, SideFileError
-from legato.video import streaming
+from legato.video.live.sink import LiveEncoder
+from legato.video.media.writer import VideoWriter
 
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")
@@ -25,8 +27,8 @@ SIDES = {"compare": "c.mp4", "report": "r.json", "plot": "p.svg", "save_motion":
 
 def break_side(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one file fail where it is made."""
+    from legato._files import PendingFile
     from legato.camera import plotting
-    from legato.video import files
 
     if name == "plot":  # by an error of somebody else's
 
@@ -47,9 +49,9 @@ def break_side(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kind, method, write)
 
     if name == "compare":
-        failing(files.VideoWriter, "write", "path")
+        failing(VideoWriter, "write", "path")
     else:
-        failing(files.PendingFile, "write_text", "destination")
+        failing(PendingFile, "write_text", "destination")
 
 
 @pytest.mark.parametrize(
@@ -124,14 +126,12 @@ def test_a_folder_that_goes_away_costs_what_was_to_be_in_it(tmp_path: Path) -> N
 
 
 def test_a_failed_result_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from legato.video import files
-
     clip = write_clip(tmp_path / "in.mp4", shaky(20))
 
     def fail(_self: object) -> None:
         raise OutputError("out.mp4: cannot be written")
 
-    monkeypatch.setattr(files.VideoWriter, "finish", fail)
+    monkeypatch.setattr(VideoWriter, "finish", fail)
     with pytest.raises(OutputError, match=r"^out\.mp4"):
         video.stabilize(clip, tmp_path / "out.mp4", **{k: tmp_path / v for k, v in SIDES.items()})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]
@@ -183,7 +183,7 @@ def test_what_went_wrong_with_a_live_output_counts_more_than_its_report(
     def fail(_self: object) -> None:
         raise OutputError("out.mp4: cannot be written")
 
-    monkeypatch.setattr(streaming._Encoder, "finish", fail)
+    monkeypatch.setattr(LiveEncoder, "finish", fail)
     with pytest.raises(OutputError, match=r"^out\.mp4"):
         video.stabilize_live(clip, tmp_path / "out.mp4", report=tmp_path / "r.json")
 
@@ -196,7 +196,7 @@ def test_a_progress_line_that_nobody_reads_ends_no_run(tmp_path: Path, monkeypat
     clip = write_clip(tmp_path / "in.mp4", shaky(60))
     passing = iter(range(10_000))
     monkeypatch.setattr(sys, "stderr", Closed())
-    monkeypatch.setattr(streaming.time, "monotonic", lambda: float(next(passing)))  # every look is a second later
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(passing)))  # every look is a second later
     report = video.stabilize_live(clip, tmp_path / "out.mp4", progress=True)
     assert (report.ended, report.frames_written) == ("input", 60)
     assert len(times(tmp_path / "out.mp4")) == 60

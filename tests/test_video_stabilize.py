@@ -33,7 +33,8 @@ from conftest import files_of_at_most
 from legato import camera, video
 from legato._files import PendingFile
 from legato.errors import ArgumentError, InputError, OutputError, SideFileError
-from legato.video import files, pipeline, stabilizing
+from legato.video import pipeline, stabilizing
+from legato.video.media.reader import VideoReader
 
 pytest.importorskip("av", reason="needs PyAV")
 pytest.importorskip("cv2", reason="needs OpenCV")
@@ -50,7 +51,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def luma_of(path: Path) -> list[np.ndarray]:
-    with files.VideoReader(path) as reader:
+    with VideoReader(path) as reader:
         return [frame.planes.y.copy() for frame in reader]
 
 
@@ -83,7 +84,7 @@ def test_the_picture_gets_steady_and_the_rest_is_kept(clip: Path, tmp_path: Path
 def test_each_picture_gets_its_own_correction(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mkv", shaky(12), codec="ffv1")
     report = video.stabilize(clip, tmp_path / "out.mkv", codec="ffv1")
-    with files.VideoReader(clip) as before, files.VideoReader(tmp_path / "out.mkv") as after:
+    with VideoReader(clip) as before, VideoReader(tmp_path / "out.mkv") as after:
         for correction, one, two in zip(report.corrections, before, after, strict=True):
             expected = video.warp(one.planes, correction, interpolation="bicubic")
             for name in "yuv":
@@ -179,7 +180,7 @@ def test_odd_sizes_and_rotation(tmp_path: Path) -> None:
     upright = turned(write_clip(tmp_path / "plain.mp4", shaky(8)), (0, 1, -1, 0))
     report = video.stabilize(upright, tmp_path / "upright.mp4", **FAST)
     assert report.output_size == SIZE[::-1]
-    with files.VideoReader(tmp_path / "upright.mp4") as reader:
+    with VideoReader(tmp_path / "upright.mp4") as reader:
         assert reader.rotation == 0
         assert (reader.width, reader.height) == SIZE[::-1]
 
@@ -549,9 +550,7 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
     for other, words in ((longer, "more"), (shorter, "only 28")):
         opened: list[Path] = []
 
-        def changing(
-            path: Path, *, other: Path = other, opened: list[Path] = opened, **options: bool
-        ) -> files.VideoReader:
+        def changing(path: Path, *, other: Path = other, opened: list[Path] = opened, **options: bool) -> VideoReader:
             opened.append(path)
             return reader(path if len(opened) == 1 else other, **options)
 

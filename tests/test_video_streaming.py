@@ -25,7 +25,13 @@ pytest.importorskip("av", reason="needs PyAV, of the video extra")
 from clips import SIZE, leftovers, shaky, times, under_way, write_clip
 from legato import camera, cli, video
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video import live, streaming
+from legato.video.live import stabilizer as live
+from legato.video.live.line import _Line
+from legato.video.live.queue import LiveQueue
+from legato.video.live.report import LatencyHistogram
+from legato.video.live.sink import Target, _colored
+from legato.video.live.source import Reading, Source, _Arrived, _LiveDecoder
+from legato.video.live.stabilizer import Stabilizer
 
 COUNT = 24
 LEGATO = [sys.executable, "-m", "legato", "live"]
@@ -182,7 +188,7 @@ def test_formats_and_odd_sizes(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(("bits", "depth"), [(8, 8), (9, 10), (12, 10), (10, 8)])
 def test_gray_keeps_its_brightness_in_another_depth(bits: int, depth: int) -> None:
     white = np.full((4, 6), (1 << bits) - 1, np.uint8 if bits == 8 else np.uint16)
-    planes = streaming._colored(video.Planes(white, bit_depth=bits), depth)
+    planes = _colored(video.Planes(white, bit_depth=bits), depth)
     assert planes.bit_depth == depth
     assert ((1 << depth) - 2 <= planes.y).all()
     assert planes.u is not None
@@ -263,11 +269,11 @@ def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:
 
 def test_a_clock_that_is_wrong_for_a_moment(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One damaged timestamp, back or ahead, shifts that picture alone."""
-    decode = streaming._LiveDecoder._decode_packet
+    decode = _LiveDecoder._decode_packet
     wrong = {6: -90_000, 12: -1500, 17: 100 * 90_000}
     seen = 0
 
-    def damaged(self: streaming._LiveDecoder, packet: object) -> list[object]:
+    def damaged(self: _LiveDecoder, packet: object) -> list[object]:
         nonlocal seen
         frames = decode(self, packet)
         for frame in frames:
@@ -275,7 +281,7 @@ def test_a_clock_that_is_wrong_for_a_moment(clip: Path, tmp_path: Path, monkeypa
             seen += 1
         return frames
 
-    monkeypatch.setattr(streaming._LiveDecoder, "_decode_packet", damaged)
+    monkeypatch.setattr(_LiveDecoder, "_decode_packet", damaged)
     with served(sending(clip.read_bytes())) as url:
         report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=3, reconnect_s=0)
     assert report.repaired_timestamps == 2  # half a frame back is still after the picture before
@@ -400,10 +406,10 @@ def test_a_server_that_is_killed_and_started_again(clip: Path, tmp_path: Path) -
 
 def test_a_first_packet_without_a_time(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of RTSP: it belongs before the second, which has the time of the beginning."""
-    decode = streaming._LiveDecoder._decode_packet
+    decode = _LiveDecoder._decode_packet
     seen = 0
 
-    def untimed(self: streaming._LiveDecoder, packet: object) -> list[object]:
+    def untimed(self: _LiveDecoder, packet: object) -> list[object]:
         nonlocal seen
         frames = decode(self, packet)
         for frame in frames:
@@ -412,7 +418,7 @@ def test_a_first_packet_without_a_time(clip: Path, tmp_path: Path, monkeypatch: 
             seen += 1
         return frames
 
-    monkeypatch.setattr(streaming._LiveDecoder, "_decode_packet", untimed)
+    monkeypatch.setattr(_LiveDecoder, "_decode_packet", untimed)
     with served(sending(clip.read_bytes())) as url:
         report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=0)
     assert report.frames_written == COUNT
@@ -489,7 +495,7 @@ def test_what_is_too_slow_drops_the_oldest_of_a_stream_and_nothing_of_a_file(
         return push(self, frame, cut=cut)
 
     monkeypatch.setattr(video.Stabilizer, "push", slow)
-    monkeypatch.setattr(streaming, "_QUEUED_S", 0.2)
+    monkeypatch.setattr("legato.video.live.source._QUEUED_S", 0.2)
     with served(sending(clip.read_bytes())) as url:
         report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=2, reconnect_s=0)
     assert report.frames_read == COUNT
@@ -505,7 +511,7 @@ def test_what_is_too_slow_drops_the_oldest_of_a_stream_and_nothing_of_a_file(
 
 
 def test_the_queue() -> None:
-    queue: streaming._Queue[int] = streaming._Queue(3)
+    queue: LiveQueue[int] = LiveQueue(3)
     assert [queue.put(i, 0.0) for i in range(5)] == [True] * 5
     assert queue.dropped == 2
     assert queue.get() == 2
@@ -514,7 +520,7 @@ def test_the_queue() -> None:
     assert not queue.put(6)  # waits for room, and then for nothing
     assert [queue.get(), queue.over, queue.get(), queue.get(), queue.over] == [3, False, 4, 5, True]
     assert queue.get() is None
-    assert streaming._Queue[int](1).get(0.01) is None
+    assert LiveQueue[int](1).get(0.01) is None
 
 
 def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: Path) -> None:
@@ -527,16 +533,16 @@ def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: P
 
         flush = list
 
-    reading = streaming._Reading(streaming._Source.of(clip, None), 0, 0, None)
-    line = streaming._Line(reading, streaming._Target.of("out.mkv", None), Spy, None, {}, 0, False)
+    reading = Reading(Source.of(clip, None), 0, 0, None)
+    line = _Line(reading, Target.of("out.mkv", None), Spy, None, {}, 0, False)
     line._stabilizer = Spy()  # type: ignore[assignment]
     reading.queue.capacity = 3
     frame = decoded(clip)[0]
     for connection in (0, 0, 1, 1):
-        reading.queue.put(streaming._Arrived(frame, 0.0, connection), 0.0)
+        reading.queue.put(_Arrived(frame, 0.0, connection), 0.0)
     assert reading.queue.get().connection == 0  # type: ignore[union-attr]
     for _ in range(2):  # drops the other of the old connection, and the first of the new one
-        reading.queue.put(streaming._Arrived(frame, 0.0, 1), 0.0)
+        reading.queue.put(_Arrived(frame, 0.0, 1), 0.0)
     reading.queue.close()
     line._compute()
     assert (reading.queue.dropped, cuts) == (2, [True, False, False])
@@ -545,7 +551,7 @@ def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: P
 
 def test_the_histogram() -> None:
     values = np.random.default_rng(0).lognormal(-4, 1, 5000)
-    histogram = streaming.LatencyHistogram()
+    histogram = LatencyHistogram()
     assert np.isnan(histogram.percentile_s(50))
     assert histogram.coarse() == []
     for value in values:
@@ -757,7 +763,7 @@ def test_windows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def destroyAllWindows(self) -> None: ...  # noqa: N802
 
     cv2 = Cv2()
-    monkeypatch.setattr(streaming, "load_opencv", lambda: cv2)
+    monkeypatch.setattr("legato.video.live.sink.load_opencv", lambda: cv2)
     with pytest.raises(DependencyError, match="without windows"):
         video.stabilize_live(clip, "window")
     cv2.gui = "QT5"
@@ -787,13 +793,13 @@ def test_presets(
     crop: float,
 ) -> None:
     given: list[camera.PathOptions] = []
-    make = streaming.Stabilizer
+    make = Stabilizer
 
     def noted(*arguments: object, **keywords: object) -> video.Stabilizer:
         given.append(keywords["options"])  # type: ignore[arg-type]
         return make(*arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(streaming, "Stabilizer", noted)
+    monkeypatch.setattr("legato.video.live.line.Stabilizer", noted)
     arguments = ["live", "--input", str(clip), "--output", str(tmp_path / "out.mkv"), "--preset", preset]
     assert cli.main([*arguments, "--duration", "0.2", "--quiet"]) == 0
     assert given[-1].crop == crop

@@ -12,10 +12,10 @@ import pytest
 
 from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video import scenery, synthesis
-from legato.video.scenery import render_scene
-from legato.video.synthesis import GroundTruth, camera_path, synthesize
-from legato.video.tracking import Tracker
+from legato.video.motion.tracking import Tracker
+from legato.video.synthetic import scenery, synthesis
+from legato.video.synthetic.scenery import render_scene
+from legato.video.synthetic.synthesis import GroundTruth, camera_path, synthesize
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is an optional package")
 av = pytest.importorskip("av", reason="PyAV is an optional package")

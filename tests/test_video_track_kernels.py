@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from legato import _core
 from legato.errors import ArgumentError
-from legato.video import Planes, Tracker, _reference, estimate_motion, luma, synthesis, warp
+from legato.video import Planes, Tracker, _reference, estimate_motion, luma, warp
+from legato.video.synthetic import synthesis
 
 CLIPS = Path(__file__).parents[1].parent / "shared" / "clips"
 FRAME = np.array([[0, 0, 1], [639, 0, 1], [0, 359, 1], [639, 359, 1.0]]).T

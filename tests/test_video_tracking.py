@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import clips
 from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
-from legato.video import planes, tracking
-from legato.video.scenery import render_scene
-from legato.video.tracking import Motion, Tracker, estimate_motion
+from legato.video.media import planes
+from legato.video.motion import tracking
+from legato.video.motion.tracking import Motion, Tracker, estimate_motion
+from legato.video.synthetic.scenery import render_scene
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is an optional package")
 

@@ -16,7 +16,7 @@ from clips import shaky, write_clip
 from legato import video
 from legato.cli import main
 from legato.errors import ArgumentError, InputError
-from legato.video.viewing import write_page
+from legato.video.results.viewing import write_page
 
 av = pytest.importorskip("av", reason="needs PyAV")
 

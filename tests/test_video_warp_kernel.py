@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import legato
 from legato import _core
 from legato.errors import ArgumentError, HomographyError
-from legato.video import _reference, synthesis
+from legato.video import _reference
+from legato.video.synthetic import synthesis
 from legato.video.warping import warp
 
 INTERPOLATIONS = ["bilinear", "bicubic", "lanczos"]
@@ -67,7 +68,7 @@ def test_deep_noise_within_the_map_error(name: str, interpolation: Any, bits: in
     w, h = 131, 97
     most = (1 << bits) - 1
     noise = drawn((w, h), np.uint16, most)
-    from legato.video.planes import Planes
+    from legato.video.media.planes import Planes
 
     matrix = stabilizing(w, h, **MAPS[name])
     expected = np.clip(_reference.warp_plane(noise, matrix, (w, h), interpolation), 0, most)
@@ -104,7 +105,7 @@ def test_map_error_is_below_a_hundredth_of_a_pixel(name: str) -> None:
 def test_any_size_stride_and_map(
     size: tuple[int, int], to: tuple[int, int], interpolation: Any, bits: int, seed: int, wild: float, padding: int
 ) -> None:
-    from legato.video.planes import Planes
+    from legato.video.media.planes import Planes
 
     rng = np.random.default_rng(seed)
     most = (1 << bits) - 1
@@ -214,7 +215,8 @@ for w, h in ((640, 360), (333, 97), (64, 64), (70, 40), (63, 30), (17, 9), (16, 
                 ran.add(_core.last_isa())
                 for out in outs:
                     digest.update(out.tobytes())
-from legato.video import Tracker, synthesis, warp
+from legato.video import Tracker, warp
+from legato.video.synthetic import synthesis
 scene = np.ascontiguousarray(synthesis.render_scene(3, (800, 500))[:, :, 1])
 tracker = Tracker((640, 360))
 for _ in range(5):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
-from legato.video import planes
-from legato.video.planes import Planes, as_planes, luma
+from legato.video.media import planes
+from legato.video.media.planes import Planes, as_planes, luma
 from legato.video.warping import warp
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is an optional package")

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core.h"
+#include "core/core.h"
 
 using namespace legato;
 

@@ -20,21 +20,16 @@ True
 from __future__ import annotations
 
 from legato.camera.baselines import filter_path, grundmann_path
+from legato.camera.frames import bridge_motion, crop_map
 from legato.camera.homographies import HomographyError, exp_homography, log_homography
 from legato.camera.live import LivePath
 from legato.camera.metrics import PathMetrics, path_metrics
-from legato.camera.paths import (
-    CameraPath,
-    InfeasibleError,
-    PathOptions,
-    bridge_motion,
-    contain,
-    crop_map,
-    path_program,
-    smooth_path,
-)
+from legato.camera.options import PathOptions
+from legato.camera.paths import CameraPath, path_program, smooth_path
+from legato.camera.problem import contain
 from legato.camera.programs import BandedProgram, ProgramSolution, SparseProgram
 from legato.camera.streams import PathStream
+from legato.errors import InfeasibleError
 
 __all__ = [
     "BandedProgram",

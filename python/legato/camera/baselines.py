@@ -11,8 +11,11 @@ from numpy.typing import ArrayLike
 from legato._arrays import Float64, as_float64
 from legato._extras import install_command
 from legato._scalars import as_choice, as_number
+from legato.camera.frames import crop_room_px
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.paths import CameraPath, PathOptions, check_options, check_size, contain, crop_room_px
+from legato.camera.options import PathOptions, check_options, check_size
+from legato.camera.paths import CameraPath
+from legato.camera.problem import contain
 from legato.errors import ArgumentError, DependencyError, HomographyError, InfeasibleError
 
 __all__ = ["FILTERS", "Filter", "filter_path", "grundmann_path"]

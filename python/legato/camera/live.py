@@ -14,8 +14,10 @@ from legato._dispatch import Backend
 from legato._scalars import as_choice, as_count, as_flag
 from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
+from legato.camera.frames import fill_motion
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.paths import UNITS, PathOptions, Units, _Frames, check_options, check_task, fill_motion, solve_frames
+from legato.camera.options import UNITS, PathOptions, Units, check_options
+from legato.camera.problem import Frames, check_task, solve_frames
 from legato.errors import HomographyError, InfeasibleError
 
 __all__ = ["LivePath"]
@@ -197,7 +199,7 @@ class LivePath:
             ahead = exp_homography(_continued(self._recent, gone + since + self._predicted)[gone:])
             motion = np.concatenate([motion[: len(motion) - since], ahead])
         n = len(motion)
-        frames = _Frames(motion, np.empty(0), np.empty((n, 0, 2)), np.empty((0, 2)))
+        frames = Frames(motion, np.empty(0), np.empty((n, 0, 2)), np.empty((0, 2)))
         ratio = self._task.options.keystone_ratio
         if ratio is None:
             kt, tt = self._products

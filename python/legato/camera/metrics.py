@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
-from legato.camera.paths import check_size, move_points
+from legato.camera.frames import move_points
+from legato.camera.options import check_size
 from legato.errors import ArgumentError
 
 __all__ = ["PathMetrics", "path_metrics"]

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from legato._arrays import Float64, as_float64
 from legato._extras import install_command
 from legato._files import PendingFile
+from legato.camera.frames import crop_room_px
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units, to_width_units
-from legato.camera.paths import CameraPath, check_size, crop_room_px
+from legato.camera.options import PathOptions, check_size
 from legato.errors import ArgumentError, DependencyError
 
 __all__ = ["path_curves", "plot_path"]
@@ -91,20 +92,29 @@ def plot_path(
     _save(figure, destination, kind)
 
 
-def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps: float | None, zero: float) -> None:
+def plot_solution(
+    motion: Float64,
+    log_corrections: Float64,
+    size: tuple[int, int],
+    options: PathOptions,
+    destination: str | os.PathLike[str],
+    *,
+    fps: float | None,
+    zero: float,
+) -> None:
     """Draw `CameraPath.plot`: the four curves of `plot_path`, the derivatives and the room left to the crop."""
-    width = path.size[0]
+    width = size[0]
     kind = _checked_kind(destination, None)
-    figure, axes = _figure(len(path.motion), 8)
-    before = log_homography(path.motion)
+    figure, axes = _figure(len(motion), 8)
+    before = log_homography(motion)
     whole = np.cumsum(before, axis=0)
-    _draw_path(axes[:4], _components(whole, width), _components(whole + path.log_corrections, width), fps)
+    _draw_path(axes[:4], _components(whole, width), _components(whole + log_corrections, width), fps)
     time = np.arange(len(before)) / (fps or 1)
-    p = path.log_corrections.reshape(-1, 9)
+    p = log_corrections.reshape(-1, 9)
     derivative = np.diff(p, axis=0) + before.reshape(-1, 9)[1:]
-    if path.options.relinearize:  # the motions as they are, not as the linear model has them
-        P = exp_homography(path.log_corrections)
-        derivative = log_homography(np.linalg.inv(P[:-1]) @ path.motion[1:] @ P[1:]).reshape(-1, 9)
+    if options.relinearize:  # the motions as they are, not as the linear model has them
+        P = exp_homography(log_corrections)
+        derivative = log_homography(np.linalg.inv(P[:-1]) @ motion[1:] @ P[1:]).reshape(-1, 9)
     for order, axis in enumerate(axes[4:7], start=1):
         at = time[order:]
         for entry, color, label in ((2, "#1d4ed8", "horizontal"), (5, "#0f766e", "vertical")):
@@ -114,7 +124,7 @@ def plot_solution(path: CameraPath, destination: str | os.PathLike[str], *, fps:
         axis.set_ylabel(f"derivative {order}\n(px / frame{'' if order == 1 else f'^{order}'})")
         derivative = np.diff(derivative, axis=0)
     axes[4].legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, ncols=3)
-    room = crop_room_px(to_pixel_units(exp_homography(path.log_corrections), path.size), path.size, path.options)
+    room = crop_room_px(to_pixel_units(exp_homography(log_corrections), size), size, options)
     axes[7].fill_between(time, room, color="#a3a3a3", linewidth=0)
     axes[7].axhline(0, color="#b91c1c", linewidth=0.8)
     axes[7].set_ylabel("room to the\nframe edge (px)")

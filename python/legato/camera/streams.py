@@ -14,18 +14,15 @@ from legato._dispatch import Backend
 from legato._scalars import as_choice, as_count, as_flag, shown
 from legato._turns import Turns, one_at_a_time
 from legato.camera import _reference
+from legato.camera.frames import fill_motion
 from legato.camera.homographies import exp_homography, log_homography, to_pixel_units
-from legato.camera.paths import (
-    UNITS,
-    PathOptions,
-    Units,
-    _Frames,
-    _Solution,
-    _Task,
-    check_options,
+from legato.camera.options import UNITS, PathOptions, Units, check_options
+from legato.camera.problem import (
+    Frames,
+    Solution,
+    Task,
     check_task,
     core_options,
-    fill_motion,
     in_width_units,
     infeasible,
     solve_frames,
@@ -159,7 +156,7 @@ class PathStream:
         weight = np.ones(k) if frame_weight is None else as_float64("frame_weight", frame_weight, (k,))
         if not ((weight > 0) & (weight < 1e12)).all():
             raise ArgumentError("frame_weight: expected numbers above 0")
-        frames = _Frames(
+        frames = Frames(
             F,
             weight,
             np.empty((k, 0, 2)) if salient is None else as_float64("salient", salient, (k, None, 2)),
@@ -175,7 +172,7 @@ class PathStream:
         """End the scene: return the remaining corrections. The stream then waits for a new scene."""
         return self._out(self._windows.end_scene())
 
-    def _out(self, parts: list[_Solution] | list[_Solved]) -> Float64:
+    def _out(self, parts: list[Solution] | list[_Solved]) -> Float64:
         order = list(STATUS.values()).index
         for part in parts:
             self.status = max(self.status, part.status, key=order)
@@ -213,7 +210,7 @@ class _NativeWindows:
     def pending(self) -> int:
         return self._stream.pending if self._stream is not None else 0
 
-    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[_Solved]:
+    def push(self, frames: Frames, good: NDArray[np.bool_], starts: list[int]) -> list[_Solved]:
         out = self.end_scene() if starts else []
         n, points = len(good), frames.salient.shape[1]
         if n == 0:
@@ -260,7 +257,7 @@ class _NativeWindows:
 class _Windows:
     """The windows of a clip, in frame widths: what `PathStream` and windowed `smooth_path` share."""
 
-    def __init__(self, task: _Task, window: int, stride: int | None, predicted: int | None) -> None:
+    def __init__(self, task: Task, window: int, stride: int | None, predicted: int | None) -> None:
         window = as_count("window", window, _PINNED + 2)
         if stride is None:
             stride = min(max(window // 4, 13), window - 1)
@@ -275,7 +272,7 @@ class _Windows:
         self._start_scene()
 
     def _start_scene(self) -> None:
-        self._chunks: list[tuple[_Frames, NDArray[np.bool_]]] = []
+        self._chunks: list[tuple[Frames, NDArray[np.bool_]]] = []
         self._kept = 0  # frames in the chunks
         self._pins = np.empty((0, 3, 3))
         self._fresh = True  # the next frame is a scene's first
@@ -286,8 +283,8 @@ class _Windows:
     def pending(self) -> int:
         return self._kept - len(self._pins)
 
-    def push(self, frames: _Frames, good: NDArray[np.bool_], starts: list[int]) -> list[_Solution]:
-        out: list[_Solution] = []
+    def push(self, frames: Frames, good: NDArray[np.bool_], starts: list[int]) -> list[Solution]:
+        out: list[Solution] = []
         at, n = 0, len(frames.motion)
         marks = [start for start in starts if start < n]
         while at < n:
@@ -301,7 +298,7 @@ class _Windows:
                 out.append(self._solve(last=False))
         return out
 
-    def _append(self, frames: _Frames, good: NDArray[np.bool_]) -> None:
+    def _append(self, frames: Frames, good: NDArray[np.bool_]) -> None:
         good = good.copy()
         if self._fresh and len(good):
             good[0] = False  # a scene's first frame has no motion
@@ -325,20 +322,20 @@ class _Windows:
                     raise HomographyError(f"motion, frame {self._first + self._kept + t}: {reason}") from None
             raise
 
-    def end_scene(self) -> list[_Solution]:
+    def end_scene(self) -> list[Solution]:
         try:
             return [self._solve(last=True)] if self.pending > 0 else []
         finally:
             self._first += self._kept
             self._start_scene()
 
-    def _solve(self, last: bool) -> _Solution:
+    def _solve(self, last: bool) -> Solution:
         good = np.concatenate([part for _, part in self._chunks])
         parts = [part for part, _ in self._chunks]
         points = {part.salient.shape[1] for part in parts}
         if len(points) > 1:
             raise ArgumentError("salient: expected the same number of points in every push of a scene")
-        frames = _Frames(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        frames = Frames(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
         known = frames._replace(motion=fill_motion(frames.motion, good, self._before))
         kt, tt = self._products
         ratio = self.task.options.keystone_ratio
@@ -368,14 +365,14 @@ class _Windows:
             violation=solved.violation[held:],
         )
 
-    def _with_predictions(self, frames: _Frames) -> _Frames:
+    def _with_predictions(self, frames: Frames) -> Frames:
         k = self.predicted
         if k == 0:
             return frames
         recent = log_homography(frames.motion[max(len(frames.motion) - _MEAN_OF, 1) :])
         ahead = exp_homography(recent.mean(0) * np.cumprod(np.full(k, _DECAY))[:, None, None])
         m = frames.salient.shape[1]
-        return _Frames(
+        return Frames(
             np.concatenate([frames.motion, ahead]),
             np.concatenate([frames.weight, np.ones(k)]) if len(frames.weight) else frames.weight,
             np.concatenate([frames.salient, np.full((k, m, 2), np.nan)]),
@@ -384,20 +381,20 @@ class _Windows:
 
 
 def smooth_in_windows(
-    frames: _Frames,
-    task: _Task,
+    frames: Frames,
+    task: Task,
     window: int,
     stride: int | None,
     starts: list[int],
     good: NDArray[np.bool_] | None,
-) -> tuple[Float64, list[_Solution]]:
+) -> tuple[Float64, list[Solution]]:
     """Push a whole clip through the windows; return the motions as they were used, and the committed parts."""
     n = len(frames.motion)
     windows = _Windows(task, window, stride, None)
     windows.filled = []
     missing = np.zeros(n, bool) if good is None else ~good
     motion = np.where(missing[:, None, None], np.eye(3), frames.motion)
-    whole = _Frames(
+    whole = Frames(
         motion,
         frames.weight if len(frames.weight) else np.ones(n),
         frames.salient,

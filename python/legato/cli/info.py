@@ -62,7 +62,7 @@ def _facts() -> dict[str, Any]:
     packages = {name: _version(name, homes) for name, homes in _PACKAGES.items()}
     codecs: dict[str, dict[str, str | None]] = {}
     if packages["av"]:
-        from legato.video.files import available_codecs
+        from legato.video.media.encoders import available_codecs
 
         codecs = available_codecs()
         packages["ffmpeg"] = str(getattr(sys.modules["av"], "ffmpeg_version_info", "unknown"))

@@ -14,48 +14,51 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from legato.video.analysis import Analysis
     from legato.video.batch import result_paths, stabilize_all
-    from legato.video.comparison import Comparison
-    from legato.video.evaluation import VideoMetrics, evaluate
-    from legato.video.files import VideoFrame, VideoReader, VideoWriter, available_codecs
-    from legato.video.live import Stabilizer
-    from legato.video.planes import Planes, as_planes, luma
+    from legato.video.live.line import stabilize_live
+    from legato.video.live.report import LiveReport
+    from legato.video.live.stabilizer import Stabilizer
+    from legato.video.media.encoders import available_codecs
+    from legato.video.media.planes import Planes, as_planes, luma
+    from legato.video.media.reader import VideoFrame, VideoReader
+    from legato.video.media.writer import VideoWriter
+    from legato.video.motion.analysis import Analysis
+    from legato.video.motion.tracking import Motion, Tracker, estimate_motion
     from legato.video.presets import PRESETS
-    from legato.video.report import StabilizeReport
+    from legato.video.results.comparison import Comparison
+    from legato.video.results.evaluation import VideoMetrics, evaluate
+    from legato.video.results.report import StabilizeReport
     from legato.video.stabilizing import analyze, render, stabilize
-    from legato.video.streaming import LiveReport, stabilize_live
-    from legato.video.synthesis import GroundTruth, synthesize
-    from legato.video.tracking import Motion, Tracker, estimate_motion
+    from legato.video.synthetic.synthesis import GroundTruth, synthesize
     from legato.video.warping import warp
 
 _HOMES = {
-    "Analysis": "analysis",
-    "Comparison": "comparison",
-    "GroundTruth": "synthesis",
-    "LiveReport": "streaming",
-    "Motion": "tracking",
-    "Planes": "planes",
-    "Stabilizer": "live",
+    "Analysis": "motion.analysis",
+    "Comparison": "results.comparison",
+    "GroundTruth": "synthetic.synthesis",
+    "LiveReport": "live.report",
+    "Motion": "motion.tracking",
+    "Planes": "media.planes",
+    "Stabilizer": "live.stabilizer",
     "PRESETS": "presets",
-    "StabilizeReport": "report",
-    "Tracker": "tracking",
-    "VideoFrame": "files",
-    "VideoMetrics": "evaluation",
-    "VideoReader": "files",
-    "VideoWriter": "files",
+    "StabilizeReport": "results.report",
+    "Tracker": "motion.tracking",
+    "VideoFrame": "media.reader",
+    "VideoMetrics": "results.evaluation",
+    "VideoReader": "media.reader",
+    "VideoWriter": "media.writer",
     "analyze": "stabilizing",
-    "as_planes": "planes",
-    "available_codecs": "files",
-    "estimate_motion": "tracking",
-    "evaluate": "evaluation",
-    "luma": "planes",
+    "as_planes": "media.planes",
+    "available_codecs": "media.encoders",
+    "estimate_motion": "motion.tracking",
+    "evaluate": "results.evaluation",
+    "luma": "media.planes",
     "render": "stabilizing",
     "result_paths": "batch",
     "stabilize": "stabilizing",
-    "stabilize_live": "streaming",
+    "stabilize_live": "live.line",
     "stabilize_all": "batch",
-    "synthesize": "synthesis",
+    "synthesize": "synthetic.synthesis",
     "warp": "warping",
 }
 

@@ -1,0 +1,1 @@
+"""What came of it: reports, comparisons, the page to look at them, and measures of any tool's results."""

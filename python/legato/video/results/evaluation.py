@@ -1,0 +1,444 @@
+"""How steady a video became: the metrics of the field on any pair of files, and a check that trusts no motion model.
+
+Everything is measured from the pixels of the two files; nothing is taken from whoever stabilized them. Definitions,
+their pitfalls and what each figure cannot see are in ``docs/quality.md``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import _core, camera
+from legato._files import PathLike
+from legato._scalars import as_count
+from legato.errors import ArgumentError, InputError
+from legato.video.media.planes import luma
+from legato.video.media.reader import VideoReader
+from legato.video.motion.tracking import Motion, Tracker, estimate_motion
+from legato.video.progress import Progress, told
+from legato.video.warping import warp
+
+__all__ = ["VideoMetrics", "evaluate"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Gray: TypeAlias = NDArray[np.uint8]
+
+_REFERENCE_WIDTH = 640
+# Zooms tried where nothing is known of how the result was cut out of the original.
+_ZOOMS = (1.0, 1.12, 1.25, 1.4, 1.6, 1.9)
+_TRACKS = 300
+_TRACK_ROUND_TRIP_PX = 0.6
+_LEAST_TRACKS = 8
+_KEPT_TRACKS = 0.9
+_LONGEST_TRACKED_SIDE = 960
+_LEAST_SIDE = 24  # what the tracker needs
+_DARK = 10  # of 255 above black
+_LEAST_BORDER = 0.0015
+_SHARPNESS_STEP = 10
+_OUTSIDE_GRID = (65, 37)
+_OUTSIDE_PX = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMetrics:
+    """Measures of a stabilized video against its original.
+
+    Lengths are in pixels of a picture 640 wide, so that videos of different sizes compare; zooming in makes the
+    result's larger, as it should.
+
+    Attributes
+    ----------
+    original, stabilized : str
+        The files.
+    frames : int
+        Pairs of pictures compared.
+    size, stabilized_size : (int, int)
+        Width and height in pixels.
+    cropping, cropping_min : float
+        Linear part of the picture that is kept, at most 1: mean and minimum over frames of the inverse scale
+        sqrt(det A), A the affine part of the homography from original to result. Smaller outputs are charged.
+    distortion, distortion_p5 : float
+        Smallest ratio of the singular values of A over frames, and its 5th percentile; 1 is none.
+    jitter_px, jitter_median_px, original_jitter_px : float
+        Root mean square over frames and the four corners of the change, from frame to frame, of the corners'
+        displacement; its median frame; and the first for the original.
+    stability, original_stability : float
+        The field's: energy of the five lowest frequencies over that of all but the mean, of the length of the
+        accumulated translation and of the accumulated roll; the smaller of both.
+    slow_share, original_slow_share : float
+        Share of the energy of the corners' velocity at up to 1/30 cycle a frame.
+    track_jitter_px, original_track_jitter_px : float
+        Without a motion model: root mean square over frames of |x(t-1) - 2 x(t) + x(t+1)| of points followed through
+        three frames, the worst tenth of each frame left out. NaN where no frame had points enough.
+    border, original_border : float
+        Mean share of the picture that is black and touches its edge. Dark scenery counts too: compare the two.
+    outside : float
+        Mean share of the result whose source lies more than a pixel beyond the original's frame: filled in, whatever
+        the filling looks like. As exact as the estimated homography.
+    sharpness : float
+        Median ratio of Laplacian energy to that of a bicubic warp of the original with the same geometry.
+    unmatched_frames, unknown_motions : int
+        Pictures that could not be aligned with the original (left out of cropping, distortion, outside, sharpness);
+        motions between pictures of the result that could not be estimated (interpolated).
+    """
+
+    original: str
+    stabilized: str
+    frames: int
+    size: tuple[int, int]
+    stabilized_size: tuple[int, int]
+    cropping: float
+    cropping_min: float
+    distortion: float
+    distortion_p5: float
+    jitter_px: float
+    jitter_median_px: float
+    original_jitter_px: float
+    stability: float
+    original_stability: float
+    slow_share: float
+    original_slow_share: float
+    track_jitter_px: float
+    original_track_jitter_px: float
+    border: float
+    original_border: float
+    outside: float
+    sharpness: float
+    unmatched_frames: int
+    unknown_motions: int
+
+    @property
+    def jitter_ratio(self) -> float:
+        """`jitter_px` over the original's; NaN for a static original."""
+        return _ratio(self.jitter_px, self.original_jitter_px)
+
+    @property
+    def track_jitter_ratio(self) -> float:
+        """`track_jitter_px` over the original's; NaN for a static original."""
+        return _ratio(self.track_jitter_px, self.original_track_jitter_px)
+
+    def to_json(self) -> str:
+        """Give the metrics as JSON text, the two ratios included; what is not finite becomes null."""
+        content = {**asdict(self), "jitter_ratio": self.jitter_ratio, "track_jitter_ratio": self.track_jitter_ratio}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+        return json.dumps(finite, indent=2, allow_nan=False) + "\n"
+
+    def table(self) -> str:
+        """Give the metrics as lines of text, original beside result."""
+        rows: list[tuple[str | float | None, ...]] = [
+            ("", "original", "stabilized", "ratio"),
+            ("jitter, px", self.original_jitter_px, self.jitter_px, self.jitter_ratio),
+            ("jitter of tracks, px", self.original_track_jitter_px, self.track_jitter_px, self.track_jitter_ratio),
+            ("stability (field)", self.original_stability, self.stability, None),
+            ("slow share", self.original_slow_share, self.slow_share, None),
+            ("black border", self.original_border, self.border, None),
+            ("cropping", None, self.cropping, None),
+            ("distortion", None, self.distortion, None),
+            ("outside the frame", None, self.outside, None),
+            ("sharpness", None, self.sharpness, None),
+        ]
+        lines = [" ".join(f"{_cell(v):>{22 if c == 0 else 11}}" for c, v in enumerate(row)) for row in rows]
+        note = f"{self.frames} frames, {self.unmatched_frames} unmatched, {self.unknown_motions} of unknown motion"
+        return "\n".join([*lines, note]) + "\n"
+
+
+def evaluate(
+    original: PathLike,
+    stabilized: PathLike,
+    *,
+    offset: int | None = None,
+    allow_playlists: bool = False,
+    progress: bool | Progress = False,
+) -> VideoMetrics:
+    """Measure a stabilized video against its original.
+
+    Works for files of any tool. Pictures are compared in order, frame by frame; the sizes may differ.
+
+    Parameters
+    ----------
+    original, stabilized : str or path
+        The two videos.
+    offset : int, optional
+        The original's frame that the first frame of the result shows, for tools that drop frames; what is left over
+        at the end of either is then ignored. By default both must have the same number of frames.
+    allow_playlists : bool
+        As for `stabilize`.
+    progress : bool or callable
+        As for `stabilize`; the stage is "measure".
+
+    Returns
+    -------
+    VideoMetrics
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or is tiny, the numbers of frames differ, or most pictures do not show the same scene.
+    ArgumentError
+        If `offset` is negative or beyond the original.
+    DependencyError
+        If a package of the extra ``video`` is not installed.
+    """
+    if offset is not None:
+        offset = as_count("offset", offset, 0)
+    with (
+        told(progress) as tell,
+        VideoReader(original, allow_playlists=allow_playlists) as before,
+        VideoReader(stabilized, allow_playlists=allow_playlists) as after,
+    ):
+        sizes = (before.width, before.height), (after.width, after.height)
+        for path, size in zip((original, stabilized), sizes, strict=True):
+            if min(size) < _LEAST_SIDE:
+                raise InputError(f"{path}: {size[0]}x{size[1]} is too small to measure, expected {_LEAST_SIDE} a side")
+        first, second = _Film(sizes[0], _black_level(before)), _Film(sizes[1], _black_level(after))
+        alignment = _Alignment(*sizes)
+        skipped = 0
+        frames = 0
+        left, right = _lumas(before), _lumas(after)
+        for _ in itertools.islice(left, offset or 0):
+            skipped += 1
+        if skipped < (offset or 0):
+            raise ArgumentError(f"offset: {original} has {skipped} frames, got {offset}")
+        for a, b in itertools.zip_longest(left, right):
+            if a is None or b is None:
+                if offset is None:
+                    rest = 1 + sum(1 for _ in (right if a is None else left))
+                    counts = (frames, frames + rest) if a is None else (frames + rest, frames)
+                    raise InputError(
+                        f"{stabilized}: {counts[1]} frames against {counts[0]} of {original}; give an offset "
+                        "(the original's frame that its first frame shows) to compare what both have"
+                    )
+                break
+            alignment.push(a, b, first.push(a), second.push(b))
+            frames += 1
+            tell("measure", frames, after.frame_count)
+    if frames == 0:
+        raise InputError(f"{stabilized}: has no frame to compare with {original}")
+    if alignment.unmatched > frames // 2 and frames > 1 and first.unknown == frames - 1:
+        raise InputError(f"{original}: nothing in it can be followed (black, flat), so that nothing can be matched")
+    if alignment.unmatched > frames // 2:
+        raise InputError(
+            f"{stabilized}: {alignment.unmatched} of {frames} pictures do not resemble those of {original} "
+            "at the same place: another video, or frames out of step"
+        )
+    return _metrics(os.fspath(original), os.fspath(stabilized), frames, first, second, alignment)
+
+
+def _metrics(
+    original: str, stabilized: str, frames: int, first: _Film, second: _Film, alignment: _Alignment
+) -> VideoMetrics:
+    maps = np.array(alignment.maps)
+    affine = maps[:, :2, :2] / maps[:, 2:, 2:]
+    singular = np.linalg.svd(affine, compute_uv=False)
+    relative = second.size[0] / first.size[0]
+    cropping = np.minimum(1, relative / np.sqrt(singular.prod(-1)))
+    anisotropy = singular[:, 1] / singular[:, 0]
+    before, after = first.path(), second.path()
+    return VideoMetrics(
+        original=original,
+        stabilized=stabilized,
+        frames=frames,
+        size=first.size,
+        stabilized_size=second.size,
+        cropping=float(cropping.mean()),
+        cropping_min=float(cropping.min()),
+        distortion=float(anisotropy.min()),
+        distortion_p5=float(np.percentile(anisotropy, 5)),
+        jitter_px=after.input_jitter_px * second.unit,
+        jitter_median_px=second.median_jitter_px(),
+        original_jitter_px=before.input_jitter_px * first.unit,
+        stability=min(after.stability_translation, after.stability_rotation),
+        original_stability=min(before.stability_translation, before.stability_rotation),
+        slow_share=after.input_stability,
+        original_slow_share=before.input_stability,
+        track_jitter_px=second.track_jitter_px(),
+        original_track_jitter_px=first.track_jitter_px(),
+        border=float(np.mean(second.borders)),
+        original_border=float(np.mean(first.borders)),
+        outside=float(np.mean(alignment.outside)),
+        sharpness=float(np.median(alignment.sharpness)) if alignment.sharpness else math.nan,
+        unmatched_frames=alignment.unmatched,
+        unknown_motions=second.unknown,
+    )
+
+
+class _Film:
+    """One of the two videos: how its pictures move, and how much of them is black border."""
+
+    def __init__(self, size: tuple[int, int], black: int) -> None:
+        self.size = size
+        self.unit = _REFERENCE_WIDTH / size[0]
+        self.borders: list[float] = []
+        self.unknown = 0
+        self._black = black
+        self._tracker = Tracker(size)
+        self._motion = [np.eye(3)]
+        self._ok = [True]
+        self._factor = math.ceil(max(size) / _LONGEST_TRACKED_SIDE)
+        self._pyramids: list[_core.VideoPyramid] = []
+        self._bends: list[float] = []
+
+    def push(self, picture: Gray) -> Motion | None:
+        self.borders.append(_border(picture, self._black))
+        self._follow(picture)
+        motion = self._tracker.push(picture)
+        if motion is not None:
+            self._motion.append(motion.homography)
+            self._ok.append(motion.ok)
+            self.unknown += not motion.ok
+        return motion
+
+    def _follow(self, picture: Gray) -> None:
+        self._pyramids = [*self._pyramids[-2:], _core.VideoPyramid(np.ascontiguousarray(picture), self._factor)]
+        if len(self._pyramids) < 3:
+            return
+        earlier, now, later = self._pyramids
+        points = now.corners(_TRACKS)
+        ends = []
+        kept = np.ones(len(points), bool)
+        for other in (earlier, later):
+            moved, found = np.empty_like(points), np.zeros(len(points), np.uint8)
+            now.follow(other, points, _TRACK_ROUND_TRIP_PX, moved, found)
+            ends.append(moved.astype(np.float64))
+            kept &= found > 0
+        if np.count_nonzero(kept) < _LEAST_TRACKS:
+            return
+        bend = (ends[0] - 2 * points + ends[1])[kept] * self._factor * self.unit
+        squared = np.sort((bend**2).sum(-1))
+        self._bends.append(float(squared[: math.ceil(_KEPT_TRACKS * len(squared))].mean()))
+
+    def steps(self) -> Floats:
+        """Homographies from each frame to the next, after one that is not read."""
+        motion = camera.bridge_motion(np.array(self._motion), np.array(self._ok))
+        return np.asarray(np.linalg.inv(motion), np.float64)
+
+    def path(self) -> camera.PathMetrics:
+        steps = self.steps()
+        return camera.path_metrics(steps, np.tile(np.eye(3), (len(steps), 1, 1)), self.size)
+
+    def median_jitter_px(self) -> float:
+        width, height = self.size
+        corners = np.array([[0, 0, 1], [width - 1, 0, 1], [width - 1, height - 1, 1], [0, height - 1, 1]], float)
+        moved = corners @ np.swapaxes(self.steps()[1:], 1, 2)
+        change = np.diff(moved[..., :2] / moved[..., 2:], axis=0)
+        return float(np.median(np.sqrt((change**2).sum(-1).mean(-1)))) * self.unit if len(change) else 0.0
+
+    def track_jitter_px(self) -> float:
+        return math.sqrt(float(np.mean(self._bends))) if self._bends else math.nan
+
+
+class _Alignment:
+    """The homographies from the pictures of the original to those of the result."""
+
+    def __init__(self, size: tuple[int, int], target: tuple[int, int]) -> None:
+        self.maps: list[Floats] = []
+        self.outside: list[float] = []
+        self.sharpness: list[float] = []
+        self.unmatched = 0
+        self._size, self._target = size, target
+        self._guess: Floats | None = None
+        self._count = 0
+
+    def push(self, before: Gray, after: Gray, motion: Motion | None, steady: Motion | None) -> None:
+        guess = self._guess
+        if guess is not None and motion is not None and steady is not None:
+            # The way by the frame before: original -> its predecessor -> that one's result -> this result.
+            guess = np.linalg.inv(steady.homography) @ guess @ motion.homography
+        guesses = ([] if guess is None else [guess]) + [self._zoomed(z) for z in _ZOOMS]
+        found = None if guess is None else self._refined(before, after, guess)
+        if found is None:
+            candidates = [self._matched(before, after, g) for g in guesses]
+            best, confidence = max(candidates, key=lambda c: c[1])
+            found = None if confidence == 0 else self._refined(before, after, best)
+        if found is None:
+            self.unmatched += 1
+            self._guess = guess
+        else:
+            self._guess = found
+            self.maps.append(found)
+            self.outside.append(self._outside(found))
+            if self._count % _SHARPNESS_STEP == 0:
+                self.sharpness.append(self._sharpness(before, after, found))
+        self._count += 1
+
+    def _zoomed(self, zoom: float) -> Floats:
+        """Guess that the result is the original's middle at a zoom."""
+        (w, h), (tw, th) = self._size, self._target
+        sx, sy = zoom * tw / w, zoom * th / h
+        return np.array([[sx, 0, 0.5 * (tw - 1 - sx * (w - 1))], [0, sy, 0.5 * (th - 1 - sy * (h - 1))], [0, 0, 1.0]])
+
+    def _matched(self, before: Gray, after: Gray, guess: Floats) -> tuple[Floats, float]:
+        """Find a better map than the guess, and the confidence in it."""
+        moved = np.asarray(warp(before, np.linalg.inv(guess), self._target, interpolation="bicubic"))
+        step = estimate_motion(moved, after)
+        found = np.linalg.inv(step.homography) @ guess
+        return found / found[2, 2], step.confidence if step.ok else 0.0
+
+    def _refined(self, before: Gray, after: Gray, guess: Floats) -> Floats | None:
+        found, confidence = self._matched(before, after, guess)
+        if confidence > 0 and _corner_shift(found, guess, self._size) > _OUTSIDE_PX:
+            found, confidence = self._matched(before, after, found)
+        return found if confidence > 0 else None
+
+    def _outside(self, found: Floats) -> float:
+        x, y = np.meshgrid(*(np.linspace(0, side - 1, n) for side, n in zip(self._target, _OUTSIDE_GRID, strict=True)))
+        source = np.linalg.inv(found) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+        x, y = source[:2] / source[2]
+        beyond = np.maximum.reduce([-x, x - (self._size[0] - 1), -y, y - (self._size[1] - 1)])
+        return float(np.mean(beyond > _OUTSIDE_PX))
+
+    def _sharpness(self, before: Gray, after: Gray, found: Floats) -> float:
+        moved = np.asarray(warp(before, np.linalg.inv(found), self._target, interpolation="bicubic"))
+        return _ratio(_laplacian_energy(after), _laplacian_energy(moved))
+
+
+def _lumas(reader: VideoReader) -> Iterator[Gray]:
+    return (luma(frame.planes).copy() for frame in reader)
+
+
+def _black_level(reader: VideoReader) -> int:
+    """Give the brightest luma that counts as black: limited range begins at 16."""
+    full = 2  # AVCOL_RANGE_JPEG
+    return _DARK if reader.color.range == full else 16 + round(_DARK * 219 / 255)
+
+
+def _border(picture: Gray, black: int) -> float:
+    """Share of pixels that are black together with all others of their row or column up to an edge."""
+    dark = picture <= black
+    if not (dark[0].any() or dark[-1].any() or dark[:, 0].any() or dark[:, -1].any()):
+        return 0.0
+    reached = np.zeros_like(dark)
+    for axis in (0, 1):
+        reached |= np.logical_and.accumulate(dark, axis=axis)
+        reached |= np.flip(np.logical_and.accumulate(np.flip(dark, axis), axis=axis), axis)
+    share = float(reached.mean())
+    return share if share > _LEAST_BORDER else 0.0
+
+
+def _corner_shift(a: Floats, b: Floats, size: tuple[int, int]) -> float:
+    corners = np.array([[0, size[0] - 1, size[0] - 1, 0], [0, 0, size[1] - 1, size[1] - 1], [1, 1, 1, 1]], float)
+    p, q = a @ corners, b @ corners
+    return float(np.abs(p[:2] / p[2] - q[:2] / q[2]).max())
+
+
+def _laplacian_energy(picture: Gray) -> float:
+    p = picture.astype(np.float32)
+    bend = p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] - 4 * p[1:-1, 1:-1]
+    return float((bend[7:-7, 7:-7] ** 2).mean()) if min(bend.shape) > 16 else 0.0
+
+
+def _cell(value: str | float | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.3f}"
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else math.nan

@@ -1,0 +1,1 @@
+"""Clips of our own drawing, whose motion is known."""
