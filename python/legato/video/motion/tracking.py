@@ -13,7 +13,7 @@ The method, in order; the values are those measured on clips with known motion:
 5. Fewer degrees of freedom where the evidence does not carry the model asked for; and none at all
    where the two pictures, brought together by the motion found, do not resemble each other.
 
-The compiled core does all of it (``cpp/src/track.cpp``, ``fit.cpp``), with differences of its own:
+The compiled core does all of it (``cpp/src/video/track.cpp``, ``fit.cpp``), with differences of its own:
 corners come from a half-size copy, one to a cell of a finer grid, and the hypotheses of step 4 from
 four points in closed form with a truncated score. What stands in this file is the route by way of
 OpenCV, kept under a name to compare with.
