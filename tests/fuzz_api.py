@@ -459,7 +459,10 @@ def _rft(rng: np.random.Generator) -> list[Call]:
             {"source": table, "value_range": (0.0, 1.0), "tau": 0.05, "level": 0.95, "solved_mean": 0.95,
              "group_size": 8},
         ),
+        Call(rft.Scan, {"value_range": (0.0, 1.0), "columns": rft.Columns(), "nan": "error"}),
+        Call(rft.Scan().update, {"source": table, "progress": None, "executor": None}),
         Call(rft.compare, {"before": report, "after": report}),
+        Call(rft.select, {"report": report, "band": (0.1, 0.9), "min_std": 0.0}),
     ]  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -207,3 +209,29 @@ def test_log_density_far_from_every_mean(dtype: str, far: float, farther: float)
     got = mixture.log_density(x, 0.9, 0.1)
     assert got[1] == pytest.approx(-0.5 * far**2 / (0.81 * 0.2 + 0.01), rel=1e-6)
     assert got[2] == -np.inf
+
+
+def test_models_are_copied_and_pickled() -> None:
+    x = np.linspace(-1, 1, 12).reshape(6, 2)
+    full = [np.eye(2), np.array([[1.0, 0.3], [0.3, 0.5]])]
+    models = [D.GaussianMixture([1, 2], np.eye(2), covariances) for covariances in ([1.0, 2.0], np.ones((2, 2)), full)]
+    models.append(D.EmpiricalDenoiser(np.eye(2), labels=[0, 1]))
+    for model in models:
+        model.denoise(x, 0.8, 0.6)  # what is made on demand is made
+        for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            np.testing.assert_array_equal(again.denoise(x, 0.8, 0.6), model.denoise(x, 0.8, 0.6))
+    pair = D.guided(models[0].reweighted([1, 0]), models[0])
+    schedule = D.Schedule.karras(5)
+    for again in (copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))):
+        ours, theirs = (D.sample(one, (8, 2), schedule, guidance_scale=2.0) for one in (again, pair))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_and_covariances_at_the_ends_of_float64() -> None:
+    huge = D.GaussianMixture([1e308, 1e308, 5e307], [[-1.0], [1.0], [0.0]], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(huge.weights, [0.4, 0.4, 0.2])
+    tiny = D.GaussianMixture([1.0], [[0.5]], [1e-200])
+    assert np.isfinite(tiny.score([[0.5], [0.6]], 1.0, 0.0)).all()
+    for bad in ([1e-310], [[1e-310]], [[[1e-310]]]):
+        with pytest.raises(ArgumentError, match="covariances: expected variances of at least"):
+            D.GaussianMixture([1.0], [[0.5]], bad)

@@ -18,7 +18,7 @@ from legato.errors import ArgumentError
 # What takes or gives files, or trains for minutes.
 NOT_OF_ARGUMENTS_ALONE = {
     "VideoReader", "VideoWriter", "analyze", "available_codecs", "evaluate", "render", "result_paths", "stabilize",
-    "stabilize_all", "stabilize_live", "synthesize", "check_bounds", "reproduce_digits",
+    "stabilize_all", "stabilize_live", "synthesize", "check_bounds", "reproduce_digits", "Watch",
 }  # fmt: skip
 # What calls answer or raise, and predicates whose kind is tried by another.
 ANSWERS = {
@@ -27,8 +27,8 @@ ANSWERS = {
     "diffusion": {"Guided"},
     "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
              "geq", "gt", "neq", "true"},
-    "rft": {"Columns", "Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
-            "Report", "SequenceValueGrad", "TokenStats"},
+    "rft": {"Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
+            "Report", "Selection", "SequenceValueGrad", "TokenStats"},
 }  # fmt: skip
 
 

@@ -62,6 +62,114 @@ def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
             assert room(path) == "video" or path.name == "info.py", f"{path} imports {module}"
 
 
+# Which wing of `video` may import which, and what of that which stands at the door.
+WINGS: dict[str, set[str]] = {
+    "media": set(),
+    "motion": {"media", "choices", "pipeline", "presets", "progress", "warping"},
+    "results": {"media", "motion", "progress", "warping"},
+    "live": {
+        "media",
+        "motion",
+        "results",
+        "choices",
+        "options",
+        "planning",
+        "presets",
+        "side_files",
+        "stabilizing",
+        "warping",
+    },
+    "synthetic": {"media", "progress", "warping"},
+}
+# What stands at the door of `video`, from the ground up; each may import those before it and the wings named.
+DOOR: dict[str, set[str]] = {
+    "choices": set(),
+    "side_files": set(),
+    "progress": set(),
+    "pipeline": {"media"},
+    "presets": set(),
+    "warping": {"media"},
+    "options": {"media", "motion"},
+    "planning": {"media", "motion"},
+    "stabilizing": {"media", "motion", "results"},
+    "batch": {"media", "results"},
+}
+LONGEST_FILE, LONGEST_FUNCTION = 800, 80  # lines; those of a function without its doc-string
+# Longer with a reason: tables of scenery and of options, and the interior point method beside its paper.
+LONGER_FILES = {"video/synthetic/scenery.py", "diffusion/sampling.py"}
+LONGER_FUNCTIONS = {"add_arguments", "solve_program", "sparse"}
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(PYTHON.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imported_files() -> dict[str, set[str]]:
+    """Give the modules of legato that each of its files imports, at whatever time; rooms' front doors lead on."""
+    modules = {module_of(path): path for path in python_files()}
+    found: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found[name] = set()
+        if path.name == "__init__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names} & set(modules)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[name] |= (named & set(modules)) or ({node.module} & set(modules))
+    return found
+
+
+def test_no_files_import_each_other() -> None:
+    """No chain of imports leads back to where it began."""
+    found = imported_files()
+    done: set[str] = set()
+
+    def follow(name: str, chain: list[str]) -> None:
+        assert name not in chain, " -> ".join([*chain[chain.index(name) :], name])
+        if name not in done:
+            for other in sorted(found[name]):
+                follow(other, [*chain, name])
+            done.add(name)
+
+    for name in found:
+        follow(name, [])
+
+
+def test_the_wings_of_video_look_one_way() -> None:
+    """Live and batch lean on stabilizing, that on planning and results, these on motion, that on warping and media."""
+    ranks = list(DOOR)
+    for name, others in imported_files().items():
+        parts = name.split(".")
+        if parts[:2] != ["legato", "video"] or len(parts) < 3:
+            continue
+        here = parts[2]
+        for other in others:
+            there = other.split(".")
+            if there[:2] != ["legato", "video"] or len(there) < 3 or there[2] == here:
+                continue
+            if here in WINGS:
+                assert there[2] in WINGS[here], f"{name} imports {other}"
+            elif here in DOOR:
+                lower = there[2] in DOOR[here] or (there[2] in DOOR and ranks.index(there[2]) < ranks.index(here))
+                assert lower, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PYTHON)))
+def test_files_and_functions_can_be_read_at_once(path: Path) -> None:
+    text = path.read_text()
+    if str(path.relative_to(PYTHON)) not in LONGER_FILES:
+        assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in LONGER_FUNCTIONS:
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body:
+                lines = (node.end_lineno or 0) - body[0].lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{node.name}: {lines} lines"
+
+
 def test_references_never_see_the_core() -> None:
     references = list(PYTHON.rglob("_reference.py"))
     assert references
@@ -132,3 +240,17 @@ def test_no_path_of_a_machine() -> None:
     for path in [*python_files(), *sources("."), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.md")]:
         if path.name != Path(__file__).name:
             assert not pattern.search(path.read_text()), path
+
+
+def test_rasp_imports_one_way() -> None:
+    """No circle of files in the family, imports inside functions counted."""
+    folder = PYTHON / "rasp"
+    below = {
+        path.stem: {module.split(".")[2] for module, _ in imports(path) if module.startswith("legato.rasp.")}
+        for path in folder.glob("*.py")
+        if path.stem != "__init__"
+    }
+    while below:
+        free = {name for name, used in below.items() if not used & (below.keys() - {name})}
+        assert free, f"a circle among {sorted(below)}"
+        below = {name: used for name, used in below.items() if name not in free}

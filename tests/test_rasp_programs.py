@@ -275,7 +275,7 @@ def test_drawings(engine: str, tmp_path: Path) -> None:
 
 def test_drawings_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = rasp.Program(sort_next)
-    with pytest.raises(ArgumentError, match="engine: expected auto, dot or rows, got 'neato'"):
+    with pytest.raises(ArgumentError, match="engine: expected one of auto, dot, rows, got 'neato'"):
         program.draw(tmp_path / "p.svg", "neato")
     with pytest.raises(OutputError, match="no such directory"):
         program.draw(tmp_path / "no such folder" / "p.svg", "rows")

@@ -151,7 +151,7 @@ def test_std_inference(case: dict[str, Any]) -> None:
     if case["method"] == "p_zero_group":
         close(constant_group_probability(case["p"], case["G"]), case["value"], 1e-7, 1e-9)
     elif case["method"] == "c4":
-        from legato.rft.theory import expected_std_ratio
+        from legato.rft.intervals import expected_std_ratio
 
         close(expected_std_ratio(np.array(case["n"])), case["c4"], 1e-7)
     else:

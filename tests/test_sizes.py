@@ -178,6 +178,11 @@ def sums_of(prompts: int) -> NDArray[np.float64]:
     return room[-room.ctypes.data % 64 // 8 :][: 8 * prompts].reshape(prompts, 8)
 
 
+def wide_of(prompts: int) -> NDArray[np.int64]:
+    """Zeros (prompts, 13), as sums of rewards off the grid."""
+    return np.zeros((prompts, 13), np.int64)
+
+
 def test_rollouts() -> None:
     slots, integers = np.zeros(8, np.uint64), np.zeros(6, np.int64)
     numbers = np.zeros(4, np.uint32)
@@ -205,19 +210,52 @@ def test_rollouts() -> None:
         _core.rft_rebuild_slots(slots, 0, np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint8))
 
     groups = np.array([0, 1, 1], np.uint32)
-    assert _core.rft_add_rewards_f64(ones(3), groups, -1.0, 1.0, sums_of(2)) == 3
-    for rewards, of, sums in (
-        (ones(2), groups, sums_of(2)),
-        (ones(3), groups[:2], sums_of(2)),
-        (ones(3), groups, sums_of(1)),  # a group beyond
-        (ones(3), groups, sums_of(2).ravel()[:15]),
-        (ones(3), groups, sums_of(3).ravel()[1:17]),  # not on a cache line
+    assert _core.rft_add_rewards_f64(ones(3), groups, -1.0, 1.0, sums_of(2), wide_of(0)) == 3
+    assert _core.rft_add_rewards_f64(ones(3) / 3, groups, -1.0, 1.0, sums_of(2), wide_of(0)) is None
+    assert _core.rft_add_rewards_f64(ones(3) / 3, groups, -1.0, 1.0, sums_of(2), wide_of(2)) == 3
+    for rewards, of, sums, wide in (
+        (ones(2), groups, sums_of(2), wide_of(2)),
+        (ones(3), groups[:2], sums_of(2), wide_of(2)),
+        (ones(3), groups, sums_of(1), wide_of(2)),  # a group beyond
+        (ones(3), groups, sums_of(2).ravel()[:15], wide_of(2)),
+        (ones(3), groups, sums_of(3).ravel()[1:17], wide_of(2)),  # not on a cache line
+        (ones(3), groups, sums_of(2), wide_of(1)),
+        (ones(3), groups, sums_of(2), wide_of(2).ravel()[:25]),
     ):
         with pytest.raises(ArgumentError):
-            _core.rft_add_rewards_f64(rewards, of, -1.0, 1.0, sums)
-    for sums, mean in ((sums_of(2), ones(1)), (sums_of(2).ravel()[:15], ones(2)), (sums_of(1), ones(2))):
+            _core.rft_add_rewards_f64(rewards, of, -1.0, 1.0, sums, wide)
+    for sums, wide, mean in (
+        (sums_of(2), wide_of(2), ones(1)),
+        (sums_of(2).ravel()[:15], wide_of(2), ones(2)),
+        (sums_of(1), wide_of(2), ones(2)),
+        (sums_of(2), wide_of(1), ones(2)),
+    ):
         with pytest.raises(ArgumentError):
-            _core.rft_reward_moments(sums, mean, ones(2))
+            _core.rft_reward_moments(sums, wide, mean, ones(2))
+    into, wide = sums_of(2), wide_of(2)
+    _core.rft_merge_rewards(sums_of(2), wide, groups[:2], into, wide_of(2))
+    for added, of, target, target_wide in (
+        (wide, groups, into, wide_of(2)),
+        (wide_of(1), groups[:2], into, wide_of(2)),
+        (wide, groups[:2], sums_of(1), wide_of(1)),  # a group beyond
+        (wide, groups[:2], into, wide_of(1)),
+    ):
+        with pytest.raises(ArgumentError):
+            _core.rft_merge_rewards(sums_of(2), added, of, target, target_wide)
+
+
+def test_json_fields() -> None:
+    text = np.frombuffer(b'{"a": 1}\n{"a": 2}\n', np.uint8)
+    assert _core.rft_json_fields(text, [["a"]], np.zeros((2, 1, 3), np.int64)) == (2, len(text))
+    for paths, fields in (
+        ([], np.zeros((2, 1, 3), np.int64)),
+        ([[]], np.zeros((2, 1, 3), np.int64)),
+        ([["a"]] * 33, np.zeros((2, 33, 3), np.int64)),
+        ([["a"]], np.zeros(5, np.int64)),
+        ([["a"]], np.zeros((1, 1, 3), np.int64)),  # a line more than there is room for
+    ):
+        with pytest.raises((ArgumentError, RuntimeError)):
+            _core.rft_json_fields(text, paths, fields)
 
 
 # --- camera -----------------------------------------------------------------------------------------------------------
@@ -293,7 +331,7 @@ def test_streams() -> None:
     with pytest.raises(ArgumentError):
         _core.CameraPathStream(path_options(crop=2.0), 0.5, 30, 10, 0, 0, 0.0, 0.0, 0)
     for more, name in (({"window": 2**62, "stride": 2**61}, "window"), ({"predicted": 2**31 - 1}, "predicted")):
-        with pytest.raises(ArgumentError, match=f"{name}: expected at most"):
+        with pytest.raises(ArgumentError, match=f"{name}: expected "):
             camera.PathStream((640, 360), **more)
 
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     ("legato._dispatch", "Backend", "BACKENDS"),
     ("legato.camera.baselines", "Filter", "FILTERS"),
-    ("legato.camera.paths", "Model", "_MODEL"),
-    ("legato.camera.paths", "Units", "UNITS"),
+    ("legato.camera.options", "Model", "MODELS"),
+    ("legato.camera.options", "Units", "UNITS"),
     ("legato.camera.programs", "Solver", "SOLVERS"),
     ("legato.diffusion.guidance", "Rule", "RULES"),
     ("legato.diffusion.noise", "Generator", "GENERATORS"),
@@ -29,18 +29,20 @@ NAMES = [
     ("legato.rasp.selectors", "Rounding", "ROUNDINGS"),
     ("legato.rft.advantages", "Kind", "_SCALES"),
     ("legato.rft.advantages", "Singleton", "SINGLETONS"),
-    ("legato.rft.doctor", "Interval", "INTERVALS"),
+    ("legato.rft.intervals", "Method", "METHODS"),
+    ("legato.rft.judging", "Interval", "INTERVALS"),
+    ("legato.rft.layouts", "ListRule", "LIST_RULES"),
     ("legato.rft.losses", "Mode", "MODES"),
     ("legato.rft.rollouts", "NanRule", "NAN_RULES"),
-    ("legato.rft.theory", "Method", "METHODS"),
-    ("legato.video.motion.analysis", "Rotation", "ROTATIONS"),
+    ("legato.rft.selection", "Form", "FORMS"),
+    ("legato.video.choices", "Rotation", "ROTATIONS"),
     ("legato.video.media.planes", "ChromaLocation", "CHROMA_LOCATIONS"),
-    ("legato.video.stabilizing", "Inclusion", "INCLUSIONS"),
-    ("legato.video.streaming", "Container", "CONTAINERS"),
+    ("legato.video.choices", "Inclusion", "INCLUSIONS"),
+    ("legato.video.live.sink", "Container", "CONTAINERS"),
     ("legato.video.synthetic.synthesis", "Kind", "_KINDS"),
     ("legato.video.motion.tracking", "Model", "_LADDER"),
     ("legato.video.warping", "Backend", "BACKENDS"),
-    ("legato.video.warping", "Interpolation", "INTERPOLATIONS"),
+    ("legato.video.choices", "Interpolation", "INTERPOLATIONS"),
 ]
 
 
@@ -105,6 +107,7 @@ rft.masked_mean(x, mode="token-sum")  # arg-type
 rft.reward_std_interval([1.0], method="bayes")  # arg-type
 rft.scan("rollouts.parquet", interval="mp", nan="drop")
 rft.scan("rollouts.parquet", nan="keep")  # arg-type
+rft.Columns(lists="all")  # arg-type
 
 gray = np.zeros((48, 64), np.uint8)
 video.warp(gray, np.eye(3), interpolation="lanczos")

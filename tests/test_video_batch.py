@@ -189,7 +189,7 @@ def test_what_is_wrong_for_all_is_said_once(
     clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--crop", 3) == 2
-    assert capsys.readouterr() == ("", "legato: error: crop: expected a number between 0 and 1, got 3.0\n")
+    assert capsys.readouterr() == ("", "legato: error: crop: expected a finite number above 0 and below 1, got 3.0\n")
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--quiet") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
     assert run("stabilize", *clips, "--output-folder", tmp_path, "--extension", "mkv", "--no-overwrite") == 2

@@ -215,7 +215,8 @@ for w, h in ((640, 360), (333, 97), (64, 64), (70, 40), (63, 30), (17, 9), (16, 
                 ran.add(_core.last_isa())
                 for out in outs:
                     digest.update(out.tobytes())
-from legato.video import Tracker, synthesis, warp
+from legato.video import Tracker, warp
+from legato.video.synthetic import synthesis
 scene = np.ascontiguousarray(synthesis.render_scene(3, (800, 500))[:, :, 1])
 tracker = Tracker((640, 360))
 for _ in range(5):

@@ -14,7 +14,15 @@
 extern "C" {
 #endif
 
-typedef enum legato_status {
+/* A C caller may pass any int as an enumeration, and what is none of the names is refused. C++ may read such a number
+ * only where the type is fixed, to the one that C compilers take. */
+#ifdef __cplusplus
+#define LEGATO_ENUM_OF_INT : int
+#else
+#define LEGATO_ENUM_OF_INT
+#endif
+
+typedef enum legato_status LEGATO_ENUM_OF_INT {
   LEGATO_OK = 0,
   LEGATO_INVALID_ARGUMENT = 1,
   LEGATO_NOT_FINITE = 2,
@@ -125,7 +133,7 @@ legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step,
 
 /* --- video: luma in, steady planes out --- */
 
-typedef enum legato_video_model {
+typedef enum legato_video_model LEGATO_ENUM_OF_INT {
   LEGATO_VIDEO_HOMOGRAPHY = 0,
   LEGATO_VIDEO_AFFINE = 1,
   LEGATO_VIDEO_SIMILARITY = 2,
@@ -133,7 +141,7 @@ typedef enum legato_video_model {
   LEGATO_VIDEO_IDENTITY = 4 /* of a frame without a motion of its own; not to be asked for */
 } legato_video_model;
 
-typedef enum legato_video_interpolation {
+typedef enum legato_video_interpolation LEGATO_ENUM_OF_INT {
   LEGATO_VIDEO_BILINEAR = 0,
   LEGATO_VIDEO_BICUBIC = 1,
   LEGATO_VIDEO_LANCZOS = 2

@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "binding.h"
 
@@ -148,28 +151,74 @@ std::pair<std::size_t, std::size_t> numbered(const Names& number, Typed<std::uin
   return {table.count, done};
 }
 
+constexpr std::size_t kWideWords = sizeof(WideSums) / sizeof(std::int64_t);
+static_assert(sizeof(RewardSums) == 8 * sizeof(double) && sizeof(WideSums) == 13 * sizeof(std::int64_t));
+
 /// (g, 8) as sums, each on a cache line of its own.
-std::span<RewardSums> sums_of(double* data, py::ssize_t size) {
-  static_assert(sizeof(RewardSums) == 8 * sizeof(double));
+template <class Sums, class Number>
+std::span<Sums> sums_at(Number* data, py::ssize_t size) {
   const bool aligned = reinterpret_cast<std::uintptr_t>(data) % alignof(RewardSums) == 0;
   require(size % 8 == 0 && (size == 0 || aligned), "sums");
-  return {reinterpret_cast<RewardSums*>(data), static_cast<std::size_t>(size) / 8};
+  return {reinterpret_cast<Sums*>(data), static_cast<std::size_t>(size) / 8};
+}
+std::span<RewardSums> sums_in(Typed<double>& table) { return sums_at<RewardSums>(table.mutable_data(), table.size()); }
+std::span<const RewardSums> sums_in(const Typed<double>& table) {
+  return sums_at<const RewardSums>(table.data(), table.size());
+}
+
+/// (g, 13) as wide sums.
+template <class Sums, class Number>
+std::span<Sums> wide_at(Number* data, py::ssize_t size) {
+  const auto words = static_cast<std::size_t>(size);
+  require(words % kWideWords == 0, "wide");
+  return {reinterpret_cast<Sums*>(data), words / kWideWords};
+}
+std::span<WideSums> wide_in(Typed<std::int64_t>& table) {
+  return wide_at<WideSums>(table.mutable_data(), table.size());
+}
+std::span<const WideSums> wide_in(const Typed<std::int64_t>& table) {
+  return wide_at<const WideSums>(table.data(), table.size());
 }
 
 template <class Real>
-std::size_t add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low, double high,
-                           Typed<double>& sums) {
+std::optional<std::size_t> add_rewards_of(const Typed<Real>& rewards, const Typed<std::uint32_t>& groups, double low,
+                                          double high, Typed<double>& sums, Typed<std::int64_t>& wide) {
   const auto a = in(rewards);
   const auto b = in(groups);
-  const auto table = sums_of(sums.mutable_data(), sums.size());
+  const auto c = sums_in(sums);
+  const auto d = wide_in(wide);
   std::size_t bad = 0;
   Status status;
   {
     const Unlocked unlocked;
-    status = add_rewards(a, b, low, high, table, bad);
+    status = add_rewards(a, b, low, high, c, d, bad);
   }
-  check(status == Status::not_finite ? Status::ok : status, "rewards");
+  const bool told = status == Status::workspace_too_small || status == Status::not_finite;  // not by an exception
+  check(told ? Status::ok : status, "rewards");
+  if (status == Status::workspace_too_small) return std::nullopt;
   return bad;
+}
+
+/// The rows, and the place of a line that is no object, or the length of the text.
+std::pair<std::size_t, std::size_t> json_fields_of(const Typed<std::uint8_t>& text,
+                                                   const std::vector<std::vector<std::string>>& names,
+                                                   Typed<std::int64_t>& fields) {
+  std::vector<std::vector<std::string_view>> keys;
+  for (const auto& name : names) keys.emplace_back(name.begin(), name.end());
+  const std::vector<JsonPath> paths(keys.begin(), keys.end());
+  const auto raw = in(text);
+  static_assert(sizeof(JsonField) == 3 * sizeof(std::int64_t));
+  const auto words = out(fields);
+  require(words.size() % 3 == 0, "fields");
+  const std::span<JsonField> found{reinterpret_cast<JsonField*>(words.data()), words.size() / 3};
+  std::size_t rows = 0, bad = 0;
+  Status status;
+  {
+    const Unlocked unlocked;
+    status = find_json_fields({reinterpret_cast<const char*>(raw.data()), raw.size()}, paths, found, rows, bad);
+  }
+  check(status == Status::not_finite ? Status::ok : status, "text");
+  return {rows, bad};
 }
 
 }  // namespace
@@ -266,26 +315,48 @@ void bind_rft(py::module_& module) {
       },
       arg("slots").noconvert(), arg("count"), arg("integers").noconvert(), arg("offsets").noconvert(),
       arg("text").noconvert(), "Fills slots, all zero, for the names of a table.");
-  module.def(
-      "rft_add_rewards_f32", &add_rewards_of<float>, arg("rewards").noconvert(), arg("groups").noconvert(), arg("low"),
-      arg("high"), arg("sums").noconvert(),
-      "Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range.");
+  module.def("rft_add_rewards_f32", &add_rewards_of<float>, arg("rewards").noconvert(), arg("groups").noconvert(),
+             arg("low"), arg("high"), arg("sums").noconvert(), arg("wide").noconvert(),
+             "Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range;"
+             " None, and nothing is added, if there are rewards off the grid and no (g, 13) wide sums.");
   module.def("rft_add_rewards_f64", &add_rewards_of<double>, arg("rewards").noconvert(), arg("groups").noconvert(),
-             arg("low"), arg("high"), arg("sums").noconvert(), "The same for float64.");
+             arg("low"), arg("high"), arg("sums").noconvert(), arg("wide").noconvert(), "The same for float64.");
   module.def(
-      "rft_reward_moments",
-      [](Typed<double>& sums, Typed<double>& mean, Typed<double>& m2) {
-        const auto table = sums_of(sums.mutable_data(), sums.size());
-        const auto a = out(mean), b = out(m2);
+      "rft_merge_rewards",
+      [](const Typed<double>& from, const Typed<std::int64_t>& from_wide, const Typed<std::uint32_t>& groups,
+         Typed<double>& into, Typed<std::int64_t>& into_wide) {
+        const auto a = sums_in(from);
+        const auto b = wide_in(from_wide);
+        const auto c = in(groups);
+        const auto d = sums_in(into);
+        const auto e = wide_in(into_wide);
         Status status;
         {
           const Unlocked unlocked;
-          status = reward_moments(table, a, b);
+          status = merge_rewards(a, b, c, d, e);
         }
         check(status, "sums");
       },
-      arg("sums").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
+      arg("sums").noconvert(), arg("wide").noconvert(), arg("groups").noconvert(), arg("into").noconvert(),
+      arg("into_wide").noconvert(), "Adds (g, 8) and (g, 13) sums to those of other groups.");
+  module.def(
+      "rft_reward_moments",
+      [](const Typed<double>& sums, const Typed<std::int64_t>& wide, Typed<double>& mean, Typed<double>& m2) {
+        const auto a = sums_in(sums);
+        const auto b = wide_in(wide);
+        const auto c = out(mean), d = out(m2);
+        Status status;
+        {
+          const Unlocked unlocked;
+          status = reward_moments(a, b, c, d);
+        }
+        check(status, "sums");
+      },
+      arg("sums").noconvert(), arg("wide").noconvert(), arg("mean").noconvert(), arg("m2").noconvert(),
       "Mean and sum of squared deviations of (g, 8) sums.");
+  module.def("rft_json_fields", &json_fields_of, arg("text").noconvert(), arg("paths"), arg("fields").noconvert(),
+             "Begin, end and kind of values into (n, paths, 3); returns the rows, and the place of a line that is no"
+             " object or the length of the text.");
 }
 
 }  // namespace legato::python

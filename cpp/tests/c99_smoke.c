@@ -212,6 +212,7 @@ int main(void) {
   check(legato_camera_log_homography_f64(NULL, 1, logs, NULL) == LEGATO_INVALID_ARGUMENT, "null");
   check(strlen(legato_version()) > 0 && strlen(legato_isa()) > 0, "version");
   check(strcmp(legato_status_text(LEGATO_OK), "done") == 0, "status text");
+  check(legato_status_text((legato_status)77)[0] != 0, "text of no status");
   free(workspace);
   check_diffusion();
   check_video();

@@ -63,6 +63,13 @@ static void check_counts(void) {
   check(legato_diffusion_apply_step_f32(&step, half, half, number, number, NULL, number) == LEGATO_INVALID_ARGUMENT,
         "step");
   check(legato_diffusion_apply_step_f32(&step, 1, 1, number, NULL, NULL, number) == LEGATO_INVALID_ARGUMENT, "null");
+  {
+    const double identity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+    uint8_t from[4] = {0}, to[4];
+    check(legato_video_warp_u8(identity, from, 2, 2, 2, to, 2, 2, 2, (legato_video_interpolation)9) ==
+              LEGATO_INVALID_ARGUMENT,
+          "interpolation");
+  }
 }
 
 static void check_tracker(legato_video_tracker_options options, int width, int height, const char* what) {
@@ -92,6 +99,7 @@ static void check_options(void) {
   check_tracker(legato_video_tracker_options_default(), INT_MAX, INT_MAX, "tracker of no size");
   TRACKER(t.model = (legato_video_model)4);
   TRACKER(t.model = (legato_video_model)9);
+  TRACKER(t.model = (legato_video_model)-1);
   TRACKER(t.round_trip_px = NAN);
   TRACKER(t.round_trip_px = -5);
   TRACKER(t.region[0] = 1000; t.region[2] = t.region[3] = 5);

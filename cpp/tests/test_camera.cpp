@@ -386,14 +386,16 @@ TEST_CASE("the banded program refuses spans of another size, and sizes that wrap
   BandedProblem problem;
   problem.frames = 3;
   problem.rows = 1;
-  const std::vector<double> numbers(64, 0.0), bound = {1};
+  const std::vector<double> numbers(64, 0.0), linear(24, 0.1), bound = {1};
   std::vector<double> quadratic(64, 0.0), path(24, 0.0);
   for (std::size_t i = 0; i < 8; ++i) {
     quadratic[9 * i] = problem.upper[i] = 1;
     problem.lower[i] = -1;
   }
   const std::span<const double> all(numbers);
-  problem.velocity = problem.linear = all.first(24);
+  problem.velocity = all.first(24);
+  problem.linear = linear;
+  problem.constant = 1;  // above 0, which the tolerance is relative to
   problem.quadratic = quadratic;
   problem.acceleration = all;
   problem.row_matrix = all.first(8);

@@ -290,16 +290,30 @@ TEST_CASE("prompts and rewards stream into tables of the caller, without allocat
     rewards[i] = i < 300 ? 0.1 : normal(generator);
     groups[i] = i < 300 ? 0 : 1;
   }
-  std::vector<RewardSums> sums(2), parts(2);
+  std::vector<RewardSums> sums(2), parts(2), halves(2);
+  std::vector<WideSums> wide(2), wide_parts(2), wide_halves(2);
   std::size_t bad = 0;
-  REQUIRE(add_rewards(rewards, groups, -1e9, 1e9, sums, bad) == Status::ok);
+  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, {}, bad) == Status::workspace_too_small);
+  CHECK(sums[0].n == 0);
+  REQUIRE(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::ok);
   for (std::size_t i = rewards.size(); i-- > 0;) {  // one at a time, backwards
     REQUIRE(add_rewards(std::span<const double>(rewards).subspan(i, 1), std::span(groups).subspan(i, 1), -1e9, 1e9,
-                        parts, bad) == Status::ok);
+                        parts, wide_parts, bad) == Status::ok);
   }
+  for (const std::size_t half : {500, 0}) {  // merged
+    std::vector<RewardSums> more(2);
+    std::vector<WideSums> more_wide(2);
+    REQUIRE(add_rewards(std::span<const double>(rewards).subspan(half, 500), std::span(groups).subspan(half, 500), -1e9,
+                        1e9, more, more_wide, bad) == Status::ok);
+    REQUIRE(merge_rewards(more, more_wide, std::vector<std::uint32_t>{0, 1}, halves, wide_halves) == Status::ok);
+  }
+  CHECK(std::memcmp(sums.data(), parts.data(), sizeof(RewardSums) * 2) == 0);
+  CHECK(std::memcmp(sums.data(), halves.data(), sizeof(RewardSums) * 2) == 0);
+  CHECK(std::memcmp(wide.data(), wide_parts.data(), sizeof(WideSums) * 2) == 0);
+  CHECK(std::memcmp(wide.data(), wide_halves.data(), sizeof(WideSums) * 2) == 0);
   double mean[2], m2[2], mean_of_parts[2], m2_of_parts[2];
-  REQUIRE(reward_moments(sums, mean, m2) == Status::ok);
-  REQUIRE(reward_moments(parts, mean_of_parts, m2_of_parts) == Status::ok);
+  REQUIRE(reward_moments(sums, wide, mean, m2) == Status::ok);
+  REQUIRE(reward_moments(parts, wide_parts, mean_of_parts, m2_of_parts) == Status::ok);
   CHECK(mean[0] == 0.1);
   CHECK(m2[0] == 0);
   CHECK(mean[1] == mean_of_parts[1]);
@@ -310,8 +324,9 @@ TEST_CASE("prompts and rewards stream into tables of the caller, without allocat
   CHECK(mean[1] == static_cast<double>(center));
   CHECK(m2[1] == doctest::Approx(static_cast<double>(spread)).epsilon(1e-12));
   groups[900] = 2;
-  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, bad) == Status::invalid_argument);
+  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::invalid_argument);
   CHECK(bad == 900);
+  CHECK(merge_rewards(sums, wide, std::vector<std::uint32_t>{0, 2}, parts, wide_parts) == Status::invalid_argument);
   groups[900] = 1;
   const std::vector<std::int32_t> falling = {0, 5, 2}, beyond = {0, 2, 12}, below = {-1, 2, 3};
   for (const auto& wrong : {falling, beyond, below}) {
@@ -321,7 +336,7 @@ TEST_CASE("prompts and rewards stream into tables of the caller, without allocat
   CHECK(number_names(at, bytes, table, numbers, done) == Status::invalid_argument);
   CHECK(rebuild_slots(table) == Status::invalid_argument);
   rewards[7] = std::numeric_limits<double>::quiet_NaN();
-  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, bad) == Status::not_finite);
+  CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::not_finite);
   CHECK(bad == 7);
   CHECK(sums[0].n == 300);
 }

@@ -309,7 +309,7 @@ def _from_any(name: str, value: Any, bits: bool = False) -> NDArray[Any]:
                 value = value.detach()
             torch = sys.modules.get("torch")
             if torch is not None and isinstance(value, torch.Tensor):
-                return value.numpy()  # NumPy before 2.1 can only read what comes by DLPack
+                return np.asarray(value.numpy())  # NumPy before 2.1 can only read what comes by DLPack
             return np.from_dlpack(value)
         array = np.asarray(value)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -188,11 +188,11 @@ def rasp_truth(predicate: typing.SupportsInt | typing.SupportsIndex, keys: typin
     """
     Truth table of a compiled predicate, by its address, and the index of a pair for which it failed.
     """
-def rft_add_rewards_f32(rewards: numpy.typing.NDArray[numpy.float32], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64]) -> int:
+def rft_add_rewards_f32(rewards: numpy.typing.NDArray[numpy.float32], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64], wide: numpy.typing.NDArray[numpy.int64]) -> int | None:
     """
-    Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range.
+    Adds rewards to the (g, 8) sums of their groups, or returns the index of the first outside of the range; None, and nothing is added, if there are rewards off the grid and no (g, 13) wide sums.
     """
-def rft_add_rewards_f64(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64]) -> int:
+def rft_add_rewards_f64(rewards: numpy.typing.NDArray[numpy.float64], groups: numpy.typing.NDArray[numpy.uint32], low: typing.SupportsFloat | typing.SupportsIndex, high: typing.SupportsFloat | typing.SupportsIndex, sums: numpy.typing.NDArray[numpy.float64], wide: numpy.typing.NDArray[numpy.int64]) -> int | None:
     """
     The same for float64.
     """
@@ -212,6 +212,14 @@ def rft_group_moments(rewards: numpy.typing.NDArray[numpy.float64], groups: nump
     """
     Moments of each group; returns the status and the first bad index.
     """
+def rft_json_fields(text: numpy.typing.NDArray[numpy.uint8], paths: collections.abc.Sequence[collections.abc.Sequence[str]], fields: numpy.typing.NDArray[numpy.int64]) -> tuple[int, int]:
+    """
+    Begin, end and kind of values into (n, paths, 3); returns the rows, and the place of a line that is no object or the length of the text.
+    """
+def rft_merge_rewards(sums: numpy.typing.NDArray[numpy.float64], wide: numpy.typing.NDArray[numpy.int64], groups: numpy.typing.NDArray[numpy.uint32], into: numpy.typing.NDArray[numpy.float64], into_wide: numpy.typing.NDArray[numpy.int64]) -> None:
+    """
+    Adds (g, 8) and (g, 13) sums to those of other groups.
+    """
 def rft_number_integers(names: numpy.typing.NDArray[numpy.int64], slots: numpy.typing.NDArray[numpy.uint64], count: typing.SupportsInt | typing.SupportsIndex, integers: numpy.typing.NDArray[numpy.int64], numbers: numpy.typing.NDArray[numpy.uint32]) -> tuple[int, int]:
     """
     Numbers of the names in a table of `count`; returns how many there are then, and how many names got a number.
@@ -224,7 +232,7 @@ def rft_rebuild_slots(slots: numpy.typing.NDArray[numpy.uint64], count: typing.S
     """
     Fills slots, all zero, for the names of a table.
     """
-def rft_reward_moments(sums: numpy.typing.NDArray[numpy.float64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> None:
+def rft_reward_moments(sums: numpy.typing.NDArray[numpy.float64], wide: numpy.typing.NDArray[numpy.int64], mean: numpy.typing.NDArray[numpy.float64], m2: numpy.typing.NDArray[numpy.float64]) -> None:
     """
     Mean and sum of squared deviations of (g, 8) sums.
     """

@@ -27,6 +27,7 @@ __all__ = [
     "DAMAGED_ARCHIVE",
     "PathLike",
     "PendingFile",
+    "append_lines",
     "check_destinations",
     "checked_path",
     "json_lines",
@@ -58,7 +59,11 @@ def checked_path(name: str, value: object) -> Path:
     """Take a path, or say which argument is none."""
     if isinstance(value, str | os.PathLike):
         return Path(value)
-    raise ArgumentError(f"{name}: expected a path, got {value!r}")
+    try:
+        shown = repr(value)
+    except Exception:  # a stranger's __repr__
+        shown = f"a value of type {type(value).__name__}"
+    raise ArgumentError(f"{name}: expected a path, got {shown[:80]}")
 
 
 def reason(error: BaseException) -> str:
@@ -267,6 +272,21 @@ def write_whole(path: PathLike, content: str | bytes) -> Path:
                 file.write(content)
         pending.commit()
     return pending.destination
+
+
+def append_lines(path: PathLike, lines: str) -> None:
+    """Add whole lines to a file in one write, so that several processes may do so at once.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        with Path(path).open("ab", buffering=0) as file:
+            file.write(lines.encode(errors="replace"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
 
 
 def _unnamed_file(folder: Path) -> int | None:

@@ -75,7 +75,7 @@ def as_number(
         return number
     bounds = [
         f"{word} {bound:g}"
-        for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))
+        for word, bound in (("of at least", least), ("above", above), ("at most", most), ("below", below))
         if bound is not None
     ]
     wanted = " ".join(["a finite number" if finite else "a number", " and ".join(bounds)]).rstrip()

@@ -65,7 +65,7 @@ struct Step {
   std::span<const Storage> cond = {};               ///< samples x elements
   std::span<const Storage> uncond = {};             ///< samples x elements, or empty
   std::span<const Storage> given_noise = {};        ///< samples x elements: used instead of drawing, or empty
-  Noise noise;                                      ///< read where a noise coefficient is not 0
+  Noise noise = {};                                 ///< read where a noise coefficient is not 0
   std::span<Storage> out = {};                      ///< samples x elements; may be x, cond or uncond itself
 };
 

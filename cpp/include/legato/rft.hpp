@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "legato/core.hpp"
 
@@ -129,26 +130,69 @@ Status number_names(std::span<const std::int32_t> offsets, std::span<const std::
 /// Fills `slots`, all zero, from the names of a table whose slots were too few.
 Status rebuild_slots(NameTable& table) noexcept;
 
-/// Sums over a prompt's rewards; sum + sum_low and squares + squares_low have twice the digits of float64.
-/// All zero before the first.
+/// Exact sums over a prompt's rewards: any order, any split, the same bits. All zero before the first.
 struct alignas(64) RewardSums {
+  static constexpr int kGridBits = 20;
   std::int64_t n = 0;
   double least = 0, largest = 0;
-  double sum = 0, sum_low = 0, squares = 0, squares_low = 0;
+  std::uint32_t least_count = 0, largest_count = 0;
+  std::int64_t sum = 0;                             // of rewards on the grid: multiples of 2^-20 up to 2^11
+  std::uint64_t squares_low = 0, squares_high = 0;  // of theirs, in multiples of 2^-40
+};
+
+/// Sums of the rewards off the grid, in bins of 32 bits that carry nothing over, the largest weight first. The bins
+/// reach at least 64 bits below the last digit of the largest reward; less is cut off each reward, whatever its turn.
+struct WideSums {
+  static constexpr int kSumBins = 5, kSquareBins = 7;
+  std::int64_t level = 0;  // of the largest reward: its exponent in steps of 16
+  std::int64_t sum[kSumBins] = {}, squares[kSquareBins] = {};
 };
 
 /// The largest reward that can be summed.
 constexpr double kLargestReward = 1e150;
 
 /// Adds rewards[i] to sums[groups[i]]. A group beyond the sums: invalid_argument; a reward outside of [low, high] (NaN
-/// is): not_finite; both with `first_bad` and nothing added. Neither the order of rewards nor their batches change what
-/// reward_moments returns, but perhaps for its last bit.
+/// is): not_finite; both with `first_bad`. Rewards off the grid need `wide`, as many as sums; if it is empty:
+/// workspace_too_small. Nothing is added then.
 Status add_rewards(std::span<const float> rewards, std::span<const std::uint32_t> groups, double low, double high,
-                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+                   std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
 Status add_rewards(std::span<const double> rewards, std::span<const std::uint32_t> groups, double low, double high,
-                   std::span<RewardSums> sums, std::size_t& first_bad) noexcept;
+                   std::span<RewardSums> sums, std::span<WideSums> wide, std::size_t& first_bad) noexcept;
+
+/// Adds from[i] to into[groups[i]]. A group beyond `into`: invalid_argument and nothing added. into_wide may be empty
+/// if from_wide is: else workspace_too_small.
+Status merge_rewards(std::span<const RewardSums> from, std::span<const WideSums> from_wide,
+                     std::span<const std::uint32_t> groups, std::span<RewardSums> into,
+                     std::span<WideSums> into_wide) noexcept;
 
 /// Mean and sum of squared deviations of each; of equal rewards exactly that reward and 0, of none 0 and 0.
-Status reward_moments(std::span<const RewardSums> sums, std::span<double> mean, std::span<double> m2) noexcept;
+Status reward_moments(std::span<const RewardSums> sums, std::span<const WideSums> wide, std::span<double> mean,
+                      std::span<double> m2) noexcept;
+
+/// Keys from the outermost object inwards, as they are written (an escape in a key is not undone).
+using JsonPath = std::span<const std::string_view>;
+
+enum class JsonKind : std::int64_t {
+  missing = 0,
+  null = 1,
+  number = 2,  ///< or NaN, Infinity, -Infinity; only its letters are checked
+  text = 3,
+  escaped = 4,  ///< text with backslashes
+  boolean = 5,
+  array = 6,
+  object = 7,
+};
+
+/// Where a value is in the text, without the quotes of a string.
+struct JsonField {
+  std::int64_t begin, end;
+  JsonKind kind;
+};
+
+/// Values of JSON objects, one a line, blank lines left out: fields is n x paths (at most 32). Inside of values that no
+/// path leads to only strings and brackets are looked at. A line that is no closed object: not_finite, with its place
+/// in `bad`. More lines than fields have room for: workspace_too_small, with those done in `rows`.
+Status find_json_fields(std::string_view text, std::span<const JsonPath> paths, std::span<JsonField> fields,
+                        std::size_t& rows, std::size_t& bad) noexcept;
 
 }  // namespace legato::rft

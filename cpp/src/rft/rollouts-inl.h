@@ -1,15 +1,10 @@
 // Rewards of rollouts into the sums of their groups. Compiled once per ISA region by rollouts.cpp.
 #include "core/packs-inl.h"
 
-#undef LEGATO_MATH_MOMENTS_H
-#include "legato/math/moments.h"
-
 namespace legato::LEGATO_REGION {
 
-using math::Doubles;
 using math::kPack;
 using math::Pack;
-using math::PowerSums;
 
 /// The end of the run of equal values that begins at i.
 template <class T>
@@ -25,22 +20,38 @@ std::size_t end_of_run(const T* x, std::size_t i, std::size_t n) {
   return i;
 }
 
-/// The first reward that is not in [low, high] (NaN is not), or the number of rewards.
+/// Whether x is a multiple of 2^-20 of at most 2^11: its sums fit integers. Other than by a cast, in all packs.
+constexpr double kGrid = std::int64_t{1} << rft::RewardSums::kGridBits;
+
+LEGATO_HD bool on_grid(double x) {
+  constexpr double kRound = 6755399441055744.0, kLargest = 2147483648.0;  // 1.5 * 2^52: adding it rounds to integers
+  const double y = x * kGrid;
+  return ((y + kRound) - kRound == y) & (y <= kLargest) & (y >= -kLargest);
+}
+
+/// The first reward that is not in [low, high] (NaN is not), or the number of rewards; and whether some are off the
+/// grid, of those looked at.
 template <class Real>
-std::size_t first_outside(const Real* rewards, std::size_t n, double low, double high) {
+std::size_t first_outside(const Real* rewards, std::size_t n, double low, double high, bool& wide) {
+  note_isa(LEGATO_REGION_ISA);
   const auto outside = [=](Real reward) {
     const double x = static_cast<double>(reward);
     return !(x >= low) | !(x <= high);
   };
   constexpr std::size_t kStep = 256;
+  int off = 0;
   for (std::size_t i = 0; i < n; i += kStep) {
     const std::size_t stop = n - i < kStep ? n : i + kStep;
     int bad = 0;
-    for (std::size_t j = i; j < stop; ++j) bad |= outside(rewards[j]);
+    for (std::size_t j = i; j < stop; ++j) {
+      bad |= outside(rewards[j]);
+      off |= !on_grid(static_cast<double>(rewards[j]));
+    }
     for (std::size_t j = i; bad != 0; ++j) {
       if (outside(rewards[j])) return j;
     }
   }
+  wide = off != 0;
   return n;
 }
 
@@ -60,35 +71,77 @@ inline std::size_t first_beyond(const std::uint32_t* groups, std::size_t n, std:
   return n;
 }
 
-/// The lanes as a tree: i and i + 8 by registers, then 4, 2 and 1 apart.
-LEGATO_HD void add_lanes(const math::Doubled<Doubles>& lanes, math::Doubled<double>& total) {
-  constexpr int kHalf = Doubles::kParts / 2;
-  double high[kPack / 2], low[kPack / 2];
-  for (int i = 0; i < kHalf; ++i) {
-    const auto sum = math::exact_sum(lanes.high.part[i], lanes.high.part[i + kHalf]);
-    const auto rest = sum.low + (lanes.low.part[i] + lanes.low.part[i + kHalf]);
-    __builtin_memcpy(high + i * Doubles::kWide, &sum.high, sizeof sum.high);
-    __builtin_memcpy(low + i * Doubles::kWide, &rest, sizeof rest);
+__extension__ typedef unsigned __int128 Uint128;  // ISO C++ has none
+
+/// The upper and the lower part of m * 2^shift, m < 2^106, shift < 32.
+struct Wide256 {
+  Uint128 low, high;
+};
+
+LEGATO_HD Wide256 shifted(Uint128 m, int shift) { return {m << shift, shift == 0 ? 0 : m >> (128 - shift)}; }
+
+/// Moves bins towards lower weights by `by`; what falls off the end is below what is kept.
+LEGATO_HD void lower_bins(std::int64_t* bins, int count, std::int64_t by) {
+  for (int k = count; k-- > 0;) bins[k] = k >= by ? bins[k - by] : 0;
+}
+
+/// Makes room for rewards of this level.
+LEGATO_HD void raise(rft::WideSums& sums, std::int64_t level) {
+  if (sums.level > 0) {
+    lower_bins(sums.sum, rft::WideSums::kSumBins, (level - 1) / 2 - (sums.level - 1) / 2);
+    lower_bins(sums.squares, rft::WideSums::kSquareBins, level - sums.level);
   }
-  for (int width = kPack / 4; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      const math::Doubled<double> sum = math::exact_sum(high[i], high[i + width]);
-      high[i] = sum.high;
-      low[i] = sum.low + (low[i] + low[i + width]);
-    }
+  sums.level = level;
+}
+
+LEGATO_HD void add_wide(double x, rft::WideSums& sums) {
+  std::uint64_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  const auto exponent = static_cast<int>(bits >> 52 & 0x7ff);
+  const std::uint64_t mantissa = (bits & 0xfffffffffffffU) | (exponent > 0 ? std::uint64_t{1} << 52 : 0);
+  const int place = exponent > 0 ? exponent - 1 : 0;  // |x| is mantissa * 2^place of the smallest double
+  const std::int64_t level = place / 16 + 1, sign = bits >> 63 != 0 ? -1 : 1;
+  if (level > sums.level) raise(sums, level);
+  const Uint128 once = static_cast<Uint128>(mantissa) << place % 32;
+  std::int64_t at = (sums.level - 1) / 2 - place / 32 + 2;  // bin 0 has the largest weight
+  for (int k = 0; k < 3; ++k, --at) {
+    if (at < rft::WideSums::kSumBins) sums.sum[at] += sign * static_cast<std::int64_t>(once >> 32 * k & 0xffffffffU);
   }
-  math::add(total, high[0]);
-  total.low += low[0];
+  const Wide256 twice = shifted(static_cast<Uint128>(mantissa) * mantissa, 2 * place % 32);
+  at = sums.level - 1 - place / 16 + 4;
+  for (int k = 0; k < 5; ++k, --at) {
+    const Uint128 part = k < 4 ? twice.low >> 32 * k : twice.high;
+    if (at < rft::WideSums::kSquareBins) sums.squares[at] += static_cast<std::int64_t>(part & 0xffffffffU);
+  }
+}
+
+/// `count` more rewards of value x, for all but the sums.
+LEGATO_HD void count_rewards(double x, std::int64_t count, rft::RewardSums& group) {
+  if (group.n == 0 || x < group.least) {
+    group.least = x;
+    group.least_count = 0;
+  }
+  if (group.n == 0 || x > group.largest) {
+    group.largest = x;
+    group.largest_count = 0;
+  }
+  group.n += count;
+  group.least_count += x == group.least ? static_cast<std::uint32_t>(count) : 0;
+  group.largest_count += x == group.largest ? static_cast<std::uint32_t>(count) : 0;
+}
+
+LEGATO_HD void add_squares(std::uint64_t low, std::uint64_t high, rft::RewardSums& group) {
+  group.squares_low += low;
+  group.squares_high += high + (group.squares_low < low ? 1 : 0);
 }
 
 /// Rewards of 0 and 1, the commonest, are their own squares, and float32 counts them exactly. Adds none and returns 0
 /// if there are others, but for those after the last whole pack.
 template <class Real>
-LEGATO_HD std::size_t add_zeros_and_ones(const Real* rewards, std::size_t count, PowerSums<double>& sums, double& least,
-                                         double& largest) {
+LEGATO_HD std::size_t add_zeros_and_ones(const Real* rewards, std::size_t count, rft::RewardSums& group) {
   Pack<Real> ones{}, above{}, below{};
   std::size_t i = 0;
-  for (; i + kPack <= count; i += kPack) {
+  for (; i + kPack <= count && i < (1U << 24); i += kPack) {
     const Pack<Real> x = math::load_pack(rewards + i), rest = x * x - x;
     ones = ones + x;
     above = math::larger(rest, above);
@@ -96,66 +149,70 @@ LEGATO_HD std::size_t add_zeros_and_ones(const Real* rewards, std::size_t count,
     if (i == 0 && math::any_less(below, above)) return 0;
   }
   if (math::any_less(below, above)) return 0;
-  const double total = static_cast<double>(math::sum(ones));
-  math::add(sums.sum, total);
-  math::add(sums.squares, total);
-  const double low = total < static_cast<double>(i) ? 0.0 : 1.0, high = total > 0.0 ? 1.0 : 0.0;
-  least = low < least ? low : least;
-  largest = high > largest ? high : largest;
+  const auto total = static_cast<std::int64_t>(math::sum(ones)), zeros = static_cast<std::int64_t>(i) - total;
+  if (zeros > 0) count_rewards(0.0, zeros, group);
+  if (total > 0) count_rewards(1.0, total, group);
+  group.sum += total << rft::RewardSums::kGridBits;
+  add_squares(static_cast<std::uint64_t>(total) << 2 * rft::RewardSums::kGridBits, 0, group);
   return i;
 }
 
-/// `count` rewards of one group. Long runs go by lanes, which are added up at the end.
+/// `count` rewards of one group; `wide` may be null if all are on the grid.
 template <class Real>
-LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& group) {
-  constexpr bool kWide = sizeof(Real) > sizeof(float);
-  PowerSums<double> sums{{group.sum, group.sum_low}, {group.squares, group.squares_low}};
-  const double start = static_cast<double>(rewards[0]);
-  double least = group.n > 0 ? group.least : start, largest = group.n > 0 ? group.largest : start;
+LEGATO_HD void add_run(const Real* rewards, std::size_t count, rft::RewardSums& group, rft::WideSums* wide) {
   std::size_t i = 0;
-  if (count >= 3 * kPack && (i = add_zeros_and_ones(rewards, count, sums, least, largest)) == 0) {
-    PowerSums<Doubles> lanes{};
-    Pack<Real> low = math::load_pack(rewards), high = low;
-    for (; i + kPack <= count; i += kPack) {
-      const Pack<Real> x = math::load_pack(rewards + i);
-      low = math::smaller(x, low);
-      high = math::larger(x, high);
-      lanes.template append<kWide>(math::to_double(x));
-    }
-    add_lanes(lanes.sum, sums.sum);
-    add_lanes(lanes.squares, sums.squares);
-    for (int j = 0; j < kPack; ++j) {
-      least = static_cast<double>(low[j]) < least ? static_cast<double>(low[j]) : least;
-      largest = static_cast<double>(high[j]) > largest ? static_cast<double>(high[j]) : largest;
-    }
+  while (count - i >= 3 * kPack) {
+    const std::size_t done = add_zeros_and_ones(rewards + i, count - i, group);
+    if (done == 0) break;
+    i += done;
   }
   for (; i < count; ++i) {
-    const double x = static_cast<double>(rewards[i]);
-    sums.template append<kWide>(x);
-    least = x < least ? x : least;
-    largest = x > largest ? x : largest;
+    const double x = static_cast<double>(rewards[i]) + 0.0;  // no -0
+    count_rewards(x, 1, group);
+    if (on_grid(x)) {
+      const auto m = static_cast<std::int64_t>(x * kGrid);
+      group.sum += m;
+      add_squares(static_cast<std::uint64_t>(m * m), 0, group);
+    } else {
+      add_wide(x, *wide);
+    }
   }
-  group = {group.n + static_cast<std::int64_t>(count),
-           least,
-           largest,
-           sums.sum.high,
-           sums.sum.low,
-           sums.squares.high,
-           sums.squares.low};
 }
 
 template <class Real>
-std::size_t add_all(const Real* rewards, const std::uint32_t* groups, std::size_t n, double low, double high,
-                    rft::RewardSums* sums) {
+std::size_t add_all(const Real* rewards, const std::uint32_t* groups, std::size_t n, rft::RewardSums* sums,
+                    rft::WideSums* wide) {
   note_isa(LEGATO_REGION_ISA);
-  const std::size_t bad = first_outside(rewards, n, low, high);
-  if (bad < n) return bad;
   constexpr std::size_t kAhead = 16;
   for (std::size_t i = 0; i < n;) {
     if (i + kAhead < n) __builtin_prefetch(&sums[groups[i + kAhead]], 1);
     const std::size_t stop = end_of_run(groups, i, n);
-    add_run(rewards + i, stop - i, sums[groups[i]]);
+    add_run(rewards + i, stop - i, sums[groups[i]], wide == nullptr ? nullptr : wide + groups[i]);
     i = stop;
+  }
+  return n;
+}
+
+/// Sums of some groups into those of others.
+inline std::size_t merge_all(const rft::RewardSums* from, const rft::WideSums* from_wide, const std::uint32_t* groups,
+                             std::size_t n, rft::RewardSums* into, rft::WideSums* into_wide) {
+  note_isa(LEGATO_REGION_ISA);
+  for (std::size_t i = 0; i < n; ++i) {
+    const rft::RewardSums& part = from[i];
+    if (part.n == 0) continue;
+    rft::RewardSums& group = into[groups[i]];
+    const std::int64_t n_both = group.n + part.n;
+    count_rewards(part.least, part.least_count, group);
+    count_rewards(part.largest, part.least == part.largest ? 0 : part.largest_count, group);
+    group.n = n_both;
+    group.sum += part.sum;
+    add_squares(part.squares_low, part.squares_high, group);
+    if (from_wide == nullptr || from_wide[i].level == 0) continue;
+    rft::WideSums more = from_wide[i], &wide = into_wide[groups[i]];
+    if (more.level > wide.level) raise(wide, more.level);
+    if (more.level < wide.level) raise(more, wide.level);
+    for (int k = 0; k < rft::WideSums::kSumBins; ++k) wide.sum[k] += more.sum[k];
+    for (int k = 0; k < rft::WideSums::kSquareBins; ++k) wide.squares[k] += more.squares[k];
   }
   return n;
 }

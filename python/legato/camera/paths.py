@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _dispatch
-from legato._arrays import Float64, as_booleans, as_float64, as_int64
+from legato._arrays import Float64, as_booleans, as_float64, as_indices
 from legato._dispatch import Backend
 from legato.camera import _reference
 from legato.camera.frames import bridge_motion
@@ -333,9 +333,7 @@ def path_program(
 
 
 def _check_cuts(cuts: ArrayLike | None, n: int) -> list[int]:
-    starts = as_int64("cuts", [] if cuts is None else cuts)
-    if starts.ndim != 1:
-        raise ArgumentError("cuts: expected whole numbers, the frames where a scene starts")
+    starts = as_indices("cuts", [] if cuts is None else cuts)
     found = sorted({int(t) for t in starts} - {0})
     if found and not 0 < found[0] <= found[-1] < n:
         raise ArgumentError(f"cuts: expected frames from 0 to {n - 1}, got {found[0]} to {found[-1]}")

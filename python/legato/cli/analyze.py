@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.cli.stabilize import add_estimate, add_rotation, add_talk, add_trust
+from legato.cli.stabilize import add_options, add_talk, chosen
+from legato.video.options import Estimate
 
 NAME = "analyze"
 HELP = "estimate the motion of a video and write it to a motion file"
@@ -22,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("source", metavar="IN", type=Path, help="the video to read")
     parser.add_argument("-o", "--output", metavar="MOTION", type=Path, required=True, help="the motion file to write")
-    add_estimate(parser)
-    add_rotation(parser)
-    add_trust(parser)
+    add_options(parser, Estimate, *(name for name in Estimate.names() if name != "motion"))
     add_talk(parser)
 
 
@@ -36,15 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
     check_destinations(inputs, {"output": arguments.output})
     with PendingFile(arguments.output, unnamed=True) as pending:
-        analysis = analyze(
-            arguments.source,
-            mask=arguments.mask,
-            region=arguments.region,
-            subject=arguments.subject,
-            rotation=arguments.rotation or "apply",
-            allow_playlists=arguments.allow_playlists,
-            progress=not arguments.quiet and sys.stderr.isatty(),
-        )
+        options = {**chosen(arguments), "rotation": arguments.rotation or "apply"}
+        progress = not arguments.quiet and sys.stderr.isatty()
+        analysis = analyze(arguments.source, progress=progress, **options)
         pending.write_text(analysis.lines())
         pending.commit()
     failed = len(analysis.failed)

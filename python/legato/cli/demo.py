@@ -37,7 +37,8 @@ def _size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
-    from legato.video.stabilizing import SideFiles, stabilize
+    from legato.video.side_files import SideFiles
+    from legato.video.stabilizing import stabilize
     from legato.video.synthetic.synthesis import synthesize
 
     folder: Path = arguments.folder

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from legato._printing import say
-from legato.cli.stabilize import add_trust
+from legato.cli.stabilize import add_options
+from legato.video.options import Estimate
 
 NAME = "evaluate"
 HELP = "measure a stabilized video against its original"
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
     )
-    add_trust(parser)
+    add_options(parser, Estimate, "allow_playlists")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="write all metrics as JSON")
 

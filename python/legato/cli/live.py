@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.cli.stabilize import add_area, add_trust
+from legato.cli.stabilize import add_options, chosen
+from legato.video.options import Aim, Estimate, Output
 
 NAME = "live"
 EXIT_CODES = """\
@@ -41,35 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latency", metavar="FRAMES", type=int, default=10, help="delay, from 0 up (default: %(default)s)"
     )
-    parser.add_argument(
-        "--preset",
-        default="standard",
-        metavar="NAME",
+    add_options(
+        parser,
+        Aim,
+        "preset",
         help="gentle, standard, smooth or tripod; pan and walk are standard and smooth (default: %(default)s)",
     )
-    parser.add_argument(
-        "--crop",
-        type=float,
+    add_options(
+        parser,
+        Aim,
+        "crop",
         help="part of the field of view that may be given up, between 0 and 1; presets have their own (default: 0.18)",
     )
-    add_area(parser)
+    add_options(parser, Estimate, "mask", "region")
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
-    parser.add_argument(
-        "--interpolation",
-        choices=("bilinear", "bicubic", "lanczos"),
-        default="bilinear",
-        help="how pictures are resampled (default: %(default)s)",
-    )
+    add_options(parser, Output, "interpolation", default="bilinear")
     parser.add_argument(
         "--container", choices=("y4m", "mpegts"), help="of standard output (default: y4m, which is not coded)"
     )
-    parser.add_argument("--codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
-    parser.add_argument(
-        "--crf", type=float, default=20, help="constant quality, lower is better (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--encoder-preset", default="veryfast", help="encoder speed, ultrafast to veryslow (default: %(default)s)"
-    )
+    add_options(parser, Output, "codec", help="FFmpeg encoder (default: libx264; libvpx-vp9 for .webm)")
+    add_options(parser, Output, "crf", default=20, help="constant quality, lower is better (default: %(default)s)")
+    add_options(parser, Output, "encoder_preset", metavar=None)
     parser.add_argument("--duration", metavar="SECONDS", type=float, help="stop after so much video")
     parser.add_argument(
         "--stall",
@@ -86,14 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time in which a lost camera or stream is opened again (default: %(default)s)",
     )
     parser.add_argument("--report", metavar="FILE.json", type=Path, help="also write a report")
-    parser.add_argument(
-        "--overwrite",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="replace existing files (default: yes)",
-    )
-    add_trust(parser)
-    parser.add_argument("--threads", type=int, default=1, help="threads for the warp (default: %(default)s)")
+    add_options(parser, Output, "overwrite")
+    add_options(parser, Estimate, "allow_playlists")
+    add_options(parser, Output, "threads", type=int, help="threads for the warp (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress line and no summary")
     parser.add_argument("--json", action="store_true", help="write the report to stdout (to stderr with --output -)")
 
@@ -115,25 +103,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.input,
         arguments.output,
         latency_frames=arguments.latency,
-        preset=arguments.preset,
-        crop=arguments.crop,
-        mask=arguments.mask,
-        region=arguments.region,
         fps=arguments.fps,
-        interpolation=arguments.interpolation,
         container=arguments.container,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        encoder_preset=arguments.encoder_preset,
-        overwrite=arguments.overwrite,
         duration_s=arguments.duration,
         stall_s=arguments.stall,
         reconnect_s=arguments.reconnect,
-        report=arguments.report,
-        allow_playlists=arguments.allow_playlists,
         tell=tell,
         progress=not arguments.quiet and sys.stderr.isatty(),
-        threads=arguments.threads,
+        **chosen(arguments),
     )
     if report.note:
         say(f"legato: error: {printable(report.note)}", file=sys.stderr)

@@ -8,18 +8,36 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from legato._printing import printable, say
+
+if TYPE_CHECKING:
+    from legato.rasp import Interpreter
 
 NAME = "rasp"
 HELP = "run RASP programs: a prompt, or a file; study length generalization"
 DESCRIPTION = (
-    "The RASP language of Weiss, Goldberg and Yahav. Without FILE a prompt; with FILE its statements, and what they\n"
-    'show goes to stdout. Statements end with a semicolon. At the prompt: set example "hello", show example,\n'
-    'examples on|off, load "file";, draw(expression);, exit.\n'
+    "The RASP language of Weiss, Goldberg and Yahav. Without FILE a prompt, or the statements of a pipe; with FILE\n"
+    "its statements. What they show goes to stdout as it comes; errors go to stderr, and the exit code is then 1\n"
+    "(FILE ends at the first, a pipe goes on). Statements end with a semicolon. At the prompt: help,\n"
+    'set example "hello", show example, examples on|off, full seq display on|off, load "file";,\n'
+    "draw(expression);, exit; Tab completes.\n"
     "With the word study instead of FILE: trains a small transformer on each task, tests it on longer instances, and\n"
     "writes study.json and study.svg (minutes; needs torch and matplotlib)."
 )
+_HELP = """\
+tokens, indices, length                     what every input has; tokens_int, tokens_float, tokens_bool, tokens_asis
+s = select(tokens, tokens, ==);             a selector: which keys (first) each query (second) looks at; == != < <= > >=
+aggregate(s, indices, 0);                   the mean of what is selected, or the default
+selector_width(s); sort(tokens, tokens);    the library: count, contains, max, min, shift, has_focus, reverse, ...
+def f(x) { y = x + 1; return y; }           functions; for x in [1, 2] { ... } loops; [x for x in range(3)] lists
+reverse("abc");                             a sequence on an input of its own
+set example "abc"    show example           what sequences and selectors are shown on; set example [1, 2, 3]
+examples off         full seq display on    whether, and how
+load "file";         draw(reverse);         statements of file.rasp; the program as a picture
+out                                         what the last statement gave
+exit                                        or Ctrl-D; Ctrl-C drops the statement that is typed or evaluated"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="FILE", type=Path, nargs="?", help="a .rasp file to run instead of a prompt, or study"
     )
-    parser.add_argument("--input", metavar="TEXT", help='the example that is shown (default: "hello")')
+    parser.add_argument(
+        "--input",
+        metavar="TEXT",
+        help='the example that is shown: characters, or a list as "[1, 2.5, 3]" (default: hello)',
+    )
     parser.add_argument("--evaluate", metavar="EXPRESSION", help="print one expression on the input, after FILE")
     parser.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
     study = parser.add_argument_group("study")
@@ -51,11 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.input is not None:
         if not arguments.input:
             raise ArgumentError("--input: expected at least one token")
-        interpreter.example = list(arguments.input)
+        interpreter.example = _example(interpreter, arguments.input)
     try:
         if arguments.source is not None:
-            for text in interpreter.run(read_text(arguments.source)):
-                say(text)
+            interpreter.run(read_text(arguments.source), show=say)
         if arguments.evaluate is not None:
             say(interpreter.evaluate(arguments.evaluate, interpreter.example))
         if arguments.analyze is not None:
@@ -67,6 +88,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.source is None and arguments.evaluate is None and arguments.analyze is None:
         return _prompt(interpreter)
     return 0
+
+
+def _example(interpreter: Interpreter, text: str) -> str | list[object]:
+    """Return the tokens of --input: a list of the language's numbers and strings, or else characters."""
+    from legato.errors import ArgumentError, LegatoError
+
+    if not text.startswith("["):
+        return text
+    try:
+        found = interpreter.value(text)
+    except LegatoError:
+        return text
+    if not isinstance(found, list) or not found or not all(isinstance(x, str | int | float) for x in found):
+        raise ArgumentError(f"--input: expected a list of numbers or strings, got {printable(text)}")
+    return found
 
 
 def _study(arguments: argparse.Namespace) -> int:
@@ -88,55 +124,69 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _history() -> Iterator[None]:
-    """Editing for input(), with the lines of earlier sessions."""
+def _history(interpreter: Interpreter) -> Iterator[None]:
+    """Editing and completion for input(), with the lines of earlier sessions."""
     import readline
 
-    say('RASP: statements end with ; and "exit" leaves')
+    def complete(text: str, at: int) -> str | None:
+        found = [name for name in interpreter.names() if name.startswith(text)]
+        return found[at] if at < len(found) else None
+
+    say('RASP: statements end with ; and "exit" leaves; "help" explains')
+    say(f"running example is: {printable(interpreter.example)}")
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "legato"
     path = folder / "rasp_history"
     with contextlib.suppress(OSError):  # no history yet, or none that can be read: the prompt works without
         readline.read_history_file(path)
     readline.set_history_length(1000)
+    readline.set_completer(complete)
+    readline.set_completer_delims(" \t\n;,()[]{}=<>!+-*/%^\"'")
+    readline.parse_and_bind("tab: complete")
     try:
         yield
     finally:
+        readline.set_completer(None)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(path)
 
 
-def _prompt(interpreter: object) -> int:
-    """Read statements until exit or end of file; an unfinished one goes on in the next line."""
+def _prompt(interpreter: Interpreter) -> int:
+    """Read statements until exit or end of file; an unfinished one goes on in the next line.
+
+    At a terminal the exit code is 0; of a pipe it is 1 where a statement was an error.
+    """
     from legato.errors import LegatoError
-    from legato.rasp import Interpreter
     from legato.rasp.language import IncompleteSource
 
-    assert isinstance(interpreter, Interpreter)
+    at_terminal = sys.stdin.isatty()
+    errors = sys.stdout if at_terminal else sys.stderr
+    failed = False
     waiting = ""
-    with _history() if sys.stdin.isatty() else contextlib.nullcontext():
+    with _history(interpreter) if at_terminal else contextlib.nullcontext():
         while not interpreter.finished:
             try:
-                line = input(".. " if waiting else ">> ")
+                line = input((".. " if waiting else ">> ") if at_terminal else "")
+                if not waiting and line.strip().rstrip(";") == "help":
+                    say(_HELP)
+                    continue
+                waiting = f"{waiting}\n{line}" if waiting else line
+                if waiting.strip():
+                    interpreter.run(waiting, show=say)
+                waiting = ""
+            except IncompleteSource as error:
+                unfinished, waiting = error, error.rest
             except EOFError:
-                say()
+                if at_terminal:
+                    say()
+                elif waiting:
+                    say(unfinished, file=errors)
+                    failed = True
                 break
             except KeyboardInterrupt:
                 say()
                 waiting = ""
-                continue
-            waiting = f"{waiting}\n{line}" if waiting else line
-            if not waiting.strip():
-                waiting = ""
-                continue
-            try:
-                for text in interpreter.run(waiting):
-                    say(text)
-            except IncompleteSource as error:
-                if line.strip():
-                    continue
-                say(error)
             except LegatoError as error:
-                say(error)
-            waiting = ""
-    return 0
+                say(error, file=errors)
+                failed, waiting = True, ""
+    return 1 if failed and not at_terminal else 0

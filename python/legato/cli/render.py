@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import OUTPUT_OPTIONS, PATH_OPTIONS, add_output, add_path, add_trust, chosen, show, shown
+from legato.cli.stabilize import add_options, add_talk, chosen, show, shown
+from legato.video.options import Aim, Beside, Estimate, Output
 
 NAME = "render"
 HELP = "stabilize a video whose motion is in a motion file"
@@ -21,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", type=Path, help="the video to read")
     parser.add_argument("motion", metavar="MOTION", type=Path, help="the motion file")
     parser.add_argument("destination", metavar="OUT", type=Path, help="the video to write")
-    add_path(parser)
-    add_trust(parser)
-    add_output(parser)
+    add_options(parser, Aim)
+    add_options(parser, Estimate, "allow_playlists")
+    add_options(parser, Beside, "compare", "report", "plot")
+    add_options(parser, Output)
+    add_talk(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,7 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.stabilizing import render
 
     progress = not arguments.quiet and sys.stderr.isatty()
-    options = chosen(arguments, *PATH_OPTIONS, *OUTPUT_OPTIONS, "allow_playlists")
     with shown(arguments):
-        show(render(arguments.source, arguments.motion, arguments.destination, progress=progress, **options), arguments)
+        show(
+            render(arguments.source, destination=arguments.destination, progress=progress, **chosen(arguments)),
+            arguments,
+        )
     return 0

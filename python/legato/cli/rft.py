@@ -1,4 +1,4 @@
-"""``legato rft scan | rank | compare | plan | reproduce``: which prompts can learn by reinforcement."""
+"""``legato rft``: which prompts can learn by reinforcement, before, during and between trainings."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import argparse
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from legato._files import PendingFile, check_destinations
+from legato._files import PendingFile, check_destinations, write_whole
 from legato._printing import say
+from legato._scalars import as_number
 from legato.errors import ArgumentError, InputError
+
+Writer = Callable[[PendingFile], None]
 
 NAME = "rft"
 HELP = "find prompts that cannot learn by reinforcement, from rollouts"
 DESCRIPTION = (
     "Judge prompts by the standard deviation of their rollouts' rewards.\n"
-    "FILE: Parquet, JSONL or NPZ, one row a rollout; TRL's completions_*.parquet and verl's dumps are known.\n"
+    "FILE: Parquet, JSONL, JSON, CSV, Arrow or NPZ, texts also with .gz or .zst; a folder, or a pattern such as\n"
+    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write\n"
+    "them, or one a prompt with a list of rewards.\n"
     "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
 )
 
@@ -29,27 +35,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     scan = commands.add_parser("scan", help="judge each prompt", description="Judge each prompt of the rollouts.")
-    scan.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    scan.add_argument("files", metavar="FILE", nargs="+", help="or a folder, or a pattern in quotes")
     _add_reading(scan)
     scan.add_argument(
-        "--group-size", type=int, default=8, metavar="G", help="rollouts a prompt in training (default: 8)"
+        "--group-size", type=int, metavar="G", help="rollouts a prompt in training (default: as in the log, else 8)"
     )
     scan.add_argument(
         "--fail-on",
         action="append",
         default=[],
         type=_limit,
-        metavar="VERDICT=SHARE",
-        help="exit with 1 if more prompts than this share are vanishing, suspect, healthy, solved or zero (constant)",
+        metavar="WHAT=SHARE",
+        help="exit with 1 if a larger share of groups has no-gradient, or is all-zero or all-one, or of prompts has a "
+        "small-std; no-gradient=50%% for example",
     )
-    scan.add_argument("--format", choices=("table", "json", "csv", "html"), default="table", help="default: table")
-    scan.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    scan.add_argument("--format", choices=("table", "json", "csv", "html"), help="default: table, or by --out")
+    scan.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write there, not to stdout: .json, .csv, .html, .parquet, .arrow",
+    )
     scan.add_argument("--limit", type=int, default=20, help="prompts listed in the table (default: 20)")
     scan.add_argument("--html", type=Path, metavar="FILE.html", help="also write a page with plots")
     scan.set_defaults(rft=_scan)
 
+    watch = commands.add_parser(
+        "watch",
+        help="follow a training that is running",
+        description="Follow the rollouts that a trainer writes to a folder: one line a step, and a page if wanted.",
+    )
+    watch.add_argument("folder", metavar="DIR", type=Path, help="for TRL: OUTPUT_DIR/completions")
+    _add_reading(watch)
+    watch.add_argument("--html", type=Path, metavar="FILE.html", help="a page that is kept up to date")
+    watch.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between looks (default: 2)")
+    watch.add_argument("--idle", type=float, metavar="S", help="stop when nothing has come for so many seconds")
+    watch.add_argument("--once", action="store_true", help="look once and stop")
+    watch.set_defaults(rft=_watch)
+
+    select = commands.add_parser(
+        "select",
+        help="write the prompts to go on with",
+        description="Sort prompts by pass rate into keep, easy and hard, for the next training.",
+    )
+    select.add_argument("files", metavar="FILE", nargs="+")
+    _add_reading(select)
+    select.add_argument("--out", type=Path, metavar="DIR", required=True, help="where keep, easy and hard are written")
+    select.add_argument(
+        "--band", nargs=2, type=float, default=(0.1, 0.9), metavar=("LOW", "HIGH"), help="keep these (default: 0.1 0.9)"
+    )
+    select.add_argument("--min-std", type=float, default=0.0, metavar="S", help="and only with a std above this")
+    select.add_argument(
+        "--format", choices=("ids", "jsonl", "parquet"), default="ids", help="a prompt a line, or tables (default: ids)"
+    )
+    select.add_argument("--data", metavar="FILE", help="the prompts' data set: its rows are written, with all columns")
+    select.add_argument("--key", metavar="NAME", help="its column with what the log calls the prompt (default: prompt)")
+    select.set_defaults(rft=_select)
+
     rank = commands.add_parser("rank", help="choose prompts for supervised finetuning")
-    rank.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    rank.add_argument("files", metavar="FILE", nargs="+")
     _add_reading(rank)
     rank.add_argument("--budget", type=_budget, default=0.01, metavar="N|P%", help="how many (default: 1%%)")
     rank.add_argument("--mix", type=float, default=0.0, help="healthy prompts to add for each chosen one (default: 0)")
@@ -93,10 +137,22 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--solved-mean", type=float, default=0.95, help="share of the range (default: 0.95)")
     parser.add_argument("--interval", choices=("auto", "mp", "chi2"), default="auto", help="for rewards of many values")
-    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, index, prompt or input")
-    parser.add_argument("--reward-col", metavar="NAME[,NAME]", help="default: reward, score, or TRL's reward functions")
+    parser.add_argument("--prompt-col", metavar="NAME", help="default: prompt_id, uid, task_id, prompt, input, ...")
+    parser.add_argument(
+        "--reward-col",
+        metavar="NAME[,NAME]",
+        help="default: reward, score, passed, ..., or TRL's functions",
+    )
     parser.add_argument("--logprobs-col", metavar="NAME", help="lists of token log-probabilities, for the bounds")
-    parser.add_argument("--step-col", metavar="NAME", help="with --steps (default: step)")
+    parser.add_argument(
+        "--step-col", metavar="NAME", help="default: step, global_step, ... or in the files' names; none: as one group"
+    )
+    parser.add_argument(
+        "--lists",
+        choices=("auto", "sum", "each"),
+        default="auto",
+        help="lists of rewards are one rollout's tokens (sum) or a prompt's rollouts (each)",
+    )
     parser.add_argument("--steps", type=_steps, metavar="A:B", help="count training steps A to B only")
     parser.add_argument("--nan", choices=("error", "drop"), default="error", help="rewards that are no finite numbers")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -108,8 +164,10 @@ def _limit(text: str) -> tuple[str, float]:
         value = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
     except ValueError:
         value = -1.0
-    if name not in ("vanishing", "suspect", "healthy", "solved", "zero") or not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a limit such as vanishing=0.3, got {text!r}")
+    if name not in ("no-gradient", "all-zero", "all-one", "small-std") or not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected no-gradient, all-zero, all-one or small-std with a share, such as no-gradient=0.5, got {text!r}"
+        )
     return name, value
 
 
@@ -144,28 +202,53 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
 
 
-def _report(arguments: argparse.Namespace, source: Any, **options: Any) -> Any:
+def _columns(arguments: argparse.Namespace) -> Any:
+    from legato.rft.layouts import Columns
+
+    return Columns(
+        arguments.prompt_col,
+        arguments.reward_col,
+        arguments.logprobs_col,
+        arguments.step_col,
+        arguments.steps,
+        arguments.lists,
+    )
+
+
+def _settings(arguments: argparse.Namespace, group_size: int | None = None) -> Any:
+    from legato.rft.judging import Settings
+
+    return Settings(
+        tuple(arguments.range) if arguments.range else None,
+        arguments.tau,
+        arguments.level,
+        arguments.solved_mean,
+        group_size,
+        arguments.interval,
+    )
+
+
+def _report(arguments: argparse.Namespace, source: Any, group_size: int | None = None) -> Any:
     from legato.rft.doctor import scan
-    from legato.rft.rollouts import Columns
 
     show = not arguments.quiet and sys.stderr.isatty()
+    settings = _settings(arguments, group_size)
     report = scan(
         source,
-        value_range=tuple(arguments.range) if arguments.range else None,
-        tau=arguments.tau,
-        level=arguments.level,
-        solved_mean=arguments.solved_mean,
-        interval=arguments.interval,
-        columns=Columns(
-            arguments.prompt_col, arguments.reward_col, arguments.logprobs_col, arguments.step_col, arguments.steps
-        ),
+        **asdict(settings),
+        columns=_columns(arguments),
         nan=arguments.nan,
         progress=_count if show else None,
-        **options,
     )
     if show:
         say(file=sys.stderr)
     return report
+
+
+def _inputs(sources: Sequence[str | Path]) -> list[Path]:
+    from legato.rft.readers import files_of
+
+    return files_of(sources)
 
 
 def _count(rollouts: int) -> None:
@@ -174,10 +257,11 @@ def _count(rollouts: int) -> None:
 
 
 @contextlib.contextmanager
-def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable[[str, str], None]]:
+def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable[[str, str | Writer], None]]:
     """Open what is to be written before the work, and give each file its name when all are whole.
 
-    Yields a function that takes the name of an output and its text, which goes to stdout where no file was asked for.
+    Yields a function that takes the name of an output and its text, which goes to stdout where no file was asked for,
+    or what writes it to the file.
     """
     check_destinations({f"input {source}": source for source in sources}, paths)
     with contextlib.ExitStack() as opened:
@@ -187,11 +271,13 @@ def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable
             if path is not None
         }
 
-        def give(name: str, text: str) -> None:
-            if name in pending:
-                pending[name].write_text([text])
+        def give(name: str, content: str | Writer) -> None:
+            if not isinstance(content, str):
+                content(pending[name])
+            elif name in pending:
+                pending[name].write_text([content])
             else:
-                say(text, end="")
+                say(content, end="")
 
         yield give
         for file in pending.values():
@@ -199,46 +285,109 @@ def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    with _outputs(arguments.files, out=arguments.out, html=arguments.html) as give:
+    with _outputs(_inputs(arguments.files), out=arguments.out, html=arguments.html) as give:
         report = _report(arguments, arguments.files, group_size=arguments.group_size)
-        if arguments.format == "table":
-            text = report.to_table(arguments.limit)
+        if arguments.format is None and arguments.out is not None:
+            give("out", report.write)
+        elif arguments.format in (None, "table"):
+            give("out", report.to_table(arguments.limit))
         else:
-            text = {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]()
-        give("out", text)
+            give("out", {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]())
         if arguments.html is not None:
             give("html", report.to_html())
-    shares = {**report.overall["shares"], "zero": report.overall["zero_std"]}
-    exceeded = [(name, limit) for name, limit in arguments.fail_on if shares[name] > limit]
-    for name, limit in exceeded:
-        say(f"legato: {name}: {shares[name]:.1%} of prompts, more than {limit:.1%}", file=sys.stderr)
+    exceeded = False
+    for name, limit in arguments.fail_on:
+        share = report.overall["population"][name.replace("-", "_")]["share"]
+        if share is None:
+            raise InputError(f"--fail-on {name}: no group has so many rollouts as --group-size")
+        if share > limit:
+            what = "prompts" if name == "small-std" else "groups"
+            say(f"legato: {name}: {share:.1%} of {what}, more than {limit:.1%}", file=sys.stderr)
+            exceeded = True
     return 1 if exceeded else 0
 
 
-def _rank(arguments: argparse.Namespace) -> int:
-    with _outputs(arguments.files, out=arguments.out) as give:
-        chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
-        give("out", "".join(f"{_line(prompt)}\n" for prompt in chosen))
+def _watch(arguments: argparse.Namespace) -> int:
+    from legato.rft.report import step_header, step_line
+    from legato.rft.watching import Watch
+
+    every = as_number("every", arguments.every, above=0, most=1e6)
+    if arguments.html is not None:
+        with PendingFile(arguments.html):
+            pass  # what is wrong with it is said now
+    watch = Watch(arguments.folder, settings=_settings(arguments), columns=_columns(arguments), nan=arguments.nan)
+    say(step_header(), flush=True)
+    told: dict[int | None, str] = {}
+    troubles = 0
+    quiet_since = time.monotonic()
+    last: list[dict[str, Any]] = []
+
+    def tell(steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            line = step_line(step)
+            if told.get(step["step"]) != line:
+                told[step["step"]] = line
+                say(line, flush=True)
+
+    try:
+        while True:
+            if watch.poll():
+                quiet_since = time.monotonic()
+                report = watch.report()
+                last = report.overall["steps"]
+                if arguments.html is not None:
+                    check_destinations(
+                        {f"input {file}": file for file in report.rollouts.files}, {"html": arguments.html}
+                    )
+                    write_whole(arguments.html, report.to_html(refresh_s=max(1, round(every))))
+                tell(last[:-1])  # the newest may not be complete
+            else:
+                tell(last)
+            for trouble in watch.trouble[troubles:]:
+                say(f"legato: {trouble}", file=sys.stderr)
+            troubles = len(watch.trouble)
+            idle = arguments.idle is not None and time.monotonic() - quiet_since >= arguments.idle
+            if arguments.once or idle:
+                break
+            time.sleep(every)
+    except KeyboardInterrupt:
+        pass
+    tell(last)
+    if not watch.rollouts:
+        raise InputError(f"{arguments.folder}: no rollouts came")
     return 0
 
 
-def _line(prompt: Any) -> str:
-    """Write the id as it is, or as JSON where it would break the line."""
-    text = str(prompt)
-    return text if text.isprintable() else json.dumps(prompt)
+def _select(arguments: argparse.Namespace) -> int:
+    from legato.rft.selection import select
+
+    report = _report(arguments, arguments.files)
+    chosen = select(report, tuple(arguments.band), arguments.min_std)
+    chosen.save(arguments.out, arguments.format, arguments.data, arguments.key)
+    say(f"{len(chosen.keep)} prompts to keep, {len(chosen.easy)} easy, {len(chosen.hard)} hard: {arguments.out}")
+    return 0
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    from legato.rft.selection import id_line
+
+    with _outputs(_inputs(arguments.files), out=arguments.out) as give:
+        chosen = _report(arguments, arguments.files).rank(arguments.budget, arguments.mix)
+        give("out", "".join(f"{id_line(prompt)}\n" for prompt in chosen))
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from legato.rft.doctor import compare
+    from legato.rft.comparison import compare
 
-    with _outputs([arguments.before, arguments.after], out=arguments.out) as give:
+    with _outputs(_inputs([arguments.before, arguments.after]), out=arguments.out) as give:
         found = compare(_report(arguments, arguments.before), _report(arguments, arguments.after))
         give("out", found.to_json() if arguments.format == "json" else found.to_table())
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from legato.rft.doctor import plan
+    from legato.rft.planning import plan
 
     found = plan(arguments.p0, arguments.k, arguments.p1)
     say(json.dumps(asdict(found), indent=1) + "\n" if arguments.format == "json" else found.to_table(), end="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from legato._printing import printable, say
 from legato.errors import ArgumentError, SideFileError
 from legato.video.media.decoding import Ahead
+from legato.video.options import RECORDS, Options
 
 if TYPE_CHECKING:
     from legato.video.batch import Item
@@ -41,116 +43,17 @@ def numbers(count: int) -> Any:
     return parse
 
 
-_BOX: dict[str, Any] = {"type": numbers(4), "metavar": "X,Y,W,H"}
-
-
-def add_area(parser: argparse.ArgumentParser) -> None:
-    """Declare where the scene may be followed."""
-    parser.add_argument("--mask", metavar="PICTURE", type=Path, help="follow the scene only where it is white")
-    parser.add_argument("--region", **_BOX, help="follow the scene only inside this box, in pixels")
-
-
-def add_estimate(parser: argparse.ArgumentParser) -> None:
-    """Declare what the estimate of the motion depends on."""
-    add_area(parser)
-    parser.add_argument("--subject", **_BOX, help="a box in the first frame: followed, and kept in view")
-
-
-def add_path(parser: argparse.ArgumentParser) -> None:
-    """Declare what the path depends on."""
-    parser.add_argument(
-        "--preset",
-        default="standard",
-        metavar="NAME",
-        help="gentle, standard, smooth, tripod or follow; pan and walk are standard and smooth (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--crop",
-        type=float,
-        help="part of the field of view that may be given up, between 0 and 1; more is smoother; "
-        "presets have their own (default: 0.12)",
-    )
-    parser.add_argument(
-        "--salient", metavar="FILE", type=Path, help="CSV or JSON file of points and boxes to keep in view"
-    )
-    parser.add_argument(
-        "--guard",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="leave a clip alone whose jitter is not clearly more than the error of its measurement (default: yes)",
-    )
-    parser.add_argument(
-        "--inclusion",
-        choices=("soft", "hard"),
-        default="soft",
-        help="keep subject and salient points in view where possible, or fail (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--center", type=float, metavar="WEIGHT", help="pull them to the middle (default: 0; 10 in the preset follow)"
-    )
-
-
-def add_rotation(parser: argparse.ArgumentParser) -> None:
-    """Declare what becomes of a rotation tag."""
-    parser.add_argument(
-        "--rotation",
-        choices=("apply", "keep"),
-        help="turn the pictures upright, or keep them as stored and the tag (default: as in the motion file, or apply)",
-    )
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Declare how pictures are written and what is told."""
-    parser.add_argument(
-        "--compare",
-        metavar="FILE",
-        nargs="?",
-        const=True,
-        help="also write original and result side by side (default: OUT with _compare added; give it after OUT)",
-    )
-    parser.add_argument(
-        "--report", metavar="FILE.json", nargs="?", const=True, help="also write a report (default: OUT_report.json)"
-    )
-    parser.add_argument(
-        "--plot",
-        metavar="FILE.svg|png",
-        nargs="?",
-        const=True,
-        help="also draw the path before and after (default: OUT_path.svg)",
-    )
-    parser.add_argument(
-        "--interpolation",
-        choices=("bilinear", "bicubic", "lanczos"),
-        default="bicubic",
-        help="how pictures are resampled (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--codec", help="FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"
-    )
-    parser.add_argument("--crf", type=float, help="constant quality, lower is better (default: 18)")
-    parser.add_argument(
-        "--encoder-preset",
-        default="veryfast",
-        metavar="SPEED",
-        help="encoder speed, ultrafast to veryslow (default: %(default)s)",
-    )
-    parser.add_argument("--pixel-format", help="FFmpeg pixel format (default: that of IN)")
-    parser.add_argument(
-        "--overwrite",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="replace existing files (default: yes)",
-    )
-    add_talk(parser)
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Declare what inputs may lead to."""
-    parser.add_argument(
-        "--allow-playlists",
-        action="store_true",
-        help="read also what an input names that is a list of other files (HLS, DASH, concat); otherwise it is refused",
-    )
+def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: str, **changed: Any) -> None:
+    """Declare the options of a record as its fields say, or only those of these names; `changed`: said otherwise."""
+    for option in dataclasses.fields(record):  # type: ignore[arg-type]
+        if option.name in names if names else option.metadata:
+            declared = {"default": option.default, **option.metadata, **changed}
+            count = declared.pop("numbers", None)
+            if count is not None:
+                declared["type"] = numbers(count)
+            if isinstance(option.default, bool):  # what is on can be put off
+                declared["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
+            parser.add_argument(f"--{option.name.replace('_', '-')}", **declared)
 
 
 def add_talk(parser: argparse.ArgumentParser) -> None:
@@ -159,23 +62,10 @@ def add_talk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write the result to stdout as JSON")
 
 
-PATH_OPTIONS = ("preset", "crop", "salient", "inclusion", "center", "guard")
-OUTPUT_OPTIONS = (
-    "compare",
-    "report",
-    "plot",
-    "interpolation",
-    "codec",
-    "crf",
-    "encoder_preset",
-    "pixel_format",
-    "overwrite",
-)
-
-
-def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Gather the arguments of these names."""
-    return {name: getattr(arguments, name) for name in names}
+def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Gather the options that the command has, by name."""
+    given = vars(arguments)
+    return {name: given[name] for record in RECORDS for name in record.names() if name in given}
 
 
 def show(report: Any, arguments: argparse.Namespace) -> None:
@@ -212,23 +102,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
     )
-    add_path(parser)
-    add_estimate(parser)
-    add_rotation(parser)
-    add_trust(parser)
-    parser.add_argument("--motion", metavar="FILE", type=Path, help="a motion file, in place of the estimate")
-    parser.add_argument("--save-motion", metavar="FILE", type=Path, help="also write the motion file")
-    add_output(parser)
+    for record in RECORDS:
+        add_options(parser, record)
+    add_talk(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    options = chosen(
-        arguments,
-        *PATH_OPTIONS,
-        *OUTPUT_OPTIONS,
-        *("mask", "region", "subject", "motion", "save_motion", "rotation", "allow_playlists"),
-    )
+    options = chosen(arguments)
     many = arguments.output_folder is not None or arguments.suffix is not None
     if not many:
         if arguments.extension is not None:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.cli.stabilize import add_trust
+from legato.cli.stabilize import add_options
+from legato.video.options import Estimate
 
 NAME = "view"
 HELP = "show a video before and after in step, in a browser"
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("report", metavar="REPORT", type=Path, help="the report, JSON")
     parser.add_argument("-o", "--output", metavar="PAGE.html", type=Path, help="the page (default: REPORT.html)")
-    add_trust(parser)
+    add_options(parser, Estimate, "allow_playlists")
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=True, help="open it (default: yes)")
 
 

@@ -18,6 +18,8 @@ from legato.errors import ArgumentError
 
 __all__ = ["EmpiricalDenoiser", "GaussianMixture", "Guided", "guided"]
 
+_LEAST_VARIANCE = 1e-200  # its inverse, and what is multiplied by that, must not leave float64
+
 
 class GaussianMixture:
     """sum_k w_k N(mu_k, C_k), and exactly what noise makes of it.
@@ -53,7 +55,7 @@ class GaussianMixture:
         count, d = mu.shape
         if cov.shape not in ((count,), (count, d), (count, d, d)):
             raise ArgumentError(f"covariances: expected shape ({count},), ({count}, {d}) or ({count}, {d}, {d})")
-        if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        if not (np.isfinite(w).all() and (w >= 0).all() and (w > 0).any()):
             raise ArgumentError("weights: expected finite numbers that are not negative, not all 0")
         if not np.isfinite(mu).all():
             raise ArgumentError("means: expected finite numbers")
@@ -67,11 +69,27 @@ class GaussianMixture:
         smallest = np.abs(variances).max() * 1e-14 if cov.ndim == 3 else 0.0
         if not (np.isfinite(variances).all() and (variances > smallest).all()):
             raise ArgumentError("covariances: expected positive definite ones")
+        if not (variances >= _LEAST_VARIANCE).all():
+            raise ArgumentError(f"covariances: expected variances of at least {_LEAST_VARIANCE:g}")
+        shares = w / w.max()  # whose sum is finite, however large the weights are
+        shares /= shares.sum()
         with np.errstate(divide="ignore"):
-            self._log_weights = np.log(w / w.sum())
-        self.weights, self.means, self.covariances = w / w.sum(), mu.copy(), cov.copy()
+            self._log_weights = np.log(shares)
+        self.weights, self.means, self.covariances = shares, mu.copy(), cov.copy()
         self._variances, self._rotations = variances.copy(), rotations
-        self._native = _core.DiffusionModel.mixture(self._log_weights, self.means, self._variances, rotations)
+        self._compile()
+
+    def _compile(self) -> None:
+        self._native = _core.DiffusionModel.mixture(self._log_weights, self.means, self._variances, self._rotations)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the compiled model, which is made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_native"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a pickle or a copy."""
+        self.__dict__.update(state)
+        self._compile()
 
     @property
     def dimension(self) -> int:
@@ -92,9 +110,7 @@ class GaussianMixture:
         other = GaussianMixture(weights, self.means, self.covariances)
         other.means, other.covariances = self.means, self.covariances
         other._variances, other._rotations = self._variances, self._rotations
-        other._native = _core.DiffusionModel.mixture(
-            other._log_weights, other.means, other._variances, other._rotations
-        )
+        other._compile()
         return other
 
     def score(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
@@ -385,6 +401,10 @@ class EmpiricalDenoiser:
             self._natives[name] = _core.DiffusionModel.cloud(np.ascontiguousarray(self.data, dtype), weights)
         return self._natives[name]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the compiled models, which are made again."""
+        return self.__dict__ | {"_natives": {}}
+
 
 ExactModel = GaussianMixture | EmpiricalDenoiser
 
@@ -472,7 +492,8 @@ def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
 
 def _check_level(alpha: float, sigma: float) -> None:
     for name, value in (("alpha", alpha), ("sigma", sigma)):
-        if as_number(name, value, least=0) != 0:
-            as_number(f"{name}, which is not 0", value, least=1e-100, most=1e100)  # the squares must not leave float64
+        number = as_number(name, value, least=0)
+        if number != 0 and not 1e-100 <= number <= 1e100:  # the squares must not leave float64
+            raise ArgumentError(f"{name}: expected 0 or a number from 1e-100 to 1e100, got {shown(value)}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")

@@ -10,6 +10,7 @@ follows from max_len. No layer norm; attention and MLP add to the stream.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,10 +25,11 @@ from legato._extras import install_command
 from legato._files import write_whole
 from legato._scalars import as_count, as_flag
 from legato.errors import ArgumentError, DependencyError
-from legato.rasp.graph import OPERATIONS, Choice, Node, Value, interned
-from legato.rasp.predicates import holds
+from legato.rasp.evaluation import evaluate, scalar_function
+from legato.rasp.graph import Choice, Value
+from legato.rasp.nodes import Node, interned, selector_parts
+from legato.rasp.predicates import Predicate
 from legato.rasp.programs import Program
-from legato.rasp.sops import evaluate
 
 __all__ = ["CompileError", "Verification", "Weights", "compile"]
 
@@ -84,7 +86,7 @@ class Weights:
 
     def __init__(
         self,
-        source: Value,
+        written: Value,
         causal: bool,
         vocab: list[Any],
         max_len: int,
@@ -93,7 +95,7 @@ class Weights:
         width: int,
         output: str,
     ) -> None:
-        self._source, self._causal, self.vocab, self.max_len = source, causal, vocab, max_len
+        self._written, self._causal, self.vocab, self.max_len = written, causal, vocab, max_len
         self.residual_layout, self.width = layout, width
         self._output = output
         self._token = {x: at for at, x in enumerate(vocab)}
@@ -225,7 +227,7 @@ class Weights:
         return Compiled()
 
     def verify(self, exhaustive: int = 2000, samples: int = 200, seed: int = 0) -> Verification:
-        """Compare model and program.
+        """Compare model and program, as it was written: run anew, nothing merged, functions called and not followed.
 
         Parameters
         ----------
@@ -253,7 +255,7 @@ class Weights:
         skipped = 0
         for tokens in inputs:
             try:
-                wanted = evaluate(self._source, tokens, causal=self._causal)
+                wanted = evaluate(self._written, tokens, causal=self._causal, merged=False)
             except (ArgumentError, ArithmeticError):
                 skipped += 1
                 continue
@@ -326,7 +328,8 @@ def compile(  # the name of the operation in the field
     if len(own) > 1:
         raise CompileError("some selectors are causal and some are not")
     masked = own.pop() if own else (isinstance(program, Program) if causal is None else causal)
-    weights = _Compiler(tokens, max_len, masked, max_values).compiled(source)
+    written = program.written() if isinstance(program, Program) else program
+    weights = _Compiler(tokens, max_len, masked, max_values).compiled(source, written)
     if verify:
         report = weights.verify()
         if not report.ok:
@@ -362,7 +365,7 @@ class _Compiler:
             self.layers.append(_Layer())
         return self.layers[at]
 
-    def compiled(self, source: Value) -> Weights:
+    def compiled(self, source: Value, written: Value) -> Weights:
         order = interned(source)
         self.names = {id(node): node.label or f"{_kind(node)}_{at}" for at, node in enumerate(order)}
         indices = next((n for n in order if n.kind == "indices"), Value("indices"))
@@ -384,7 +387,7 @@ class _Compiler:
         output = self._named_output(order[-1])
         for layer in self.layers:
             layer.heads = _materialized(layer, self.width)
-        return Weights(source, self.causal, self.vocab, self.max_len, self.layout, self.layers, self.width, output)
+        return Weights(written, self.causal, self.vocab, self.max_len, self.layout, self.layers, self.width, output)
 
     def _named_output(self, node: Node) -> str:
         for name, (piece, _) in self.layout.items():
@@ -447,24 +450,27 @@ class _Compiler:
 
     def _pairs(self, choice: Node) -> list[tuple[Node, Node, Callable[[Any, Any], bool]]]:
         """Return key, query and predicate of selectors that must all hold."""
-        found = _conjunction(choice, False)
+        found = _conjunction(choice)
         if found is not None:
             return found
-        selects = _selects(choice)
-        keys = list({id(s.inputs[0]): s.inputs[0] for s in selects}.values())
-        queries = list({id(s.inputs[1]): s.inputs[1] for s in selects}.values())
+        order = selector_parts(choice)
+        asked = [part for part in order if part.kind == "select"]
+        keys = list({id(s.inputs[0]): s.inputs[0] for s in asked}.values())
+        queries = list({id(s.inputs[1]): s.inputs[1] for s in asked}.values())
         k, q = self._tuple(keys), self._tuple(queries)
         key_at = {id(node): at for at, node in enumerate(keys)}
         query_at = {id(node): at for at, node in enumerate(queries)}
 
-        def holds(key: tuple[Any, ...], query: tuple[Any, ...], part: Node = choice) -> bool:
-            if part.kind == "select":
-                return _holds(part, key[key_at[id(part.inputs[0])]], query[query_at[id(part.inputs[1])]])
-            if part.kind == "not":
-                return not holds(key, query, part.inputs[0])
-            left = holds(key, query, part.inputs[0])
-            right = holds(key, query, part.inputs[1])
-            return left and right if part.kind == "and" else left or right
+        def holds(key: tuple[Any, ...], query: tuple[Any, ...]) -> bool:
+            found: dict[int, bool] = {}
+            for part in order:
+                if part.kind == "select":
+                    pair = key[key_at[id(part.inputs[0])]], query[query_at[id(part.inputs[1])]]
+                    found[id(part)] = _holds(part, *pair)
+                    continue
+                below = [found[id(operand)] for operand in part.inputs]
+                found[id(part)] = not below[0] if part.kind == "not" else (all if part.kind == "and" else any)(below)
+            return found[id(choice)]
 
         return [(k, q, holds)]
 
@@ -669,40 +675,41 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 
 
 def _function(node: Node) -> Callable[..., Any]:
-    op = node.attributes["op"]
-    if op == "where":
-        return OPERATIONS["where"].scalar
-    function: Callable[..., Any] = OPERATIONS[op].scalar if isinstance(op, str) else op
+    function = scalar_function(node)
+    if node.attributes["op"] == "where":
+        return function
     return lambda *x: None if any(v is None for v in x) else function(*x)
 
 
 def _holds(select: Node, key: Any, query: Any) -> bool:
-    if key is None or query is None:
+    predicate = select.attributes["predicate"]
+    if isinstance(predicate, Predicate) and (key is None or query is None):
         return False
     try:
-        return holds(select.attributes["predicate"], key, query)
-    except TypeError:
+        return bool(predicate(key, query))
+    except (TypeError, ValueError, ArithmeticError):  # a pair that does not occur; verify() would see if it did
         return False
 
 
-def _conjunction(choice: Node, negated: bool) -> list[tuple[Node, Node, Callable[[Any, Any], bool]]] | None:
+def _conjunction(choice: Node) -> list[tuple[Node, Node, Callable[[Any, Any], bool]]] | None:
     """Return the selectors that must all hold, or None where the formula is no conjunction."""
-    if choice.kind == "select":
+    found: list[tuple[Node, Node, Callable[[Any, Any], bool]]] = []
+    stack = [(choice, False)]
+    while stack:
+        part, negated = stack.pop()
+        if part.kind == "select":
+            found.append((*part.inputs, functools.partial(_holds_or_not, part, negated)))  # type: ignore[arg-type]
+        elif part.kind == "not":
+            stack.append((part.inputs[0], not negated))
+        elif (part.kind == "and") == negated:
+            return None
+        else:
+            stack += [(operand, negated) for operand in reversed(part.inputs)]
+    return found
 
-        def holds(key: Any, query: Any) -> bool:
-            return _holds(choice, key, query) != negated
 
-        return [(choice.inputs[0], choice.inputs[1], holds)]
-    if choice.kind == "not":
-        return _conjunction(choice.inputs[0], not negated)
-    if (choice.kind == "and") == negated:
-        return None
-    left, right = (_conjunction(part, negated) for part in choice.inputs)
-    return None if left is None or right is None else left + right
-
-
-def _selects(choice: Node) -> list[Node]:
-    return [choice] if choice.kind == "select" else [s for part in choice.inputs for s in _selects(part)]
+def _holds_or_not(select: Node, negated: bool, key: Any, query: Any) -> bool:
+    return _holds(select, key, query) != negated
 
 
 def _materialized(layer: _Layer, width: int) -> list[_Head]:

@@ -18,8 +18,9 @@ from legato._arrays import Int64, as_int64
 from legato._dispatch import Backend
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError
+from legato.rasp.following import symbolic_form
 from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
-from legato.rasp.maps import apply_callable, apply_named, symbolic_form
+from legato.rasp.maps import apply_callable, apply_named
 from legato.rasp.predicates import Predicate
 from legato.rasp.selectors import PairPredicate, Reduction, Rounding, Selector, aggregate_selector, term
 
@@ -192,7 +193,10 @@ def _check_function(op: str, func: object) -> None:
 def _symbolic_map(func: Callable[..., Any], *operands: Any) -> Value:
     values = tuple(as_value(x) for x in operands)
     found = symbolic_form(func, values)
-    return apply_symbolic(func, *values) if found is None else found
+    if found is None:
+        found = apply_symbolic(func, *values)
+        found.attributes["whole"] = True
+    return found
 
 
 @overload

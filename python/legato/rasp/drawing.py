@@ -12,7 +12,8 @@ from legato._files import write_whole
 from legato._printing import printable
 from legato._scalars import as_choice
 from legato.errors import DependencyError
-from legato.rasp.graph import OPERATIONS, Node
+from legato.rasp.nodes import Node
+from legato.rasp.operations import OPERATIONS
 
 __all__ = ["listing", "write_svg"]
 

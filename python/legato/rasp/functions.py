@@ -29,7 +29,8 @@ from legato.rasp.core import (
     sequences,
     whole,
 )
-from legato.rasp.graph import Value, scope
+from legato.rasp.graph import Value
+from legato.rasp.nodes import scope
 from legato.rasp.predicates import equals, true
 
 __all__ = [

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from legato._extras import install_command
 from legato._files import read_text
 from legato._turns import Turns, one_at_a_time
-from legato.errors import ArgumentError, DependencyError, LegatoError
-from legato.rasp.graph import Choice, Node, Value, apply_symbolic, as_value, interned
-from legato.rasp.predicates import equals, geq, gt, leq, lt, neq
-from legato.rasp.sops import evaluate
-
-if TYPE_CHECKING:
-    from lark import Lark
+from legato.errors import ArgumentError, LegatoError
+from legato.rasp.expressions import RESERVED, Applied, Environment, Expressions, Function, Returned, evaluated
+from legato.rasp.graph import Choice, Value, as_value
+from legato.rasp.nodes import Node, interned
+from legato.rasp.showing import Examples, applied_text, quoted
+from legato.rasp.syntax import IncompleteSource, LanguageError, Statement, cut, rule
 
 __all__ = ["Analysis", "IncompleteSource", "Interpreter", "LanguageError"]
-
-_SELECT = {"==": equals, "!=": neq, "<": lt, "<=": leq, ">": gt, ">=": geq}
-_NAMED = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge",
-          "+": "add", "-": "sub", "*": "mul", "/": "truediv", "%": "mod"}  # fmt: skip
-_DEPTH = 100
-
-
-_WIDTH = 60  # of a source line that is shown with an error, on either side of the place
-
-
-class LanguageError(ArgumentError):
-    """An error in a RASP source; the message shows the line with a caret."""
-
-    def __init__(self, message: str, line: int = 0, column: int = 0, text: str = "") -> None:
-        self.line, self.column = line, column
-        where = f"line {line}, column {column}: " if line else ""
-        start = max(0, column - _WIDTH)  # of a long line what is around the place
-        caret = f"\n  {text[start : start + 2 * _WIDTH]}\n  {' ' * (column - 1 - start)}^" if line and text else ""
-        super().__init__(f"{where}{message}{caret}")
-
-
-class IncompleteSource(LanguageError):  # noqa: N818  # a prompt goes on reading
-    """The source ends in the middle of a statement."""
 
 
 @dataclass(frozen=True)
@@ -55,73 +30,23 @@ class Analysis:
     heads_per_layer: dict[int, int]  #: layer 0 has none: it is before the first attention
 
 
-class _Return(Exception):  # noqa: N818  # control flow, caught by the call
-    def __init__(self, value: Any) -> None:
-        self.value = value
+class Interpreter(Expressions):
+    r"""Runs RASP source and keeps what it defines.
 
-
-class _Exit(Exception):  # noqa: N818
-    pass
-
-
-@dataclass
-class _Function:
-    name: str
-    parameters: list[tuple[str, Any]]  # with the tree of the default, or None
-    body: list[Any]
-    source: str
-
-
-@functools.cache
-def _parser() -> Lark:
-    try:
-        from lark import Lark
-    except ImportError:
-        raise DependencyError(f"the RASP language needs lark: {install_command('rasp')}") from None
-    grammar = (files("legato.rasp") / "grammar.lark").read_text()
-    return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False)
-
-
-@functools.cache
-def _parsed(source: str) -> Any:
-    from lark.exceptions import UnexpectedCharacters, UnexpectedToken
-
-    lines = source.split("\n")
-
-    def line_of(number: int) -> str:
-        return lines[number - 1] if 0 < number <= len(lines) else ""
-
-    try:
-        return _parser().parse(source)
-    except UnexpectedToken as error:
-        if error.token.type == "$END":
-            raise IncompleteSource(
-                "the source ends in the middle of a statement (is a ; missing?)",
-                len(lines),
-                len(lines[-1]) + 1,
-                lines[-1],
-            ) from None
-        raise LanguageError(f"unexpected {str(error.token)!r}", error.line, error.column, line_of(error.line)) from None
-    except UnexpectedCharacters as error:
-        raise LanguageError(
-            f"unexpected character {error.char!r}", error.line, error.column, line_of(error.line)
-        ) from None
-
-
-class Interpreter:
-    """Runs RASP source and keeps what it defines.
+    The order of the operators is that of the language's published grammar (docs/rasp.md states it as a table): unary
+    operators bind tightest, every binary one groups to the left.
 
     Parameters
     ----------
     library : bool
-        Load the standard library and the paper's examples.
+        Load the standard library, whose names then are constants, and the paper's examples.
 
     Examples
     --------
     >>> from legato import rasp
     >>> r = rasp.Interpreter()
     >>> r.run('twice = indices * 2;')
-    []
+    ['     s-op: twice\n \t Example: twice("hello") = [0, 2, 4, 6, 8] (ints)']
     >>> r.evaluate("twice", "abc")
     [0, 2, 4]
     >>> r.evaluate("sort(tokens, tokens)", "hello")
@@ -131,57 +56,65 @@ class Interpreter:
     """
 
     def __init__(self, library: bool = True) -> None:
+        super().__init__()
         self._turns = Turns()
-        self.example: list[Any] = list("hello")
-        self.show_examples = True
+        self.examples = Examples()
         self.finished = False
-        self._source = ""
-        self._scopes: list[dict[str, Any]] = [{}]
-        self._globals: dict[str, Any] = {
-            "tokens": Value("tokens").named("tokens"),
-            "tokens_str": apply_symbolic(str, Value("tokens")),
-            "tokens_int": apply_symbolic(int, Value("tokens")),
-            "tokens_float": apply_symbolic(float, Value("tokens")),
-            "indices": Value("indices").named("indices"),
-            "aggregate": self._aggregate,
-            "indicator": lambda x: self._apply(_indicator, x),
-            "round": lambda x: self._apply(round, x),
-            "len": len,
-            "range": lambda *x: list(range(*x)),
-            "zip": lambda *x: [list(row) for row in zip(*x, strict=True)],
-            "draw": self._draw,
-        }
+        self._loading: list[Path] = []
+        self._library = Environment("library")
+        self._console = Environment("console", self._library)
+        self.builtin["draw"] = self._draw
+        self.scope = self._library
         if library:
-            for name in ("standard", "examples"):
-                self.run((files("legato.rasp") / "lib" / f"{name}.rasp").read_text())
+            folder = files("legato.rasp") / "lib"
+            self._run_all((folder / "standard.rasp").read_text(), Environment("library", None, self._library))
+            self._run_all((folder / "examples.rasp").read_text(), Environment("examples", self._library, self._console))
+        self.scope = self._console
 
     # --- outside ---
 
+    @property
+    def example(self) -> str | list[Any]:
+        """The input that sequences are shown on; setting it sets that of selectors too."""
+        return self.examples.sequence
+
+    @example.setter
+    def example(self, tokens: Sequence[Any]) -> None:
+        if len(tokens) == 0:
+            raise LanguageError("expected an example of at least one token")
+        self.examples.sequence = self.examples.selector = tokens if isinstance(tokens, str) else list(tokens)
+
     @one_at_a_time
-    def run(self, source: str) -> list[str]:
-        """Run statements; the texts that expression statements show, one each.
+    def run(self, source: str, show: Callable[[str], object] | None = None) -> list[str]:
+        """Run statements; the texts that they show, in the form of the language's own prompt.
+
+        Parameters
+        ----------
+        source : str
+        show : callable, optional
+            Gets every text as soon as it is there, so before an error that a later statement makes.
 
         Raises
         ------
         LanguageError
-            Syntax or evaluation, with line and caret. `IncompleteSource` where the source stops midway.
+            Syntax or evaluation, with line and caret. `IncompleteSource` where the source stops midway. What came
+            before is kept.
         """
         if not isinstance(source, str):
             raise ArgumentError(f"source: expected a text, got {type(source).__name__}")
-        tree = _parsed(source)
         shown: list[str] = []
-        outer, self._source = self._source, source
-        try:
-            for statement in tree.children:
-                text = self._execute(statement)
-                if text is not None:
-                    shown.append(text)
-                if self.finished:
-                    break
-        except RecursionError:
-            raise LanguageError("the program recurses without end") from None
-        finally:
-            self._source = outer
+        for statement in cut(source):
+            try:
+                texts = self._run(statement)
+            except IncompleteSource as error:
+                error.rest = statement.text
+                raise
+            for text in texts:
+                shown.append(text)
+                if show is not None:
+                    show(text)
+            if self.finished:
+                break
         return shown
 
     @one_at_a_time
@@ -189,14 +122,12 @@ class Interpreter:
         """Return what an expression is: a sequence, a selector, a function or a plain value."""
         if not isinstance(expression, str):
             raise ArgumentError(f"expression: expected a text, got {type(expression).__name__}")
-        tree = _parsed(expression.rstrip().rstrip(";") + ";")
-        if len(tree.children) != 1 or _rule(tree.children[0]) != "show":
+        found = list(cut(expression.rstrip().rstrip(";") + ";"))
+        tree = found[0].tree() if len(found) == 1 else None
+        if tree is None or rule(tree) != "show":
             raise LanguageError("expected one expression")
-        outer, self._source = self._source, expression
-        try:
-            return self._several(tree.children[0].children[0])
-        finally:
-            self._source = outer
+        with self._at_statement(found[0]):
+            return self.several(tree.children[0])
 
     @one_at_a_time
     def evaluate(self, expression: str, tokens: Sequence[Any]) -> list[Any]:
@@ -214,11 +145,14 @@ class Interpreter:
         if count == 0:
             raise LanguageError("expected an input of at least one token")
         value = self.value(expression)
-        if isinstance(value, _Function) or (callable(value) and not isinstance(value, Node)):
+        if isinstance(value, Applied):
+            return list(value)
+        if isinstance(value, Function) or (callable(value) and not isinstance(value, Node)):
             raise LanguageError("expected a sequence, got a function")
-        node = value if isinstance(value, Choice) else as_value(value)
+        if isinstance(value, list | dict):
+            raise LanguageError("expected a sequence, got a list")
         try:
-            return evaluate(node, list(tokens))
+            return evaluated(value if isinstance(value, Choice) else as_value(value), list(tokens))
         except LanguageError:
             raise
         except LegatoError as error:
@@ -233,362 +167,202 @@ class Interpreter:
             return Analysis(0, 0, {0: 0})
         return analyze(value)
 
+    @one_at_a_time
+    def names(self) -> list[str]:
+        """Return every name and word that a statement may use now; for completion at a prompt."""
+        words = {"set example", "show example", "examples on", "examples off", "full seq display on", "load", "exit"}
+        return sorted(words | RESERVED | set(self.builtin) | set(self._library.names) | set(self._console.names))
+
     # --- statements ---
 
-    def _execute(self, tree: Any) -> str | None:
-        rule, parts = _rule(tree), tree.children
-        if rule == "assign":
-            self._assign(parts[0], parts[1])
-        elif rule == "define":
-            self._define(parts)
-        elif rule == "give":
-            value = self._several(parts[0])
-            if len(self._scopes) == 1:
-                raise self._error("return outside a function", tree)
-            raise _Return(value)
-        elif rule == "loop":
-            for item in self._iterated(parts[1]):
-                self._bind([str(name) for name in parts[0].children], item, tree)
+    def _run(self, statement: Statement) -> list[str]:
+        tree = statement.tree()
+        with self._at_statement(statement):
+            return self._shown_by(tree)
+
+    @contextmanager
+    def _at_statement(self, statement: Statement) -> Iterator[None]:
+        """Evaluate in a statement; whatever happens, the names around are those from before."""
+        outer, scope, depth = self._statement, self.scope, self._depth
+        self._statement = statement
+        try:
+            yield
+        except RecursionError:
+            raise LanguageError("an expression is nested too deeply", statement.line, statement.column) from None
+        finally:
+            self._statement, self.scope, self._depth = outer, scope, depth
+
+    def _run_all(self, source: str, scope: Environment) -> dict[str, Any]:
+        """Run a file; what it names, as far as others may see it, by the last statement that does."""
+        brought: dict[str, Any] = {}
+        outer, self.scope = self.scope, scope
+        shown = self.examples.show_sequences, self.examples.show_selectors
+        self.examples.show_sequences = self.examples.show_selectors = False
+        before: dict[str, Any] = {}
+        try:
+            for statement in cut(source):
+                self._run(statement)
+                for name, value in scope.names.items():
+                    if before.get(name, brought) is not value and not name.startswith("_") and name != "out":
+                        brought.pop(name, None)
+                        brought[name] = value
+                before = dict(scope.names)
+        finally:
+            self.scope = outer
+            self.examples.show_sequences, self.examples.show_selectors = shown
+        return brought
+
+    def _shown_by(self, tree: Any) -> list[str]:
+        """Run a statement of the outermost level; the texts that it shows."""
+        kind, parts = rule(tree), tree.children
+        if kind == "assign":
+            names = self._targets(parts[0])
+            value = self.several(parts[1])
+            self.bind(names, value, parts[1])
+            self.scope.names["out"] = value
+            return [self.examples.named(name, self.scope.find(name)) for name in names]
+        if kind == "define":
+            self.execute(tree)
+            return [self.examples.named(str(parts[0]), self.scope.find(str(parts[0])))]
+        if kind == "show":
+            value = self.several(parts[0])
+            if isinstance(value, Applied):
+                return [applied_text(value, self.examples.full)]
+            if value is None or isinstance(value, Drawn):
+                return [] if value is None else [str(value)]
+            self.scope.names["out"] = value
+            only = parts[0].children[0]
+            return [self.examples.named(str(only.children[0]) if rule(only) == "name" else "out", value)]
+        if kind in ("give", "loop"):
+            self.execute(tree)
+            return []
+        return self._command(kind, parts, tree)
+
+    def execute(self, tree: Any) -> None:
+        """Run a statement without showing it."""
+        kind, parts = rule(tree), tree.children
+        if kind == "assign":
+            self.bind(self._targets(parts[0]), self.several(parts[1]), parts[1])
+        elif kind == "define":
+            self._define(parts, tree)
+        elif kind == "give":
+            value = self.several(parts[0])
+            if self._depth == 0:
+                raise self.error("return outside a function", tree)
+            raise Returned(value)
+        elif kind == "loop":
+            for item in self.iterated(parts[1]):
+                self.bind([str(name) for name in parts[0].children], item, tree)
                 for statement in parts[2:]:
-                    self._execute(statement)
-        elif rule == "show":
-            return self._shown(self._several(parts[0]))
+                    self.execute(statement)
+        elif kind == "show":
+            self.several(parts[0])
         else:
-            return self._command(rule, parts, tree)
-        return None
+            raise self.error("expected an assignment, a loop, a definition or an expression inside a block", tree)
 
-    def _command(self, rule: str, parts: list[Any], tree: Any) -> str | None:
-        if rule == "set_example":
-            value = str(parts[1])[1:-1] if not hasattr(parts[1], "data") else self._value(parts[1])
-            if len(value) == 0:
-                raise self._error("expected an example of at least one token", tree)
-            self.example = list(value)
-        elif rule == "show_example":
-            return f"example: {_text(self.example)}"
-        elif rule == "switch_examples":
-            self.show_examples = str(parts[1]) == "on"
-        elif rule == "load":
-            self._load(str(parts[1])[1:-1], tree)
-        elif rule == "leave":
+    def _command(self, kind: str, parts: list[Any], tree: Any) -> list[str]:
+        which = "s-op" if "s-op" in str(parts[0]) else "selector" if "selector" in str(parts[0]) else "both"
+        of_sequences, of_selectors = which != "selector", which != "s-op"
+        examples = self.examples
+        if kind == "set_example":
+            value = self.evaluate_tree(parts[1])
+            if not isinstance(value, str | list) or len(value) == 0:
+                raise self.error("expected an example of at least one token, a string or a list", tree)
+            if of_sequences:
+                examples.sequence = value
+            if of_selectors:
+                examples.selector = value
+        elif kind == "show_example":
+            lines = [f"\ts-op example: {quoted(examples.sequence)}"] if of_sequences else []
+            return lines + ([f"\tselector example: {quoted(examples.selector)}"] if of_selectors else [])
+        elif kind == "switch_examples":
+            on = str(parts[1]) == "on"
+            if of_sequences:
+                examples.show_sequences = on
+            if of_selectors:
+                examples.show_selectors = on
+        elif kind == "switch_full":
+            examples.full = str(parts[1]) == "on"
+        elif kind == "load":
+            return self._load(str(parts[1])[1:-1], tree)
+        elif kind == "leave":
             self.finished = True
-        return None
+        return []
 
-    def _load(self, name: str, tree: Any) -> None:
+    def _load(self, name: str, tree: Any) -> list[str]:
         for path in (Path(name), Path(name + ".rasp"), Path(str(files("legato.rasp") / "lib" / f"{name}.rasp"))):
             if path.is_file():
-                self.run(read_text(path))
-                return
-        raise self._error(f'load: no file "{name}"', tree)
-
-    def _assign(self, targets: Any, source: Any) -> None:
-        names = []
-        for target in targets.children:
-            if _rule(target) != "name":
-                raise self._error("expected a name on the left of =", target)
-            names.append(str(target.children[0]))
-        self._bind(names, self._several(source), source)
-
-    def _bind(self, names: list[str], value: Any, tree: Any) -> None:
-        if len(names) == 1:
-            values = [value]
-        elif isinstance(value, list | tuple) and len(value) == len(names):
-            values = list(value)
+                break
         else:
-            raise self._error(f"expected {len(names)} values", tree)
-        for name, item in zip(names, values, strict=True):
-            if isinstance(item, Node) and item.label is None and len(self._scopes) == 1:
-                item.named(name)
-            self._scopes[-1][name] = item
+            raise self.error(f'load: no file "{name}"', tree)
+        if path.resolve() in self._loading:
+            raise self.error(f'load: "{name}" loads itself', tree)
+        self._loading.append(path.resolve())
+        try:
+            brought = self._run_all(read_text(path), Environment(path.stem, self._library, self.scope))
+        except LanguageError as error:
+            raise self.error(f'load "{name}": {error}', tree) from None
+        finally:
+            self._loading.pop()
+        shown = Examples()
+        shown.show_sequences = shown.show_selectors = False
+        return [shown.named(name, value) for name, value in brought.items()]
 
-    def _define(self, parts: list[Any]) -> None:
-        parameters = []
+    def _targets(self, targets: Any) -> list[str]:
+        for target in targets.children:
+            if rule(target) != "name":
+                raise self.error("expected a name on the left of =", target)
+        return [str(target.children[0]) for target in targets.children]
+
+    def check_name(self, name: str, tree: Any) -> None:
+        """Refuse names that are reserved, and outside functions those of the library."""
+        super().check_name(name, tree)
+        file_level = self._depth == 0 and self.scope.parent in (self._library, None)
+        if file_level and self.scope.gives is not self._library and name in self._library.names:
+            raise self.error(f"the name {name} is of the library and cannot be set", tree)
+
+    def bind(self, names: list[str], value: Any, tree: Any) -> None:
+        """Let names stand for a value, or for its parts; sequences get the first name that they have."""
+        super().bind(names, value, tree)
+        for name in names:
+            item = self.scope.names[name]
+            if isinstance(item, Node) and item.label is None and self._depth == 0:
+                item.named(name)
+
+    def _define(self, parts: list[Any], tree: Any) -> None:
+        parameters: list[tuple[str, Any]] = []
         body = parts[1:]
-        if body and _rule(body[0]) == "parameters":
+        if body and rule(body[0]) == "parameters":
             for parameter in body[0].children:
-                if _rule(parameter) == "default":
+                if rule(parameter) == "default":
                     parameters.append((str(parameter.children[0]), parameter.children[1]))
                 else:
                     parameters.append((str(parameter), None))
             body = body[1:]
         name = str(parts[0])
-        self._scopes[-1][name] = _Function(name, parameters, body, self._source)
+        for given in [parameter for parameter, _ in parameters]:
+            Expressions.check_name(self, given, tree)
+        self.check_name(name, tree)
+        self.scope.set(name, Function(name, parameters, body, self._statement, self.scope))
 
-    def _shown(self, value: Any) -> str:
-        if isinstance(value, Choice):
-            title = f"selector: {value.label or '(unnamed)'}"
-            if not self.show_examples:
-                return title
-            rows = evaluate(value, self.example)
-            width = max(len(str(x)) for x in self.example)
-            head = " " * (width + 1) + " ".join(str(x).rjust(width) for x in self.example)
-            lines = [
-                f"{str(x).rjust(width)} {' '.join(('1' if on else ' ').rjust(width) for on in row)}"
-                for x, row in zip(self.example, rows, strict=True)
-            ]
-            return "\n".join([title, head, *lines])
-        if isinstance(value, Value):
-            title = f"s-op: {value.label or '(unnamed)'}"
-            if not self.show_examples:
-                return title
-            try:
-                result = _text(evaluate(value, self.example))
-            except LegatoError as error:
-                return f"{title}\n  example: {_text(self.example)} gives an error: {error}"
-            return f"{title}\n  example: {_text(self.example)} -> {result}"
-        if isinstance(value, _Function):
-            return f"function: {value.name}({', '.join(name for name, _ in value.parameters)})"
-        return _text(value)
+    def length(self) -> Value:
+        """Return the library's length of the input."""
+        found = self._library.names.get("length")
+        return found if isinstance(found, Value) else super().length()
 
-    # --- expressions ---
-
-    def _several(self, tree: Any) -> Any:
-        values = [self._value(part) for part in tree.children]
-        return values[0] if len(values) == 1 else values
-
-    def _value(self, tree: Any) -> Any:
-        try:
-            method: Callable[[Any], Any] = getattr(self, f"_eval_{_rule(tree)}")
-            return method(tree)
-        except (LanguageError, _Return):
-            raise
-        except (LegatoError, TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
-            raise self._error(f"no key {error}" if isinstance(error, KeyError) else str(error), tree) from None
-
-    def _error(self, message: str, tree: Any) -> LanguageError:
-        meta = getattr(tree, "meta", None)
-        line, column = getattr(meta, "line", 0), getattr(meta, "column", 0)
-        lines = self._source.split("\n")
-        return LanguageError(message, line, column, lines[line - 1] if 0 < line <= len(lines) else "")
-
-    def _eval_name(self, tree: Any) -> Any:
-        name = str(tree.children[0])
-        for scope in (self._scopes[-1], self._scopes[0], self._globals):
-            if name in scope:
-                return scope[name]
-        raise self._error(f"unknown name {name}", tree)
-
-    def _eval_integer(self, tree: Any) -> Any:
-        return int(tree.children[0])
-
-    def _eval_real(self, tree: Any) -> Any:
-        return float(tree.children[0])
-
-    def _eval_string(self, tree: Any) -> Any:
-        return str(tree.children[0])[1:-1]
-
-    def _eval_true(self, _tree: Any) -> Any:
-        return True
-
-    def _eval_false(self, _tree: Any) -> Any:
-        return False
-
-    def _eval_none(self, _tree: Any) -> Any:
-        return None
-
-    def _eval_list(self, tree: Any) -> Any:
-        return [self._value(part) for part in tree.children]
-
-    def _eval_dict(self, tree: Any) -> Any:
-        return {self._value(pair.children[0]): self._value(pair.children[1]) for pair in tree.children}
-
-    def _eval_list_of(self, tree: Any) -> Any:
-        return [self._value(tree.children[0]) for _ in self._comprehended(tree)]
-
-    def _eval_dict_of(self, tree: Any) -> Any:
-        pair = tree.children[0]
-        return {self._value(pair.children[0]): self._value(pair.children[1]) for _ in self._comprehended(tree)}
-
-    def _comprehended(self, tree: Any) -> Iterator[None]:
-        names = [str(name) for name in tree.children[1].children]
-        self._scopes.append(dict(self._scopes[-1]) if len(self._scopes) > 1 else {})
-        try:
-            for item in self._iterated(tree.children[2]):
-                self._bind(names, item, tree)
-                if len(tree.children) == 3 or self._value(tree.children[3]):
-                    yield
-        finally:
-            self._scopes.pop()
-
-    def _iterated(self, tree: Any) -> list[Any]:
-        value = self._value(tree)
-        if not isinstance(value, list | str | dict):
-            raise self._error("expected a list, a string or a dict to go through", tree)
-        return list(value)
-
-    def _eval_choose(self, tree: Any) -> Any:
-        then, condition, otherwise = tree.children
-        asked = self._value(condition)
-        if not isinstance(asked, Node):
-            return self._value(then if asked else otherwise)
-        if isinstance(asked, Choice):
-            raise self._error("expected a sequence as condition, got a selector", condition)
-        return apply_symbolic("where", asked, self._value(then), self._value(otherwise))
-
-    def _eval_or_(self, tree: Any) -> Any:
-        return self._logic(tree, "or")
-
-    def _eval_and_(self, tree: Any) -> Any:
-        return self._logic(tree, "and")
-
-    def _logic(self, tree: Any, kind: str) -> Any:
-        left, right = (self._value(part) for part in tree.children)
-        if isinstance(left, Choice) or isinstance(right, Choice):
-            if not (isinstance(left, Choice) and isinstance(right, Choice)):
-                raise self._error(f"{kind}: expected two selectors or two sequences", tree)
-            return left & right if kind == "and" else left | right
-        return self._apply(_and if kind == "and" else _or, left, right)
-
-    def _eval_not_(self, tree: Any) -> Any:
-        value = self._value(tree.children[0])
-        return ~value if isinstance(value, Choice) else self._apply(_not, value)
-
-    def _eval_compare(self, tree: Any) -> Any:
-        left, op, right = tree.children
-        return self._named(_NAMED[str(op)], self._value(left), self._value(right))
-
-    _eval_arithmetic = _eval_compare
-
-    def _eval_power(self, tree: Any) -> Any:
-        return self._named("pow", *(self._value(part) for part in tree.children))
-
-    def _eval_unary(self, tree: Any) -> Any:
-        value = self._value(tree.children[1])
-        return self._named("neg", value) if str(tree.children[0]) == "-" else value
-
-    def _named(self, op: str, *values: Any) -> Any:
-        from legato.rasp.graph import OPERATIONS
-
-        if any(isinstance(x, Choice) for x in values):
-            raise TypeError(f"{op}: expected sequences, got a selector")
-        return apply_symbolic(op, *values) if _symbolic(values) else OPERATIONS[op].scalar(*values)
-
-    def _apply(self, function: Callable[..., Any], *values: Any) -> Any:
-        return apply_symbolic(function, *values) if _symbolic(values) else function(*values)
-
-    def _eval_contains(self, tree: Any) -> Any:
-        item, group = (self._value(part) for part in tree.children)
-        if isinstance(group, Node) or (isinstance(group, list) and _symbolic(group)):
-            raise self._error("in: expected a plain list on the right", tree)
-        members = tuple(group)
-        return self._apply(functools.partial(_member, members), item)
-
-    def _eval_lacks(self, tree: Any) -> Any:
-        return self._apply(_not, self._eval_contains(tree))
-
-    def _eval_item(self, tree: Any) -> Any:
-        group, index = (self._value(part) for part in tree.children)
-        if isinstance(group, Node):
-            raise self._error("expected a list, a string or a dict before [", tree)
-        if isinstance(index, Value):
-            table = group
-            return apply_symbolic(lambda at: table[at], index)
-        return group[index]
-
-    def _eval_select(self, tree: Any) -> Any:
-        keys, queries, op = tree.children
-        operands = [self._value(keys), self._value(queries)]
-        if any(isinstance(x, Choice | list | dict | _Function) for x in operands):
-            raise self._error("select: expected two sequences", tree)
-        k, q = (as_value(x) for x in operands)
-        return Choice("select", (k, q), predicate=_SELECT[str(op)], causal=None)
-
-    def _aggregate(self, sel: Any, seq: Any, default: Any = None) -> Value:
-        if not isinstance(sel, Choice):
-            raise TypeError(f"aggregate: expected a selector first, got {type(sel).__name__}")
-        return Value("aggregate", (sel, as_value(seq)), default=default, reduction="mean", rounding="value")
-
-    def _draw(self, value: Any, tokens: Any = None) -> str:
+    def _draw(self, value: Any, tokens: Any = None) -> Drawn:
         from legato.rasp.drawing import write_svg
 
         path = Path(f"{getattr(value, 'label', None) or 'drawing'}.svg")
         del tokens
         write_svg(interned(as_value(value)), path.stem, path)
-        return f"written: {path}"
-
-    def _eval_call(self, tree: Any) -> Any:
-        function = self._value(tree.children[0])
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for argument in tree.children[1].children if len(tree.children) > 1 else ():
-            if _rule(argument) == "named":
-                named[str(argument.children[0])] = self._value(argument.children[1])
-            else:
-                positional.append(self._value(argument))
-        if isinstance(function, _Function):
-            return self._called(function, positional, named, tree)
-        if isinstance(function, Node):
-            if len(positional) != 1 or named:
-                raise self._error("expected one input", tree)
-            return evaluate(function, list(positional[0]))  # type: ignore[arg-type]
-        if not callable(function):
-            raise self._error(f"cannot be called: {_text(function)}", tree)
-        return function(*positional, **named)
-
-    def _called(self, function: _Function, positional: list[Any], named: dict[str, Any], tree: Any) -> Any:
-        names = [name for name, _ in function.parameters]
-        if len(positional) > len(names):
-            raise self._error(f"{function.name}: expected at most {len(names)} arguments, got {len(positional)}", tree)
-        bound = dict(zip(names, positional, strict=False))
-        for name, value in named.items():
-            if name not in names or name in bound:
-                raise self._error(f"{function.name}: unexpected argument {name}", tree)
-            bound[name] = value
-        for name, default in function.parameters:
-            if name not in bound:
-                if default is None:
-                    raise self._error(f"{function.name}: the argument {name} is missing", tree)
-                bound[name] = self._value(default)
-        if len(self._scopes) > _DEPTH:
-            raise self._error(f"{function.name}: the program recurses without end", tree)
-        self._scopes.append(bound)
-        outer, self._source = self._source, function.source
-        try:
-            for statement in function.body:
-                self._execute(statement)
-        except _Return as done:
-            return done.value
-        finally:
-            self._scopes.pop()
-            self._source = outer
-        return None
+        return Drawn(f"written: {path}")
 
 
-def _rule(tree: Any) -> str:
-    return str(getattr(tree, "data", ""))
+class Drawn(str):
+    """What `draw` says."""
 
-
-def _symbolic(values: Any) -> bool:
-    return any(isinstance(x, Value) for x in values)
-
-
-def _indicator(x: Any) -> int:
-    return 1 if x else 0
-
-
-def _and(a: Any, b: Any) -> bool:
-    return bool(a and b)
-
-
-def _or(a: Any, b: Any) -> bool:
-    return bool(a or b)
-
-
-def _not(a: Any) -> bool:
-    return not a
-
-
-def _member(members: tuple[Any, ...], x: Any) -> bool:
-    return x in members
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and value and all(isinstance(x, str) and len(x) == 1 for x in value):
-        return '"' + "".join(value) + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(_text(x) for x in value) + "]"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return repr(value) if isinstance(value, str) else str(value)
+    __slots__ = ()
 
 
 def analyze(value: Node) -> Analysis:

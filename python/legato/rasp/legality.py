@@ -2,16 +2,20 @@
 
 The paper leaves the exact rule for indices open. Ours, not the authors': every sequence has a type out of TOKEN (a
 small integer), BOOL, INDEX (positions, shifted by constants, or picked by an aggregation) and COUNT (selector widths).
-Illegal are selectors that are not causal; arithmetic on an INDEX other than adding a constant, and INDEX compared with
-anything but an INDEX or a constant; arithmetic on a COUNT other than comparison and max or min; constants that do not
-fit the token type; and Python functions of an INDEX or a COUNT.
+Illegal are selectors that are not causal; arithmetic on an INDEX or a COUNT other than adding a constant; INDEX
+compared with anything but an INDEX or a constant; the mean of an INDEX or a COUNT, unless it looks one up; constants
+that do not fit the token type, wherever they meet tokens: as operand, branch, key, query, value or default; and Python
+functions of an INDEX or a COUNT. A mean looks one up where the selector is `==` on positions, of which one is selected
+at most; and, for an INDEX, where the selector is `==` between two different sequences of tokens, as the authors' own
+addition has it, though nothing holds such a program to tokens that occur once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from legato.rasp.graph import Node, Value
+from legato.rasp.nodes import Node
+from legato.rasp.predicates import EQUAL
 
 __all__ = ["Report", "inspect"]
 
@@ -87,23 +91,66 @@ def _type_of(node: Node, kinds: list[str], high: int) -> tuple[str, str | None]:
     if kind == "length":
         return "COUNT", "the length is known only at the end of the sequence"
     if kind == "constant":
-        value = node.attributes["value"]
-        if isinstance(value, bool):
-            return "BOOL", None
-        return "CONSTANT", None
+        return ("BOOL" if isinstance(node.attributes["value"], bool) else "CONSTANT"), None
     if kind == "select":
-        return "SELECTOR", None if node.attributes["causal"] else "not causal: it reads the future"
+        if not node.attributes["causal"]:
+            return "SELECTOR", "not causal: it reads the future"
+        return "SELECTOR", _too_large(node, kinds, high)
     if kind in ("and", "or", "not"):
         return "SELECTOR", None
     if kind == "width":
         return "COUNT", None
     if kind == "aggregate":
-        how = node.attributes
-        value = "TOKEN" if kinds[1] == "CONSTANT" else kinds[1]
-        if how["reduction"] == "mean" and how["rounding"] == "float":
-            return value, "a mean that is no integer"
-        return value, None
+        return _type_of_aggregate(node, kinds, high)
     return _type_of_map(node, kinds, high)
+
+
+def _type_of_aggregate(node: Node, kinds: list[str], high: int) -> tuple[str, str | None]:
+    how = node.attributes
+    value = "TOKEN" if kinds[1] == "CONSTANT" else kinds[1]
+    if how["reduction"] == "mean" and how["rounding"] == "float":
+        return value, "a mean that is no integer"
+    if how["reduction"] == "mean" and value in ("INDEX", "COUNT") and not _looks_up(node, value):
+        return value, f"the mean of {'an' if value == 'INDEX' else 'a'} {value}"
+    if value in ("TOKEN", "BOOL"):
+        marks = node.scope is not None and node.scope[0].startswith("induct")  # their null_val: no token, by intent
+        if not marks and not -high <= how["default"] < high:
+            return value, f"the default {how['default']} does not fit the token type"
+        return value, _too_large(node, kinds, high)
+    return value, None
+
+
+def _looks_up(node: Node, value: str) -> bool:
+    """Whether a mean is of one position at most, or meant so (see the head of this file)."""
+    choice = node.inputs[0]
+    if choice.kind != "select" or getattr(choice.attributes["predicate"], "outcomes", None) != EQUAL:
+        return False
+    keys, queries = choice.inputs
+    if _is_position(keys):
+        return True
+    constant = "constant" in (keys.kind, queries.kind)
+    return value == "INDEX" and not constant and keys is not queries
+
+
+def _is_position(node: Node) -> bool:
+    """Whether the elements are all different: positions, or positions and a constant."""
+    while node.kind == "map" and node.attributes["op"] in ("add", "sub", "integer"):
+        moving = [source for source in node.inputs if source.kind != "constant"]
+        if len(moving) != 1:
+            return False
+        node = moving[0]
+    return node.kind == "indices"
+
+
+def _too_large(node: Node, kinds: list[str], high: int) -> str | None:
+    """Say which constant among the inputs does not fit the type of the tokens that it meets."""
+    if {"INDEX", "COUNT"} & set(kinds):
+        return None
+    for source in node.inputs:
+        value = source.attributes.get("value") if source.kind == "constant" else None
+        if isinstance(value, int) and not -high <= value < high:
+            return f"the constant {value} does not fit the token type"
+    return None
 
 
 def _type_of_map(node: Node, kinds: list[str], high: int) -> tuple[str, str | None]:
@@ -112,37 +159,40 @@ def _type_of_map(node: Node, kinds: list[str], high: int) -> tuple[str, str | No
     if not isinstance(op, str):
         if special:
             return "TOKEN", f"a Python function of {' and '.join(sorted(special))}"
-        return "TOKEN", None
+        return "TOKEN", _too_large(node, kinds, high)
     if op in _COMPARISONS:
         if "INDEX" in kinds and not set(kinds) <= {"INDEX", "CONSTANT"}:
             return "BOOL", f"INDEX compared with {next(k for k in kinds if k != 'INDEX')}"
-        return "BOOL", None
-    if op == "truth":
+        return "BOOL", _too_large(node, kinds, high)
+    if op in ("truth", "not"):
         return "BOOL", None
     if op == "integer":
         return ("TOKEN" if kinds[0] == "CONSTANT" else kinds[0]), None
     if op == "where":
-        branches = {k for k in kinds[1:] if k != "CONSTANT"} or {"TOKEN"}
-        if len(branches) == 1:
-            return branches.pop(), None
-        if "BOOL" in branches and len(branches) == 2:
-            branches.discard("BOOL")
-            return branches.pop(), None
-        return "TOKEN", f"branches of two types: {' and '.join(sorted(branches))}"
-    if op in ("and", "or", "xor", "invert") and set(kinds) <= {"BOOL"}:
+        return _type_of_choice(node, kinds, high)
+    if op in ("and", "or", "xor", "invert", "both", "either") and set(kinds) <= {"BOOL"}:
         return "BOOL", None
-    if "COUNT" in special:
-        return "COUNT", f"arithmetic on a COUNT ({op})"
-    if "INDEX" in special:
-        if op in ("add", "sub") and kinds in (["INDEX", "CONSTANT"], ["CONSTANT", "INDEX"]) and kinds[0] != "CONSTANT":
-            return "INDEX", None
-        if op == "add" and kinds == ["CONSTANT", "INDEX"]:
-            return "INDEX", None
-        return "INDEX", f"arithmetic on an INDEX ({op})"
-    for source in node.inputs:
-        value = source.attributes.get("value") if isinstance(source, Value) and source.kind == "constant" else None
-        if isinstance(value, int) and not -high <= value < high:
-            return "TOKEN", f"the constant {value} does not fit the token type"
+    for name in ("COUNT", "INDEX"):
+        if name in special:
+            moved = op in ("add", "sub") and sorted(kinds) == sorted([name, "CONSTANT"]) and _is_moved(op, kinds)
+            return name, None if moved else f"arithmetic on {'an' if name == 'INDEX' else 'a'} {name} ({op})"
     if op in ("truediv", "pow"):
         return "TOKEN", f"{op} is no map of small integers to small integers"
-    return "TOKEN", None
+    return "TOKEN", _too_large(node, kinds, high)
+
+
+def _is_moved(op: str, kinds: list[str]) -> bool:
+    """Whether a constant is added to, or taken from, the other operand."""
+    return op == "add" or kinds[1] == "CONSTANT"
+
+
+def _type_of_choice(node: Node, kinds: list[str], high: int) -> tuple[str, str | None]:
+    branches = {k for k in kinds[1:] if k != "CONSTANT"} or {"TOKEN"}
+    if "BOOL" in branches and len(branches) == 2:
+        branches.discard("BOOL")
+    if len(branches) > 1:
+        return "TOKEN", f"branches of two types: {' and '.join(sorted(branches))}"
+    found = branches.pop()
+    if found in ("INDEX", "COUNT"):
+        return found, None
+    return found, _too_large(node, ["BOOL", *kinds[1:]], high)

@@ -1,7 +1,8 @@
-"""Elementwise operations on arrays: checked for overflow, and Python callables called once for each distinct value."""
+"""Elementwise operations on arrays: as Python computes them, checked for 64 bits; callables once a distinct value."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato.errors import ArgumentError, NumericalError
-from legato.rasp.graph import OPERATIONS, Value, apply_symbolic, evaluate_scalar, static_kind
+from legato.rasp.operations import OPERATIONS
 
-__all__ = ["apply_callable", "apply_named", "symbolic_form"]
+__all__ = ["apply_callable", "apply_named", "apply_scalar", "scalar_result"]
 
 _LOW, _HIGH = -(2**63), 2**63 - 1
+_EXACT = 2**53  # integers up to this are float64
 _UFUNCS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -35,58 +37,103 @@ _UFUNCS: dict[str, Callable[..., Any]] = {
     "abs": np.absolute,
     "invert": np.invert,
 }
-_CAN_OVERFLOW = {"add", "sub", "mul", "neg", "abs", "pow"}
-_ARITHMETIC = _CAN_OVERFLOW | {"floordiv", "mod", "truediv"}
+_DIVISIONS = {"floordiv", "mod", "truediv"}
+_CAN_OVERFLOW = {"add", "sub", "mul", "neg", "abs", "floordiv"}
+_ARITHMETIC = _CAN_OVERFLOW | _DIVISIONS | {"pow"}
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
-def apply_named(op: str, *operands: Any) -> NDArray[Any]:
-    """Return a named operation on arrays and scalars of one shape; integers stay exact or are an error."""
+def apply_named(op: str, *operands: Any, wide: bool = False) -> NDArray[Any]:
+    """Return a named operation on arrays and scalars of one shape; integers stay exact or are an error.
+
+    With `wide`, integers that leave 64 bits stay too, in an array of Python numbers.
+    """
     arrays = [np.asarray(x) for x in operands]
     if op in _ARITHMETIC:
         arrays = [x.astype(np.int64) if x.dtype == bool else x for x in arrays]
-    integral = all(x.dtype.kind in "ib" for x in arrays)
-    if op in {"floordiv", "mod", "truediv"} and (arrays[1] == 0).any():
-        raise NumericalError(f"{op}: division by zero at position {_first(arrays[1] == 0, arrays)}")
+    if op == "pow" or any(x.dtype == object for x in arrays) or _needs_python(op, arrays):
+        return _by_element(op, arrays, wide)
+    if op in _DIVISIONS:
+        zeros = np.broadcast_to(arrays[1] == 0, np.broadcast_shapes(*(x.shape for x in arrays)))
+        if zeros.any():
+            raise NumericalError(f"{op}: division by zero at position {_position(zeros)}")
     if op == "where":
         return np.where(arrays[0].astype(bool), arrays[1], arrays[2])
-    if op == "truth":
-        return arrays[0].astype(bool)
+    if op in ("truth", "not"):
+        return arrays[0].astype(bool) if op == "truth" else ~arrays[0].astype(bool)
+    if op in ("both", "either"):
+        first, second = (arrays[1], arrays[0]) if op == "both" else arrays
+        return np.where(arrays[0].astype(bool), first, second)
     if op == "integer":
         return _integers(op, np.trunc(arrays[0]) if arrays[0].dtype.kind == "f" else arrays[0])
-    if op == "pow" or (op in _CAN_OVERFLOW and integral and _may_overflow(op, arrays)):
-        out = np.frompyfunc(OPERATIONS[op].scalar, len(arrays), 1)(*(x.astype(object) for x in arrays))
-        return _integers(op, np.asarray(out, dtype=object)) if integral else np.asarray(out, dtype=np.float64)
-    return np.asarray(_UFUNCS[op](*arrays))
+    with np.errstate(all="ignore"):  # floats may become infinite or NaN, as they do in Python's own
+        return np.asarray(_UFUNCS[op](*arrays))
 
 
-def _first(bad: NDArray[Any], arrays: list[NDArray[Any]]) -> str:
-    shape = np.broadcast_shapes(*(x.shape for x in arrays))
-    at = np.unravel_index(int(np.argmax(np.broadcast_to(bad, shape))), shape)
+def _position(bad: NDArray[np.bool_]) -> str:
+    """Return the place of the first element that is true, as an error shows it."""
+    at = np.unravel_index(int(np.argmax(bad)), bad.shape)
     return ", ".join(str(int(i)) for i in at) or "0"
 
 
-def _may_overflow(op: str, arrays: list[NDArray[Any]]) -> bool:
+def _needs_python(op: str, arrays: list[NDArray[Any]]) -> bool:
+    """Whether NumPy could overflow, or would round integers to float64 where Python does not."""
     if any(x.size == 0 for x in arrays):
         return False
-    bounds = [max(abs(int(x.min())), abs(int(x.max()))) for x in arrays]
-    reach = bounds[0] * bounds[1] if op == "mul" else sum(bounds)
-    return reach > _HIGH
+    kinds = {x.dtype.kind for x in arrays}
+    if op in _CAN_OVERFLOW and kinds == {"i"}:
+        bounds = [max(-int(x.min()), int(x.max())) for x in arrays]
+        if op == "floordiv":
+            return bounds[0] > _HIGH
+        return (bounds[0] * bounds[1] if op == "mul" else sum(bounds)) > _HIGH
+    if (op == "truediv" and "i" in kinds) or (op in _COMPARISONS and {"i", "f"} <= kinds):
+        return any(x.dtype.kind == "i" and max(-int(x.min()), int(x.max())) > _EXACT for x in arrays)
+    return False
+
+
+def _by_element(op: str, arrays: list[NDArray[Any]], wide: bool) -> NDArray[Any]:
+    """Run the operation in Python, element by element."""
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    flat = [np.broadcast_to(x, shape).reshape(-1).tolist() for x in arrays]
+
+    def place(at: int) -> str:
+        return ", ".join(str(int(i)) for i in np.unravel_index(at, shape)) or "0"
+
+    found = [
+        apply_scalar(op, values, partial(place, at), wide=wide) for at, values in enumerate(zip(*flat, strict=True))
+    ]
+    types = {type(x) for x in found}
+    if float in types:
+        return np.array([float(x) for x in found], dtype=np.float64).reshape(shape)
+    if types == {bool}:
+        return np.array(found, dtype=bool).reshape(shape)
+    fits = all(_LOW <= x <= _HIGH for x in found)
+    out = np.empty(len(found), dtype=np.int64 if fits else object)
+    out[:] = found
+    return out.reshape(shape)
+
+
+def apply_scalar(op: str, values: tuple[Any, ...], position: Callable[[], Any], *, wide: bool = False) -> Any:
+    """Return a named operation on Python numbers; `position` names the element in an error."""
+    try:
+        result = OPERATIONS[op].scalar(*values)
+    except ZeroDivisionError:
+        raise NumericalError(f"{op}: division by zero at position {position()}") from None
+    except (OverflowError, ValueError):  # a float that grows too large, an integer made of infinity or NaN
+        raise NumericalError(f"{op}: the result at position {position()} is no finite number") from None
+    if isinstance(result, complex):
+        raise NumericalError(f"{op}: the result at position {position()} is no real number")
+    if type(result) is int and not wide and not _LOW <= result <= _HIGH:
+        raise NumericalError(f"{op}: the result at position {position()} does not fit 64 bits")
+    return result
 
 
 def _integers(op: str, array: NDArray[Any]) -> NDArray[np.int64]:
     if array.dtype.kind in "ib":
         return array.astype(np.int64)
-    if array.dtype == object:
-        flat = list(array.reshape(-1))
-        for at, x in enumerate(flat):
-            if isinstance(x, float) and x != x:
-                raise NumericalError(f"{op}: the result at position {at} is NaN")
-            if not _LOW <= x <= _HIGH:
-                raise NumericalError(f"{op}: the result at position {at} does not fit 64 bits")
-        return np.array([int(x) for x in flat], dtype=np.int64).reshape(array.shape)
     bad = ~((array >= _LOW) & (array < 2.0**63))
     if bad.any():
-        raise NumericalError(f"{op}: the result at position {_first(bad, [array])} does not fit 64 bits")
+        raise NumericalError(f"{op}: the result at position {_position(bad)} does not fit 64 bits")
     return array.astype(np.int64)
 
 
@@ -108,15 +155,20 @@ def apply_callable(name: str, function: Callable[..., Any], *arrays: NDArray[Any
         tuples = list(zip(*(x[first].tolist() for x in flat), strict=True))
     results = np.empty(len(tuples), dtype=np.int64)
     for at, values in enumerate(tuples):
-        results[at] = scalar_result(name, function, values, partial(_position, ids, at))
+        results[at] = scalar_result(name, function, values, partial(_first_of, ids, at))
     return results[ids].reshape(shape)
 
 
 def scalar_result(name: str, function: Callable[..., Any], values: tuple[Any, ...], position: Callable[[], int]) -> int:
     """One call, truncated and checked; `position` names the element in an error."""
-    result = function(*values)
     try:
-        if isinstance(result, float | np.floating) and not np.isfinite(result):
+        result = function(*values)
+    except ZeroDivisionError:
+        raise NumericalError(f"{name}: division by zero at position {position()}") from None
+    except OverflowError as error:
+        raise NumericalError(f"{name}: at position {position()}: {error}") from None
+    try:
+        if isinstance(result, float | np.floating) and not math.isfinite(result):
             raise NumericalError(f"{name}: the result at position {position()} is {result}")
         number = int(result)
     except (TypeError, ValueError):
@@ -128,31 +180,5 @@ def scalar_result(name: str, function: Callable[..., Any], values: tuple[Any, ..
     return number
 
 
-def _position(ids: NDArray[np.intp], at: int) -> int:
+def _first_of(ids: NDArray[np.intp], at: int) -> int:
     return int(np.argmax(ids == at))
-
-
-_PROBES = (-7, -3, -2, -1, 0, 1, 2, 3, 5, 10, 64, 101)
-
-
-def symbolic_form(function: Callable[..., Any], values: tuple[Value, ...]) -> Value | None:
-    """Return the function as an expression over `values`, or None when it cannot be followed."""
-    try:
-        result = function(*values)
-        if isinstance(result, int | float | np.number | np.bool_):
-            result = Value("constant", (), value=int(result))
-        if not isinstance(result, Value):
-            return None
-        leaves = {id(v): at for at, v in enumerate(values)}
-        for shift in range(len(_PROBES)):
-            probe = tuple(_PROBES[(5 * shift + 3 * at + shift * at) % len(_PROBES)] for at in range(len(values)))
-            try:
-                wanted = function(*probe)
-            except ArithmeticError:
-                continue
-            found = evaluate_scalar(result, {key: probe[at] for key, at in leaves.items()})
-            if int(found) != int(wanted):
-                return None
-    except Exception:  # whatever a function does with a symbol, it can still be called on numbers
-        return None
-    return result if static_kind(result) == "int" else apply_symbolic("integer", result)

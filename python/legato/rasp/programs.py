@@ -18,9 +18,12 @@ from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
 from legato.rasp.drawing import Engine
-from legato.rasp.graph import OPERATIONS, Choice, Node, Value, as_value, interned
+from legato.rasp.following import called
+from legato.rasp.graph import Choice, Value, as_value
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
+from legato.rasp.nodes import Node, interned
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import BY_NAME, Predicate
 from legato.rasp.selectors import Selector, aggregate_selector, term
 from legato.rasp.streams import Stream
@@ -60,10 +63,8 @@ class Program:
         if name is not None and not isinstance(name, str):
             raise ArgumentError(f"name: expected a text, got {type(name).__name__}")
         self.name = str(name or getattr(function, "__name__", "program"))
-        if isinstance(function, Value):
-            output: Any = function
-        else:
-            output = self._traced(function)
+        self._function = function
+        output = function if isinstance(function, Value) else self._traced(function)
         self.nodes: list[Node] = interned(as_value(output))
         position = {id(node): at for at, node in enumerate(self.nodes)}
         self._inputs = [[position[id(source)] for source in node.inputs] for node in self.nodes]
@@ -90,9 +91,16 @@ class Program:
             )
         return output
 
+    def written(self) -> Value:
+        """Return the program as its function writes it: nothing merged, functions to be called and not followed."""
+        if isinstance(self._function, Value):
+            return self._function
+        with called():
+            return as_value(self._traced(self._function))
+
     def _check_nodes(self) -> None:
         for node in self.nodes:
-            if node.kind == "length" or node.attributes.get("rounding") == "value":
+            if node.kind in ("length", "sequence", "matrix") or node.attributes.get("rounding") == "value":
                 raise ArgumentError(f"{self.name}: the node {node.label or node.kind} is no RASP-L; use rasp.sops")
             if node.kind == "select" and node.attributes["causal"] is None:
                 raise ArgumentError(f"{self.name}: a select that is neither causal nor not; use rasp.sops")
@@ -206,9 +214,12 @@ class Program:
     def _mapped(self, node: Node, inputs: list[Any], tokens: NDArray[np.int64]) -> Any:
         op = node.attributes["op"]
         if isinstance(op, str):
-            if all(not isinstance(x, np.ndarray) for x in inputs):
-                return OPERATIONS[op].scalar(*inputs)
-            return apply_named(op, *inputs)
+            wide = node.attributes.get("wide", False)
+            if any(isinstance(x, np.ndarray) for x in inputs):
+                return apply_named(op, *inputs, wide=wide)
+            if tokens.size == 0:  # no position, so nothing that could be an error there
+                return 0
+            return apply_named(op, *inputs, wide=wide).item()
         name = node.label or ("tok_map" if len(inputs) == 1 else "seq_map")
         return apply_callable(name, op, *(np.broadcast_to(np.asarray(x), tokens.shape) for x in inputs))
 

@@ -7,7 +7,8 @@ conjunctions of comparisons, asks a cost model for the cheapest route and runs i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +22,16 @@ from legato.errors import ArgumentError
 from legato.rasp import _reference
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
-__all__ = ["REDUCTIONS", "ROUNDINGS", "Selector", "aggregate_selector", "aggregation_parts", "plan_route", "term"]
+__all__ = [
+    "REDUCTIONS",
+    "ROUNDINGS",
+    "Selector",
+    "aggregate_selector",
+    "aggregation_parts",
+    "plan_route",
+    "postorder",
+    "term",
+]
 
 Reduction: TypeAlias = Literal["mean", "max", "min"]
 Rounding: TypeAlias = Literal["truncate", "floor", "float"]
@@ -33,6 +43,7 @@ _TABLE_BYTES = 1 << 22  # truth table held at once
 _NO_PLAN = "formula"
 
 PairPredicate = Callable[[Any, Any], Any]
+Target: TypeAlias = NDArray[Any] | tuple[Any, Any, Any]  # the result, or totals (counts, sums, best) to add to
 
 
 class Selector:
@@ -57,7 +68,8 @@ class Selector:
         return self._joined("or", other)
 
     def __invert__(self) -> Selector:
-        return Selector(("not", self.formula), self.shape, self.causal, self.lengths)
+        inner = self.formula[1] if self.formula[0] == "not" else ("not", self.formula)
+        return Selector(inner, self.shape, self.causal, self.lengths)
 
     def __bool__(self) -> bool:
         raise TypeError("a selector has no truth value: combine selectors with & | ~")
@@ -89,22 +101,49 @@ class Selector:
         return f"Selector(shape={self.shape}, causal={self.causal})"
 
 
+def postorder(formula: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return every part of a formula once, operands first. No recursion, so formulas may be deep."""
+    order: list[tuple[Any, ...]] = []
+    done: set[int] = set()
+    stack = [(formula, False)]
+    while stack:
+        part, ready = stack.pop()
+        if id(part) in done:
+            continue
+        if ready or part[0] in ("term", "call"):
+            done.add(id(part))
+            order.append(part)
+        else:
+            stack.append((part, True))
+            stack.extend((operand, False) for operand in reversed(part[1:]))
+    return order
+
+
 def _matrix(formula: tuple[Any, ...], row: int, n: int, causal: bool) -> NDArray[np.bool_]:
     """Return the matrix of one row, by the reference."""
-    kind = formula[0]
-    if kind in ("term", "call"):
-        _, key, query, predicate = formula
-        length = key.shape[-1]
-        return _reference.select(
-            key.reshape(-1, length)[row, :n],
-            query.reshape(-1, length)[row, :n],
-            predicate if kind == "term" else lambda k, q: holds(predicate, int(k), int(q)),
-            causal,
-        )
-    parts = [_matrix(part, row, n, causal) for part in formula[1:]]
-    if kind == "not":
-        return ~parts[0] & np.tri(n, dtype=bool) if causal else ~parts[0]
-    return parts[0] & parts[1] if kind == "and" else parts[0] | parts[1]
+    found: dict[int, NDArray[np.bool_]] = {}
+    for part in postorder(formula):
+        kind = part[0]
+        if kind in ("term", "call"):
+            _, key, query, predicate = part
+            length = key.shape[-1]
+            found[id(part)] = _reference.select(
+                key.reshape(-1, length)[row, :n],
+                query.reshape(-1, length)[row, :n],
+                predicate if kind == "term" else partial(_asked, predicate),
+                causal,
+            )
+            continue
+        parts = [found[id(operand)] for operand in part[1:]]
+        if kind == "not":
+            found[id(part)] = ~parts[0] & np.tri(n, dtype=bool) if causal else ~parts[0]
+        else:
+            found[id(part)] = parts[0] & parts[1] if kind == "and" else parts[0] | parts[1]
+    return found[id(formula)]
+
+
+def _asked(predicate: PairPredicate, key: Any, query: Any) -> bool:
+    return holds(predicate, int(key), int(query))
 
 
 # --- From formulas to conjunctions ------------------------------------------------------------------------------------
@@ -112,14 +151,8 @@ def _matrix(formula: tuple[Any, ...], row: int, n: int, causal: bool) -> NDArray
 Conjunction = dict[tuple[int, int], int]  # (id of keys, id of queries) -> outcomes that select
 
 
-def _leaves(formula: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    stack = [formula]
-    while stack:
-        part = stack.pop()
-        if part[0] in ("term", "call"):
-            yield part
-        else:
-            stack.extend(part[1:])
+def _leaves(formula: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return [part for part in postorder(formula) if part[0] in ("term", "call")]
 
 
 def _meet(a: Conjunction, b: Conjunction) -> Conjunction | None:
@@ -136,25 +169,42 @@ def _meet(a: Conjunction, b: Conjunction) -> Conjunction | None:
     return out
 
 
-def _conjunctions(formula: tuple[Any, ...], negated: bool = False) -> list[Conjunction] | None:
+def _conjunctions(formula: tuple[Any, ...]) -> list[Conjunction] | None:
     """Return the formula as a union of conjunctions, or None where there is none or it grows too long."""
-    kind = formula[0]
-    if kind == "call":
+    unions: dict[tuple[int, bool], list[Conjunction] | None] = {}  # of a part, and of its negation
+    stack = [(formula, False)]
+    while stack:
+        part, negated = stack.pop()
+        key = (id(part), negated)
+        if key in unions:
+            continue
+        if part[0] in ("term", "call"):
+            unions[key] = _of_leaf(part, negated)
+            continue
+        operands = [(operand, negated != (part[0] == "not")) for operand in part[1:]]
+        missing = [at for at in operands if (id(at[0]), at[1]) not in unions]
+        if missing:
+            stack += [(part, negated), *missing]
+            continue
+        found = [unions[id(operand), way] for operand, way in operands]
+        unions[key] = found[0] if part[0] == "not" else _joined(found, (part[0] == "or") != negated)
+    return unions[id(formula), False]
+
+
+def _of_leaf(leaf: tuple[Any, ...], negated: bool) -> list[Conjunction] | None:
+    if leaf[0] == "call":
         return None
-    if kind == "term":
-        outcomes = 7 ^ formula[3].outcomes if negated else formula[3].outcomes
-        if outcomes == 0:
-            return []
-        return [{}] if outcomes == 7 else [{(id(formula[1]), id(formula[2])): outcomes}]
-    if kind == "not":
-        return _conjunctions(formula[1], not negated)
-    left, right = (_conjunctions(part, negated) for part in formula[1:])
+    outcomes = 7 ^ leaf[3].outcomes if negated else leaf[3].outcomes
+    if outcomes == 0:
+        return []
+    return [{}] if outcomes == 7 else [{(id(leaf[1]), id(leaf[2])): outcomes}]
+
+
+def _joined(found: list[list[Conjunction] | None], either: bool) -> list[Conjunction] | None:
+    left, right = found
     if left is None or right is None:
         return None
-    if (kind == "or") != negated:
-        union = left + right
-    else:
-        union = [c for a in left for b in right if (c := _meet(a, b)) is not None]
+    union = left + right if either else [c for a in left for b in right if (c := _meet(a, b)) is not None]
     union = _simplified(union)
     return union if len(union) <= _MOST_CONJUNCTIONS else None
 
@@ -278,7 +328,7 @@ def plan_route(
     if parts is None:
         return _NO_PLAN, []
     fast = sum(_fast_cost(part, n) for _, part in parts)
-    if fast > _formula_cost(sum(1 for _ in _leaves(formula)), n, causal):
+    if fast > _formula_cost(len(_leaves(formula)), n, causal):
         return _NO_PLAN, []
     return "conjunctions", parts
 
@@ -303,6 +353,8 @@ def aggregate_selector(
     if _dispatch.choose(backend) == "numpy":
         _by_reference(selector, values, reduction, default, rounding, out)
         return out
+    exact = real and values is not None and _sums_beyond_float(values)
+    target: Any = _new_totals(selector.shape, REDUCTIONS[reduction]) if exact else out
     n = selector.shape[-1]
     rows = selector.shape[0] if len(selector.shape) == 2 else 1
     head: list[Any] = [(rows, n), selector.lengths, selector.causal]
@@ -317,18 +369,37 @@ def aggregate_selector(
     formula = selector.formula
     if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
         _, key, query, predicate = formula
-        _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes], 0)], *how, out, 1, threads])
-        return out
-    chosen, parts = plan_route(formula, reduction, n, selector.causal)
-    if route is not None and route != chosen:
-        chosen, parts = (route, _forced(formula, reduction)) if route == "conjunctions" else (route, [])
-    if chosen == "table":
-        _by_table(formula, head, how, out, threads)
-    elif chosen == "conjunctions":
-        _by_conjunctions(formula, parts, head, how, out, threads)
+        _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes], 0)], *how, target, 1, threads])
     else:
-        _by_formula(formula, head, how, out, threads)
+        chosen, parts = plan_route(formula, reduction, n, selector.causal)
+        if route is not None and route != chosen:
+            chosen, parts = (route, _forced(formula, reduction)) if route == "conjunctions" else (route, [])
+        if chosen == "table":
+            _by_table(formula, head, how, target, threads)
+        elif chosen == "conjunctions":
+            _by_conjunctions(formula, parts, head, how, target, threads)
+        else:
+            _by_formula(formula, head, how, target, threads)
+    if exact:
+        _divide(target, selector, float(default), out)
     return out
+
+
+def _sums_beyond_float(values: Int64) -> bool:
+    """Whether a sum of the values may be no float64."""
+    if values.size == 0:
+        return False
+    return bool(max(-int(values.min()), int(values.max())) * values.shape[-1] > 2**53)
+
+
+def _divide(totals: tuple[Any, Any, Any], selector: Selector, default: float, out: NDArray[Any]) -> None:
+    """Round the exact quotient once; 0 beyond the lengths of a batch."""
+    counts, sums, _ = totals
+    flat = zip(counts.reshape(-1).tolist(), sums.reshape(-1, 2).tolist(), strict=True)
+    means = [((high << 64) + (low & (2**64 - 1))) / count if count else default for count, (low, high) in flat]
+    out[...] = np.array(means, dtype=np.float64).reshape(out.shape)
+    if selector.lengths is not None:
+        out[np.arange(out.shape[-1]) >= selector.lengths[:, None]] = 0.0
 
 
 def _forced(formula: tuple[Any, ...], reduction: str) -> list[tuple[int, Conjunction]]:
@@ -343,7 +414,7 @@ def _by_conjunctions(
     parts: list[tuple[int, Conjunction]],
     head: list[Any],
     how: list[Any],
-    out: NDArray[Any],
+    out: Target,
     threads: int,
 ) -> None:
     arrays = {id(array): array for leaf in _leaves(formula) for array in leaf[1:3]}
@@ -356,11 +427,12 @@ def _by_conjunctions(
     if len(terms) == 1 and terms[0][0] == 1:
         _core.rasp_conjunction(*[*head, terms[0][1], *how, out, 1, threads])
         return
-    totals = _new_totals(out.shape, how[1])
+    totals = out if isinstance(out, tuple) else _new_totals(out.shape, how[1])
     for count, conjunction_terms in terms:
         for _ in range(abs(count)):
             _core.rasp_conjunction(*[*head, conjunction_terms, *how, totals, 1 if count > 0 else -1, threads])
-    _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
+    if totals is not out:
+        _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
 
 
 def _new_totals(shape: tuple[int, ...], reduction: int) -> tuple[Any, Any, Any]:
@@ -389,9 +461,9 @@ def _truth(keys: list[int], queries: list[int], predicate: PairPredicate) -> NDA
     return truth
 
 
-def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
+def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: Target, threads: int) -> None:
     _, key_array, query_array, predicate = formula
-    if out.size == 0:
+    if key_array.size == 0:
         return
     keys, key_ids = _distinct(key_array)
     queries, query_ids = _distinct(query_array)
@@ -399,19 +471,22 @@ def _by_table(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: ND
     if len(queries) <= block:
         _core.rasp_table(*[*head, (key_ids, query_ids, _truth(keys, queries, predicate)), *how, out, 1, threads])
         return
-    totals = _new_totals(out.shape, how[1])
+    totals = out if isinstance(out, tuple) else _new_totals(out.shape, how[1])
     for begin in range(0, len(queries), block):
         part = queries[begin : begin + block]
         asked = np.where((query_ids >= begin) & (query_ids < begin + len(part)), query_ids - begin, -1).astype(np.int32)
         _core.rasp_table(*[*head, (key_ids, asked, _truth(keys, part, predicate)), *how, totals, 1, threads])
-    _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
+    if totals is not out:
+        _core.rasp_finish(*[head[0], head[1], *how[1:], totals, out])
 
 
-def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: NDArray[Any], threads: int) -> None:
-    leaves = {id(leaf): leaf for leaf in _leaves(formula)}
-    addresses = {key: compiled_address(leaf[3]) for key, leaf in leaves.items() if leaf[0] == "call"}
-    compared = [leaf for key, leaf in leaves.items() if addresses.get(key, 0) is not None]
-    called = [leaf for key, leaf in leaves.items() if addresses.get(key, 0) is None]
+def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: Target, threads: int) -> None:
+    leaves = _leaves(formula)
+    if leaves[0][1].size == 0:
+        return
+    addresses = {id(leaf): compiled_address(leaf[3]) for leaf in leaves if leaf[0] == "call"}
+    compared = [leaf for leaf in leaves if addresses.get(id(leaf), 0) is not None]
+    called = [leaf for leaf in leaves if addresses.get(id(leaf), 0) is None]
     numbers = {id(leaf): number for number, leaf in enumerate(compared + called)}
     terms = [
         (k, q, CORE_CODE[pred.outcomes], 0) if kind == "term" else (k, q, CALLED, addresses[id(leaf)])
@@ -419,24 +494,34 @@ def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: 
         for kind, k, q, pred in [leaf]
     ]
     tables = []
-    for _, key_array, query_array, predicate in called if out.size else ():
+    for _, key_array, query_array, predicate in called:
         keys, key_ids = _distinct(key_array)
         queries, query_ids = _distinct(query_array)
         tables.append((key_ids, query_ids, _truth(keys, queries, predicate)))
-    if out.size == 0:
-        return
+    _core.rasp_formula(*[*head, terms, tables, _postfix(formula, numbers), *how, out, 1, threads])
+
+
+def _postfix(formula: tuple[Any, ...], numbers: dict[int, int]) -> list[int]:
+    """Return the formula as the core reads it: leaves by number, operators after their operands.
+
+    The operand that needs more of the core's stack goes first, so that chains need two places however they are nested.
+    """
+    needs: dict[int, int] = {}
+    for part in postorder(formula):
+        below = sorted((needs[id(operand)] for operand in part[1:]), reverse=True) if id(part) not in numbers else []
+        needs[id(part)] = max([1, *(need + at for at, need in enumerate(below))])
     code: list[int] = []
-
-    def write(part: tuple[Any, ...]) -> None:
-        if part[0] in ("term", "call"):
-            code.append(numbers[id(part)])
-            return
-        for operand in part[1:]:
-            write(operand)
-        code.append({"and": -1, "or": -2, "not": -3}[part[0]])
-
-    write(formula)
-    _core.rasp_formula(*[*head, terms, tables, code, *how, out, 1, threads])
+    stack: list[tuple[Any, ...] | int] = [formula]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, int):
+            code.append(top)
+        elif id(top) in numbers:
+            code.append(numbers[id(top)])
+        else:
+            stack.append({"and": -1, "or": -2, "not": -3}[top[0]])
+            stack.extend(sorted(top[1:], key=lambda operand: needs[id(operand)]))
+    return code
 
 
 def _by_reference(

@@ -14,38 +14,61 @@ Examples
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from legato.errors import ArgumentError
-from legato.rasp.graph import OPERATIONS, Choice, Node, Value, apply_symbolic, as_value, interned
-from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, equals, false, geq, gt, holds, leq, lt, neq, true
-from legato.rasp.selectors import Selector, aggregate_selector, term
+from legato.rasp.evaluation import evaluate
+from legato.rasp.graph import Choice, SOp, as_value
+from legato.rasp.nodes import Node
+from legato.rasp.predicates import Predicate, equals, false, geq, gt, leq, lt, neq, true
 
 __all__ = [
     "Aggregate",
     "Comparison",
+    "ConstantSOp",
+    "ConstantSelector",
+    "Encoding",
     "Full",
     "LinearSequenceMap",
     "Map",
+    "NumericValue",
+    "RASPExpr",
+    "SOp",
     "Select",
+    "Selector",
     "SelectorAnd",
     "SelectorNot",
     "SelectorOr",
+    "SelectorValue",
     "SelectorWidth",
     "SequenceMap",
+    "Value",
+    "annotate",
+    "categorical",
     "evaluate",
+    "get_encoding",
     "indices",
+    "is_categorical",
+    "is_numerical",
     "length",
+    "numerical",
+    "selector_and",
+    "selector_not",
+    "selector_or",
+    "sop_not",
     "tokens",
 ]
 
-tokens = Value("tokens").named("tokens")  #: the input
-indices = Value("indices").named("indices")  #: positions 0 .. n-1
-length = Value("length").named("length")  #: n at every position
+RASPExpr, Selector = Node, Choice  #: the names that annotations of programs use
+Value = int | float | str | bool | None  #: an element
+NumericValue = int | float
+SelectorValue = list[list[bool]]
+
+tokens = SOp("tokens").named("tokens")  #: the input
+indices = SOp("indices").named("indices")  #: positions 0 .. n-1
+length = SOp("length").named("length")  #: n at every position
 
 
 class Comparison:
@@ -55,214 +78,147 @@ class Comparison:
 
 
 def Select(keys: Any, queries: Any, predicate: Predicate | Callable[[Any, Any], Any]) -> Choice:  # noqa: N802
-    """Return the selector with row i, column j = predicate(keys[j], queries[i])."""
+    """Return the selector with row i, column j = predicate(keys[j], queries[i]), by its truth value."""
+    if not callable(predicate):
+        raise ArgumentError(f"Select: predicate: expected a function (key, query), got {type(predicate).__name__}")
     return Choice("select", (as_value(keys), as_value(queries)), predicate=predicate, causal=None)
 
 
-def Aggregate(selector: Choice, sop: Any, default: Any = None) -> Value:  # noqa: N802
+def Aggregate(selector: Choice, sop: Any, default: Any = None) -> SOp:  # noqa: N802
     """Return the mean of the selected values, or the value itself where one is selected."""
-    return Value("aggregate", (selector, as_value(sop)), default=default, reduction="mean", rounding="value")
+    _check_selector("Aggregate: selector", selector)
+    return SOp("aggregate", (selector, as_value(sop)), default=default, reduction="mean", rounding="value")
 
 
-def SelectorWidth(selector: Choice) -> Value:  # noqa: N802
+def SelectorWidth(selector: Choice) -> SOp:  # noqa: N802
     """Return the number of keys that each query selects."""
-    return Value("width", (selector,))
+    _check_selector("SelectorWidth: selector", selector)
+    return SOp("width", (selector,))
 
 
-def Map(f: Callable[[Any], Any], sop: Any) -> Value:  # noqa: N802
-    """Apply `f` to every element."""
-    return apply_symbolic(f, sop)
+def _check_selector(name: str, selector: object) -> None:
+    if not isinstance(selector, Choice):
+        raise ArgumentError(f"{name}: expected a selector, got {type(selector).__name__}")
 
 
-def SequenceMap(f: Callable[..., Any], *sops: Any) -> Value:  # noqa: N802
-    """Apply `f` to the elements of two or more sequences at each position."""
-    return apply_symbolic(f, *sops)
+def Map(f: Callable[[Any], Any], inner: Any, simplify: bool = True) -> SOp:  # noqa: N802
+    """Apply `f` to every element; `simplify` is taken for the sake of programs that give it and changes nothing."""
+    del simplify
+    return _mapped("Map", f, inner)
 
 
-def LinearSequenceMap(first: Any, second: Any, first_factor: float, second_factor: float) -> Value:  # noqa: N802
-    """Return ``first_factor * first + second_factor * second``."""
-    return apply_symbolic("add", as_value(first) * first_factor, as_value(second) * second_factor)
+def SequenceMap(  # noqa: N802
+    f: Callable[..., Any], *sops: Any, fst: Any = None, snd: Any = None
+) -> SOp:
+    """Apply `f` to the elements of two or more sequences at each position; two may be given as `fst` and `snd`."""
+    return _mapped("SequenceMap", f, *sops, *(x for x in (fst, snd) if x is not None))
 
 
-def Full(value: Any) -> Value:  # noqa: N802
+def _mapped(name: str, f: Callable[..., Any], *sops: Any) -> SOp:
+    if not callable(f) or isinstance(f, Node):
+        raise ArgumentError(f"{name}: f: expected a function, got {type(f).__name__}")
+    if not sops:
+        raise ArgumentError(f"{name}: expected at least one sequence")
+    return SOp("map", tuple(as_value(x) for x in sops), op=f)
+
+
+def LinearSequenceMap(fst: Any, snd: Any, fst_fac: float, snd_fac: float) -> SOp:  # noqa: N802
+    """Return ``fst_fac * fst + snd_fac * snd``."""
+    parts = (SOp("map", (as_value(x), as_value(factor)), op="mul") for x, factor in ((fst, fst_fac), (snd, snd_fac)))
+    return SOp("map", tuple(parts), op="add")
+
+
+def Full(fill: Any) -> SOp:  # noqa: N802
     """Return the same value at every position."""
-    return as_value(value)
+    return SOp("constant", (), value=fill)
 
 
-def SelectorAnd(a: Choice, b: Choice) -> Choice:  # noqa: N802
+def ConstantSOp(value: Sequence[Any], check_length: bool = True) -> SOp:  # noqa: N802
+    """Return these elements, whatever the input; of another length they are an error when `check_length`."""
+    return SOp("sequence", (), value=tuple(value), checked=bool(check_length))
+
+
+def ConstantSelector(value: Sequence[Sequence[Any]], check_length: bool = True) -> Choice:  # noqa: N802
+    """Return the selector of these rows, whatever the input."""
+    rows = tuple(tuple(bool(x) for x in row) for row in value)
+    return Choice("matrix", (), value=rows, checked=bool(check_length))
+
+
+def sop_not(sop: Any) -> SOp:
+    """Return Python's `not` of every element."""
+    return SOp("map", (as_value(sop),), op="not")
+
+
+def SelectorAnd(fst: Choice, snd: Choice) -> Choice:  # noqa: N802
     """Return the keys that both select."""
-    return a & b
+    return fst & snd
 
 
-def SelectorOr(a: Choice, b: Choice) -> Choice:  # noqa: N802
+def SelectorOr(fst: Choice, snd: Choice) -> Choice:  # noqa: N802
     """Return the keys that one of the two selects."""
-    return a | b
+    return fst | snd
 
 
-def SelectorNot(a: Choice) -> Choice:  # noqa: N802
+def SelectorNot(inner: Choice) -> Choice:  # noqa: N802
     """Return the keys that are not selected."""
-    return ~a
+    return ~inner
 
 
-def evaluate(value: Value | Choice, sequence: Sequence[Any], *, causal: bool = False) -> list[Any]:
-    """Evaluate on a sequence of Python values.
-
-    Parameters
-    ----------
-    value : symbol
-        A sequence, or a selector (then the rows of its matrix are returned).
-    sequence : sequence
-        The tokens.
-    causal : bool
-        Whether selectors see only j <= i. Selects that say so themselves (RASP-L) keep their own way.
-
-    Raises
-    ------
-    ArgumentError
-        A key or query is None, the types cannot be compared, or several values that are no numbers are averaged.
-    """
-    items = list(sequence)
-    order = interned(value)
-    results: dict[int, Any] = {}
-    for node in order:
-        inputs = [results[id(source)] for source in node.inputs]
-        results[id(node)] = _RUN[node.kind](node, inputs, items, causal)
-    out = results[id(order[-1])]
-    if isinstance(out, Selector):
-        matrix: list[Any] = np.asarray(out).tolist()
-        return matrix
-    return list(out)
+def selector_and(fst: Choice, snd: Choice, simplify: bool = True) -> Choice:
+    """`SelectorAnd`; `simplify` changes nothing."""
+    del simplify
+    return fst & snd
 
 
-def _name(node: Node) -> str:
-    return node.label or node.attributes.get("op") or node.kind if not callable(node.attributes.get("op")) else "map"
+def selector_or(fst: Choice, snd: Choice, simplify: bool = True) -> Choice:
+    """`SelectorOr`; `simplify` changes nothing."""
+    del simplify
+    return fst | snd
 
 
-def _map(node: Node, inputs: list[list[Any]], items: list[Any], _causal: bool) -> list[Any]:
-    op = node.attributes["op"]
-    function = OPERATIONS[op].scalar if isinstance(op, str) else op
-    out = []
-    for at, values in enumerate(zip(*inputs, strict=True)):
-        if op == "where":
-            out.append(values[1] if values[0] else values[2])
-            continue
-        if any(x is None for x in values):
-            out.append(None)
-            continue
-        try:
-            out.append(function(*values))
-        except (TypeError, ValueError, ArithmeticError) as error:
-            shown = ", ".join(repr(x) for x in values)
-            raise ArgumentError(f"{_name(node)}: cannot be applied to {shown} at position {at}: {error}") from None
-    del items
-    return out
+def selector_not(inner: Choice, simplify: bool = True) -> Choice:
+    """`SelectorNot`; `simplify` changes nothing."""
+    del simplify
+    return ~inner
 
 
-def _select(node: Node, inputs: list[list[Any]], items: list[Any], causal: bool) -> Selector:
-    keys, queries = inputs
-    predicate = node.attributes["predicate"]
-    own = node.attributes["causal"]
-    for role, values in (("key", keys), ("query", queries)):
-        if any(x is None for x in values):
-            raise ArgumentError(f"select: the {role} at position {values.index(None)} is None")
-        for at, x in enumerate(values):
-            if x != x:
-                raise ArgumentError(f"select: the {role} at position {at} is NaN")
-    shape = (len(items),)
-    if isinstance(predicate, Predicate):
-        k, q = _ranks(keys, queries, predicate)
-        return Selector(term(k, q, predicate), shape, causal if own is None else own, None)
-    distinct_keys, k = _numbered(keys)
-    distinct_queries, q = _numbered(queries)
+class Encoding(enum.Enum):
+    """How a compiler is asked to lay a sequence out. Ours takes one-hot for all, so the mark has no effect."""
 
-    def by_number(key: int, query: int) -> bool:
-        return holds(predicate, distinct_keys[key], distinct_queries[query])
-
-    return Selector(term(k, q, by_number), shape, causal if own is None else own, None)
+    CATEGORICAL = "categorical"
+    NUMERICAL = "numerical"
 
 
-def _numbered(values: list[Any]) -> tuple[list[Any], NDArray[np.int64]]:
-    numbers: dict[Any, int] = {}
-    ids = [numbers.setdefault((type(x), x), len(numbers)) for x in values]
-    return [x for _, x in numbers], np.array(ids, dtype=np.int64)
+Marked = TypeVar("Marked", bound=Node)
 
 
-def _ranks(keys: list[Any], queries: list[Any], predicate: Predicate) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Integers that compare as the values do."""
-    everything = keys + queries
-    if all(type(x) is int and -(2**62) < x < 2**62 for x in everything):
-        return np.array(keys, dtype=np.int64), np.array(queries, dtype=np.int64)
-    numbers: dict[Any, int] = {}
-    if predicate.outcomes in (EQUAL, LESS | GREATER, 0, 7):
-        for x in everything:
-            numbers.setdefault(x, len(numbers))
-    else:
-        try:
-            numbers = {x: at for at, x in enumerate(sorted(set(everything)))}
-        except TypeError:
-            raise _no_order(keys, queries, predicate) from None
-    return (
-        np.array([numbers[x] for x in keys], dtype=np.int64),
-        np.array([numbers[x] for x in queries], dtype=np.int64),
-    )
+def annotate(expr: Marked, **annotations: Any) -> Marked:
+    """Add marks to an expression; `name` is its name. Returns the expression."""
+    expr.annotated(**annotations)
+    return expr
 
 
-def _no_order(keys: list[Any], queries: list[Any], predicate: Predicate) -> ArgumentError:
-    """Name the first pair that cannot be compared."""
-    for i, query in enumerate(queries):
-        for j, key in enumerate(keys):
-            try:
-                predicate(key, query)
-            except TypeError:
-                return ArgumentError(
-                    f"select: {predicate.name}: the key {key!r} at position {j} cannot be ordered with the query "
-                    f"{query!r} at position {i}"
-                )
-    return ArgumentError(f"select: {predicate.name}: the values cannot be ordered")
+def numerical(sop: Marked) -> Marked:
+    """Mark a sequence as numbers."""
+    return annotate(sop, encoding=Encoding.NUMERICAL)
 
 
-def _aggregate(node: Node, inputs: list[Any], items: list[Any], _causal: bool) -> list[Any]:
-    selector, values = inputs
-    how = node.attributes
-    if how["rounding"] != "value":
-        numbers = np.array([int(v) for v in values], dtype=np.int64)
-        found: list[Any] = aggregate_selector(
-            selector, numbers, how["reduction"], how["default"], how["rounding"]
-        ).tolist()
-        return found
-    widths = aggregate_selector(selector, None, "width")
-    places = aggregate_selector(selector, np.arange(len(items), dtype=np.int64), "max", -1)
-    out = [values[place] if place >= 0 else how["default"] for place in places.tolist()]
-    several = np.flatnonzero(widths > 1)
-    if several.size == 0:
-        return out
-    if all(isinstance(v, int) and abs(v) < 2**53 for v in values):
-        means = aggregate_selector(selector, np.array([int(v) for v in values], dtype=np.int64), "mean", 0, "float")
-        for i in several.tolist():
-            out[i] = float(means[i])
-        return out
-    matrix = np.asarray(selector)
-    for i in several.tolist():
-        chosen = [values[j] for j in np.flatnonzero(matrix[i]).tolist()]
-        if not all(isinstance(v, int | float) for v in chosen):
-            raise ArgumentError(
-                f"aggregate: {len(chosen)} values are selected at position {i} and not all are numbers: "
-                f"{', '.join(repr(v) for v in chosen[:3])}"
-            )
-        out[i] = sum(chosen) / len(chosen)
-    return out
+def categorical(sop: Marked) -> Marked:
+    """Mark a sequence as categories, which is what all are without a mark."""
+    return annotate(sop, encoding=Encoding.CATEGORICAL)
 
 
-_RUN: dict[str, Callable[[Node, list[Any], list[Any], bool], Any]] = {
-    "tokens": lambda _node, _inputs, items, _causal: items,
-    "indices": lambda _node, _inputs, items, _causal: list(range(len(items))),
-    "length": lambda _node, _inputs, items, _causal: [len(items)] * len(items),
-    "constant": lambda node, _inputs, items, _causal: [node.attributes["value"]] * len(items),
-    "map": _map,
-    "select": _select,
-    "and": lambda _node, inputs, _items, _causal: inputs[0] & inputs[1],
-    "or": lambda _node, inputs, _items, _causal: inputs[0] | inputs[1],
-    "not": lambda _node, inputs, _items, _causal: ~inputs[0],
-    "width": lambda _node, inputs, _items, _causal: aggregate_selector(inputs[0], None, "width").tolist(),
-    "aggregate": _aggregate,
-}
+def get_encoding(sop: SOp) -> Encoding:
+    """Return the mark of a sequence."""
+    found: Encoding = sop.annotations.get("encoding", Encoding.CATEGORICAL)
+    return found
+
+
+def is_numerical(sop: SOp) -> bool:
+    """Whether the sequence is marked as numbers."""
+    return get_encoding(sop) is Encoding.NUMERICAL
+
+
+def is_categorical(sop: SOp) -> bool:
+    """Whether the sequence is marked as categories, or not marked."""
+    return get_encoding(sop) is Encoding.CATEGORICAL

@@ -13,15 +13,14 @@ from itertools import accumulate
 from typing import Any
 
 from legato._turns import Turns, one_at_a_time
-from legato.errors import ArgumentError, LegatoError, NumericalError
-from legato.rasp.graph import OPERATIONS, Node
-from legato.rasp.maps import scalar_result
+from legato.errors import ArgumentError
+from legato.rasp.maps import apply_scalar, scalar_result
+from legato.rasp.nodes import Node, kinds_of, selector_parts
+from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
-from legato.rasp.selectors import aggregation_parts
+from legato.rasp.selectors import aggregation_parts, postorder
 
 __all__ = ["Stream"]
-
-_LOW, _HIGH = -(2**63), 2**63 - 1
 
 
 class _Totals:
@@ -158,7 +157,7 @@ class _Called:
     """A formula with callables, or one that grew too long: totals for each distinct tuple of keys."""
 
     def __init__(self, formula: tuple[Any, ...], key_slots: list[int], position: dict[int, int]) -> None:
-        self.formula = formula
+        self.parts = postorder(formula)
         self.slots = key_slots
         self.position = position
         self.groups: dict[tuple[Any, ...], _Totals] = {}
@@ -170,39 +169,38 @@ class _Called:
     def ask(self, values: list[Any]) -> tuple[int, int, int | None]:
         found = _Totals()
         for keys, totals in self.groups.items():
-            if self._holds(self.formula, dict(zip(self.slots, keys, strict=True)), values):
+            if self._holds(dict(zip(self.slots, keys, strict=True)), values):
                 found.count += totals.count
                 found.total += totals.total
                 if totals.best is not None and (found.best is None or totals.best > found.best):
                     found.best = totals.best
         return found.ask(None)
 
-    def _holds(self, formula: tuple[Any, ...], keys: dict[int, Any], values: list[Any]) -> bool:
-        kind = formula[0]
-        if kind in ("term", "call"):
-            key, query = keys[self.position[id(formula[1])]], values[self.position[id(formula[2])]]
-            return holds(formula[3], key, query)
-        if kind == "not":
-            return not self._holds(formula[1], keys, values)
-        left = self._holds(formula[1], keys, values)
-        if left == (kind == "or"):
-            return left
-        return self._holds(formula[2], keys, values)
+    def _holds(self, keys: dict[int, Any], values: list[Any]) -> bool:
+        found: dict[int, bool] = {}
+        for part in self.parts:
+            kind = part[0]
+            if kind in ("term", "call"):
+                asked = keys[self.position[id(part[1])]], values[self.position[id(part[2])]]
+                found[id(part)] = holds(part[3], *asked)
+            elif kind == "not":
+                found[id(part)] = not found[id(part[1])]
+            else:
+                left, right = found[id(part[1])], found[id(part[2])]
+                found[id(part)] = left and right if kind == "and" else left or right
+        return found[id(self.parts[-1])]
 
 
 def formula_of(choice: Node) -> tuple[Any, ...]:
     """Return the selector's formula over nodes; all its selects must be causal or all not."""
-    if choice.kind == "select":
-        predicate = choice.attributes["predicate"]
-        return ("term" if isinstance(predicate, Predicate) else "call", *choice.inputs, predicate)
-    return (choice.kind, *(formula_of(part) for part in choice.inputs))
-
-
-def selects(choice: Node) -> list[Node]:
-    """Return the select nodes of a selector."""
-    if choice.kind == "select":
-        return [choice]
-    return [found for part in choice.inputs for found in selects(part)]
+    made: dict[int, tuple[Any, ...]] = {}
+    for node in selector_parts(choice):
+        if node.kind == "select":
+            predicate = node.attributes["predicate"]
+            made[id(node)] = ("term" if isinstance(predicate, Predicate) else "call", *node.inputs, predicate)
+        else:
+            made[id(node)] = (node.kind, *(made[id(part)] for part in node.inputs))
+    return made[id(choice)]
 
 
 class Stream:
@@ -216,8 +214,9 @@ class Stream:
 
     def __init__(self, nodes: list[Node]) -> None:
         self._position = {id(node): at for at, node in enumerate(nodes)}
+        self._kinds = kinds_of(nodes)
         self._values: list[Any] = [None] * len(nodes)
-        self._steps: list[tuple[int, Node, Callable[[], Any]]] = []
+        self._steps: list[tuple[int, Callable[[], Any]]] = []
         self._turns = Turns()
         self.length = 0
         self.token = 0
@@ -226,7 +225,7 @@ class Stream:
             if node.kind == "constant":
                 self._values[at] = node.attributes["value"]
             elif node.kind in ("tokens", "indices", "map", "width", "aggregate"):
-                self._steps.append((at, node, getattr(self, f"_{node.kind}")(node, at)))
+                self._steps.append((at, getattr(self, f"_{node.kind}")(node, at)))
             elif node.kind == "length":
                 raise ArgumentError("streaming: the node length reads the future")
             elif node.kind == "select" and not node.attributes["causal"]:
@@ -244,15 +243,8 @@ class Stream:
         self.token = token
         self._failed = True
         values = self._values
-        try:
-            for at, _, step in self._steps:
-                values[at] = step()
-        except LegatoError:
-            raise
-        except ZeroDivisionError:
-            node = next(node for place, node, _ in self._steps if place == at)
-            op = node.attributes["op"] if isinstance(node.attributes.get("op"), str) else node.kind
-            raise NumericalError(f"{op}: division by zero at position {self.length}") from None
+        for at, step in self._steps:
+            values[at] = step()
         self._failed = False
         self.length += 1
         return values[-1]
@@ -263,7 +255,7 @@ class Stream:
     def _indices(self, _node: Node, _at: int) -> Callable[[], Any]:
         return lambda: self.length
 
-    def _map(self, node: Node, _at: int) -> Callable[[], Any]:
+    def _map(self, node: Node, at: int) -> Callable[[], Any]:
         op = node.attributes["op"]
         values = self._values
         slots = [self._position[id(source)] for source in node.inputs]
@@ -274,12 +266,17 @@ class Stream:
         if op in {"eq", "ne", "lt", "le", "gt", "ge"}:
             a, b = slots
             return lambda: function(values[a], values[b])
+        wide = node.attributes.get("wide", False)
+        if op in ("where", "both", "either") and self._kinds[at] != "bool":  # bools beside numbers are numbers
+
+            def chosen() -> Any:
+                result = function(*[values[s] for s in slots])
+                return int(result) if result is True or result is False else result
+
+            return chosen
 
         def step() -> Any:
-            result = function(*[values[s] for s in slots])
-            if not _LOW <= result <= _HIGH:
-                raise NumericalError(f"{op}: the result at position {self.length} does not fit 64 bits")
-            return result
+            return apply_scalar(op, tuple(values[s] for s in slots), lambda: self.length, wide=wide)
 
         return step
 
@@ -299,7 +296,8 @@ class Stream:
         parts = aggregation_parts(formula, reduction)
         states: list[tuple[int, _Conjunction | _Called]]
         if parts is None:
-            keys = sorted({position[id(select.inputs[0])] for select in selects(node.inputs[0])})
+            leaves = [part for part in selector_parts(node.inputs[0]) if part.kind == "select"]
+            keys = sorted({position[id(select.inputs[0])] for select in leaves})
             states = [(1, _Called(formula, keys, position))]
         else:
             states = [

@@ -26,20 +26,25 @@ from legato.rft.advantages import (
     group_stats,
     leave_one_out,
 )
-from legato.rft.doctor import Comparison, Plan, Report, compare, plan, scan
+from legato.rft.comparison import Comparison, compare
+from legato.rft.doctor import Scan, scan
+from legato.rft.intervals import reward_std_interval
+from legato.rft.layouts import Columns
 from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
+from legato.rft.planning import Plan, plan
+from legato.rft.report import Report
 from legato.rft.reproduction import check_bounds, reproduce_digits
-from legato.rft.rollouts import Columns
+from legato.rft.selection import Selection, select
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
     gradient_bounds,
     gradient_flow_time,
-    reward_std_interval,
     sequence_value_grad,
     value_grad,
 )
 from legato.rft.tokens import KLEstimates, TokenStats, kl_estimates, token_stats, token_stats_backward
+from legato.rft.watching import Watch
 
 __all__ = [
     "Columns",
@@ -51,8 +56,11 @@ __all__ = [
     "PPOLoss",
     "Plan",
     "Report",
+    "Scan",
+    "Selection",
     "SequenceValueGrad",
     "TokenStats",
+    "Watch",
     "check_bounds",
     "compare",
     "discounted_returns",
@@ -69,6 +77,7 @@ __all__ = [
     "reproduce_digits",
     "reward_std_interval",
     "scan",
+    "select",
     "sequence_value_grad",
     "token_stats",
     "token_stats_backward",

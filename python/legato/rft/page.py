@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import html
 import math
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from legato._printing import printable
-
-if TYPE_CHECKING:
-    from legato.rft.doctor import Report
+from legato.rft.findings import Findings
+from legato.rft.plots import COLORS, histogram, scatter, timeline
 
 __all__ = ["report_page"]
 
-_COLORS = {"vanishing": "#b3261e", "suspect": "#d98200", "healthy": "#1a7f4b", "solved": "#5b6b7f"}
 _MEANING = {
-    "vanishing": "the std and its whole confidence interval are below tau: reinforcement alone will hardly move it",
+    "vanishing": "the whole interval of the std is below tau: reinforcement alone will hardly move it",
     "suspect": "the sample's std is below tau, but too few rollouts tell: roll out more, or add supervised examples",
     "healthy": "the sample's std is at least tau",
-    "solved": "the mean reward is near the top of the range: nothing left to learn",
+    "solved": "the interval of the mean reward is near the top of the range: little left to learn",
 }
 # Styles alone are let in, and these are our own: a word of the rollouts that got past the escapes could do nothing.
 _POLICY = (
@@ -28,183 +24,225 @@ _POLICY = (
     "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
 )
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5dae1; --soft: #f4f6f8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14171b; --line: #363c45; --soft: #1d2127; } }
-body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
-.card { border: 1px solid var(--line); border-left: .4rem solid var(--mark, var(--line)); padding: .6rem .8rem;
-  border-radius: .4rem; background: var(--soft); }
-.card b { font-size: 1.5rem; display: block; } .card small { display: block; opacity: .8; }
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d5dae1; --soft: #f4f6f8;
+  --low: #b3261e; --high: #5b6b7f; --good: #1a7f4b; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --paper: #14171b; --line: #363c45; --soft: #1d2127;
+  --low: #e5736b; --high: #93a1b3; --good: #4fb37d; } }
+* { box-sizing: border-box; }
+body { margin: 1.5rem auto; max-width: 66rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
+  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+.lead { font-size: 1.15rem; margin: .8rem 0 .4rem; } .lead b { font-size: 2rem; }
+.bar { display: flex; height: 1.6rem; border-radius: .4rem; overflow: hidden; background: var(--line); }
+.bar div { min-width: 1px; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .4rem 0; font-size: 13px; }
+.key i { display: inline-block; width: .8em; height: .8em; border-radius: .2em; margin-right: .4em; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: .5rem 1.5rem; }
+figure { margin: 0; } figcaption { font-size: 13px; opacity: .85; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
+th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; max-width: 22rem; overflow: hidden; text-overflow: ellipsis; }
 .scroll { overflow-x: auto; }
+@media (max-width: 40rem) { th:first-child, td:first-child { max-width: 9rem; } th, td { padding: .25rem .35rem; } }
 """
 
 
-def report_page(report: Report, limit: int) -> str:
+def report_page(report: Findings, limit: int, refresh_s: int | None = None) -> str:
     """Return the page."""
-    o, s = report.overall, report.settings
-    low, high = s["value_range"]
-    cards = "".join(
-        f'<div class="card" style="--mark:{_COLORS[name]}"><b>{o["shares"][name]:.1%}</b>{name} '
-        f"({o['verdicts'][name]})<small>{_MEANING[name]}</small></div>"
-        for name in _COLORS
-    )
-    facts = [
-        ("prompts / rollouts", f"{o['prompts']} / {o['rollouts']}"),
-        ("prompts of constant rewards", f"{o['zero_std']:.1%}"),
-        ("std, 10th percentile / median", f"{_number(o['std_p10'])} / {_number(o['std_p50'])}"),
-        (f"groups of {s['group_size']} expected without a signal", f"{o['wasted_groups']:.1%}"),
-    ]
-    fact_cards = "".join(f'<div class="card"><small>{name}</small><b>{value}</b></div>' for name, value in facts)
-    notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in report.notes)
+    refresh = "" if refresh_s is None else f'<meta http-equiv="refresh" content="{int(refresh_s)}">'
     shown = report.order()[:limit]
+    what = "Groups" if report.has_steps else "Prompts"
+    advice = "".join(f"<li>{line}</li>" for line in _advice(report))
+    notes = "".join(f"<li>{_escaped(note)}</li>" for note in report.notes)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}<title>Reward std report</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>\n'
-        f"<h1>Which prompts can learn by reinforcement?</h1>\n"
-        f"<p>Rewards in [{low:g}, {high:g}]; a standard deviation below tau = {s['tau']:g} is small; "
-        f"{s['level']:.0%} confidence intervals.</p>\n"
-        f'<div class="cards">{cards}</div><div class="cards">{fact_cards}</div>\n'
-        f"<h2>Mean and standard deviation of each prompt</h2>\n{_scatter(report)}\n"
-        "<p>One disk for all prompts of one place, larger for more of them. The curve is the largest std that a mean "
-        "allows; with few rollouts a sample's std, which divides by n - 1, can lie a little above.</p>\n"
-        f"<h2>How the standard deviations are spread</h2>\n{_histogram(report)}\n"
-        f"<h2>What to keep in mind</h2>\n<ul>{notes}</ul>\n"
-        f"<h2>Prompts of the smallest standard deviation ({len(shown)} of {len(report.n)})</h2>\n"
-        f'<div class="scroll">{_table(report, shown)}</div>\n</body></html>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}<style>{_STYLE}</style>'
+        f"</head><body>\n<h1>Which prompts can learn by reinforcement?</h1>\n{_headline(report)}\n"
+        f"<h2>What to do</h2>\n<ul>{advice}</ul>\n{_over_time(report)}"
+        f'<h2>Mean and standard deviation of the reward</h2>\n<div class="grid"><figure>{scatter(report)}\n'
+        "<figcaption>One disk for all of one place, larger for more of them. The curve is the largest std that a mean "
+        "allows; with few rollouts a sample's std, which divides by n - 1, can lie a little above.</figcaption>"
+        f"</figure><figure>{histogram(report)}<figcaption>How the standard deviations are spread; the dashed line is "
+        f"tau.</figcaption></figure></div>\n{_verdict_key(report)}\n"
+        f"<h2>What other group sizes would give</h2>\n{_group_sizes(report)}\n{_reward_columns(report)}"
+        f"<h2>{what} of the smallest standard deviation ({len(shown)} of {len(report.n)})</h2>\n"
+        f'<div class="scroll">{_table(report, shown)}</div>\n'
+        f"<h2>What to keep in mind</h2>\n<ul>{notes}</ul>\n</body></html>\n"
     )
 
 
-def _table(report: Report, shown: Any) -> str:
-    head = "".join(
-        f"<th>{name}</th>" for name in ("prompt", "n", "mean", "std", "interval", "verdict", "rollouts needed")
+def _headline(report: Findings) -> str:
+    o, s = report.overall, report.settings
+    p = o["population"]
+    low, high = s["value_range"]
+    steps = f" in {len(o['steps'])} steps" if report.has_steps else ""
+    facts = (
+        f"{o['prompts']} prompts{steps}, {o['rollouts']} rollouts; rewards in [{low:g}, {high:g}]; tau {s['tau']:g}; "
+        f"{s['level']:.0%} intervals."
     )
+    if p["no_gradient"]["share"] is None:
+        return (
+            f'<p class="lead">No group has the {p["group_size"]} rollouts of a training group: shares of groups are '
+            f"not known.</p><p>{facts}</p>"
+        )
+    none, zero, one = (p[name]["share"] for name in ("no_gradient", "all_zero", "all_one"))
+    between = max(0.0, none - zero - one)
+    parts = (
+        ("var(--low)", zero, f"all rewards {low:g}: {_with_interval(p['all_zero'])}"),
+        ("#d98200", between, f"all rewards one value between: {between:.1%}" if between > 0.0005 else ""),
+        ("var(--high)", one, f"all rewards {high:g}: {_with_interval(p['all_one'])}"),
+        ("var(--good)", 1 - none, f"with a gradient: {1 - none:.1%}"),
+    )
+    bar = "".join(f'<div style="width:{share:.2%};background:{color}"></div>' for color, share, _ in parts)
+    key = "".join(f'<span><i style="background:{color}"></i>{text}</span>' for color, _, text in parts if text)
+    return (
+        f'<p class="lead"><b>{none:.1%}</b> of groups of {p["group_size"]} rollouts have no gradient '
+        f"({p['no_gradient']['low']:.1%} to {p['no_gradient']['high']:.1%})</p>"
+        f'<div class="bar" role="img" aria-label="shares of groups">{bar}</div><div class="key">{key}</div>'
+        f"<p>Prompts whose policy has a reward std below tau: between {p['small_std']['low']:.1%} and "
+        f"{p['small_std']['high']:.1%}. {facts}</p>"
+    )
+
+
+def _advice(report: Findings) -> list[str]:
+    """Say what follows from the numbers."""
+    o = report.overall
+    p = o["population"]
+    found = []
+    zero, one = p["all_zero"]["share"] or 0.0, p["all_one"]["share"] or 0.0
+    if zero >= 0.1:
+        found.append(
+            f"{zero:.0%} of groups fail throughout. Reinforcement cannot move them: lift them with supervised examples "
+            "first (<code>legato rft rank</code> names them), or leave them for later (<code>legato rft select</code>)."
+        )
+    if one >= 0.1:
+        found.append(
+            f"{one:.0%} of groups succeed throughout: they cost rollouts and teach nothing "
+            "(<code>legato rft select</code> leaves them out)."
+        )
+    known = [row for row in o["group_sizes"] if row["useful"] is not None]
+    if len(known) > 1:
+        first, last = known[0], known[-1]
+        found.append(
+            f"Of the rollouts, {first['useful']:.0%} are in groups with a gradient at {first['size']} a group, and "
+            f"{last['useful']:.0%} at {last['size']}, the largest size that this log can tell."
+        )
+    shares = {name: c["share_of_variance"] for name, c in o["columns"].items() if c["share_of_variance"] is not None}
+    if shares:
+        name = max(shares, key=lambda n: shares[n])
+        found.append(f"{_escaped(name)} carries {shares[name]:.0%} of the reward's variance within groups.")
+    suspects = o["verdicts"]["suspect"]
+    if suspects:
+        found.append(f"{suspects} verdicts are open: more rollouts of those prompts would settle them.")
+    return found or ["Nothing stands out: scan again later in training."]
+
+
+def _over_time(report: Findings) -> str:
+    steps = [step for step in report.overall["steps"] if step["step"] is not None]
+    if len(steps) < 2:
+        return ""
+    shares = {
+        "no_gradient": ("#8a63d2", "no gradient"),
+        "all_zero": (COLORS["vanishing"], "all at the bottom"),
+        "all_one": (COLORS["solved"], "all at the top"),
+    }
+    rewards = {"mean": ("#2f6fb3", "mean reward"), "std": (COLORS["healthy"], "mean std within groups")}
+
+    def figure(lines: dict[str, tuple[str, str]], y_name: str, top: float | None) -> str:
+        key = "".join(f'<span><i style="background:{color}"></i>{label}</span>' for color, label in lines.values())
+        return f'<figure>{timeline(steps, lines, y_name, top)}<div class="key">{key}</div></figure>'
+
+    head = "".join(f"<th>{name}</th>" for name in ("step", "groups", "mean", "std", "no gradient", "all 0", "all 1"))
+    rows = "".join(
+        f"<tr><td>{s['step']}</td><td>{s['groups']}</td><td>{_number(s['mean'])}</td><td>{_number(s['std'])}</td>"
+        f"<td>{s['no_gradient']:.1%}</td><td>{s['all_zero']:.1%}</td><td>{s['all_one']:.1%}</td></tr>"
+        for s in steps[-20:]
+    )
+    return (
+        f'<h2>Over time</h2>\n<div class="grid">{figure(shares, "share of groups", 1.0)}'
+        f"{figure(rewards, 'reward', None)}</div>\n<details><summary>The last {min(len(steps), 20)} steps as numbers"
+        f'</summary><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "</details>\n"
+    )
+
+
+def _verdict_key(report: Findings) -> str:
+    o = report.overall
+    return (
+        '<div class="key">'
+        + "".join(
+            f'<span title="{_MEANING[name]}"><i style="background:{color}"></i>{name}: {o["shares"][name]:.1%} '
+            f"({o['verdicts'][name]})</span>"
+            for name, color in COLORS.items()
+        )
+        + "</div><details><summary>What the verdicts mean</summary><ul>"
+        + "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in _MEANING.items())
+        + "</ul></details>"
+    )
+
+
+def _group_sizes(report: Findings) -> str:
+    rows = []
+    for row in report.overall["group_sizes"]:
+        if row["useful"] is None:
+            rows.append(f"<tr><td>{row['size']} and more</td><td>not known</td><td></td><td></td></tr>")
+            break
+        cost = "-" if row["rollouts_per_useful"] is None else f"{row['rollouts_per_useful']:.1f}"
+        rows.append(
+            f"<tr><td>{row['size']}</td><td>{row['useful']:.1%} ({row['low']:.1%} to {row['high']:.1%})</td>"
+            f"<td>{cost}</td><td>{_number(row['signal'])}</td></tr>"
+        )
+    head = "".join(f"<th>{name}</th>" for name in ("size", "groups with a gradient", "rollouts for one", "mean std"))
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _reward_columns(report: Findings) -> str:
+    columns = report.overall["columns"]
+    if not columns:
+        return ""
+    names = ("reward", "mean", "mean std", "constant groups", "share of the variance")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{_escaped(name)}</td><td>{_number(c['mean'])}</td><td>{_number(c['mean_std'])}</td>"
+        f"<td>{c['constant']:.1%}</td>"
+        f"<td>{'-' if c['share_of_variance'] is None else format(c['share_of_variance'], '.1%')}</td></tr>"
+        for name, c in columns.items()
+    )
+    return (
+        f'<h2>Which reward carries the variance</h2>\n<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>\n"
+    )
+
+
+def _table(report: Findings, shown: Any) -> str:
+    steps = ("step",) if report.has_steps else ()
+    names = ("prompt", *steps, "n", "mean", "std", "interval", "verdict", "rollouts needed")
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows = []
     for i in shown:
         verdict = str(report.verdict[i])
+        high = float(report.std_high[i])
         cells = (
-            html.escape(printable(" ".join(str(report.prompt[i]).split())[:200])),
+            _escaped(" ".join(str(report.prompt[i]).split())[:200]),
+            *((str(report.step[i]),) if steps else ()),
             str(report.n[i]),
             _number(float(report.mean[i])),
             _number(float(report.std[i])),
-            f"{report.std_low[i]:.4f} to {report.std_high[i]:.4f}",
-            f'<span style="color:{_COLORS[verdict]};font-weight:600">{verdict}</span>',
+            f"{report.std_low[i]:.4f} to {high:.4f}" if math.isfinite(high) else "not bounded",
+            f'<span style="color:{COLORS[verdict]};font-weight:600">{verdict}</span>',
             str(report.more_rollouts[i]) if report.more_rollouts[i] else "",
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-class _Plot:
-    """Axes over [x0, x1] and [y0, y1] in a box of 860 by 330; labels keep clear of disks on the axes."""
-
-    left, top, width, height = 84, 12, 740, 260
-
-    def __init__(
-        self, x: tuple[float, float], y: tuple[float, float], x_name: str, y_name: str, counts: bool = False
-    ) -> None:
-        self.x, self.y = x, y
-        self.parts = [
-            f'<rect x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height}" fill="none" '
-            'stroke="var(--line)"/>'
-        ]
-        for tick in _ticks(*x):
-            at = self.across(tick)
-            self.parts.append(
-                f'<text x="{at:.1f}" y="{self.top + self.height + 28}" text-anchor="middle">{tick:.6g}</text>'
-            )
-        for tick in _ticks(*y):
-            if counts and tick != round(tick):
-                continue
-            at = self.up(tick)
-            self.line(x, (tick, tick), 'stroke="var(--line)" stroke-opacity=".5"')
-            self.parts.append(f'<text x="{self.left - 18}" y="{at + 4:.1f}" text-anchor="end">{tick:.6g}</text>')
-        middle = self.top + self.height / 2
-        self.parts.append(f'<text x="{self.left + self.width / 2}" y="324" text-anchor="middle">{x_name}</text>')
-        self.parts.append(
-            f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">{y_name}</text>'
-        )
-
-    def across(self, x: float) -> float:
-        return self.left + self.width * (x - self.x[0]) / (self.x[1] - self.x[0])
-
-    def up(self, y: float) -> float:
-        return self.top + self.height * (1 - (y - self.y[0]) / (self.y[1] - self.y[0]))
-
-    def line(self, xs: Any, ys: Any, style: str) -> None:
-        points = " ".join(f"{self.across(x):.1f},{self.up(y):.1f}" for x, y in zip(xs, ys, strict=True))
-        self.parts.append(f'<polyline points="{points}" fill="none" {style}/>')
-
-    def draw(self, label: str) -> str:
-        return f'<svg viewBox="0 0 860 330" role="img" aria-label="{html.escape(label)}">{"".join(self.parts)}</svg>'
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers inside of [low, high]: about five."""
-    rough = (high - low) / 5
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough)
-    return [round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def _scatter(report: Report) -> str:
-    """Prompts that share a place are one disk whose area grows with their number."""
-    low, high = report.settings["value_range"]
-    half, tau = (high - low) / 2, report.settings["tau"]
-    std = np.nan_to_num(report.std, nan=0.0)
-    top = max(float(std.max()), half) * 1.08
-    plot = _Plot((low, high), (0.0, top), "mean reward", "std of the reward")
-    means = np.linspace(low, high, 121)
-    plot.line(means, np.sqrt((means - low) * (high - means)), 'stroke="var(--line)" stroke-width="2"')
-    plot.line((low, high), (tau, tau), 'stroke="#b3261e" stroke-dasharray="5 4"')
-    plot.parts.append(
-        f'<text x="{plot.left + plot.width / 2}" y="{plot.up(tau) - 6:.1f}" text-anchor="middle">tau = {tau:g}</text>'
-    )
-    columns = np.rint((report.mean - low) / (high - low) * 120).astype(int)
-    rows = np.rint(std / top * 60).astype(int)
-    for name, color in _COLORS.items():
-        kind = report.verdict == name
-        cells, counts = np.unique(np.stack([columns[kind], rows[kind]]), axis=1, return_counts=True)
-        for (column, row), count in zip(cells.T, counts, strict=True):
-            x, y = plot.across(low + (high - low) * column / 120), plot.up(top * row / 60)
-            size = 3.0 + 12.0 * math.sqrt(count / len(report.n))
-            plot.parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}" fill="{color}" fill-opacity=".65">'
-                f"<title>{count} {name}: mean {low + (high - low) * column / 120:.3g}, std {top * row / 60:.3g}</title>"
-                "</circle>"
-            )
-    return plot.draw("mean reward against its standard deviation; the curve is the largest std a mean allows")
-
-
-def _histogram(report: Report) -> str:
-    """Prompts of each verdict on top of one another."""
-    known = np.isfinite(report.std)
-    low, high = report.settings["value_range"]
-    top = max(float(report.std[known].max()) if known.any() else 0.0, (high - low) / 2)
-    edges = np.linspace(0.0, top, 41)
-    kinds = {name: np.histogram(report.std[known & (report.verdict == name)], edges)[0] for name in _COLORS}
-    most = max(int(np.sum(list(kinds.values()), axis=0).max()), 1)
-    plot = _Plot((0.0, top), (0.0, most), "std of the reward", "prompts", counts=True)
-    below = np.zeros(40)
-    for name, counts in kinds.items():
-        for count, under, left, right in zip(counts, below, edges, edges[1:], strict=False):
-            if count == 0:
-                continue
-            x, y, foot = plot.across(left), plot.up(under + count), plot.up(under)
-            plot.parts.append(
-                f'<rect x="{x + 0.5:.1f}" y="{y:.1f}" width="{plot.across(right) - x - 1:.1f}" '
-                f'height="{foot - y:.1f}" fill="{_COLORS[name]}" fill-opacity=".75">'
-                f"<title>{count} {name}</title></rect>"
-            )
-        below += counts
-    tau = report.settings["tau"]
-    plot.line((tau, tau), (0.0, most), 'stroke="#b3261e" stroke-dasharray="5 4"')
-    return plot.draw("histogram of the standard deviations by verdict; the dashed line is tau")
+def _with_interval(share: dict[str, Any]) -> str:
+    return f"{share['share']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
 
 
 def _number(x: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Exact gradients of enumerable policies, bounds on them by the reward's standard deviation, and inference of that std.
+"""Exact gradients of enumerable policies, and bounds on them by the reward's standard deviation.
 
 Paper: Razin et al., "Vanishing Gradients in Reinforcement Finetuning of Language Models", ICLR 2024, arXiv 2310.20703.
 The tighter bounds are derived in docs/rft.md.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato._arrays import Float64, as_float64, as_real
-from legato._scalars import as_choice, as_count, as_number, shown
+from legato._scalars import as_count, as_number, shown
 from legato.errors import ArgumentError
 from legato.rft import _reference
 
@@ -25,13 +25,9 @@ __all__ = [
     "constant_group_probability",
     "gradient_bounds",
     "gradient_flow_time",
-    "reward_std_interval",
     "sequence_value_grad",
     "value_grad",
 ]
-
-Method: TypeAlias = Literal["auto", "bernoulli", "mp", "chi2"]
-METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,100 +233,10 @@ def sequence_value_grad(
     return SequenceValueGrad(mean + low, std, grad, bounds, loose)
 
 
-def reward_std_interval(
-    rewards: Any,
-    level: float = 0.95,
-    value_range: tuple[float, float] | None = None,
-    method: Method = "auto",
-) -> tuple[float, float]:
-    """Confidence interval of the standard deviation of the reward of one prompt.
-
-    Parameters
-    ----------
-    rewards : array, shape (n,)
-        Rewards of independent rollouts of the prompt.
-    level : float
-        Coverage, between 0 and 1.
-    value_range : (float, float), optional
-        Least and largest possible reward.
-    method : {"auto", "bernoulli", "mp", "chi2"}
-        "bernoulli": the rewards take two values, those of `value_range`; Clopper-Pearson on their frequency, mapped
-        through (high - low) sqrt(p (1 - p)). "mp": any reward in `value_range` (Maurer and Pontil 2009; wide below a
-        few hundred rollouts). "chi2": Gaussian rewards, an assumption no bounded reward meets. "auto": the first that
-        applies. Needs SciPy, but for "mp".
-
-    Returns
-    -------
-    low, high : float
-
-    Notes
-    -----
-    No bootstrap: of equal rewards it says [0, 0]. Eight failures in a row leave a std up to 0.48 possible.
-
-    Examples
-    --------
-    >>> from legato import rft
-    >>> low, high = rft.reward_std_interval([0.0] * 8, value_range=(0, 1))
-    >>> low, round(high, 3)
-    (0.0, 0.483)
-    """
-    r = as_float64("rewards", rewards)
-    if r.ndim != 1 or len(r) == 0 or not np.isfinite(r).all():
-        raise ArgumentError("rewards: expected finite numbers of shape (n,), n >= 1")
-    level = as_number("level", level, above=0, below=1)
-    method = as_choice("method", method, METHODS)
-    ends = None if value_range is None else reward_ends("value_range", value_range)
-    if ends is not None and (r.min() < ends[0] or r.max() > ends[1]):
-        raise ArgumentError(f"rewards: expected numbers in the value range {ends}")
-    two_values = ends is not None and bool(np.isin(r, ends).all())
-    if method == "auto":
-        method = "bernoulli" if two_values else "mp" if ends is not None else "chi2"
-    n, alpha = len(r), 1 - level
-    if method == "bernoulli":
-        if ends is None or not two_values:
-            raise ArgumentError("value_range: expected the two values that the rewards take")
-        low, high = binary_std_interval(np.array([np.sum(r == ends[1])]), np.array([n]), level)
-        return float(low[0]) * (ends[1] - ends[0]), float(high[0]) * (ends[1] - ends[0])
-    if method == "mp":
-        if ends is None:
-            raise ArgumentError("value_range: expected the least and the largest possible reward for method mp")
-        width = ends[1] - ends[0]
-        if n < 2:
-            return 0.0, width / 2
-        s, reach = float(r.std(ddof=1)), width * math.sqrt(2 * math.log(2 / alpha) / (n - 1))
-        return max(0.0, s - reach), min(width / 2, s + reach)
-    if n < 2:
-        return 0.0, math.inf
-    from scipy.special import chdtri
-
-    total = float(r.var(ddof=1)) * (n - 1)
-    return math.sqrt(total / float(chdtri(n - 1, alpha / 2))), math.sqrt(total / float(chdtri(n - 1, 1 - alpha / 2)))
-
-
-def binary_std_interval(successes: NDArray[Any], n: NDArray[Any], level: float) -> tuple[Float64, Float64]:
-    """Clopper-Pearson intervals of p, mapped through sqrt(p (1 - p)): its range over each interval."""
-    from scipy.special import betaincinv
-
-    alpha, k, n = 1 - level, np.asarray(successes, np.float64), np.asarray(n, np.float64)
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2), 0.0)
-    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - alpha / 2), 1.0)
-    ends = np.sqrt(low * (1 - low)), np.sqrt(high * (1 - high))
-    inside = (low <= 0.5) & (high >= 0.5)
-    return np.minimum(*ends), np.where(inside, 0.5, np.maximum(*ends))
-
-
 def constant_group_probability(p: Any, size: int) -> Float64:
     """Chance that a group of `size` rollouts with success probability p has one reward only: p^G + (1 - p)^G."""
     q = np.asarray(p, np.float64)
     return np.asarray(q**size + (1 - q) ** size)
-
-
-def expected_std_ratio(n: Any) -> Float64:
-    """E[s] / std for n Gaussian rewards, s dividing by n - 1 (often called c4). Not for binary rewards."""
-    from scipy.special import gammaln
-
-    m = np.asarray(n, np.float64)
-    return np.asarray(np.sqrt(2.0 / (m - 1)) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)))
 
 
 def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, float]:

@@ -16,9 +16,10 @@ from legato._printing import printable
 from legato._scalars import as_count
 from legato.errors import ArgumentError, LegatoError, OutputError, SideFileError
 from legato.video.media.copying import CONTAINERS
+from legato.video.options import Beside
 from legato.video.progress import Progress, told_of_many
 from legato.video.results.report import StabilizeReport
-from legato.video.stabilizing import files_beside, stabilize
+from legato.video.stabilizing import stabilize
 
 __all__ = ["Item", "result_paths", "stabilize_all"]
 
@@ -125,7 +126,7 @@ def _check_names(sources: Sequence[PathLike], destinations: Sequence[PathLike], 
         if f"destination {destination}" in written:
             raise ArgumentError(f"destinations: {destination} is there twice")
         written[f"destination {destination}"] = destination
-        for name, path in files_beside(destination, **options).items():
+        for name, path in Beside.of(options).files(destination).items():
             written[f"{name} of {destination}"] = path
     check_destinations({f"input {source}": source for source in sources}, written)
 

@@ -18,12 +18,13 @@ from legato.errors import ArgumentError, InputError
 from legato.video.motion.guard import Gain, Guard
 from legato.video.motion.subjects import box_corners, read_salient
 from legato.video.pipeline import Stopwatch
+from legato.video.presets import believable_rate
 
 if TYPE_CHECKING:
     from legato._files import PathLike
     from legato.video.motion.analysis import Step
 
-__all__ = ["Aims", "PathPlanner", "believable_rate", "window_frames"]
+__all__ = ["Aims", "PathPlanner", "window_frames"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -36,13 +37,6 @@ _LEAST_WINDOW, _MOST_WINDOW = 60, 240
 _TIMED = 60
 # What takes so many times as long as most frames is a pause and says nothing about the rate.
 _PAUSE = 4.0
-# Frames a second of shaking hands and what films them. A time-lapse says less, and is not steadier for it.
-_SLOWEST, _FASTEST = 5.0, 1000.0
-
-
-def believable_rate(frame_rate: float) -> float:
-    """Give the nearest rate that weights and windows can be adapted to."""
-    return min(max(frame_rate, _SLOWEST), _FASTEST)
 
 
 def window_frames(window_s: float, frame_rate: float) -> tuple[int, int]:

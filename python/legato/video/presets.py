@@ -9,7 +9,10 @@ from legato import camera
 from legato._scalars import shown
 from legato.errors import ArgumentError
 
-__all__ = ["PRESETS", "Preset", "PresetName", "preset_named"]
+__all__ = ["PRESETS", "Preset", "PresetName", "believable_rate", "preset_named"]
+
+# Frames a second of shaking hands and what films them. A time-lapse says less, and is not steadier for it.
+_SLOWEST, _FASTEST = 5.0, 1000.0
 
 PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "tripod", "follow", "pan", "walk"]
 
@@ -108,3 +111,8 @@ def preset_named(name: PresetName) -> Preset:
             f"preset: expected one of {', '.join(known)}; got {shown(name)} (the encoder's speed is encoder_preset)"
         )
     return PRESETS[_ALIASES.get(name, name)]
+
+
+def believable_rate(frame_rate: float) -> float:
+    """Give the nearest rate that weights and windows can be adapted to."""
+    return min(max(frame_rate, _SLOWEST), _FASTEST)

@@ -9,47 +9,43 @@ whole, the file is read a second time to be drawn.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._extras import install_command
-from legato._files import PathLike, PendingFile, check_destinations, checked_path, reason
-from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
+from legato._files import PathLike, PendingFile
+from legato._scalars import as_choice
 from legato.camera.plotting import path_curves
-from legato.errors import ArgumentError, DependencyError, InputError, LegatoError, SideFileError
+from legato.errors import ArgumentError, InputError
+from legato.video.choices import ROTATIONS, Inclusion, Interpolation, Rotation
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead
-from legato.video.media.encoders import check_encoder_preset
 from legato.video.media.planes import Planes
 from legato.video.media.reader import NOT_TRANSPARENT, VideoFrame, VideoReader
 from legato.video.media.writer import VideoWriter
-from legato.video.motion.analysis import ROTATIONS, Analysis, FrameTracker, Rotation, Step
+from legato.video.motion.analysis import Analysis, FrameTracker, Step
 from legato.video.motion.refinement import block_frames, looked_again
 from legato.video.motion.subjects import Box
+from legato.video.options import Estimate, Request
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
-from legato.video.planning import Aims, PathPlanner, believable_rate, window_frames
-from legato.video.presets import PresetName, preset_named
+from legato.video.planning import Aims, PathPlanner, window_frames
+from legato.video.presets import PresetName, believable_rate
 from legato.video.progress import Progress, told
 from legato.video.results.report import StabilizeReport, package_versions
-from legato.video.warping import INTERPOLATIONS, Interpolation, warp
+from legato.video.side_files import SideFiles
+from legato.video.warping import warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
-Inclusion: TypeAlias = Literal["soft", "hard"]
-INCLUSIONS: tuple[Inclusion, ...] = get_args(Inclusion)
 
-_PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
 _SAME_TIME_S = 0.0015
 
@@ -99,9 +95,11 @@ def analyze(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    with told(progress) as tell, _opened(source, rotation, allow_playlists) as reader:
-        tracker = FrameTracker(reader, mask=mask, region=region, subject=subject)
-        watch = Stopwatch()
+    rotation = as_choice("rotation", rotation, ROTATIONS)
+    asked = Estimate(mask=mask, region=region, subject=subject, rotation=rotation, allow_playlists=allow_playlists)
+    watch = Stopwatch()
+    with told(progress) as tell, _opened(source, asked, rotation) as reader:
+        tracker = _tracker(reader, asked)
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
             return tracker.analysis([step for _, step in _followed(pictures, reader, tracker, watch, tell)])
 
@@ -242,254 +240,41 @@ def stabilize(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
-    chosen = preset_named(preset)
-    if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
-    path_options = chosen.options() if options is None else options
-    if crop is not None:
-        path_options = replace(path_options, crop=crop)
-    inclusion = as_choice("inclusion", inclusion, INCLUSIONS)
-    target_weight = chosen.center if center is None else as_number("center", center, least=0, below=1e12)
-    interpolation, threads = as_choice("interpolation", interpolation, INTERPOLATIONS), as_threads(threads)
-    guard, overwrite = as_flag("guard", guard), as_flag("overwrite", overwrite)
-    if rotation is not None:
-        rotation = as_choice("rotation", rotation, ROTATIONS)
-    check_encoder_preset("encoder_preset", encoder_preset)
-    begun = source if isinstance(source, Ahead) else None
-    source, destination = checked_path("source", source), checked_path("destination", destination)
-    outputs = files_beside(destination, compare=compare, report=report, plot=plot, save_motion=save_motion)
-    inputs: dict[str, PathLike] = {"input": source}
-    for name, given in (("motion", motion), ("mask", mask), ("salient", salient)):
-        if given is not None and not isinstance(given, Analysis | np.ndarray):
-            inputs[name] = checked_path(name, given)
-    check_destinations(inputs, {"destination": destination, **outputs}, overwrite)
-    if outputs["plot"] is not None:
-        _check_plot(outputs["plot"])
-    if motion is not None and not (mask is None and region is None and subject is None):
-        raise ArgumentError("mask, region and subject: the motion is given, so they would have no use")
-    known = motion if isinstance(motion, Analysis) or motion is None else Analysis.load(motion)
-    if known is not None:
-        if rotation not in (None, known.rotation):
-            raise ArgumentError(f"rotation: the motion was estimated with {known.rotation!r}")
-        rotation = known.rotation
-    if target_weight > 0 and salient is None and subject is None and (known is None or known.subject is None):
-        raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
-    encoding: dict[str, Any] = {"codec": codec, "preset": encoder_preset, "pixel_format": pixel_format}
-    if crf is not None:
-        encoding["crf"] = crf
-    watch = Stopwatch()
-    beside = SideFiles()
-
+    request = Request.of(locals())  # first of all: these are the arguments, and nothing else yet
+    watch, beside = Stopwatch(), SideFiles()
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        reader = open_files.enter_context(_opened(begun or source, rotation or "apply", allow_playlists))
-        size = (reader.width, reader.height)
-        if known is not None and known.size != size:
-            was, now = ("{}x{}".format(*s) for s in (known.size, size))
-            raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
-        tracker = None if known is not None else FrameTracker(reader, mask=mask, region=region, subject=subject)
-        # The first pictures are decoded while the rest is made ready.
-        pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
+        following = _Following(request, open_files, watch, tell)
         # All files to write are opened now: what is wrong with them is better known before the work.
-        writer = VideoWriter(destination, reader, **encoding)
-        open_files.callback(writer.abort)
-        pair_writer = None
-        if outputs["compare"] is not None:
-            pair = (2 * writer.size[0], writer.size[1])
-            pair_writer = VideoWriter(outputs["compare"], reader, size=pair, **encoding)
-            open_files.callback(pair_writer.abort)
-        pending = {
-            name: open_files.enter_context(PendingFile(outputs[name] or "", unnamed=True))
-            for name in ("report", "plot", "save_motion")
-            if outputs[name] is not None
-        }
-
-        aims = Aims.of(
-            salient,
-            subject=subject is not None or (known is not None and known.subject is not None),
-            hard=inclusion == "hard",
-            center=target_weight,
-        )
-        window_s = chosen.window_s
-        plan = PathPlanner(
-            size,
-            path_options,
-            window_s=window_s,
-            guard=guard and (known is None or known.error_px is not None),
-            aims=aims,
-            time_base=reader.time_base if known is None else known.time_base,
-            frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
-            watch=watch,
-        )
-        # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
-        known_rate = believable_rate(float(reader.frame_rate))
-        window, stride = (0, 0) if window_s is None else window_frames(window_s, known_rate)
-        room = open_files.enter_context(room_for_pictures())
-        waiting = _Waiting(room, window + stride // 2, reader.frame_count)
-        asked = any(choice is not None for choice in (codec, crf, pixel_format, pair_writer))
-        copy: VideoCopy | None = None
-        draw = open_files.enter_context(
-            _Drawing(writer, pair_writer, beside, interpolation, threads, watch, depth=stride // 2 + DEPTH)
-        )
-
-        def draw_ready(count: int | None) -> None:
-            while waiting.frames and draw.count < plan.ready:
-                draw(waiting.frames.popleft(), plan.corrections[draw.count])
-                tell("render", draw.count, count)
-
-        if known is None:
-            assert tracker is not None
-            steps: list[Step] = []
-            for frame, step in _followed(pictures, reader, tracker, watch, tell):
-                waiting.add(frame, begun=draw.count > 0)
-                steps.append(step)
-                plan.push(step)
-                draw_ready(reader.frame_count)
-            analysis = tracker.analysis(steps)
-        else:
-            analysis = known
-            waiting.whole = False
-            for step in analysis.steps():
-                plan.push(step)
+        writing = _Writing(request, following.reader, beside, open_files, watch)
+        plan = _planner(request, following.reader, watch)
+        drawing = _Drawing(request, following.reader, writing, plan, open_files, watch, tell)
+        for frame, step in following.steps():
+            drawing.keep(frame)
+            plan.push(step)
+            drawing.draw_ready(following.reader.frame_count)
         plan.finish()
-        if "save_motion" in pending:
-            with beside.attempt(pending["save_motion"].destination):
-                pending["save_motion"].write_text(analysis.lines())
-        read = known is None
-        if plan.status == "rest" and not asked:
-            if known is not None:  # read before it is copied: what it holds may be damaged, or another video
-                for frame in _own(pictures, known):
-                    tell("check", frame.index + 1, len(known))
-                read = True
-            copy = _copy(destination, reader, writer)
-        if copy is not None:
-            open_files.callback(copy.abort)
-        elif waiting.whole:
-            draw_ready(len(analysis))
-        else:
-            if read:
-                again = watch.steps(_again(source, reader), "decode")
-                pictures = open_files.enter_context(Producer(again, "decode"))
-            for frame in _own(pictures, analysis):
-                draw(frame, plan.corrections[frame.index])
-                tell("render", draw.count, len(analysis))
-        rate = analysis.frame_rate or float(reader.frame_rate)
-        with watch("metrics"):  # while the encoder is at the last pictures
-            bridged = camera.bridge_motion(analysis.motion, analysis.ok)
-            figures = _figures(bridged, plan, size)
-            curves = _curves(analysis, bridged, np.array(plan.window), size, rate)
-        draw.finish()
-        written = copy or writer
-        with watch("encode" if copy is None else "copy"):
-            written.finish()
-        if pair_writer is not None and pair_writer.path not in beside.errors:
-            with watch("compare"), beside.attempt(pair_writer.path):
-                pair_writer.finish()
-        if "plot" in pending:
-            plot_file = pending["plot"]
-            with watch("plot"), beside.attempt(plot_file.destination), plot_file.opened() as file:
-                from legato.camera.plotting import plot_path
-
-                kind = plot_file.destination.suffix
-                plot_path(bridged, np.array(plan.window), size, file, fps=rate, kind=kind)
-        result = StabilizeReport(
-            source=os.fspath(source),
-            destination=os.fspath(destination),
-            comparison=None if pair_writer is None or pair_writer.path in beside.errors else str(pair_writer.path),
-            motion_file=known.source if known is not None else None,
-            frames=len(analysis),
-            size=size,
-            output_size=writer.size,
-            frame_rate=rate,
-            duration_s=analysis.duration_s or len(analysis) / rate,
-            codec=writer.codec if copy is None else reader.codec,
-            pixel_format=writer.pixel_format if copy is None else reader.stored_format,
-            preset=preset,
-            options=asdict(path_options),
-            motion_known=analysis.known,
-            failed=analysis.failed,
-            duplicates=[int(t) for t in np.flatnonzero(analysis.duplicate)],
-            path_status=plan.status,
-            path_gap=plan.gap,
-            path_iterations=plan.iterations,
-            **figures,
-            subject_lost=_lost(analysis),
-            copied_streams=list(written.copied),
-            dropped_streams=list(written.not_copied),
-            skipped_packets=reader.skipped_packets,
-            damaged_frames=reader.damaged_frames,
-            repaired_timestamps=reader.repaired_timestamps,
-            notes=[
-                *_notes(analysis, reader, plan, written, copied=copy is not None, hard=aims.hard),
-                *beside.failures(),
-            ],
-            seconds={**watch.seconds, "total": watch.total},
-            shares=watch.shares(),
-            versions=package_versions(),
-            curves=curves,
-            motion=bridged,
-            corrections=np.array(plan.corrections),
-        )
-        if "report" in pending:
-            with beside.attempt(pending["report"].destination):
-                pending["report"].write_text([result.to_json()])
-        written.commit()
-        others: dict[Path, PendingFile | VideoWriter] = {one.destination: one for one in pending.values()}
-        if pair_writer is not None:
-            others[pair_writer.path] = pair_writer
-        for path, other in others.items():
-            if path not in beside.errors:
-                with beside.attempt(path):
-                    other.commit()
-    beside.check(destination, result)
+        analysis = following.analysis()
+        writing.write_motion(analysis)
+        if not (plan.status == "rest" and writing.copied(following)):
+            drawing.draw_rest(following, analysis)
+        measured = _Reporting(request, following.reader, analysis, plan, watch)  # while the encoder is at the last
+        drawing.finish()
+        writing.finish()
+        writing.write_plot(measured)
+        result = measured.report(writing)
+        writing.commit(result)
+    beside.check(request.destination, result)
     return result
 
 
-class SideFiles:
-    """Files beside a result: what goes wrong with one costs that one alone, and is told when all is done.
-
-    Attributes
-    ----------
-    errors : dict of Path to Exception
-        What went wrong so far, by file.
-    """
-
-    def __init__(self) -> None:
-        self.errors: dict[Path, Exception] = {}
-
-    @contextlib.contextmanager
-    def attempt(self, path: Path) -> Iterator[None]:
-        """Take note of an error in the ``with`` block, which makes the file."""
-        try:
-            yield
-        except Exception as error:  # of whatever kind: the result does not depend on it
-            self.errors[path] = error
-
-    def failures(self) -> list[str]:
-        """Tell what went wrong, each in one line that names the file."""
-        return [
-            str(error)
-            if isinstance(error, LegatoError)
-            else f"{path}: cannot be made ({type(error).__name__}: {reason(error)})"
-            for path, error in self.errors.items()
-        ]
-
-    def check(self, result: PathLike, report: object) -> None:
-        """Raise what went wrong.
-
-        Raises
-        ------
-        SideFileError
-        """
-        if self.errors:
-            text = f"{'; '.join(self.failures())}; {os.fspath(result)} is complete"
-            raise SideFileError(text, self.errors, report) from next(iter(self.errors.values()))
-
-
-def _opened(source: PathLike, rotation: Rotation, allow_playlists: bool) -> VideoReader:
-    rotation = as_choice("rotation", rotation, ROTATIONS)
+def _opened(source: PathLike, asked: Estimate, rotation: Rotation) -> VideoReader:
     opened = source.decoder() if isinstance(source, Ahead) else source
-    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=allow_playlists)
+    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=asked.allow_playlists)
+
+
+def _tracker(reader: VideoReader, asked: Estimate) -> FrameTracker:
+    return FrameTracker(reader, mask=asked.mask, region=asked.region, subject=asked.subject)
 
 
 def _followed(
@@ -499,6 +284,64 @@ def _followed(
     size = (reader.width, reader.height)
     steps = tracker.follow(pictures, watch, tell)
     return looked_again(steps, size, float(reader.frame_rate), tracker.usable, watch, tell)
+
+
+class _Following:
+    """Reads the video, and follows it where its motion is not known already.
+
+    Attributes
+    ----------
+    reader : VideoReader
+    """
+
+    def __init__(self, request: Request, open_files: contextlib.ExitStack, watch: Stopwatch, tell: Progress) -> None:
+        self._request, self._open_files, self._watch, self._tell = request, open_files, watch, tell
+        self._known = known = request.known
+        self._steps: list[Step] = []
+        reader = _opened(request.begun or request.source, request.estimate, request.rotation)
+        self.reader = reader = open_files.enter_context(reader)
+        size = (reader.width, reader.height)
+        if known is not None and known.size != size:
+            was, now = ("{}x{}".format(*s) for s in (known.size, size))
+            raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
+        self._tracker = None if known is not None else _tracker(reader, request.estimate)
+        # The first pictures are decoded while the rest is made ready.
+        self._pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
+        self._read = False
+
+    def steps(self) -> Iterator[tuple[VideoFrame | None, Step]]:
+        """Give each frame and its motion; no frames where the motion is known, since nothing needs to be read then."""
+        if self._tracker is None:
+            assert self._known is not None
+            for step in self._known.steps():
+                yield None, step
+            return
+        for frame, step in _followed(self._pictures, self.reader, self._tracker, self._watch, self._tell):
+            self._steps.append(step)
+            yield frame, step
+        self._read = True
+
+    def analysis(self) -> Analysis:
+        """Give the motion of the whole video."""
+        if self._tracker is None:
+            assert self._known is not None
+            return self._known
+        return self._tracker.analysis(self._steps)
+
+    def read(self) -> None:
+        """See to it that the video was read to its end: what it holds may be damaged, or another than was followed."""
+        if not self._read:
+            assert self._known is not None
+            for frame in _own(self._pictures, self._known):
+                self._tell("check", frame.index + 1, len(self._known))
+            self._read = True
+
+    def pictures(self, analysis: Analysis) -> Iterator[VideoFrame]:
+        """Give all pictures, from the first on; a file that was read is read again."""
+        if self._read:
+            again = self._watch.steps(_again(self._request.source, self.reader), "decode")
+            self._pictures = self._open_files.enter_context(Producer(again, "decode"))
+        return _own(self._pictures, analysis)
 
 
 class _Waiting:
@@ -540,40 +383,19 @@ def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
         yield from reader
 
 
-def files_beside(
-    destination: Path,
-    *,
-    compare: bool | PathLike | None = None,
-    report: bool | PathLike | None = None,
-    plot: bool | PathLike | None = None,
-    save_motion: PathLike | None = None,
-    **_others: Any,
-) -> dict[str, Path | None]:
-    """Name the files that `stabilize` writes beside a result, by its arguments; None: not asked for."""
-
-    def beside(name: str, asked: bool | PathLike | None, addition: str) -> Path | None:
-        if asked is None or asked is False:
-            return None
-        if asked is True:
-            return destination.with_name(f"{destination.stem}{addition}")
-        return checked_path(name, asked)
-
-    return {
-        "compare": beside("compare", compare, f"_compare{destination.suffix}"),
-        "report": beside("report", report, "_report.json"),
-        "plot": beside("plot", plot, "_path.svg"),
-        "save_motion": None if save_motion is None else checked_path("save_motion", save_motion),
-    }
-
-
-def _check_plot(path: Path) -> None:
-    """Refuse now what would fail only after the work."""
-    if path.suffix.lower() not in _PLOT_SUFFIXES:
-        raise ArgumentError(f"plot: expected a name ending in {', '.join(_PLOT_SUFFIXES)}; got {path}")
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise DependencyError(f"plot: matplotlib is needed here: {install_command('video')}") from error
+def _planner(request: Request, reader: VideoReader, watch: Stopwatch) -> PathPlanner:
+    aim, known = request.aim, request.known
+    aims = Aims.of(aim.salient, subject=request.has_subject, hard=aim.inclusion == "hard", center=aim.pull)
+    return PathPlanner(
+        (reader.width, reader.height),
+        aim.path_options,
+        window_s=aim.setting.window_s,
+        guard=aim.guard and (known is None or known.error_px is not None),
+        aims=aims,
+        time_base=reader.time_base if known is None else known.time_base,
+        frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
+        watch=watch,
+    )
 
 
 def _lost(analysis: Analysis) -> int | None:
@@ -663,63 +485,260 @@ def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[s
 
 
 class _Drawing:
-    """Draws pictures by their corrections and encodes them, in two threads; use in a ``with`` block.
+    """Keeps pictures until they are planned, draws them by their corrections and gives them to the encoder.
 
-    Attributes
-    ----------
-    count : int
-        Pictures taken so far.
+    Warp and encoder work in two threads of their own.
     """
 
     def __init__(
         self,
-        writer: VideoWriter,
-        pair_writer: VideoWriter | None,
-        beside: SideFiles,
-        interpolation: Interpolation,
-        threads: int,
+        request: Request,
+        reader: VideoReader,
+        writing: _Writing,
+        plan: PathPlanner,
+        open_files: contextlib.ExitStack,
         watch: Stopwatch,
-        depth: int,
+        tell: Progress,
     ) -> None:
-        self.count = 0
-        self._writer, self._pair_writer, self._beside = writer, pair_writer, beside
-        self._interpolation, self._threads, self._watch = interpolation, threads, watch
-        self._depth = depth
-        self._stages = contextlib.ExitStack()
+        self._output, self._writer, self._plan = request.output, writing.writer, plan
+        self._watch, self._tell = watch, tell
+        self._count = 0  # pictures handed to the warp
+        # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
+        window_s = request.aim.setting.window_s
+        rate = believable_rate(float(reader.frame_rate))
+        window, stride = (0, 0) if window_s is None else window_frames(window_s, rate)
+        room = open_files.enter_context(room_for_pictures())
+        self._waiting = _Waiting(room, window + stride // 2, reader.frame_count)
+        self._stages = open_files.enter_context(contextlib.ExitStack())
+        self._encode = self._stages.enter_context(Consumer(writing.encode, "encode"))
+        self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
 
-    def __enter__(self) -> Self:
-        encode = _encoding(self._writer, self._pair_writer, self._beside, self._watch)
-        self._encode = self._stages.enter_context(Consumer(encode, "encode"))
-        self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", self._depth))
-        return self
+    def keep(self, frame: VideoFrame | None) -> None:
+        """Take the next picture, to be drawn when it is planned; None: it is not here, and will be read for that."""
+        if frame is None:
+            self._waiting.whole = False
+        else:
+            self._waiting.add(frame, begun=self._count > 0)
 
-    def __call__(self, frame: VideoFrame, correction: Floats) -> None:
-        """Take the next picture; waits while too many lie there."""
-        self._warp((frame, correction))
-        self.count += 1
+    def draw_ready(self, expected: int | None) -> None:
+        """Draw the pictures that wait and are planned; of how many in all, as far as that is known."""
+        while self._waiting.frames and self._count < self._plan.ready:
+            self._draw(self._waiting.frames.popleft(), expected)
+
+    def draw_rest(self, following: _Following, analysis: Analysis) -> None:
+        """Draw all that is not drawn yet; everything is planned."""
+        if self._waiting.whole:
+            self.draw_ready(len(analysis))
+        else:
+            for frame in following.pictures(analysis):
+                self._draw(frame, len(analysis))
+
+    def finish(self) -> None:
+        """Wait until all that was taken is drawn and encoded."""
+        self._stages.close()
+
+    def _draw(self, frame: VideoFrame, expected: int | None) -> None:
+        self._warp((frame, self._plan.corrections[self._count]))  # waits while too many lie there
+        self._count += 1
+        self._tell("render", self._count, expected)
 
     def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
         frame, correction = item
-        writer = self._writer
         with self._watch("warp"):
             steady = warp(
                 frame.planes,
                 correction,
-                writer.size,
-                interpolation=self._interpolation,
-                out=writer.new_planes(),
-                threads=self._threads,
+                self._writer.size,
+                interpolation=self._output.interpolation,
+                out=self._writer.new_planes(),
+                threads=self._output.threads,
             )
         self._encode((frame, steady))
 
-    def finish(self) -> None:
-        """Wait until all that was taken is drawn and given to the encoder."""
-        self._stages.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+class _Writing:
+    """The files: the result, encoded or copied, and those beside it, whole or not at all.
+
+    Attributes
+    ----------
+    writer : VideoWriter
+        Of the steady pictures.
+    copy : VideoCopy or None
+        What takes its place where the packets are kept.
+    pair_writer : VideoWriter or None
+        Of original and result side by side.
+    beside : SideFiles
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        reader: VideoReader,
+        beside: SideFiles,
+        open_files: contextlib.ExitStack,
+        watch: Stopwatch,
     ) -> None:
-        self._stages.__exit__(kind, error, trace)
+        self._request, self._open_files, self._watch, self.beside = request, open_files, watch, beside
+        files, encoding = request.files, request.output.encoding
+        self.copy: VideoCopy | None = None
+        self.writer = VideoWriter(request.destination, reader, **encoding)
+        open_files.callback(self.writer.abort)
+        self.pair_writer = None
+        if files["compare"] is not None:
+            from legato.video.results.comparison import Comparison
+
+            pair = (2 * self.writer.size[0], self.writer.size[1])
+            self.pair_writer = VideoWriter(files["compare"], reader, size=pair, **encoding)
+            open_files.callback(self.pair_writer.abort)
+            self._comparison = Comparison(self.writer.size)
+        self._pending = {
+            name: open_files.enter_context(PendingFile(path, unnamed=True))
+            for name in ("report", "plot", "save_motion")
+            if (path := files[name]) is not None
+        }
+
+    @property
+    def written(self) -> VideoWriter | VideoCopy:
+        """What makes the result."""
+        return self.copy or self.writer
+
+    @property
+    def comparison(self) -> VideoWriter | None:
+        """What makes the comparison, unless that failed."""
+        pair_writer = self.pair_writer
+        return None if pair_writer is None or pair_writer.path in self.beside.errors else pair_writer
+
+    def encode(self, item: tuple[VideoFrame, Planes]) -> None:
+        """Write an original and its steady picture."""
+        frame, steady = item
+        pair_writer = self.comparison
+        if pair_writer is not None:
+            with self._watch("compare"), self.beside.attempt(pair_writer.path):
+                pair = self._comparison.draw(frame.planes, steady, pair_writer.new_planes())
+                pair_writer.write(pair, frame.pts, frame.duration)
+            if pair_writer.path in self.beside.errors:
+                pair_writer.abort()  # at once: on a full disk the result needs its room
+        with self._watch("encode"):
+            self.writer.write(steady, frame.pts, frame.duration)
+
+    def write_motion(self, analysis: Analysis) -> None:
+        """Write the motion file, if it was asked for."""
+        if "save_motion" in self._pending:
+            pending = self._pending["save_motion"]
+            with self.beside.attempt(pending.destination):
+                pending.write_text(analysis.lines())
+
+    def copied(self, following: _Following) -> bool:
+        """Copy the packets instead, where the pictures would be the same but for the encoding; False: they are not."""
+        if self._request.output.chosen or self.pair_writer is not None:
+            return False
+        following.read()
+        self.copy = _copy(self._request.destination, following.reader, self.writer)
+        if self.copy is not None:
+            self._open_files.callback(self.copy.abort)
+        return self.copy is not None
+
+    def finish(self) -> None:
+        """Write what encoders and copy still hold."""
+        with self._watch("encode" if self.copy is None else "copy"):
+            self.written.finish()
+        pair_writer = self.comparison
+        if pair_writer is not None:
+            with self._watch("compare"), self.beside.attempt(pair_writer.path):
+                pair_writer.finish()
+
+    def write_plot(self, measured: _Reporting) -> None:
+        """Draw the path before and after, if that was asked for."""
+        if "plot" in self._pending:
+            pending = self._pending["plot"]
+            with self._watch("plot"), self.beside.attempt(pending.destination), pending.opened() as file:
+                measured.draw_path(file, pending.destination.suffix)
+
+    def commit(self, result: StabilizeReport) -> None:
+        """Write the report, and let all files appear under their names."""
+        if "report" in self._pending:
+            pending = self._pending["report"]
+            with self.beside.attempt(pending.destination):
+                pending.write_text([result.to_json()])
+        self.written.commit()
+        others: dict[Path, PendingFile | VideoWriter] = {one.destination: one for one in self._pending.values()}
+        if self.pair_writer is not None:
+            others[self.pair_writer.path] = self.pair_writer
+        for path, other in others.items():
+            if path not in self.beside.errors:
+                with self.beside.attempt(path):
+                    other.commit()
+
+
+class _Reporting:
+    """Measures the path when it is planned, and tells what was done when that is written."""
+
+    def __init__(
+        self, request: Request, reader: VideoReader, analysis: Analysis, plan: PathPlanner, watch: Stopwatch
+    ) -> None:
+        self._request, self._reader, self._analysis, self._plan, self._watch = request, reader, analysis, plan, watch
+        self._size = (reader.width, reader.height)
+        self._rate = analysis.frame_rate or float(reader.frame_rate)
+        with watch("metrics"):
+            self._motion = camera.bridge_motion(analysis.motion, analysis.ok)
+            self._figures: dict[str, Any] = _figures(self._motion, plan, self._size)
+            self._curves = _curves(analysis, self._motion, np.array(plan.window), self._size, self._rate)
+
+    def draw_path(self, file: IO[bytes], kind: str) -> None:
+        """Draw the path before and after."""
+        from legato.camera.plotting import plot_path
+
+        plot_path(self._motion, np.array(self._plan.window), self._size, file, fps=self._rate, kind=kind)
+
+    def report(self, writing: _Writing) -> StabilizeReport:
+        """Tell what was done."""
+        request, reader, analysis, plan, watch = (
+            self._request,
+            self._reader,
+            self._analysis,
+            self._plan,
+            self._watch,
+        )
+        writer, written, comparison = writing.writer, writing.written, writing.comparison
+        copied = writing.copy is not None
+        return StabilizeReport(
+            source=os.fspath(request.source),
+            destination=os.fspath(request.destination),
+            comparison=None if comparison is None else str(comparison.path),
+            motion_file=request.known.source if request.known is not None else None,
+            frames=len(analysis),
+            size=self._size,
+            output_size=writer.size,
+            frame_rate=self._rate,
+            duration_s=analysis.duration_s or len(analysis) / self._rate,
+            codec=reader.codec if copied else writer.codec,
+            pixel_format=reader.stored_format if copied else writer.pixel_format,
+            preset=request.aim.preset,
+            options=asdict(request.aim.path_options),
+            motion_known=analysis.known,
+            failed=analysis.failed,
+            duplicates=[int(t) for t in np.flatnonzero(analysis.duplicate)],
+            path_status=plan.status,
+            path_gap=plan.gap,
+            path_iterations=plan.iterations,
+            **self._figures,
+            subject_lost=_lost(analysis),
+            copied_streams=list(written.copied),
+            dropped_streams=list(written.not_copied),
+            skipped_packets=reader.skipped_packets,
+            damaged_frames=reader.damaged_frames,
+            repaired_timestamps=reader.repaired_timestamps,
+            notes=[
+                *_notes(analysis, reader, plan, written, copied=copied, hard=request.aim.inclusion == "hard"),
+                *writing.beside.failures(),
+            ],
+            seconds={**watch.seconds, "total": watch.total},
+            shares=watch.shares(),
+            versions=package_versions(),
+            curves=self._curves,
+            motion=self._motion,
+            corrections=np.array(plan.corrections),
+        )
 
 
 def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFrame]:
@@ -738,25 +757,3 @@ def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFr
         done += 1
     if done != count:
         raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")
-
-
-def _encoding(
-    writer: VideoWriter, pair_writer: VideoWriter | None, beside: SideFiles, watch: Stopwatch
-) -> Callable[[tuple[VideoFrame, Planes]], None]:
-    """Make the function that writes an original and its steady picture."""
-    from legato.video.results.comparison import Comparison
-
-    comparison = None if pair_writer is None else Comparison(writer.size)
-
-    def encode(item: tuple[VideoFrame, Planes]) -> None:
-        frame, steady = item
-        if pair_writer is not None and comparison is not None and pair_writer.path not in beside.errors:
-            with watch("compare"), beside.attempt(pair_writer.path):
-                pair = comparison.draw(frame.planes, steady, pair_writer.new_planes())
-                pair_writer.write(pair, frame.pts, frame.duration)
-            if pair_writer.path in beside.errors:
-                pair_writer.abort()  # at once: on a full disk the result needs its room
-        with watch("encode"):
-            writer.write(steady, frame.pts, frame.duration)
-
-    return encode

@@ -22,19 +22,18 @@ from legato import _core
 from legato._arrays import as_float64, overlap
 from legato._scalars import as_choice, as_size, as_threads
 from legato.errors import ArgumentError
+from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
 __all__ = ["Backend", "Interpolation", "warp"]
 
 Backend: TypeAlias = Literal["native", "opencv"]
-Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
 Floats: TypeAlias = NDArray[np.float64]
 PictureT = TypeVar("PictureT", bound=Picture)
 
 # Both backends keep positions within a picture in 16 bits.
 _LONGEST_SIDE = 32766
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)  # numbered as the core numbers them
 # Of a correction in units of the picture width, with rows of unit length.
 _LEAST_DETERMINANT = 1e-12
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]

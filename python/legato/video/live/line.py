@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +16,20 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato._files import PathLike, PendingFile, check_destinations, checked_path
-from legato._scalars import as_choice, as_flag, as_number, shown
+from legato._scalars import as_choice, as_number
 from legato.errors import ArgumentError, InputError, OutputError
+from legato.video.choices import Interpolation
 from legato.video.live.queue import WRITE_QUEUE, LiveQueue
 from legato.video.live.report import LatencyHistogram, LiveReport
 from legato.video.live.sink import CONTAINERS, Container, LiveEncoder, Sink, Target, WindowSink
 from legato.video.live.source import FASTEST, SLOWEST, Reading, Source, believed_rate
 from legato.video.live.stabilizer import Stabilizer
-from legato.video.media.encoders import check_encoder_preset
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.analysis import usable_area
 from legato.video.motion.subjects import Box
-from legato.video.planning import believable_rate
-from legato.video.presets import PresetName, preset_named
-from legato.video.stabilizing import SideFiles
-from legato.video.warping import Interpolation
+from legato.video.options import Aim, Output
+from legato.video.presets import PresetName, believable_rate
+from legato.video.side_files import SideFiles
 
 __all__ = ["stabilize_live"]
 
@@ -131,16 +129,18 @@ def stabilize_live(
     DependencyError
         If a package is missing; for "window" OpenCV with its windows.
     """
-    chosen = preset_named(preset)
-    if chosen.center > 0:
+    aim = Aim(preset=preset, crop=crop, options=options)
+    if aim.pull > 0:
         raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
-    check_encoder_preset("encoder_preset", encoder_preset)
-    if options is not None and not isinstance(options, camera.PathOptions):
-        raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
-    if options is None:
-        options = chosen.live_options()
-    if crop is not None:
-        options = replace(options, crop=crop)
+    output = Output(
+        interpolation=interpolation,
+        codec=codec,
+        crf=crf,
+        encoder_preset=encoder_preset,
+        overwrite=overwrite,
+        threads=threads,
+    )
+    path_options = aim.live_path_options
     if fps is not None:
         fps = as_number("fps", fps, least=SLOWEST, most=FASTEST)
     if duration_s is not None:
@@ -148,10 +148,14 @@ def stabilize_live(
     stall_s, reconnect_s = as_number("stall_s", stall_s, least=0), as_number("reconnect_s", reconnect_s, least=0)
     if container is not None:
         container = as_choice("container", container, CONTAINERS)
-    overwrite = as_flag("overwrite", overwrite)
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
-        (640, 360), 30, options=options, latency_frames=latency_frames, interpolation=interpolation, threads=threads
+        (640, 360),
+        30,
+        options=path_options,
+        latency_frames=latency_frames,
+        interpolation=output.interpolation,
+        threads=output.threads,
     )
     origin = Source.of(source, fps, allow_playlists)
     target = Target.of(os.fspath(destination), container)
@@ -161,7 +165,7 @@ def stabilize_live(
     check_destinations(
         inputs,
         {"destination": target.path, "report": None if report is None else Path(report)},
-        overwrite,
+        output.overwrite,
     )
     if target.window:
         WindowSink.check()
@@ -175,14 +179,14 @@ def stabilize_live(
             lambda size, rate: Stabilizer(
                 size,
                 rate,
-                options=options,
+                options=path_options,
                 latency_frames=latency_frames,
                 interpolation=interpolation,
                 mask=usable_area(size, mask, region),
                 threads=threads,
             ),
             fps,
-            {"codec": codec, "crf": crf, "preset": encoder_preset},
+            {"codec": output.codec, "crf": output.crf, "preset": output.encoder_preset},
             stall_s,
             progress,
         )

@@ -13,11 +13,12 @@ from legato import camera
 from legato._scalars import as_choice, as_flag, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
+from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.planes import Picture, Planes, luma
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.tracking import Tracker
 from legato.video.presets import PRESETS
-from legato.video.warping import INTERPOLATIONS, Interpolation, warp
+from legato.video.warping import warp
 
 __all__ = ["LIVE_OPTIONS", "Stabilizer"]
 

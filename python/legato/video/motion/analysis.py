@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from legato import __version__
 from legato._files import PathLike, PendingFile, check_destinations, checked_path, json_lines, parse_fraction
 from legato.errors import ArgumentError, InputError
+from legato.video.choices import Rotation
 from legato.video.media.decoding import load_av, open_media
 from legato.video.media.reader import VideoFrame, VideoReader
 from legato.video.motion.subjects import Box, SubjectTracker, check_box
@@ -33,8 +34,6 @@ __all__ = ["Analysis", "FrameTracker", "Rotation", "Step", "read_mask", "usable_
 
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
-Rotation: TypeAlias = Literal["apply", "keep"]
-ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
 
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
@@ -237,7 +236,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not begun and str(error).startswith(f"{path}: line"):
                 raise InputError(f"{path}: not a motion file of Legato") from None
             if ": not JSON" in str(error):
-                raise InputError(f"{str(error).partition(' (')[0]}; is the file complete?") from None
+                raise InputError(f"{error}; is the file complete?") from None
             raise
         begun, where = True, f"{path}: line {number}"
         if not isinstance(content, dict):

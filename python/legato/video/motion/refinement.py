@@ -23,8 +23,7 @@ from legato.video.motion.analysis import Mask, Step
 from legato.video.motion.guard import Guard
 from legato.video.motion.tracking import Motion, estimate_motion, predicted_error_px
 from legato.video.pipeline import Stopwatch
-from legato.video.planning import believable_rate
-from legato.video.presets import preset_named
+from legato.video.presets import believable_rate, preset_named
 from legato.video.progress import Progress
 from legato.video.warping import warp
 

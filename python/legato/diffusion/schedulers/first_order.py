@@ -1,0 +1,320 @@
+"""Schedulers of first order: DDIM, DDPM, Euler ancestral, and Euler of a flow."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_euler_ancestral_discrete
+from diffusers.schedulers import scheduling_flow_match_euler_discrete as scheduling_flow
+
+from legato._scalars import as_number
+from legato._turns import one_at_a_time
+from legato.diffusion.schedulers.run import Row, Run, alike, fused, x0_of
+from legato.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+
+Level = tuple[float, float]
+
+
+class DDIMScheduler(Run, diffusers.DDIMScheduler):  # type: ignore[misc]
+    """diffusers' DDIMScheduler; `step` is Legato's."""
+
+    @one_at_a_time
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: Any = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Take one step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : int
+            A trained one; it need not be on the list of the run.
+        eta : float
+            0 is DDIM, 1 has the variance of DDPM.
+        use_clipped_model_output : bool
+            Whether eps is that of the clipped x0.
+        generator : torch.Generator or list of them, optional
+            Where the seed of the run is drawn, unless the scheduler has ``seeds``.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+
+        Returns
+        -------
+        DDIMSchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            Before ``set_timesteps``; a timestep that is not trained; eta outside 0 to 1.
+        """
+        if self.num_inference_steps is None:
+            raise ArgumentError("scheduler: call set_timesteps() first")
+        t, eta = self._trained(timestep), as_number("eta", eta, least=0, most=1)
+        seen, level, row = self._cached(self.alphas_cumprod, (t, eta), lambda: self._row(t, eta))
+        noise = self._noise(row[3], variance_noise, generator, self._noise_place(t))
+        after, x0 = self._mixed(
+            *alike(sample, model_output), seen, level, row, noise, eps_of_bounded=use_clipped_model_output
+        )
+        if not return_dict:
+            return after, x0
+        return scheduling_ddim.DDIMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
+
+    def _row(self, t: int, eta: float) -> tuple[Level, Level, Row]:
+        before = t - self.config.num_train_timesteps // self.num_inference_steps
+        square = float(self.alphas_cumprod[t])
+        square1 = float(self.alphas_cumprod[before] if before >= 0 else self.final_alpha_cumprod)
+        alpha, sigma = square**0.5, (1.0 - square) ** 0.5
+        variance = max((1.0 - square1) / (1.0 - square) * (1.0 - square / square1), 0.0)
+        w = eta * variance**0.5
+        row = 0.0, square1**0.5, max(1.0 - square1 - w * w, 0.0) ** 0.5, w
+        return x0_of(self.config.prediction_type, alpha, sigma), (alpha, sigma), row
+
+
+class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
+    """diffusers' DDPMScheduler, of every variance type; `step` is Legato's."""
+
+    @one_at_a_time
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int,
+        sample: torch.Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+        *,
+        variance_noise: torch.Tensor | None = None,
+    ) -> Any:
+        """Take one ancestral step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at. Where the variance is learned, the
+            prediction has twice the channels.
+        timestep : int
+            A trained one. Off the list of the run, the step leads to the next lower one on it.
+        generator : torch.Generator or list of them, optional
+            Where the seed of the run is drawn, unless the scheduler has ``seeds``.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+
+        Returns
+        -------
+        DDPMSchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            A timestep that is not trained; a learned variance that the prediction does not have.
+        """
+        import torch
+
+        t = self._trained(timestep)
+        kind = self.variance_type
+        learned = None
+        if kind in ("learned", "learned_range"):
+            if model_output.shape[1] != 2 * sample.shape[1]:
+                raise ArgumentError(f"model_output: expected twice {sample.shape[1]} channels, for {kind!r} variance")
+            model_output, learned = torch.split(model_output, sample.shape[1], dim=1)
+        seen, level, row, logs = self._cached(self.alphas_cumprod, (t, kind), lambda: self._row(t, kind))
+        x, out = alike(sample, model_output)
+        noise = self._noise(row[3], variance_noise, generator, self._noise_place(t))
+        if learned is not None and row[3]:
+            z = self._drawn_noise(x, noise)
+            if kind == "learned":
+                spread = learned**0.5
+            else:
+                part = (learned + 1) / 2
+                spread = torch.exp(0.5 * (part * logs[1] + (1 - part) * logs[0]))
+            noise = {"noise": (spread * z).to(x.dtype)}
+        after, x0 = self._mixed(x, out, seen, level, row, noise)
+        if not return_dict:
+            return after, x0
+        return scheduling_ddpm.DDPMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
+
+    def _drawn_noise(self, x: torch.Tensor, noise: dict[str, Any]) -> torch.Tensor:
+        """Return the noise itself."""
+        if noise.get("noise") is not None:
+            return noise["noise"]
+        zero = x.detach().new_zeros(x.shape)
+        return fused(zero, zero, (0.0, 0.0, 1.0), **noise)
+
+    def previous_timestep(self, timestep: Any) -> Any:
+        """Return the timestep that a step leads to, -1 for none."""
+        if not (self.custom_timesteps or self.num_inference_steps):
+            return timestep - 1
+        lower = self.timesteps[self.timesteps < int(timestep)]
+        return lower[0] if len(lower) else self.timesteps.new_tensor(-1)
+
+    def _row(self, t: int, kind: str) -> tuple[Level, Level, Row, Level]:
+        before = int(self.previous_timestep(t))
+        square = float(self.alphas_cumprod[t])
+        square1 = float(self.alphas_cumprod[before]) if before >= 0 else 1.0
+        beta = 1.0 - square / square1
+        alpha, sigma = square**0.5, (1.0 - square) ** 0.5
+        posterior = max((1.0 - square1) / (1.0 - square) * beta, 1e-20)
+        w = 0.0
+        if t > 0:  # the last step of a full run draws nothing
+            w = {"fixed_large": beta**0.5, "fixed_large_log": beta**0.5, "learned": 1.0, "learned_range": 1.0}.get(
+                kind, posterior**0.5
+            )
+        row = (1.0 - beta) ** 0.5 * (1.0 - square1) / (1.0 - square), square1**0.5 * beta / (1.0 - square), 0.0, w
+        logs = math.log(posterior), math.log(max(beta, 1e-20))
+        return x0_of(self.config.prediction_type, alpha, sigma), (alpha, sigma), row, logs
+
+
+class EulerAncestralDiscreteScheduler(Run, diffusers.EulerAncestralDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' EulerAncestralDiscreteScheduler; `step` is Legato's. The state is x0 + sigma eps."""
+
+    @one_at_a_time
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+        *,
+        variance_noise: torch.Tensor | None = None,
+    ) -> Any:
+        """Take one ancestral Euler step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : float or Tensor
+            One of ``timesteps``, not a number of a step; the scheduler counts its steps.
+        generator : torch.Generator or list of them, optional
+            Where the seed of the run is drawn, unless the scheduler has ``seeds``.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+        variance_noise : Tensor, optional
+            Noise to use instead.
+
+        Returns
+        -------
+        EulerAncestralDiscreteSchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
+        refuse_numbers_of_steps(timestep)
+        k = self._counted(timestep)
+        seen, level, row = self._cached(self.sigmas, k, lambda: self._row(k))
+        noise = self._noise(row[3], variance_noise, generator, k)
+        after, x0 = self._mixed(*alike(sample, model_output), seen, level, row, noise)
+        after = after.to(model_output.dtype)
+        self._step_index += 1
+        if not return_dict:
+            return after, x0
+        return scheduling_euler_ancestral_discrete.EulerAncestralDiscreteSchedulerOutput(
+            prev_sample=after, pred_original_sample=x0
+        )
+
+    def _row(self, k: int) -> tuple[Level, Level, Row]:
+        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        up = (sigma1**2 * (sigma**2 - sigma1**2) / sigma**2) ** 0.5
+        down = max(sigma1**2 - up**2, 0.0) ** 0.5
+        return seen_in_sigma(self.config.prediction_type, sigma), (1.0, sigma), (0.0, 1.0, down, up)
+
+
+class FlowMatchEulerDiscreteScheduler(Run, diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' FlowMatchEulerDiscreteScheduler; `step` is Legato's. The model predicts eps - x0."""
+
+    @one_at_a_time
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
+        generator: Any = None,
+        per_token_timesteps: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Take one Euler step of the flow.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction (the velocity) and the state it was made at.
+        timestep : float or Tensor
+            One of ``timesteps``, not a number of a step; the scheduler counts its steps.
+        s_churn, s_tmin, s_tmax, s_noise : float
+            Not used, here as there.
+        generator : torch.Generator or list of them, optional
+            With ``stochastic_sampling``: where the seed of the run is drawn, unless the scheduler has ``seeds``.
+        per_token_timesteps : Tensor, optional
+            Levels of single tokens; such a step is diffusers' own.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+
+        Returns
+        -------
+        FlowMatchEulerDiscreteSchedulerOutput or tuple
+            The next state.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
+        refuse_numbers_of_steps(timestep)
+        if per_token_timesteps is not None:
+            return super().step(
+                model_output, timestep, sample, s_churn, s_tmin, s_tmax, s_noise, generator, per_token_timesteps,
+                return_dict,
+            )  # fmt: skip
+        k = self._counted(timestep)
+        coef = self._cached(self.sigmas, k, lambda: self._row(k))
+        noise = self._noise(coef[2], None, generator, k) if coef[2] else {}
+        after = fused(*alike(sample, model_output), coef, **noise).to(model_output.dtype)
+        self._step_index += 1
+        return scheduling_flow.FlowMatchEulerDiscreteSchedulerOutput(prev_sample=after) if return_dict else (after,)
+
+    def _row(self, k: int) -> tuple[float, float, float]:
+        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        if self.config.stochastic_sampling:  # to x0, and noise anew
+            return 1.0 - sigma1, -(1.0 - sigma1) * sigma, sigma1
+        return 1.0, sigma1 - sigma, 0.0
+
+
+def refuse_numbers_of_steps(timestep: Any) -> None:
+    """Refuse whole numbers, which are not timesteps of a scheduler that counts its steps."""
+    whole = isinstance(timestep, int) or str(getattr(timestep, "dtype", "")) in ("torch.int32", "torch.int64")
+    if whole:
+        raise ArgumentError(f"timestep: expected one of the scheduler's timesteps, got the integer {int(timestep)}")
+
+
+def seen_in_sigma(kind: str, sigma: float) -> Level:
+    """`x0_of` for the state x0 + sigma eps; v is that of the variance-preserving state."""
+    if kind == "v_prediction":
+        return 1.0 / (sigma * sigma + 1.0), -sigma / (sigma * sigma + 1.0) ** 0.5
+    return x0_of(kind, 1.0, sigma)

@@ -1,0 +1,346 @@
+"""Logs as trainers and evaluation tools write them: prompts, rollouts and verdicts of each layout."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import DATA
+
+pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
+
+from legato import rft  # noqa: E402
+from legato.errors import InputError  # noqa: E402
+from legato.rft.prompts import canonical_json, prompt_keys  # noqa: E402
+from legato.rft.readers import step_of  # noqa: E402
+
+LAYOUTS = DATA / "rft" / "layouts"
+EXPECTED = json.loads((LAYOUTS / "expected.json").read_text())
+# The log that most of the files hold: two prompts that always fail, two in between, two that always succeed.
+USUAL = {f"What is {i}+{i}?": share for i, share in enumerate((0.0, 0.0, 0.375, 0.5, 1.0, 1.0))}
+OTHERS = {"lmeval.jsonl", "nemorl.jsonl", "two_steps", "bigint.jsonl", "x_u64.parquet"}
+CHATS = {"x_toolcalls.jsonl", "x_dict_prompt.jsonl", "chat_mm_first_textonly.jsonl", "chat_extra.jsonl"}
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name and name != "nemorl.jsonl"])
+def test_prompts_and_rollouts(name: str) -> None:
+    report = rft.scan(LAYOUTS / name)
+    assert [report.overall["prompts"], report.overall["rollouts"]] == EXPECTED[name][:2]
+    if name in OTHERS | CHATS:
+        return
+    means = report.mean - (1.0 if name.startswith("completions") else 0.0)  # the second reward is always 1
+    ids = [f"HumanEval/{i}" for i in range(6)] if name == "evalplus.jsonl" else list(USUAL)
+    assert report.prompt == ids
+    assert report.n.tolist() == [8] * 6
+    assert means.tolist() == list(USUAL.values())
+    assert report.verdict.tolist() == ["suspect", "suspect", "healthy", "healthy", "suspect", "suspect"]
+    found = report.overall["population"]
+    assert [found[key]["share"] for key in ("no_gradient", "all_zero", "all_one")] == [4 / 6, 2 / 6, 2 / 6]
+
+
+def test_no_prompt_column_names_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"nemorl\.jsonl: no prompt column .*: content, rewards, .*idx; .*col content"):
+        rft.scan(LAYOUTS / "nemorl.jsonl")
+    report = rft.scan(LAYOUTS / "nemorl.jsonl", columns=rft.Columns(prompt="content"))
+    assert (len(report.prompt), report.n.tolist()) == (6, [8] * 6)
+
+
+def test_steps_are_told_apart() -> None:
+    """Every group is constant, at 0 in the first step and at 1 in the second: pooled, all prompts would be healthy."""
+    report = rft.scan(LAYOUTS / "two_steps")
+    found = report.overall["population"]
+    assert report.step.tolist() == [1] * 10 + [2] * 10
+    assert (len(report.n), found["no_gradient"]["share"]) == (20, 1.0)
+    assert (found["all_zero"]["share"], found["all_one"]["share"]) == (0.5, 0.5)
+    assert [(s["step"], s["all_zero"], s["all_one"]) for s in report.overall["steps"]] == [(1, 1.0, 0.0), (2, 0.0, 1.0)]
+    assert set(report.verdict) == {"suspect"}
+    pooled = rft.scan(LAYOUTS / "two_steps", columns=rft.Columns(step="none"))
+    assert set(pooled.verdict) == {"healthy"}
+
+
+def test_a_file_a_step(tmp_path: Path) -> None:
+    for step, reward in ((5, 0.0), (40, 1.0)):
+        rows = [{"prompt": "a", "reward": reward}] * 4
+        (tmp_path / f"step_{step}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert rft.scan(tmp_path).step.tolist() == [5, 40]
+    assert rft.scan(str(tmp_path / "step_*.jsonl")).zero_std.all()
+    assert rft.scan(tmp_path, columns=rft.Columns(steps=(6, 99))).step.tolist() == [40]
+    for name, step in (
+        ("completions_00012.parquet", 12), ("rollouts-step7.jsonl.gz", 7), ("global_step_3/data.parquet", 3),
+        ("8.jsonl", 8), ("part-0.parquet", None), ("train-00000-of-00005.parquet", None), ("run2/data.json", None),
+    ):  # fmt: skip
+        assert step_of(Path(name)) == step, name
+
+
+def test_prompts_of_chats() -> None:
+    """Rows differ in their fields; a file and the same rows in Python give the same prompts."""
+    for name in CHATS:
+        rows = [json.loads(line) for line in (LAYOUTS / name).read_text().splitlines()]
+        distinct = Counter(canonical_json(row["prompt"]) for row in rows)
+        for source in (LAYOUTS / name, rows, iter(rows), {k: [row[k] for row in rows] for k in ("prompt", "reward")}):
+            report = rft.scan(source)
+            assert dict(zip(report.prompt, report.n.tolist(), strict=True)) == distinct, name
+
+
+def test_chats_are_the_same_in_every_format(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": [{"role": "user", "content": f'é "{i % 3}"\n\\'}, {"content": None, "role": "tool"}], "score": i % 2}
+        for i in range(12)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "y.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False, indent=None) + "\n" for row in rows))
+    reports = [rft.scan(source) for source in (rows, *sorted(tmp_path.iterdir()), pa.Table.from_pylist(rows))]
+    assert len({report.to_json() for report in reports}) == 1
+    assert json.loads(reports[0].prompt[0])[0]["content"] == 'é "0"\n\\'
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(prompts=st.lists(st.lists(JSON, min_size=1, max_size=3), min_size=1, max_size=6))
+def test_any_prompt_is_keyed_by_its_json(prompts: list[Any]) -> None:
+    report = rft.scan([{"prompt": prompt, "reward": 0.5} for prompt in prompts])
+    assert report.prompt == sorted({canonical_json(prompt) for prompt in prompts}, key=lambda p: p.encode())
+    try:
+        array = pa.array(prompts)
+    except pa.ArrowException:
+        return
+    assert prompt_keys(array).to_pylist() == [canonical_json(value) for value in array.to_pylist()]
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.lists(st.fixed_dictionaries({"a": JSON, "prompt": st.text(), "b": JSON}), min_size=1, max_size=5))
+def test_columns_that_no_one_asked_for_are_skipped(rows: list[dict[str, Any]], tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("rows") / "x.jsonl"
+    text = "".join(json.dumps({**row, "reward": i % 2}, ensure_ascii=i % 2 == 0) + "\n" for i, row in enumerate(rows))
+    path.write_text(text, encoding="utf-8")
+    report = rft.scan(path)
+    assert dict(zip(report.prompt, report.n.tolist(), strict=True)) == Counter(row["prompt"] for row in rows)
+
+
+def test_bytes_and_large_integers_that_no_one_asked_for() -> None:
+    table = pa.table({"prompt": ["a"] * 4, "raw": [b"\xff"] * 4, "big": pa.array([2**64 - 1] * 4, pa.uint64())})
+    assert rft.scan(table.append_column("reward", pa.array([0, 1, 1, 0]))).n.tolist() == [4]
+
+
+def test_integers_of_any_size(tmp_path: Path) -> None:
+    for name in ("bigint.jsonl", "x_u64.parquet"):
+        report = rft.scan(LAYOUTS / name)
+        assert all(isinstance(prompt, int) and prompt >= 2**63 for prompt in report.prompt)
+        assert report.prompt == sorted(report.prompt)
+    small, large = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    small.write_text('{"uid": 7, "reward": 1}\n{"uid": 7, "reward": 0}\n')
+    large.write_text('{"uid": 123456789012345678901234567890, "reward": 1}\n{"uid": 7, "reward": 1}\n')
+    for files in ([small, large], [large, small]):
+        report = rft.scan(files)
+        assert (report.prompt, report.n.tolist()) == ([7, 123456789012345678901234567890], [3, 1])
+
+
+def test_ids_that_number_the_rows_give_way() -> None:
+    report = rft.scan(LAYOUTS / "uid_unique.parquet")
+    assert any("'uid' is another one in every row" in note for note in report.notes)
+    single = rft.scan({"uid": [1, 2, 3], "prompt": ["a", "b", "c"], "reward": [0, 1, 1]})
+    assert single.prompt == [1, 2, 3]
+    assert any("have one rollout" in note for note in single.notes)
+
+
+def test_lists_of_rewards() -> None:
+    rows = [{"prompt": "a", "score": [0.0, 0.5, 0.5]}, {"prompt": "a", "score": [0.25]}, {"prompt": "b", "score": []}]
+    summed = rft.scan(rows)
+    assert (summed.n.tolist(), summed.mean.tolist()) == ([2, 1], [0.625, 0.0])
+    each = rft.scan(rows, columns=rft.Columns(lists="each"))
+    assert (each.prompt, each.n.tolist(), each.mean.tolist()) == (["a"], [4], [0.3125])
+    grouped = [{"prompt": "a", "responses": ["x", "y"], "score": [0.0, 1.0], "step": 3}]
+    report = rft.scan(grouped)
+    assert (report.n.tolist(), report.step.tolist(), report.mean.tolist()) == ([2], [3], [0.5])
+    missing = rft.scan([{"prompt": "a", "score": [1.0, 1.0]}, {"prompt": "a", "score": None}], nan="drop")
+    assert (missing.n.tolist(), missing.overall["dropped"]) == ([1], 1)
+
+
+def test_words_and_truths(tmp_path: Path) -> None:
+    for values in (["pass", "fail", "Passed", "0.5"], [True, False, True, 0.5], ["1", "0", " true", "5e-1"]):
+        report = rft.scan({"task_id": ["t"] * 4, "base_status": values})
+        assert report.mean.tolist() == [0.625]
+        path = tmp_path / "x.jsonl"
+        path.write_text("".join(json.dumps({"task_id": "t", "base_status": v}) + "\n" for v in values))
+        assert rft.scan(path).mean.tolist() == [0.625]
+
+
+def test_documents_of_json(tmp_path: Path) -> None:
+    """EvalPlus's results, a wandb table, rows under a name, and a text over several lines."""
+    rows = [{"prompt": p, "reward": r} for p in ("a", "b") for r in (0.0, 1.0)]
+    evalplus = {"eval": {p: [{"task_id": p, "base_status": s} for s in ("pass", "fail")] for p in ("a", "b")}}
+    wandb = {"columns": ["step", "prompt", "reward"], "data": [[1, row["prompt"], row["reward"]] for row in rows]}
+    for found in (evalplus, wandb, {"rollouts": rows, "model": "m"}, rows, {k: [r[k] for r in rows] for k in rows[0]}):
+        path = tmp_path / "x.json"
+        path.write_text(json.dumps(found, indent=2))
+        report = rft.scan(path)
+        assert (report.prompt, report.mean.tolist()) == (["a", "b"], [0.5, 0.5])
+    path.write_text("\n".join(map(json.dumps, rows)))  # lines, whatever the name says
+    assert rft.scan(path).n.tolist() == [2, 2]
+    for text, message in (('{"prompt": [1, 2', r"x\.json: not JSON"), ("3", "expected an array or an object")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            rft.scan(path)
+
+
+def test_layouts_of_other_trainers(tmp_path: Path) -> None:
+    """NeMo-Gym's nested input, prime-rl's and verifiers' example ids, lm-eval's own list of metrics."""
+    gym = [
+        {"responses_create_params": {"input": [{"role": "user", "content": str(i % 2)}]}, "reward": float(i > 1)}
+        for i in range(4)
+    ]
+    prime = [
+        {"example_id": i % 2, "prompt": [{"role": "user", "content": "?"}], "reward": float(i > 1)} for i in range(4)
+    ]
+    harness = [{"doc_id": i % 2, "metrics": ["f1"], "f1": float(i > 1), "acc": 0.0} for i in range(4)]
+    for rows in (gym, prime, harness):
+        path = tmp_path / "x.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        report = rft.scan(path)
+        assert (report.n.tolist(), report.mean.tolist()) == ([2, 2], [0.5, 0.5])
+
+
+def test_folders_and_patterns(tmp_path: Path) -> None:
+    table = pa.table({"prompt": ["a", "a"], "reward": [0.0, 1.0]})
+    saved = tmp_path / "saved"  # as Hugging Face's save_to_disk does
+    saved.mkdir()
+    with (
+        pa.OSFile(str(saved / "data-00000-of-00001.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    (saved / "state.json").write_text('{"_data_files": []}')
+    (saved / "dataset_info.json").write_text("{}")
+    assert rft.scan(saved).n.tolist() == [2]
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"prompt,reward\na,1\n"))
+    assert rft.scan(tmp_path).n.tolist() == [3]
+    assert rft.scan([saved, str(tmp_path / "*.csv.gz")]).n.tolist() == [3]
+    with pytest.raises(InputError, match="no file has such a name"):
+        rft.scan(str(tmp_path / "*.parquet"))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no rollouts in this folder"):
+        rft.scan(tmp_path / "none")
+
+
+def frames() -> dict[str, Any]:
+    pandas, polars, duckdb = (
+        pytest.importorskip(name, reason=f"{name} is in no extra") for name in ("pandas", "polars", "duckdb")
+    )
+    columns = {"prompt": ["a", "a", "b", "b"], "reward": [0.0, 1.0, 1.0, 1.0]}
+    frame = pandas.DataFrame(columns)
+    return {
+        "pandas": frame,
+        "polars": polars.DataFrame(columns),
+        "lazy": polars.LazyFrame(columns),
+        "duckdb": duckdb.connect().from_arrow(pa.table(columns)),
+        "reader": pa.table(columns).to_reader(),
+        "batch": pa.RecordBatch.from_pydict(columns),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["pandas", "polars", "lazy", "duckdb", "reader", "batch"])
+def test_tables_of_others(name: str) -> None:
+    report = rft.scan(frames()[name])
+    assert (report.prompt, report.mean.tolist()) == (["a", "b"], [0.5, 1.0])
+    found = report.to_arrow()
+    assert found.column_names[:4] == ["prompt", "n", "mean", "std"]
+    assert found.to_pandas()["verdict"].tolist() == report.verdict.tolist()
+
+
+REWARDS = st.sampled_from([0.0, 1.0, 0.5, 0.1, -0.0, 1e-3, 1e-300, 1e100, -7.25, 3e7]) | st.floats(
+    -1e150, 1e150, allow_nan=False
+)
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), REWARDS, st.integers(0, 2)), min_size=1, max_size=60),
+    seed=st.integers(0, 2**31),
+    steps=st.booleans(),
+)
+def test_any_split_gives_the_same_bits(rows: list[tuple[int, float, int]], seed: int, steps: bool) -> None:
+    """Merged in any order, from any parts, with and without steps, of any rewards whatever."""
+    rng = np.random.default_rng(seed)
+
+    def table(chosen: Any) -> dict[str, Any]:
+        found = {"uid": [rows[i][0] for i in chosen], "reward": [rows[i][1] for i in chosen]}
+        return found | ({"step": [rows[i][2] for i in chosen]} if steps else {})
+
+    whole = rft.scan(table(range(len(rows))))
+    parts = [part for part in np.array_split(rng.permutation(len(rows)), rng.integers(1, 6)) if len(part)]
+    scans = [rft.Scan().update(table(part)) for part in parts]
+    reports = [scan.report() for scan in scans]
+    for scan in scans[1:]:
+        scans[0].merge(scan)
+    merged = reports[-1]
+    for report in reports[:-1]:
+        merged = merged.merge(report)
+    for found in (scans[0].report(), merged):
+        assert found.prompt == whole.prompt
+        assert found.to_json() == whole.to_json()
+        for name in ("step", "n", "mean", "std", "std_low", "std_high"):
+            assert getattr(found, name).tobytes() == getattr(whole, name).tobytes(), name
+
+
+def test_exact_sums() -> None:
+    """Means and stds are those of exact arithmetic, whatever the size of the rewards."""
+    from fractions import Fraction
+
+    rng = np.random.default_rng(0)
+    for rewards in (
+        rng.normal(1e6, 1e-3, 500), rng.random(500), rng.integers(0, 3, 500) / 4, 10.0 ** rng.uniform(-12, 12, 500),
+        rng.normal(size=500).astype(np.float32),
+    ):  # fmt: skip
+        exact = [Fraction(float(r)) for r in rewards]
+        mean = sum(exact) / len(exact)
+        variance = sum((r - mean) ** 2 for r in exact) / (len(exact) - 1)
+        report = rft.scan({"uid": np.zeros(500, int), "reward": rewards})
+        assert report.mean[0] == float(mean)
+        assert report.std[0] == pytest.approx(float(variance) ** 0.5, rel=1e-15)
+
+
+@pytest.mark.parametrize("executor", [ThreadPoolExecutor, ProcessPoolExecutor])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_executors_read_the_files(executor: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(3):
+        table = pa.table({"prompt": [f"p{j}" for j in rng.integers(0, 9, 50)], "reward": rng.random(50)})
+        pq.write_table(table, tmp_path / f"part-{i}.parquet")
+    with executor(2) as pool:
+        found = rft.scan(tmp_path, executor=pool)
+    assert found.to_json() == rft.scan(tmp_path).to_json()
+
+
+def test_rewards_by_column() -> None:
+    """The variance of a sum by its terms, and what works against the others."""
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 2, 400).astype(float), rng.integers(0, 2, 400) / 4
+    ids = np.repeat(np.arange(40), 10)
+    report = rft.scan({"uid": ids, "a": a, "b": b, "c": -b}, columns=rft.Columns(reward="a,b,c"))
+    found = report.overall["columns"]
+    assert found["a"]["share_of_variance"] == pytest.approx(1.0)
+    np.testing.assert_allclose(report.column_std["b"], [b[ids == i].std(ddof=1) for i in range(40)], 1e-12)
+    assert sum(part["share_of_variance"] for part in found.values()) == pytest.approx(1.0)
+    two = rft.scan(LAYOUTS / "completions_00001.parquet")
+    assert two.overall["columns"]["format_reward"] == {
+        "mean": 1.0, "mean_std": 0.0, "constant": 1.0, "share_of_variance": 0.0,
+    }  # fmt: skip
+    assert two.column_std["accuracy_reward"].tolist() == two.std.tolist()
