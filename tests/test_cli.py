@@ -201,12 +201,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, number: int, code: int, 
     command = [sys.executable, "-m", "legato", "stabilize", clip, out / "out.mp4", "--encoder-preset", "veryslow"]
     command += ["--report", out / "report.json"]
 
-    def heed_signals() -> None:  # a test run in the background may have told its children to ignore them
-        signal.signal(number, signal.SIG_DFL)
-
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals
-    ) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         begin = time.monotonic()
         while not under_way(out, process.pid) and process.poll() is None and time.monotonic() - begin < 30:
             time.sleep(0.02)

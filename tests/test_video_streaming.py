@@ -73,12 +73,6 @@ def holding(data: bytes, seconds: float) -> Callable[[socket.socket], None]:
     return answer
 
 
-def heed_signals() -> None:
-    """To be run in a child: tests in the background may have been told to ignore them, which children inherit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def decoded(path: Path) -> list[video.VideoFrame]:
     with video.VideoReader(path) as reader:
         return list(reader)
@@ -583,7 +577,6 @@ def test_an_interrupt_completes_the_output(clip: Path, tmp_path: Path, number: s
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=heed_signals,
     )
     assert process.stdin is not None
     process.stdin.write(clip.read_bytes())
@@ -609,7 +602,7 @@ def test_an_output_that_nobody_connects_to(clip: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"tcp://127.0.0.1:{port}?listen=1"
     command = [*LEGATO, "--input", str(clip), "--output", url, "--report", tmp_path / "r.json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     listens = re.compile(rf":{port:04X} 00000000:0000 0A ")
     deadline = time.monotonic() + 30
     while not listens.search(Path("/proc/net/tcp").read_text()) and time.monotonic() < deadline:
@@ -651,7 +644,7 @@ def test_an_output_that_takes_nothing(clip: Path) -> None:
     many = clip.read_bytes() * 8
     arguments = [*LEGATO, "--input", "-", "--output", "-", "--latency", "2"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    deaf = subprocess.Popen(arguments, **pipes, preexec_fn=heed_signals)
+    deaf = subprocess.Popen(arguments, **pipes)
     assert deaf.stdin is not None
     assert deaf.stderr is not None
     feeder = threading.Thread(target=_feed, args=(deaf.stdin, many))

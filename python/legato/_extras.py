@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _REQUIREMENT = re.compile(r"""(?P<package>[^;]+?)\s*;\s*extra\s*==\s*["'](?P<extra>[^"']+)["']""")
 _OWN_EXTRAS = re.compile(r"legato\[(?P<extras>[^\]]+)\]")
@@ -80,6 +78,8 @@ def install_command(extra: str) -> str:
 def _clone() -> Path | None:
     """Find the folder that pip built this copy from, if it is still there and the copy is not editable."""
     from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
 
     try:
         recorded = json.loads(metadata.distribution("legato").read_text("direct_url.json") or "{}")  # PEP 610
