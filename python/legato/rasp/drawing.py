@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
-from xml.sax.saxutils import escape
 
 from legato._files import write_whole
 from legato._printing import printable
@@ -114,7 +114,7 @@ def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
 
 
 def _shown(text: str) -> str:
-    return escape(printable(text))
+    return html.escape(printable(text), quote=False)
 
 
 def _quoted(text: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from legato.errors import ArgumentError, InputError
 from legato.rft.judging import Interval, Settings
 from legato.rft.layouts import Columns
 from legato.rft.report import Report
 from legato.rft.rollouts import NanRule, Rollouts
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Scan", "scan"]
 

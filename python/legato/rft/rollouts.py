@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,9 @@ from legato.errors import ArgumentError, DependencyError, InputError, LegatoErro
 from legato.rft.layouts import Columns, Roles, choose_columns, prompt_candidates
 from legato.rft.prompts import NameTable, prompt_keys
 from legato.rft.readers import UNUSABLE, Part, files_of, parts_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["NAN_RULES", "NO_STEP", "Groups", "NanRule", "Rollouts"]
 
