@@ -516,7 +516,7 @@ def test_hard_inclusion_holds_or_fails(clip: Path, analysis: video.Analysis, tmp
     points = np.full((30, 1, 2), np.nan)
     points[:, 0] = (8, 60)
     report = video.render(clip, analysis, tmp_path / "out.mp4", salient=points, inclusion="hard", crop=0.3, **FAST)
-    seen = np.linalg.solve(report.corrections, [[8], [60], [1]])[..., 0]
+    seen = np.linalg.solve(report.corrections, [[[8], [60], [1]]])[..., 0]  # of a matrix in NumPy 1, too
     assert (seen[:, 0] / seen[:, 2] >= -0.51).all()
     free = video.render(clip, analysis, tmp_path / "out.mp4", crop=0.3, **FAST)
     seen = np.linalg.solve(free.corrections, [[8], [60], [1]])[..., 0]
