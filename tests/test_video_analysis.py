@@ -519,7 +519,7 @@ def test_hard_inclusion_holds_or_fails(clip: Path, analysis: video.Analysis, tmp
     seen = np.linalg.solve(report.corrections, [[[8], [60], [1]]])[..., 0]  # of a matrix in NumPy 1, too
     assert (seen[:, 0] / seen[:, 2] >= -0.51).all()
     free = video.render(clip, analysis, tmp_path / "out.mp4", crop=0.3, **FAST)
-    seen = np.linalg.solve(free.corrections, [[8], [60], [1]])[..., 0]
+    seen = np.linalg.solve(free.corrections, [[[8], [60], [1]]])[..., 0]
     assert (seen[:, 0] / seen[:, 2] < -1).any()
     far = np.array([[[-50.0, 60.0], [220.0, 60.0]]] * 30)
     with pytest.raises(InfeasibleError):
