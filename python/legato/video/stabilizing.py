@@ -592,7 +592,7 @@ class _Writing:
             open_files.callback(self.pair_writer.abort)
             self._comparison = Comparison(self.writer.size)
         self._pending = {
-            name: open_files.enter_context(PendingFile(path, unnamed=True))
+            name: open_files.enter_context(PendingFile(path))
             for name in ("report", "plot", "save_motion")
             if (path := files[name]) is not None
         }

@@ -109,7 +109,7 @@ class LiveEncoder:
         self._counted, self._count = counted, 0
         self._numbers: dict[int, tuple[int, int]] = {}  # of the pictures in the encoder, and durations, by timestamp
         self._shift: int | None = None
-        self._pending = None if target.path is None else PendingFile(target.path, unnamed=True)
+        self._pending = None if target.path is None else PendingFile(target.path)
         self._container: Any = None
         try:
             url = target.url if self._pending is None else str(self._pending.path)

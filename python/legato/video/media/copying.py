@@ -309,7 +309,7 @@ class VideoCopy:
         if source.repaired_timestamps:
             raise ArgumentError("path: pictures without times, or of wrong ones, cannot be copied as they are")
         self.notes: list[str] = []
-        self._pending = PendingFile(self.path, unnamed=True)
+        self._pending = PendingFile(self.path)
         self._copier: StreamCopier | None = None
         try:
             self._container = opened_for_writing(self._av, self._pending.path, muxer, source.time_base)

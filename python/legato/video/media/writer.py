@@ -141,7 +141,7 @@ class VideoWriter:
         self._copier: StreamCopier | None = None
         self._timing: PacketTiming | None = None
 
-        self._pending = PendingFile(self.path, unnamed=True)
+        self._pending = PendingFile(self.path)
         try:
             self._container = opened_for_writing(self._av, self._pending.path, self._muxer, self._clock)
             self._stream = self._video_stream(source, encoder)

@@ -164,7 +164,7 @@ class Analysis:
             If the file cannot be written.
         """
         check_destinations({"source": self.source} if self.source else {}, {"path": path})
-        with PendingFile(path, unnamed=True) as pending:
+        with PendingFile(path) as pending:
             pending.write_text(self.lines())
             pending.commit()
 
