@@ -78,10 +78,10 @@ def reason(error: BaseException) -> str:
 class PendingFile:
     """A file that appears under its destination's name when it is complete, and not before.
 
-    The destination is touched by `commit` alone. Until then the file has no name at all, where the system can (Linux, on
-    most file systems), so that nothing is left even by a process that is killed. Leaving the ``with`` block without it
-    leaves nothing. A file that is replaced hands on its permissions, and its owner where the system allows that; a new
-    one follows the umask. Of several hard links only the named one gets the new content.
+    The destination is touched by `commit` alone. Until then the file has no name at all, where the system can (Linux,
+    on most file systems), so that nothing is left even by a process that is killed. Leaving the ``with`` block without
+    it leaves nothing. A file that is replaced hands on its permissions, and its owner where the system allows that; a
+    new one follows the umask. Of several hard links only the named one gets the new content.
 
     Devices, pipes and the names of open files (``/dev/stdout``) are no files that could be replaced: `opened` writes
     through to them, and they have no `path`.

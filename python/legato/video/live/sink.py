@@ -24,8 +24,8 @@ from legato.video.live.source import URL
 from legato.video.media.copying import container_of
 from legato.video.media.decoding import load_av
 from legato.video.media.encoders import add_video_stream, encodable_size, encoder_options, find_encoder, open_encoder
-from legato.video.media.planes import Planes, load_opencv
-from legato.video.media.reader import VideoFrame, VideoReader, depth_of, keep_within_depth, plane_views
+from legato.video.media.planes import Planes, depth_of, load_opencv, plane_views
+from legato.video.media.reader import VideoFrame, VideoReader, keep_within_depth
 
 Container: TypeAlias = Literal["y4m", "mpegts"]
 CONTAINERS: tuple[Container, ...] = get_args(Container)
@@ -63,6 +63,8 @@ class Target:
         if path.suffix.lower() == ".y4m":
             return cls(destination, "", "yuv4mpegpipe", "rawvideo", path)
         muxer, codec = container_of(path)
+        if muxer == "gif":
+            raise ArgumentError("destination: a GIF is for `legato stabilize`; a live video may have no end")
         return cls(destination, "", muxer, codec, path)
 
 

@@ -28,6 +28,7 @@ CONTAINERS = {
     ".webm": ("webm", "libvpx-vp9"),
     ".avi": ("avi", "libx264"),
     ".ts": ("mpegts", "libx264"),
+    ".gif": ("gif", "gif"),
 }
 _EDIT_LISTS = ("mp4", "mov")
 _PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
