@@ -34,6 +34,7 @@ __all__ = ["stabilize_frames"]
 
 FrameT = TypeVar("FrameT", bound=Frame)
 _FASTEST = 1000.0  # frames a second
+_AS_IT_IS = np.eye(3)
 
 
 @overload
@@ -186,7 +187,7 @@ class _Clip:
         while self._waiting and self._drawn < self._plan.ready:
             frame, correction = self._waiting.popleft(), self._plan.corrections[self._drawn]
             self._drawn += 1
-            if self._plan.status in ("rest", "none"):
+            if np.array_equal(correction, _AS_IT_IS):
                 yield frame
                 continue
             output = self._output

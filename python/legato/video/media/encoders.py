@@ -133,14 +133,16 @@ def chosen_codec(family: str, wanted: str, size: tuple[int, int], muxer: str, us
     family : str
         FFmpeg's name of the input's codec.
     wanted : str
-        Pixel format of the pictures.
+        Pixel format of the pictures, or what is asked for instead.
     size : (int, int)
         Their width and height.
     muxer, usual : str
         The kind of container, and the encoder that is usual there.
     """
-    traits = PixelTraits.of(wanted)
-    assert traits is not None
+    try:
+        traits = PixelTraits.of(wanted) or PixelTraits(3, 8)
+    except ValueError as error:
+        raise ArgumentError(f"pixel_format: FFmpeg has none named {wanted!r}") from error
     own, held = _OF_FAMILY.get(family, ("", set()))
     candidates = [own] if muxer in held else []
     if traits.depth > 8 and muxer in _DEEP:

@@ -113,14 +113,19 @@ class Planes:
         ArgumentError
             If `order` is none of these.
         DependencyError
-            If PyAV, whose converter does the work, is not installed.
+            If PyAV, whose converter makes colors, is not installed.
         """
         order = as_choice("order", order, COLOR_ORDERS)
         tags = color or ColorTags()
-        frame = frame_of(self)
         full = tags.range == RANGE_FULL
-        drawn = frame.reformat(
-            format="gray" if order == "gray" else f"{order}24",
+        if order == "gray":
+            low, span = (
+                (0, (1 << self.bit_depth) - 1) if full else (16 << self.bit_depth - 8, 219 << self.bit_depth - 8)
+            )
+            levels = (self.y.astype(np.float32) - low) * np.float32(255 / span)
+            return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+        drawn = frame_of(self).reformat(
+            format=f"{order}24",
             src_colorspace=_matrix_name(tags.matrix, self.size[1]),
             src_color_range="JPEG" if full else "MPEG",
             dst_color_range="JPEG",

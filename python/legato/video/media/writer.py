@@ -126,7 +126,8 @@ class VideoWriter:
             self.codec = codec or transparent_codec(self.path.suffix, self._muxer)
             self._planar_format = with_alpha(self._planar_format)
         else:
-            self.codec = codec or chosen_codec(source.codec, self._planar_format, asked_size, self._muxer, usual)
+            wanted = pixel_format if isinstance(pixel_format, str) else self._planar_format
+            self.codec = codec or chosen_codec(source.codec, wanted, asked_size, self._muxer, usual)
         self._alpha = alpha
         self._location: Literal["left", "center"] = source.chroma_location
         encoder = find_encoder(self.codec)
