@@ -41,7 +41,7 @@ _AS_IT_IS = np.eye(3)
 def stabilize_frames(frames: NDArray[Any], fps: float, **options: Any) -> NDArray[Any]: ...
 @overload
 def stabilize_frames(frames: Iterable[FrameT], fps: float, **options: Any) -> Iterator[FrameT]: ...
-def stabilize_frames(
+def stabilize_frames(  # type: ignore[misc]  # the options are said once, here
     frames: Iterable[Any],
     fps: float,
     *,
@@ -94,14 +94,14 @@ def stabilize_frames(
     """
     given = locals()
     whole = isinstance(frames, np.ndarray)
-    if whole and frames.ndim not in (3, 4):
+    if isinstance(frames, np.ndarray) and frames.ndim not in (3, 4):
         raise ArgumentError(f"frames: expected shape (n, h, w, 3) or (n, h, w), got {frames.shape}")
     try:
         rest = iter(frames)
     except TypeError as error:
         raise ArgumentError(f"frames: expected an array or an iterable, got {type(frames).__name__}") from error
     rate = as_number("fps", fps, above=0, most=_FASTEST)
-    aim, estimate, output = (record.of(given) for record in (Aim, Estimate, Output))
+    aim, estimate, output = Aim.of(given), Estimate.of(given), Output.of(given)
     first = next(rest, None)
     steady: Iterator[Any] = iter(())
     if first is not None:

@@ -96,10 +96,10 @@ def warp(
     """
     picture = as_planes(frame)
     if is_pyav(frame):
-        steady = warp(
-            picture, correction, size, interpolation=interpolation, threads=threads, backend=backend, out=_no_out(out)
-        )
-        return cast(PictureT, like_pyav(steady, frame))
+        if out is not None:
+            raise ArgumentError("out: expected none for a frame of PyAV's")
+        drawn = warp(picture, correction, size, interpolation=interpolation, threads=threads, backend=backend)
+        return cast(PictureT, like_pyav(drawn, frame))
     source_size = picture.size if isinstance(picture, Planes) else _size_of(picture)
     if max(source_size) > _LONGEST_SIDE:
         raise ArgumentError(f"frame: expected sides up to {_LONGEST_SIDE} px, got {source_size}")
@@ -226,11 +226,6 @@ def _by_opencv(
     if not np.may_share_memory(sampled, out):
         np.copyto(out, sampled)
     return out
-
-
-def _no_out(out: object) -> None:
-    if out is not None:
-        raise ArgumentError("out: expected none for a frame of PyAV's")
 
 
 def _size_of(packed: NDArray[Any]) -> tuple[int, int]:

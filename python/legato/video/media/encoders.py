@@ -90,8 +90,11 @@ class PixelTraits(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> PixelTraits | None:
-        """Look a format up by FFmpeg's name; None: RGB, or no pictures that lie in memory."""
-        pixels = load_av().VideoFormat(name, 16, 16)
+        """Look a format up by FFmpeg's name; None: there is none such, or it is RGB, or no pictures lie in memory."""
+        try:
+            pixels = load_av().VideoFormat(name, 16, 16)
+        except ValueError:
+            return None
         components = [c for c in pixels.components if not c.is_alpha]
         if not components or pixels.is_rgb or pixels.has_palette or pixels.is_big_endian:
             return None
@@ -109,20 +112,18 @@ class PixelTraits(NamedTuple):
 def taken_format(encoder: Any, wanted: str, *, alpha: bool = False) -> str:
     """Choose the pixel format of an encoder that keeps the most of another, and needs the least room for it."""
     taken = list(encoder.video_formats or ())
-    names = [pixels.name for pixels in taken]
-    if not names or wanted in names:
+    if not taken or wanted in [pixels.name for pixels in taken]:
         return wanted
     asked = PixelTraits.of(wanted)
-    assert asked is not None
     fitting = []
     for pixels in taken:
         traits = PixelTraits.of(pixels.name)
-        if traits is not None and any(c.is_alpha for c in pixels.components) == alpha:
-            # Of equals the one that is planar: FFmpeg needs not interleave it.
+        if asked and traits and any(c.is_alpha for c in pixels.components) == alpha:
+            # Of equals the one that is planar, whose name is the plainest: FFmpeg needs not interleave it.
             fitting.append((*traits.lost(asked), *asked.lost(traits), len(pixels.name), pixels.name))
     if alpha and not fitting:
         raise ArgumentError(f"codec: {encoder.name} takes no transparent pictures")
-    return str(min(fitting)[-1]) if fitting else str(names[0])
+    return str(min(fitting)[-1] if fitting else taken[0].name)
 
 
 def chosen_codec(family: str, wanted: str, size: tuple[int, int], muxer: str, usual: str) -> str:
@@ -139,10 +140,7 @@ def chosen_codec(family: str, wanted: str, size: tuple[int, int], muxer: str, us
     muxer, usual : str
         The kind of container, and the encoder that is usual there.
     """
-    try:
-        traits = PixelTraits.of(wanted) or PixelTraits(3, 8)
-    except ValueError as error:
-        raise ArgumentError(f"pixel_format: FFmpeg has none named {wanted!r}") from error
+    traits = PixelTraits.of(wanted) or PixelTraits(3, 8)
     own, held = _OF_FAMILY.get(family, ("", set()))
     candidates = [own] if muxer in held else []
     if traits.depth > 8 and muxer in _DEEP:

@@ -194,8 +194,9 @@ class VideoReader:
     ) -> None:
         self._turns = Turns()
         self._av = load_av()
-        opened = isinstance(path, Decoder)
-        self.decoder = path if opened else Decoder(path, stream=stream, allow_playlists=allow_playlists)
+        self.decoder = (
+            path if isinstance(path, Decoder) else Decoder(path, stream=stream, allow_playlists=allow_playlists)
+        )
         self._container, self._stream = self.decoder.container, self.decoder.stream
         self.path = self.decoder.path
         self.rotate, self.deinterlace = rotate, deinterlace
