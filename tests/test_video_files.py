@@ -715,6 +715,30 @@ def test_impossible_destinations(talking: Path, tmp_path: Path, name: str, match
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+def test_sound_without_its_head_is_left_out_at_once(tmp_path: Path, extension: str) -> None:
+    """MP4 describes Opus by a header that was lost: known at the beginning, and no error after all the work."""
+    whole = write_clip(tmp_path / "a.webm", shaky(10), codec="libvpx-vp9", sound="libopus")
+    data = whole.read_bytes()
+    at = data.index(b"OpusHead")
+    private = data.rindex(b"\x63\xa2", 0, at)  # its element: from here on unknown to readers
+    damaged = tmp_path / "b.webm"
+    damaged.write_bytes(data[:private] + b"\x63\xa3" + data[private + 2 :])
+    out = tmp_path / f"c.{extension}"
+    for clip, kept in ((whole, extension == "mp4"), (damaged, False)):
+        writer = copy_video(clip, out)
+        assert [label.split()[1:3] for label in writer.copied] == [["audio", "opus"]] * kept
+        assert times(out) == times(clip)
+
+
+@pytest.mark.parametrize("sound", ["aac", "ac3", "eac3", "libopus", "flac"])
+def test_sound_that_mp4_holds_is_kept(tmp_path: Path, sound: str) -> None:
+    clip = write_clip(tmp_path / "a.mkv", shaky(10), sound=sound)
+    writer = copy_video(clip, tmp_path / "b.mp4")
+    assert len(writer.copied) == 1
+    assert [data for _, data in packets(tmp_path / "b.mp4", "audio")] == [data for _, data in packets(clip, "audio")]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [

@@ -12,8 +12,8 @@ What is kept and what is not, in one place:
 - **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows. Times of
   presentation are never changed to fit those of decoding; these are made where they are missing. Matroska and WebM
   count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it), AVI
-  counts frames, GIF hundredths of a second. Streams with arbitrary start times (MPEG-TS and the like) are moved to start at zero, all by the same
-  amount.
+  counts frames, GIF hundredths of a second. Streams with arbitrary start times (MPEG-TS and the like) are moved to
+  start at zero, all by the same amount.
 - **Odd sizes**: a picture with subsampled chroma is written without its last odd column or row, since H.264 and its
   players need even sizes. Nothing is padded, so no pixel is invented.
 - **Sound, subtitles and attachments** are copied packet by packet where the container can hold them (attachments:
