@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -57,6 +58,8 @@ def write_clip(
     container: str | None = None,
 ) -> Path:
     """Encode RGB pictures with PyAV alone, independently of the code under test."""
+    if codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # read once a process: it writes to stderr by itself
     frames = list(pictures)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", format=container) as out:

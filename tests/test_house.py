@@ -90,8 +90,10 @@ DOOR: dict[str, set[str]] = {
     "pipeline": {"media"},
     "presets": set(),
     "warping": {"media"},
+    "framing": {"media"},
     "options": {"media", "motion"},
     "planning": {"media", "motion"},
+    "sequences": {"media", "motion"},
     "stabilizing": {"media", "motion", "results"},
     "batch": {"media", "results"},
 }

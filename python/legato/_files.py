@@ -78,9 +78,10 @@ def reason(error: BaseException) -> str:
 class PendingFile:
     """A file that appears under its destination's name when it is complete, and not before.
 
-    The destination is touched by `commit` alone. Leaving the ``with`` block without it leaves nothing. A file that is
-    replaced hands on its permissions, and its owner where the system allows that; a new one follows the umask. Of
-    several hard links only the named one gets the new content.
+    The destination is touched by `commit` alone. Until then the file has no name at all, where the system can (Linux,
+    on most file systems), so that nothing is left even by a process that is killed. Leaving the ``with`` block without
+    it leaves nothing. A file that is replaced hands on its permissions, and its owner where the system allows that; a
+    new one follows the umask. Of several hard links only the named one gets the new content.
 
     Devices, pipes and the names of open files (``/dev/stdout``) are no files that could be replaced: `opened` writes
     through to them, and they have no `path`.
@@ -89,9 +90,6 @@ class PendingFile:
     ----------
     destination : str or path
         The final name; if it is a symbolic link, the file that it points to.
-    unnamed : bool
-        Let the file have no name at all until `commit`, where the system can (Linux, on most file systems): then
-        nothing is left even by a process that is killed. `path` then has no extension.
 
     Attributes
     ----------
@@ -104,7 +102,7 @@ class PendingFile:
         If no file can be made there, or the one that is there is write-protected.
     """
 
-    def __init__(self, destination: PathLike, *, unnamed: bool = False) -> None:
+    def __init__(self, destination: PathLike) -> None:
         self.destination = Path(destination)
         self._final = Path(os.path.realpath(self.destination))
         self._handle: int | None = None
@@ -125,7 +123,7 @@ class PendingFile:
         if open_file or (there and not self._final.is_file()):
             return
         self._hidden = folder / f".legato-{os.urandom(6).hex()}{self._final.suffix}"
-        self._handle = _unnamed_file(folder) if unnamed else None
+        self._handle = _unnamed_file(folder)
         if self._handle is not None:
             return
         try:
@@ -138,7 +136,7 @@ class PendingFile:
     def path(self) -> Path:
         """The name to write to; the file exists and is empty.
 
-        A hidden one beside the destination with its extension, unless the file is unnamed.
+        Without an extension; where no file is without a name, a hidden one beside the destination with its extension.
 
         Raises
         ------
@@ -264,7 +262,7 @@ def write_whole(path: PathLike, content: str | bytes) -> Path:
     OutputError
         If it cannot be written.
     """
-    with PendingFile(path, unnamed=True) as pending:
+    with PendingFile(path) as pending:
         if isinstance(content, str):
             pending.write_text([content])
         else:

@@ -172,7 +172,7 @@ def _draw_path(axes: Any, shaky: dict[str, Float64], steady: dict[str, Float64],
 
 def _save(figure: Any, destination: str | os.PathLike[str] | IO[bytes], kind: str) -> None:
     if isinstance(destination, str | os.PathLike):
-        with PendingFile(destination, unnamed=True) as pending:
+        with PendingFile(destination) as pending:
             with pending.opened() as file:
                 _save(figure, file, kind)
             pending.commit()

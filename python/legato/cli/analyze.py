@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     inputs = {"input": arguments.source, **({} if arguments.mask is None else {"mask": arguments.mask})}
     check_destinations(inputs, {"output": arguments.output})
-    with PendingFile(arguments.output, unnamed=True) as pending:
+    with PendingFile(arguments.output) as pending:
         options = {**chosen(arguments), "rotation": arguments.rotation or "apply"}
         progress = not arguments.quiet and sys.stderr.isatty()
         analysis = analyze(arguments.source, progress=progress, **options)

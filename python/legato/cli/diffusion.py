@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = CLAIMS if arguments.claim == "all" else (arguments.claim,)
     with contextlib.ExitStack() as opened:
         files = {
-            name: opened.enter_context(PendingFile(path, unnamed=True))
+            name: opened.enter_context(PendingFile(path))
             for name, path in (("json", arguments.json), ("plot", arguments.plot))
             if path is not None
         }

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
     )
+    add_options(parser, Estimate, "stream", help="which stream of ORIGINAL, as ffprobe counts them")
+    add_options(parser, Estimate, "deinterlace", help="make whole pictures of ORIGINAL's interlaced ones first")
     add_options(parser, Estimate, "allow_playlists")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="write all metrics as JSON")
@@ -41,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.original,
         arguments.stabilized,
         offset=arguments.offset,
+        stream=arguments.stream,
+        deinterlace=arguments.deinterlace,
         allow_playlists=arguments.allow_playlists,
         progress=progress,
     )

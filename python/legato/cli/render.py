@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("motion", metavar="MOTION", type=Path, help="the motion file")
     parser.add_argument("destination", metavar="OUT", type=Path, help="the video to write")
     add_options(parser, Aim)
-    add_options(parser, Estimate, "allow_playlists")
+    add_options(parser, Estimate, "stream", "deinterlace", "allow_playlists")
     add_options(parser, Beside, "compare", "report", "plot")
     add_options(parser, Output)
     add_talk(parser)

@@ -265,11 +265,7 @@ def _outputs(sources: Sequence[Path], **paths: Path | None) -> Iterator[Callable
     """
     check_destinations({f"input {source}": source for source in sources}, paths)
     with contextlib.ExitStack() as opened:
-        pending = {
-            name: opened.enter_context(PendingFile(path, unnamed=True))
-            for name, path in paths.items()
-            if path is not None
-        }
+        pending = {name: opened.enter_context(PendingFile(path)) for name, path in paths.items() if path is not None}
 
         def give(name: str, content: str | Writer) -> None:
             if not isinstance(content, str):

@@ -23,7 +23,7 @@ NAME = "stabilize"
 HELP = "turn shaky videos into steady ones"
 DESCRIPTION = (
     "Turn a shaky video into a steady one. Sound, subtitles, timestamps, rotation and colour tags are kept.\n"
-    "The kind of file follows the extension of OUT: .mp4 .m4v .mov .mkv .webm .avi .ts.\n"
+    "The kind of file follows the extension of OUT: .mp4 .m4v .mov .mkv .webm .avi .ts .gif.\n"
     "With --output-folder or --suffix every PATH is read, and written under a name made from its own."
 )
 
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
             # Its first pictures are decoded while the rest is loaded.
-            with Ahead(source, allow_playlists=arguments.allow_playlists) as begun:
+            with Ahead(source, stream=arguments.stream, allow_playlists=arguments.allow_playlists) as begun:
                 from legato._scalars import as_count
                 from legato.video.stabilizing import stabilize
 

@@ -109,7 +109,7 @@ class Report(Findings):
         """
         target = checked_path("path", path)
         check_destinations({f"input {file}": file for file in self.rollouts.files}, {"path": target})
-        with PendingFile(target, unnamed=True) as pending:
+        with PendingFile(target) as pending:
             self.write(pending)
             pending.commit()
 

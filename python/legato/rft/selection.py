@@ -80,7 +80,7 @@ class Selection:
         except (OSError, ValueError) as error:
             raise OutputError(f"{target}: cannot be made a folder ({reason(error)})") from None
         with ExitStack() as opened:
-            pending = {name: opened.enter_context(PendingFile(path, unnamed=True)) for name, path in paths.items()}
+            pending = {name: opened.enter_context(PendingFile(path)) for name, path in paths.items()}
             tables = None if source is None else _split(source, key or "prompt", self)
             for name, file in pending.items():
                 if form == "ids":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from legato.video.results.comparison import Comparison
     from legato.video.results.evaluation import VideoMetrics, evaluate
     from legato.video.results.report import StabilizeReport
+    from legato.video.sequences import stabilize_frames
     from legato.video.stabilizing import analyze, render, stabilize
     from legato.video.synthetic.synthesis import GroundTruth, synthesize
     from legato.video.warping import warp
@@ -56,8 +57,9 @@ _HOMES = {
     "render": "stabilizing",
     "result_paths": "batch",
     "stabilize": "stabilizing",
-    "stabilize_live": "live.line",
     "stabilize_all": "batch",
+    "stabilize_frames": "sequences",
+    "stabilize_live": "live.line",
     "synthesize": "synthetic.synthesis",
     "warp": "warping",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "result_paths",
     "stabilize",
     "stabilize_all",
+    "stabilize_frames",
     "stabilize_live",
     "synthesize",
     "warp",

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["INCLUSIONS", "INTERPOLATIONS", "ROTATIONS", "Inclusion", "Interpolation", "Rotation"]
+__all__ = [
+    "BACKENDS",
+    "BORDERS",
+    "INCLUSIONS",
+    "INTERPOLATIONS",
+    "ROTATIONS",
+    "Backend",
+    "Border",
+    "Inclusion",
+    "Interpolation",
+    "Rotation",
+]
 
+Backend: TypeAlias = Literal["native", "opencv"]
+Border: TypeAlias = Literal["black", "transparent"]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
 Rotation: TypeAlias = Literal["apply", "keep"]
 
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+BORDERS: tuple[Border, ...] = get_args(Border)
 INCLUSIONS: tuple[Inclusion, ...] = get_args(Inclusion)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)  # numbered as the core numbers them
 ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)

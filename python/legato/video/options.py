@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any, Self
 from legato._extras import install_command
 from legato._files import PathLike, check_destinations, checked_path
 from legato.errors import ArgumentError, DependencyError
-from legato.video.choices import INCLUSIONS, INTERPOLATIONS, ROTATIONS, Inclusion, Interpolation, Rotation
+from legato.video.choices import (
+    BACKENDS,
+    BORDERS,
+    INCLUSIONS,
+    INTERPOLATIONS,
+    ROTATIONS,
+    Backend,
+    Border,
+    Inclusion,
+    Interpolation,
+    Rotation,
+)
 from legato.video.media.decoding import Ahead
 
 if TYPE_CHECKING:
@@ -164,6 +175,26 @@ class Estimate(Options):
             "(default: as in the motion file, or apply)",
         },
     )
+    stream: int | None = field(
+        default=None,
+        metadata={
+            "type": int,
+            "metavar": "N",
+            "help": "which stream of the input, as ffprobe counts them "
+            "(default: the video stream marked as default, else the largest)",
+        },
+    )
+    deinterlace: bool = field(
+        default=False,
+        metadata={"help": "make whole pictures of interlaced ones first, by FFmpeg's filter bwdif"},
+    )
+    backend: Backend = field(
+        default="native",
+        metadata={
+            "choices": BACKENDS,
+            "help": "what follows the scene; opencv is for comparison (default: %(default)s)",
+        },
+    )
     allow_playlists: bool = field(
         default=False,
         metadata={
@@ -176,10 +207,14 @@ class Estimate(Options):
     )
 
     def __post_init__(self) -> None:
-        from legato._scalars import as_choice
+        from legato._scalars import as_choice, as_count, as_flag
 
         if self.rotation is not None:
             self._put(rotation=as_choice("rotation", self.rotation, ROTATIONS))
+        if self.stream is not None:
+            self._put(stream=as_count("stream", self.stream, 0))
+        backend = as_choice("backend", self.backend, BACKENDS)
+        self._put(backend=backend, deinterlace=as_flag("deinterlace", self.deinterlace))
 
     def known(self) -> Analysis | None:
         """Give the motion that is known already; None: it is to be estimated."""
@@ -269,9 +304,29 @@ class Output(Options):
         default="bicubic",
         metadata={"choices": INTERPOLATIONS, "help": "how pictures are resampled (default: %(default)s)"},
     )
+    keep_borders: Border | None = field(
+        default=None,
+        metadata={
+            "choices": BORDERS,
+            "nargs": "?",
+            "const": "black",
+            "help": "show each steadied picture uncropped; where there is none it is black (default, if asked for; "
+            "give it after OUT), or transparent in .mov, .webm and .mkv",
+        },
+    )
+    scale: bool = field(
+        default=True,
+        metadata={
+            "help": "enlarge what the crop leaves to the size of IN (default: yes); otherwise OUT is smaller, and its "
+            "size the same whatever IN shows"
+        },
+    )
     codec: str | None = field(
         default=None,
-        metadata={"help": "FFmpeg encoder (default: libx264; for .webm libvpx-vp9, or libsvtav1 beyond 8 bits)"},
+        metadata={
+            "help": "FFmpeg encoder, also hardware's such as hevc_nvenc (default: that of IN's family where OUT holds "
+            "it, else libx264, libx265 beyond 8 bits; in .webm libvpx-vp9, libsvtav1)"
+        },
     )
     crf: float | None = field(
         default=None, metadata={"type": float, "help": "constant quality, lower is better (default: 18)"}
@@ -290,13 +345,23 @@ class Output(Options):
 
         interpolation = as_choice("interpolation", self.interpolation, INTERPOLATIONS)
         threads = as_threads(self.threads)
-        self._put(interpolation=interpolation, threads=threads, overwrite=as_flag("overwrite", self.overwrite))
+        if self.keep_borders is not None:
+            self._put(keep_borders=as_choice("keep_borders", self.keep_borders, BORDERS))
+        scale = as_flag("scale", self.scale)
+        if self.keep_borders is not None and not scale:
+            raise ArgumentError("scale: nothing is enlarged where keep_borders is given, so it has to stay as it is")
+        overwrite = as_flag("overwrite", self.overwrite)
+        self._put(interpolation=interpolation, threads=threads, overwrite=overwrite, scale=scale)
         check_encoder_preset("encoder_preset", self.encoder_preset)
 
     @property
     def encoding(self) -> dict[str, Any]:
         """The encoder's part, as `VideoWriter` takes it."""
-        encoding = {"codec": self.codec, "preset": self.encoder_preset, "pixel_format": self.pixel_format}
+        encoding: dict[str, Any] = {
+            "codec": self.codec,
+            "preset": self.encoder_preset,
+            "pixel_format": self.pixel_format,
+        }
         return encoding if self.crf is None else {**encoding, "crf": self.crf}
 
     @property

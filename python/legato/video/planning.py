@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato.errors import ArgumentError, InputError
+from legato.video.framing import Framing
 from legato.video.motion.guard import Gain, Guard
 from legato.video.motion.subjects import box_corners, read_salient
 from legato.video.pipeline import Stopwatch
@@ -123,6 +124,8 @@ class PathPlanner:
         Where the times of the first frames do not tell.
     watch : Stopwatch
         The stages are called "path" and, for what the guard asks, "metrics".
+    framing : Framing, optional
+        What is shown of the steadied pictures; by default the crop window, enlarged to `size`.
 
     Attributes
     ----------
@@ -146,7 +149,9 @@ class PathPlanner:
         time_base: Fraction | None,
         frame_rate: float,
         watch: Stopwatch,
+        framing: Framing | None = None,
     ) -> None:
+        self.framing = Framing.of(size, options) if framing is None else framing
         self.window: list[Floats] = []
         self.corrections: list[Floats] = []
         self.status, self.gap, self.iterations = "none", 0.0, 0
@@ -190,7 +195,7 @@ class PathPlanner:
         self._aims.check(count)
         if not self._ask(last=True):
             self.status = "rest" if self._known else "none"
-            self.window = self.corrections = [np.eye(3)] * count
+            self.window, self.corrections = [np.eye(3)] * count, [self.framing.at_rest] * count
         elif self._window_s is None:
             self._solve_whole()
         else:
@@ -269,5 +274,5 @@ class PathPlanner:
             with self._watch("path"):
                 window = camera.contain(window, self._size, self._options)
                 self.window.extend(window)
-                self.corrections.extend(np.asarray(window @ camera.crop_map(self._size, self._options), np.float64))
+                self.corrections.extend(np.asarray(window @ self.framing.to_window, np.float64))
             self._ask()

@@ -24,9 +24,10 @@ from legato._files import PathLike, PendingFile
 from legato._scalars import as_choice
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, InputError
-from legato.video.choices import ROTATIONS, Inclusion, Interpolation, Rotation
+from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
+from legato.video.framing import Framing, beyond, blackened
 from legato.video.media.copying import VideoCopy
-from legato.video.media.decoding import Ahead
+from legato.video.media.decoding import Ahead, Decoder
 from legato.video.media.planes import Planes
 from legato.video.media.reader import NOT_TRANSPARENT, VideoFrame, VideoReader
 from legato.video.media.writer import VideoWriter
@@ -46,9 +47,6 @@ __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-# Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
-_SAME_TIME_S = 0.0015
-
 
 def analyze(
     source: PathLike,
@@ -57,6 +55,9 @@ def analyze(
     region: Box | None = None,
     subject: Box | None = None,
     rotation: Rotation = "apply",
+    stream: int | None = None,
+    deinterlace: bool = False,
+    backend: Backend = "native",
     allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> Analysis:
@@ -76,6 +77,14 @@ def analyze(
         A box in the first frame that is followed, to be kept in view and, by the preset "follow", in the middle.
     rotation : {"apply", "keep"}
         Whether the pictures are turned upright before, or stay as they are stored with their tag.
+    stream : int, optional
+        Which of the file's streams, as FFmpeg counts all of them from 0; by default the video stream that is marked as
+        default, of several, or of none, the one of the largest pictures.
+    deinterlace : bool
+        Whether pictures of two interleaved fields become whole ones first, by FFmpeg's filter ``bwdif``: those that are
+        marked as interlaced, or all where the first is not.
+    backend : {"native", "opencv"}
+        What follows the scene (see `Tracker`); OpenCV is for comparison.
     allow_playlists : bool
         As for `stabilize`.
     progress : bool or callable
@@ -95,8 +104,8 @@ def analyze(
     DependencyError
         If a package of the extra ``video`` is not installed.
     """
+    asked = Estimate.of(locals())  # first of all: these are the arguments, and nothing else yet
     rotation = as_choice("rotation", rotation, ROTATIONS)
-    asked = Estimate(mask=mask, region=region, subject=subject, rotation=rotation, allow_playlists=allow_playlists)
     watch = Stopwatch()
     with told(progress) as tell, _opened(source, asked, rotation) as reader:
         tracker = _tracker(reader, asked)
@@ -146,7 +155,12 @@ def stabilize(
     center: float | None = None,
     guard: bool = True,
     rotation: Rotation | None = None,
+    stream: int | None = None,
+    deinterlace: bool = False,
+    backend: Backend = "native",
     interpolation: Interpolation = "bicubic",
+    keep_borders: Border | None = None,
+    scale: bool = True,
     codec: str | None = None,
     crf: float | None = None,
     encoder_preset: str = "veryfast",
@@ -197,8 +211,16 @@ def stabilize(
     rotation : {"apply", "keep"}, optional
         Whether the pictures are turned upright, or stay as they are stored and the tag is written again; by default
         as the motion was estimated, or "apply".
+    stream, deinterlace, backend
+        See `analyze`.
     interpolation : {"bilinear", "bicubic", "lanczos"}
         How pictures are resampled. Bilinear is the fastest and visibly softens the picture.
+    keep_borders : {"black", "transparent"}, optional
+        Show all that there is of each steadied picture, uncropped, and this where there is none. Transparent: in .mov
+        (by default ProRes 4444), .webm (VP9) and .mkv (FFV1).
+    scale : bool
+        Whether what the crop leaves is enlarged to the size of the source. Otherwise it is written as it is: a smaller
+        picture, of the same size whatever the clip is.
     codec, crf, encoder_preset, pixel_format
         The encoder (see `VideoWriter`). Where none but `encoder_preset` is given, a clip that is left as it is keeps
         its own packets and is not encoded again, if the destination's container can hold them.
@@ -247,7 +269,7 @@ def stabilize(
         following = _Following(request, open_files, watch, tell)
         # All files to write are opened now: what is wrong with them is better known before the work.
         writing = _Writing(request, following.reader, beside, open_files, watch)
-        plan = _planner(request, following.reader, watch)
+        plan = _planner(request, following.reader, writing.framing, watch)
         drawing = _Drawing(request, following.reader, writing, plan, open_files, watch, tell)
         for frame, step in following.steps():
             drawing.keep(frame)
@@ -270,11 +292,17 @@ def stabilize(
 
 def _opened(source: PathLike, asked: Estimate, rotation: Rotation) -> VideoReader:
     opened = source.decoder() if isinstance(source, Ahead) else source
-    return VideoReader(opened, rotate=rotation == "apply", allow_playlists=asked.allow_playlists)
+    return VideoReader(
+        opened,
+        rotate=rotation == "apply",
+        stream=asked.stream,
+        deinterlace=asked.deinterlace,
+        allow_playlists=asked.allow_playlists,
+    )
 
 
 def _tracker(reader: VideoReader, asked: Estimate) -> FrameTracker:
-    return FrameTracker(reader, mask=asked.mask, region=asked.region, subject=asked.subject)
+    return FrameTracker(reader, mask=asked.mask, region=asked.region, subject=asked.subject, backend=asked.backend)
 
 
 def _followed(
@@ -283,7 +311,7 @@ def _followed(
     """Follow the frames of a reader, and look again where that is called for."""
     size = (reader.width, reader.height)
     steps = tracker.follow(pictures, watch, tell)
-    return looked_again(steps, size, float(reader.frame_rate), tracker.usable, watch, tell)
+    return looked_again(steps, size, float(reader.frame_rate), tracker.usable, watch, tell, tracker.backend)
 
 
 class _Following:
@@ -332,7 +360,7 @@ class _Following:
         """See to it that the video was read to its end: what it holds may be damaged, or another than was followed."""
         if not self._read:
             assert self._known is not None
-            for frame in _own(self._pictures, self._known):
+            for frame in self._known.check_pictures(self._pictures):
                 self._tell("check", frame.index + 1, len(self._known))
             self._read = True
 
@@ -341,7 +369,7 @@ class _Following:
         if self._read:
             again = self._watch.steps(_again(self._request.source, self.reader), "decode")
             self._pictures = self._open_files.enter_context(Producer(again, "decode"))
-        return _own(self._pictures, analysis)
+        return analysis.check_pictures(self._pictures)
 
 
 class _Waiting:
@@ -379,11 +407,12 @@ class _Waiting:
 
 
 def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
-    with VideoReader(source, rotate=first.rotate, allow_playlists=first.decoder.allow_playlists) as reader:
+    decoder = Decoder(source, stream=first.decoder.stream.index, allow_playlists=first.decoder.allow_playlists)
+    with VideoReader(decoder, rotate=first.rotate, deinterlace=first.deinterlace) as reader:
         yield from reader
 
 
-def _planner(request: Request, reader: VideoReader, watch: Stopwatch) -> PathPlanner:
+def _planner(request: Request, reader: VideoReader, framing: Framing, watch: Stopwatch) -> PathPlanner:
     aim, known = request.aim, request.known
     aims = Aims.of(aim.salient, subject=request.has_subject, hard=aim.inclusion == "hard", center=aim.pull)
     return PathPlanner(
@@ -395,6 +424,7 @@ def _planner(request: Request, reader: VideoReader, watch: Stopwatch) -> PathPla
         time_base=reader.time_base if known is None else known.time_base,
         frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
         watch=watch,
+        framing=framing,
     )
 
 
@@ -472,7 +502,7 @@ def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[s
     jitter = plan.gain.jitter_px if plan.status == "rest" and plan.gain is not None else 0.0
     figures = {"violation_px": 0.0, "cropping": 1.0, "distortion": 1.0, "jitter_in_px": jitter, "jitter_out_px": jitter}
     if plan.status not in ("none", "rest"):
-        corrections = np.array(plan.corrections)
+        corrections = np.array(plan.window) @ plan.framing.measured
         metrics = camera.path_metrics(motion, corrections, size)
         figures = {
             "violation_px": _overhang_px(corrections, size),
@@ -502,6 +532,7 @@ class _Drawing:
     ) -> None:
         self._output, self._writer, self._plan = request.output, writing.writer, plan
         self._watch, self._tell = watch, tell
+        self._color_range = reader.color.range
         self._count = 0  # pictures handed to the warp
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window_s = request.aim.setting.window_s
@@ -544,6 +575,7 @@ class _Drawing:
 
     def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
         frame, correction = item
+        shown: NDArray[np.bool_] | None = None
         with self._watch("warp"):
             steady = warp(
                 frame.planes,
@@ -553,7 +585,11 @@ class _Drawing:
                 out=self._writer.new_planes(),
                 threads=self._output.threads,
             )
-        self._encode((frame, steady))
+            if self._output.keep_borders is not None:
+                outside = beyond(correction, steady.size, frame.planes.size)
+                blackened(steady, outside, self._color_range)
+                shown = ~outside
+        self._encode((frame, steady, shown))
 
 
 class _Writing:
@@ -561,6 +597,8 @@ class _Writing:
 
     Attributes
     ----------
+    framing : Framing
+        What is shown of them.
     writer : VideoWriter
         Of the steady pictures.
     copy : VideoCopy or None
@@ -581,7 +619,12 @@ class _Writing:
         self._request, self._open_files, self._watch, self.beside = request, open_files, watch, beside
         files, encoding = request.files, request.output.encoding
         self.copy: VideoCopy | None = None
-        self.writer = VideoWriter(request.destination, reader, **encoding)
+        size = (reader.width, reader.height)
+        border = request.output.keep_borders
+        self.framing = Framing.of(size, request.aim.path_options, scale=request.output.scale, border=border)
+        self.writer = VideoWriter(
+            request.destination, reader, size=self.framing.size, alpha=border == "transparent", **encoding
+        )
         open_files.callback(self.writer.abort)
         self.pair_writer = None
         if files["compare"] is not None:
@@ -592,7 +635,7 @@ class _Writing:
             open_files.callback(self.pair_writer.abort)
             self._comparison = Comparison(self.writer.size)
         self._pending = {
-            name: open_files.enter_context(PendingFile(path, unnamed=True))
+            name: open_files.enter_context(PendingFile(path))
             for name in ("report", "plot", "save_motion")
             if (path := files[name]) is not None
         }
@@ -608,18 +651,18 @@ class _Writing:
         pair_writer = self.pair_writer
         return None if pair_writer is None or pair_writer.path in self.beside.errors else pair_writer
 
-    def encode(self, item: tuple[VideoFrame, Planes]) -> None:
-        """Write an original and its steady picture."""
-        frame, steady = item
+    def encode(self, item: tuple[VideoFrame, Planes, NDArray[np.bool_] | None]) -> None:
+        """Write an original and its steady picture, and where that shows something."""
+        frame, steady, shown = item
         pair_writer = self.comparison
         if pair_writer is not None:
             with self._watch("compare"), self.beside.attempt(pair_writer.path):
-                pair = self._comparison.draw(frame.planes, steady, pair_writer.new_planes())
+                pair = self._comparison.draw(self.framing.cut(frame.planes), steady, pair_writer.new_planes())
                 pair_writer.write(pair, frame.pts, frame.duration)
             if pair_writer.path in self.beside.errors:
                 pair_writer.abort()  # at once: on a full disk the result needs its room
         with self._watch("encode"):
-            self.writer.write(steady, frame.pts, frame.duration)
+            self.writer.write(steady, frame.pts, frame.duration, shown=shown)
 
     def write_motion(self, analysis: Analysis) -> None:
         """Write the motion file, if it was asked for."""
@@ -630,10 +673,11 @@ class _Writing:
 
     def copied(self, following: _Following) -> bool:
         """Copy the packets instead, where the pictures would be the same but for the encoding; False: they are not."""
-        if self._request.output.chosen or self.pair_writer is not None:
+        request = self._request
+        if request.output.chosen or request.estimate.deinterlace or self.pair_writer is not None:
             return False
         following.read()
-        self.copy = _copy(self._request.destination, following.reader, self.writer)
+        self.copy = _copy(request.destination, following.reader, self.writer)
         if self.copy is not None:
             self._open_files.callback(self.copy.abort)
         return self.copy is not None
@@ -739,21 +783,3 @@ class _Reporting:
             motion=self._motion,
             corrections=np.array(plan.corrections),
         )
-
-
-def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFrame]:
-    """Give the pictures of a video whose motion is known; refuse another video's."""
-    count, done = len(analysis), 0
-    for frame in pictures:
-        if done == count:
-            raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
-        at = analysis.time_s(done)
-        if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
-            raise InputError(
-                f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
-                f"not at {at:.4f} s"
-            )
-        yield frame
-        done += 1
-    if done != count:
-        raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,25 @@ from legato import _core
 from legato._arrays import as_float64, overlap
 from legato._scalars import as_choice, as_size, as_threads
 from legato.errors import ArgumentError
-from legato.video.choices import INTERPOLATIONS, Interpolation
-from legato.video.media.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
+from legato.video.choices import BACKENDS, INTERPOLATIONS, Backend, Interpolation
+from legato.video.media.planes import (
+    ChromaLocation,
+    Picture,
+    Planes,
+    Samples,
+    as_planes,
+    is_pyav,
+    like_pyav,
+    load_opencv,
+)
 
-__all__ = ["Backend", "Interpolation", "warp"]
+__all__ = ["Interpolation", "warp"]
 
-Backend: TypeAlias = Literal["native", "opencv"]
 Floats: TypeAlias = NDArray[np.float64]
-PictureT = TypeVar("PictureT", bound=Picture)
+PictureT = TypeVar("PictureT", bound=Picture | Any)
 
 # Both backends keep positions within a picture in 16 bits.
 _LONGEST_SIDE = 32766
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 # Of a correction in units of the picture width, with rows of unit length.
 _LEAST_DETERMINANT = 1e-12
 _IDENTITY = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -53,8 +60,8 @@ def warp(
 
     Parameters
     ----------
-    frame : Planes, (h, w) uint8 or uint16 array, or (h, w, 3) uint8 array
-        Planar YUV, gray or packed BGR.
+    frame : Planes, (h, w) uint8 or uint16 array, (h, w, 3) uint8 array, or av.VideoFrame
+        Planar YUV, gray or packed BGR; of PyAV's any format.
     correction : (3, 3) array of floats
         Maps pixel coordinates of the output to those of the input, on the luma grid, with pixel
         centers at integers: the output pixel x shows the input at ``correction @ x``. The scale of
@@ -88,6 +95,11 @@ def warp(
         If OpenCV is asked for and not installed.
     """
     picture = as_planes(frame)
+    if is_pyav(frame):
+        if out is not None:
+            raise ArgumentError("out: expected none for a frame of PyAV's")
+        drawn = warp(picture, correction, size, interpolation=interpolation, threads=threads, backend=backend)
+        return cast(PictureT, like_pyav(drawn, frame))
     source_size = picture.size if isinstance(picture, Planes) else _size_of(picture)
     if max(source_size) > _LONGEST_SIDE:
         raise ArgumentError(f"frame: expected sides up to {_LONGEST_SIDE} px, got {source_size}")

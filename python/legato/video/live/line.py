@@ -171,7 +171,7 @@ def stabilize_live(
         WindowSink.check()
     beside = SideFiles()
     with contextlib.ExitStack() as open_files:
-        report_file = None if report is None else open_files.enter_context(PendingFile(report, unnamed=True))
+        report_file = None if report is None else open_files.enter_context(PendingFile(report))
         reading = Reading(origin, stall_s, reconnect_s, duration_s)
         line = _Line(
             reading,

@@ -24,8 +24,8 @@ from legato.video.live.source import URL
 from legato.video.media.copying import container_of
 from legato.video.media.decoding import load_av
 from legato.video.media.encoders import add_video_stream, encodable_size, encoder_options, find_encoder, open_encoder
-from legato.video.media.planes import Planes, load_opencv
-from legato.video.media.reader import VideoFrame, VideoReader, depth_of, keep_within_depth, plane_views
+from legato.video.media.planes import Planes, depth_of, load_opencv, plane_views
+from legato.video.media.reader import VideoFrame, VideoReader, keep_within_depth
 
 Container: TypeAlias = Literal["y4m", "mpegts"]
 CONTAINERS: tuple[Container, ...] = get_args(Container)
@@ -63,6 +63,8 @@ class Target:
         if path.suffix.lower() == ".y4m":
             return cls(destination, "", "yuv4mpegpipe", "rawvideo", path)
         muxer, codec = container_of(path)
+        if muxer == "gif":
+            raise ArgumentError("destination: a GIF is for `legato stabilize`; a live video may have no end")
         return cls(destination, "", muxer, codec, path)
 
 
@@ -109,7 +111,7 @@ class LiveEncoder:
         self._counted, self._count = counted, 0
         self._numbers: dict[int, tuple[int, int]] = {}  # of the pictures in the encoder, and durations, by timestamp
         self._shift: int | None = None
-        self._pending = None if target.path is None else PendingFile(target.path, unnamed=True)
+        self._pending = None if target.path is None else PendingFile(target.path)
         self._container: Any = None
         try:
             url = target.url if self._pending is None else str(self._pending.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,15 +13,14 @@ from legato._scalars import as_choice, as_flag, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
 from legato.video.choices import INTERPOLATIONS, Interpolation
-from legato.video.media.planes import Picture, Planes, luma
-from legato.video.media.reader import VideoFrame
+from legato.video.media.frames import Frame, owned, picture_of, redrawn
+from legato.video.media.planes import luma
 from legato.video.motion.tracking import Tracker
 from legato.video.presets import PRESETS
 from legato.video.warping import warp
 
 __all__ = ["LIVE_OPTIONS", "Stabilizer"]
 
-Frame = Picture | VideoFrame
 FrameT = TypeVar("FrameT", bound=Frame)
 Floats = NDArray[np.float64]
 
@@ -136,10 +134,11 @@ class Stabilizer:
 
         Parameters
         ----------
-        frame : (h, w, 3) uint8 array, (h, w) uint8 or uint16 array, Planes, or VideoFrame
-            Packed BGR, gray or planar YUV; a `VideoFrame` takes its timestamp and all else through unchanged. A
-            picture in memory that may be written is copied, so the caller may use its buffer again; one in read-only
-            memory, as `VideoReader` gives, is kept as it is.
+        frame : (h, w, 3) uint8 array, (h, w) uint8 or uint16 array, Planes, VideoFrame or av.VideoFrame
+            Packed BGR (or RGB: the order is kept), gray or planar YUV. A `VideoFrame` and PyAV's take timestamp and all
+            else through unchanged, PyAV's its format as well (but no transparency). A picture in memory that may be
+            written is copied, so the caller may use its buffer again; one in read-only memory, as `VideoReader` gives,
+            is kept as it is.
         cut : bool
             The picture begins another scene. Cuts are also recognized: the motion cannot be measured and the pictures
             do not resemble each other.
@@ -154,7 +153,7 @@ class Stabilizer:
         ArgumentError
             If the frame is no picture or has another size. It then counts as not pushed.
         """
-        brightness, cut = luma(_picture(frame)), as_flag("cut", cut)
+        brightness, cut = luma(picture_of(frame)), as_flag("cut", cut)
         size = brightness.shape[1], brightness.shape[0]
         if size != self.size:
             raise ArgumentError(
@@ -177,9 +176,9 @@ class Stabilizer:
         if cut:
             self._scene = None
         self.frames += 1
-        own = _own(_picture(frame))
-        self._before = brightness if brightness.base is None else luma(own)  # never the caller's memory
-        self._held.append(_with_picture(frame, own))
+        own = owned(frame)
+        self._before = brightness if brightness.base is None else luma(picture_of(own))  # never the caller's memory
+        self._held.append(own)
         return cast("list[FrameT]", self._drawn(final))
 
     def _continues(self, brightness: NDArray[np.uint8]) -> bool:
@@ -205,28 +204,9 @@ class Stabilizer:
         out: list[Frame] = []
         for correction in self.corrections:
             frame = self._held.popleft()
-            steady = warp(_picture(frame), correction, interpolation=self._interpolation, threads=self._threads)
-            out.append(_with_picture(frame, steady))
+            steady = warp(picture_of(frame), correction, interpolation=self._interpolation, threads=self._threads)
+            out.append(redrawn(frame, steady))
         return out
-
-
-def _picture(frame: Frame) -> Picture:
-    return frame.planes if isinstance(frame, VideoFrame) else frame
-
-
-def _with_picture(frame: Frame, picture: Picture) -> Frame:
-    return replace(frame, planes=cast(Planes, picture)) if isinstance(frame, VideoFrame) else picture
-
-
-def _own(picture: Picture) -> Picture:
-    """Give a picture that nobody else can write."""
-    if not isinstance(picture, Planes):
-        return picture.copy() if picture.flags.writeable else picture
-    if not any(p.flags.writeable for p in (picture.y, picture.u, picture.v) if p is not None):
-        return picture
-    y, u, v = (None if p is None else p.copy() for p in (picture.y, picture.u, picture.v))
-    assert y is not None
-    return Planes(y, u, v, picture.bit_depth, picture.chroma_location)
 
 
 def _glance(brightness: NDArray[np.uint8]) -> NDArray[np.float32]:

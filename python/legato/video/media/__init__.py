@@ -12,13 +12,17 @@ What is kept and what is not, in one place:
 - **Timestamps** are kept exactly, variable frame rate included, as far as the container's clock allows. Times of
   presentation are never changed to fit those of decoding; these are made where they are missing. Matroska and WebM
   count milliseconds from zero (sound that begins earlier, as AAC in MP4 does, moves everything along with it), AVI
-  counts frames. Streams with arbitrary start times (MPEG-TS and the like) are moved to start at zero, all by the same
-  amount.
+  counts frames, GIF hundredths of a second. Streams with arbitrary start times (MPEG-TS and the like) are moved to
+  start at zero, all by the same amount.
 - **Odd sizes**: a picture with subsampled chroma is written without its last odd column or row, since H.264 and its
   players need even sizes. Nothing is padded, so no pixel is invented.
 - **Sound, subtitles and attachments** are copied packet by packet where the container can hold them (attachments:
   Matroska alone); what it cannot hold is named in `VideoWriter.not_copied`. Data streams, cover pictures and further
   video streams are not copied.
-- Sample aspect ratio, colour range, primaries, transfer and matrix, chapters and text metadata are written again. HDR
-  mastering metadata is not.
+- **Which pictures**: those of the video stream that is marked as default, of several, or of none, of the largest.
+- **Encoders** are of the input's family where the container holds it and they lose no more depth and chroma than the
+  usual one.
+- Sample aspect ratio, color range, primaries, transfer and matrix, mastering display and content light level (where the
+  encoder writes them: x265, x264, SVT-AV1), chapters and text metadata are written again. HDR metadata that each
+  picture has of its own (HDR10+, Dolby Vision) is not.
 """

@@ -28,8 +28,10 @@ CONTAINERS = {
     ".webm": ("webm", "libvpx-vp9"),
     ".avi": ("avi", "libx264"),
     ".ts": ("mpegts", "libx264"),
+    ".gif": ("gif", "gif"),
 }
 _EDIT_LISTS = ("mp4", "mov")
+_DESCRIBE_LATE = (*_EDIT_LISTS, "mpegts")  # these say what a stream is after its first packets
 _PRIMING_S = 0.15  # the most that encoders of sound put before its beginning
 _LAST_CHAPTER_S = 10**8
 _MOST_REORDERED = 16  # pictures that H.264 and H.265 may hold back, and so packets that tell a decoding time
@@ -156,7 +158,8 @@ class StreamCopier:
         self._targets: dict[int, Any] = {}
         self._timed: Iterator[Any] | None = None
         self._held: Any = None
-        self._input = open_media(source.path, allow_playlists=source.decoder.allow_playlists)
+        self._path, self._allow_playlists = source.path, source.decoder.allow_playlists
+        self._input = open_media(self._path, allow_playlists=self._allow_playlists)
         for stream in self._input.streams:
             if stream.index == source._stream.index:
                 if pictures and not self._fits(stream, muxer):
@@ -176,27 +179,42 @@ class StreamCopier:
         self._packets: Iterator[Any] = self._input.demux(wanted) if wanted else iter(())
 
     def _fits(self, stream: Any, muxer: str) -> bool:
-        """Ask the muxer, by writing a header with this stream alone: no table of codecs says it as surely."""
+        """Ask the muxer, by writing a file with this stream alone: no table of codecs says it as surely."""
         if stream.type == "attachment" and muxer != _ATTACHES:
             return False
+        if self._holds(stream, muxer, self._av.Packet(bytes(64))):
+            return True
+        # Some look into a packet to describe its stream, and for them it has to be one of its own.
+        own = self._first_packet(stream) if muxer in _EDIT_LISTS else None
+        return own is not None and self._holds(stream, muxer, own)
+
+    def _holds(self, stream: Any, muxer: str, packet: Any) -> bool:
         written = io.BytesIO()
         try:
             with self._av.open(written, "w", format=muxer) as trial:
                 target = trial.add_stream_from_template(stream)
                 trial.start_encoding()
-                if muxer == "mpegts":
-                    self._add_any_packet(trial, target)
+                if muxer in _DESCRIBE_LATE:
+                    self._add_packet(trial, target, packet)
         except (self._av.FFmpegError, ValueError, TypeError, AttributeError):
             return False
         return muxer != "mpegts" or not self._private(written)
 
-    def _add_any_packet(self, trial: Any, target: Any) -> None:
-        """Write something, so that the tables that name the streams are written."""
-        packet = self._av.Packet(bytes(64))
+    def _add_packet(self, trial: Any, target: Any, packet: Any) -> None:
+        """Write something, so that what describes the stream is written, too."""
         packet.stream, packet.time_base = target, target.time_base
         packet.pts = packet.dts = 0
         with contextlib.suppress(self._av.FFmpegError):  # some look into it
             trial.mux(packet)
+
+    def _first_packet(self, stream: Any) -> Any:
+        """Read the first packet of a stream, by itself; None: there is none."""
+        with (
+            contextlib.suppress(self._av.FFmpegError, ValueError),
+            open_media(self._path, allow_playlists=self._allow_playlists) as again,
+        ):
+            return next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
+        return None
 
     def _private(self, written: io.BytesIO) -> bool:
         """Whether the only stream of an MPEG-TS is private data: it takes any codec so, and no player reads that."""
@@ -309,7 +327,7 @@ class VideoCopy:
         if source.repaired_timestamps:
             raise ArgumentError("path: pictures without times, or of wrong ones, cannot be copied as they are")
         self.notes: list[str] = []
-        self._pending = PendingFile(self.path, unnamed=True)
+        self._pending = PendingFile(self.path)
         self._copier: StreamCopier | None = None
         try:
             self._container = opened_for_writing(self._av, self._pending.path, muxer, source.time_base)

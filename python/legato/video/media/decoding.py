@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from legato._extras import install_command
 from legato._files import PathLike, checked_path, reason
-from legato.errors import DependencyError, InputError
+from legato.errors import ArgumentError, DependencyError, InputError
 
 __all__ = [
     "TRUST",
@@ -56,7 +56,7 @@ _PLAYLISTS = (
 )
 TRUST = "to trust it: --allow-playlists, allow_playlists=True"
 _PLAYLIST_HEAD = 4096  # bytes in which one says what it is
-_ATTACHED_PICTURE = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC
+_DEFAULT, _ATTACHED_PICTURE = 1, 1 << 10  # AV_DISPOSITION_DEFAULT, _ATTACHED_PIC
 _MOST_READ_FAILURES = 16  # in a row, before the rest of a damaged file is given up
 _MOST_AHEAD_BYTES = 48 << 20  # of pictures decoded before anybody asks
 
@@ -115,13 +115,21 @@ def is_cover(stream: Any) -> bool:
     return bool(int(getattr(stream, "disposition", 0)) & _ATTACHED_PICTURE)
 
 
+def _pixels(stream: Any) -> int:
+    context = stream.codec_context
+    return 0 if context is None else int(context.width) * int(context.height)
+
+
 class Decoder:
     """Decode the pictures of a video file, in order, once.
 
     Parameters
     ----------
     path : str or path
-        A file that FFmpeg can read. Its first video stream that is not a cover picture is used.
+        A file that FFmpeg can read.
+    stream : int, optional
+        Which of its streams, as FFmpeg counts all of them from 0. By default that of pictures, no cover, which the file
+        says is the default one; of several, or where it says none, the one of the largest pictures.
     allow_playlists : bool
         Whether it may be a list of other files (HLS, DASH, concat and the like), which are then read.
 
@@ -145,13 +153,15 @@ class Decoder:
     ------
     InputError
         If the file cannot be read or is no video.
+    ArgumentError
+        If the stream is not there or has no pictures.
     DependencyError
         If PyAV is not installed.
     """
 
     no_frame = "no frame could be decoded"  # what is said of such a file
 
-    def __init__(self, path: PathLike, *, allow_playlists: bool = False) -> None:
+    def __init__(self, path: PathLike, *, stream: int | None = None, allow_playlists: bool = False) -> None:
         self.av = load_av()
         self.path = checked_path("path", path)
         self.allow_playlists = allow_playlists
@@ -159,7 +169,7 @@ class Decoder:
         self.cut_within = False
         self.container = self._opened()
         try:
-            self.stream = self._video_stream()
+            self.stream = self._video_stream(stream)
             self.stream.thread_type = "AUTO"
         except BaseException:
             self.container.close()
@@ -210,13 +220,21 @@ class Decoder:
             raise InputError(f"{path}: not a video (text)")
         return container
 
-    def _video_stream(self) -> Any:
+    def _video_stream(self, asked: int | None) -> Any:
         streams = [s for s in self.container.streams.video if not is_cover(s)]
         if not streams:
             raise InputError(f"{self.path}: has no video stream")
-        if streams[0].codec_context is None:
+        if asked is not None:
+            chosen = [s for s in streams if s.index == asked]
+            if not chosen:
+                there = ", ".join(str(s.index) for s in streams)
+                raise ArgumentError(f"stream: {self.path} has pictures in stream {there}; got {asked!r}")
+        else:
+            chosen = [s for s in streams if int(getattr(s, "disposition", 0)) & _DEFAULT] or streams
+        stream = max(chosen, key=_pixels)  # the first of equals
+        if stream.codec_context is None:
             raise InputError(f"{self.path}: no decoder for its video stream")
-        return streams[0]
+        return stream
 
     def _decoded(self) -> Iterator[Any]:
         """Give decoded frames; what is damaged is counted and skipped."""
@@ -264,7 +282,7 @@ class Ahead(os.PathLike[str]):
     ----------
     path : str or path
         The file.
-    allow_playlists : bool
+    stream, allow_playlists
         As for `Decoder`.
 
     Raises
@@ -273,9 +291,9 @@ class Ahead(os.PathLike[str]):
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike, *, allow_playlists: bool = False) -> None:
+    def __init__(self, path: PathLike, *, stream: int | None = None, allow_playlists: bool = False) -> None:
         load_av()
-        self._path, self._allow_playlists = path, allow_playlists
+        self._path, self._stream, self._allow_playlists = path, stream, allow_playlists
         self._decoder: Decoder | None = None
         self._error: BaseException | None = None
         self._asked = threading.Event()
@@ -284,7 +302,7 @@ class Ahead(os.PathLike[str]):
 
     def _run(self) -> None:
         try:
-            self._decoder = Decoder(self._path, allow_playlists=self._allow_playlists)
+            self._decoder = Decoder(self._path, stream=self._stream, allow_playlists=self._allow_playlists)
             self._decoder.decode_ahead(self._asked)
         except BaseException as error:  # told to who takes the decoder
             self._error = error

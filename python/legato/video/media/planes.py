@@ -13,14 +13,19 @@ from numpy.typing import NDArray
 from legato._extras import install_command
 from legato._scalars import as_choice, shown
 from legato.errors import ArgumentError, DependencyError
+from legato.video.media.colors import MATRIX_BT601, MATRIX_BT709, RANGE_FULL, ColorTags
+from legato.video.media.decoding import load_av
 
-__all__ = ["ChromaLocation", "Picture", "Planes", "as_planes", "luma"]
+__all__ = ["ChromaLocation", "ColorOrder", "Picture", "Planes", "as_planes", "luma"]
 
+ColorOrder: TypeAlias = Literal["rgb", "bgr", "gray"]
 ChromaLocation: TypeAlias = Literal["left", "center", "topleft"]
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
+_HIGH_DEFINITION = 720  # lines from which on BT.709 is usual
 _SUBSAMPLINGS = (1, 2, 4)
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+COLOR_ORDERS: tuple[ColorOrder, ...] = get_args(ColorOrder)
 CHROMA_LOCATIONS: tuple[ChromaLocation, ...] = get_args(ChromaLocation)
 
 
@@ -88,6 +93,45 @@ class Planes:
         """Width and height of the luma plane, in pixels."""
         return int(self.y.shape[1]), int(self.y.shape[0])
 
+    def to_array(self, order: ColorOrder = "rgb", *, color: ColorTags | None = None) -> NDArray[np.uint8]:
+        """Give the picture as packed colors or as gray, eight bits a sample, 0 to 255.
+
+        Parameters
+        ----------
+        order : {"rgb", "bgr", "gray"}
+            Of the colors in the last axis.
+        color : ColorTags, optional
+            What the numbers mean. What it leaves open, or all of it: limited range, and the matrix of BT.709 from 720
+            lines up, of BT.601 below.
+
+        Returns
+        -------
+        (h, w, 3) or, for gray, (h, w) uint8 array
+
+        Raises
+        ------
+        ArgumentError
+            If `order` is none of these.
+        DependencyError
+            If PyAV, whose converter makes colors, is not installed.
+        """
+        order = as_choice("order", order, COLOR_ORDERS)
+        tags = color or ColorTags()
+        full = tags.range == RANGE_FULL
+        if order == "gray":
+            low, span = (
+                (0, (1 << self.bit_depth) - 1) if full else (16 << self.bit_depth - 8, 219 << self.bit_depth - 8)
+            )
+            levels = (self.y.astype(np.float32) - low) * np.float32(255 / span)
+            return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+        drawn = frame_of(self).reformat(
+            format=f"{order}24",
+            src_colorspace=_matrix_name(tags.matrix, self.size[1]),
+            src_color_range="JPEG" if full else "MPEG",
+            dst_color_range="JPEG",
+        )
+        return np.asarray(drawn.to_ndarray(), np.uint8)
+
     @property
     def subsampling(self) -> tuple[int, int]:
         """Horizontal and vertical chroma subsampling (sx, sy): (2, 2) is 4:2:0; (1, 1) also for gray.
@@ -103,23 +147,133 @@ class Planes:
         return sx, sy
 
 
+def is_rgb(pixel_format: Any) -> bool:
+    return bool(pixel_format.is_rgb or pixel_format.has_palette)
+
+
+@functools.cache
+def depth_of(pixel_format: str) -> int:
+    digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
+    return int(digits) if digits else 8
+
+
+def planar_format(stored: Any, *, transposed: bool = False) -> str:
+    """Name the nearest planar YUV or gray format that loses no chroma and no depth (up to 16 bits)."""
+    components = [c for c in stored.components if not c.is_alpha]
+    depth = max(c.bits for c in components)
+    if is_rgb(stored):
+        layout = "yuv444p"
+    elif len(components) < 3:
+        layout = "gray"
+    else:
+        wide, high = stored.chroma_width(16), stored.chroma_height(16)
+        layout = "yuv444p"
+        if wide <= 8:
+            layout = "yuv420p" if high <= 8 else "yuv422p"
+        if layout == "yuv422p" and transposed:
+            layout = "yuv444p"  # turned 4:2:2 is 4:4:0, which encoders do not take
+    depth = next((d for d in (8, 9, 10, 12, 14, 16) if d >= depth), 16)
+    return layout if depth == 8 else f"{layout}{depth}le"
+
+
+def planar_frame(frame: Any, planar: str, matrix: int) -> Any:
+    """Give a frame of PyAV's in a planar format; RGB by the matrix of this number."""
+    if frame.format.name.replace("yuvj", "yuv") == planar:
+        return frame
+    return frame.reformat(format=planar, dst_colorspace=_matrix_name(matrix, 0) if is_rgb(frame.format) else None)
+
+
+def plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
+    """Arrays over the memory of a frame in one of our planar formats; its rows may be padded."""
+    dtype = np.dtype(np.uint8 if depth_of(frame.format.name) == 8 else "<u2")
+    views: list[NDArray[Any]] = []
+    for plane in frame.planes:
+        stride = plane.line_size
+        view = np.ndarray((plane.height, plane.width), dtype, plane, 0, (abs(stride), dtype.itemsize))
+        if stride < 0:  # stored bottom-up; OpenCV takes no negative strides
+            view = np.ascontiguousarray(view[::-1])
+        if not writable:
+            view.flags.writeable = False  # other frames may still refer to this one
+        views.append(view)
+    return views
+
+
+def planes_of(frame: Any, location: ChromaLocation, *, writable: bool = False) -> Planes:
+    """Give the planes of a frame in one of our planar formats, over its memory; without its transparency."""
+    views = plane_views(frame, writable=writable)
+    u, v = (views[1], views[2]) if len(views) >= 3 else (None, None)
+    return Planes(views[0], u, v, bit_depth=depth_of(frame.format.name), chroma_location=location)
+
+
+def frame_of(planes: Planes) -> Any:
+    """Copy a picture into a frame of PyAV's."""
+    sx, sy = planes.subsampling
+    if planes.u is None:
+        layout = "gray"
+    else:
+        ratios = {(1, 1): "yuv444p", (2, 1): "yuv422p", (2, 2): "yuv420p", (4, 1): "yuv411p", (4, 4): "yuv410p"}
+        layout = ratios.get((sx, sy), "")
+    depth = next(d for d in (8, 9, 10, 12, 14, 16) if d >= planes.bit_depth)
+    name = layout if depth == 8 else f"{layout}{depth}le"
+    if not layout or (depth > 8 and max(sx, sy) > 2):
+        raise ArgumentError(f"planes: chroma at 1/{sx} by 1/{sy} of {depth} bits has no name in FFmpeg")
+    frame = load_av().VideoFrame(*planes.size, name)
+    for view, plane in zip(plane_views(frame, writable=True), _present(planes), strict=True):
+        view[...] = plane if depth == planes.bit_depth else plane << (depth - planes.bit_depth)
+    return frame
+
+
+def is_pyav(frame: object) -> bool:
+    """Whether something is a picture of PyAV's; tells without importing it."""
+    kind = type(frame)
+    return kind.__name__ == "VideoFrame" and kind.__module__.partition(".")[0] == "av"
+
+
+def like_pyav(picture: Picture, model: Any) -> Any:
+    """Give a picture as a frame of PyAV's, with format, times and color tags of another (but its transparency)."""
+    if isinstance(picture, Planes):
+        frame = frame_of(picture)
+        if frame.format.name != model.format.name.replace("yuvj", "yuv"):
+            matrix = _matrix_name(int(model.colorspace), model.height) if is_rgb(model.format) else None
+            frame = frame.reformat(format=model.format.name, src_colorspace=matrix)
+    else:
+        frame = load_av().VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+        frame = frame.reformat(format=model.format.name)
+    frame.pts, frame.time_base = model.pts, model.time_base
+    frame.color_range, frame.colorspace = model.color_range, model.colorspace
+    frame.color_primaries, frame.color_trc = model.color_primaries, model.color_trc
+    return frame
+
+
+def _matrix_name(matrix: int, height: int) -> str:
+    """Name a matrix of YUV as PyAV does; where it is not said, that which is usual for so many lines."""
+    usual = "ITU709" if height >= _HIGH_DEFINITION else "ITU601"
+    return {MATRIX_BT709: "ITU709", 5: "ITU601", MATRIX_BT601: "ITU601", 9: "BT2020"}.get(matrix, usual)
+
+
+def _present(planes: Planes) -> list[Samples]:
+    return [p for p in (planes.y, planes.u, planes.v) if p is not None]
+
+
 Picture: TypeAlias = Planes | NDArray[np.uint8] | NDArray[np.uint16]
 """A frame as the video family takes it: Planes, gray (h, w), or packed BGR (h, w, 3) uint8."""
 
 
 def as_planes(frame: object) -> Picture:
-    """Check a frame and give gray arrays the form of `Planes`.
+    """Check a frame and give gray arrays and those of PyAV the form of `Planes`.
 
     Parameters
     ----------
-    frame : Planes, (h, w) uint8 or uint16 array, or (h, w, 3) uint8 array
-        A picture in planar YUV, gray (uint16: all 16 bits significant), or packed BGR.
+    frame : Planes, (h, w) uint8 or uint16 array, (h, w, 3) uint8 array, or av.VideoFrame
+        A picture in planar YUV, gray (uint16: all 16 bits significant), or packed BGR; or one of PyAV's in any format,
+        whose transparency is left out.
 
     Returns
     -------
     Planes or ndarray
-        `Planes` for planar and gray frames. A packed BGR frame has no planes to give without a conversion that
-        would lose precision, so it is returned as the array that it is.
+        `Planes` for planar and gray frames; views of PyAV's memory where its format is planar. A packed BGR frame has
+        no planes to give without a conversion that would lose precision, so it is returned as the array that it is;
+        a frame of PyAV's in RGB of eight bits as such an array.
 
     Raises
     ------
@@ -128,8 +282,10 @@ def as_planes(frame: object) -> Picture:
     """
     if isinstance(frame, Planes):
         return frame
+    if is_pyav(frame):
+        return _of_pyav(frame)
     if not isinstance(frame, np.ndarray):
-        raise ArgumentError(f"frame: expected Planes or a NumPy array, got {type(frame).__name__}")
+        raise ArgumentError(f"frame: expected Planes, a NumPy array or a frame of PyAV's, got {type(frame).__name__}")
     if frame.ndim == 2:
         _check_plane("frame", frame)
         return Planes(frame, bit_depth=8 if frame.dtype == np.uint8 else 16)
@@ -141,12 +297,24 @@ def as_planes(frame: object) -> Picture:
     )
 
 
+def _of_pyav(frame: Any) -> Picture:
+    depth = max(c.bits for c in frame.format.components if not c.is_alpha)
+    if is_rgb(frame.format) and depth <= 8:
+        packed: NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
+        return packed
+    matrix = int(frame.colorspace)
+    if is_rgb(frame.format):
+        matrix = MATRIX_BT709 if frame.height >= _HIGH_DEFINITION else MATRIX_BT601
+    planar = planar_frame(frame, planar_format(frame.format), matrix)
+    return planes_of(planar, "center" if frame.format.name.startswith("yuvj") else "left")
+
+
 def luma(frame: object) -> NDArray[np.uint8]:
     """Give the 8-bit luma of a frame: what motion is estimated from.
 
     Parameters
     ----------
-    frame : Planes, (h, w) uint8 or uint16 array, or (h, w, 3) uint8 array
+    frame : Planes, (h, w) uint8 or uint16 array, (h, w, 3) uint8 array, or av.VideoFrame
         Deeper samples lose their low bits; BGR is converted with the BT.601 weights.
 
     Returns

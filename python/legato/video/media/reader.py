@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from legato._files import PathLike
 from legato._turns import Turns, one_at_a_time
 from legato.errors import InputError
+from legato.video.media.colors import MATRIX_BT601, MATRIX_BT709, RANGE_FULL, RANGE_LIMITED, ColorTags, HdrMetadata
 from legato.video.media.decoding import Decoder, load_av
-from legato.video.media.planes import Planes
+from legato.video.media.filters import deinterlaced
+from legato.video.media.planes import ColorOrder, Planes, is_rgb, planar_format, planar_frame, planes_of
 
-__all__ = ["ColorTags", "VideoFrame", "VideoReader"]
+__all__ = ["VideoFrame", "VideoReader"]
 
 
 _CHROMA_NAMES = {  # by width and height over a square of 16
@@ -29,27 +31,10 @@ _CHROMA_NAMES = {  # by width and height over a square of 16
     (4, 16): "4:1:1",
     (4, 4): "4:1:0",
 }
-_RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVColorRange
-_MATRIX_BT709, _MATRIX_BT601 = 1, 6  # AVColorSpace
 NOT_TRANSPARENT = "transparency is not kept"
 
 
-@dataclass(frozen=True, slots=True)
-class ColorTags:
-    """How the numbers of a picture mean colour, as FFmpeg numbers it (ITU-T H.273); 2 or 0 is unspecified.
-
-    Attributes
-    ----------
-    range : int
-        1 limited ("TV"), 2 full ("PC").
-    primaries, transfer, matrix : int
-        Colour primaries, transfer characteristics and YUV matrix.
-    """
-
-    range: int = 0
-    primaries: int = 2
-    transfer: int = 2
-    matrix: int = 2
+_UNTAGGED = ColorTags()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +55,8 @@ class VideoFrame:
         Whether the frame was coded without reference to others.
     index : int
         Position in the video, from 0.
+    color : ColorTags
+        What the numbers of the picture mean.
     """
 
     planes: Planes
@@ -78,11 +65,16 @@ class VideoFrame:
     time_base: Fraction
     key: bool
     index: int
+    color: ColorTags = _UNTAGGED
 
     @property
     def time_s(self) -> float:
         """Time of presentation in seconds."""
         return float(self.pts * self.time_base)
+
+    def to_array(self, order: ColorOrder = "rgb") -> NDArray[np.uint8]:
+        """Give the picture as `Planes.to_array` does, by its own color tags."""
+        return self.planes.to_array(order, color=self.color)
 
 
 class _Orientation(NamedTuple):
@@ -122,9 +114,14 @@ class VideoReader:
     Parameters
     ----------
     path : str, path or Decoder
-        A file that FFmpeg can read, or one that is opened. Its first video stream that is not a cover picture is used.
+        A file that FFmpeg can read, or one that is opened.
     rotate : bool
         Whether to turn the pictures upright as the file says; otherwise they come as they are stored.
+    stream : int, optional
+        Which of the file's streams, as FFmpeg counts all of them from 0; by default see `Decoder`.
+    deinterlace : bool
+        Whether pictures of two interleaved fields become whole ones, by FFmpeg's filter ``bwdif``, as many as they
+        were: those that are marked as interlaced, or all where the first is not.
     allow_playlists : bool
         Whether the file may be a list of other files (HLS, DASH, concat and the like), which are then read.
 
@@ -134,7 +131,7 @@ class VideoReader:
         What opened the file and decodes it.
     path : Path
         The file.
-    rotate : bool
+    rotate, deinterlace : bool
         As given.
     width, height : int
         Size of the upright pictures, in pixels.
@@ -157,7 +154,9 @@ class VideoReader:
     chroma_location : str
         "left", or "center" for JPEG and its kin.
     color : ColorTags
-        Colour tags of the pictures handed on.
+        Color tags of the pictures handed on.
+    hdr : HdrMetadata
+        What the first picture says of the display and the light of an HDR master.
     codec : str
         Name of the codec.
     has_audio : bool
@@ -165,7 +164,7 @@ class VideoReader:
     sample_aspect_ratio : Fraction
         Width of a pixel over its height.
     interlaced : bool
-        Whether the first frame is marked as interlaced; it is treated as progressive.
+        Whether the first frame is marked as interlaced.
     skipped_packets, damaged_frames, repaired_timestamps : int
         Counted while reading: packets that could not be decoded, frames that the decoder marks as damaged (they are
         handed on), timestamps that were missing or did not increase.
@@ -184,13 +183,23 @@ class VideoReader:
         If PyAV is not installed.
     """
 
-    def __init__(self, path: PathLike | Decoder, *, rotate: bool = True, allow_playlists: bool = False) -> None:
+    def __init__(
+        self,
+        path: PathLike | Decoder,
+        *,
+        rotate: bool = True,
+        stream: int | None = None,
+        deinterlace: bool = False,
+        allow_playlists: bool = False,
+    ) -> None:
         self._turns = Turns()
         self._av = load_av()
-        self.decoder = path if isinstance(path, Decoder) else Decoder(path, allow_playlists=allow_playlists)
+        self.decoder = (
+            path if isinstance(path, Decoder) else Decoder(path, stream=stream, allow_playlists=allow_playlists)
+        )
         self._container, self._stream = self.decoder.container, self.decoder.stream
         self.path = self.decoder.path
-        self.rotate = rotate
+        self.rotate, self.deinterlace = rotate, deinterlace
         self.display_matrix: tuple[int, ...] | None = None
         self.damaged_frames = self.repaired_timestamps = 0
         self.notes: list[str] = []
@@ -199,6 +208,10 @@ class VideoReader:
             first = next(self._decoded, None)
             if first is None:
                 raise InputError(f"{self.path}: {self.decoder.no_frame}")
+            self.interlaced = bool(first.interlaced_frame)
+            if deinterlace:
+                whole = deinterlaced(itertools.chain([first], self._decoded), self._stream, every=not self.interlaced)
+                first, self._decoded = next(whole), whole
             self._first: Any = first
             self._describe(first)
         except BaseException:
@@ -246,13 +259,15 @@ class VideoReader:
         self.sample_aspect_ratio = aspect
 
         self.stored_format = str(first.format.name)
-        self.pixel_format = self._planar(first.format)
+        self.pixel_format = planar_format(first.format, transposed=self._orientation.transposed)
         self.color = self._color(first)
-        self.interlaced = bool(first.interlaced_frame)
+        self.hdr = HdrMetadata.of(first)
         if stream.metadata.get("alpha_mode") == "1" or self._transparent(first):
             self.notes.append(NOT_TRANSPARENT)
-        if self.interlaced:
-            self.notes.append("interlaced pictures are treated as progressive")
+        if self.interlaced and not self.deinterlace:
+            self.notes.append("interlaced pictures are treated as progressive (--deinterlace, deinterlace=True)")
+        if self.deinterlace and not self.interlaced:
+            self.notes.append("no mark of interlacing: all pictures were deinterlaced, the upper field first")
         jpeg = self.stored_format.startswith("yuvj") or self.codec == "mjpeg"
         self.chroma_location: Literal["left", "center"] = "center" if jpeg else "left"
 
@@ -282,24 +297,6 @@ class VideoReader:
             return upright, 0
         return orientation, int(frame.rotation)
 
-    def _planar(self, stored: Any) -> str:
-        """Nearest planar YUV or gray format that loses no chroma and no depth (up to 16 bits)."""
-        components = [c for c in stored.components if not c.is_alpha]
-        depth = max(c.bits for c in components)
-        if is_rgb(stored):
-            layout = "yuv444p"
-        elif len(components) < 3:
-            layout = "gray"
-        else:
-            wide, high = stored.chroma_width(16), stored.chroma_height(16)
-            layout = "yuv444p"
-            if wide <= 8:
-                layout = "yuv420p" if high <= 8 else "yuv422p"
-            if layout == "yuv422p" and self._orientation.transposed:
-                layout = "yuv444p"  # turned 4:2:2 is 4:4:0, which encoders do not take
-        depth = next((d for d in (8, 9, 10, 12, 14, 16) if d >= depth), 16)
-        return layout if depth == 8 else f"{layout}{depth}le"
-
     def _color(self, frame: Any) -> ColorTags:
         tags = {
             "range": int(frame.color_range),
@@ -308,10 +305,10 @@ class VideoReader:
             "matrix": int(frame.colorspace),
         }
         if is_rgb(frame.format):
-            tags["range"] = _RANGE_LIMITED
-            tags["matrix"] = _MATRIX_BT709 if frame.height >= 720 else _MATRIX_BT601
+            tags["range"] = RANGE_LIMITED
+            tags["matrix"] = MATRIX_BT709 if frame.height >= 720 else MATRIX_BT601
         elif self.stored_format.startswith("yuvj"):
-            tags["range"] = _RANGE_FULL
+            tags["range"] = RANGE_FULL
         return ColorTags(**tags)
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -344,6 +341,7 @@ class VideoReader:
                 time_base=self.time_base,
                 key=bool(frame.key_frame),
                 index=index,
+                color=self.color,
             )
             index += 1
 
@@ -353,15 +351,12 @@ class VideoReader:
         return next(self._decoded, None) if first is None else first
 
     def _planes(self, frame: Any) -> Planes:
-        if frame.format.name.replace("yuvj", "yuv") != self.pixel_format:
-            matrix = None
-            if is_rgb(frame.format):
-                matrix = "ITU709" if self.color.matrix == _MATRIX_BT709 else "ITU601"
-            frame = frame.reformat(format=self.pixel_format, dst_colorspace=matrix)
-        arrays = plane_views(frame, writable=False)
-        if self._orientation != _Orientation():
-            arrays = [self._orientation(plane) for plane in arrays]
-        return planes_of(arrays, self.pixel_format, self.chroma_location)
+        planes = planes_of(planar_frame(frame, self.pixel_format, self.color.matrix), self.chroma_location)
+        if self._orientation == _Orientation():
+            return planes
+        y, u, v = (None if p is None else self._orientation(p) for p in (planes.y, planes.u, planes.v))
+        assert y is not None
+        return Planes(y, u, v, planes.bit_depth, planes.chroma_location)
 
     @one_at_a_time
     def close(self) -> None:
@@ -376,10 +371,6 @@ class VideoReader:
         self.close()
 
 
-def is_rgb(pixel_format: Any) -> bool:
-    return bool(pixel_format.is_rgb or pixel_format.has_palette)
-
-
 def chroma_name(pixel_format: Any) -> str:
     """Name what there is of color in a picture."""
     if is_rgb(pixel_format):
@@ -390,32 +381,6 @@ def chroma_name(pixel_format: Any) -> str:
     return _CHROMA_NAMES.get(ratio, "{}x{} in 16".format(*ratio))
 
 
-@functools.cache
-def depth_of(pixel_format: str) -> int:
-    digits = pixel_format.removesuffix("le").partition("p" if "yuv" in pixel_format else "gray")[2]
-    return int(digits) if digits else 8
-
-
-def planes_of(arrays: Sequence[NDArray[Any]], pixel_format: str, location: Literal["left", "center"]) -> Planes:
-    u, v = (arrays[1], arrays[2]) if len(arrays) == 3 else (None, None)
-    return Planes(arrays[0], u, v, bit_depth=depth_of(pixel_format), chroma_location=location)
-
-
-def plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
-    """Arrays over the memory of a frame in one of our planar formats; its rows may be padded."""
-    dtype = np.dtype(np.uint8 if depth_of(frame.format.name) == 8 else "<u2")
-    views: list[NDArray[Any]] = []
-    for plane in frame.planes:
-        stride = plane.line_size
-        view = np.ndarray((plane.height, plane.width), dtype, plane, 0, (abs(stride), dtype.itemsize))
-        if stride < 0:  # stored bottom-up; OpenCV takes no negative strides
-            view = np.ascontiguousarray(view[::-1])
-        if not writable:
-            view.flags.writeable = False  # other frames may still refer to this one
-        views.append(view)
-    return views
-
-
 def keep_within_depth(samples: Sequence[NDArray[Any]], bit_depth: int) -> None:
     """Cut off what is beyond the depth, in place: pictures of damaged streams have it, and x264 ends the process."""
     if bit_depth in (8, 16):
@@ -424,8 +389,3 @@ def keep_within_depth(samples: Sequence[NDArray[Any]], bit_depth: int) -> None:
     for plane in samples:
         if plane.max() > most:
             np.minimum(plane, most, out=plane)
-
-
-def planar_names() -> set[str]:
-    depths = ("", "9le", "10le", "12le", "14le", "16le")
-    return {f"{a}{d}" for a in ("gray", "yuv420p", "yuv422p", "yuv444p") for d in depths}

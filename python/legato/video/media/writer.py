@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from legato._files import PathLike, PendingFile, reason
 from legato._turns import Turns, one_at_a_time
@@ -24,27 +27,24 @@ from legato.video.media.copying import (
 )
 from legato.video.media.decoding import load_av
 from legato.video.media.encoders import (
-    _DEEP_LEAST_SIDE,
-    _DEEP_WEBM,
     add_video_stream,
-    available_codecs,
+    check_encodable,
+    chosen_codec,
     encodable_size,
     encoder_options,
     find_encoder,
     open_encoder,
+    taken_format,
+    transparent_codec,
+    with_alpha,
 )
-from legato.video.media.planes import Planes
-from legato.video.media.reader import (
-    VideoReader,
-    chroma_name,
-    depth_of,
-    keep_within_depth,
-    planar_names,
-    plane_views,
-    planes_of,
-)
+from legato.video.media.filters import FewColors
+from legato.video.media.planes import Planes, depth_of, plane_views, planes_of
+from legato.video.media.reader import VideoReader, chroma_name, keep_within_depth
 
 __all__ = ["VideoWriter"]
+
+_GIF_CLOCK = Fraction(1, 100)
 
 
 class VideoWriter:
@@ -57,13 +57,15 @@ class VideoWriter:
     Parameters
     ----------
     path : str or path
-        Destination: .mp4, .m4v, .mov, .mkv, .webm, .avi or .ts.
+        Destination: .mp4, .m4v, .mov, .mkv, .webm, .avi, .ts or .gif.
     source : VideoReader
         The video whose timestamps, pixel format, tags and other streams are taken over.
     size : (int, int), optional
         Width and height to write; by default the source's. See `encodable_size`.
     codec : str, optional
-        FFmpeg's name of an encoder; by default libx264, and in .webm libvpx-vp9, or libsvtav1 for more than 8 bits.
+        FFmpeg's name of an encoder, hardware's included (hevc_nvenc, h264_qsv, ...). By default that of the source's
+        family (libx264, libx265, libsvtav1, libvpx-vp9, prores_ks, ffv1) where the container holds it. Otherwise
+        libx264, and in .webm libvpx-vp9; for more than 8 bits libx265, and in .webm libsvtav1.
     crf : float
         Constant quality, for encoders that have it: lower is better and larger. 18 is close to transparent in
         H.264 and H.265.
@@ -75,6 +77,9 @@ class VideoWriter:
         Further options of the encoder, by FFmpeg's names.
     copy_streams : bool
         Whether to copy sound, subtitles and attachments.
+    alpha : bool
+        Whether pictures may be transparent in part. The encoder is then by default prores_ks in .mov, libvpx-vp9 in
+        .webm and ffv1 in .mkv.
 
     Attributes
     ----------
@@ -109,26 +114,34 @@ class VideoWriter:
         pixel_format: str | None = None,
         codec_options: dict[str, str] | None = None,
         copy_streams: bool = True,
+        alpha: bool = False,
     ) -> None:
         self._turns = Turns()
         self._av = load_av()
         self.path = Path(path)
-        self._muxer, default_codec = container_of(self.path)
+        self._muxer, usual = container_of(self.path)
         self._planar_format = source.pixel_format
-        if self._muxer == "webm" and depth_of(self._planar_format) > 8:
-            there = available_codecs()["av1"]["encoder"] == _DEEP_WEBM
-            if there and min(size or (source.width, source.height)) >= _DEEP_LEAST_SIDE:
-                default_codec = _DEEP_WEBM
-        self.codec = codec or default_codec
+        asked_size = size or (source.width, source.height)
+        if alpha:
+            self.codec = codec or transparent_codec(self.path.suffix, self._muxer)
+            self._planar_format = with_alpha(self._planar_format)
+        else:
+            wanted = pixel_format if isinstance(pixel_format, str) else self._planar_format
+            self.codec = codec or chosen_codec(source.codec, wanted, asked_size, self._muxer, usual)
+        self._alpha = alpha
         self._location: Literal["left", "center"] = source.chroma_location
         encoder = find_encoder(self.codec)
         self.pixel_format = self._chosen_format(encoder, pixel_format)
         self.notes = self._losses(source, asked=pixel_format is not None)
-        self.size = encodable_size(size or (source.width, source.height), self.pixel_format)
+        self.size = encodable_size(asked_size, self.pixel_format)
+        check_encodable(self.codec, self.size)
         self._time_base, self._clock = source.time_base, source.time_base
         if self._muxer == "avi":  # counts frames, so its clock must tick once a frame
             self._clock = 1 / source.frame_rate
-        self._counts_frames = self._clock != self._time_base
+        elif self._muxer == "gif":
+            self._clock = _GIF_CLOCK
+        self._color = source.color
+        self._few_colors = FewColors(self._clock) if self.pixel_format == "pal8" else None
         self.copied: list[str] = []
         self.not_copied: list[str] = []
         self.frames = 0
@@ -141,11 +154,11 @@ class VideoWriter:
         self._copier: StreamCopier | None = None
         self._timing: PacketTiming | None = None
 
-        self._pending = PendingFile(self.path, unnamed=True)
+        self._pending = PendingFile(self.path)
         try:
             self._container = opened_for_writing(self._av, self._pending.path, self._muxer, self._clock)
             self._stream = self._video_stream(source, encoder)
-            self._open_encoder(encoder_options(self.codec, crf, preset, self._muxer), codec_options)
+            self._open_encoder(encoder_options(self.codec, crf, preset, self._muxer, source.hdr), codec_options)
             if copy_streams:
                 self._copier = StreamCopier(self._av, source, self._container, self._muxer)
                 self._copier.shift_s = self._shift_s
@@ -161,18 +174,9 @@ class VideoWriter:
             if not isinstance(asked, str) or (taken and asked not in taken):
                 raise ArgumentError(f"pixel_format: {self.codec} takes {', '.join(taken)}; got {asked!r}")
             return asked
-        wanted = self._planar_format
-        if not taken or wanted in taken:
-            return wanted
-
-        def loss(name: str) -> tuple[int, int, int, int]:
-            chroma = ("gray", "yuv420p", "yuv422p", "yuv444p")
-            mine, other = (next(i for i, c in enumerate(chroma) if n.startswith(c)) for n in (wanted, name))
-            deeper = depth_of(name) - depth_of(wanted)
-            return max(0, mine - other), max(0, -deeper), max(0, other - mine), max(0, deeper)
-
-        planar = [n for n in taken if n in planar_names()]
-        return min(planar, key=loss) if planar else str(taken[0])
+        if encoder.name == "gif":
+            return "pal8"
+        return taken_format(encoder, self._planar_format, alpha=self._alpha)
 
     def _losses(self, source: VideoReader, *, asked: bool) -> list[str]:
         """Tell what becomes of depth and chroma on the way from the file to the encoder."""
@@ -180,7 +184,9 @@ class VideoWriter:
             self._av.VideoFormat(name, 16, 16)
             for name in (source.stored_format, self._planar_format, self.pixel_format)
         )
-        notes = []
+        notes: list[str] = []
+        if self.pixel_format == "pal8":
+            return ["each picture has at most 256 colors"]
         deep, kept = (max(c.bits for c in f.components if not c.is_alpha) for f in (stored, written))
         if kept < deep:
             most = max(c.bits for c in planar.components)
@@ -194,7 +200,7 @@ class VideoWriter:
             elif has == chroma_name(planar):
                 why = "pictures are drawn in YUV" if had == "RGB" else "it was resampled"
             notes.append(f"{had if had == 'RGB' else f'chroma {had}'} became {has}: {why}")
-        return notes
+        return notes + source.hdr.losses(self.codec)
 
     def _video_stream(self, source: VideoReader, encoder: Any) -> Any:
         rate = source.frame_rate.limit_denominator(100_000)
@@ -210,7 +216,7 @@ class VideoWriter:
         context.colorspace = source.color.matrix
         # PyAV's own default is threads within a frame, which costs x264 quality.
         context.thread_type = "AUTO"
-        if self.codec == "libx265" and self._muxer in ("mp4", "mov"):
+        if encoder.canonical_name == "hevc" and self._muxer in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players open no other
         if source.display_matrix is not None:
             stream.set_display_matrix(source.display_matrix)
@@ -232,12 +238,12 @@ class VideoWriter:
         the one that writes.
         """
         frame = self._av.VideoFrame(*self.size, self._planar_format)
-        planes = planes_of(plane_views(frame, writable=True), self._planar_format, self._location)
+        planes = planes_of(frame, self._location, writable=True)
         self._handed[planes] = frame
         return planes
 
     @one_at_a_time
-    def write(self, planes: Planes, pts: int, duration: int = 0) -> None:
+    def write(self, planes: Planes, pts: int, duration: int = 0, *, shown: NDArray[np.bool_] | None = None) -> None:
         """Encode the next picture.
 
         Parameters
@@ -246,17 +252,23 @@ class VideoWriter:
             A picture of `size`, in the source's planar format.
         pts, duration : int
             Its time of presentation and its time on screen (0: unknown), in the source's time base.
+        shown : (height, width) bool array, optional
+            Where the picture is not transparent, for a writer of such; by default everywhere.
         """
         frame = self._framed(planes)
+        if self._alpha:
+            opaque = plane_views(frame, writable=True)[-1]
+            most = (1 << depth_of(self._planar_format)) - 1
+            opaque[...] = most if shown is None else shown * np.asarray(most, opaque.dtype)
         pts -= self._shift
-        if self._counts_frames:
-            pts = round(pts * self._time_base / self._clock)
-            duration = 1
+        if self._clock != self._time_base:
+            rate = self._time_base / self._clock
+            pts, duration = round(pts * rate), 1 if self._muxer == "avi" else round(duration * rate)
             if self._last_pts is not None and pts <= self._last_pts:
-                raise OutputError(
-                    f"{self.path}: {self.path.suffix} holds one constant frame rate and this video's varies; "
-                    "write .mp4 or .mkv"
-                )
+                why = "holds one constant frame rate and this video's varies"
+                if self._muxer == "gif":
+                    why = "counts hundredths of a second and this video's pictures come faster"
+                raise OutputError(f"{self.path}: {self.path.suffix} {why}; write .mp4 or .mkv")
         self._last_pts = pts
         frame.pts, frame.time_base = pts, self._clock
         if duration:
@@ -271,6 +283,7 @@ class VideoWriter:
             return handed
         frame = self._av.VideoFrame(*self.size, self._planar_format)
         views = plane_views(frame, writable=True)
+        views = views[: len(views) - self._alpha]
         given = [p for p in (planes.y, planes.u, planes.v) if p is not None]
         if [p.shape for p in given] != [v.shape for v in views] or given[0].dtype != views[0].dtype:
             raise ArgumentError(f"planes: expected a picture of {self.size[0]}x{self.size[1]} {self._planar_format}")
@@ -296,7 +309,7 @@ class VideoWriter:
         if frame is not None and self.pixel_format.startswith("gray") and self.pixel_format != self._planar_format:
             frame = self._gray(frame)
         try:
-            for packet in self._stream.encode(frame):
+            for packet in self._packets(frame):
                 duration = self._durations.pop(packet.pts, 0)
                 if duration:  # encoders leave it out, and then the last frame's would be a guess
                     packet.duration = duration
@@ -309,6 +322,16 @@ class VideoWriter:
                     self._container.mux(timed)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"{self.path}: cannot be written ({reason(error)})") from error
+
+    def _packets(self, frame: Any) -> Iterator[Any]:
+        """Encode a picture, or None for the end."""
+        if self._few_colors is not None:
+            if frame is not None:
+                frame.colorspace, frame.color_range = self._color.matrix, self._color.range
+            for reduced in self._few_colors.push(frame):
+                yield from self._stream.encode(reduced)
+        if self._few_colors is None or frame is None:
+            yield from self._stream.encode(frame)
 
     @one_at_a_time
     def finish(self) -> None:

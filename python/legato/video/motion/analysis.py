@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from legato import __version__
 from legato._files import PathLike, PendingFile, check_destinations, checked_path, json_lines, parse_fraction
 from legato.errors import ArgumentError, InputError
-from legato.video.choices import Rotation
+from legato.video.choices import Backend, Rotation
 from legato.video.media.decoding import load_av, open_media
 from legato.video.media.reader import VideoFrame, VideoReader
 from legato.video.motion.subjects import Box, SubjectTracker, check_box
@@ -38,6 +38,8 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
 _MOST_LINE_BYTES = 1 << 20
+# Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
+_SAME_TIME_S = 0.0015
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -153,6 +155,29 @@ class Analysis:
             return None
         return float(int(self.pts[index]) * self.time_base)
 
+    def check_pictures(self, pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Go through the pictures of the video that this is the motion of.
+
+        Raises
+        ------
+        InputError
+            If they are those of another: more or fewer, or shown at other times.
+        """
+        count, done = len(self), 0
+        for frame in pictures:
+            if done == count:
+                raise InputError(f"{self.source}: motion of {count} frames, and the video has more")
+            at = self.time_s(done)
+            if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
+                raise InputError(
+                    f"{self.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
+                    f"not at {at:.4f} s"
+                )
+            yield frame
+            done += 1
+        if done != count:
+            raise InputError(f"{self.source}: motion of {count} frames, and the video has only {done}")
+
     def save(self, path: PathLike) -> None:
         """Write a motion file, whole or not at all.
 
@@ -164,7 +189,7 @@ class Analysis:
             If the file cannot be written.
         """
         check_destinations({"source": self.source} if self.source else {}, {"path": path})
-        with PendingFile(path, unnamed=True) as pending:
+        with PendingFile(path) as pending:
             pending.write_text(self.lines())
             pending.commit()
 
@@ -449,11 +474,13 @@ class FrameTracker:
     ----------
     reader : VideoReader
         Where the frames come from.
-    mask, region, subject
+    mask, region, subject, backend
         As for `legato.video.analyze`.
 
     Attributes
     ----------
+    backend : {"native", "opencv"}
+        As given.
     usable : (height, width) bool or uint8 array, or None
         Where the scene may be followed, by mask and region together.
     """
@@ -465,13 +492,15 @@ class FrameTracker:
         mask: PathLike | NDArray[Any] | None = None,
         region: Box | None = None,
         subject: Box | None = None,
+        backend: Backend = "native",
     ) -> None:
         from legato.video.motion.tracking import Tracker
 
         self._reader = reader
         size = (reader.width, reader.height)
         self.usable = usable_area(size, mask, region)
-        self._tracker = Tracker(size, mask=self.usable)
+        self.backend = backend
+        self._tracker = Tracker(size, mask=self.usable, backend=backend)
         self._subject = None if subject is None else SubjectTracker(size, subject)
         self._last_duration = 0
 

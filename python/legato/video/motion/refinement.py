@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato.video.choices import Backend
 from legato.video.media.planes import luma
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.analysis import Mask, Step
@@ -51,6 +52,7 @@ def looked_again(
     mask: Mask | None,
     watch: Stopwatch,
     tell: Progress,
+    backend: Backend = "native",
 ) -> Iterator[tuple[VideoFrame, Step]]:
     """Measure the hard pairs again; most clips have none, and cost nothing.
 
@@ -67,13 +69,15 @@ def looked_again(
         Where the scene may be followed.
     watch, tell
         The stage is called "refine".
+    backend : {"native", "opencv"}
+        What measures (see `estimate_motion`).
 
     Yields
     ------
     (VideoFrame, Step)
         The same frames; held back, from the first hard pair of a block on, until its end.
     """
-    again = _SecondLook(size, frame_rate, mask, watch, tell)
+    again = _SecondLook(size, frame_rate, mask, watch, tell, backend)
     length = 0
     known: list[Step] = []
     waiting: list[VideoFrame] = []
@@ -100,9 +104,15 @@ class _SecondLook:
     """The measurement of a block's hard pairs."""
 
     def __init__(
-        self, size: tuple[int, int], frame_rate: float, mask: Mask | None, watch: Stopwatch, tell: Progress
+        self,
+        size: tuple[int, int],
+        frame_rate: float,
+        mask: Mask | None,
+        watch: Stopwatch,
+        tell: Progress,
+        backend: Backend,
     ) -> None:
-        self._size = size
+        self._size, self._backend = size, backend
         options = preset_named("standard").options().at_frame_rate(believable_rate(frame_rate))
         self._options = replace(options, tolerance=1e-3)
         self._visible = None if mask is None else (mask != 0).astype(np.uint8) * 255
@@ -132,7 +142,7 @@ class _SecondLook:
                 if hard or (t + 1 < len(steps) and self.hard(steps, t + 1)):
                     now = _Steady.of(frame, corrections[t - begin], self._visible)
                 if hard and earlier is not None and now is not None:
-                    step = now.since(earlier)
+                    step = now.since(earlier, self._backend)
                     if step is not None:
                         here, there = corrections[t - begin], corrections[t - 1 - begin]
                         whole = there @ step.homography @ np.linalg.inv(here)
@@ -159,10 +169,10 @@ class _Steady(NamedTuple):
         picture = warp(luma(frame.planes), correction, interpolation="bicubic")
         return cls(picture, None if visible is None else warp(visible, correction))
 
-    def since(self, before: _Steady) -> Motion | None:
+    def since(self, before: _Steady, backend: Backend) -> Motion | None:
         """Measure the motion to the picture before; None where it cannot be told or seems to be none."""
         mask = None
         if self.visible is not None and before.visible is not None:
             mask = np.minimum(self.visible, before.visible) > 127
-        step = estimate_motion(before.picture, self.picture, mask=mask)
+        step = estimate_motion(before.picture, self.picture, mask=mask, backend=backend)
         return step if step.ok and not step.duplicate else None

@@ -32,8 +32,9 @@ from legato import _core
 from legato._scalars import as_choice, as_count, as_size, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
-from legato.video.media.planes import Samples, load_opencv
-from legato.video.warping import BACKENDS, Backend
+from legato.video.choices import BACKENDS, Backend
+from legato.video.media.planes import Planes, Samples, as_planes, is_pyav, load_opencv
+from legato.video.media.planes import luma as luma_of
 
 __all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion", "predicted_error_px"]
 
@@ -260,14 +261,14 @@ class Tracker:
         return self._grid.size
 
     @one_at_a_time
-    def push(self, luma: Samples) -> Motion | None:
+    def push(self, luma: Samples | Planes | Any) -> Motion | None:
         """Take the next frame and estimate how it moved.
 
         Parameters
         ----------
-        luma : (height, width) uint8 or uint16 array
+        luma : (height, width) uint8 or uint16 array, Planes, or av.VideoFrame
             Brightness of the frame, of the bit depth that the tracker was made for (the ``y`` of
-            `Planes`, or see `legato.video.luma`). It is not kept.
+            `Planes`, or see `legato.video.luma`), or a picture that has it. It is not kept.
 
         Returns
         -------
@@ -282,7 +283,7 @@ class Tracker:
         ArgumentError
             If `luma` has another size, dtype or number of dimensions.
         """
-        image = _checked_luma("luma", luma, self._grid.size, self._depth)
+        image = _checked_luma("luma", _brightness(luma, self._depth), self._grid.size, self._depth)
         if self._core is not None:
             return _pushed(self._core, image)
         frame = _Frame.of(_to_bytes(image, self._depth), self._grid)
@@ -758,6 +759,14 @@ def _checked_region(region: object, size: tuple[int, int]) -> tuple[int, int, in
     if w > 0 and h > 0 and x + w <= size[0] and y + h <= size[1]:
         return x, y, w, h
     raise ArgumentError(f"region: expected (x, y, width, height), ints, within a frame of {size}, got {shown(region)}")
+
+
+def _brightness(frame: Samples | Planes | Any, depth: int) -> Any:
+    """Give the luma of a picture of several planes, in eight bits or as it is; anything else as it is."""
+    if not isinstance(frame, Planes) and not is_pyav(frame):
+        return frame
+    picture = as_planes(frame)
+    return picture.y if isinstance(picture, Planes) and depth > 8 else luma_of(picture)
 
 
 def _checked_luma(name: str, luma: object, size: tuple[int, int] | None, depth: int) -> Samples:

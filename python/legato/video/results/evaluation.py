@@ -40,6 +40,7 @@ _TRACK_ROUND_TRIP_PX = 0.6
 _LEAST_TRACKS = 8
 _KEPT_TRACKS = 0.9
 _LONGEST_TRACKED_SIDE = 960
+_MOST_UNPAIRED = 1  # pictures that encoders add or lose at the end
 _LEAST_SIDE = 24  # what the tracker needs
 _DARK = 10  # of 255 above black
 _LEAST_BORDER = 0.0015
@@ -61,6 +62,8 @@ class VideoMetrics:
         The files.
     frames : int
         Pairs of pictures compared.
+    unpaired_frames : int
+        Pictures at the end of the original (above 0) or of the result (below 0) that the other has no partner for.
     size, stabilized_size : (int, int)
         Width and height in pixels.
     cropping, cropping_min : float
@@ -94,6 +97,7 @@ class VideoMetrics:
     original: str
     stabilized: str
     frames: int
+    unpaired_frames: int
     size: tuple[int, int]
     stabilized_size: tuple[int, int]
     cropping: float
@@ -148,6 +152,9 @@ class VideoMetrics:
         ]
         lines = [" ".join(f"{_cell(v):>{22 if c == 0 else 11}}" for c, v in enumerate(row)) for row in rows]
         note = f"{self.frames} frames, {self.unmatched_frames} unmatched, {self.unknown_motions} of unknown motion"
+        if self.unpaired_frames:
+            longer = "original" if self.unpaired_frames > 0 else "stabilized"
+            note += f"; {abs(self.unpaired_frames)} left over at the end of the {longer}"
         return "\n".join([*lines, note]) + "\n"
 
 
@@ -156,6 +163,8 @@ def evaluate(
     stabilized: PathLike,
     *,
     offset: int | None = None,
+    stream: int | None = None,
+    deinterlace: bool = False,
     allow_playlists: bool = False,
     progress: bool | Progress = False,
 ) -> VideoMetrics:
@@ -169,7 +178,11 @@ def evaluate(
         The two videos.
     offset : int, optional
         The original's frame that the first frame of the result shows, for tools that drop frames; what is left over
-        at the end of either is then ignored. By default both must have the same number of frames.
+        at the end of either is then ignored. By default both must have the same number of frames, give or take one.
+    stream : int, optional
+        Which stream of the original, as for `legato.video.analyze`.
+    deinterlace : bool
+        Whether the original is deinterlaced before, as for `legato.video.analyze`.
     allow_playlists : bool
         As for `stabilize`.
     progress : bool or callable
@@ -182,7 +195,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If a file cannot be read or is tiny, the numbers of frames differ, or most pictures do not show the same scene.
+        If a file cannot be read or is tiny, the numbers of frames differ by more than one, or most pictures do not
+        show the same scene.
     ArgumentError
         If `offset` is negative or beyond the original.
     DependencyError
@@ -192,7 +206,7 @@ def evaluate(
         offset = as_count("offset", offset, 0)
     with (
         told(progress) as tell,
-        VideoReader(original, allow_playlists=allow_playlists) as before,
+        VideoReader(original, stream=stream, deinterlace=deinterlace, allow_playlists=allow_playlists) as before,
         VideoReader(stabilized, allow_playlists=allow_playlists) as after,
     ):
         sizes = (before.width, before.height), (after.width, after.height)
@@ -202,7 +216,7 @@ def evaluate(
         first, second = _Film(sizes[0], _black_level(before)), _Film(sizes[1], _black_level(after))
         alignment = _Alignment(*sizes)
         skipped = 0
-        frames = 0
+        frames = unpaired = 0
         left, right = _lumas(before), _lumas(after)
         for _ in itertools.islice(left, offset or 0):
             skipped += 1
@@ -210,17 +224,18 @@ def evaluate(
             raise ArgumentError(f"offset: {original} has {skipped} frames, got {offset}")
         for a, b in itertools.zip_longest(left, right):
             if a is None or b is None:
-                if offset is None:
-                    rest = 1 + sum(1 for _ in (right if a is None else left))
-                    counts = (frames, frames + rest) if a is None else (frames + rest, frames)
-                    raise InputError(
-                        f"{stabilized}: {counts[1]} frames against {counts[0]} of {original}; give an offset "
-                        "(the original's frame that its first frame shows) to compare what both have"
-                    )
+                rest = 1 + sum(1 for _ in (right if a is None else left))
+                unpaired = -rest if a is None else rest
                 break
             alignment.push(a, b, first.push(a), second.push(b))
             frames += 1
             tell("measure", frames, after.frame_count)
+    if offset is None and abs(unpaired) > _MOST_UNPAIRED:
+        counts = frames + max(unpaired, 0), frames + max(-unpaired, 0)
+        raise InputError(
+            f"{stabilized}: {counts[1]} frames against {counts[0]} of {original}; give an offset "
+            "(the original's frame that its first frame shows) to compare what both have"
+        )
     if frames == 0:
         raise InputError(f"{stabilized}: has no frame to compare with {original}")
     if alignment.unmatched > frames // 2 and frames > 1 and first.unknown == frames - 1:
@@ -230,11 +245,11 @@ def evaluate(
             f"{stabilized}: {alignment.unmatched} of {frames} pictures do not resemble those of {original} "
             "at the same place: another video, or frames out of step"
         )
-    return _metrics(os.fspath(original), os.fspath(stabilized), frames, first, second, alignment)
+    return _metrics(os.fspath(original), os.fspath(stabilized), frames, unpaired, first, second, alignment)
 
 
 def _metrics(
-    original: str, stabilized: str, frames: int, first: _Film, second: _Film, alignment: _Alignment
+    original: str, stabilized: str, frames: int, unpaired: int, first: _Film, second: _Film, alignment: _Alignment
 ) -> VideoMetrics:
     maps = np.array(alignment.maps)
     affine = maps[:, :2, :2] / maps[:, 2:, 2:]
@@ -247,6 +262,7 @@ def _metrics(
         original=original,
         stabilized=stabilized,
         frames=frames,
+        unpaired_frames=unpaired,
         size=first.size,
         stabilized_size=second.size,
         cropping=float(cropping.mean()),

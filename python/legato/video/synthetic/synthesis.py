@@ -124,7 +124,7 @@ class GroundTruth:
         OutputError
             If the file cannot be written.
         """
-        with PendingFile(path, unnamed=True) as pending:
+        with PendingFile(path) as pending:
             with pending.opened() as file:
                 np.savez_compressed(
                     file,
@@ -258,7 +258,7 @@ def synthesize(
     load_opencv()
     av = load_av()
     sound = _sound(film) if audio else None
-    with PendingFile(path, unnamed=True) as pending:
+    with PendingFile(path) as pending:
         try:
             _write(av, pending.path, _MUXERS[suffix], film, sound)
         except av.error.FFmpegError as error:
