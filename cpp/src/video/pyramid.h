@@ -59,8 +59,9 @@ double agreement(const std::uint8_t* a, std::ptrdiff_t a_stride, const Level& b)
 /// The level pictures are compared on: quarter size where that leaves enough.
 int agreement_level(const Pyramid& p);
 
-/// Follows `count` points. `start`: where they are likely to be found, or null.
+/// Follows `count` points. `start`: where they are likely to be found, or null. `sd` takes the predicted standard
+/// deviation of each point found, in pixels; null: points beyond kMostPointSd are not found.
 void follow_points(const Pyramid& from, const Pyramid& to, const float* points, const float* start, std::size_t count,
-                   float round_trip, float* moved, std::uint8_t* found);
+                   float round_trip, float* moved, std::uint8_t* found, float* sd);
 
 }  // namespace legato::video

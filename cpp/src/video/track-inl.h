@@ -259,10 +259,11 @@ inline bool place(const Level& image, float x, float y, Place& out) {
   return true;
 }
 
-/// Whether the window at p shows what `shown` does, so well that its texture fixes the point; `slope` is the sum of
-/// squared slopes in the weakest direction. A point that stands on noise finds other noise. Gain and offset are free,
-/// which leaves a change of exposure alone.
-inline bool alike(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t stride) {
+/// How well the texture of `shown` fixes a point in what is left between it and the window at p: a standard deviation
+/// in pixels, negative where the two do not show the same. `slope` is the sum of squared slopes in the weakest
+/// direction. A point that stands on noise finds other noise. Gain and offset are free, which leaves a change of
+/// exposure alone.
+inline float point_sd(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t stride) {
   const Row16 fx = row_of(p.fx), fy = row_of(p.fy), one = row_of(1), middle = row_of(4096);
   Sum8 sa = nothing(), sb = nothing(), saa = nothing(), sab = nothing(), sbb = nothing();
   Row16 upper = across(p.at, fx);
@@ -281,8 +282,8 @@ inline bool alike(const int16_t (*shown)[16], double slope, Place p, ptrdiff_t s
   const auto a = static_cast<double>(whole(sa)), b = static_cast<double>(whole(sb));
   const double ab = static_cast<double>(whole(sab)) - a * b / n, aa = static_cast<double>(whole(saa)) - a * a / n;
   const double bb = static_cast<double>(whole(sbb)) - b * b / n, rest = bb - ab * ab / aa;  // 1024 squared levels
-  return ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * bb &&
-         4 * rest <= kMostPointSd * kMostPointSd * n * slope;
+  if (!(ab > 0 && ab * ab >= kLeastLikeness * kLeastLikeness * aa * bb)) return -1;
+  return static_cast<float>(__builtin_sqrt(4 * (rest > 0 ? rest : 0) / (n * slope)));
 }
 
 /// A point on its way from one picture to another, Bouguet's way: from level to level, beginning where it is thought to
@@ -293,6 +294,7 @@ struct Traveller {
   float x, y;    // on the level
   float vx, vy;  // how far it went, on the level
   float a, b, c, inverse, least;
+  float sd;  // of where it is, once it is there
   bool moving, lost;
 };
 
@@ -300,6 +302,7 @@ inline void set_out(Traveller& t, float px, float py, float mx, float my, int le
   const float coarsest = 1.0f / static_cast<float>(1 << (levels - 1));
   t.px = px, t.py = py;
   t.vx = (mx - px) * coarsest, t.vy = (my - py) * coarsest;
+  t.sd = -1;
   t.lost = false;
 }
 
@@ -392,7 +395,9 @@ inline void travel(Traveller* points, int count, const Level* from, const Level*
     Traveller& t = points[i];
     Place p;
     if (!t.lost && compared) {
-      t.lost = !(place(to[0], t.x + t.vx - kReach, t.y + t.vy - kReach, p) && alike(t.shown, t.least, p, to[0].stride));
+      const bool inside = place(to[0], t.x + t.vx - kReach, t.y + t.vy - kReach, p);
+      t.sd = inside ? point_sd(t.shown, t.least, p, to[0].stride) : -1;
+      t.lost = !(t.sd >= 0);
     }
     const float x = t.px + t.vx, y = t.py + t.vy;
     t.lost = t.lost || !(x >= 0 && y >= 0 && x <= static_cast<float>(to[0].width - 1) &&
@@ -401,9 +406,9 @@ inline void travel(Traveller* points, int count, const Level* from, const Level*
 }
 
 /// Follows points there and back. `round_trip` of zero: forward alone. `start`: where to begin, near the goal; null: at
-/// home, on the coarsest level.
+/// home, on the coarsest level. `sd` takes the deviation of each point; null: those beyond kMostPointSd are not found.
 inline void follow_points(const Level* from, const Level* to, int levels, const float* points, const float* start,
-                          std::size_t count, float round_trip, float* moved, uint8_t* found) {
+                          std::size_t count, float round_trip, float* moved, uint8_t* found, float* sd) {
   const auto at_most = [levels](int n) { return levels < n ? levels : n; };
   const int there = start == nullptr ? levels : at_most(kNearLevels);
   const int back = at_most(start == nullptr ? kReturnLevels : kNearReturnLevels);
@@ -422,8 +427,9 @@ inline void follow_points(const Level* from, const Level* to, int levels, const 
       const float mx = t.px + t.vx, my = t.py + t.vy;
       moved[2 * at] = mx;
       moved[2 * at + 1] = my;
-      found[at] = !t.lost;
-      if (!t.lost && round_trip > 0) who[returning++] = at;
+      found[at] = !t.lost && (sd != nullptr || t.sd <= static_cast<float>(kMostPointSd));
+      if (sd != nullptr) sd[at] = t.sd;
+      if (found[at] != 0 && round_trip > 0) who[returning++] = at;
     }
     for (int i = 0; i < returning; ++i) {
       const std::size_t at = who[i];

@@ -327,8 +327,8 @@ double agreement(const std::uint8_t* a, std::ptrdiff_t a_stride, const Level& b)
 int agreement_level(const Pyramid& p) { return p.levels > 2 && p.level[0].width >= 320 ? 2 : half_level(p); }
 
 void follow_points(const Pyramid& from, const Pyramid& to, const float* points, const float* start, std::size_t count,
-                   float round_trip, float* moved, std::uint8_t* found) {
-  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points, start, count, round_trip, moved, found);
+                   float round_trip, float* moved, std::uint8_t* found, float* sd) {
+  LEGATO_DISPATCH(follow_points, from.level, to.level, from.levels, points, start, count, round_trip, moved, found, sd);
 }
 
 bool is_frame_size(int width, int height) {
@@ -386,7 +386,7 @@ Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> poi
   }
   for (std::size_t first = 0, end = 0; goes_on(first, end, count, 512); first = end) {
     follow_points(from, to, points.data() + 2 * first, nullptr, end - first, static_cast<float>(round_trip_px),
-                  moved.data() + 2 * first, found.data() + first);
+                  moved.data() + 2 * first, found.data() + first, nullptr);
   }
   return outcome();
 }

@@ -23,6 +23,7 @@ struct Tracker {
   const std::uint8_t* usable_half;  // of the level that corners are sought on
   std::span<std::byte> scratch;
   float *corners, *here, *there, *matches;  // [kMostMatches][2], and [kMostMatches][4]
+  float *sd, *sorted;                       // [kMostMatches]: of the points followed
   std::uint8_t *found, *inlier;
   std::uint8_t* aligned;  // the previous picture brought onto this one, at the size of a level
   int match_count;
@@ -38,12 +39,20 @@ constexpr int kLeastCells[] = {6, 4, 2, 1};
 // prediction reads 2.5 times too low: this stands for 1.5 px. At 0.4 the blurred frames of a walk fell back to a
 // similarity that was 5 px off at the corners.
 constexpr double kMostCornerSd = 0.6;
+// Of the cells, an inlier in so many: then what is left of a model beyond kMostCornerSd are several planes, and not too
+// little evidence.
+constexpr int kManyCells = 12;
+// Blur on one side leaves a difference that is no noise, in all points of a pair: their median says how much.
+constexpr float kMostMedians = 2;
 // Correlation of the two pictures after alignment: noise gives 0, ordinary frames 0.9 and more.
 constexpr double kLeastAgreement = 0.3;
 // Of the corners, one in so many goes all levels of the pyramid; the others begin where these say that the picture
 // went.
 constexpr std::size_t kScoutEvery = 8;
 constexpr std::size_t kLeastScouts = 12;  // that must agree
+
+/// Thresholds in pixels of the work image grow with it beyond the reference.
+double scale_of(const Level& work) { return std::max(1.0, static_cast<double>(work.width) / kReferenceWidth); }
 
 int factor_of(int width, int height, int longest) { return (std::max(width, height) + longest - 1) / longest; }
 
@@ -86,7 +95,7 @@ bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
   if (count < kLeastScouts) return false;
   for (std::size_t i = 0; i < count; ++i) std::copy_n(t.corners + 2 * kScoutEvery * i, 2, home + 2 * i);
   const Pyramid &from = *t.previous, &to = *t.current;
-  follow_points(from, to, home, nullptr, count, round_trip, moved, t.found);
+  follow_points(from, to, home, nullptr, count, round_trip, moved, t.found, t.sd);
   std::size_t n = 0;
   for (std::size_t i = 0; i < count; ++i) {
     if (t.found[i] == 0) continue;
@@ -111,19 +120,36 @@ bool send_scouts(Tracker& t, std::size_t corners, float round_trip, double px) {
   return true;
 }
 
+/// Drops the points found whose texture does not fix them, by the measure of the pair where that is the wider one.
+void drop_unfixed(Tracker& t, std::size_t corners) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < corners; ++i) {
+    if (t.found[i] != 0) t.sorted[count++] = t.sd[i];
+  }
+  if (count == 0) return;
+  float* const middle = t.sorted + count / 2;
+  std::nth_element(t.sorted, middle, t.sorted + count);
+  const float most = std::max(static_cast<float>(kMostPointSd), kMostMedians * *middle);
+  for (std::size_t i = 0; i < corners; ++i) {
+    if (t.sd[i] > most) t.found[i] = 0;
+  }
+}
+
 /// Corners of the previous picture found again; fills here, there and found, and returns how many.
 int find_matches(Tracker& t, std::size_t corners) {
   const Level& work = t.current->level[0];
   const Pyramid &from = *t.previous, &to = *t.current;
-  const float px = std::max(1.0f, static_cast<float>(work.width) / kReferenceWidth);
-  const auto round_trip = static_cast<float>(t.options.round_trip_px * static_cast<double>(px));
-  const bool near = send_scouts(t, corners, round_trip, static_cast<double>(px));
-  follow_points(from, to, t.corners, near ? t.here : nullptr, corners, round_trip, t.here, t.found);
+  const double px = scale_of(work);
+  const auto round_trip = static_cast<float>(t.options.round_trip_px * px);
+  const bool near = send_scouts(t, corners, round_trip, px);
+  follow_points(from, to, t.corners, near ? t.here : nullptr, corners, round_trip, t.here, t.found, t.sd);
   for (std::size_t i = 0; near && i < corners; ++i) {
     // Whoever does not go with the picture takes the long way.
     if (t.found[i] != 0) continue;
-    follow_points(from, to, t.corners + 2 * i, nullptr, std::size_t{1}, round_trip, t.here + 2 * i, t.found + i);
+    follow_points(from, to, t.corners + 2 * i, nullptr, std::size_t{1}, round_trip, t.here + 2 * i, t.found + i,
+                  t.sd + i);
   }
+  drop_unfixed(t, corners);
   int count = 0;
   for (std::size_t i = 0; i < corners; ++i) {
     if (t.found[i] == 0) continue;
@@ -156,6 +182,70 @@ void list_matches(Tracker& t, int count) {
   t.match_count = count;
 }
 
+/// A model fitted to the matches; t.inlier says which agree.
+struct Fit {
+  Model model = Model::translation;
+  FitResult result;
+  int cells = 0;
+  double agreement = 0;  // of the pictures that it brings together
+};
+
+/// Fits one model; false where the evidence does not carry it.
+bool fit_model(Tracker& t, Model model, int count, Fit& fit) {
+  const Level& work = t.current->level[0];
+  const auto n = static_cast<std::size_t>(count);
+  const auto rung = static_cast<int>(model);
+  if (count < kLeastInliers[rung]) return false;
+  FitOptions options;
+  options.model = fit.model = model;
+  if (model != Model::homography) options.threshold_px = 1.5;  // the true motion only comes near to it
+  options.threshold_px *= scale_of(work);
+  const Status status = fit_motion({t.here, 2 * n}, {t.there, 2 * n}, work.width, work.height, options, t.scratch,
+                                   {t.inlier, n}, fit.result);
+  if (status != Status::ok || !fit.result.found) return false;
+  fit.cells = cells_of(t, count, work);
+  return fit.result.inliers >= kLeastInliers[rung] && fit.cells >= kLeastCells[rung];
+}
+
+/// Whether the pictures resemble each other once the model has brought them together.
+bool agrees(const Tracker& t, Fit& fit) {
+  const int index = agreement_level(*t.current);
+  const Level &before = t.previous->level[index], &now = t.current->level[index];
+  double at_level[9];
+  rescale(fit.result.matrix, 1 << index, at_level);
+  const Image<const std::uint8_t> source{before.data, before.width, before.height, before.stride};
+  const Image<std::uint8_t> target{t.aligned, now.width, now.height, now.width};
+  if (warp(at_level, {&source, 1}, {&target, 1}, Interpolation::bilinear) != Status::ok) return false;
+  fit.agreement = agreement(t.aligned, now.width, now);
+  return fit.agreement >= kLeastAgreement;
+}
+
+/// The richest model that is determined. Where that is but a translation the evidence may be plenty, and of several
+/// planes: then, of those with inliers all over the picture, the one of least predicted deviation and misfit together.
+bool fit_ladder(Tracker& t, int count, Fit& fit) {
+  const double most = kMostCornerSd * scale_of(t.current->level[0]);
+  Model best = Model::translation;
+  double least = 0;
+  bool any = false;
+  for (int rung = static_cast<int>(t.options.model); rung <= static_cast<int>(Model::translation); ++rung) {
+    const auto model = static_cast<Model>(rung);
+    if (!fit_model(t, model, count, fit)) continue;
+    const FitResult& r = fit.result;
+    const bool last = model == Model::translation;
+    if (r.corner_sd_px <= most && !last) {
+      if (agrees(t, fit)) return true;
+      continue;
+    }
+    const double cost = r.corner_sd_px * r.corner_sd_px + r.residual_px * r.residual_px;
+    if ((last || fit.cells >= kManyCells) && (!any || cost < least)) {
+      any = true;
+      best = model;
+      least = cost;
+    }
+  }
+  return any && (fit.model == best || fit_model(t, best, count, fit)) && agrees(t, fit);
+}
+
 void estimate(Tracker& t, Motion& motion) {
   const Level& work = t.current->level[0];
   if (std::min(work.width, work.height) < kShortestWorkSide) return;
@@ -167,42 +257,18 @@ void estimate(Tracker& t, Motion& motion) {
     return;
   }
   const int count = find_matches(t, corners);
-  const double px = std::max(1.0, static_cast<double>(work.width) / kReferenceWidth);
-  const auto n = static_cast<std::size_t>(count);
-  for (int model = static_cast<int>(t.options.model); model <= static_cast<int>(Model::translation); ++model) {
-    if (count < kLeastInliers[model]) continue;
-    FitOptions options;
-    options.model = static_cast<Model>(model);
-    if (options.model != Model::homography) options.threshold_px = 1.5;  // the true motion only comes near to it
-    options.threshold_px *= px;
-    FitResult fit;
-    const Status status =
-        fit_motion({t.here, 2 * n}, {t.there, 2 * n}, work.width, work.height, options, t.scratch, {t.inlier, n}, fit);
-    const bool last = options.model == Model::translation;
-    if (status != Status::ok || !fit.found || (fit.corner_sd_px > kMostCornerSd * px && !last)) continue;
-    const int cells = cells_of(t, count, work);
-    if (fit.inliers < kLeastInliers[model] || cells < kLeastCells[model]) continue;
-    const int index = agreement_level(*t.current);
-    const Level &before = t.previous->level[index], &now = t.current->level[index];
-    double at_level[9];
-    rescale(fit.matrix, 1 << index, at_level);
-    const Image<const std::uint8_t> source{before.data, before.width, before.height, before.stride};
-    const Image<std::uint8_t> target{t.aligned, now.width, now.height, now.width};
-    if (warp(at_level, {&source, 1}, {&target, 1}, Interpolation::bilinear) != Status::ok) continue;
-    const double agrees = agreement(t.aligned, now.width, now);
-    if (agrees < kLeastAgreement) continue;
-    rescale(fit.matrix, 1.0 / t.factor, motion.homography);
-    motion.inliers = fit.inliers;
-    motion.matches = count;
-    motion.confidence = static_cast<double>(fit.inliers) / count * std::min(1.0, fit.inliers / 50.0) *
-                        std::min(1.0, cells / 12.0) * agrees;
-    motion.residual_px = fit.residual_px * t.factor;
-    for (int i = 0; i < 64; ++i) motion.corner_covariance[i] = fit.corner_covariance[i] * t.factor * t.factor;
-    motion.model = options.model;
-    motion.ok = true;
-    list_matches(t, count);
-    return;
-  }
+  Fit fit;
+  if (!fit_ladder(t, count, fit)) return;
+  rescale(fit.result.matrix, 1.0 / t.factor, motion.homography);
+  motion.inliers = fit.result.inliers;
+  motion.matches = count;
+  motion.confidence = static_cast<double>(motion.inliers) / count * std::min(1.0, motion.inliers / 50.0) *
+                      std::min(1.0, fit.cells / 12.0) * fit.agreement;
+  motion.residual_px = fit.result.residual_px * t.factor;
+  for (int i = 0; i < 64; ++i) motion.corner_covariance[i] = fit.result.corner_covariance[i] * t.factor * t.factor;
+  motion.model = fit.model;
+  motion.ok = true;
+  list_matches(t, count);
 }
 
 /// The motion of the frame that t.current holds.
@@ -247,6 +313,8 @@ TrackerLayout lay_out_tracker(int width, int height, const TrackerOptions& optio
   t.here = arena.take<float>(2 * kMostMatches);
   t.there = arena.take<float>(2 * kMostMatches);
   t.matches = arena.take<float>(4 * kMostMatches);
+  t.sd = arena.take<float>(kMostMatches);
+  t.sorted = arena.take<float>(kMostMatches);
   t.found = arena.take<std::uint8_t>(kMostMatches);
   t.inlier = arena.take<std::uint8_t>(kMostMatches);
   t.aligned = arena.take<std::uint8_t>(area);

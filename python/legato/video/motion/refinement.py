@@ -4,7 +4,7 @@ Blur, a shutter that rolls and parallax grow with the motion, and with them the 
 two frames differ by little more than that error: what is left between them is measured where it will be seen.
 
 It is taken block by block while the frames come in: the first path is that of a block alone, since all that is asked of
-it is that neighbors are drawn alike.
+it is that neighbors are drawn alike. A second answer stands only where it is, by its own prediction, the better one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class _SecondLook:
                     now = _Steady.of(frame, corrections[t - begin], self._visible)
                 if hard and earlier is not None and now is not None:
                     step = now.since(earlier, self._backend)
-                    if step is not None:
+                    # Elsewhere the second pictures, which are resampled, say less than the first.
+                    if step is not None and predicted_error_px(step) < steps[t].error_px:
                         here, there = corrections[t - begin], corrections[t - 1 - begin]
                         whole = there @ step.homography @ np.linalg.inv(here)
                         steps[t] = replace(steps[t], motion=whole / whole[2, 2], error_px=predicted_error_px(step))
