@@ -20,7 +20,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
 
 from legato import rft  # noqa: E402
-from legato.errors import InputError  # noqa: E402
+from legato.errors import ArgumentError, InputError  # noqa: E402
 from legato.rft.prompts import canonical_json, prompt_keys  # noqa: E402
 from legato.rft.readers import step_of  # noqa: E402
 
@@ -315,6 +315,11 @@ def test_exact_sums() -> None:
         report = rft.scan({"uid": np.zeros(500, int), "reward": rewards})
         assert report.mean[0] == float(mean)
         assert report.std[0] == pytest.approx(float(variance) ** 0.5, rel=1e-15)
+
+
+def test_what_is_no_executor_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"executor: expected a concurrent\.futures\.Executor"):
+        rft.scan([], executor=object())
 
 
 @pytest.mark.parametrize("executor", [ThreadPoolExecutor, ProcessPoolExecutor])

@@ -197,8 +197,11 @@ class Rollouts:
         """
         if progress is not None and not callable(progress):
             raise ArgumentError(f"progress: expected a callable, got {shown(progress)}")
-        if executor is not None and not isinstance(executor, Executor):
-            raise ArgumentError(f"executor: expected a concurrent.futures.Executor, got {shown(executor)}")
+        if executor is not None:
+            from concurrent.futures import Executor
+
+            if not isinstance(executor, Executor):
+                raise ArgumentError(f"executor: expected a concurrent.futures.Executor, got {shown(executor)}")
         try:
             import pyarrow as pa
         except ImportError:
