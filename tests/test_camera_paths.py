@@ -381,6 +381,13 @@ def test_bridge_motion() -> None:
         camera.bridge_motion(motion, np.ones(7))
 
 
+def test_contain_of_what_is_too_far_for_an_exponential() -> None:
+    P = np.tile(np.eye(3), (2, 1, 1))
+    P[1, 0, 2] = 2.0**63
+    for backend in ("native", "numpy"):
+        assert np.abs(camera.contain(P, SIZE, backend=backend)[1] - np.eye(3)).max() < 100
+
+
 def test_contain_shrinks_only_what_leaves_the_frame() -> None:
     options = camera.PathOptions(crop=0.2, inset_px=0.5)
     P = np.tile(np.eye(3), (3, 1, 1))

@@ -179,7 +179,9 @@ def contain(P: Float64, aspect: float, options: Any) -> Float64:
             inside, outside = 0.0, 1.0
             for _ in range(30):
                 factor = (inside + outside) / 2
-                if exact_violation(exp_homography(factor * h)[None], aspect, options)[0] > 0:
+                # What is too far off for an exponential is outside.
+                far = not np.abs(factor * h).sum(-1).max() <= 500
+                if far or exact_violation(exp_homography(factor * h)[None], aspect, options)[0] > 0:
                     outside = factor
                 else:
                     inside = factor

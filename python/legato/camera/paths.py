@@ -142,8 +142,8 @@ def smooth_path(
         Points to keep inside the crop window, within 100 frame widths of its middle; NaN: none. For boxes give the
         corners, for regions the hull's vertices.
     salient_weight : float, optional
-        ``None``: they must be inside. A number: an exact penalty on their distance outside (frame widths), which a
-        weight above about ten times w3 makes as good as hard where that is possible.
+        ``None``: they must be inside. A number from 1e-12 up: an exact penalty on their distance outside (frame
+        widths), which a weight above about ten times w3 makes as good as hard where that is possible.
     targets : array_like, shape (n, 2), optional
         Points to be centered; NaN: none. Adds ``target_weight * |p_t - translation to the target|^2``.
     target_weight : float

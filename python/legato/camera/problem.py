@@ -211,7 +211,7 @@ def check_task(
             f"{options.inset_px:g}, takes of {width:g}x{height:g} pixels; got {options.crop:g}"
         )
     if salient_weight is not None:
-        salient_weight = as_number("salient_weight", salient_weight, above=0, below=1e12)
+        salient_weight = as_number("salient_weight", salient_weight, least=1e-12, below=1e12)
     target_weight = as_number("target_weight", target_weight, least=0, below=1e12)
     solver = as_choice("solver", solver, SOLVERS)
     return Task((width, height), options, salient_weight, target_weight, solver, backend)
