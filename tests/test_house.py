@@ -72,6 +72,7 @@ WINGS: dict[str, set[str]] = {
         "motion",
         "results",
         "choices",
+        "framing",
         "options",
         "planning",
         "presets",
