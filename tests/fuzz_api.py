@@ -245,6 +245,12 @@ def _video(rng: np.random.Generator) -> list[Call]:
         Call(video.Planes, {"y": gray, "u": chroma, "v": chroma, "bit_depth": 8, "chroma_location": "left"}),
         Call(video.luma, {"frame": color}),
         Call(video.as_planes, {"frame": gray}),
+        Call(
+            video.stabilize_frames,
+            {"frames": np.stack([color, np.roll(color, 3, 1), color]), "fps": 30.0, "preset": "standard", "crop": 0.12,
+             "mask": None, "guard": False, "interpolation": "bilinear", "threads": 1},
+            reference=False,
+        ),
         Call(video.Comparison, {"size": size, "labels": ("before", "after")}),
     ]  # fmt: skip
 

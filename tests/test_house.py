@@ -73,6 +73,7 @@ WINGS: dict[str, set[str]] = {
         "motion",
         "results",
         "choices",
+        "framing",
         "options",
         "planning",
         "presets",

@@ -143,7 +143,7 @@ def test_options_are_those_of_files(clip: np.ndarray) -> None:
         video.stabilize_frames(short, 0)
     with pytest.raises(ArgumentError, match=r"frames: expected shape \(n, h, w, 3\) or \(n, h, w\), got \(120, 160\)"):
         video.stabilize_frames(short[0, ..., 0], 30)
-    with pytest.raises(ArgumentError, match="frames: expected an array or an iterable, got int"):
+    with pytest.raises(ArgumentError, match="frames: expected an array or an iterable of frames, got int"):
         video.stabilize_frames(7, 30)
     with pytest.raises(ArgumentError, match="frames: expected 160x120 as the first, got 80x60 in frame 1"):
         list(video.stabilize_frames([short[0], short[0][:60, :80]], 30))

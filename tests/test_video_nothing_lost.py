@@ -447,3 +447,14 @@ def test_the_tracker_by_way_of_opencv(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(ArgumentError, match="backend: expected one of native, opencv"):
         video.analyze(clip, backend="cuda")
     capsys.readouterr()
+
+
+@NEEDS_X265
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_few_pictures_by_x265(tmp_path: Path, count: int) -> None:
+    """Of one or two, x265 computes decoding times from memory that it never wrote."""
+    clip = write_clip(tmp_path / "in.mkv", shaky(count, (96, 64)), codec="ffv1", pixel_format="yuv420p10le")
+    out = tmp_path / "out.mp4"
+    for _ in range(2):
+        assert video.stabilize(clip, out, guard=False, **FAST).codec == "libx265"
+        assert times(out) == times(clip)

@@ -41,10 +41,10 @@ def break_side(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(kind: type, method: str, path: str) -> None:
         good = getattr(kind, method)
 
-        def write(self: object, *arguments: object) -> object:
+        def write(self: object, *arguments: object, **keywords: object) -> object:
             if str(getattr(self, path)).endswith(SIDES[name]) and getattr(self, "frames", 5) >= 5:
                 raise OutputError(f"{getattr(self, path)}: cannot be written (No space left on device)")
-            return good(self, *arguments)
+            return good(self, *arguments, **keywords)
 
         monkeypatch.setattr(kind, method, write)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import pytest
 
 pytest.importorskip("av", reason="needs PyAV, of the video extra")
 
-from clips import SIZE, leftovers, shaky, times, under_way, write_clip
+from clips import SIZE, av, leftovers, shaky, times, under_way, write_clip
 from legato import camera, cli, video
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
 from legato.video.live import stabilizer as live
@@ -233,12 +234,28 @@ def test_a_stream_that_dies_and_comes_back(clip: Path, tmp_path: Path) -> None:
     assert np.abs(np.delete(steps, COUNT - 1) - 1 / 30).max() < 2e-3
 
 
-def test_a_stream_that_comes_back_in_another_size(clip: Path, tmp_path: Path) -> None:
-    other = write_clip(tmp_path / "other.ts", shaky(5, (96, 64)), container="mpegts")
+def test_a_stream_that_comes_back_in_another_size_is_another_scene(clip: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "other.ts", shaky(12, (96, 96)), container="mpegts")
+    with served(sending(clip.read_bytes()), sending(other.read_bytes())) as url:
+        report = video.stabilize_live(url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=1)
+    assert report.frames_read == report.frames_written == COUNT + 12
+    assert (report.reconnects, report.cuts, report.size) == (1, 1, SIZE)
+    shown = decoded(tmp_path / "out.mkv")
+    assert len(shown) == COUNT + 12
+    with video.VideoReader(tmp_path / "out.mkv") as reader:
+        last = list(reader)[-1].planes.y
+    # 96x96 in 160x120: enlarged to 120x120, between columns of black.
+    assert last[:, :18].max() < 30
+    assert last[:, -18:].max() < 30
+    assert last[:, 24:-24].std() > 10
+
+
+def test_a_stream_that_comes_back_in_another_format(clip: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "other.ts", shaky(5), container="mpegts", pixel_format="yuv444p")
     told: list[video.LiveReport] = []
     with (
         served(sending(clip.read_bytes()), sending(other.read_bytes())) as url,
-        pytest.raises(InputError, match=r"came back as 96x64 yuv420p, was 160x120") as failure,
+        pytest.raises(InputError, match=r"came back as yuv444p, was yuv420p") as failure,
     ):
         video.stabilize_live(
             url, tmp_path / "out.mkv", latency_frames=5, reconnect_s=5, report=tmp_path / "r.json", tell=told.append
@@ -247,6 +264,100 @@ def test_a_stream_that_comes_back_in_another_size(clip: Path, tmp_path: Path) ->
     content = json.loads((tmp_path / "r.json").read_text())
     assert (content["ended"], content["note"]) == ("failed", str(failure.value))
     assert content["frames_read"] == content["frames_written"] == told[0].frames_written == COUNT
+
+
+def test_a_size_that_changes_in_mid_stream(clip: Path, tmp_path: Path) -> None:
+    larger = write_clip(tmp_path / "larger.ts", shaky(12, (320, 240)), container="mpegts")
+    command = [*LEGATO, "--input", "-", "--output", tmp_path / "out.mkv", "--json"]
+    piped = clip.read_bytes() + larger.read_bytes()
+    done = subprocess.run(command, input=piped, timeout=60, check=True, capture_output=True)
+    report = json.loads(done.stdout)
+    assert report["frames_read"] == report["frames_written"] > COUNT + 6  # pictures at the seam may not be decodable
+    assert (report["cuts"], report["size"]) == (1, list(SIZE))
+    with video.VideoReader(tmp_path / "out.mkv") as reader:
+        assert all(frame.planes.size == SIZE for frame in reader)
+
+
+def heard(path: Path) -> tuple[list[Fraction], np.ndarray]:
+    """Times of the packets of sound, and the samples."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        begun = [p.pts * p.time_base for p in container.demux(stream) if p.size]
+        container.seek(0)
+        samples = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+    return begun, np.concatenate(samples)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound", "name", "how"),
+    [
+        ("mpegts", "aac", "out.ts", "copied"),
+        ("mpegts", "aac", "out.mkv", "copied"),
+        ("mpegts", "aac", "out.mp4", "copied"),
+        ("matroska", "pcm_s16le", "out.ts", "encoded"),
+        ("matroska", "pcm_s16le", "out.mp4", "copied"),
+        ("matroska", "pcm_s16le", "out.webm", "encoded"),
+        ("matroska", "aac", "out.y4m", "none"),
+        ("mpegts", "aac", "out.avi", "none"),
+    ],
+)
+def test_sound_is_as_late_as_the_pictures(tmp_path: Path, kind: str, sound: str, name: str, how: str) -> None:
+    source = write_clip(tmp_path / "in.bin", shaky(45), container=kind, sound=sound)
+    out = tmp_path / name
+    command = [*LEGATO, "--input", "-", "--output", out, "--latency", "6", "--json"]
+    done = subprocess.run(command, input=source.read_bytes(), timeout=100, check=True, capture_output=True)
+    assert json.loads(done.stdout)["sound"] == how
+    if how == "none":
+        return
+    begun, samples = heard(out)
+    shown = times(out)
+    assert abs(float(begun[0] - shown[0])) < 0.05
+    assert abs(float(begun[-1] - shown[-1])) < 0.08
+    assert all(a < b for a, b in itertools.pairwise(begun))
+    # A tone of 440 Hz, without a gap.
+    whole = samples[4800 : 4800 * (len(samples) // 4800) - 4800].astype(np.float64)
+    spectrum = np.abs(np.fft.rfft(whole * np.hanning(len(whole))))
+    assert np.argmax(spectrum) * 48000 / len(whole) == pytest.approx(440, abs=3)
+    loud = np.abs(whole.reshape(-1, 480)).max(1)
+    assert loud.min() > 0.6 * loud.max()
+
+
+def test_sound_goes_on_where_the_stream_does(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "in.ts", shaky(45), container="mpegts", sound="aac").read_bytes()
+    out = tmp_path / "out.mkv"
+    with served(sending(data), sending(data)) as url:
+        report = video.stabilize_live(url, out, latency_frames=5, reconnect_s=1)
+    assert (report.reconnects, report.sound) == (1, "copied")
+    begun, shown = heard(out)[0], times(out)
+    gaps = [max(b - a for a, b in itertools.pairwise(one)) for one in (begun, shown)]
+    assert abs(float(gaps[0] - gaps[1])) < 0.1  # as long as the pictures were away
+    assert abs(float(begun[-1] - shown[-1])) < 0.1
+
+
+def test_sound_may_be_left_out(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.ts", shaky(20), container="mpegts", sound="aac")
+    assert cli.main(["live", "--input", str(source), "--output", str(tmp_path / "a.ts"), "--no-sound", "--quiet"]) == 0
+    with av.open(str(tmp_path / "a.ts")) as container:
+        assert not container.streams.audio
+    assert video.stabilize_live(source, tmp_path / "b.ts").sound == "copied"  # a file's, too
+
+
+def test_what_is_asked_of_cameras_and_streams() -> None:
+    made = Source.of("tcp://host:1", None, options={"probesize": "32", "listen": "1"})
+    assert (made.options["probesize"], made.options["listen"]) == ("32", "1")
+    if Path("/dev/video0").exists():
+        asked = Source.of(0, 25.0, camera_size=(1280, 720), options={"input_format": "mjpeg"}).options
+        assert asked == {"framerate": "25", "video_size": "1280x720", "input_format": "mjpeg"}
+    with pytest.raises(ArgumentError, match="camera_size: expected together with the number of a camera"):
+        video.stabilize_live("tcp://host:1", "out.ts", camera_size=(640, 480))
+    with pytest.raises(ArgumentError, match="camera_size"):
+        video.stabilize_live(0, "out.ts", camera_size=(640, 0))
+    with pytest.raises(ArgumentError, match="input_options: expected together with a camera, a stream or a pipe"):
+        video.stabilize_live("file.mp4", "out.ts", input_options={"a": "b"})
+    with pytest.raises(ArgumentError, match="input_options: expected a mapping of text to text"):
+        video.stabilize_live("tcp://host:1", "out.ts", input_options={"a": 1})
+    for wrong in (["--camera-size", "1280"], ["--input-option", "probesize"]):
+        assert cli.main(["live", "--input", "0", "--output", "out.ts", *wrong]) == 2
 
 
 def test_a_clock_that_starts_anew(clip: Path, tmp_path: Path) -> None:

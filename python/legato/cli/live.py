@@ -21,8 +21,8 @@ exit codes:
 """
 HELP = "steady a camera, a stream or a pipe while it runs"
 DESCRIPTION = (
-    "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
-    "carried. A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
+    "Steady a video while it runs, with a fixed delay of some frames and bounded memory; its sound is as late.\n"
+    "A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
     "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed."
 )
 
@@ -56,7 +56,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, Estimate, "mask", "region")
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
+    parser.add_argument("--camera-size", metavar="WxH", type=_size, help="asked of a camera, such as 1280x720")
+    parser.add_argument(
+        "--input-option",
+        metavar="KEY=VALUE",
+        type=_pair,
+        action="append",
+        default=[],
+        help="an option by which FFmpeg opens the input, such as input_format=mjpeg of a camera; any number of times",
+    )
     add_options(parser, Output, "interpolation", default="bilinear")
+    parser.add_argument(
+        "--sound",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="carry the sound, as late as the pictures: copied, or encoded where the output needs that (default: yes)",
+    )
     parser.add_argument(
         "--container", choices=("y4m", "mpegts"), help="of standard output (default: y4m, which is not coded)"
     )
@@ -86,6 +101,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write the report to stdout (to stderr with --output -)")
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a size such as 1280x720, got {text!r}")
+    return int(width), int(height)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, value
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato.video.live.line import stabilize_live
@@ -104,6 +133,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         latency_frames=arguments.latency,
         fps=arguments.fps,
+        camera_size=arguments.camera_size,
+        input_options=dict(arguments.input_option),
+        sound=arguments.sound,
         container=arguments.container,
         duration_s=arguments.duration,
         stall_s=arguments.stall,

@@ -96,10 +96,9 @@ def stabilize_frames(  # type: ignore[misc]  # the options are said once, here
     whole = isinstance(frames, np.ndarray)
     if isinstance(frames, np.ndarray) and frames.ndim not in (3, 4):
         raise ArgumentError(f"frames: expected shape (n, h, w, 3) or (n, h, w), got {frames.shape}")
-    try:
-        rest = iter(frames)
-    except TypeError as error:
-        raise ArgumentError(f"frames: expected an array or an iterable, got {type(frames).__name__}") from error
+    if not isinstance(frames, Iterable) or isinstance(frames, str | bytes | bytearray | memoryview):
+        raise ArgumentError(f"frames: expected an array or an iterable of frames, got {type(frames).__name__}")
+    rest = iter(frames)
     rate = as_number("fps", fps, above=0, most=_FASTEST)
     aim, estimate, output = Aim.of(given), Estimate.of(given), Output.of(given)
     first = next(rest, None)

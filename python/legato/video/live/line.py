@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato._files import PathLike, PendingFile, check_destinations, checked_path
-from legato._scalars import as_choice, as_number
+from legato._scalars import as_choice, as_flag, as_number, as_size, shown
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.choices import Interpolation
+from legato.video.framing import beyond, blackened
 from legato.video.live.queue import WRITE_QUEUE, LiveQueue
 from legato.video.live.report import LatencyHistogram, LiveReport
 from legato.video.live.sink import CONTAINERS, Container, LiveEncoder, Sink, Target, WindowSink
@@ -30,6 +32,7 @@ from legato.video.motion.subjects import Box
 from legato.video.options import Aim, Output
 from legato.video.presets import PresetName, believable_rate
 from legato.video.side_files import SideFiles
+from legato.video.warping import warp
 
 __all__ = ["stabilize_live"]
 
@@ -50,7 +53,10 @@ def stabilize_live(
     mask: PathLike | NDArray[Any] | None = None,
     region: Box | None = None,
     fps: float | None = None,
+    camera_size: tuple[int, int] | None = None,
+    input_options: Mapping[str, str] | None = None,
     interpolation: Interpolation = "bilinear",
+    sound: bool = True,
     container: Container | None = None,
     codec: str | None = None,
     crf: float = 20,
@@ -66,8 +72,6 @@ def stabilize_live(
     threads: int = 1,
 ) -> LiveReport:
     """Steady a live video with a fixed delay.
-
-    Only the picture is carried: a live output has no sound.
 
     Parameters
     ----------
@@ -86,7 +90,15 @@ def stabilize_live(
         Where the scene may be followed, as for `legato.video.analyze`.
     fps : float, optional
         Frames a second, where the source does not say or is wrong; asked of a camera.
+    camera_size : (int, int), optional
+        Width and height that are asked of a camera.
+    input_options : mapping of str to str, optional
+        Further options by which FFmpeg opens a camera, a stream or a pipe, by its own names (``input_format`` of a
+        camera, ``rtsp_transport``, ...).
     interpolation : {"bilinear", "bicubic", "lanczos"}
+    sound : bool
+        Whether sound is carried, as late as the pictures: copied, or encoded (AAC; Opus in .webm) where the output does
+        not hold it as it is. y4m, AVI and a window have none.
     container : {"y4m", "mpegts"}, optional
         Of standard output; y4m by default: no coding at all, and one constant frame rate.
     codec, crf, encoder_preset
@@ -119,7 +131,7 @@ def stabilize_live(
     Raises
     ------
     InputError
-        If the source cannot be opened or changes its size in mid-stream.
+        If the source cannot be opened, or comes back with pictures of another format.
     OutputError
         If the output cannot be written, such as a pipe that its reader closed.
     SideFileError
@@ -157,7 +169,16 @@ def stabilize_live(
         interpolation=output.interpolation,
         threads=output.threads,
     )
-    origin = Source.of(source, fps, allow_playlists)
+    if camera_size is not None:
+        camera_size = as_size("camera_size", camera_size)
+    origin = Source.of(
+        source,
+        fps,
+        allow_playlists,
+        camera_size=camera_size,
+        options=_texts(input_options),
+        sound=as_flag("sound", sound),
+    )
     target = Target.of(os.fspath(destination), container)
     inputs: dict[str, PathLike] = {} if origin.path is None else {"input": origin.path}
     if mask is not None and not isinstance(mask, np.ndarray):
@@ -203,6 +224,13 @@ def stabilize_live(
     return result
 
 
+def _texts(options: Mapping[str, str] | None) -> Mapping[str, str]:
+    given = {} if options is None else options
+    if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise ArgumentError(f"input_options: expected a mapping of text to text, got {shown(options)}")
+    return given
+
+
 class _Line:
     """The whole line, watched by the thread that runs it, which is the one that gets Ctrl-C and owns windows."""
 
@@ -236,9 +264,10 @@ class _Line:
             reader = reading.first
             assert reader is not None
             rate = self._fps or believed_rate(reader)
-            self._stabilizer = self._make((reader.width, reader.height), believable_rate(rate))
+            self._size, self._rate = (reader.width, reader.height), believable_rate(rate)
+            self._stabilizer = self._make(self._size, self._rate)
             self._window = WindowSink(reader) if self._target.window else None
-            self._sink = self._window or LiveEncoder(self._target, reader, rate, **self._encoding)
+            self._sink = self._window or LiveEncoder(self._target, reader, rate, reading.sound, **self._encoding)
         except BaseException:
             reading.stop("interrupted")
             raise
@@ -343,18 +372,45 @@ class _Line:
         try:
             while (item := self._reading.queue.get()) is not None:
                 began_s = time.perf_counter()
+                if item.frame.planes.size != self._stabilizer.size:
+                    self._begin_scene_of(item.frame.planes.size)
                 steady = self._stabilizer.push(item.frame, cut=item.connection != connection)
                 connection = item.connection
+                fitted = [self._fitted(frame) for frame in steady]
                 self._busy["compute"] += time.perf_counter() - began_s
-                for frame in steady:
+                for frame in fitted:
                     if not self._steady.put((frame, item.at_s)):
                         return
-            for last in self._stabilizer.flush():
-                self._steady.put((cast(VideoFrame, last), None))
+            self._flush()
         except BaseException as error:
             self._fail(error)
         finally:
             self._steady.close()
+
+    def _flush(self) -> None:
+        """Hand on what the stabilizer holds."""
+        for last in self._stabilizer.flush():
+            self._steady.put((self._fitted(cast(VideoFrame, last)), None))
+
+    def _begin_scene_of(self, size: tuple[int, int]) -> None:
+        """Go on with pictures of another size: another scene, drawn into the output as it is."""
+        self._flush()
+        before = self._stabilizer
+        self._stabilizer = self._make(size, self._rate)
+        for name in ("failed", "duplicates", "cuts"):
+            setattr(self._stabilizer, name, getattr(before, name) + (name == "cuts"))
+
+    def _fitted(self, frame: VideoFrame) -> VideoFrame:
+        """Draw a picture of another size than the output's into that, whole and in the middle of black."""
+        width, height = frame.planes.size
+        if (width, height) == self._size:
+            return frame
+        scale = max(width / self._size[0], height / self._size[1])
+        fit = np.array([[scale, 0, 0], [0, scale, 0], [0, 0, 1.0]])
+        fit[:2, 2] = [(width - 1 - scale * (self._size[0] - 1)) / 2, (height - 1 - scale * (self._size[1] - 1)) / 2]
+        picture = warp(frame.planes, fit, self._size)
+        blackened(picture, beyond(fit, self._size, (width, height)), frame.color.range)
+        return replace(frame, planes=picture)
 
     def _write(self) -> None:
         try:
@@ -399,7 +455,7 @@ class _Line:
             destination=self._target.name,
             ended=reading.ended,
             note=note,
-            size=getattr(self._sink, "size", stabilizer.size),
+            size=getattr(self._sink, "size", self._size),
             frame_rate=rate,
             latency_frames=stabilizer.latency_frames,
             frames_read=reading.frames,
@@ -410,6 +466,7 @@ class _Line:
             duplicates=stabilizer.duplicates,
             cuts=stabilizer.cuts,
             reconnects=reading.reconnects,
+            sound=self._sink.sound.how if isinstance(self._sink, LiveEncoder) else "none",
             latency_ms={
                 **{f"p{q}": 1e3 * late.percentile_s(q) for q in (50, 90, 99)},
                 "max": 1e3 * late.max_s,

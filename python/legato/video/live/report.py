@@ -82,6 +82,8 @@ class LiveReport:
         As counted by `Stabilizer`.
     reconnects : int
         How often the source was opened again.
+    sound : {"copied", "encoded", "none"}
+        What became of the sound.
     latency_ms : dict
         Time from when the packet of frame t + latency_frames was read until frame t was written: what comes on top of
         the delay asked for. "p50", "p90", "p99", "max", and "histogram" as (upper edge, count).
@@ -110,6 +112,7 @@ class LiveReport:
     duplicates: int
     cuts: int
     reconnects: int
+    sound: str
     latency_ms: dict[str, Any]
     delay_ms: float
     busy: dict[str, float]

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from legato._files import PendingFile, reason
 from legato.errors import ArgumentError, DependencyError, OutputError
 from legato.video.live.report import without_password
+from legato.video.live.sound import LiveSound, SoundQueue
 from legato.video.live.source import URL
 from legato.video.media.copying import container_of
 from legato.video.media.decoding import load_av
@@ -88,7 +89,15 @@ class LiveEncoder:
     """A file, a stream or a pipe."""
 
     def __init__(
-        self, target: Target, reader: VideoReader, rate: float, codec: str | None, crf: float, preset: str
+        self,
+        target: Target,
+        reader: VideoReader,
+        rate: float,
+        sound: SoundQueue,
+        *,
+        codec: str | None,
+        crf: float,
+        preset: str,
     ) -> None:
         self._av = load_av()
         self._name = target.name
@@ -111,11 +120,15 @@ class LiveEncoder:
         self._counted, self._count = counted, 0
         self._numbers: dict[int, tuple[int, int]] = {}  # of the pictures in the encoder, and durations, by timestamp
         self._shift: int | None = None
+        self._rate = rate
+        self._began_s = self._end_s = Fraction(0)
         self._pending = None if target.path is None else PendingFile(target.path)
         self._container: Any = None
         try:
             url = target.url if self._pending is None else str(self._pending.path)
-            self._container = self._av.open(url, "w", format=target.muxer)
+            # One without the other is not to be held back for long.
+            together = {} if sound.stream is None else {"max_interleave_delta": "200000"}
+            self._container = self._av.open(url, "w", format=target.muxer, container_options=together)
             self._stream = add_video_stream(self._container, name, steady_rate, f"{target.muxer} streams")
             context = self._stream.codec_context
             context.width, context.height = self.size
@@ -128,6 +141,7 @@ class LiveEncoder:
                 context.gop_size = max(1, round(_KEY_FRAME_S * rate))
                 context.options = _live_options(name, crf, preset, target.muxer)
             open_encoder(context)
+            self.sound = LiveSound(self._container, target.muxer, sound)
             with contextlib.nullcontext() if self._pending else _ended_at_once():
                 self._container.start_encoding()
         except BaseException as error:
@@ -149,7 +163,18 @@ class LiveEncoder:
         picture.time_base = self._clock
         self._numbers[picture.pts] = self._count, 1 if self._counted else frame.duration
         self._count += 1
-        return self._encode(picture)
+        numbers = self._encode(picture)
+        if self._shift is not None:
+            step = frame.duration or round(1 / (self._rate * frame.time_base))
+            self._began_s, self._end_s = self._shift * frame.time_base, (frame.pts + step) * frame.time_base
+            self._attempt(lambda: self.sound.write(frame.pts * frame.time_base, self._began_s))
+        return numbers
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"{self._name}: cannot be written ({reason(error)})") from error
 
     def _encode(self, picture: Any) -> list[int]:
         try:
@@ -171,10 +196,8 @@ class LiveEncoder:
         if self._count == 0:
             raise OutputError(f"{self._name}: no picture was written")
         self._encode(None)
-        try:
-            self._container.close()
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise OutputError(f"{self._name}: cannot be written ({reason(error)})") from error
+        self._attempt(lambda: self.sound.finish(self._end_s, self._began_s))
+        self._attempt(self._container.close)
         if self._pending is not None:
             self._pending.commit()
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from legato._files import PathLike, reason
 from legato.errors import ArgumentError, InputError
 from legato.video.live.queue import READ_QUEUE, LiveQueue
 from legato.video.live.report import without_password
+from legato.video.live.sound import SoundQueue
 from legato.video.media.decoding import TRUST, Decoder, media_only
 from legato.video.media.reader import VideoFrame, VideoReader
 
@@ -28,6 +30,7 @@ _RETRY_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CLOCK_JUMP_S = 10.0
 SLOWEST, FASTEST, FASTEST_BELIEVED = 0.001, 1000.0, 240.0  # frames a second
 _MOST_AHEAD = 4
+_MOST_HEARD = 4096  # packets of sound before the next picture
 _PROBE = {"analyzeduration": "500000", "probesize": "1000000"}  # the start of a stream is not held back for long
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -51,13 +54,33 @@ class Source:
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     allow_playlists: bool = False  # of a plain file
+    sound: bool = False  # whether it is read
 
     @classmethod
-    def of(cls, source: PathLike | int, fps: float | None, allow_playlists: bool = False) -> Source:
+    def of(
+        cls,
+        source: PathLike | int,
+        fps: float | None,
+        allow_playlists: bool = False,
+        *,
+        camera_size: tuple[int, int] | None = None,
+        options: Mapping[str, str] | None = None,
+        sound: bool = False,
+    ) -> Source:
         """Tell what kind of source is named, and how it is opened."""
         text = str(source) if isinstance(source, int) else os.fspath(source)
+        given = dict(options or {})
         if text.isdecimal():
-            return cls._camera(int(text), fps)
+            return cls._camera(int(text), fps, camera_size, given)
+        if camera_size is not None:
+            raise ArgumentError("camera_size: expected together with the number of a camera")
+        told = cls._of_text(text, fps, allow_playlists)
+        if given and told.path is not None:
+            raise ArgumentError("input_options: expected together with a camera, a stream or a pipe, not with a file")
+        return replace(told, options={**told.options, **given}, sound=sound)
+
+    @classmethod
+    def _of_text(cls, text: str, fps: float | None, allow_playlists: bool) -> Source:
         options = dict(_PROBE)
         if fps is not None:
             options["framerate"] = f"{fps:g}"  # heeded where the pictures have no times
@@ -78,8 +101,11 @@ class Source:
         return cls(text, text, False, path=path, fps=fps, allow_playlists=allow_playlists)
 
     @classmethod
-    def _camera(cls, number: int, fps: float | None) -> Source:
+    def _camera(cls, number: int, fps: float | None, size: tuple[int, int] | None, given: dict[str, str]) -> Source:
         options = {} if fps is None else {"framerate": f"{fps:g}"}
+        if size is not None:
+            options["video_size"] = f"{size[0]}x{size[1]}"
+        options |= given
         if sys.platform == "darwin":
             return cls(f"camera {number}", str(number), True, None, fps, "avfoundation", options)
         if not sys.platform.startswith("linux"):
@@ -99,6 +125,10 @@ class _LiveDecoder(Decoder):
         When the last packet was read, and how long decoding took.
     lost : str
         Why the source broke off.
+    sound : av.audio.stream.AudioStream or None
+        What is heard, if that is asked for and there is such.
+    heard : deque of av.Packet
+        Its packets that were read and not taken yet.
     """
 
     def __init__(self, source: Source, timeout_s: float) -> None:
@@ -106,7 +136,11 @@ class _LiveDecoder(Decoder):
         self.arrived_s = time.monotonic()
         self.busy_s = 0.0
         self.lost = ""
+        self.sound: Any = None
+        self.heard: deque[Any] = deque(maxlen=_MOST_HEARD)
         super().__init__(source.name, allow_playlists=source.allow_playlists)
+        if source.sound:
+            self.sound = next((s for s in self.container.streams.audio if s.codec_context is not None), None)
         if source.path is None:
             self.stream.thread_type = "SLICE"  # threads that take a frame each hold as many back
 
@@ -128,6 +162,13 @@ class _LiveDecoder(Decoder):
             )
         except (self.av.FFmpegError, ValueError, OSError) as error:
             raise InputError(f"{source.name}: cannot be opened ({self._why(error)})") from error
+
+    def _wanted(self) -> list[Any]:
+        return [self.stream] if self.sound is None else [self.stream, self.sound]
+
+    def _put_aside(self, packet: Any) -> None:
+        if packet.size and packet.pts is not None:
+            self.heard.append(packet)
 
     def _why(self, error: BaseException) -> str:
         if isinstance(error, self.av.ExitError):  # FFmpeg was told to give up
@@ -152,7 +193,7 @@ class _LiveDecoder(Decoder):
 
 
 class _LiveReader(VideoReader):
-    """A reader that repairs clocks that jump.
+    """A reader that repairs clocks that jump, and takes pictures of another size as they come.
 
     Attributes
     ----------
@@ -197,6 +238,16 @@ class _LiveReader(VideoReader):
         self._before_s = self.decoder.arrived_s
         return frame
 
+    def _resize(self, frame: Any, _index: int) -> None:
+        self._stored_size = self.width, self.height = int(frame.width), int(frame.height)
+        if self._orientation.transposed:
+            self.width, self.height = self.height, self.width
+
+    @property
+    def shift(self) -> int:
+        """By how much the timestamps are moved now."""
+        return self._shifts[0]
+
     def _placed(self, pts: int, step: int) -> int:
         """Give a timestamp on a clock that never goes back, whatever the sender's does."""
         if self._latest is None:
@@ -229,6 +280,7 @@ class Reading:
     def __init__(self, source: Source, stall_s: float, reconnect_s: float, duration_s: float | None) -> None:
         self.source = source
         self.queue: LiveQueue[_Arrived] = LiveQueue(READ_QUEUE)
+        self.sound = SoundQueue()
         self.first: _LiveReader | None = None
         self.opened = threading.Event()  # or failed to
         self.error: BaseException | None = None
@@ -262,6 +314,7 @@ class Reading:
         try:
             reader = _LiveReader(self.source, self._stall_s)
             self.first, self._time_base = reader, reader.time_base
+            self.sound.stream = reader.decoder.sound
             picture_bytes = reader.width * reader.height * (3 if reader.pixel_format.endswith("p") else 6)
             rate = max(float(reader.frame_rate), 1.0)
             if self.source.live:
@@ -299,6 +352,7 @@ class Reading:
                 away = max(1, round((reader.decoder.arrived_s - self._last_s) / self._time_base))
                 shift = (self._last_pts or 0) + away - pts
             pts += shift
+            self._hear(reader, shift)
             if self._first_pts is None:
                 self._first_pts = pts
             if self._duration_s is not None and float((pts - self._first_pts) * self._time_base) >= self._duration_s:
@@ -309,12 +363,20 @@ class Reading:
             if not self.queue.put(_Arrived(placed, reader.decoder.arrived_s, self.reconnects), patience_s):
                 return False
             self.frames += 1
+        self._hear(reader, shift)
         if reader.live and (reader.decoder.lost or self._reconnect_s > 0):
             self.note = f"{self.source.name}: {reader.decoder.lost or 'the stream ended'}"
             return True
         if reader.decoder.lost:
             self.ended, self.note = self.ended or "lost", f"{self.source.name}: {reader.decoder.lost}"
         return False
+
+    def _hear(self, reader: _LiveReader, shift: int | None) -> None:
+        """Hand on the sound that was read, on the clock of the pictures."""
+        moved_s = reader.shift * reader.time_base + (shift or 0) * self._time_base
+        while reader.decoder.heard:
+            packet = reader.decoder.heard.popleft()
+            self.sound.put(packet, packet.pts * Fraction(packet.time_base) + moved_s)
 
     def _open_again(self, before: _LiveReader) -> _LiveReader | None:
         self.reopening = True
@@ -327,10 +389,9 @@ class Reading:
             except InputError as error:
                 self.note = str(error)
                 continue
-            was, now = ((r.width, r.height, r.pixel_format) for r in (before, reader))
-            if was != now:
+            if before.pixel_format != reader.pixel_format:
                 reader.close()
-                raise InputError("{}: came back as {}x{} {}, was {}x{} {}".format(self.source.name, *now, *was))
+                raise InputError(f"{self.source.name}: came back as {reader.pixel_format}, was {before.pixel_format}")
             self.reconnects += 1
             self.reopening = False
             return reader

@@ -16,7 +16,7 @@ from legato.errors import ArgumentError, OutputError
 from legato.video.media.decoding import is_cover, load_av, open_media
 from legato.video.media.reader import VideoReader
 
-__all__ = ["CONTAINERS", "VideoCopy"]
+__all__ = ["CONTAINERS", "VideoCopy", "holds"]
 
 
 # Extension of the destination -> muxer, encoder where none is asked for.
@@ -182,30 +182,11 @@ class StreamCopier:
         """Ask the muxer, by writing a file with this stream alone: no table of codecs says it as surely."""
         if stream.type == "attachment" and muxer != _ATTACHES:
             return False
-        if self._holds(stream, muxer, self._av.Packet(bytes(64))):
+        if holds(stream, muxer):
             return True
         # Some look into a packet to describe its stream, and for them it has to be one of its own.
         own = self._first_packet(stream) if muxer in _EDIT_LISTS else None
-        return own is not None and self._holds(stream, muxer, own)
-
-    def _holds(self, stream: Any, muxer: str, packet: Any) -> bool:
-        written = io.BytesIO()
-        try:
-            with self._av.open(written, "w", format=muxer) as trial:
-                target = trial.add_stream_from_template(stream)
-                trial.start_encoding()
-                if muxer in _DESCRIBE_LATE:
-                    self._add_packet(trial, target, packet)
-        except (self._av.FFmpegError, ValueError, TypeError, AttributeError):
-            return False
-        return muxer != "mpegts" or not self._private(written)
-
-    def _add_packet(self, trial: Any, target: Any, packet: Any) -> None:
-        """Write something, so that what describes the stream is written, too."""
-        packet.stream, packet.time_base = target, target.time_base
-        packet.pts = packet.dts = 0
-        with contextlib.suppress(self._av.FFmpegError):  # some look into it
-            trial.mux(packet)
+        return own is not None and holds(stream, muxer, own)
 
     def _first_packet(self, stream: Any) -> Any:
         """Read the first packet of a stream, by itself; None: there is none."""
@@ -215,15 +196,6 @@ class StreamCopier:
         ):
             return next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
         return None
-
-    def _private(self, written: io.BytesIO) -> bool:
-        """Whether the only stream of an MPEG-TS is private data: it takes any codec so, and no player reads that."""
-        written.seek(0)
-        try:
-            with self._av.open(written, format="mpegts") as back:
-                return any(stream.type == "data" for stream in back.streams)
-        except (self._av.FFmpegError, ValueError):
-            return False
 
     def _add(self, stream: Any) -> None:
         target = self._output.add_stream_from_template(stream)
@@ -287,6 +259,44 @@ class StreamCopier:
                 close()
         self._held = None
         self._input.close()
+
+
+def holds(stream: Any, muxer: str, packet: Any = None) -> bool:
+    """Ask a muxer whether it takes a stream, by writing a file with this alone.
+
+    Parameters
+    ----------
+    stream : av.stream.Stream
+    muxer : str
+    packet : av.Packet, optional
+        What is written, so that what describes the stream is; by default any bytes.
+    """
+    av = load_av()
+    written = io.BytesIO()
+    try:
+        with av.open(written, "w", format=muxer) as trial:
+            target = trial.add_stream_from_template(stream)
+            trial.start_encoding()
+            if muxer in _DESCRIBE_LATE:
+                packet = packet or av.Packet(bytes(64))
+                packet.stream, packet.time_base = target, target.time_base
+                packet.pts = packet.dts = 0
+                with contextlib.suppress(av.FFmpegError):  # some look into it
+                    trial.mux(packet)
+    except (av.FFmpegError, ValueError, TypeError, AttributeError):
+        return False
+    return muxer != "mpegts" or not _private(written)
+
+
+def _private(written: io.BytesIO) -> bool:
+    """Whether the only stream of an MPEG-TS is private data: it takes any codec so, and no player reads that."""
+    av = load_av()
+    written.seek(0)
+    try:
+        with av.open(written, format="mpegts") as back:
+            return any(stream.type == "data" for stream in back.streams)
+    except (av.FFmpegError, ValueError):
+        return False
 
 
 class VideoCopy:

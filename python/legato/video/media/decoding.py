@@ -239,7 +239,7 @@ class Decoder:
     def _decoded(self) -> Iterator[Any]:
         """Give decoded frames; what is damaged is counted and skipped."""
         container, stream = self.container, self.stream
-        packets = container.demux(stream)
+        packets = container.demux(*self._wanted())
         failures = 0
         while failures < _MOST_READ_FAILURES:
             try:
@@ -249,13 +249,23 @@ class Decoder:
                     break
                 failures += 1
                 self.skipped_packets += 1
-                packets = container.demux(stream)
+                packets = container.demux(*self._wanted())
                 continue
             failures = 0
             if packet is None or (packet.dts is None and not packet.size):
                 break
+            if packet.stream.index != stream.index:
+                self._put_aside(packet)
+                continue
             yield from self._decode_packet(packet)
         yield from self._decode_packet(None)
+
+    def _wanted(self) -> list[Any]:
+        """Streams whose packets are read."""
+        return [self.stream]
+
+    def _put_aside(self, packet: Any) -> None:
+        """Take a packet of another stream."""
 
     def _broke_off(self, _error: Exception) -> bool:
         """Whether nothing more can come after this failure to read; in a file something may."""

@@ -23,6 +23,7 @@ ChromaLocation: TypeAlias = Literal["left", "center", "topleft"]
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _HIGH_DEFINITION = 720  # lines from which on BT.709 is usual
+_SCALER_BT601 = 5  # BT.470 BG, which has the same matrix
 _SUBSAMPLINGS = (1, 2, 4)
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 COLOR_ORDERS: tuple[ColorOrder, ...] = get_args(ColorOrder)
@@ -126,7 +127,7 @@ class Planes:
             return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
         drawn = frame_of(self).reformat(
             format=f"{order}24",
-            src_colorspace=_matrix_name(tags.matrix, self.size[1]),
+            src_colorspace=_matrix_number(tags.matrix, self.size[1]),
             src_color_range="JPEG" if full else "MPEG",
             dst_color_range="JPEG",
         )
@@ -180,7 +181,7 @@ def planar_frame(frame: Any, planar: str, matrix: int) -> Any:
     """Give a frame of PyAV's in a planar format; RGB by the matrix of this number."""
     if frame.format.name.replace("yuvj", "yuv") == planar:
         return frame
-    return frame.reformat(format=planar, dst_colorspace=_matrix_name(matrix, 0) if is_rgb(frame.format) else None)
+    return frame.reformat(format=planar, dst_colorspace=_matrix_number(matrix, 0) if is_rgb(frame.format) else None)
 
 
 def plane_views(frame: Any, *, writable: bool) -> list[NDArray[Any]]:
@@ -234,7 +235,7 @@ def like_pyav(picture: Picture, model: Any) -> Any:
     if isinstance(picture, Planes):
         frame = frame_of(picture)
         if frame.format.name != model.format.name.replace("yuvj", "yuv"):
-            matrix = _matrix_name(int(model.colorspace), model.height) if is_rgb(model.format) else None
+            matrix = _matrix_number(int(model.colorspace), model.height) if is_rgb(model.format) else None
             frame = frame.reformat(format=model.format.name, src_colorspace=matrix)
     else:
         frame = load_av().VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
@@ -245,10 +246,11 @@ def like_pyav(picture: Picture, model: Any) -> Any:
     return frame
 
 
-def _matrix_name(matrix: int, height: int) -> str:
-    """Name a matrix of YUV as PyAV does; where it is not said, that which is usual for so many lines."""
-    usual = "ITU709" if height >= _HIGH_DEFINITION else "ITU601"
-    return {MATRIX_BT709: "ITU709", 5: "ITU601", MATRIX_BT601: "ITU601", 9: "BT2020"}.get(matrix, usual)
+def _matrix_number(matrix: int, height: int) -> int:
+    """Give the number of a YUV matrix in FFmpeg's scaler; if it is not said, the one usual for so many lines."""
+    usual = MATRIX_BT709 if height >= _HIGH_DEFINITION else _SCALER_BT601
+    known = {MATRIX_BT709: MATRIX_BT709, _SCALER_BT601: _SCALER_BT601, MATRIX_BT601: _SCALER_BT601, 9: 9}  # 9: BT.2020
+    return known.get(matrix, usual)
 
 
 def _present(planes: Planes) -> list[Samples]:

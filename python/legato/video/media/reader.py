@@ -319,10 +319,7 @@ class VideoReader:
         index = 0
         while (frame := self._next()) is not None:
             if (int(frame.width), int(frame.height)) != self._stored_size:
-                was = "{}x{}".format(*self._stored_size)
-                raise InputError(
-                    f"{self.path}: frame {index} is {frame.width}x{frame.height} but the video began as {was}"
-                )
+                self._resize(frame, index)
             if frame.pts is None:
                 pts = anchor + round((index - anchor_index) * step)
                 self.repaired_timestamps += 1
@@ -344,6 +341,11 @@ class VideoReader:
                 color=self.color,
             )
             index += 1
+
+    def _resize(self, frame: Any, index: int) -> None:
+        """Take a picture of another size than those before: no file does that."""
+        was = "{}x{}".format(*self._stored_size)
+        raise InputError(f"{self.path}: frame {index} is {frame.width}x{frame.height} but the video began as {was}")
 
     @one_at_a_time
     def _next(self) -> Any:

@@ -45,6 +45,7 @@ from legato.video.media.reader import VideoReader, chroma_name, keep_within_dept
 __all__ = ["VideoWriter"]
 
 _GIF_CLOCK = Fraction(1, 100)
+_NOT_REORDERED = 2  # pictures; of so few x265 does not know by how much decoding comes first, and tells anything
 
 
 class VideoWriter:
@@ -313,6 +314,8 @@ class VideoWriter:
                 duration = self._durations.pop(packet.pts, 0)
                 if duration:  # encoders leave it out, and then the last frame's would be a guess
                     packet.duration = duration
+                if frame is None and self.frames <= _NOT_REORDERED:
+                    packet.dts = packet.pts
                 if self._timing is None:
                     self._container.start_encoding()  # the stream's clock is known from here on
                     self._timing = PacketTiming(self._stream, self._muxer)
