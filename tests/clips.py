@@ -92,6 +92,8 @@ def write_clip(
                 frame.pts, frame.time_base = pts[t], time_base
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
+        if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # it leaves root's threads in real time
         if voice is not None:
             samples = round(len(frames) / float(rate) * 48000)
             tone = np.sin(np.arange(samples) * 2 * np.pi * 440 / 48000).astype(np.float32) * 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from fractions import Fraction
@@ -312,6 +313,22 @@ def test_what_becomes_of_depth_and_chroma_is_told(
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", shaky(3), codec="ffv1", pixel_format=stored)
     assert copy_video(clip, tmp_path / name, **options).notes == notes
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are seen in /proc")
+def test_an_encoder_leaves_no_thread_in_real_time(tmp_path: Path) -> None:
+    if available_codecs()["av1"]["encoder"] is None:
+        pytest.skip("needs libsvtav1")
+
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    clip = write_clip(tmp_path / "a.mkv", shaky(6), codec="ffv1")
+    before = policies()
+    with VideoReader(clip) as reader, VideoWriter(tmp_path / "b.webm", reader, codec="libsvtav1") as writer:
+        for frame in reader:
+            writer.write(frame.planes, frame.pts, frame.duration)
+        assert policies() == before == {os.SCHED_OTHER}
 
 
 def test_webm_keeps_ten_bits(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,10 +196,35 @@ def add_video_stream(container: Any, codec: str, rate: Fraction, where: str) -> 
         raise ArgumentError(f"codec: {where} cannot hold {codec}") from error
 
 
+@contextlib.contextmanager
+def _ordinary_scheduling() -> Iterator[None]:
+    """Leave no thread in real time that was not: libsvtav1 makes its own and its caller's so where root runs it.
+
+    Nothing else would run then, on any core, while it encodes.
+    """
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        yield
+        return
+    ordinary = [os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE]
+    mine = os.sched_getscheduler(0)
+    before = {task.name for task in tasks.iterdir()}
+    try:
+        yield
+    finally:
+        if mine in ordinary:
+            new = {int(task.name) for task in tasks.iterdir() if task.name not in before}
+            for thread in (0, *new):
+                with contextlib.suppress(OSError):  # it may have ended
+                    if os.sched_getscheduler(thread) not in ordinary:
+                        os.sched_setscheduler(thread, mine, os.sched_param(0))
+
+
 def open_encoder(context: Any) -> None:
     """Open an encoder whose settings are made, or say what it refuses."""
     try:
-        context.open()
+        with _ordinary_scheduling():
+            context.open()
     except (load_av().FFmpegError, ValueError) as error:
         raise ArgumentError(
             f"codec: {context.name} refuses {context.width}x{context.height} {context.pix_fmt} with "
