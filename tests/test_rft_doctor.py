@@ -429,3 +429,13 @@ def test_order_files_and_batches_do_not_show(kind: str, tmp_path: Path, monkeypa
     if kind.startswith("int"):
         std = [rewards[ids == prompt].std(ddof=1) for prompt in expected.prompt]
         np.testing.assert_allclose(expected.std, std, 1e-9)
+
+
+def test_groups_larger_than_any_there_is_end() -> None:
+    report = rft.scan({"prompt": ["a"] * 8, "reward": [0.0, 1.0] * 4}, group_size=2**31 - 1)
+    assert len(report.mean) == 1
+
+
+def test_an_array_without_rows_is_no_tree() -> None:
+    with pytest.raises(ArgumentError, match="logits_tree: expected arrays"):
+        rft.sequence_value_grad(np.array(3), np.ones(2))

@@ -192,7 +192,7 @@ def group_sizes(everything: Kinds, scale: RewardScale, level: float) -> list[dic
 def _drawn_alike(count: NDArray[np.int64], n: NDArray[np.int64], size: int) -> Float64:
     """C(count, size) / C(n, size): chance that `size` of n rollouts are all among these; n >= size."""
     found = np.ones(len(n))
-    for j in range(size):
+    for j in range(min(size, int(count.max(initial=0)) + 1)):  # from there on it is 0
         found *= np.maximum(count - j, 0) / (n - j)
     return found
 

@@ -199,7 +199,7 @@ def sequence_value_grad(
             width = tree[0].shape[1] if tree else 0
             prefixes = np.indices((width,) * depth).reshape(depth, -1).T if depth else np.zeros((1, 0), np.int64)
             tree.append(as_float64(f"logits_tree(prefixes of {depth})", logits_tree(prefixes.astype(np.int64))))
-    elif isinstance(logits_tree, Iterable):
+    elif isinstance(logits_tree, Iterable) and getattr(logits_tree, "ndim", 1) > 0:
         tree = [as_float64(f"logits_tree[{i}]", level) for i, level in enumerate(logits_tree)]
     else:
         raise ArgumentError(f"logits_tree: expected arrays or a callable, got {type(logits_tree).__name__}")
