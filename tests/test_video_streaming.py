@@ -638,6 +638,8 @@ def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: P
     cuts: list[bool] = []
 
     class Spy:
+        size = SIZE
+
         def push(self, _frame: video.VideoFrame, *, cut: bool) -> list[video.VideoFrame]:
             cuts.append(cut)
             return []
