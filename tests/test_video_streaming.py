@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -769,6 +770,7 @@ def test_an_output_that_takes_nothing(clip: Path) -> None:
     assert deaf.stderr is not None
     feeder = threading.Thread(target=_feed, args=(deaf.stdin, many))
     feeder.start()
+    assert select.select([deaf.stdout], [], [], 60)[0]  # it has begun
     time.sleep(2.5)  # it has filled the pipe and waits
     assert deaf.poll() is None
     deaf.send_signal(signal.SIGINT)
