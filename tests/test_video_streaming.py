@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -632,6 +633,8 @@ def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: P
     cuts: list[bool] = []
 
     class Spy:
+        size = SIZE
+
         def push(self, _frame: video.VideoFrame, *, cut: bool) -> list[video.VideoFrame]:
             cuts.append(cut)
             return []
@@ -760,6 +763,7 @@ def test_an_output_that_takes_nothing(clip: Path) -> None:
     assert deaf.stderr is not None
     feeder = threading.Thread(target=_feed, args=(deaf.stdin, many))
     feeder.start()
+    assert select.select([deaf.stdout], [], [], 60)[0]  # it has begun
     time.sleep(2.5)  # it has filled the pipe and waits
     assert deaf.poll() is None
     deaf.send_signal(signal.SIGINT)

@@ -158,8 +158,7 @@ def stabilize_live(
     if duration_s is not None:
         duration_s = as_number("duration_s", duration_s, above=0)
     stall_s, reconnect_s = as_number("stall_s", stall_s, least=0), as_number("reconnect_s", reconnect_s, least=0)
-    if container is not None:
-        container = as_choice("container", container, CONTAINERS)
+    container = None if container is None else as_choice("container", container, CONTAINERS)
     # What is wrong with the arguments is better known before a camera is opened.
     Stabilizer(
         (640, 360),
@@ -169,8 +168,7 @@ def stabilize_live(
         interpolation=output.interpolation,
         threads=output.threads,
     )
-    if camera_size is not None:
-        camera_size = as_size("camera_size", camera_size)
+    camera_size = None if camera_size is None else as_size("camera_size", camera_size)
     origin = Source.of(
         source,
         fps,
