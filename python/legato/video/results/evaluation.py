@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import _core, camera
+from legato import camera
 from legato._files import PathLike
 from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
@@ -25,6 +25,7 @@ from legato.video.media.planes import luma
 from legato.video.media.reader import VideoReader
 from legato.video.motion.tracking import Motion, Tracker, estimate_motion
 from legato.video.progress import Progress, told
+from legato.video.results.tracks import TrackJitter
 from legato.video.warping import warp
 
 __all__ = ["VideoMetrics", "evaluate"]
@@ -35,11 +36,6 @@ Gray: TypeAlias = NDArray[np.uint8]
 _REFERENCE_WIDTH = 640
 # Zooms tried where nothing is known of how the result was cut out of the original.
 _ZOOMS = (1.0, 1.12, 1.25, 1.4, 1.6, 1.9)
-_TRACKS = 300
-_TRACK_ROUND_TRIP_PX = 0.6
-_LEAST_TRACKS = 8
-_KEPT_TRACKS = 0.9
-_LONGEST_TRACKED_SIDE = 960
 _LEAST_SIDE = 24  # what the tracker needs
 _DARK = 10  # of 255 above black
 _LEAST_BORDER = 0.0015
@@ -260,8 +256,8 @@ def _metrics(
         original_stability=min(before.stability_translation, before.stability_rotation),
         slow_share=after.input_stability,
         original_slow_share=before.input_stability,
-        track_jitter_px=second.track_jitter_px(),
-        original_track_jitter_px=first.track_jitter_px(),
+        track_jitter_px=second.tracks.px,
+        original_track_jitter_px=first.tracks.px,
         border=float(np.mean(second.borders)),
         original_border=float(np.mean(first.borders)),
         outside=float(np.mean(alignment.outside)),
@@ -283,38 +279,17 @@ class _Film:
         self._tracker = Tracker(size)
         self._motion = [np.eye(3)]
         self._ok = [True]
-        self._factor = math.ceil(max(size) / _LONGEST_TRACKED_SIDE)
-        self._pyramids: list[_core.VideoPyramid] = []
-        self._bends: list[float] = []
+        self.tracks = TrackJitter(size)
 
     def push(self, picture: Gray) -> Motion | None:
         self.borders.append(_border(picture, self._black))
-        self._follow(picture)
+        self.tracks.push(picture)
         motion = self._tracker.push(picture)
         if motion is not None:
             self._motion.append(motion.homography)
             self._ok.append(motion.ok)
             self.unknown += not motion.ok
         return motion
-
-    def _follow(self, picture: Gray) -> None:
-        self._pyramids = [*self._pyramids[-2:], _core.VideoPyramid(np.ascontiguousarray(picture), self._factor)]
-        if len(self._pyramids) < 3:
-            return
-        earlier, now, later = self._pyramids
-        points = now.corners(_TRACKS)
-        ends = []
-        kept = np.ones(len(points), bool)
-        for other in (earlier, later):
-            moved, found = np.empty_like(points), np.zeros(len(points), np.uint8)
-            now.follow(other, points, _TRACK_ROUND_TRIP_PX, moved, found)
-            ends.append(moved.astype(np.float64))
-            kept &= found > 0
-        if np.count_nonzero(kept) < _LEAST_TRACKS:
-            return
-        bend = (ends[0] - 2 * points + ends[1])[kept] * self._factor * self.unit
-        squared = np.sort((bend**2).sum(-1))
-        self._bends.append(float(squared[: math.ceil(_KEPT_TRACKS * len(squared))].mean()))
 
     def steps(self) -> Floats:
         """Homographies from each frame to the next, after one that is not read."""
@@ -331,9 +306,6 @@ class _Film:
         moved = corners @ np.swapaxes(self.steps()[1:], 1, 2)
         change = np.diff(moved[..., :2] / moved[..., 2:], axis=0)
         return float(np.median(np.sqrt((change**2).sum(-1).mean(-1)))) * self.unit if len(change) else 0.0
-
-    def track_jitter_px(self) -> float:
-        return math.sqrt(float(np.mean(self._bends))) if self._bends else math.nan
 
 
 class _Alignment:
