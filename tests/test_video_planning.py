@@ -35,9 +35,8 @@ def steps_of(motion: np.ndarray, error: float = 0.0, missing: set[int] | None = 
     """Steps with twenty points that each move with the picture, and each by so many pixels by themselves."""
     lost = missing or set()
     rng = np.random.default_rng(len(motion))
-    places = np.array([[(x, y) for x in range(60, 640, 130) for y in range(50, 360, 90)]], float)
-    for m in motion[1:]:
-        places = np.concatenate([places, places[-1:] - m[:2, 2]])
+    home = np.array([[(x, y) for x in range(60, 640, 130) for y in range(50, 360, 90)]], float)
+    places = home - np.cumsum(motion[:, None, :2, 2], axis=0)
     places += rng.normal(0, error, places.shape)
     return [
         Step(

@@ -61,7 +61,7 @@ class Aim(Options):
         default="standard",
         metadata={
             "metavar": "NAME",
-            "help": "gentle, standard, smooth, tripod or follow; "
+            "help": "gentle, standard, smooth, steady, tripod or follow; "
             "pan and walk are standard and smooth (default: %(default)s)",
         },
     )

@@ -184,7 +184,7 @@ def stabilize(
         The video to write; its extension picks the container (see `VideoWriter`).
     motion : Analysis or path, optional
         The motion, where it is known already: what `analyze` gave, or a motion file.
-    preset : {"standard", "gentle", "smooth", "tripod", "follow"}
+    preset : {"standard", "gentle", "smooth", "steady", "tripod", "follow"}
         How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
         Part of the field of view that may be given up, in place of the preset's; more is smoother.
@@ -675,7 +675,7 @@ class _Reporting:
         self._rate = analysis.frame_rate or float(reader.frame_rate)
         with watch("metrics"):
             self._motion = camera.bridge_motion(analysis.motion, analysis.ok)
-            self._figures = path_figures(self._motion, np.array(plan.corrections), self._size, plan.gain)
+            self._figures = path_figures(self._motion, np.array(plan.corrections), self._size, self._rate, plan.gain)
             self._curves = curves(analysis, self._motion, np.array(plan.window), self._rate)
 
     def draw_path(self, file: IO[bytes], kind: str) -> None:

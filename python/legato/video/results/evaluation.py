@@ -75,6 +75,9 @@ class VideoMetrics:
     track_jitter_px, original_track_jitter_px : float
         Without a motion model: root mean square over frames of |x(t-1) - 2 x(t) + x(t+1)| of points followed through
         three frames, the worst tenth of each frame left out. NaN where no frame had points enough.
+    sway_px, original_sway_px, sway_deg, original_sway_deg : float
+        Slow to and fro between 0.3 and 1.5 Hz: of the corners, and of the roll in degrees (see
+        `legato.camera.path_sway`). NaN for clips too short to have any.
     border, original_border : float
         Mean share of the picture that is black and touches its edge. Dark scenery counts too: compare the two.
     outside : float
@@ -105,6 +108,10 @@ class VideoMetrics:
     original_slow_share: float
     track_jitter_px: float
     original_track_jitter_px: float
+    sway_px: float
+    original_sway_px: float
+    sway_deg: float
+    original_sway_deg: float
     border: float
     original_border: float
     outside: float
@@ -134,6 +141,8 @@ class VideoMetrics:
             ("", "original", "stabilized", "ratio"),
             ("jitter, px", self.original_jitter_px, self.jitter_px, self.jitter_ratio),
             ("jitter of tracks, px", self.original_track_jitter_px, self.track_jitter_px, self.track_jitter_ratio),
+            ("sway, px", self.original_sway_px, self.sway_px, _ratio(self.sway_px, self.original_sway_px)),
+            ("sway of roll, deg", self.original_sway_deg, self.sway_deg, _ratio(self.sway_deg, self.original_sway_deg)),
             ("stability (field)", self.original_stability, self.stability, None),
             ("slow share", self.original_slow_share, self.slow_share, None),
             ("black border", self.original_border, self.border, None),
@@ -195,7 +204,7 @@ def evaluate(
         for path, size in zip((original, stabilized), sizes, strict=True):
             if min(size) < _LEAST_SIDE:
                 raise InputError(f"{path}: {size[0]}x{size[1]} is too small to measure, expected {_LEAST_SIDE} a side")
-        first, second = _Film(sizes[0], _black_level(before)), _Film(sizes[1], _black_level(after))
+        first, second = (_Film(size, reader) for size, reader in zip(sizes, (before, after), strict=True))
         alignment = _Alignment(*sizes)
         skipped = 0
         frames = 0
@@ -239,6 +248,7 @@ def _metrics(
     cropping = np.minimum(1, relative / np.sqrt(singular.prod(-1)))
     anisotropy = singular[:, 1] / singular[:, 0]
     before, after = first.path(), second.path()
+    original_sway, sway = first.sway(), second.sway()
     return VideoMetrics(
         original=original,
         stabilized=stabilized,
@@ -258,6 +268,10 @@ def _metrics(
         original_slow_share=before.input_stability,
         track_jitter_px=second.tracks.px,
         original_track_jitter_px=first.tracks.px,
+        sway_px=sway.px * second.unit,
+        original_sway_px=original_sway.px * first.unit,
+        sway_deg=sway.roll_deg,
+        original_sway_deg=original_sway.roll_deg,
         border=float(np.mean(second.borders)),
         original_border=float(np.mean(first.borders)),
         outside=float(np.mean(alignment.outside)),
@@ -270,12 +284,13 @@ def _metrics(
 class _Film:
     """One of the two videos: how its pictures move, and how much of them is black border."""
 
-    def __init__(self, size: tuple[int, int], black: int) -> None:
+    def __init__(self, size: tuple[int, int], reader: VideoReader) -> None:
         self.size = size
         self.unit = _REFERENCE_WIDTH / size[0]
         self.borders: list[float] = []
         self.unknown = 0
-        self._black = black
+        self._black = _black_level(reader)
+        self._rate = float(reader.frame_rate)
         self._tracker = Tracker(size)
         self._motion = [np.eye(3)]
         self._ok = [True]
@@ -299,6 +314,10 @@ class _Film:
     def path(self) -> camera.PathMetrics:
         steps = self.steps()
         return camera.path_metrics(steps, np.tile(np.eye(3), (len(steps), 1, 1)), self.size)
+
+    def sway(self) -> camera.Sway:
+        motion = camera.bridge_motion(np.array(self._motion), np.array(self._ok))
+        return camera.path_sway(motion, np.tile(np.eye(3), (len(motion), 1, 1)), self.size, self._rate)
 
     def median_jitter_px(self) -> float:
         width, height = self.size

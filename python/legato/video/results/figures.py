@@ -17,9 +17,14 @@ __all__ = ["curves", "path_figures"]
 Floats: TypeAlias = NDArray[np.float64]
 
 
-def path_figures(motion: Floats, corrections: Floats, size: tuple[int, int], gain: Gain | None) -> dict[str, Any]:
+def path_figures(
+    motion: Floats, corrections: Floats, size: tuple[int, int], rate: float, gain: Gain | None
+) -> dict[str, Any]:
     """Give the figures of a path as `StabilizeReport` names them, and what the guard found."""
     metrics = camera.path_metrics(motion, corrections, size)
+    before, after = (
+        camera.path_sway(motion, c, size, rate) for c in (np.tile(np.eye(3), (len(motion), 1, 1)), corrections)
+    )
     gain = gain or Gain(True)
     return {
         "violation_px": _overhang_px(corrections, size),
@@ -27,6 +32,10 @@ def path_figures(motion: Floats, corrections: Floats, size: tuple[int, int], gai
         "distortion": float(metrics.distortion),
         "planned_jitter_in_px": float(metrics.input_jitter_px),
         "planned_jitter_out_px": float(metrics.jitter_px),
+        "sway_in_px": before.px * 640 / size[0],
+        "sway_out_px": after.px * 640 / size[0],
+        "sway_in_deg": before.roll_deg,
+        "sway_out_deg": after.roll_deg,
         "guard_ratio": gain.ratio,
         "worst_second_ratio": gain.worst,
         "worst_second_at_s": gain.worst_at_s,

@@ -71,6 +71,9 @@ class StabilizeReport:
     planned_jitter_in_px, planned_jitter_out_px : float
         What the estimated motion and the planned path say instead: root mean square change from frame to frame of the
         corners' displacement, in pixels. Less than what can be measured: no estimate is exact.
+    sway_in_px, sway_out_px, sway_in_deg, sway_out_deg : float
+        Planned slow to and fro, between 0.3 and 1.5 Hz, before and after: of the corners, at a width of 640 pixels, and
+        of the roll (see `legato.camera.path_sway`). NaN for clips too short to have any.
     guard_ratio : float
         What the standard path leaves of the shake of the tracker's points, by which it is decided whether the clip is
         stabilized (see `guard`); NaN where they were too few, or the motion came from elsewhere.
@@ -128,6 +131,10 @@ class StabilizeReport:
     jitter_out_px: float
     planned_jitter_in_px: float
     planned_jitter_out_px: float
+    sway_in_px: float
+    sway_out_px: float
+    sway_in_deg: float
+    sway_out_deg: float
     guard_ratio: float
     worst_second_ratio: float
     worst_second_at_s: float
