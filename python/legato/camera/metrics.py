@@ -154,7 +154,7 @@ def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], 
     window, power between the two frequencies. At the origin, where it is often taken, keystone counts as roll.
     """
     width, height = check_size(size)
-    rate = as_number("fps", fps, above=0, most=1e6)
+    rate = as_number("fps", fps, above=0)
     F = as_float64("motion", motion, (None, 3, 3))
     P = as_float64("corrections", corrections, (len(F), 3, 3))
     if len(F) < 2:
