@@ -84,7 +84,7 @@ def measure(name: str, clip: Path, frames: int, rounds: int, folder: Path) -> No
             with video.VideoReader(folder / "out.mp4") as reader:
                 assert reader.frame_count == frames, (way, reader.frame_count)
         report = json.loads((folder / "report.json").read_text())
-        assert report["jitter_out_px"] < 0.2 * report["jitter_in_px"]
+        assert report["planned_jitter_out_px"] < 0.2 * report["planned_jitter_in_px"]
         for stage, share in report["shares"].items():
             shares.setdefault(stage, []).append(share)
     print(f"\n{name}, {frames} frames, {rounds} rounds\n")

@@ -3,7 +3,8 @@
 python benchmarks/video_quality.py CLIPS_DIR [--output DIR] [--crop 0.12] [--no-guard] [--script SCRIPT --maxn 180]
 
 The table is `legato.video.evaluate`'s; "own" is the part of its jitter that a clip keeps by its own estimated motion,
-"whole" the same if its path were solved at once, "A/N" the guard's. Clips with a CLIP.npz beside them, of arrays H
+"whole" the same if its path were solved at once, "q" what the guard
+went by. Clips with a CLIP.npz beside them, of arrays H
 (frame to scene), I (the path without shake) and the scene's scale s, get rows from this ground truth. --script names
 another program that is run as SCRIPT INPUT OUTPUT --maxn N --json and prints jit_a, cropping and distortion, to have a
 second opinion.
@@ -22,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 from legato import camera, video
-from legato.video.motion import guard
 from legato.video.motion.tracking import predicted_error_px
 
 STILL = ("car_highway", "ocv_tree")  # nearly still: not to be made worse, and no part of the medians
@@ -95,20 +95,19 @@ def main() -> None:
     folder = options.output or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     head = "clip            jitter in   out  ratio  tracks  crop  least  distort  outside  beyond  black  sharp"
-    print(f"{head}     own  whole    A/N  path" + ("  | script: ratio   crop  distort" if options.script else ""))
+    print(f"{head}     own  whole      q  path" + ("  | script: ratio   crop  distort" if options.script else ""))
     truths, ratios, tracks, opinions = [], [], [], []
     for clip in sorted(options.clips.glob("*.mp4")):
         result = folder / clip.name
         report = video.stabilize(clip, result, crop=options.crop, guard=options.guard)
         m = video.evaluate(clip, result)
         errors = errors_of(clip)
-        gain = guard.expected_gain(report.motion, errors, report.size)
-        own = report.jitter_out_px / report.jitter_in_px
+        own = report.planned_jitter_out_px / report.planned_jitter_in_px
         row = (
             f"{clip.stem:14s} {m.original_jitter_px:10.2f} {m.jitter_px:5.2f} {m.jitter_ratio:6.3f} "
             f"{m.track_jitter_ratio:7.3f} {m.cropping:5.3f} {m.cropping_min:6.3f} {m.distortion:8.3f} "
             f"{m.outside:8.5f} {report.violation_px:7.3f} {m.border - m.original_border:6.3f} {m.sharpness:6.2f}  "
-            f"{own:6.3f} {in_one_solve(report):6.3f} {gain.jitter_px / gain.error_px:6.2f}  {report.path_status}"
+            f"{own:6.3f} {in_one_solve(report):6.3f} {report.guard_ratio:6.3f}  {report.path_status}"
         )
         shaky = clip.stem not in STILL
         if shaky:

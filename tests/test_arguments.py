@@ -79,13 +79,14 @@ CALLS: list[Row] = [
     (camera.log_homography, {"homography": H}, "threads backend", "homography"),
     (camera.exp_homography, {"log": 0 * H}, "threads backend", "log"),
     (camera.PathOptions, {}, "crop window_scale weights anisotropy shear keystone keystone_ratio acceleration bound "
-     "inset_px relinearize tolerance max_iterations model", ""),
+     "roll_weight inset_px relinearize tolerance max_iterations model", ""),
     (camera.PathOptions().at_frame_rate, {}, "fps", ""),
     (camera.smooth_path, {"motion": H, "size": SIZE}, "size options units window salient_weight target_weight solver "
      "backend", "motion fixed salient targets frame_weight cuts ok"),
     (camera.path_program, {"motion": H, "size": SIZE}, "size units salient_weight target_weight",
      "motion fixed salient targets frame_weight"),
     (camera.path_metrics, {"motion": H, "corrections": H, "size": SIZE}, "size", "motion corrections"),
+    (camera.path_sway, {"motion": H, "corrections": H, "size": SIZE, "fps": 30}, "size fps", "motion corrections"),
     (camera.contain, {"corrections": H, "size": SIZE}, "size options", "corrections"),
     (camera.crop_map, {"size": SIZE}, "size options", ""),
     (camera.bridge_motion, {"motion": H, "ok": np.ones(6, bool)}, "", "motion ok"),

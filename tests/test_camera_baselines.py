@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,60 @@ def test_path_plot(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.svg", "linear.png", "path.svg"]
     with pytest.raises(ArgumentError, match="destination"):
         path.plot(tmp_path / "path.gif")
+
+
+@pytest.mark.parametrize("hz", [0.2, 0.5, 1.0, 2.0])
+def test_sway_is_what_moves_slowly_to_and_fro(hz: float) -> None:
+    n, fps = 600, 30.0
+    t = np.arange(n) / fps
+    turn = np.radians(0.5) * np.sin(2 * np.pi * hz * t)
+    move = 20.0 * np.cos(2 * np.pi * hz * t) + 30 * t  # a pan is no sway
+    c, s, middle = np.cos(turn), np.sin(turn), np.array([959.5, 539.5])
+    place = np.tile(np.eye(3), (n, 1, 1))
+    place[:, 0, 0], place[:, 0, 1], place[:, 1, 0], place[:, 1, 1] = c, -s, s, c
+    place[:, :2, 2] = middle - place[:, :2, :2] @ middle
+    place[:, 0, 2] += move
+    motion = np.tile(np.eye(3), (n, 1, 1))
+    motion[1:] = np.linalg.inv(place[:-1]) @ place[1:]
+    still = np.tile(np.eye(3), (n, 1, 1))
+    sway = camera.path_sway(motion, still, SIZE, fps)
+    inside = 0.3 < hz < 1.5
+    radius = np.hypot(*middle)
+    assert sway.roll_deg == pytest.approx(0.5 / np.sqrt(2) if inside else 0, rel=0.02, abs=0.02)
+    expected = np.sqrt((20**2 + (np.radians(0.5) * radius) ** 2) / 2)
+    assert sway.px == pytest.approx(expected if inside else 0, rel=0.05, abs=1.0)
+    # Corrections that follow the camera leave the pan alone.
+    steady = np.linalg.inv(place)
+    steady[:, :, 2] += 30 * t[:, None] * steady[:, :, 0]
+    left = camera.path_sway(motion, steady, SIZE, fps)
+    assert left.px == pytest.approx(0, abs=1e-6)
+    assert left.roll_deg == pytest.approx(0, abs=1e-6)
+
+
+def test_short_clips_have_no_sway() -> None:
+    still = np.tile(np.eye(3), (10, 1, 1))
+    for n in (1, 2, 10):
+        assert np.isnan(camera.path_sway(still[:n], still[:n], SIZE, 30)).all()
+    with pytest.raises(ArgumentError, match="fps"):
+        camera.path_sway(still, still, SIZE, 0)
+
+
+def test_a_weight_of_roll_takes_from_the_roll() -> None:
+    """Where the crop is used up, as by a walk that rolls by a degree."""
+    n, size = 240, (640, 360)
+    t, rng = np.arange(n) / 30, np.random.default_rng(3)
+    to_pixel = np.array([[640, 0, 319.5], [0, 640, 179.5], [0, 0, 1]])
+    log = np.zeros((n, 3, 3))
+    log[:, 1, 0] = np.radians(1.5) * np.sin(2 * np.pi * 0.9 * t)
+    log[:, 0, 1] = -log[:, 1, 0]
+    log[:, 0, 2] = 0.06 * np.sin(2 * np.pi * 0.45 * t + 1) + rng.normal(0, 0.002, n)
+    log[:, 1, 2] = 0.04 * np.sin(2 * np.pi * 1.8 * t) + rng.normal(0, 0.002, n)
+    place = to_pixel @ camera.exp_homography(log) @ np.linalg.inv(to_pixel)
+    motion = np.tile(np.eye(3), (n, 1, 1))
+    motion[1:] = np.linalg.inv(place[:-1]) @ place[1:]
+    options = camera.PathOptions(acceleration=1e6, tolerance=1e-3)
+    roll = {}
+    for weight in (1.0, 100.0):
+        path = camera.smooth_path(motion, size, dataclasses.replace(options, roll_weight=weight))
+        roll[weight] = camera.path_sway(motion, path.corrections, size, 30).roll_deg
+    assert roll[100.0] < 0.8 * roll[1.0]

@@ -155,7 +155,16 @@ def test_rows_are_the_derivative(seed: int, size: float) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 11])
 @pytest.mark.parametrize(
-    "changes", [{}, {"relinearize": 0}, {"window_scale": 0.88}, {"inset_px": 0.5}, {"acceleration": 1e4}]
+    "changes",
+    [
+        {},
+        {"relinearize": 0},
+        {"window_scale": 0.88},
+        {"inset_px": 0.5},
+        {"acceleration": 1e4},
+        {"roll_weight": 30.0},
+        {"roll_weight": 30.0, "model": "similarity"},
+    ],
 )
 def test_native_equals_reference(n: int, changes: dict[str, Any]) -> None:
     options = camera.PathOptions(**changes, tolerance=1e-9)
@@ -449,6 +458,7 @@ def test_metrics() -> None:
         ({"anisotropy": -1}, "anisotropy"),
         ({"keystone_ratio": float("inf")}, "keystone_ratio"),
         ({"acceleration": -1}, "acceleration"),
+        ({"roll_weight": -1}, "roll_weight"),
         ({"bound": 0}, "bound"),
         ({"inset_px": -1}, "inset_px"),
         ({"relinearize": 1.5}, "relinearize"),

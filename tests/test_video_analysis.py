@@ -307,7 +307,7 @@ def test_presets_trade_view_for_steadiness(tmp_path: Path) -> None:
         name: video.render(clip, analysis, tmp_path / "out.mp4", preset=name, **FAST)
         for name in ("gentle", "standard", "smooth")
     }
-    jitter = [r.jitter_out_px for r in reports.values()]
+    jitter = [r.planned_jitter_out_px for r in reports.values()]
     view = [r.cropping for r in reports.values()]
     assert sorted(jitter, reverse=True) == jitter
     assert sorted(view, reverse=True) == view
@@ -430,7 +430,7 @@ def test_a_subject_is_followed_kept_and_centered(tmp_path: Path) -> None:
     standard = video.render(clip, analysis, tmp_path / "a.mp4", crop=0.25, **FAST)
     followed = video.render(clip, analysis, tmp_path / "b.mp4", preset="follow", **FAST)
     assert distance(followed) < 0.6 * distance(standard)
-    assert followed.jitter_out_px < 0.2 * followed.jitter_in_px
+    assert followed.planned_jitter_out_px < 0.2 * followed.planned_jitter_in_px
     assert followed.violation_px == 0
     assert followed.subject_lost is None
 

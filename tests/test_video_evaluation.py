@@ -132,7 +132,9 @@ def test_a_soft_picture_is_told(original: Path, pictures: Pictures, tmp_path: Pa
 
 
 def test_a_stabilized_clip_is_found_steadier(original: Path, tmp_path: Path) -> None:
-    report = video.stabilize(original, tmp_path / "b.mkv", codec="ffv1")
+    report = video.stabilize(
+        original, tmp_path / "b.mkv", codec="ffv1", guard=False
+    )  # which leaves so few frames alone
     m = video.evaluate(original, tmp_path / "b.mkv")
     assert m.jitter_ratio < 0.2
     assert m.track_jitter_ratio < 0.2

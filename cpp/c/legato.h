@@ -51,6 +51,7 @@ typedef struct legato_camera_path_options {
   double crop, window_scale;
   double weights[4];
   double anisotropy, shear, keystone, keystone_ratio, acceleration;
+  double roll_weight; /* factor of the weights of roll */
   double bound, inset, pixel, tolerance;
   int relinearize, max_iterations;
 } legato_camera_path_options;

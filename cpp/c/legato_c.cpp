@@ -36,6 +36,7 @@ void copy_fields(const From& from, To& to) {
   to.keystone = from.keystone;
   to.keystone_ratio = from.keystone_ratio;
   to.acceleration = from.acceleration;
+  to.roll_weight = from.roll_weight;
   to.bound = from.bound;
   to.inset = from.inset;
   to.pixel = from.pixel;

@@ -76,7 +76,7 @@ PathModel model_of(const std::string& name) {
 
 PathOptions options_of(const std::string& model, double crop, double window_scale, const std::array<double, 4>& weights,
                        double anisotropy, double shear, double keystone, double keystone_ratio, double acceleration,
-                       double bound, double inset, double pixel, int relinearize, double tolerance,
+                       double roll_weight, double bound, double inset, double pixel, int relinearize, double tolerance,
                        int max_iterations) {
   PathOptions o;
   o.model = model_of(model);
@@ -88,6 +88,7 @@ PathOptions options_of(const std::string& model, double crop, double window_scal
   o.keystone = keystone;
   o.keystone_ratio = keystone_ratio;
   o.acceleration = acceleration;
+  o.roll_weight = roll_weight;
   o.bound = bound;
   o.inset = inset;
   o.pixel = pixel;
@@ -304,8 +305,8 @@ void bind_camera(py::module_& module) {
   py::class_<PathOptions>(module, "CameraPathOptions", "legato::camera::PathOptions, lengths in frame widths.")
       .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"),
            arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"),
-           arg("acceleration") = 0.0, arg("bound"), arg("inset"), arg("pixel"), arg("relinearize"), arg("tolerance"),
-           arg("max_iterations"));
+           arg("acceleration") = 0.0, arg("roll_weight") = 1.0, arg("bound"), arg("inset"), arg("pixel"),
+           arg("relinearize"), arg("tolerance"), arg("max_iterations"));
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");

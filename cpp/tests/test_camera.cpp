@@ -305,6 +305,7 @@ TEST_CASE("bad input is refused") {
   CHECK(refused([](PathOptions& o) { o.weights[2] = -1; }));
   CHECK(refused([](PathOptions& o) { o.inset = 0.1; }));
   CHECK(refused([](PathOptions& o) { o.acceleration = -1; }));
+  CHECK(refused([](PathOptions& o) { o.roll_weight = -1; }));
   CHECK(refused([](PathOptions& o) { o.relinearize = -1; }));
   CHECK(refused([](PathOptions& o) { o.solver.tolerance = 0; }));
   auto broken = motion;

@@ -92,6 +92,7 @@ struct PathOptions {
   double keystone = 100.0;              ///< weight of (p31 - R p13)^2 + (p32 - R p23)^2
   double keystone_ratio = kEstimate;    ///< R; NaN: estimated from the motion, clipped to [-3, -0.3]
   double acceleration = 0.0;            ///< weight of the window corners' mean squared acceleration, frame widths
+  double roll_weight = 1.0;             ///< factor of w1, w2, w3 for p12 and p21, which are roll
   double bound = 1.0;                   ///< |entries of log P_t| <= bound
   double inset = 0.0;                   ///< the window stays this far (frame widths) inside the frame
   double pixel = 0.0;                   ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it

@@ -152,9 +152,9 @@ bool usable(const PathOptions& o) {
          o.model <= PathModel::translation && o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 &&
          at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
          at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
-         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && !std::isinf(o.keystone_ratio) && o.bound > 0 &&
-         at_least_zero(o.inset) && at_least_zero(o.pixel) && o.relinearize >= 0 && o.solver.max_iterations >= 0 &&
-         o.solver.tolerance > 0;
+         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && at_least_zero(o.roll_weight) &&
+         !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) && at_least_zero(o.pixel) &&
+         o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
 }
 
 bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }

@@ -20,7 +20,7 @@ struct Coordinates {
   double weight[9] = {};  // of the L1 term of each coordinate, and of the ninth component
   bool used[8] = {};
 
-  explicit Coordinates(PathModel model) {
+  Coordinates(PathModel model, double roll_weight) {
     constexpr int entry[8] = {0, 4, 1, 3, 2, 5, 6, 7};
     const auto take = [&](int i) {
       used[i] = true;
@@ -44,6 +44,7 @@ struct Coordinates {
     if (model == PathModel::homography) {
       for (const int i : {6, 7}) take(i);
     }
+    for (const int i : {2, 3}) weight[i] *= roll_weight;
   }
 
   void from_entries(const double* entries, double* x) const {
@@ -307,7 +308,7 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
 
 bool sensible(const PathOptions& options, double aspect) noexcept {
   double rest[8];
-  return usable(options, aspect) && resting_point(options, Coordinates(options.model), aspect, rest);
+  return usable(options, aspect) && resting_point(options, {options.model, options.roll_weight}, aspect, rest);
 }
 
 std::size_t path_workspace_size(std::size_t frames, const PathOptions& options, std::size_t points) noexcept {
@@ -330,7 +331,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
                       (subjects.targets.empty() || subjects.targets.size() == 2 * n) && subjects.salient_weight >= 0 &&
                       subjects.target_weight >= 0;
   if (!shaped || !usable(options, aspect)) return Status::invalid_argument;
-  const Coordinates space(options.model);
+  const Coordinates space(options.model, options.roll_weight);
   double rest[8];
   if (!resting_point(options, space, aspect, rest)) return Status::invalid_argument;
   for (const double w : frame_weight) {

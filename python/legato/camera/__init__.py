@@ -23,7 +23,7 @@ from legato.camera.baselines import filter_path, grundmann_path
 from legato.camera.frames import bridge_motion, crop_map
 from legato.camera.homographies import HomographyError, exp_homography, log_homography
 from legato.camera.live import LivePath
-from legato.camera.metrics import PathMetrics, path_metrics
+from legato.camera.metrics import PathMetrics, Sway, path_metrics, path_sway
 from legato.camera.options import PathOptions
 from legato.camera.paths import CameraPath, path_program, smooth_path
 from legato.camera.problem import contain
@@ -42,6 +42,7 @@ __all__ = [
     "PathStream",
     "ProgramSolution",
     "SparseProgram",
+    "Sway",
     "bridge_motion",
     "contain",
     "crop_map",
@@ -51,5 +52,6 @@ __all__ = [
     "log_homography",
     "path_metrics",
     "path_program",
+    "path_sway",
     "smooth_path",
 ]

@@ -228,8 +228,9 @@ def objective(p: Float64, velocity: Float64, options: Any, ratio: float, frame_w
     weight = np.ones(len(p)) if frame_weight is None else frame_weight
     total = sum(0.5 * p[t] @ frame_quadratic(options, weight[t], ratio) @ p[t] for t in range(len(p)))
     e = np.diff(p, axis=0) + velocity[1:]
+    roll = np.array([1, options.roll_weight, 1, options.roll_weight, 1, 1, 1, 1, 1])
     for w in options.weights[1:]:
-        total += w * np.abs(e).sum()
+        total += w * (np.abs(e) * roll).sum()
         e = np.diff(e, axis=0)
     return float(total)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._scalars import as_number
 from legato.camera.frames import move_points
 from legato.camera.options import check_size
 from legato.errors import ArgumentError
 
-__all__ = ["PathMetrics", "path_metrics"]
+__all__ = ["PathMetrics", "Sway", "path_metrics", "path_sway"]
+
+# Hz: what a body that walks or stands does, between the pans that are meant and the tremble of hands.
+_SWAY_HZ = (0.3, 1.5)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,74 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
         stability_translation=_low_bins(translation),
         stability_rotation=_low_bins(roll),
     )
+
+
+class Sway(NamedTuple):
+    """Slow to and fro of a picture, between 0.3 and 1.5 Hz.
+
+    Attributes
+    ----------
+    px : float
+        Root mean square over the four corners of how far they are from where they would be without it, pixels.
+    roll_deg : float
+        Root mean square roll about the center of the picture, degrees.
+    """
+
+    px: float
+    roll_deg: float
+
+
+def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], fps: float) -> Sway:
+    """Measure the sway that a path leaves.
+
+    Parameters
+    ----------
+    motion, corrections, size
+        As for `path_metrics`; identities as corrections give the sway of the input.
+    fps : float
+        Frames a second.
+
+    Returns
+    -------
+    Sway
+        NaN where the clip is too short to have a frequency of the band.
+
+    Notes
+    -----
+    Velocities of the corners, and of the roll of the Jacobian at the center, are added up; linear trend off, Hann
+    window, power between the two frequencies. At the origin, where it is often taken, keystone counts as roll.
+    """
+    width, height = check_size(size)
+    rate = as_number("fps", fps, above=0)
+    F = as_float64("motion", motion, (None, 3, 3))
+    P = as_float64("corrections", corrections, (len(F), 3, 3))
+    if len(F) < 2:
+        return Sway(np.nan, np.nan)
+    steady = np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]
+    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
+    places = np.cumsum(move_points(steady, corners) - corners, axis=0).reshape(len(steady), 8)
+    # d(x / z) = (dx - (x / z) dz) / z, at the center; the scale 1 / z turns nothing.
+    center = steady @ np.array([(width - 1) / 2, (height - 1) / 2, 1.0])
+    at = center[:, :2] / center[:, 2:]
+    J = (steady[:, :2, :2] - at[:, :, None] * steady[:, 2:, :2]) / center[:, 2:, None]
+    roll = np.cumsum(np.degrees(np.arctan2(J[:, 1, 0] - J[:, 0, 1], J[:, 0, 0] + J[:, 1, 1])))
+    power = _band_power(np.column_stack([places, roll]), rate)
+    return Sway(float(np.sqrt(power[:8].sum() / 4)), float(np.sqrt(power[8])))
+
+
+def _band_power(signals: Float64, rate: float) -> Float64:
+    """Mean square of each column (n, k) within the band of sway; NaN where no frequency lies in it."""
+    n = len(signals)
+    low, high = _SWAY_HZ
+    frequency = np.fft.rfftfreq(n, 1 / rate)
+    inside = (frequency >= low) & (frequency < high)
+    window = np.hanning(n)
+    if not inside.any() or not window.any():
+        return np.full(signals.shape[1], np.nan)
+    trend = np.column_stack([np.arange(n), np.ones(n)])
+    rest = signals - trend @ np.linalg.lstsq(trend, signals, rcond=None)[0]
+    spectrum = np.abs(np.fft.rfft(rest * window[:, None], axis=0)[inside]) ** 2
+    return np.asarray(2 * spectrum.sum(0) / (n * (window**2).sum()))
 
 
 def _rms(displacement: Float64) -> float:

@@ -43,6 +43,8 @@ class PathOptions:
     acceleration : float
         Weight of the window corners' mean squared acceleration. The L1 terms alone gather what acceleration there must
         be in few frames; this spreads it, which lowers its root mean square. 0 is the paper's model.
+    roll_weight : float
+        Factor of w1, w2 and w3 for the entries p12 and p21, which are roll: 30 to 100 holds the horizon steadier.
     bound : float
         Bound on the absolute entries of log P_t.
     inset_px : float
@@ -69,6 +71,7 @@ class PathOptions:
     keystone: float = 100.0
     keystone_ratio: float | None = None
     acceleration: float = 0.0
+    roll_weight: float = 1.0
     bound: float = 1.0
     inset_px: float = 0.0
     relinearize: int = 2
@@ -89,7 +92,7 @@ class PathOptions:
                     f"window_scale: expected a number from 1 - crop to 1, got {scale} with crop {self.crop}"
                 )
             put("window_scale", scale)
-        for name in ("anisotropy", "shear", "keystone", "acceleration", "inset_px"):
+        for name in ("anisotropy", "shear", "keystone", "acceleration", "roll_weight", "inset_px"):
             put(name, as_number(name, getattr(self, name), least=0, below=1e12))
         if self.keystone_ratio is not None:
             put("keystone_ratio", as_number("keystone_ratio", self.keystone_ratio))

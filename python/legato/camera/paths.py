@@ -282,8 +282,9 @@ def _whole_objective(
         else:
             velocity = log_homography(F[first + 1 : end]).reshape(-1, 9)
             e = np.diff(p[first:end], axis=0) + velocity @ (model.basis @ model.projection).T
+        roll = np.array([1, options.roll_weight, 1, options.roll_weight, 1, 1, 1, 1, 1])
         for k, weight in enumerate(options.weights[1:], start=1):
-            total += weight * np.abs(e).sum()
+            total += weight * (np.abs(e) * roll).sum()
             if k == 2 and options.acceleration > 0:
                 total += 0.5 * float(np.einsum("ti,ij,tj->", e, acceleration_rate(task), e))
             e = np.diff(e, axis=0)

@@ -88,6 +88,10 @@ class _Model(NamedTuple):
     projection: Float64  # 8 x 9
     weight: Float64  # 9
 
+    def weights(self, roll_weight: float) -> Float64:
+        """Give the weight of each coordinate's L1 term, those of p12 and p21 times a factor."""
+        return np.asarray(self.weight * np.array([1, 1, roll_weight, roll_weight, 1, 1, 1, 1, 1]))
+
     def coordinates(self, logs: Float64) -> Float64:
         return np.asarray(logs @ self.projection.T)
 
@@ -146,7 +150,7 @@ def path_rows(
     soft = 4 * m if task.salient_weight is not None else 0
     return BandedProgram(
         velocity=velocity @ model.projection.T,
-        weights=np.outer(task.options.weights[1:], model.weight),
+        weights=np.outer(task.options.weights[1:], model.weights(task.options.roll_weight)),
         quadratic=model.basis.T @ Q9 @ model.basis + unused,
         linear=linear,
         row_matrix=rows @ model.basis,
@@ -267,6 +271,7 @@ def core_options(task: Task, ratio: float | None) -> _core.CameraPathOptions:
         keystone=options.keystone,
         keystone_ratio=math.nan if ratio is None else ratio,
         acceleration=options.acceleration,
+        roll_weight=options.roll_weight,
         bound=options.bound,
         inset=options.inset_px / task.size[0],
         pixel=1 / task.size[0],

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         Aim,
         "preset",
-        help="gentle, standard, smooth or tripod; pan and walk are standard and smooth (default: %(default)s)",
+        help="gentle, standard, smooth, steady or tripod; pan and walk are standard and smooth (default: %(default)s)",
     )
     add_options(
         parser,

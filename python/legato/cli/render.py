@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato.cli.stabilize import add_options, add_talk, chosen, show, shown
+from legato.cli.stabilize import add_options, add_talk, chosen, followed, show, shown
 from legato.video.options import Aim, Beside, Estimate, Output
 
 NAME = "render"
@@ -35,8 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     progress = not arguments.quiet and sys.stderr.isatty()
     with shown(arguments):
-        show(
-            render(arguments.source, destination=arguments.destination, progress=progress, **chosen(arguments)),
-            arguments,
-        )
-    return 0
+        report = render(arguments.source, destination=arguments.destination, progress=progress, **chosen(arguments))
+        show(report, arguments)
+    return 0 if followed(report, arguments.destination) else 1

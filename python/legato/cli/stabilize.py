@@ -51,8 +51,11 @@ def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: 
             count = declared.pop("numbers", None)
             if count is not None:
                 declared["type"] = numbers(count)
-            if isinstance(option.default, bool):  # what is on can be put off
-                declared["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
+            # What is on can be put off.
+            if declared.pop("switch", option.default is True):
+                declared["action"] = argparse.BooleanOptionalAction
+            elif option.default is False:
+                declared["action"] = "store_true"
             parser.add_argument(f"--{option.name.replace('_', '-')}", **declared)
 
 
@@ -78,6 +81,14 @@ def show(report: Any, arguments: argparse.Namespace) -> None:
             say(f"  note: {printable(note)}")
         if report.dropped_streams:
             say(f"  not copied: {printable(', '.join(report.dropped_streams))}")
+
+
+def followed(report: Any, name: Path) -> bool:
+    """Tell whether what was asked for was done; say so if it was not."""
+    if report.not_followed:
+        what = ", ".join(report.not_followed)
+        say(f"legato: {printable(name)}: left as it is, so not followed: {what} (--no-guard, --guard)", file=sys.stderr)
+    return not report.not_followed
 
 
 @contextlib.contextmanager
@@ -126,8 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
 
                 as_count("jobs", arguments.jobs)
                 with shown(arguments):
-                    show(stabilize(begun, destination, progress=progress, **options), arguments)
-            return 0
+                    report = stabilize(begun, destination, progress=progress, **options)
+                    show(report, arguments)
+            return 0 if followed(report, destination) else 1
     return _run_batch(arguments, options, many)
 
 
@@ -170,6 +182,7 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
             raise
         return 2  # and it has been said
     failed = sum(item.status == "failed" for item in items)
+    alone = [item for item in items if item.report and not followed(item.report, item.destination)]
     if failed and len(items) > 1:
         say(f"legato: {failed} of {len(items)} failed", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or alone else 0

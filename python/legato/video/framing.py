@@ -13,9 +13,14 @@ from legato.video.choices import Border
 from legato.video.media.colors import RANGE_FULL
 from legato.video.media.planes import Planes
 
-__all__ = ["Framing", "beyond"]
+__all__ = ["Framing", "beyond", "blackened", "moved"]
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+def moved(by: Floats) -> Floats:
+    """Give the map that shifts points by so much."""
+    return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1.0]])
 
 
 class Framing(NamedTuple):
@@ -52,9 +57,12 @@ class Framing(NamedTuple):
         *,
         scale: bool = True,
         border: Border | None = None,
+        inset: tuple[int, int, int, int] | None = None,
     ) -> Self:
-        """Frame pictures of a size: enlarged, cut (not `scale`), or whole with borders."""
-        window = camera.crop_map(size, options)
+        """Frame pictures of a size, inside of black bars: enlarged, cut (not `scale`), or whole with borders."""
+        x, y, *inner = inset or (0, 0, *size)
+        corner = np.array([x, y], np.float64)
+        window = np.asarray(moved(corner) @ camera.crop_map((inner[0], inner[1]), options) @ moved(-corner))
         whole = np.eye(3)
         if border is not None:
             return cls(size, whole, whole, whole, border=border)

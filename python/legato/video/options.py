@@ -72,7 +72,7 @@ class Aim(Options):
         default="standard",
         metadata={
             "metavar": "NAME",
-            "help": "gentle, standard, smooth, tripod or follow; "
+            "help": "gentle, standard, smooth, steady, tripod or follow; "
             "pan and walk are standard and smooth (default: %(default)s)",
         },
     )
@@ -88,11 +88,12 @@ class Aim(Options):
         default=None,
         metadata={"type": Path, "metavar": "FILE", "help": "CSV or JSON file of points and boxes to keep in view"},
     )
-    guard: bool = field(
-        default=True,
+    guard: bool | None = field(
+        default=None,
         metadata={
-            "help": "leave a clip alone whose jitter is not clearly more than the error of its measurement "
-            "(default: yes)"
+            "switch": True,
+            "help": "leave a clip alone that would not become steadier (default: yes, and exit 1 where another preset, "
+            "a crop or a region was asked for)",
         },
     )
     inclusion: Inclusion = field(
@@ -123,7 +124,7 @@ class Aim(Options):
         inclusion = as_choice("inclusion", self.inclusion, INCLUSIONS)
         if self.center is not None:
             self._put(center=as_number("center", self.center, least=0, below=1e12))
-        self._put(inclusion=inclusion, guard=as_flag("guard", self.guard))
+        self._put(inclusion=inclusion, guard=None if self.guard is None else as_flag("guard", self.guard))
 
     @property
     def setting(self) -> Preset:
@@ -136,6 +137,13 @@ class Aim(Options):
     def pull(self) -> float:
         """Weight that pulls what is to be in view to the center of the picture."""
         return self.setting.center if self.center is None else self.center
+
+    @property
+    def asked(self) -> list[str]:
+        """What was asked for and is no default."""
+        preset = [] if self.preset == "standard" else [f"preset {self.preset}"]
+        crop = [] if self.crop is None else [f"crop {self.crop:g}"]
+        return [*preset, *crop, *(["options"] if self.options is not None else [])]
 
     @property
     def path_options(self) -> camera.PathOptions:
@@ -428,6 +436,11 @@ class Request:
         if aim.pull > 0 and aim.salient is None and not request.has_subject:
             raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
         return request
+
+    @property
+    def asked(self) -> list[str]:
+        """What was asked for that means nothing to a clip which is left as it is."""
+        return [*self.aim.asked, *(["region"] if self.estimate.region is not None else [])]
 
     @property
     def has_subject(self) -> bool:

@@ -7,6 +7,8 @@ are still being followed, and memory does not grow with the length of the video.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -15,15 +17,16 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato.errors import ArgumentError, InputError
-from legato.video.framing import Framing
+from legato.video.framing import Framing, moved
 from legato.video.motion.guard import Gain, Guard
 from legato.video.motion.subjects import box_corners, read_salient
 from legato.video.pipeline import Stopwatch
-from legato.video.presets import believable_rate
+from legato.video.presets import believable_rate, preset_named
 
 if TYPE_CHECKING:
     from legato._files import PathLike
     from legato.video.motion.analysis import Step
+    from legato.video.motion.letterbox import Inset
 
 __all__ = ["Aims", "PathPlanner", "window_frames"]
 
@@ -102,6 +105,99 @@ class Aims(NamedTuple):
             raise ArgumentError(f"salient: expected shape ({frames}, m, 2), got {self.salient.shape}")
 
 
+class _Windows:
+    """A path that is solved in windows while the motion comes in.
+
+    Attributes
+    ----------
+    window, corrections : list of (3, 3) float64 array
+        See `PathPlanner`.
+    status : str
+    gap : float
+    iterations : int
+    """
+
+    def __init__(
+        self, inset: Inset, options: camera.PathOptions, framing: Framing, aims: Aims, watch: Stopwatch
+    ) -> None:
+        self.window: list[Floats] = []
+        self.corrections: list[Floats] = []
+        self.status, self.gap, self.iterations = "none", 0.0, 0
+        self._corner, self._size = np.array(inset[:2], np.float64), inset[2:]
+        self._options, self._framing, self._aims, self._watch = options, framing, aims, watch
+        self._stream: camera.PathStream | None = None
+        self._fed = 0  # steps that the stream has
+
+    def begin(self, window_s: float | None, rate: float) -> None:
+        """Adapt the options to the frame rate, and open the stream; by one solve if there is no window."""
+        soft = _SOFT_INCLUSION * max(self._options.weights[1:])
+        self._options = self._options.at_frame_rate(rate)
+        self._weights: Any = {
+            "salient_weight": None if self._aims.hard or not self._aims.points else soft,
+            "target_weight": self._aims.center * 30 / rate if self._aims.points else 0.0,
+        }
+        if window_s is not None:
+            window, stride = window_frames(window_s, rate)
+            self._stream = camera.PathStream(self._size, self._options, window=window, stride=stride, **self._weights)
+
+    def feed(self, steps: Sequence[Step]) -> None:
+        """Take what is new of the steps, once it completes a window: one by one costs more than solving."""
+        stream = self._stream
+        if stream is not None and len(steps) - self._fed + stream.pending_frames > stream.latency_frames:
+            self._push(steps)
+
+    def finish(self, steps: Sequence[Step]) -> None:
+        """There are no more steps than these."""
+        if self._stream is None:
+            self._solve_whole(steps)
+            return
+        self._push(steps)
+        with self._watch("path"):
+            window = self._stream.finish()
+        self._take(window)
+        self.status, self.gap, self.iterations = self._stream.status, self._stream.gap, self._stream.iterations
+
+    def _push(self, steps: Sequence[Step]) -> None:
+        assert self._stream is not None
+        first, self._fed = self._fed, len(steps)
+        if first < self._fed:
+            with self._watch("path"):
+                motion = self._within(step.motion if step.ok else np.full((3, 3), np.nan) for step in steps[first:])
+                salient, targets = self._aimed(steps, first)
+                window = self._stream.push(motion, salient=salient, targets=targets)
+            self._take(window)
+
+    def _aimed(self, steps: Sequence[Step], first: int) -> tuple[Floats, Floats] | tuple[None, None]:
+        if not self._aims.points:
+            return None, None
+        aimed = [self._aims.at(t, step) for t, step in enumerate(steps[first:], start=first)]
+        points, middles = (np.array(part) - self._corner for part in zip(*aimed, strict=True))
+        return points, middles
+
+    def _within(self, motion: Iterable[Floats]) -> Floats:
+        """Give motions in pixels of the picture inside of the bars."""
+        return np.asarray(moved(-self._corner) @ np.array(list(motion)) @ moved(self._corner))
+
+    def _solve_whole(self, steps: Sequence[Step]) -> None:
+        with self._watch("path"):
+            motion = camera.bridge_motion(self._within(s.motion for s in steps), np.array([s.ok for s in steps]))
+            salient, targets = self._aimed(steps, 0)
+            path = camera.smooth_path(
+                motion, self._size, self._options, salient=salient, targets=targets, **self._weights
+            )
+        self._take(path.corrections)
+        self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)
+
+    def _take(self, window: Floats) -> None:
+        """Keep what became final, shrunk where the exact window would leave the frame."""
+        if len(window):
+            with self._watch("path"):
+                window = camera.contain(window, self._size, self._options)
+                window = np.asarray(moved(self._corner) @ window @ moved(-self._corner))
+                self.window.extend(window)
+                self.corrections.extend(window @ self._framing.to_window)
+
+
 class PathPlanner:
     """Takes the steps of a video, one by one, and tells how its pictures are to be drawn.
 
@@ -116,7 +212,8 @@ class PathPlanner:
     window_s : float or None
         Seconds that are planned at once, a third of them look-ahead; None: the whole video, by one solve.
     guard : bool
-        Whether to ask if there is something to be gained; not asked where there is something to center.
+        Whether a video that gains nothing is left as it is; not where there is something to center, or where neither
+        `gain` nor the traces of the steps tell.
     aims : Aims
     time_base : Fraction or None
         Seconds in one unit of the steps' `pts`.
@@ -126,6 +223,10 @@ class PathPlanner:
         The stages are called "path" and, for what the guard asks, "metrics".
     framing : Framing, optional
         What is shown of the steadied pictures; by default the crop window, enlarged to `size`.
+    gain : Gain or None
+        What is known already of what there is to be gained.
+    inset : (x, y, width, height) of int, or None
+        The picture inside of black bars, which is then what must be filled; all else is in pixels of the whole.
 
     Attributes
     ----------
@@ -136,6 +237,8 @@ class PathPlanner:
     gap : float
         The largest certified gap of a solved program.
     iterations : int
+    gain : Gain or None
+        What is to be gained, at the end; None where nobody tells.
     """
 
     def __init__(
@@ -150,68 +253,106 @@ class PathPlanner:
         frame_rate: float,
         watch: Stopwatch,
         framing: Framing | None = None,
+        gain: Gain | None = None,
+        inset: Inset | None = None,
     ) -> None:
-        self.framing = Framing.of(size, options) if framing is None else framing
         self.window: list[Floats] = []
         self.corrections: list[Floats] = []
         self.status, self.gap, self.iterations = "none", 0.0, 0
-        self._size, self._options, self._aims = size, options, aims
+        self.gain = gain
+        self._size, self._aims = size, aims
         self._window_s = window_s
         self._time_base, self._frame_rate = time_base, frame_rate
         self._watch = watch
-        self._guard = Guard(size) if guard and not (aims.points and aims.center > 0) else None
-        self._open = False
+        self._guarded = guard and not (aims.points and aims.center > 0)
+        inset = inset or (0, 0, *size)
+        self.framing = Framing.of(size, options, inset=inset) if framing is None else framing
+        self._path = _Windows(inset, options, self.framing, aims, watch)
+        # What the guard judges is the standard path, whatever is asked for.
+        standard = preset_named("standard")
+        usual = standard.options()
+        enlarged = Framing.of(size, usual, inset=inset)
+        own = options == usual and window_s == standard.window_s and not aims.points
+        own = own and np.array_equal(self.framing.to_window, enlarged.to_window)
+        self._judged = self._path if own else _Windows(inset, usual, enlarged, Aims(), watch)
+        self._judged_window_s = standard.window_s
+        self._guard: Guard | None = None
+        self._unjudged: list[tuple[NDArray[np.float32] | None, bool]] = []
+        self._paths: list[_Windows] = []
+        self._seen = 0  # frames that the guard has
         self._steps: list[Step] = []
-        self._known = False
-        self._stream: camera.PathStream | None = None
-        self._fed = 0  # steps that the stream has
-
-    @property
-    def gain(self) -> Gain | None:
-        """What the guard found; None where it was not asked."""
-        return None if self._guard is None else self._guard.gain
+        self._known = self._begun = False
 
     @property
     def ready(self) -> int:
         """How many frames, from the first on, can be drawn."""
-        return len(self.corrections) if self._open else 0
+        return len(self.corrections)
 
     def push(self, step: Step) -> None:
         """Take the next frame."""
-        self._steps.append(step)
+        self._unjudged.append((step.traces, step.duplicate))
+        self._steps.append(step if step.traces is None else replace(step, traces=None))
         self._known |= step.ok and not step.duplicate and len(self._steps) > 1  # the first has nothing before it
-        if self._window_s is None or len(self._steps) < _TIMED:
+        if len(self._steps) < _TIMED:
             return
-        if self._stream is None:
-            self._begin(self._window_s)
-        assert self._stream is not None
-        # All at once when they complete a window: one by one costs more than the solver does.
-        if len(self._steps) - self._fed + self._stream.pending_frames > self._stream.latency_frames:
-            self._feed()
+        if not self._begun:
+            self._begin()
+        for path in self._paths:
+            path.feed(self._steps)
+        self._judge()
+        if self._worthwhile and self._window_s is not None:
+            self.window, self.corrections = self._path.window, self._path.corrections
 
     def finish(self) -> None:
         """There are no more frames: decide what is left."""
-        count = len(self._steps)
+        count, path = len(self._steps), self._path
         self._aims.check(count)
-        if not self._ask(last=True):
+        if not self._begun:
+            self._begin()
+        if self._known and self._guard is not None:
+            self._judged.finish(self._steps)
+            self._judge()
+            self.gain = self._guard.finish()
+        if self._worthwhile:
+            if self._guard is None or path is not self._judged:
+                path.finish(self._steps)
+            self.window, self.corrections = path.window, path.corrections
+            self.status, self.gap, self.iterations = path.status, path.gap, path.iterations
+        else:
             self.status = "rest" if self._known else "none"
             self.window, self.corrections = [np.eye(3)] * count, [self.framing.at_rest] * count
-        elif self._window_s is None:
-            self._solve_whole()
-        else:
-            if self._stream is None:
-                self._begin(self._window_s)
-            self._feed()
-            assert self._stream is not None
-            with self._watch("path"):
-                window = self._stream.finish()
-            self._take(window)
-            self.status, self.gap, self.iterations = self._stream.status, self._stream.gap, self._stream.iterations
-        self._open = True
 
-    def _ask(self, *, last: bool = False) -> bool:
-        self._open = self._open or (self._known and (self._guard is None or self._guard.opened(self._steps, last=last)))
-        return self._open
+    @property
+    def _worthwhile(self) -> bool:
+        """Whether the pictures are to be drawn anew, by what is known so far."""
+        if not self._guarded or not self._known:
+            return self._known
+        if self.gain is not None:
+            return self.gain.worthwhile
+        return self._guard is None or self._guard.opened
+
+    def _begin(self) -> None:
+        """Open the paths, now that the frame rate is known."""
+        rate, self._begun = self._rate(), True
+        self._path.begin(self._window_s, rate)
+        self._paths = [self._path]
+        if self.gain is None and any(points is not None for points, _ in self._unjudged):
+            self._guard = Guard(self._size, rate)
+            if self._judged is not self._path:
+                self._judged.begin(self._judged_window_s, rate)
+                self._paths.append(self._judged)
+
+    def _judge(self) -> None:
+        """Let the guard see what the standard path decided."""
+        if self._guard is None:
+            self._unjudged.clear()
+            return
+        corrections = self._judged.corrections[self._seen :]
+        self._seen += len(corrections)
+        if corrections:
+            with self._watch("metrics"):
+                self._guard.push(self._unjudged[: len(corrections)], corrections)
+                del self._unjudged[: len(corrections)]
 
     def _rate(self) -> float:
         rate = self._frame_rate
@@ -224,55 +365,3 @@ class PathPlanner:
             even = steps[steps <= _PAUSE * usual]
             rate = 1 / float(even.mean() * float(self._time_base))
         return believable_rate(rate)
-
-    def _adapted(self) -> dict[str, float | None]:
-        """Adapt the options to the frame rate, and give the weights of the aims."""
-        rate = self._rate()
-        soft = _SOFT_INCLUSION * max(self._options.weights[1:])
-        self._options = self._options.at_frame_rate(rate)
-        return {
-            "salient_weight": None if self._aims.hard or not self._aims.points else soft,
-            "target_weight": self._aims.center * 30 / rate if self._aims.points else 0.0,
-        }
-
-    def _begin(self, window_s: float) -> None:
-        window, stride = window_frames(window_s, self._rate())
-        weights: Any = self._adapted()
-        self._stream = camera.PathStream(self._size, self._options, window=window, stride=stride, **weights)
-
-    def _feed(self) -> None:
-        """Give the stream the steps that it does not have."""
-        assert self._stream is not None
-        first, self._fed = self._fed, len(self._steps)
-        if first < self._fed:
-            with self._watch("path"):
-                steps = self._steps[first:]
-                motion = np.array([step.motion if step.ok else np.full((3, 3), np.nan) for step in steps])
-                salient, targets = self._aimed(first)
-                window = self._stream.push(motion, salient=salient, targets=targets)
-            self._take(window)
-
-    def _aimed(self, first: int) -> tuple[Floats, Floats] | tuple[None, None]:
-        if not self._aims.points:
-            return None, None
-        aimed = [self._aims.at(t, step) for t, step in enumerate(self._steps[first:], start=first)]
-        return np.array([points for points, _ in aimed]), np.array([middle for _, middle in aimed])
-
-    def _solve_whole(self) -> None:
-        weights: Any = self._adapted()
-        steps = self._steps
-        with self._watch("path"):
-            motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))
-            salient, targets = self._aimed(0)
-            path = camera.smooth_path(motion, self._size, self._options, salient=salient, targets=targets, **weights)
-        self._take(path.corrections)
-        self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)
-
-    def _take(self, window: Floats) -> None:
-        """Keep what became final, shrunk where the exact window would leave the frame."""
-        if len(window):
-            with self._watch("path"):
-                window = camera.contain(window, self._size, self._options)
-                self.window.extend(window)
-                self.corrections.extend(np.asarray(window @ self.framing.to_window, np.float64))
-            self._ask()

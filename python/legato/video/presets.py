@@ -14,11 +14,13 @@ __all__ = ["PRESETS", "Preset", "PresetName", "believable_rate", "preset_named"]
 # Frames a second of shaking hands and what films them. A time-lapse says less, and is not steadier for it.
 _SLOWEST, _FASTEST = 5.0, 1000.0
 
-PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "tripod", "follow", "pan", "walk"]
+PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "steady", "tripod", "follow", "pan", "walk"]
 
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
 _ACCELERATION = 1e6
+# Factor of the weights of roll: takes a third off the roll where it is a degree, for no more jitter (docs/quality.md).
+_LEVEL = 100.0
 # Weights of anisotropy and shear, in files: three times the default takes from the strongest distortion, and leaves the
 # median of the jitter as it is (docs/quality.md).
 _UNDISTORTED = 3000.0
@@ -87,6 +89,10 @@ PRESETS = {
     "gentle": Preset("takes the tremble out and keeps 92 % of the view", {"crop": 0.08}),
     "standard": Preset("steady holds, pans and curves; keeps 88 % of the view"),
     "smooth": Preset("for strong shake, as of walking; keeps 85 % of the view", {"crop": 0.15}),
+    "steady": Preset(
+        "holds the horizon: less roll for no more jitter; keeps 88 % of the view",
+        {"acceleration": 10 * _ACCELERATION, "roll_weight": _LEVEL},
+    ),
     "tripod": Preset(
         "stands still as long as the crop allows; keeps 80 % of the view",
         {"crop": 0.2, "weights": (0.01, 100.0, 10.0, 100.0)},

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from legato import camera
 from legato._files import PathLike, PendingFile
 from legato._scalars import as_choice
-from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
 from legato.video.framing import Framing, beyond, blackened
@@ -32,20 +31,26 @@ from legato.video.media.planes import Planes
 from legato.video.media.reader import NOT_TRANSPARENT, VideoFrame, VideoReader
 from legato.video.media.writer import VideoWriter
 from legato.video.motion.analysis import Analysis, FrameTracker, Step
+from legato.video.motion.letterbox import Inset, picture_inside, warp_inside
 from legato.video.motion.refinement import block_frames, looked_again
 from legato.video.motion.subjects import Box
-from legato.video.options import Estimate, Request
+from legato.video.options import Aim, Estimate, Request
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
 from legato.video.planning import Aims, PathPlanner, window_frames
 from legato.video.presets import PresetName, believable_rate
 from legato.video.progress import Progress, told
+from legato.video.results.figures import curves, path_figures
 from legato.video.results.report import StabilizeReport, package_versions
+from legato.video.results.tracks import TrackJitter
 from legato.video.side_files import SideFiles
 from legato.video.warping import warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
+
+# Jitter is measured in three pictures out of so many: 0.3 ms a picture of 640 x 360.
+_MEASURED_EVERY = 15
 
 
 def analyze(
@@ -108,9 +113,16 @@ def analyze(
     rotation = as_choice("rotation", rotation, ROTATIONS)
     watch = Stopwatch()
     with told(progress) as tell, _opened(source, asked, rotation) as reader:
-        tracker = _tracker(reader, asked)
+        inset = picture_inside(reader)
+        tracker = _tracker(reader, asked, inset)
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
-            return tracker.analysis([step for _, step in _followed(pictures, reader, tracker, watch, tell)])
+            plan = _planner(Aim(), Estimate(), reader, watch, inset)
+            steps = []
+            for _, step in _followed(pictures, reader, tracker, watch, tell):
+                plan.push(step)
+                steps.append(replace(step, traces=None))
+            plan.finish()
+            return replace(tracker.analysis(steps), gain=plan.gain)
 
 
 def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike, **options: Any) -> StabilizeReport:
@@ -153,7 +165,7 @@ def stabilize(
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
-    guard: bool = True,
+    guard: bool | None = None,
     rotation: Rotation | None = None,
     stream: int | None = None,
     deinterlace: bool = False,
@@ -187,7 +199,7 @@ def stabilize(
         The video to write; its extension picks the container (see `VideoWriter`).
     motion : Analysis or path, optional
         The motion, where it is known already: what `analyze` gave, or a motion file.
-    preset : {"standard", "gentle", "smooth", "tripod", "follow"}
+    preset : {"standard", "gentle", "smooth", "steady", "tripod", "follow"}
         How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
         Part of the field of view that may be given up, in place of the preset's; more is smoother.
@@ -205,9 +217,10 @@ def stabilize(
     center : float, optional
         Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
         that of the preset, which is 0 but for "follow".
-    guard : bool
-        Whether a clip whose measured jitter is not clearly more than the error of its measurement is left as it is; not
-        asked where there is something to bring to the middle.
+    guard : bool, optional
+        Whether a clip that would not become steadier is left as it is. By default it is, and the report's
+        `not_followed` names what was asked for in vain; True takes that for an answer. Not asked where there is
+        something to bring to the middle.
     rotation : {"apply", "keep"}, optional
         Whether the pictures are turned upright, or stay as they are stored and the tag is written again; by default
         as the motion was estimated, or "apply".
@@ -268,15 +281,17 @@ def stabilize(
         tell = open_files.enter_context(told(progress))
         following = _Following(request, open_files, watch, tell)
         # All files to write are opened now: what is wrong with them is better known before the work.
-        writing = _Writing(request, following.reader, beside, open_files, watch)
-        plan = _planner(request, following.reader, writing.framing, watch)
-        drawing = _Drawing(request, following.reader, writing, plan, open_files, watch, tell)
+        writing = _Writing(request, following, beside, open_files, watch)
+        plan = _planner(
+            request.aim, request.estimate, following.reader, watch, following.inset, request.known, writing.framing
+        )
+        drawing = _Drawing(request, following, writing, plan, open_files, watch, tell)
         for frame, step in following.steps():
             drawing.keep(frame)
             plan.push(step)
             drawing.draw_ready(following.reader.frame_count)
         plan.finish()
-        analysis = following.analysis()
+        analysis = replace(following.analysis(), gain=plan.gain)
         writing.write_motion(analysis)
         if not (plan.status == "rest" and writing.copied(following)):
             drawing.draw_rest(following, analysis)
@@ -284,7 +299,7 @@ def stabilize(
         drawing.finish()
         writing.finish()
         writing.write_plot(measured)
-        result = measured.report(writing)
+        result = measured.report(writing, drawing.jitter_px)
         writing.commit(result)
     beside.check(request.destination, result)
     return result
@@ -301,8 +316,10 @@ def _opened(source: PathLike, asked: Estimate, rotation: Rotation) -> VideoReade
     )
 
 
-def _tracker(reader: VideoReader, asked: Estimate) -> FrameTracker:
-    return FrameTracker(reader, mask=asked.mask, region=asked.region, subject=asked.subject, backend=asked.backend)
+def _tracker(reader: VideoReader, asked: Estimate, inset: Inset | None) -> FrameTracker:
+    return FrameTracker(
+        reader, mask=asked.mask, region=asked.region, subject=asked.subject, backend=asked.backend, inset=inset
+    )
 
 
 def _followed(
@@ -320,6 +337,8 @@ class _Following:
     Attributes
     ----------
     reader : VideoReader
+    inset : (x, y, width, height) of int, or None
+        The picture inside of black bars.
     """
 
     def __init__(self, request: Request, open_files: contextlib.ExitStack, watch: Stopwatch, tell: Progress) -> None:
@@ -332,7 +351,8 @@ class _Following:
         if known is not None and known.size != size:
             was, now = ("{}x{}".format(*s) for s in (known.size, size))
             raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
-        self._tracker = None if known is not None else _tracker(reader, request.estimate)
+        self.inset = picture_inside(reader)
+        self._tracker = None if known is not None else _tracker(reader, request.estimate, self.inset)
         # The first pictures are decoded while the rest is made ready.
         self._pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
         self._read = False
@@ -345,7 +365,7 @@ class _Following:
                 yield None, step
             return
         for frame, step in _followed(self._pictures, self.reader, self._tracker, self._watch, self._tell):
-            self._steps.append(step)
+            self._steps.append(replace(step, traces=None))  # which is for the guard alone, and much
             yield frame, step
         self._read = True
 
@@ -412,14 +432,24 @@ def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
         yield from reader
 
 
-def _planner(request: Request, reader: VideoReader, framing: Framing, watch: Stopwatch) -> PathPlanner:
-    aim, known = request.aim, request.known
-    aims = Aims.of(aim.salient, subject=request.has_subject, hard=aim.inclusion == "hard", center=aim.pull)
+def _planner(
+    aim: Aim,
+    estimate: Estimate,
+    reader: VideoReader,
+    watch: Stopwatch,
+    inset: Inset | None,
+    known: Analysis | None = None,
+    framing: Framing | None = None,
+) -> PathPlanner:
+    subject = estimate.subject is not None or (known is not None and known.subject is not None)
+    aims = Aims.of(aim.salient, subject=subject, hard=aim.inclusion == "hard", center=aim.pull)
     return PathPlanner(
         (reader.width, reader.height),
         aim.path_options,
         window_s=aim.setting.window_s,
-        guard=aim.guard and (known is None or known.error_px is not None),
+        guard=aim.guard is not False,
+        gain=None if known is None else known.gain,
+        inset=inset,
         aims=aims,
         time_base=reader.time_base if known is None else known.time_base,
         frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
@@ -475,45 +505,6 @@ def _notes(
     return notes
 
 
-def _curves(analysis: Analysis, motion: Floats, window: Floats, size: tuple[int, int], rate: float) -> dict[str, Any]:
-    """Give what `legato view` draws, rounded to what can be seen."""
-    times = [analysis.time_s(t) for t in range(len(motion))]
-    first = times[0] or 0.0
-    curves: dict[str, Any] = {
-        "time_s": [round(t / rate if at is None else at - first, 4) for t, at in enumerate(times)]
-    }
-    for name, lines in zip(("before", "after"), path_curves(motion, window, size), strict=True):
-        curves[name] = {label: np.round(line, 3).tolist() for label, line in lines.items()}
-    return curves
-
-
-def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
-    """Largest distance by which a corner of an output picture samples outside the input, in pixels."""
-    right, bottom = size[0] - 1.0, size[1] - 1.0
-    corners = np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
-    mapped = corrections @ corners
-    x, y = mapped[:, 0] / mapped[:, 2], mapped[:, 1] / mapped[:, 2]
-    beyond = np.maximum.reduce([-x, x - right, -y, y - bottom])
-    return float(max(0.0, beyond.max()))
-
-
-def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[str, float]:
-    """Measure a path that was solved for."""
-    jitter = plan.gain.jitter_px if plan.status == "rest" and plan.gain is not None else 0.0
-    figures = {"violation_px": 0.0, "cropping": 1.0, "distortion": 1.0, "jitter_in_px": jitter, "jitter_out_px": jitter}
-    if plan.status not in ("none", "rest"):
-        corrections = np.array(plan.window) @ plan.framing.measured
-        metrics = camera.path_metrics(motion, corrections, size)
-        figures = {
-            "violation_px": _overhang_px(corrections, size),
-            "cropping": float(metrics.cropping),
-            "distortion": float(metrics.distortion),
-            "jitter_in_px": float(metrics.input_jitter_px),
-            "jitter_out_px": float(metrics.jitter_px),
-        }
-    return figures
-
-
 class _Drawing:
     """Keeps pictures until they are planned, draws them by their corrections and gives them to the encoder.
 
@@ -523,17 +514,20 @@ class _Drawing:
     def __init__(
         self,
         request: Request,
-        reader: VideoReader,
+        following: _Following,
         writing: _Writing,
         plan: PathPlanner,
         open_files: contextlib.ExitStack,
         watch: Stopwatch,
         tell: Progress,
     ) -> None:
+        reader, self._inset = following.reader, following.inset
         self._output, self._writer, self._plan = request.output, writing.writer, plan
         self._watch, self._tell = watch, tell
         self._color_range = reader.color.range
         self._count = 0  # pictures handed to the warp
+        sizes = (reader.width, reader.height), writing.writer.size
+        self._before, self._after = (TrackJitter(size, _MEASURED_EVERY) for size in sizes)
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window_s = request.aim.setting.window_s
         rate = believable_rate(float(reader.frame_rate))
@@ -568,6 +562,11 @@ class _Drawing:
         """Wait until all that was taken is drawn and encoded."""
         self._stages.close()
 
+    @property
+    def jitter_px(self) -> tuple[float, float]:
+        """Measured jitter before and after, of a sample of the pictures drawn."""
+        return self._before.px, self._after.px
+
     def _draw(self, frame: VideoFrame, expected: int | None) -> None:
         self._warp((frame, self._plan.corrections[self._count]))  # waits while too many lie there
         self._count += 1
@@ -576,19 +575,20 @@ class _Drawing:
     def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
         frame, correction = item
         shown: NDArray[np.bool_] | None = None
+        how: Any = {"interpolation": self._output.interpolation, "threads": self._output.threads}
         with self._watch("warp"):
-            steady = warp(
-                frame.planes,
-                correction,
-                self._writer.size,
-                interpolation=self._output.interpolation,
-                out=self._writer.new_planes(),
-                threads=self._output.threads,
-            )
+            steady = self._writer.new_planes()
+            if self._inset is None:
+                warp(frame.planes, correction, self._writer.size, out=steady, **how)
+            else:
+                warp_inside(frame.planes, correction, self._inset, steady, **how)
             if self._output.keep_borders is not None:
                 outside = beyond(correction, steady.size, frame.planes.size)
                 blackened(steady, outside, self._color_range)
                 shown = ~outside
+        with self._watch("metrics"):
+            self._before.push(frame.planes)
+            self._after.push(steady)
         self._encode((frame, steady, shown))
 
 
@@ -611,7 +611,7 @@ class _Writing:
     def __init__(
         self,
         request: Request,
-        reader: VideoReader,
+        following: _Following,
         beside: SideFiles,
         open_files: contextlib.ExitStack,
         watch: Stopwatch,
@@ -619,9 +619,11 @@ class _Writing:
         self._request, self._open_files, self._watch, self.beside = request, open_files, watch, beside
         files, encoding = request.files, request.output.encoding
         self.copy: VideoCopy | None = None
-        size = (reader.width, reader.height)
-        border = request.output.keep_borders
-        self.framing = Framing.of(size, request.aim.path_options, scale=request.output.scale, border=border)
+        reader, inset = following.reader, following.inset
+        size, border, scale = (reader.width, reader.height), request.output.keep_borders, request.output.scale
+        if inset is not None and not scale:
+            raise ArgumentError("scale: a picture between black bars cannot be cut out of them: it has to be enlarged")
+        self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset)
         self.writer = VideoWriter(
             request.destination, reader, size=self.framing.size, alpha=border == "transparent", **encoding
         )
@@ -725,8 +727,10 @@ class _Reporting:
         self._rate = analysis.frame_rate or float(reader.frame_rate)
         with watch("metrics"):
             self._motion = camera.bridge_motion(analysis.motion, analysis.ok)
-            self._figures: dict[str, Any] = _figures(self._motion, plan, self._size)
-            self._curves = _curves(analysis, self._motion, np.array(plan.window), self._size, self._rate)
+            solved = plan.status not in ("none", "rest")
+            shown = np.array(plan.window) @ plan.framing.measured if solved else np.array(plan.corrections)
+            self._figures = path_figures(self._motion, shown, self._size, self._rate, plan.gain)
+            self._curves = curves(analysis, self._motion, np.array(plan.window), self._rate)
 
     def draw_path(self, file: IO[bytes], kind: str) -> None:
         """Draw the path before and after."""
@@ -734,8 +738,8 @@ class _Reporting:
 
         plot_path(self._motion, np.array(self._plan.window), self._size, file, fps=self._rate, kind=kind)
 
-    def report(self, writing: _Writing) -> StabilizeReport:
-        """Tell what was done."""
+    def report(self, writing: _Writing, jitter_px: tuple[float, float]) -> StabilizeReport:
+        """Tell what was done; `jitter_px`: measured, before and after."""
         request, reader, analysis, plan, watch = (
             self._request,
             self._reader,
@@ -745,6 +749,9 @@ class _Reporting:
         )
         writer, written, comparison = writing.writer, writing.written, writing.comparison
         copied = writing.copy is not None
+        if copied and plan.gain is not None:
+            jitter_px = plan.gain.before_px, plan.gain.before_px
+        alone = plan.status == "rest" and request.aim.guard is None
         return StabilizeReport(
             source=os.fspath(request.source),
             destination=os.fspath(request.destination),
@@ -765,6 +772,9 @@ class _Reporting:
             path_status=plan.status,
             path_gap=plan.gap,
             path_iterations=plan.iterations,
+            jitter_in_px=jitter_px[0],
+            jitter_out_px=jitter_px[1],
+            not_followed=request.asked if alone else [],
             **self._figures,
             subject_lost=_lost(analysis),
             copied_streams=list(written.copied),

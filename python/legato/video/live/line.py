@@ -82,7 +82,7 @@ def stabilize_live(
         File (.mp4 .m4v .mov .mkv .webm .avi .ts .y4m), URL, "-" for standard output, or "window".
     latency_frames : int
         See `Stabilizer`.
-    preset : {"standard", "gentle", "smooth", "tripod"}
+    preset : {"standard", "gentle", "smooth", "steady", "tripod"}
         As of `stabilize`, with 0.06 more crop. There is nothing to "follow" in a live video.
     options, crop : optional
         Path options in place of the preset's, and their crop.

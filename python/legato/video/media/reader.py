@@ -347,6 +347,11 @@ class VideoReader:
         was = "{}x{}".format(*self._stored_size)
         raise InputError(f"{self.path}: frame {index} is {frame.width}x{frame.height} but the video began as {was}")
 
+    @property
+    def first_picture(self) -> Planes | None:
+        """The first picture, as long as no frame was read."""
+        return None if self._first is None else self._planes(self._first)
+
     @one_at_a_time
     def _next(self) -> Any:
         first, self._first = self._first, None

@@ -1,1 +1,1 @@
-"""How the picture moved: tracker, analysis, second looks, the guard, and subjects that are followed."""
+"""How the picture moved: tracker, analysis, second looks, the guard, black bars, and subjects that are followed."""

@@ -26,6 +26,8 @@ from legato.errors import ArgumentError, InputError
 from legato.video.choices import Backend, Rotation
 from legato.video.media.decoding import load_av, open_media
 from legato.video.media.reader import VideoFrame, VideoReader
+from legato.video.motion.guard import Gain, traces
+from legato.video.motion.letterbox import Inset
 from legato.video.motion.subjects import Box, SubjectTracker, check_box
 from legato.video.pipeline import Stopwatch
 from legato.video.progress import Progress
@@ -56,6 +58,8 @@ class Step:
         NaN where they are not known.
     pts : int or None
     subject : (x, y, width, height) or None
+    traces : (k, 3, 2) float32 array or None
+        Where points were in the two frames before and are in this one (see `guard`); None where nobody says.
     """
 
     motion: Floats
@@ -65,6 +69,7 @@ class Step:
     error_px: float = math.nan
     pts: int | None = None
     subject: Box | None = None
+    traces: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +89,6 @@ class Analysis:
         0 to 1 (see `Motion`); NaN where the origin of the motion does not say.
     error_px : (n,) float64 array, or None
         Predicted standard deviation of the displacement of the frame's corners, in pixels; NaN where it is not known.
-        From it `guard` tells whether there is anything to be gained.
     pts : (n,) int64 array, or None
         Times of presentation in units of `time_base`; None where a file does not say.
     time_base : Fraction or None
@@ -101,6 +105,8 @@ class Analysis:
         Counted by the reader (see `VideoReader`).
     notes : tuple of str
         What a user should know about how the video was read.
+    gain : Gain or None
+        What stabilizing brings, and so whether the guard leaves the clip as it is; None where nothing is known of it.
     """
 
     size: tuple[int, int]
@@ -120,6 +126,7 @@ class Analysis:
     damaged_frames: int = 0
     repaired_timestamps: int = 0
     notes: tuple[str, ...] = ()
+    gain: Gain | None = None
 
     def __len__(self) -> int:
         return len(self.motion)
@@ -207,6 +214,7 @@ class Analysis:
             "source": self.source,
             "created_by": f"legato {__version__}",
             "notes": list(self.notes),
+            "gain": None if self.gain is None else self.gain.content(),
         }
         yield _line({key: value for key, value in head.items() if value not in (None, [])})
         for t in range(len(self)):
@@ -321,6 +329,10 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
     if pts and len(pts) != count:
         raise InputError(f"{path}: pts: expected in all frames or in none, got {len(pts)} of {count}")
     boxes = np.array(subject)
+    try:
+        gain = Gain.of(head["gain"]) if "gain" in head else None
+    except ValueError as wrong:
+        raise InputError(f"{path}: line 1: gain: {wrong}") from None
     notes = head["notes"] if isinstance(head.get("notes"), list) else []
     time_base = _time_base(path, head)
     if pts and time_base is None:
@@ -340,6 +352,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         "rotation": rotation,
         "source": os.fspath(path),
         "notes": tuple(note for note in notes if isinstance(note, str)),
+        "gain": gain,
     }
 
 
@@ -476,6 +489,8 @@ class FrameTracker:
         Where the frames come from.
     mask, region, subject, backend
         As for `legato.video.analyze`.
+    inset : (x, y, width, height) of int, or None
+        The picture inside of black bars.
 
     Attributes
     ----------
@@ -493,6 +508,7 @@ class FrameTracker:
         region: Box | None = None,
         subject: Box | None = None,
         backend: Backend = "native",
+        inset: Inset | None = None,
     ) -> None:
         from legato.video.motion.tracking import Tracker
 
@@ -500,8 +516,14 @@ class FrameTracker:
         size = (reader.width, reader.height)
         self.usable = usable_area(size, mask, region)
         self.backend = backend
+        if inset is not None:
+            x, y, w, h = inset
+            within = np.zeros(size[::-1], bool)
+            within[y : y + h, x : x + w] = True
+            self.usable = within if self.usable is None else np.asarray((self.usable != 0) & within)
         self._tracker = Tracker(size, mask=self.usable, backend=backend)
         self._subject = None if subject is None else SubjectTracker(size, subject)
+        self._points: NDArray[np.float32] = np.empty((0, 4), np.float32)  # of the pair of frames before
         self._last_duration = 0
 
     def follow(
@@ -527,7 +549,9 @@ class FrameTracker:
                         predicted_error_px(motion),
                         frame.pts,
                         box,
+                        traces(self._points, motion.points, self._tracker.size),
                     )
+                    self._points = motion.points
             self._last_duration = frame.duration
             tell("track", frame.index + 1, self._reader.frame_count)
             yield frame, step

@@ -21,7 +21,7 @@ from legato.video.choices import Backend
 from legato.video.media.planes import luma
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.analysis import Mask, Step
-from legato.video.motion.guard import Guard
+from legato.video.motion.guard import bends
 from legato.video.motion.tracking import Motion, estimate_motion, predicted_error_px
 from legato.video.pipeline import Stopwatch
 from legato.video.presets import believable_rate, preset_named
@@ -56,7 +56,7 @@ def looked_again(
 ) -> Iterator[tuple[VideoFrame, Step]]:
     """Measure the hard pairs again; most clips have none, and cost nothing.
 
-    A pair is hard if its motion was measured, but badly, in a clip that so far is worth steadying.
+    A pair is hard if its motion was measured, but badly, in a block that its rough path makes steadier.
 
     Parameters
     ----------
@@ -116,7 +116,6 @@ class _SecondLook:
         options = preset_named("standard").options().at_frame_rate(believable_rate(frame_rate))
         self._options = replace(options, tolerance=1e-3)
         self._visible = None if mask is None else (mask != 0).astype(np.uint8) * 255
-        self._guard = Guard(size)
         self._watch, self._tell = watch, tell
         self._done = 0
 
@@ -129,12 +128,12 @@ class _SecondLook:
 
     def measure(self, steps: list[Step], before: VideoFrame | None, waiting: list[VideoFrame], length: int) -> None:
         """Put better steps into the list, for the last frames of it: those that wait."""
-        if not self._guard.opened(steps):
-            return
         with self._watch("refine"):
             first = len(steps) - len(waiting)
             begin = max((len(steps) - 1) // length * length - 1, 0)  # the last frame of the block before
             corrections = self._rough(steps[begin:])
+            if not self._steadier(steps[begin:], corrections):
+                return
             earlier = None if before is None else _Steady.of(before, corrections[first - 1 - begin], self._visible)
             for t, frame in enumerate(waiting, start=first):
                 now: _Steady | None = None
@@ -151,6 +150,16 @@ class _SecondLook:
                     self._done += 1
                     self._tell("refine", self._done, None)
                 earlier = now
+
+    def _steadier(self, steps: list[Step], corrections: Floats) -> bool:
+        """Tell whether the rough path makes a block steadier; true where no points were followed."""
+        pairs = [
+            (bends(step.traces, None, self._size[0]), bends(step.traces, corrections[t - 2 : t + 1], self._size[0]))
+            for t, step in enumerate(steps)
+            if t >= 2 and step.traces is not None
+        ]
+        before, after = (np.nansum(part) for part in zip(*pairs, strict=True)) if pairs else (0, 0)
+        return bool(after <= before)
 
     def _rough(self, steps: list[Step]) -> Floats:
         motion = camera.bridge_motion(np.array([s.motion for s in steps]), np.array([s.ok for s in steps]))

@@ -15,8 +15,10 @@ The method, in order; the values are those measured on clips with known motion:
 
 The compiled core does all of it (``tracker.cpp``, ``track.cpp`` and ``fit.cpp`` of ``cpp/src/video/``),
 with differences of its own: corners come from a half-size copy, one to a cell of a finer grid, and the
-hypotheses of step 4 from four points in closed form with a truncated score. What stands in this file is
-the route by way of OpenCV, kept under a name to compare with.
+hypotheses of step 4 from four points in closed form with a truncated score. Points whose texture does
+not fix them are left out by a measure of their pair; and where step 5 leaves only a translation, the
+best of the models that were carried is taken. What stands in this file is the route by way of OpenCV,
+kept under a name to compare with.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import _core, camera
+from legato import camera
 from legato._files import PathLike
 from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
@@ -25,6 +25,7 @@ from legato.video.media.planes import luma
 from legato.video.media.reader import VideoReader
 from legato.video.motion.tracking import Motion, Tracker, estimate_motion
 from legato.video.progress import Progress, told
+from legato.video.results.tracks import TrackJitter
 from legato.video.warping import warp
 
 __all__ = ["VideoMetrics", "evaluate"]
@@ -35,11 +36,6 @@ Gray: TypeAlias = NDArray[np.uint8]
 _REFERENCE_WIDTH = 640
 # Zooms tried where nothing is known of how the result was cut out of the original.
 _ZOOMS = (1.0, 1.12, 1.25, 1.4, 1.6, 1.9)
-_TRACKS = 300
-_TRACK_ROUND_TRIP_PX = 0.6
-_LEAST_TRACKS = 8
-_KEPT_TRACKS = 0.9
-_LONGEST_TRACKED_SIDE = 960
 _MOST_UNPAIRED = 1  # pictures that encoders add or lose at the end
 _LEAST_SIDE = 24  # what the tracker needs
 _DARK = 10  # of 255 above black
@@ -82,6 +78,9 @@ class VideoMetrics:
     track_jitter_px, original_track_jitter_px : float
         Without a motion model: root mean square over frames of |x(t-1) - 2 x(t) + x(t+1)| of points followed through
         three frames, the worst tenth of each frame left out. NaN where no frame had points enough.
+    sway_px, original_sway_px, sway_deg, original_sway_deg : float
+        Slow to and fro between 0.3 and 1.5 Hz: of the corners, and of the roll in degrees (see
+        `legato.camera.path_sway`). NaN for clips too short to have any.
     border, original_border : float
         Mean share of the picture that is black and touches its edge. Dark scenery counts too: compare the two.
     outside : float
@@ -113,6 +112,10 @@ class VideoMetrics:
     original_slow_share: float
     track_jitter_px: float
     original_track_jitter_px: float
+    sway_px: float
+    original_sway_px: float
+    sway_deg: float
+    original_sway_deg: float
     border: float
     original_border: float
     outside: float
@@ -142,6 +145,8 @@ class VideoMetrics:
             ("", "original", "stabilized", "ratio"),
             ("jitter, px", self.original_jitter_px, self.jitter_px, self.jitter_ratio),
             ("jitter of tracks, px", self.original_track_jitter_px, self.track_jitter_px, self.track_jitter_ratio),
+            ("sway, px", self.original_sway_px, self.sway_px, _ratio(self.sway_px, self.original_sway_px)),
+            ("sway of roll, deg", self.original_sway_deg, self.sway_deg, _ratio(self.sway_deg, self.original_sway_deg)),
             ("stability (field)", self.original_stability, self.stability, None),
             ("slow share", self.original_slow_share, self.slow_share, None),
             ("black border", self.original_border, self.border, None),
@@ -213,7 +218,7 @@ def evaluate(
         for path, size in zip((original, stabilized), sizes, strict=True):
             if min(size) < _LEAST_SIDE:
                 raise InputError(f"{path}: {size[0]}x{size[1]} is too small to measure, expected {_LEAST_SIDE} a side")
-        first, second = _Film(sizes[0], _black_level(before)), _Film(sizes[1], _black_level(after))
+        first, second = (_Film(size, reader) for size, reader in zip(sizes, (before, after), strict=True))
         alignment = _Alignment(*sizes)
         skipped = 0
         frames = unpaired = 0
@@ -258,6 +263,7 @@ def _metrics(
     cropping = np.minimum(1, relative / np.sqrt(singular.prod(-1)))
     anisotropy = singular[:, 1] / singular[:, 0]
     before, after = first.path(), second.path()
+    original_sway, sway = first.sway(), second.sway()
     return VideoMetrics(
         original=original,
         stabilized=stabilized,
@@ -276,8 +282,12 @@ def _metrics(
         original_stability=min(before.stability_translation, before.stability_rotation),
         slow_share=after.input_stability,
         original_slow_share=before.input_stability,
-        track_jitter_px=second.track_jitter_px(),
-        original_track_jitter_px=first.track_jitter_px(),
+        track_jitter_px=second.tracks.px,
+        original_track_jitter_px=first.tracks.px,
+        sway_px=sway.px * second.unit,
+        original_sway_px=original_sway.px * first.unit,
+        sway_deg=sway.roll_deg,
+        original_sway_deg=original_sway.roll_deg,
         border=float(np.mean(second.borders)),
         original_border=float(np.mean(first.borders)),
         outside=float(np.mean(alignment.outside)),
@@ -290,47 +300,27 @@ def _metrics(
 class _Film:
     """One of the two videos: how its pictures move, and how much of them is black border."""
 
-    def __init__(self, size: tuple[int, int], black: int) -> None:
+    def __init__(self, size: tuple[int, int], reader: VideoReader) -> None:
         self.size = size
         self.unit = _REFERENCE_WIDTH / size[0]
         self.borders: list[float] = []
         self.unknown = 0
-        self._black = black
+        self._black = _black_level(reader)
+        self._rate = float(reader.frame_rate)
         self._tracker = Tracker(size)
         self._motion = [np.eye(3)]
         self._ok = [True]
-        self._factor = math.ceil(max(size) / _LONGEST_TRACKED_SIDE)
-        self._pyramids: list[_core.VideoPyramid] = []
-        self._bends: list[float] = []
+        self.tracks = TrackJitter(size)
 
     def push(self, picture: Gray) -> Motion | None:
         self.borders.append(_border(picture, self._black))
-        self._follow(picture)
+        self.tracks.push(picture)
         motion = self._tracker.push(picture)
         if motion is not None:
             self._motion.append(motion.homography)
             self._ok.append(motion.ok)
             self.unknown += not motion.ok
         return motion
-
-    def _follow(self, picture: Gray) -> None:
-        self._pyramids = [*self._pyramids[-2:], _core.VideoPyramid(np.ascontiguousarray(picture), self._factor)]
-        if len(self._pyramids) < 3:
-            return
-        earlier, now, later = self._pyramids
-        points = now.corners(_TRACKS)
-        ends = []
-        kept = np.ones(len(points), bool)
-        for other in (earlier, later):
-            moved, found = np.empty_like(points), np.zeros(len(points), np.uint8)
-            now.follow(other, points, _TRACK_ROUND_TRIP_PX, moved, found)
-            ends.append(moved.astype(np.float64))
-            kept &= found > 0
-        if np.count_nonzero(kept) < _LEAST_TRACKS:
-            return
-        bend = (ends[0] - 2 * points + ends[1])[kept] * self._factor * self.unit
-        squared = np.sort((bend**2).sum(-1))
-        self._bends.append(float(squared[: math.ceil(_KEPT_TRACKS * len(squared))].mean()))
 
     def steps(self) -> Floats:
         """Homographies from each frame to the next, after one that is not read."""
@@ -341,15 +331,16 @@ class _Film:
         steps = self.steps()
         return camera.path_metrics(steps, np.tile(np.eye(3), (len(steps), 1, 1)), self.size)
 
+    def sway(self) -> camera.Sway:
+        motion = camera.bridge_motion(np.array(self._motion), np.array(self._ok))
+        return camera.path_sway(motion, np.tile(np.eye(3), (len(motion), 1, 1)), self.size, self._rate)
+
     def median_jitter_px(self) -> float:
         width, height = self.size
         corners = np.array([[0, 0, 1], [width - 1, 0, 1], [width - 1, height - 1, 1], [0, height - 1, 1]], float)
         moved = corners @ np.swapaxes(self.steps()[1:], 1, 2)
         change = np.diff(moved[..., :2] / moved[..., 2:], axis=0)
         return float(np.median(np.sqrt((change**2).sum(-1).mean(-1)))) * self.unit if len(change) else 0.0
-
-    def track_jitter_px(self) -> float:
-        return math.sqrt(float(np.mean(self._bends))) if self._bends else math.nan
 
 
 class _Alignment:

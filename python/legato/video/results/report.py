@@ -65,7 +65,22 @@ class StabilizeReport:
         Mean part of the field of view that is kept (linear), and smallest ratio of the singular values of a
         correction's affine part: 1 is unchanged.
     jitter_in_px, jitter_out_px : float
-        Residual acceleration of the picture before and after, in pixels, from the estimated motion.
+        How much the pictures shake before and after, measured: root mean square second difference of points followed
+        through three pictures, in a sample of them, in pixels at a width of 640 (see `evaluate`). Of a clip left as it
+        is, both are what the tracker's points had. NaN where there were no such points.
+    planned_jitter_in_px, planned_jitter_out_px : float
+        What the estimated motion and the planned path say instead: root mean square change from frame to frame of the
+        corners' displacement, in pixels. Less than what can be measured: no estimate is exact.
+    sway_in_px, sway_out_px, sway_in_deg, sway_out_deg : float
+        Planned slow to and fro, between 0.3 and 1.5 Hz, before and after: of the corners, at a width of 640 pixels, and
+        of the roll (see `legato.camera.path_sway`). NaN for clips too short to have any.
+    guard_ratio : float
+        What the standard path leaves of the shake of the tracker's points, by which it is decided whether the clip is
+        stabilized (see `guard`); NaN where they were too few, or the motion came from elsewhere.
+    worst_second_ratio, worst_second_at_s : float
+        The same of the second that it does least for, and when that began.
+    not_followed : list of str
+        What was asked for and not done, since the clip was left as it is.
     subject_lost : int or None
         The first frame in which the subject to follow was lost; None if it never was, or there is none.
     copied_streams, dropped_streams : list of str
@@ -114,6 +129,16 @@ class StabilizeReport:
     distortion: float
     jitter_in_px: float
     jitter_out_px: float
+    planned_jitter_in_px: float
+    planned_jitter_out_px: float
+    sway_in_px: float
+    sway_out_px: float
+    sway_in_deg: float
+    sway_out_deg: float
+    guard_ratio: float
+    worst_second_ratio: float
+    worst_second_at_s: float
+    not_followed: list[str]
     subject_lost: int | None
     copied_streams: list[str]
     dropped_streams: list[str]
@@ -150,7 +175,9 @@ class StabilizeReport:
             return f"{name}: {speed}; no motion could be estimated, pictures unchanged"
         if self.path_status == "rest":
             return f"{name}: {speed}; nothing to be gained, pictures unchanged"
-        gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
+        gain = f"planned jitter {self.planned_jitter_in_px:.2f} -> {self.planned_jitter_out_px:.2f} px"
+        if math.isfinite(self.jitter_in_px) and math.isfinite(self.jitter_out_px):
+            gain = f"measured jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
         return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
 
 
