@@ -284,6 +284,7 @@ def _diffusion(rng: np.random.Generator) -> list[Call]:
             {"shape": (3, 4), "seeds": 0, "dtype": "float32", "out": np.empty((3, 4), np.float32)} | noise,
         ),
         Call(diffusion.normal, {"shape": (3, 4), "seeds": np.arange(3), "dtype": "float64", "out": None}),
+        Call(diffusion.brownian, {"shape": (3, 4), "start": 0.2, "end": 0.7, "seeds": 5, "dtype": "float64"}),
         Call(diffusion.philox4x32, {"counter": counter, "key": key}),
         Call(diffusion.threefry4x32, {"counter": counter, "key": counter, "rounds": 20}, work=("rounds",)),
         Call(diffusion.guidance_sums, {"cond": x, "uncond": x, "x": x, "threads": 1}),

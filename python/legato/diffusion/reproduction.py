@@ -13,7 +13,9 @@ import numpy as np
 
 from legato._scalars import as_count
 from legato.diffusion.models import GaussianMixture, guided
-from legato.diffusion.sampling import SecondOrder, gaussian_moments, sample
+from legato.diffusion.moments import gaussian_moments
+from legato.diffusion.plans import HigherOrder
+from legato.diffusion.sampling import sample
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import Sampler
 
@@ -60,7 +62,7 @@ def counterexample1(
     rows: list[tuple[Any, ...]] = []
     for scale in scales:
         powered, ddpm, ddim = closed_forms(scale)
-        routes: tuple[tuple[str, Sampler | SecondOrder, Sampler, float], ...] = (
+        routes: tuple[tuple[str, Sampler | HigherOrder, Sampler, float], ...] = (
             ("CFG-DDPM", "reverse_sde", "reverse_sde", ddpm),
             ("CFG-DDIM", "heun", "ddim", ddim),
         )
