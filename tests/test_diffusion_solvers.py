@@ -70,7 +70,7 @@ def test_every_sampler_starts_without_signal(sampler: str) -> None:
     if sampler in ("langevin", "tutorial_ddpm", "tutorial_ddim"):
         pytest.skip("for one level, or for alpha 1 alone")
     schedules = [D.Schedule.flow(400), D.Schedule.flow(400, shift=3.0)]
-    if sampler not in ("heun", "pf_ode", "reverse_sde"):  # Euler's steps of the SDE are too coarse after that start
+    if sampler != "pf_ode":  # its drift per step is the logarithm of two alphas, large after that start
         schedules.append(D.Schedule.vp_linear(400, t_end=1e-3).zero_terminal_snr())
     for schedule in schedules:
         mean, variance = D.gaussian_moments(schedule, sampler=sampler, cond=COND)
@@ -85,9 +85,10 @@ def test_every_sampler_starts_without_signal(sampler: str) -> None:
             if kind == "x0":
                 first = x
             np.testing.assert_allclose(x, first, rtol=1e-8, atol=1e-8)
-        if sampler != "heun":
-            with pytest.raises(ArgumentError, match="says nothing on x0 where alpha is 0"):
-                D.sample(predict, SHAPE, schedule, sampler)
+        with pytest.raises(
+            ArgumentError, match=r"says nothing on x0 where alpha is 0|does not determine 'x0' at alpha 0"
+        ):
+            D.sample(predict, SHAPE, schedule, sampler)
 
 
 def test_flow_samplers_are_one_on_flows() -> None:
@@ -136,6 +137,7 @@ def test_seeds_batches_and_threads() -> None:
 # --- Peers ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore")  # diffusers and torch warn of their own doings
 def test_against_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same levels, model and noise; theirs is the arithmetic of float32 throughout."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -152,7 +154,6 @@ def test_against_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("deis", {}, diffusers.DEISMultistepScheduler(solver_order=3, lower_order_final=False, **plain)),
         ("sa_solver", {"eta": 0.6}, diffusers.SASolverScheduler(**plain, **half)),
         ("euler", {}, diffusers.EulerDiscreteScheduler(**plain)),
-        ("euler_ancestral", {}, diffusers.EulerAncestralDiscreteScheduler(**plain)),
         ("heun", {}, diffusers.HeunDiscreteScheduler(**plain)),
     ]
     for sampler, options, theirs in cases:
@@ -168,7 +169,7 @@ def test_against_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
         levels = np.array(theirs.sigmas, np.float64)
         if twice:
             levels = np.append(levels[:-1:2], 0.0)
-        in_sigma = sampler in ("euler", "euler_ancestral", "heun")
+        in_sigma = sampler in ("euler", "heun")
         alpha = np.ones_like(levels) if in_sigma else 1.0 / np.sqrt(1.0 + levels**2)
         schedule = D.Schedule(alpha, levels * alpha)
         x = D.normal(SHAPE, 9) * np.float32(schedule.sigma[0])

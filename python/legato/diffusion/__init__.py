@@ -16,7 +16,7 @@ True
 
 from __future__ import annotations
 
-from legato.diffusion.guidance import Guidance
+from legato.diffusion.guidance import Guidance, GuidedDenoiser
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, guided
 from legato.diffusion.moments import gaussian_moments
 from legato.diffusion.noise import brownian, normal, philox4x32, threefry4x32
@@ -40,6 +40,7 @@ __all__ = [
     "GaussianMixture",
     "Guidance",
     "Guided",
+    "GuidedDenoiser",
     "Schedule",
     "apply_step",
     "brownian",

@@ -35,6 +35,7 @@ ROOM = "legato.diffusion.schedulers"  # where pickles and saved pipelines find t
 class Run:
     """Mixed into a scheduler of diffusers: the seeds of a run, cached coefficients, and the fused pass."""
 
+    _takes_seeds = False
     seeds: Seeds | None
     config: Any
     timesteps: Any
@@ -42,8 +43,9 @@ class Run:
 
     def __init_subclass__(cls) -> None:
         """Take `seeds` beside their fields, and begin a run with every ``set_timesteps``; both keep their signature."""
-        if not hasattr(cls, "set_timesteps"):  # not yet beside one of diffusers' classes
-            return
+        if not hasattr(cls, "set_timesteps") or getattr(cls, "_takes_seeds", False):
+            return  # not yet beside one of diffusers' classes, or below one of ours
+        cls._takes_seeds = True
         cls.__module__ = ROOM
         cls.__init__ = _with_seeds(cls.__init__)  # type: ignore[method-assign]
         theirs = cls.set_timesteps  # type: ignore[attr-defined]
@@ -212,7 +214,7 @@ def alike(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 
 def fused(
     x: torch.Tensor, out: torch.Tensor, coef: tuple[float, float, float], *, second: Any = None, weight: float = 0.0,
-    noise: Any = None, seeds: Seeds = 0, step: int = 0,
+    noise: Any = None, seeds: Seeds = 0, step: int = 0, substep: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Return A x + B out + weight second + C z: in one pass on the CPU, and in torch elsewhere or where it records."""
     import torch
@@ -225,7 +227,7 @@ def fused(
         if second is not None:
             after = after + weight * second
         if on_noise and noise is None:
-            noise = torch.from_numpy(normal(tuple(x.shape), seeds, step=step)).to(x.device)
+            noise = torch.from_numpy(normal(tuple(x.shape), seeds, step=step, substep=substep)).to(x.device)
         return after if not on_noise else after + on_noise * noise.to(x.dtype)
     threads = torch.get_num_threads() if x.numel() > _ALONE else 1
     after = torch.empty_like(x, requires_grad=False, memory_format=torch.contiguous_format)
@@ -233,13 +235,13 @@ def fused(
         with suppress(TypeError, RuntimeError):  # of tensors that NumPy cannot view; they go the longer way
             views = x.numpy(), out.numpy(), after.numpy()
             done = _core.diffusion_step_quickly(
-                views[0], views[1], coef, None, 1.0, seeds, step, 0, 0, views[2], threads
+                views[0], views[1], coef, None, 1.0, seeds, step, substep, 0, views[2], threads
             )
             if done is not None:
                 return after
     tensors = [one.detach().to(x.dtype).contiguous() for one in tensors]
     rest = iter(tensors[2:])
-    options: dict[str, Any] = {"seeds": seeds, "step": step, "threads": threads}
+    options: dict[str, Any] = {"seeds": seeds, "step": step, "substep": substep, "threads": threads}
     if second is not None:
         options |= {"eps_uncond": next(rest), "weights": (on_out, weight)}
     if noise is not None:
