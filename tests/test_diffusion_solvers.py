@@ -145,7 +145,7 @@ def test_against_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setenv("USE_TF", "0")
         diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
     steps = 16
-    plain = {"prediction_type": "sample", "timestep_spacing": "linspace"}
+    plain = {"prediction_type": "sample", "timestep_spacing": "trailing"}
     half = {"tau_func": lambda _: torch.tensor(0.6)}
     cases: list[tuple[str, dict[str, Any], Any]] = [
         ("dpmpp_2m", {}, diffusers.DPMSolverMultistepScheduler(**plain)),

@@ -32,15 +32,17 @@ FUNCTIONS = {
     "cloud denoise": lambda x: CLOUD.denoise(x, 1.0, 0.5, label=1),
     "cloud score": lambda x: CLOUD.score(x, 1.0, 0.5),
 }
-HALF = ("sample",)  # runs are float32 or float64
+REFUSED = {"sample": ("float16", "bfloat16"), "langevin": ("bfloat16",)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_result_is_what_the_input_is(name: str, dtype: str) -> None:
-    if dtype.endswith("16") and name in HALF:
-        pytest.skip("runs are float32 or float64")
     x = torch.from_numpy(D.normal((6, 2), 1)).to(getattr(torch, dtype))
+    if dtype in REFUSED.get(name, ()):
+        with pytest.raises(ArgumentError, match="x: expected float32"):
+            FUNCTIONS[name](x)
+        return
     out = FUNCTIONS[name](x)
     assert isinstance(out, torch.Tensor)
     assert out.dtype == x.dtype
@@ -55,7 +57,8 @@ def test_a_result_is_what_the_input_is(name: str, dtype: str) -> None:
     array = FUNCTIONS[name](x.numpy())
     assert type(array) is np.ndarray
     assert array.dtype == dtype
-    assert (array == out.numpy()).all()
+    bound = 2e-3 if name == "convert_prediction" and dtype == "float16" else 0  # each package rounds as it does
+    np.testing.assert_allclose(array.astype(float), out.numpy().astype(float), rtol=bound, atol=bound)
     assert FUNCTIONS[name](np.asfortranarray(x.numpy())).flags.f_contiguous
 
 

@@ -260,7 +260,10 @@ def langevin(
     if not runner.has_score and sigma <= 0 and (runner.exact or prediction != "score"):
         raise ArgumentError(f"sigma: expected a positive level for this model, got {sigma}")
     refuse_gradients("x", x)
-    state = stored_like(x)("x", x)[0].copy()
+    state, kind = stored_like(x)("x", x)
+    if kind == "bfloat16":
+        raise ArgumentError("x: expected float32, float64 or float16, whose numbers a model can read, got bfloat16")
+    state = state.copy()
     if state.ndim == 0:
         raise ArgumentError("x: expected at least one axis, that of the samples")
     if not np.isfinite(state).all():
