@@ -228,7 +228,7 @@ def many_correctors(
 
 
 def two_dimensions(scale: float = 3.0, *, chains: int = 40_000, steps: int = 300, threads: int = 1) -> Table:
-    """Guide a mixture in the plane, whose powered law is integrated on a grid: modes move away from the other class, and narrow.
+    """Guide a mixture in the plane, whose powered law is integrated on a grid: modes move and narrow.
 
     Four modes at (+-1, +-1) of variance 0.15, equal without the class and (0.7, 0.3, 0, 0) with it.
 
