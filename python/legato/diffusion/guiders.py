@@ -52,7 +52,7 @@ class LegatoGuidance(BaseGuidance):  # type: ignore[misc]
 
     _input_predictions = ["pred_cond", "pred_uncond"]  # noqa: RUF012  (as theirs)
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         guidance_scale: float = 7.5,
@@ -100,8 +100,8 @@ class LegatoGuidance(BaseGuidance):  # type: ignore[misc]
         if self.guidance.linear:
             return second + self.guidance.scale * (cond - second)
         # weights are a few numbers a sample, made on the CPU
-        there = [one.detach().to("cpu") for one in (cond, second)]
-        weights = self.guidance.weights(*there, self.guidance.scale, step)
+        first_there, second_there = (one.detach().to("cpu") for one in (cond, second))
+        weights = self.guidance.weights(first_there, second_there, self.guidance.scale, step)
         of_cond, of_second = (cond.new_tensor(column).reshape(-1, *[1] * (cond.ndim - 1)) for column in weights.T)
         return of_cond * cond + of_second * second
 

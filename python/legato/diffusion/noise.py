@@ -152,7 +152,7 @@ def normal(
         target[...] = to_storage(drawn, dtype).reshape(sizes)
     else:
         _core.diffusion_normal(dtype, samples, elements, streams.native(step, substep), target, threads)
-    return target if out is None else out  # type: ignore[no-any-return]
+    return target if out is None else out
 
 
 def brownian(
@@ -225,7 +225,7 @@ def brownian(
 
 def path_time(name: str, value: float) -> float:
     """Return the multiple of 2^-24 next to a time."""
-    return round(as_number(name, value, least=0, most=1) * 2**_DEPTH) / 2**_DEPTH
+    return float(round(as_number(name, value, least=0, most=1) * 2**_DEPTH)) / 2**_DEPTH
 
 
 def _hats(t: float) -> list[tuple[tuple[int, int], float]]:

@@ -190,7 +190,8 @@ def _multistep(
     """Solvers that take predictions of up to two steps before; the run begins, and ends at sigma 0, with fewer."""
     levels: list[Level] = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist(), strict=True))
     noise = _WITH_ETA.get(sampler, 0.0) if eta is None else eta
-    rows, before = [], None
+    rows: list[Row] = []
+    before: Weights | None = None
     for k in range(first, after):
         past = levels[max(k - 2, first) : k + 1][::-1]  # now, one before, two before
         step, before = _step_of(sampler, noise, levels[k + 1], past, before)

@@ -170,7 +170,7 @@ class Runner:
         if ends[0] == ends[1]:
             raise ArgumentError(f"schedule: step {int(row.step)} is shorter than 2^-24 in sigma / (alpha + sigma)")
         options: dict[str, Any] = {"generator": generator, "first_sample": first, "threads": self.threads}
-        z = brownian(state.shape, *ends, seeds, dtype=state.dtype, **options)
+        z = brownian(state.shape, ends[0], ends[1], seeds, dtype=state.dtype, **options)
         z /= z.dtype.type(abs(ends[1] - ends[0]) ** 0.5)
         return z
 

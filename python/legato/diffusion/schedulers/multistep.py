@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 class Multistep(Run):
     """What the solvers share: the levels of their sigmas, and steps that are counted."""
 
+    # diffusers' own attributes
+    model_outputs: list[Any]  # of the last steps, oldest first
+    timestep_list: list[Any]
+    lower_order_nums: int
+    this_order: int
+    this_predictor_order: int
+    this_corrector_order: int
+    last_sample: Any
+    last_noise: Any
+
     def _begun(self, timestep: Any) -> int:
         """Return the number of the step; these solvers take any timestep for that of the step they are at."""
         mine: Any = self
@@ -41,9 +51,6 @@ class Multistep(Run):
 
 class DPMSolverMultistepScheduler(Multistep, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc]
     """diffusers' DPMSolverMultistepScheduler, of every algorithm, order and spacing; `step` is Legato's."""
-
-    model_outputs: list[Any]  # of the last steps, oldest first
-    lower_order_nums: int
 
     @one_at_a_time
     def step(

@@ -48,7 +48,7 @@ class Run:
         cls._takes_seeds = True
         cls.__module__ = ROOM
         cls.__init__ = _with_seeds(cls.__init__)  # type: ignore[method-assign]
-        theirs = cls.set_timesteps  # type: ignore[attr-defined]
+        theirs = cls.set_timesteps
 
         @functools.wraps(theirs)
         def set_timesteps(self: Run, num_inference_steps: Any = None, *args: Any, **options: Any) -> None:
@@ -57,7 +57,7 @@ class Run:
             theirs(self, num_inference_steps, *args, **options)
             self._begin()
 
-        cls.set_timesteps = one_at_a_time(set_timesteps)  # type: ignore[attr-defined]
+        cls.set_timesteps = one_at_a_time(set_timesteps)
 
     def _begin(self) -> None:
         self._drawn: tuple[Any, Seeds] | None = None  # the generators of this run, and the seeds drawn from them
@@ -172,7 +172,7 @@ def _with_seeds(theirs: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(theirs)
     def begin(self: Run, *args: Any, seeds: Seeds | None = None, **fields: Any) -> None:
         for name in fields:
-            if name not in known and not name.startswith("_") and name not in self._deprecated_kwargs:
+            if name not in known and not name.startswith("_") and name not in getattr(self, "_deprecated_kwargs", ()):
                 fitting = ", ".join(list(known)[1:])
                 raise ArgumentError(f"{name}: not a field of {type(self).__name__}; expected one of {fitting}, seeds")
         self._turns = Turns()

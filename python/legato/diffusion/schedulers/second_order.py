@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class HeunDiscreteScheduler(Run, diffusers.HeunDiscreteScheduler):  # type: ignore[misc]
     """diffusers' HeunDiscreteScheduler; `step` is Legato's. The state is x0 + sigma eps."""
 
+    sample: Any  # where the first half of a step began, what it gave, and its length; None between steps
+    prev_derivative: Any
+    dt: Any
+
     @one_at_a_time
     def step(
         self, model_output: torch.Tensor, timestep: float | torch.Tensor, sample: torch.Tensor, return_dict: bool = True
