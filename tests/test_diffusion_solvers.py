@@ -152,7 +152,7 @@ def test_against_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dpmpp_2m_sde", {}, diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **plain)),
         ("unipc", {}, diffusers.UniPCMultistepScheduler(final_sigmas_type="zero", **plain)),
         ("deis", {}, diffusers.DEISMultistepScheduler(solver_order=3, lower_order_final=False, **plain)),
-        ("sa_solver", {"eta": 0.6}, diffusers.SASolverScheduler(**plain, **half)),
+        ("sa_solver", {"eta": 0.6}, diffusers.SASolverScheduler(lower_order_final=False, **plain, **half)),
         ("euler", {}, diffusers.EulerDiscreteScheduler(**plain)),
         ("heun", {}, diffusers.HeunDiscreteScheduler(**plain)),
     ]
