@@ -429,7 +429,7 @@ def guidance_sums(
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
     if c.ndim == 0:
-        raise ArgumentError("cond: expected at least one axis, that of the samples")
+        raise ArgumentError("cond: expected shape (samples, ...), got a number")
     for name, array in (("uncond", u), ("x", at)):
         if array is not None and array.shape != c.shape:
             raise ArgumentError(f"{name}: expected shape {c.shape} as cond has, got {array.shape}")
