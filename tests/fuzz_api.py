@@ -120,6 +120,14 @@ def _guided(cond: Any, uncond: Any, x: Any, scale: Any, rule: Any, rescale: Any,
     return diffusion.sample(model, np.shape(x), schedule, guidance_scale=guidance, x=x)
 
 
+def _guided_denoiser(cond: Any, uncond: Any, guidance: Any, prediction: Any) -> Any:
+    return diffusion.GuidedDenoiser(cond, uncond, guidance, prediction)(np.ones((2, 3)), 0.8, 0.6, 0)
+
+
+def _zeros(x: Array, *_: Any) -> Array:
+    return np.zeros_like(x)
+
+
 def _own_predicate(k: Any, q: Any, v: Any, name: Any, outcomes: Any, compare: Any) -> Any:
     return rasp.kqv(k, q, v, rasp.Predicate(name, outcomes, compare))
 
@@ -293,6 +301,7 @@ def _diffusion(rng: np.random.Generator) -> list[Call]:
             {"cond": x, "uncond": x, "x": x, "scale": 2.0, "rule": "apg", "rescale": 0.5, "momentum": -0.5,
              "norm": 2.0},
         ),
+        Call(_guided_denoiser, {"cond": _zeros, "uncond": _zeros, "guidance": 2.0, "prediction": "v"}),
         Call(
             diffusion.sample,
             {"model": mixture, "sampler": "ddim", "eta": None, "guidance_scale": 1.0, "corrector_steps": 0,

@@ -177,6 +177,9 @@ class GuidedDenoiser:
     """
 
     def __init__(self, cond: Any, uncond: Any, guidance: float | Guidance, prediction: Prediction = "epsilon") -> None:
+        for name, model in (("cond", cond), ("uncond", uncond)):
+            if not callable(model):
+                raise ArgumentError(f"{name}: expected a callable, got {type(model).__name__}")
         self.cond, self.uncond, self.guidance = cond, uncond, guidance_of(guidance)
         self.prediction: Prediction = as_choice("prediction", prediction, PREDICTIONS)
         if self.guidance.rule == "cfg++":
