@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -143,6 +144,61 @@ def test_step_diffusers(benchmark: Any, size: str) -> None:
     coef = D.step_coefficients(D.Schedule.from_diffusers(scheduler))[20]
     ours = D.apply_step(x.numpy(), c.numpy(), coef, u.numpy(), G)
     np.testing.assert_allclose(call().numpy(), ours, atol=1e-4)
+    measure(benchmark, call)
+
+
+SCHEDULERS = {"DDIM": "DDIMScheduler", "flow-match Euler": "FlowMatchEulerDiscreteScheduler"}
+
+
+@pytest.mark.parametrize("size", ["4k", *SIZES])
+@pytest.mark.parametrize("who", ["legato", "diffusers"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_scheduler_step(benchmark: Any, name: str, who: str, size: str) -> None:
+    """One call of a scheduler's step, as a pipeline makes it."""
+    benchmark.group = f"scheduler step, {name}, {size} elements float32"
+    torch = torch_alone()
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    from legato.diffusion import schedulers
+
+    fields = {"clip_sample": False} if name == "DDIM" else {}
+    made = [getattr(room, SCHEDULERS[name])(**fields) for room in (schedulers, diffusers)]
+    shape = {**SIZES, "4k": (1, 4, 32, 32)}[size]
+    x, out = (torch.from_numpy(D.normal(shape, seed)) for seed in (1, 2))
+    for scheduler in made:
+        scheduler.set_timesteps(50)
+    t = made[0].timesteps[20]
+    after = [scheduler.step(out, t, x).prev_sample for scheduler in made]
+    torch.testing.assert_close(*after, rtol=1e-5, atol=1e-5)
+    scheduler = made[who == "diffusers"]
+
+    def call() -> Any:
+        if scheduler._step_index_is_counted:
+            scheduler._step_index = 20
+        return scheduler.step(out, t, x)
+
+    for one in made:
+        one._step_index_is_counted = hasattr(one, "_step_index")
+    measure(benchmark, call)
+
+
+@pytest.mark.parametrize("who", ["legato", "torchsde"])
+def test_brownian_path(benchmark: Any, who: str) -> None:
+    """The increments of one path over 20 steps, in turn."""
+    benchmark.group = "Brownian path, 20 increments, 65k elements float32"
+    torch = torch_alone()
+    times = np.linspace(1.0, 0.0, 21)
+    if who == "legato":
+        call = lambda: [D.brownian(SIZES["65k"], a, b, 7) for a, b in itertools.pairwise(times)]  # noqa: E731
+    else:
+        torchsde = pytest.importorskip("torchsde", reason="torchsde is not installed")
+
+        def call() -> list[Any]:
+            tree = torchsde.BrownianTree(0.0, torch.zeros(SIZES["65k"]), 1.0, entropy=7)
+            return [-tree(float(b), float(a)) for a, b in itertools.pairwise(times)]
+
+    parts = np.array([np.asarray(part) for part in call()])
+    assert parts.std() == pytest.approx(20**-0.5, rel=0.02)
+    assert abs(parts.sum(0).std() - 1.0) < 0.02
     measure(benchmark, call)
 
 

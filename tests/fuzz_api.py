@@ -120,6 +120,14 @@ def _guided(cond: Any, uncond: Any, x: Any, scale: Any, rule: Any, rescale: Any,
     return diffusion.sample(model, np.shape(x), schedule, guidance_scale=guidance, x=x)
 
 
+def _guided_denoiser(cond: Any, uncond: Any, guidance: Any, prediction: Any) -> Any:
+    return diffusion.GuidedDenoiser(cond, uncond, guidance, prediction)(np.ones((2, 3)), 0.8, 0.6, 0)
+
+
+def _zeros(x: Array, *_: Any) -> Array:
+    return np.zeros_like(x)
+
+
 def _own_predicate(k: Any, q: Any, v: Any, name: Any, outcomes: Any, compare: Any) -> Any:
     return rasp.kqv(k, q, v, rasp.Predicate(name, outcomes, compare))
 
@@ -290,6 +298,7 @@ def _diffusion(rng: np.random.Generator) -> list[Call]:
             {"shape": (3, 4), "seeds": 0, "dtype": "float32", "out": np.empty((3, 4), np.float32)} | noise,
         ),
         Call(diffusion.normal, {"shape": (3, 4), "seeds": np.arange(3), "dtype": "float64", "out": None}),
+        Call(diffusion.brownian, {"shape": (3, 4), "start": 0.2, "end": 0.7, "seeds": 5, "dtype": "float64"}),
         Call(diffusion.philox4x32, {"counter": counter, "key": key}),
         Call(diffusion.threefry4x32, {"counter": counter, "key": counter, "rounds": 20}, work=("rounds",)),
         Call(diffusion.guidance_sums, {"cond": x, "uncond": x, "x": x, "threads": 1}),
@@ -298,6 +307,7 @@ def _diffusion(rng: np.random.Generator) -> list[Call]:
             {"cond": x, "uncond": x, "x": x, "scale": 2.0, "rule": "apg", "rescale": 0.5, "momentum": -0.5,
              "norm": 2.0},
         ),
+        Call(_guided_denoiser, {"cond": _zeros, "uncond": _zeros, "guidance": 2.0, "prediction": "v"}),
         Call(
             diffusion.sample,
             {"model": mixture, "sampler": "ddim", "eta": None, "guidance_scale": 1.0, "corrector_steps": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -188,3 +189,80 @@ def test_seeds_in_a_list_reach_to_64_bits() -> None:
 def test_bad_input(arguments: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         D.normal(**{"shape": (2, 3), **arguments})
+
+
+# --- Brownian paths ---------------------------------------------------------------------------------------------------
+
+
+def test_increments_add_up() -> None:
+    """However an interval is cut, and in whatever order it is asked for."""
+    shape = (7, 5)
+    whole = D.brownian(shape, 0.1, 0.95, seeds=3, dtype="float64")
+    for cuts in ([0.3], [0.25, 0.5, 0.75], np.sort(np.random.default_rng(0).uniform(0.1, 0.95, 40)).tolist()):
+        times = [0.1, *cuts, 0.95]
+        parts = [D.brownian(shape, a, b, seeds=3, dtype="float64") for a, b in itertools.pairwise(times)]
+        np.testing.assert_allclose(sum(parts[::-1]), whole, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(D.brownian(shape, 0.95, 0.1, seeds=3, dtype="float64"), -whole, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(D.brownian(shape, 0.1, 0.95, seeds=3), whole, rtol=0, atol=1e-6)
+    assert (D.brownian(shape, 0.3, 0.3, seeds=3) == 0).all()
+
+
+def test_paths_are_brownian() -> None:
+    """Variances are lengths, also of short intervals at odd places; disjoint intervals are independent."""
+    shape, n = (400, 250), 100_000
+    times = [0.0, 0.0123, 0.0124, 0.3, 0.5, 0.50001, 0.77, 1.0]
+    parts = np.stack([
+        D.brownian(shape, a, b, seeds=9).ravel() for a, b in itertools.pairwise(times)
+    ])  # fmt: skip
+    lengths = np.diff(np.round(np.array(times) * 2**24) / 2**24)
+    scaled = parts / np.sqrt(lengths)[:, None]
+    covariance = scaled @ scaled.T / n
+    assert np.abs(covariance - np.eye(len(lengths))).max() < 6 / np.sqrt(n)
+    assert np.abs((scaled**4).mean(1) - 3).max() < 0.1
+
+
+def test_paths_do_not_know_their_batch_or_threads() -> None:
+    whole = D.brownian((300, 700), 0.2, 0.7, seeds=5)
+    assert (D.brownian((300, 700), 0.2, 0.7, seeds=5, threads=3) == whole).all()
+    assert (D.brownian((1, 700), 0.2, 0.7, seeds=5, first_sample=123) == whole[123]).all()
+    own = D.brownian((2, 4), 0.2, 0.7, seeds=[8, 9])
+    assert (D.brownian((1, 4), 0.2, 0.7, seeds=[9]) == own[1]).all()
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_2m_sde", "er_sde", "reverse_sde"])
+def test_runs_on_a_path_converge_to_one_sample(sampler: str) -> None:
+    """With the noise of steps, another number of steps gives another sample; with that of a path, nearly the same."""
+    gm = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.4], [1.0, 0.0]], [0.1, 0.1])
+
+    def runs(noise: str) -> list[np.ndarray]:
+        x = D.normal((64, 2), 4, dtype="float64") * 10.0
+        return [
+            D.sample(gm, (64, 2), D.Schedule.karras(steps, sigma_max=10.0), sampler, x=x, seeds=4, noise=noise)
+            for steps in (25, 100, 400)
+        ]
+
+    def apart(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.median(np.linalg.norm(a - b, axis=1)))
+
+    coarse, middle, fine = runs("path")
+    assert apart(middle, fine) < 0.6 * apart(coarse, fine)
+    assert apart(middle, fine) < 0.12
+    other = runs("step")
+    assert apart(other[1], other[2]) > 0.3
+
+
+def test_bad_paths() -> None:
+    for call, name in (
+        (lambda: D.brownian((2, 2), -0.1, 0.5), "start"),
+        (lambda: D.brownian((2, 2), 0.1, 1.5), "end"),
+        (lambda: D.brownian((2, 2), 0.1, 0.5, dtype="float16"), "dtype"),
+        (lambda: D.brownian((2, 2), 0.1, 0.5, seeds=-1), "seeds"),
+    ):
+        with pytest.raises(ArgumentError, match=name):
+            call()
+    gm = D.GaussianMixture([1.0], [[0.0]], [1.0])
+    with pytest.raises(ArgumentError, match="noise: expected one of step, path"):
+        D.sample(gm, (2, 1), D.Schedule.karras(3), "ddpm", noise="tree")
+    near = D.Schedule([1.0, 1.0, 1.0], [1.0, 1.0 - 1e-9, 0.0])
+    with pytest.raises(ArgumentError, match="schedule: step 0 is shorter"):
+        D.sample(gm, (2, 1), near, "ddpm", noise="path")

@@ -205,3 +205,32 @@ def test_two_stochastic_calls_differ() -> None:
     one, two = (image(pipe, {"batch_size": 2}, seed=None) for _ in range(2))
     assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.2
     assert abs(np.corrcoef(one[0].ravel(), one[1].ravel())[0, 1]) < 0.2
+
+
+def test_image_7_of_a_batch_is_the_single_image() -> None:
+    """Bit for bit, with a network that takes its images one at a time: whose noise it is depends on the image alone."""
+
+    class OneByOne(diffusers.UNet2DModel):  # type: ignore[misc]
+        def forward(self, sample: Any, timestep: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002
+            parts = [super(OneByOne, self).forward(one[None], timestep).sample for one in sample]
+            return diffusers.models.unets.unet_2d.UNet2DOutput(sample=torch.cat(parts))
+
+    torch.manual_seed(0)
+    net = OneByOne(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    ).eval()  # fmt: skip
+    pipe = diffusers.DDPMPipeline(unet=net, scheduler=diffusers.DDPMScheduler(clip_sample=False))
+    pipe.set_progress_bar_config(disable=True)
+
+    def images(seeds: list[int]) -> np.ndarray:
+        pipe.scheduler = S.DDPMScheduler(clip_sample=False)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with torch.no_grad():
+            given = {"batch_size": len(seeds), "num_inference_steps": STEPS, "output_type": "np"}
+            return np.asarray(pipe(**given, generator=generators).images)
+
+    batch = images(list(range(100, 116)))
+    assert batch.std() > 0.01
+    assert (images([107])[0] == batch[7]).all()
+    assert (images([107, 3])[0] == batch[7]).all()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conftest import DATA
 from legato.cli import diffusion as command
 from legato.diffusion import reproduction
 from legato.errors import ArgumentError, OutputError
 
+MOMENTS = json.loads((DATA / "diffusion" / "gaussian_moments.json").read_text())
+
 
 def test_counterexample1() -> None:
     table = reproduction.counterexample1((1, 2, 5), chains=40_000, steps=300)
-    for _, sampler, powered, closed, exact, simulated, error in table.rows:
+    for _, sampler, powered, closed, exact, simulated, spread, error in table.rows:
         assert simulated == pytest.approx(closed, rel=0.05)
         assert error == pytest.approx(simulated / closed - 1)
+        assert spread == pytest.approx(simulated * (2 / 40_000) ** 0.5)
         assert sampler == "CFG-DDIM" or exact == pytest.approx(closed, rel=0.03)
         assert powered >= closed - 1e-12
 
@@ -31,8 +37,10 @@ def test_counterexample1_at_full_size() -> None:
 def test_counterexample2() -> None:
     table = reproduction.counterexample2()
     found = {name: (mean, variance) for name, mean, variance, *_ in table.rows}
-    for name, mean, variance, *theory, mean_error, variance_error in table.rows[1:]:
+    for name, mean, variance, of_mean, of_variance, *theory, mean_error, variance_error in table.rows[1:]:
         assert tuple(theory) == found["powered law"]
+        assert of_mean == pytest.approx((variance / 40_000) ** 0.5, rel=1e-6)
+        assert 0 < of_variance < 0.02 * variance
         assert (mean_error, variance_error) == pytest.approx((mean / theory[0] - 1, variance / theory[1] - 1))
         assert sum(table.curves[name][1]) * 0.05 == pytest.approx(1, abs=0.01)
     assert found["20 correctors of gamma"] == pytest.approx(found["powered law"], rel=0.03)
@@ -40,6 +48,40 @@ def test_counterexample2() -> None:
     assert found["CFG-DDIM"][1] < 0.02 * found["powered law"][1]  # the modes have lost their width
     assert found["CFG-DDPM"] == pytest.approx((0.967, 0.102), abs=0.01)
     assert found["PCG"] == pytest.approx((0.967, 0.112), abs=0.01)
+
+
+def test_mean_shift() -> None:
+    """Values of the closed forms by another route: those of the vectors."""
+    table = reproduction.mean_shift((1, 3, 5, 7), steps=4000)
+    vectors = {case["g"]: case for case in MOMENTS["closed_form"] if (case["vc"], case["vu"], case["c"]) == (1, 2, 1)}
+    for scale, powered, ddpm, _, ddpm_error, ddim, _, ddim_error in table.rows:
+        assert powered == pytest.approx(2 * scale / (scale + 1))
+        if scale in vectors:
+            assert (ddpm, ddim) == pytest.approx((vectors[scale]["M_sde"], vectors[scale]["M_ode"]), rel=1e-6)
+        assert abs(ddpm_error) < 1e-3
+        assert abs(ddim_error) < 5e-3  # the start is at sigma 300, not at infinity
+    assert [row[5] for row in table.rows] == pytest.approx([1, 2, 7 / 3, 2.4], rel=1e-9)
+
+
+def test_many_correctors() -> None:
+    table = reproduction.many_correctors(counts=(1, 4, 16, 64), steps=250)
+    errors = [row[4] for row in table.rows]
+    assert all(0 < after < before / 3.5 for before, after in itertools.pairwise(errors))
+    assert errors[-1] * 64 == pytest.approx(errors[-2] * 16, rel=0.03)  # as 1 / K
+    assert [row[5] for row in table.rows] == pytest.approx(errors, rel=0.05)
+
+
+def test_two_dimensions() -> None:
+    table = reproduction.two_dimensions(chains=8000, steps=200)
+    of = {row[0]: np.array(row[1:]) for row in table.rows}
+    powered = of["powered law"]
+    near = of["20 correctors of gamma"]
+    assert (abs(near[:2] - powered[:2]) < 5 * near[4] + 0.02).all()
+    assert (abs(near[2:4] / powered[2:4] - 1) < 0.1).all()
+    widths = [of[name][2] / powered[2] for name in ("CFG-DDIM", "CFG-DDPM", "PCG")]
+    shifts = [of[name][0] - powered[0] for name in ("CFG-DDIM", "CFG-DDPM", "PCG")]
+    assert widths == pytest.approx([0.40, 0.80, 0.88], abs=0.05)
+    assert shifts == pytest.approx([0.39, 0.14, 0.12], abs=0.03)  # away from the other class
 
 
 def test_equivalence_is_of_first_order() -> None:
@@ -103,7 +145,10 @@ def test_bad_sizes() -> None:
     [
         ("counterexample1", ["guidance scale gamma", "variance", "CFG-DDIM, closed form", "powered law"]),
         ("counterexample2", ["density", "powered law", "PCG"]),
+        ("mean_shift", ["guidance scale gamma", "mean", "CFG-DDIM, by Heun"]),
+        ("two_dimensions", ["powered law", "y"]),
         ("equivalence", ["steps", "first order, 1 / steps"]),
+        ("many_correctors", ["correctors a step, K", "1 / K"]),
         ("all", [*command.CLAIMS, "powered law", "first order, 1 / steps"]),
     ],
 )

@@ -171,10 +171,114 @@ def test_levels_by_their_own_rule(name: str, config: dict) -> None:
 def test_euler_ancestral(monkeypatch: pytest.MonkeyPatch, prediction: str) -> None:
     theirs = diffusers.EulerAncestralDiscreteScheduler(prediction_type=prediction, timestep_spacing="linspace")
     ours = S.EulerAncestralDiscreteScheduler(prediction_type=prediction, timestep_spacing="linspace", seeds=0)
-    module = __import__(type(theirs).__module__, fromlist=["randn_tensor"])
-    count = iter(range(STEPS))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: noise_of_step(next(count)))
+    with_noise_of_steps(monkeypatch, theirs)
     close(trajectory(ours), trajectory(theirs))
+
+
+def with_noise_of_steps(monkeypatch: pytest.MonkeyPatch, theirs: Any, first: int = 0) -> None:
+    """Let a scheduler of diffusers draw, call by call, the noise of the steps of seed 0."""
+    module = __import__(type(theirs).__module__, fromlist=["randn_tensor"])
+    count = iter(range(first, STEPS))
+    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: noise_of_step(next(count)))
+
+
+def in_float64(theirs: Any) -> Any:
+    """Let a scheduler of diffusers work out its coefficients in float64: of float32, differences lose four digits."""
+    plain = theirs.set_timesteps
+
+    def set_timesteps(*args: Any, **options: Any) -> None:
+        plain(*args, **options)
+        theirs.sigmas = theirs.sigmas.double()
+
+    theirs.set_timesteps = set_timesteps
+    return theirs
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("options", [{}, {"s_churn": 20.0, "s_tmin": 0.5, "s_noise": 1.01}])
+def test_euler(monkeypatch: pytest.MonkeyPatch, prediction: str, options: dict) -> None:
+    config = {"prediction_type": prediction, "timestep_spacing": "linspace", "use_karras_sigmas": bool(options)}
+    theirs = diffusers.EulerDiscreteScheduler(**config)
+    with_noise_of_steps(monkeypatch, theirs)
+    close(trajectory(S.EulerDiscreteScheduler(**config, seeds=0), **options), trajectory(theirs, **options))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("config", [{}, {"use_karras_sigmas": True}, {"clip_sample": True}])
+def test_heun(prediction: str, config: dict) -> None:
+    theirs = diffusers.HeunDiscreteScheduler(prediction_type=prediction, **config)
+    close(trajectory(S.HeunDiscreteScheduler.from_config(theirs.config)), trajectory(theirs))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"solver_type": "bh1"},
+        {"predict_x0": False},
+        {"predict_x0": False, "solver_type": "bh1"},
+        {"disable_corrector": [0, 7]},
+        {"use_karras_sigmas": True},
+        {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    ],
+)
+def test_unipc(config: dict, order: int, prediction: str) -> None:
+    theirs = in_float64(diffusers.UniPCMultistepScheduler(solver_order=order, prediction_type=prediction, **config))
+    close(trajectory(S.UniPCMultistepScheduler.from_config(theirs.config)), trajectory(theirs))
+
+
+def test_solvers_of_flows() -> None:
+    config = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    for name in ("UniPCMultistepScheduler", "DEISMultistepScheduler"):
+        theirs = in_float64(getattr(diffusers, name)(**config))
+        close(trajectory(getattr(S, name).from_config(theirs.config)), trajectory(theirs))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("steps", [12, STEPS])
+def test_deis(order: int, prediction: str, steps: int) -> None:
+    theirs = in_float64(diffusers.DEISMultistepScheduler(solver_order=order, prediction_type=prediction))
+    close(trajectory(S.DEISMultistepScheduler.from_config(theirs.config), steps), trajectory(theirs, steps))
+
+
+@pytest.mark.parametrize("algorithm", ["data_prediction", "noise_prediction"])
+@pytest.mark.parametrize("orders", [(1, 1), (1, 2), (2, 2), (3, 3), (2, 1)])
+@pytest.mark.parametrize("tau", [0.0, 0.6, None])
+def test_sa_solver(monkeypatch: pytest.MonkeyPatch, tau: float | None, orders: tuple, algorithm: str) -> None:
+    config = {"predictor_order": orders[0], "corrector_order": orders[1], "algorithm_type": algorithm}
+    if tau is not None:
+        config["tau_func"] = lambda _: torch.tensor(tau)
+    theirs = in_float64(diffusers.SASolverScheduler(**config))
+    if tau is None:
+        theirs.tau_func = lambda t: torch.tensor(1.0 if 200 <= t <= 800 else 0.0)  # theirs wants a tensor
+    ours = S.SASolverScheduler(**config, seeds=0)
+    with_noise_of_steps(monkeypatch, theirs)
+    close(trajectory(ours), trajectory(theirs))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_lcm(monkeypatch: pytest.MonkeyPatch, prediction: str) -> None:
+    for config in ({}, {"clip_sample": True}):
+        theirs = diffusers.LCMScheduler(prediction_type=prediction, **config)
+        with_noise_of_steps(monkeypatch, theirs)
+        close(trajectory(S.LCMScheduler.from_config(theirs.config, seeds=0), 8), trajectory(theirs, 8))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_tcd(monkeypatch: pytest.MonkeyPatch, prediction: str, eta: float) -> None:
+    theirs = diffusers.TCDScheduler(prediction_type=prediction)
+    with_noise_of_steps(monkeypatch, theirs)
+    close(trajectory(S.TCDScheduler.from_config(theirs.config, seeds=0), 8, eta=eta), trajectory(theirs, 8, eta=eta))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_ddim_inversion(prediction: str) -> None:
+    theirs = diffusers.DDIMInverseScheduler(prediction_type=prediction, **PLAIN)
+    close(trajectory(S.DDIMInverseScheduler.from_config(theirs.config)), trajectory(theirs))
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -269,6 +373,10 @@ def test_noise_of_a_sample_is_its_own() -> None:
         ("EulerAncestralDiscreteScheduler", {}, {}),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, {}),
         ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, {}),
+        ("EulerDiscreteScheduler", {}, {"s_churn": 1.0}),
+        ("LCMScheduler", {}, {}),
+        ("TCDScheduler", {}, {}),
+        ("SASolverScheduler", {"tau_func": torch.ones_like}, {}),
     ],
 )
 def test_two_runs_draw_different_noise(name: str, config: dict, options: dict) -> None:

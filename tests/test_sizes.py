@@ -102,7 +102,7 @@ def test_exact_models() -> None:
     def chains(rows: Any, x: Any) -> None:
         _core.diffusion_chains_f64(double, double, rows, noise(4), x, 1)
 
-    refuses_each(chains, {"rows": ones(3, 12), "x": ones(4, 2)}, free={("rows", 0)})
+    refuses_each(chains, {"rows": ones(3, 13), "x": ones(4, 2)}, free={("rows", 0)})
 
 
 def test_guidance_sums_of_other_shapes() -> None:

@@ -21,7 +21,7 @@ NAMES = [
     ("legato.camera.programs", "Solver", "SOLVERS"),
     ("legato.diffusion.guidance", "Rule", "RULES"),
     ("legato.diffusion.noise", "Generator", "GENERATORS"),
-    ("legato.diffusion.sampling", "SecondOrder", "SECOND_ORDER"),
+    ("legato.diffusion.plans", "HigherOrder", "HIGHER_ORDER_SAMPLERS"),
     ("legato.diffusion.schedules", "Spacing", "SPACINGS"),
     ("legato.diffusion.steps", "Prediction", "PREDICTIONS"),
     ("legato.diffusion.steps", "Sampler", "SAMPLERS"),

@@ -382,8 +382,8 @@ void evaluate_into(const ModelArrays& arrays, double alpha, double sigma, bool s
   check(status, "model");
 }
 
-/// Rows as the Python side writes them: the nine numbers of diffusion::Row, step, substep, output.
-constexpr std::size_t kRowNumbers = 12;
+/// Rows as the Python side writes them: the ten numbers of diffusion::Row, step, substep, output.
+constexpr std::size_t kRowNumbers = 13;
 
 template <class Real>
 void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array& rows, const Noise& noise,
@@ -405,9 +405,10 @@ void chains_into(const ModelArrays& cond, const ModelArrays& uncond, const Array
                 r[6],
                 r[7],
                 r[8],
-                static_cast<std::uint32_t>(r[9]),
+                r[9],
                 static_cast<std::uint32_t>(r[10]),
-                r[11] != 0 ? Output::score : Output::denoised};
+                static_cast<std::uint32_t>(r[11]),
+                r[12] != 0 ? Output::score : Output::denoised};
   }
   Status status;
   {
@@ -428,7 +429,7 @@ void bind_exact(py::module_& module, const char* evaluate_name, const char* chai
              arg("x").noconvert(), arg("out").noconvert(), arg("log_density").noconvert(), arg("threads"),
              "Denoised mean or score of (n, d) points, and the log density of a mixture where asked for.");
   module.def(chains_name, &chains_into<Real>, arg("cond"), arg("uncond"), arg("rows").noconvert(), arg("noise"),
-             arg("x").noconvert(), arg("threads"), "Runs (R, 12) rows on (n, d) samples in place.");
+             arg("x").noconvert(), arg("threads"), "Runs (R, 13) rows on (n, d) samples in place.");
 }
 
 }  // namespace

@@ -25,11 +25,13 @@ __all__ = [
     "as_matrices",
     "as_real",
     "as_stored",
-    "in_the_type_of",
+    "given_back",
     "on_device",
     "output_apart",
     "overlap",
+    "refuse_gradients",
     "storage_name",
+    "storage_of",
 ]
 
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -242,16 +244,41 @@ def _is_the_very(one: NDArray[Any], other: NDArray[Any]) -> bool:
     )
 
 
-def in_the_type_of(value: Any, array: NDArray[Any]) -> Any:
-    """`array`, or for bfloat16 bits an array of the package that `value` came from."""
-    if not _is_bfloat16(value):
-        return array
-    if isinstance(value, np.ndarray):
-        return array.view(value.dtype)
+def given_back(value: Any, array: Any) -> Any:
+    """Return `array`, a result of ours for the input `value`, as what that is.
+
+    That is: a tensor of torch for one of torch, an array of the package that made `value` where it has the array API's
+    ``asarray``, else `array` itself; in the order of `value`'s axes in memory where the shapes are equal; bits of
+    bfloat16 as that type. Everything else of the type is the caller's: `array` has it already.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return array
+        tensor = torch.from_dlpack(array) if on_device(array) else torch.from_numpy(array)
+        if _is_bfloat16(value):
+            tensor = tensor.view(torch.int16).view(torch.bfloat16)
+        alike = tensor.shape == value.shape and not value.is_contiguous()
+        return torch.empty_like(value.detach(), dtype=tensor.dtype).copy_(tensor) if alike else tensor
+    if isinstance(value, np.ndarray):
+        array = array.view(value.dtype) if _is_bfloat16(value) else array
+        if array.shape != value.shape or value.flags.c_contiguous:
+            return array
+        out = np.empty_like(value, dtype=array.dtype, subok=False)
+        out[...] = array
+        return out
+    namespace = getattr(value, "__array_namespace__", None)
+    if namespace is None or not hasattr(value, "__dlpack__"):
+        return array
+    return namespace().asarray(array.view(value.dtype) if _is_bfloat16(value) else array)
+
+
+def refuse_gradients(name: str, value: Any) -> None:
+    """Refuse a tensor through which gradients are being recorded, which a result of ours would lose."""
+    torch = sys.modules.get("torch")
+    if torch is not None and getattr(value, "requires_grad", False) and torch.is_grad_enabled():
+        raise ArgumentError(
+            f"{name}: expected an array without gradients, which would be lost here; detach() it, or call under "
+            "torch.no_grad()"
+        )
 
 
 def on_device(value: Any) -> bool:
@@ -276,15 +303,20 @@ def _made_plain(array: NDArray[Any], kind: DTypeLike) -> NDArray[Any]:
     return array if array.flags.aligned else array.copy()
 
 
+def storage_of(value: Any) -> str:
+    """Return the name of an array's type as its package calls it; "" of what is no array."""
+    try:
+        return str(getattr(value, "dtype", "")).removeprefix("torch.")
+    except Exception:  # a stranger's dtype
+        return ""
+
+
 def _storage_of(value: Any, array: NDArray[Any]) -> str:
     return "bfloat16" if _is_bfloat16(value) else array.dtype.name
 
 
 def _is_bfloat16(value: Any) -> bool:
-    try:
-        return str(getattr(value, "dtype", "")).removeprefix("torch.") == "bfloat16"
-    except Exception:  # a stranger's dtype
-        return False
+    return storage_of(value) == "bfloat16"
 
 
 def _bits_of_bfloat16(value: Any) -> Any:

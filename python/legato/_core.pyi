@@ -122,11 +122,11 @@ def camera_solve_banded(velocity: numpy.typing.NDArray[numpy.float64], weights: 
     """
 def diffusion_chains_f32(cond: DiffusionModel, uncond: DiffusionModel, rows: numpy.typing.NDArray[numpy.float64], noise: DiffusionNoise, x: numpy.typing.NDArray[numpy.float32], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Runs (R, 12) rows on (n, d) samples in place.
+    Runs (R, 13) rows on (n, d) samples in place.
     """
 def diffusion_chains_f64(cond: DiffusionModel, uncond: DiffusionModel, rows: numpy.typing.NDArray[numpy.float64], noise: DiffusionNoise, x: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
-    Runs (R, 12) rows on (n, d) samples in place.
+    Runs (R, 13) rows on (n, d) samples in place.
     """
 def diffusion_evaluate_f32(model: DiffusionModel, alpha: typing.SupportsFloat | typing.SupportsIndex, sigma: typing.SupportsFloat | typing.SupportsIndex, score: bool, x: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], log_density: numpy.typing.NDArray[numpy.float32] | None, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """

@@ -127,11 +127,13 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
                 std::span<std::byte> workspace, int threads = 1) noexcept;
 
 /// One model evaluation and the update it serves:
-///   out = u + guidance (c - u);  x' = a x + b out + uncond u + previous out_before + base x_before + noise z,
-/// where out_before and x_before are those of the row before. u is evaluated only where a weight on it is not 0.
+///   out = u + guidance (c - u);
+///   x' = a x + b out + uncond u + previous out_1 + earlier out_2 + base x_1 + noise z,
+/// where out_1 and x_1 are those of the row before, out_2 that of the row before it (0 where there was none). u is
+/// evaluated only where a weight on it is not 0.
 struct Row {
   double alpha = 1, sigma = 1;
-  double a = 1, b = 0, guidance = 1, uncond = 0, previous = 0, base = 0, noise = 0;
+  double a = 1, b = 0, guidance = 1, uncond = 0, previous = 0, earlier = 0, base = 0, noise = 0;
   std::uint32_t step = 0, substep = 0;
   Output output = Output::denoised;
 };

@@ -247,9 +247,9 @@ inline void evaluate_mixture_any(const Mixture& mixture, const LevelStore<Real>&
 
 template <class Real>
 struct ChainWork {
-  Real* levels;                          // kRowTile x 2 levels
-  Side<Real>*state, *last_out, *last_x;  // packs of the block x d each
-  Side<Real>*cond, *uncond, *spare;      // d each
+  Real* levels;                                        // kRowTile x 2 levels
+  Side<Real>*state, *last_out, *earlier_out, *last_x;  // packs of the block x d each
+  Side<Real>*cond, *uncond, *spare;                    // d each
   Scratch<Real> scratch;
   Pack<float, kSide<Real>>* noise;  // d rounded up to 4
   Real* rows;                       // samples of a pack, one after another
@@ -273,6 +273,7 @@ inline ChainWork<Real> chain_work(Arena& arena, Size components, Size dimension)
   work.levels = arena.take<Real>(2 * kRowTile * level_size(components, dimension));
   work.state = arena.take<Side<Real>>(packs * dimension);
   work.last_out = arena.take<Side<Real>>(packs * dimension);
+  work.earlier_out = arena.take<Side<Real>>(packs * dimension);
   work.last_x = arena.take<Side<Real>>(packs * dimension);
   work.cond = arena.take<Side<Real>>(dimension);
   work.uncond = arena.take<Side<Real>>(dimension);
@@ -389,7 +390,7 @@ struct Chains {
   const diffusion::Noise& noise;
   std::size_t samples, dimension;
   Real* x;
-  bool remembers;  // some row looks back at the one before it
+  bool remembers;  // some row looks back at those before it
 };
 
 template <bool kPhilox, class Real>
@@ -399,6 +400,7 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   const std::size_t d = chains.dimension;
   Side<Real>* x = work.state + pack * d;
   Side<Real>* last_out = work.last_out + pack * d;
+  Side<Real>* earlier_out = work.earlier_out + pack * d;
   Side<Real>* last_x = work.last_x + pack * d;
   const bool wants_uncond = row.guidance != 1 || row.uncond != 0, wants_cond = row.guidance != 0;
   if (shared && wants_uncond && wants_cond) {
@@ -433,16 +435,19 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   }
   const Real a = static_cast<Real>(row.a), b = static_cast<Real>(row.b), g = static_cast<Real>(row.guidance);
   const Real u = static_cast<Real>(row.uncond), previous = static_cast<Real>(row.previous);
-  const Real base = static_cast<Real>(row.base), n = static_cast<Real>(row.noise);
+  const Real earlier = static_cast<Real>(row.earlier), base = static_cast<Real>(row.base);
+  const Real n = static_cast<Real>(row.noise);
   for (std::size_t j = 0; j < d; ++j) {
     Side<Real> out = wants_cond ? work.cond[j] : work.uncond[j];
     if (wants_cond && row.guidance != 1) out = work.uncond[j] + (work.cond[j] - work.uncond[j]) * g;
     Side<Real> value = x[j] * a + out * b;
     if (row.uncond != 0) value = value + work.uncond[j] * u;
     if (row.previous != 0) value = value + last_out[j] * previous;
+    if (row.earlier != 0) value = value + earlier_out[j] * earlier;
     if (row.base != 0) value = value + last_x[j] * base;
     if (row.noise != 0) value = value + to_real(work.noise[j], Real{}) * n;
     if (chains.remembers) {
+      earlier_out[j] = last_out[j];
       last_out[j] = out;
       last_x[j] = x[j];
     }
@@ -474,7 +479,9 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
       const std::size_t at = first + pack * side;
       gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
-      for (std::size_t j = 0; j < d; ++j) work.last_out[pack * d + j] = work.last_x[pack * d + j] = Side<Real>{};
+      for (std::size_t j = pack * d; j < (pack + 1) * d; ++j) {
+        work.last_out[j] = work.earlier_out[j] = work.last_x[j] = Side<Real>{};
+      }
     }
     constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
     for (std::size_t row = 0; row < chains.rows.size(); row += tile) {

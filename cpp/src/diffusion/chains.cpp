@@ -120,14 +120,15 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   if (dimension_of(uncond) != dimension || !(Size{samples} * dimension).is(x.size())) return Status::invalid_argument;
   bool noisy = false, remembers = false;
   for (const Row& row : rows) {
-    for (const double value : {row.alpha, row.sigma, row.a, row.b, row.guidance, row.uncond, row.previous, row.base}) {
+    for (const double value :
+         {row.alpha, row.sigma, row.a, row.b, row.guidance, row.uncond, row.previous, row.earlier, row.base}) {
       if (!std::isfinite(value)) return Status::invalid_argument;
     }
     if (row.sigma < 0 || !std::isfinite(row.noise)) return Status::invalid_argument;
     const bool cloudy = cond.cloud != nullptr || uncond.cloud != nullptr;
     if (cloudy && row.output == Output::score && row.sigma == 0) return Status::singular;
     noisy = noisy || row.noise != 0;
-    remembers = remembers || row.previous != 0 || row.base != 0;
+    remembers = remembers || row.previous != 0 || row.earlier != 0 || row.base != 0;
   }
   const bool named = noise.generator == Generator::threefry || noise.generator == Generator::philox;
   const bool seeded = noise.stride <= 1 && noise.seeds.size() == (noise.stride == 0 ? 1 : samples);

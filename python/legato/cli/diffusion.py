@@ -21,7 +21,8 @@ DESCRIPTION = (
     "Reproduces claims of arXiv 2408.09000 with exact models; prints tables of theory, our value and the error."
 )
 PICTURES = (".svg", ".png", ".pdf")
-CLAIMS = ("counterexample1", "counterexample2", "equivalence")
+CLAIMS = ("counterexample1", "counterexample2", "mean_shift", "two_dimensions", "equivalence", "many_correctors")
+SIMULATED = ("counterexample1", "counterexample2", "two_dimensions")  # the others are exact recursions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,7 @@ def _tables(names: Sequence[str], arguments: argparse.Namespace) -> list[Any]:
     tables = []
     for name in names:
         options: dict[str, Any] = {}
-        if name != "equivalence":
+        if name in SIMULATED:
             options["threads"] = arguments.threads
             if arguments.chains is not None:
                 options["chains"] = arguments.chains
@@ -107,9 +108,7 @@ def _draw(tables: list[Any], file: IO[bytes], kind: str) -> None:
 
     figure, panels = pyplot.subplots(1, len(tables), figsize=(6.4 * len(tables), 4.8), squeeze=False)
     for table, axes in zip(tables, panels[0], strict=True):
-        {"counterexample1": _draw_variances, "counterexample2": _draw_densities, "equivalence": _draw_differences}[
-            table.name
-        ](table, axes)
+        _DRAWINGS[table.name](table, axes)
         axes.set_title(table.name)
         axes.legend(fontsize=8)
     figure.tight_layout()
@@ -149,3 +148,38 @@ def _draw_differences(table: Any, axes: Any) -> None:
     first = max(row[4] for row in table.rows)
     axes.loglog(steps, [2 * first * steps[0] / n for n in steps], "k--", label="first order, 1 / steps")
     axes.set(xlabel="steps", ylabel="|variance of CFG-DDPM - variance of PCG|")
+
+
+def _draw_means(table: Any, axes: Any) -> None:
+    scales = [row[0] for row in table.rows]
+    for column, style in ((1, "k--"), (2, "C0"), (3, "C0o"), (5, "C1"), (6, "C1o")):
+        name = table.columns[column]
+        label = name if style[-1] != "o" else f"{table.columns[column - 1].partition(',')[0]}, {name}"
+        axes.plot(scales, [row[column] for row in table.rows], style, label=label)
+    axes.set(xlabel="guidance scale gamma", ylabel="mean")
+
+
+def _draw_means_in_the_plane(table: Any, axes: Any) -> None:
+    """Draw each law as its mean, with bars of one standard deviation."""
+    for i, row in enumerate(table.rows):
+        bars = {"xerr": row[3] ** 0.5, "yerr": row[4] ** 0.5, "capsize": 3, "color": "k" if i == 0 else f"C{i}"}
+        axes.errorbar(row[1], row[2], fmt="o", label=row[0], **bars)
+    axes.set(xlabel="x (bars: standard deviations)", ylabel="y")
+
+
+def _draw_errors_of_correctors(table: Any, axes: Any) -> None:
+    counts = [row[0] for row in table.rows]
+    axes.loglog(counts, [row[4] for row in table.rows], "o-", label=table.columns[1])
+    axes.loglog(counts, [row[5] for row in table.rows], "x-", label=table.columns[2])
+    axes.loglog(counts, [table.rows[0][4] / count for count in counts], "k--", label="1 / K")
+    axes.set(xlabel="correctors a step, K", ylabel="error of the variance, relative")
+
+
+_DRAWINGS = {
+    "counterexample1": _draw_variances,
+    "counterexample2": _draw_densities,
+    "mean_shift": _draw_means,
+    "two_dimensions": _draw_means_in_the_plane,
+    "equivalence": _draw_differences,
+    "many_correctors": _draw_errors_of_correctors,
+}

@@ -16,10 +16,12 @@ True
 
 from __future__ import annotations
 
-from legato.diffusion.guidance import Guidance
+from legato.diffusion.guidance import Guidance, GuidedDenoiser
 from legato.diffusion.models import EmpiricalDenoiser, GaussianMixture, Guided, guided
-from legato.diffusion.noise import normal, philox4x32, threefry4x32
-from legato.diffusion.sampling import gaussian_moments, langevin, sample
+from legato.diffusion.moments import gaussian_moments
+from legato.diffusion.noise import brownian, normal, philox4x32, threefry4x32
+from legato.diffusion.plans import HIGHER_ORDER_SAMPLERS
+from legato.diffusion.sampling import langevin, sample
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import (
     PREDICTIONS,
@@ -31,14 +33,17 @@ from legato.diffusion.steps import (
 )
 
 __all__ = [
+    "HIGHER_ORDER_SAMPLERS",
     "PREDICTIONS",
     "SAMPLERS",
     "EmpiricalDenoiser",
     "GaussianMixture",
     "Guidance",
     "Guided",
+    "GuidedDenoiser",
     "Schedule",
     "apply_step",
+    "brownian",
     "convert_prediction",
     "gaussian_moments",
     "guidance_sums",

@@ -191,13 +191,13 @@ def chains(cond: Any, uncond: Any, rows: Float64, noise: Any, x: Float64) -> Flo
 
     `cond` and `uncond` map (x, alpha, sigma, score) to E[x0 | x] or the score; `noise` maps (step, substep) to normals.
     """
-    last_out = last_x = np.zeros_like(x)
-    for alpha, sigma, a, b, guidance, extra, previous, base, scale, step, substep, score in rows:
+    last_out = earlier_out = last_x = np.zeros_like(x)
+    for alpha, sigma, a, b, guidance, extra, previous, earlier, base, scale, step, substep, score in rows:
         u = uncond(x, alpha, sigma, bool(score)) if guidance != 1 or extra != 0 else 0.0
         c = cond(x, alpha, sigma, bool(score)) if guidance != 0 else 0.0
         out = u + guidance * (c - u)
-        after = a * x + b * out + extra * u + previous * last_out + base * last_x
+        after = a * x + b * out + extra * u + previous * last_out + earlier * earlier_out + base * last_x
         if scale != 0:
             after = after + scale * noise(int(step), int(substep))
-        last_out, last_x, x = out, x, after
+        last_out, earlier_out, last_x, x = out, last_out, x, after
     return x

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from legato._arrays import Float64
 from legato._scalars import as_choice, as_count, as_number, shown
-from legato.diffusion.steps import guidance_sums
+from legato.diffusion.steps import PREDICTIONS, Prediction, apply_step, convert_prediction, guidance_sums
 from legato.errors import ArgumentError
 
-__all__ = ["RULES", "Guidance", "Rule"]
+__all__ = ["RULES", "Guidance", "GuidedDenoiser", "Rule"]
 
 Rule: TypeAlias = Literal["cfg", "cfg++", "apg", "zero_star"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -112,6 +111,11 @@ class Guidance:
         inside = self.interval[0] * alpha <= sigma <= self.interval[1] * alpha
         return self.scale if inside else 1.0
 
+    def combined(self, cond: Any, uncond: Any, scale: float, step: int) -> Any:
+        """Return the guided prediction itself, of the kind of `cond`; of "apg", `uncond` is the difference."""
+        weights = self.weights(cond, uncond, scale, step)
+        return apply_step(cond, cond, (0.0, 0.0, 0.0), uncond, weights=weights)
+
     def weights(self, cond: Any, uncond: Any, scale: float, step: int) -> Float64:
         """Return weights (samples, 2) of the two predictions; for "apg" of x0 and of the (accumulated) difference."""
         samples = len(cond)
@@ -139,6 +143,70 @@ class Guidance:
         return np.asarray(plain * (self.rescale * ratio + 1.0 - self.rescale)[:, None])
 
 
+class GuidedDenoiser:
+    """A conditional and an unconditional denoiser as one, guided by any rule, for loops of your own.
+
+    Parameters
+    ----------
+    cond, uncond : callable
+        ``model(x, alpha, sigma, k)``, as `sample` takes them: NumPy arrays or tensors. A weaker model as `uncond` is
+        autoguidance.
+    guidance : float or Guidance
+        "cfg++" is no prediction, but a way to step, and is refused.
+    prediction : {"epsilon", "x0", "v", "flow", "score"}
+        What both predict, and what is returned. "apg" is applied in x0, the other rules to the prediction itself.
+
+    Raises
+    ------
+    ArgumentError
+        A rule that is no prediction.
+
+    Notes
+    -----
+    The difference that "apg" accumulates is that of a run, which begins where k does not rise.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> both = D.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.1, 0.1])
+    >>> cond, uncond = (lambda x, a, s, k, gm=gm: gm.eps(x, a, s) for gm in (both.reweighted([0, 1]), both))
+    >>> denoiser = D.GuidedDenoiser(cond, uncond, D.Guidance(3.0, interval=(0.1, 5.0)))
+    >>> x = D.sample(denoiser, (100, 1), D.Schedule.karras(30), seeds=1)
+    >>> bool((x > 0).all())
+    True
+    """
+
+    def __init__(self, cond: Any, uncond: Any, guidance: float | Guidance, prediction: Prediction = "epsilon") -> None:
+        for name, model in (("cond", cond), ("uncond", uncond)):
+            if not callable(model):
+                raise ArgumentError(f"{name}: expected a callable, got {type(model).__name__}")
+        self.cond, self.uncond, self.guidance = cond, uncond, guidance_of(guidance)
+        self.prediction: Prediction = as_choice("prediction", prediction, PREDICTIONS)
+        if self.guidance.rule == "cfg++":
+            raise ArgumentError("guidance: 'cfg++' steps with two predictions; give it to sample()")
+        self._difference: Any = None
+        self._last = -1
+
+    def __call__(self, x: Any, alpha: float, sigma: float, k: int = 0) -> Any:
+        """Return the guided prediction at x = alpha x0 + sigma eps in step k."""
+        cond = self.cond(x, alpha, sigma, k)
+        scale = self.guidance.scale_at(alpha, sigma)
+        if scale == 1.0 and self.guidance.linear:
+            return cond
+        uncond = self.uncond(x, alpha, sigma, k)
+        if self.guidance.rule != "apg":
+            return self.guidance.combined(cond, uncond, scale, k)
+        level: dict[str, Any] = {"alpha": alpha, "sigma": sigma}
+        cond, uncond = (
+            convert_prediction(one, x, given=self.prediction, wanted="x0", **level) for one in (cond, uncond)
+        )
+        begins = k <= self._last
+        self._difference = accumulated(cond - uncond, None if begins else self._difference, self.guidance.momentum)
+        self._last = k
+        x0 = self.guidance.combined(cond, self._difference, scale, k)
+        return convert_prediction(x0, x, given="x0", wanted=self.prediction, **level)
+
+
 def guidance_of(value: float | Guidance) -> Guidance:
     """Take a number as plain guidance."""
     if isinstance(value, Guidance):
@@ -146,6 +214,6 @@ def guidance_of(value: float | Guidance) -> Guidance:
     return Guidance(as_number("guidance_scale", value))
 
 
-def accumulated(difference: NDArray[Any], before: NDArray[Any] | None, momentum: float) -> NDArray[Any]:
+def accumulated(difference: Any, before: Any, momentum: float) -> Any:
     """Return the running difference of "apg"."""
-    return difference if before is None or momentum == 0 else difference + difference.dtype.type(momentum) * before
+    return difference if before is None or momentum == 0 else difference + momentum * before

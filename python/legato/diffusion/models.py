@@ -3,25 +3,97 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_any, as_float64, as_floating, as_real
+from legato._arrays import Float64, as_any, as_float64, as_real, as_stored, given_back, refuse_gradients, storage_of
 from legato._dispatch import Backend
 from legato._scalars import as_number, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.diffusion import _reference
+from legato.diffusion.noise import from_storage, to_storage
 from legato.errors import ArgumentError
 
-__all__ = ["EmpiricalDenoiser", "GaussianMixture", "Guided", "guided"]
+__all__ = ["EmpiricalDenoiser", "ExactModel", "GaussianMixture", "Guided", "check_level", "guided"]
+
+Output: TypeAlias = Literal["x0", "score", "epsilon"]
 
 _LEAST_VARIANCE = 1e-200  # its inverse, and what is multiplied by that, must not leave float64
 
 
-class GaussianMixture:
+class ExactModel:
+    """A law of x0 for which E[x0 | x_t] and the score of x_t = alpha x0 + sigma eps are known exactly."""
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        raise NotImplementedError
+
+    def denoise(self, x: Any, alpha: float, sigma: float, **options: Any) -> Any:
+        """E[x0 | x_t = x].
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+        alpha, sigma : float
+            The level, not both 0.
+        threads : int
+        backend : {"native", "numpy"}, optional
+
+        Returns
+        -------
+        array, shape (n, d)
+            What `x` is: an array of its package, of its floating type (16-bit ones computed in float32), else a NumPy
+            array of float64.
+
+        Raises
+        ------
+        ArgumentError
+            Shapes that do not fit, numbers that are not finite, or a tensor that records gradients.
+        """
+        return self._evaluate(x, alpha, sigma, "x0", **options)
+
+    def score(self, x: Any, alpha: float, sigma: float, **options: Any) -> Any:
+        """Gradient of the log density of x_t at `x`.
+
+        Parameters, result and errors are those of `denoise`.
+        """
+        return self._evaluate(x, alpha, sigma, "score", **options)
+
+    def eps(self, x: Any, alpha: float, sigma: float, **options: Any) -> Any:
+        """E[eps | x_t = x] = -sigma score.
+
+        Parameters, result and errors are those of `denoise`.
+        """
+        return self._evaluate(x, alpha, sigma, "epsilon", **options)
+
+    def _evaluate(
+        self, x: Any, alpha: float, sigma: float, output: Output, *, threads: int = 1, backend: Backend | None = None
+    ) -> Any:
+        points = _points(x, self.dimension)
+        check_level(alpha, sigma)
+        threads = as_threads(threads)
+        score = output != "x0"
+        if _dispatch.choose(backend) == "numpy":
+            out = self._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
+        else:
+            out = np.empty_like(points)
+            _native_evaluate(self._model(points.dtype), alpha, sigma, score, points, out, None, threads)
+        if output == "epsilon":
+            out *= -sigma
+        return _result(x, out)
+
+    def _evaluate_numpy(self, x: NDArray[Any], alpha: float, sigma: float, score: bool) -> Float64:
+        raise NotImplementedError
+
+    def _model(self, dtype: Any) -> Any:
+        raise NotImplementedError
+
+
+class GaussianMixture(ExactModel):
     """sum_k w_k N(mu_k, C_k), and exactly what noise makes of it.
 
     Parameters
@@ -113,105 +185,41 @@ class GaussianMixture:
         other._compile()
         return other
 
-    def score(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """Gradient of the log density of x_t = alpha x0 + sigma eps at `x`.
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        return _evaluate(self, x, alpha, sigma, True, **options)
-
-    def denoise(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """E[x0 | x_t = x].
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        return _evaluate(self, x, alpha, sigma, False, **options)
-
-    def eps(self, x: ArrayLike, alpha: float, sigma: float, **options: Any) -> NDArray[Any]:
-        """E[eps | x_t = x] = -sigma score.
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        out = self.score(x, alpha, sigma, **options)
-        out *= -sigma
-        return out
-
     def log_density(
         self, x: ArrayLike, alpha: float, sigma: float, *, threads: int = 1, backend: Backend | None = None
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Log density of x_t at `x`.
 
         Parameters
         ----------
         x, alpha, sigma, threads, backend
-            As in `score`.
+            As in `denoise`.
 
         Returns
         -------
-        ndarray, shape (n,)
+        array, shape (n,)
+            Of the kind and type of `x`.
         """
         points = _points(x, self.dimension)
-        _check_level(alpha, sigma)
+        check_level(alpha, sigma)
         threads = as_threads(threads)
+        density = np.empty(len(points), points.dtype)
         if _dispatch.choose(backend) == "numpy":
-            return self._in_numpy(points, alpha, sigma)[0].astype(points.dtype)
-        out, density = np.empty_like(points), np.empty(len(points), points.dtype)
-        _native_evaluate(self._native, alpha, sigma, True, points, out, density, threads)
-        return density
+            density[:] = self._in_numpy(points, alpha, sigma)[0]
+        else:
+            _native_evaluate(self._native, alpha, sigma, True, points, np.empty_like(points), density, threads)
+        return _result(x, density)
+
+    @property
+    def principal(self) -> tuple[Float64, Float64 | None]:
+        """Variances (K, d) of every component along its axes, and the axes (K, d, d) where they are not those of x."""
+        count = len(self.means)
+        return np.broadcast_to(self._variances.reshape(count, -1), self.means.shape), self._rotations
 
     def _in_numpy(self, x: NDArray[Any], alpha: float, sigma: float) -> tuple[Float64, Float64, Float64]:
-        count, d = self.means.shape
         cov = self.covariances
         if cov.ndim < 3:
-            cov = np.einsum("kd,de->kde", np.broadcast_to(cov.reshape(count, -1), (count, d)), np.eye(d))
+            cov = self.principal[0][:, :, None] * np.eye(self.dimension)
         return _reference.mixture_evaluate(self._log_weights, self.means, cov, x.astype(float), alpha, sigma)
 
     def _evaluate_numpy(self, x: NDArray[Any], alpha: float, sigma: float, score: bool) -> Float64:
@@ -221,7 +229,7 @@ class GaussianMixture:
         return self._native
 
 
-class EmpiricalDenoiser:
+class EmpiricalDenoiser(ExactModel):
     """The ideal denoiser of a data set: E[x0 | x_t] when x0 is one of its points.
 
     Parameters
@@ -229,13 +237,14 @@ class EmpiricalDenoiser:
     data : array_like, shape (N, d)
         Finite. float32 stays float32.
     labels : array_like of int, shape (N,), optional
-        Classes, for ``denoise(..., label=)`` and `given`.
+        Classes, for `given` and for ``label=`` of `denoise`, `score` and `eps`, which is short for it.
     log_weights : array_like, shape (N,), optional
         Unnormalized log weights; equal ones by default. -inf leaves a point out.
 
     Notes
     -----
-    Softmax attention over the data, in the distance form: at small sigma it is exactly the nearest neighbor. Nothing of
+    Softmax attention over the data, in the distance form: at small sigma it is exactly the nearest neighbor, and so is
+    `denoise` at sigma 0, where the other two are refused. Nothing of
     size queries x N is formed, and points whose weight vanishes in the type of the arithmetic are not added.
 
     Examples
@@ -307,86 +316,13 @@ class EmpiricalDenoiser:
             self._classes[label] = EmpiricalDenoiser(self.data[chosen], self.labels[chosen], weights)
         return self._classes[label]
 
-    def denoise(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """E[x0 | x_t = x]; at sigma 0 the nearest point.
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0.
-        label : optional
-            Class to which x0 is known to belong.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        model = self if label is None else self.given(label)
-        return _evaluate(model, x, alpha, sigma, False, **options)
-
-    def score(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """Gradient of the log density of x_t at `x`.
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0; sigma > 0.
-        label : optional
-            Class to which x0 is known to belong.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        if not as_number("sigma", sigma) > 0:
+    def _evaluate(
+        self, x: Any, alpha: float, sigma: float, output: Output, *, label: Any = None, **options: Any
+    ) -> Any:
+        """Evaluate the denoiser of the class `label`, which every method takes."""
+        if output != "x0" and not as_number("sigma", sigma) > 0:
             raise ArgumentError(f"sigma: the score of a set of points needs sigma > 0, got {sigma}")
-        model = self if label is None else self.given(label)
-        return _evaluate(model, x, alpha, sigma, True, **options)
-
-    def eps(self, x: ArrayLike, alpha: float, sigma: float, *, label: Any = None, **options: Any) -> NDArray[Any]:
-        """E[eps | x_t = x] = -sigma score.
-
-        Parameters
-        ----------
-        x : array_like, shape (n, d)
-        alpha, sigma : float
-            The level, not both 0; sigma > 0.
-        label : optional
-            Class to which x0 is known to belong.
-        threads : int
-        backend : {"native", "numpy"}, optional
-
-        Returns
-        -------
-        ndarray, shape (n, d)
-            float32 for float32, float64 otherwise.
-
-        Raises
-        ------
-        ArgumentError
-            Shapes that do not fit, or numbers that are not finite.
-        """
-        out = self.score(x, alpha, sigma, label=label, **options)
-        out *= -sigma
-        return out
+        return ExactModel._evaluate(self if label is None else self.given(label), x, alpha, sigma, output, **options)
 
     def _evaluate_numpy(self, x: NDArray[Any], alpha: float, sigma: float, score: bool) -> Float64:
         y = x.astype(float)
@@ -404,9 +340,6 @@ class EmpiricalDenoiser:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the compiled models, which are made again."""
         return self.__dict__ | {"_natives": {}}
-
-
-ExactModel = GaussianMixture | EmpiricalDenoiser
 
 
 @dataclass(frozen=True)
@@ -432,7 +365,7 @@ def guided(cond: Any, uncond: Any) -> Guided:
     """
     if isinstance(cond, Guided) or isinstance(uncond, Guided):
         raise ArgumentError("cond: expected a model, not a pair of them")
-    exact = [isinstance(model, GaussianMixture | EmpiricalDenoiser) for model in (cond, uncond)]
+    exact = [isinstance(model, ExactModel) for model in (cond, uncond)]
     if exact[0] != exact[1]:
         raise ArgumentError("uncond: expected an exact model beside an exact one, a callable beside a callable")
     if all(exact) and cond.dimension != uncond.dimension:
@@ -454,26 +387,6 @@ def _sharing(cond: ExactModel, uncond: ExactModel) -> ExactModel:
     return uncond
 
 
-def _evaluate(
-    model: ExactModel,
-    x: ArrayLike,
-    alpha: float,
-    sigma: float,
-    score: bool,
-    *,
-    threads: int = 1,
-    backend: Backend | None = None,
-) -> NDArray[Any]:
-    points = _points(x, model.dimension)
-    _check_level(alpha, sigma)
-    threads = as_threads(threads)
-    if _dispatch.choose(backend) == "numpy":
-        return model._evaluate_numpy(points, alpha, sigma, score).astype(points.dtype)
-    out = np.empty_like(points)
-    _native_evaluate(model._model(points.dtype), alpha, sigma, score, points, out, None, threads)
-    return out
-
-
 def _native_evaluate(
     native: Any, alpha: float, sigma: float, score: bool, x: NDArray[Any], out: NDArray[Any], density: Any, threads: int
 ) -> None:
@@ -481,16 +394,26 @@ def _native_evaluate(
     run(native, alpha, sigma, score, x, out, density, threads)
 
 
-def _points(x: ArrayLike, dimension: int) -> NDArray[Any]:
-    array = as_floating("x", x)
+def _points(x: Any, dimension: int) -> NDArray[Any]:
+    """Return x as C-contiguous float32, where it has no more digits than that, or float64."""
+    refuse_gradients("x", x)
+    array, storage = as_stored("x", x)
+    array = from_storage(array, storage)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise ArgumentError(f"x: expected shape (n, {dimension}), got {array.shape}")
     if not np.isfinite(array).all():
         raise ArgumentError("x: expected finite numbers")
-    return np.ascontiguousarray(array)
+    return array
 
 
-def _check_level(alpha: float, sigma: float) -> None:
+def _result(x: Any, out: NDArray[Any]) -> Any:
+    """Return a result for points `x` as what they are."""
+    storage = storage_of(x)
+    return given_back(x, to_storage(out, storage) if storage in ("float16", "bfloat16") else out)
+
+
+def check_level(alpha: float, sigma: float) -> None:
+    """Refuse what is no level."""
     for name, value in (("alpha", alpha), ("sigma", sigma)):
         number = as_number(name, value, least=0)
         if number != 0 and not 1e-100 <= number <= 1e100:  # the squares must not leave float64

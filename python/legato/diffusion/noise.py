@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from legato import _core, _dispatch
 from legato._arrays import STORAGES, as_real, on_device, output_apart, storage_name
 from legato._dispatch import Backend
-from legato._scalars import as_choice, as_count, as_shape, as_threads, shown
+from legato._scalars import as_choice, as_count, as_number, as_shape, as_threads, shown
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
 
-__all__ = ["Generator", "Seeds", "Streams", "normal", "philox4x32", "threefry4x32"]
+__all__ = ["Generator", "Seeds", "Streams", "brownian", "normal", "path_time", "philox4x32", "threefry4x32"]
 
 Generator: TypeAlias = Literal["threefry", "philox"]
 GENERATORS: tuple[Generator, ...] = get_args(Generator)
@@ -23,6 +23,8 @@ Seeds = int | ArrayLike
 Address = tuple[
     NDArray[np.uint64], bool, int, int, int, bool
 ]  # seeds, one for all, first stream, step, substep, Philox
+_DEPTH = 24  # levels of the tree of a Brownian path
+_PATH = 2**31  # the substep word of its root
 _START = 2**32 - 1  # the step word of the noise that a sampling run starts from
 
 
@@ -113,7 +115,7 @@ def normal(
     Returns
     -------
     ndarray
-        bfloat16 comes as its bits, uint16; `out` where it lies in GPU memory.
+        `out` where it was given; bfloat16 comes as its bits, uint16.
 
     Raises
     ------
@@ -150,7 +152,94 @@ def normal(
         target[...] = to_storage(drawn, dtype).reshape(sizes)
     else:
         _core.diffusion_normal(dtype, samples, elements, streams.native(step, substep), target, threads)
-    return target
+    return target if out is None else out
+
+
+def brownian(
+    shape: int | tuple[int, ...],
+    start: float,
+    end: float,
+    seeds: Seeds = 0,
+    *,
+    dtype: DTypeLike = "float32",
+    generator: Generator = "threefry",
+    first_sample: int = 0,
+    threads: int = 1,
+) -> NDArray[Any]:
+    """Increment of a Brownian path from time `start` to time `end`; the path is a function of the seed alone.
+
+    Increments of one seed add up: the path between two times is the same in however many steps it is asked for, in
+    whatever order, batch or process.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The first axis counts samples, each with a path of its own for every element.
+    start, end : float
+        From 0 to 1; rounded to multiples of 2^-24. The increment has variance abs(end - start), and changes its sign
+        with their order.
+    seeds, generator, first_sample, threads
+        As in `normal`.
+    dtype : {"float32", "float64"}
+
+    Returns
+    -------
+    ndarray of `shape`
+
+    Raises
+    ------
+    ArgumentError
+        A time, shape, dtype or seed makes no sense.
+
+    Notes
+    -----
+    Levy's construction: W(t) = t z + sum of hats, level l of the tree halving the intervals of level l - 1. Every node
+    has a normal of its own, of (step, substep) = (index, 2^31 + l). At most 24 levels are summed at either end, and
+    those that both ends have in common once; increments of float64 add up to rounding of float64.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> whole = D.brownian((4, 3), 0.2, 0.9, seeds=7, dtype="float64")
+    >>> parts = [D.brownian((4, 3), *ends, seeds=7, dtype="float64") for ends in ((0.2, 0.6), (0.6, 0.9))]
+    >>> bool(abs(whole - sum(parts)).max() < 1e-14)
+    True
+    """
+    sizes = as_shape("shape", shape)
+    dtype = storage_name("dtype", dtype, ("float32", "float64"))
+    threads = as_threads(threads)
+    streams = Streams(seeds, sizes[0], first_sample, generator)
+    weights: dict[tuple[int, int], float] = {}
+    for name, value, sign in (("start", start, -1.0), ("end", end, 1.0)):
+        for node, weight in _hats(path_time(name, value)):
+            weights[node] = weights.get(node, 0.0) + sign * weight
+    out = np.zeros(sizes, dtype)
+    elements = math.prod(sizes[1:])
+    for (level, index), weight in weights.items():
+        if weight != 0.0:
+            row = np.array([[1.0, 0.0, 0.0, weight]])
+            at = streams.native(index, _PATH + level)
+            _core.diffusion_step(dtype, sizes[0], elements, row, out, out, None, None, at, out, threads)
+    return out
+
+
+def path_time(name: str, value: float) -> float:
+    """Return the multiple of 2^-24 next to a time."""
+    number: float = as_number(name, value, least=0, most=1)
+    return round(number * 2**_DEPTH) / 2**_DEPTH
+
+
+def _hats(t: float) -> list[tuple[tuple[int, int], float]]:
+    """Return the nodes (level, index) whose hats are not 0 at time t, and their values."""
+    nodes = [((0, 0), t)]
+    for level in range(1, _DEPTH + 1):
+        cells = 2 ** (level - 1)
+        index, place = divmod(t * cells, 1.0)  # exact: t is a dyadic number
+        if place == 0.0:
+            break
+        # half of the standard deviation that is left of an interval, at its middle
+        nodes.append(((level, int(index)), min(place, 1.0 - place) * cells**-0.5))
+    return nodes
 
 
 def threefry4x32(

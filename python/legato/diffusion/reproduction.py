@@ -5,7 +5,7 @@ Each function returns a `Table`; ``legato diffusion reproduce`` prints, stores a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,29 @@ import numpy as np
 
 from legato._scalars import as_count
 from legato.diffusion.models import GaussianMixture, guided
-from legato.diffusion.sampling import SecondOrder, gaussian_moments, sample
+from legato.diffusion.moments import gaussian_moments
+from legato.diffusion.plans import HigherOrder
+from legato.diffusion.sampling import sample
 from legato.diffusion.schedules import Schedule
 from legato.diffusion.steps import Sampler
 
-__all__ = ["Table", "counterexample1", "counterexample2", "equivalence"]
+__all__ = [
+    "Table",
+    "counterexample1",
+    "counterexample2",
+    "equivalence",
+    "many_correctors",
+    "mean_shift",
+    "two_dimensions",
+]
 
 COND, UNCOND = (0.0, 1.0), (0.0, 2.0)  # N(0, 1) given the class, N(0, 2) without
+_WAYS: tuple[tuple[str, Sampler, Callable[[float], dict[str, Any]]], ...] = (  # of guiding by a scale
+    ("CFG-DDIM", "ddim", lambda _: {}),
+    ("CFG-DDPM", "ddpm", lambda _: {}),
+    ("PCG", "ddim", lambda _: {"corrector_steps": 1}),
+    ("20 correctors of gamma", "ddim", lambda scale: {"corrector_steps": 20, "corrector_scale": scale}),
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ def counterexample1(
     rows: list[tuple[Any, ...]] = []
     for scale in scales:
         powered, ddpm, ddim = closed_forms(scale)
-        routes: tuple[tuple[str, Sampler | SecondOrder, Sampler, float], ...] = (
+        routes: tuple[tuple[str, Sampler | HigherOrder, Sampler, float], ...] = (
             ("CFG-DDPM", "reverse_sde", "reverse_sde", ddpm),
             ("CFG-DDIM", "heun", "ddim", ddim),
         )
@@ -68,13 +84,18 @@ def counterexample1(
             exact = gaussian_moments(schedule, sampler=first_order, cond=COND, uncond=UNCOND, guidance_scale=scale)[1]
             x = sample(pair, (chains, 1), schedule, sampler, guidance_scale=scale, seeds=1, threads=threads)
             simulated = float(x.astype(np.float64).var())
-            rows.append((scale, name, powered, closed, exact, simulated, simulated / closed - 1))
+            # the law is Gaussian, so its variance is known to simulated * sqrt(2 / chains)
+            spread = simulated * (2 / chains) ** 0.5
+            rows.append((scale, name, powered, closed, exact, simulated, spread, simulated / closed - 1))
     return Table(
         "counterexample1",
         "variance of guided samples; neither sampler gives the powered law 2 / (gamma + 1)",
-        ("gamma", "sampler", "powered", "closed form", f"first order, {steps} steps", "simulated", "error"),
+        (
+            "gamma", "sampler", "powered", "closed form", f"first order, {steps} steps", "simulated", "standard error",
+            "error",
+        ),
         rows,
-    )
+    )  # fmt: skip
 
 
 def counterexample2(scale: float = 3.0, *, chains: int = 40_000, steps: int = 300, threads: int = 1) -> Table:
@@ -102,32 +123,148 @@ def counterexample2(scale: float = 3.0, *, chains: int = 40_000, steps: int = 30
     weight /= weight.sum()
     mean = float((weight * grid).sum())
     variance = float((weight * (grid - mean) ** 2).sum())
-    rows: list[tuple[Any, ...]] = [("powered law", mean, variance, None, None, None, None)]
+    rows: list[tuple[Any, ...]] = [("powered law", mean, variance, *[None] * 6)]
     shown = slice(7500, 15001, 50)  # -2 to 4
     curves = {"powered law": (grid[shown].tolist(), (weight[shown] / (grid[1] - grid[0])).tolist())}
     schedule, edges = Schedule.vp_linear(steps), np.linspace(-2, 4, 121)
-    ways: tuple[tuple[str, Sampler, dict[str, Any]], ...] = (
-        ("CFG-DDIM", "ddim", {}),
-        ("CFG-DDPM", "ddpm", {}),
-        ("PCG", "ddim", {"corrector_steps": 1}),
-        ("20 correctors of gamma", "ddim", {"corrector_steps": 20, "corrector_scale": scale}),
-    )
-    for name, sampler, options in ways:
+    for name, sampler, options in _WAYS:
         drawn = sample(
             guided(cond, uncond), (chains, 1), schedule, sampler, guidance_scale=scale, seeds=2, threads=threads,
-            **options,
+            **options(scale),
         )  # fmt: skip
         x = drawn.astype(np.float64)
-        found = float(x.mean()), float(x.var())
-        rows.append((name, *found, mean, variance, found[0] / mean - 1, found[1] / variance - 1))
+        found, errors = (float(x.mean()), float(x.var())), _standard_errors(x)
+        rows.append((name, *found, *errors, mean, variance, found[0] / mean - 1, found[1] / variance - 1))
         counts = np.histogram(x, edges)[0] / (chains * (edges[1] - edges[0]))
         curves[name] = (((edges[1:] + edges[:-1]) / 2).tolist(), counts.tolist())
     return Table(
         "counterexample2",
         f"mean and variance at gamma {scale:g}; neither CFG nor one corrector gives the powered law",
-        ("law", "mean", "variance", "powered mean", "powered variance", "error of mean", "error of variance"),
+        (
+            "law", "mean", "variance", "its standard error", "and of variance", "powered mean", "powered variance",
+            "error of mean", "error of variance",
+        ),
         rows,
         curves,
+    )  # fmt: skip
+
+
+def mean_shift(scales: Sequence[float] = (1, 1.5, 2, 3, 5, 7, 10), *, steps: int = 4000) -> Table:
+    """Show how guidance moves the mean where the class does (N(1, 1) with it, N(0, 2) without).
+
+    Parameters
+    ----------
+    scales : sequence of float
+        Guidance scales gamma.
+    steps : int
+        Of the exact recursions, held against the closed forms for small steps: c (1 - r^gamma) / (1 - r) for CFG-DDPM
+        with r = 1 / 2, an integral for CFG-DDIM, gamma / (gamma + (1 - gamma) r) for the powered law.
+    """
+    _check_sizes(steps=steps)
+    schedule = Schedule.ve(steps, 300.0, sigma_min=0.003)
+    rows: list[tuple[Any, ...]] = []
+    for scale in scales:
+        powered, ddpm, ddim = closed_means(scale)
+        laws: dict[str, Any] = {"cond": (1.0, 1.0), "uncond": UNCOND, "guidance_scale": scale}
+        by_ddpm = gaussian_moments(schedule, sampler="ddpm", **laws)[0]
+        by_ddim = gaussian_moments(schedule, sampler="heun", **laws)[0]
+        errors = by_ddpm / ddpm - 1, by_ddim / ddim - 1
+        rows.append((scale, powered, ddpm, by_ddpm, errors[0], ddim, by_ddim, errors[1]))
+    return Table(
+        "mean_shift",
+        "mean of guided samples; CFG-DDIM goes beyond the limit 2 of the others and comes back to it",
+        (
+            "gamma", "powered", "CFG-DDPM, closed form", f"{steps} steps", "error", "CFG-DDIM, closed form",
+            "by Heun", "error of it",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def closed_means(scale: float) -> tuple[float, float, float]:
+    """Return the means of the powered law, of CFG-DDPM and of CFG-DDIM for small steps, N(1, 1) and N(0, 2)."""
+    r = 0.5
+    powered = scale / (scale + (1 - scale) * r)
+    ddpm = (1 - r**scale) / (1 - r)
+    # (g / 2) r^(g / 2) (1 - r)^(-1/2) times the integral of u^(-1 - g / 2) (1 - u)^(-1/2) from r to 1, by u = 1 - v^2
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    top = (1 - r) ** 0.5
+    v = top * (nodes + 1) / 2
+    integral = float((2 * (1 - v * v) ** (-1 - scale / 2) * weights).sum() * top / 2)
+    return powered, ddpm, scale / 2 * r ** (scale / 2) / top * integral
+
+
+def many_correctors(scale: float = 3.0, counts: Sequence[int] = (1, 2, 4, 8, 16, 32, 64), *, steps: int = 250) -> Table:
+    """Show that PCG samples the powered law of scale 2 gamma - 1 as its correctors become many: the error is as 1 / K.
+
+    Parameters
+    ----------
+    scale : float
+        gamma.
+    counts : sequence of int
+        K.
+    steps : int
+        Of the exact recursion, beside one of four times as many: the error is that of K, not of the steps.
+    """
+    _check_sizes(steps=steps)
+    powered = closed_forms(2 * scale - 1)[0]
+    rows: list[tuple[Any, ...]] = []
+    for count in counts:
+        found = [
+            gaussian_moments(
+                Schedule.vp_linear(n), cond=COND, uncond=UNCOND, guidance_scale=scale, corrector_steps=count
+            )[1]
+            for n in (steps, 4 * steps)
+        ]
+        rows.append((count, *found, powered, *(one / powered - 1 for one in found)))
+    return Table(
+        "many_correctors",
+        f"variance of PCG at gamma {scale:g} for K correctors a step; the powered law is that of 2 gamma - 1",
+        ("K", f"{steps} steps", f"{4 * steps} steps", "powered law", "error", "error with more steps"),
+        rows,
+    )
+
+
+def two_dimensions(scale: float = 3.0, *, chains: int = 40_000, steps: int = 300, threads: int = 1) -> Table:
+    """Guide a mixture in the plane, whose powered law is integrated on a grid: modes move and narrow.
+
+    Four modes at (+-1, +-1) of variance 0.15, equal without the class and (0.7, 0.3, 0, 0) with it.
+
+    Parameters
+    ----------
+    scale : float
+        gamma.
+    chains, steps : int
+        Of the simulation.
+    threads : int
+    """
+    _check_sizes(chains=chains, steps=steps)
+    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    uncond = GaussianMixture(np.ones(4), corners, np.full(4, 0.15))
+    cond = uncond.reweighted([0.7, 0.3, 0.0, 0.0])
+    axis = np.linspace(-5, 5, 501)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    log = scale * cond.log_density(grid, 1.0, 0.0) + (1 - scale) * uncond.log_density(grid, 1.0, 0.0)
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    mean = weight @ grid
+    variance = weight @ (grid - mean) ** 2
+    rows: list[tuple[Any, ...]] = [("powered law", *mean.tolist(), *variance.tolist(), None, None)]
+    schedule = Schedule.vp_linear(steps)
+    for name, sampler, options in _WAYS:
+        drawn = sample(
+            guided(cond, uncond), (chains, 2), schedule, sampler, guidance_scale=scale, seeds=2, threads=threads,
+            **options(scale),
+        )  # fmt: skip
+        x = drawn.astype(np.float64)
+        errors = [_standard_errors(x[:, i]) for i in range(2)]
+        found = *x.mean(0).tolist(), *x.var(0).tolist()
+        rows.append((name, *found, max(one[0] for one in errors), max(one[1] for one in errors)))
+    return Table(
+        "two_dimensions",
+        f"means and variances in the plane at gamma {scale:g}",
+        ("law", "mean 1", "mean 2", "variance 1", "variance 2", "standard error of means", "and of variances"),
+        rows,
     )
 
 
@@ -165,6 +302,14 @@ def equivalence(scales: Sequence[float] = (1.5, 3.0, 7.0), *, finest: int = 3200
         ),
         rows,
     )  # fmt: skip
+
+
+def _standard_errors(x: np.ndarray) -> tuple[float, float]:
+    """Return those of the mean and of the variance of independent numbers, by their moments."""
+    off = x - x.mean()
+    variance = float((off**2).mean())
+    fourth = float((off**4).mean())
+    return (variance / len(x)) ** 0.5, (max(fourth - variance**2, 0.0) / len(x)) ** 0.5
 
 
 def _check_sizes(**sizes: int) -> None:

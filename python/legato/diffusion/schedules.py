@@ -12,7 +12,7 @@ from legato._arrays import Float64, as_float64
 from legato._scalars import as_choice, as_count, as_number, shown
 from legato.errors import ArgumentError
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "check_range"]
 
 Spacing: TypeAlias = Literal["leading", "trailing", "linspace"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -77,8 +77,8 @@ class Schedule:
         object.__setattr__(self, "sigma", s)
         for name, value in (("drift", drift), ("diffusion", diffusion), ("time", time)):
             array = None if value is None else as_float64(name, value, (len(a) - 1,)).copy()
-            if array is not None and not np.isfinite(array).all():
-                raise ArgumentError(f"{name}: expected finite numbers")
+            if array is not None and not np.isfinite(array[int(a[0] == 0 and name != "time") :]).all():
+                raise ArgumentError(f"{name}: expected finite numbers, but for a step from alpha 0")
             if array is not None and name == "diffusion" and (array < 0).any():
                 raise ArgumentError("diffusion: expected numbers that are not negative")
             object.__setattr__(self, name, array)
@@ -98,12 +98,11 @@ class Schedule:
         return np.asarray(s[:-1] ** 2 - (ratio * s[1:]) ** 2)
 
     def euler_increments(self) -> tuple[Float64, Float64]:
-        """F dt and g^2 dt of each step, shape (N,): given, or from the levels."""
+        """F dt and g^2 dt of each step, shape (N,): given, or from the levels; f dt is infinite from alpha 0 on."""
         if self.drift is not None and self.diffusion is not None:
             return self.drift, self.diffusion
-        if self.alpha[0] == 0:
-            raise ArgumentError("schedule: expected alpha > 0 at every level for a sampler that integrates the SDE")
-        return np.log(self.alpha[1:] / self.alpha[:-1]), self.forward_variance
+        with np.errstate(divide="ignore"):
+            return np.log(self.alpha[1:] / self.alpha[:-1]), self.forward_variance
 
     def zero_terminal_snr(self) -> Schedule:
         """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules.
@@ -268,7 +267,9 @@ class Schedule:
         _check_number("t_start", t_start, 0.0, 1.0, above=True)
         t = _grid(steps, t_start, 0.0)
         t = shift * t / (1 + (shift - 1) * t)
-        return cls(1.0 - t, t)
+        with np.errstate(divide="ignore"):
+            drift = (t[:-1] - t[1:]) / (1.0 - t[:-1])  # at the left end: Euler of the flow's own ODE
+        return cls(1.0 - t, t, drift=drift, diffusion=2.0 * t[:-1] * drift)
 
     @classmethod
     def from_alphas_cumprod(
@@ -344,6 +345,19 @@ class Schedule:
         last = float(getattr(scheduler, "final_alpha_cumprod", getattr(scheduler, "one", 1.0)))
         levels = np.append(squares[time.astype(int)], last)
         return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=time)
+
+
+def check_range(schedule: Schedule, start: int, stop: int | None) -> int:
+    """Return the step before which a run from step `start` stops."""
+    if not isinstance(schedule, Schedule):
+        raise ArgumentError(f"schedule: expected a Schedule, got {type(schedule).__name__}")
+    steps = len(schedule)
+    end = steps if stop is None else stop
+    if not all(isinstance(k, int | np.integer) for k in (start, end)) or not 0 <= start <= end <= steps:
+        raise ArgumentError(
+            f"start, stop: expected integers, 0 <= start <= stop <= {steps}, got {shown(start)}, {shown(end)}"
+        )
+    return int(end)
 
 
 def _grid(steps: int, start: float, end: float, name: str = "steps") -> Float64:

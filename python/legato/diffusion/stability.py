@@ -9,6 +9,7 @@ import numpy as np
 
 from legato._arrays import Float64
 from legato.diffusion.models import GaussianMixture
+from legato.diffusion.plans import column
 from legato.errors import ArgumentError
 
 __all__ = ["check_langevin", "guided_precisions"]
@@ -27,7 +28,7 @@ def guided_precisions(
     """
     models = [(gm, np.flatnonzero(gm.weights > 0)) for gm in (cond, uncond)]
     weights = scale, 1.0 - scale
-    variances = [alpha**2 * gm._variances[kept] + sigma**2 for gm, kept in models]
+    variances = [alpha**2 * gm.principal[0][kept] + sigma**2 for gm, kept in models]
     if all(len(kept) == 1 for _, kept in models):
         both = _of_one_component(models, variances, weights)
         return float(both.min()), float(both.max())
@@ -40,8 +41,8 @@ def guided_precisions(
     ):
         return low, float(1.0 / variances[0].min())
     high: Float64 = np.zeros(1)
-    for (gm, kept), v, weight in zip(models, variances, weights, strict=True):
-        flat = v.reshape(len(kept), -1) if gm._rotations is None else v.reshape(-1, 1)  # by axes where they are known
+    for (gm, _), v, weight in zip(models, variances, weights, strict=True):
+        flat = v if gm.principal[1] is None else v.reshape(-1, 1)  # by axes where they are known
         high = high + weight / (flat.min(0) if weight > 0 else flat.max(0))
     return low, float(high.max())
 
@@ -50,7 +51,7 @@ def _of_one_component(
     models: list[tuple[GaussianMixture, np.ndarray]], variances: list[Float64], weights: tuple[float, float]
 ) -> Float64:
     """Return the eigenvalues of the guided precision."""
-    axes = [None if gm._rotations is None else gm._rotations[kept[0]] for gm, kept in models]
+    axes = [None if gm.principal[1] is None else gm.principal[1][kept[0]] for gm, kept in models]
     round_ones = [bool((v == v.flat[0]).all()) for v in variances]
     if any(round_ones) or (axes[0] is None and axes[1] is None) or np.array_equal(axes[0], axes[1]):  # type: ignore[arg-type]
         a, b = (v.reshape(-1) if not flat else v.flat[:1] for v, flat in zip(variances, round_ones, strict=True))
@@ -62,21 +63,22 @@ def _of_one_component(
 
 
 def _along_axes(gm: GaussianMixture, kept: np.ndarray, variances: Float64) -> Float64:
-    """Return e' P e of each component for every axis e, (components, d or 1)."""
-    if gm._rotations is None:
-        return 1.0 / variances.reshape(len(variances), -1)
-    return np.asarray(np.einsum("kij,kj->ki", gm._rotations[kept] ** 2, 1.0 / variances))
+    """Return e' P e of each component for every axis e, (components, d)."""
+    rotations = gm.principal[1]
+    return 1.0 / variances if rotations is None else np.einsum("kij,kj->ki", rotations[kept] ** 2, 1.0 / variances)
 
 
 def check_langevin(name: str, scale_name: str, rows: Float64, cond: GaussianMixture, uncond: GaussianMixture) -> None:
     """Refuse Langevin rows (legato/diffusion.hpp, Row) whose step, called `name`, is not stable for the mixtures."""
     single = all(int((gm.weights > 0).sum()) == 1 for gm in (cond, uncond))
     whose = "the guided Gaussian" if single and cond is not uncond else "the narrowest component"
-    levels = np.stack([rows[:, 0], rows[:, 1], rows[:, 4], rows[:, 8] ** 2], 1)
+    levels = np.stack([column(rows, name) for name in ("alpha", "sigma", "guidance", "noise")], 1)
+    levels[:, 3] **= 2
+    steps = column(rows, "step")
     seen, where = np.unique(levels, axis=0, return_index=True)
     for (alpha, sigma, scale, size), row in zip(seen, where, strict=True):
         low, high = guided_precisions(cond, uncond, alpha, sigma, scale)
-        at = f" (step {int(rows[row, 9])}, alpha {alpha:g}, sigma {sigma:g})"
+        at = f" (step {int(steps[row])}, alpha {alpha:g}, sigma {sigma:g})"
         if low <= 0 and (single or name == "step_size"):  # a few correctors at each level do not reach a tail's end
             raise ArgumentError(
                 f"{scale_name}: {scale:g} leaves a guided law of precision {low:g}{at}; {name} * precision must lie "

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_real, as_stored, in_the_type_of, on_device, output_apart
+from legato._arrays import (
+    Float64,
+    as_float64,
+    as_real,
+    as_stored,
+    given_back,
+    on_device,
+    output_apart,
+    refuse_gradients,
+)
 from legato._dispatch import Backend
 from legato._scalars import as_choice, as_number, as_threads, shown
 from legato.diffusion import _reference
@@ -22,7 +31,10 @@ __all__ = ["PREDICTIONS", "SAMPLERS", "Prediction", "Sampler", "apply_step", "co
 Sampler: TypeAlias = Literal[
     "ddim",
     "ddpm",
+    "euler",
     "euler_ancestral",
+    "lcm",
+    "tcd",
     "reverse_sde",
     "pf_ode",
     "tutorial_ddpm",
@@ -33,6 +45,7 @@ Sampler: TypeAlias = Literal[
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 Prediction: TypeAlias = Literal["epsilon", "x0", "v", "flow", "score"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+_WITH_ETA = {"ddim": 0.0, "euler_ancestral": 1.0, "tcd": 0.3}  # and what it is without a word
 
 
 def step_coefficients(
@@ -49,11 +62,14 @@ def step_coefficients(
     ----------
     schedule : Schedule
     sampler : str
-        "ddim" (noise `eta`, 0 by default), "ddpm" (ancestral: eta 1), "euler_ancestral" (k-diffusion's, eta 1),
-        "reverse_sde" and "pf_ode" (Euler), "tutorial_ddpm" and "tutorial_ddim" (arXiv 2406.08929, algorithms 1 and 2;
-        alpha must be 1), "langevin" (of `step_size`, at level k), "flow_euler" (out is the velocity eps - x0).
+        "ddim" (noise `eta`, 0 by default) and "euler" (its deterministic case, which is Euler's method in x / alpha
+        over sigma / alpha), "ddpm" (ancestral: eta 1), "euler_ancestral" (k-diffusion's, eta 1), "tcd" (x0 noised with
+        the share sqrt(1 - eta^2) of the predicted noise and the share eta of fresh noise, 0.3 by default: the gamma of
+        Kim et al. 2023 and Zheng et al. 2024) and "lcm" (fresh noise alone, Luo et al. 2023), "reverse_sde" and
+        "pf_ode" (Euler), "tutorial_ddpm" and "tutorial_ddim" (arXiv 2406.08929, algorithms 1 and 2; alpha must be 1),
+        "langevin" (of `step_size`, at level k), "flow_euler" (out is the velocity eps - x0).
     eta : float, optional
-        Noise of "ddim" and "euler_ancestral", 0 to 1.
+        Noise of "ddim", "euler_ancestral" and "tcd", 0 to 1.
     prediction : {"epsilon", "x0", "v", "flow", "score"}, optional
         What `out` is: the noise (default), x0, v = alpha eps - sigma x0, the velocity eps - x0, or the
         score.
@@ -70,6 +86,12 @@ def step_coefficients(
         Unknown names; a sampler that the schedule does not admit; a schedule that starts at alpha 0 with "epsilon" or
         "score" (x0 cannot be had from them there).
 
+    Notes
+    -----
+    A schedule may start at alpha 0 (`Schedule.flow`, or no signal left). The drift and the diffusion of the SDE are
+    infinite there; the first step of "pf_ode" is then that of "ddim" and the first one of "reverse_sde" that of "ddpm",
+    which integrate their linear part exactly.
+
     Examples
     --------
     >>> from legato import diffusion as D
@@ -84,36 +106,38 @@ def step_coefficients(
         wanted = as_choice("prediction", prediction, PREDICTIONS)
     if eta is not None:
         eta = as_number("eta", eta, least=0, most=1)
-    if eta not in (None, 0) and sampler not in ("ddim", "euler_ancestral"):
+    if eta not in (None, 0) and sampler not in _WITH_ETA:
         raise ArgumentError(f"eta: sampler {sampler!r} has none")
     if step_size is not None and sampler != "langevin":
         raise ArgumentError(f"step_size: sampler {sampler!r} has none")
     a, s, a1, s1 = schedule.alpha[:-1], schedule.sigma[:-1], schedule.alpha[1:], schedule.sigma[1:]
 
-    if sampler in ("ddim", "ddpm", "flow_euler"):
-        return ddim_table(a, s, a1, s1, {"ddpm": 1.0, "flow_euler": 0.0}.get(sampler, eta or 0.0), wanted)
-    if (a == 0).any():
-        raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha > 0 at every level")
-    if sampler == "euler_ancestral":
-        level, level1 = s / a, s1 / a1
-        up = (1.0 if eta is None else eta) * np.sqrt(level1**2 * (level**2 - level1**2) / level**2)
-        up = np.minimum(level1, up)
-        down = np.sqrt(np.maximum(level1**2 - up**2, 0.0))
-        return _table(a, s, a1, a1 * down, a1 * up, wanted)
+    if sampler in ("tcd", "lcm"):
+        share = 1.0 if sampler == "lcm" else _WITH_ETA["tcd"] if eta is None else eta
+        return rewritten(a, s, wanted, on_x0=a1, on_eps=(1.0 - share**2) ** 0.5 * s1, noise=share * s1)
+    if sampler in ("ddim", "ddpm", "euler", "euler_ancestral", "flow_euler"):
+        default = {"ddpm": 1.0, "euler": 0.0, "flow_euler": 0.0}.get(sampler, _WITH_ETA.get(sampler, 0.0))
+        return ddim_table(a, s, a1, s1, default if eta is None else eta, wanted)
     if sampler in ("tutorial_ddpm", "tutorial_ddim"):
         if not ((a == 1).all() and (a1 == 1).all()):
             raise ArgumentError(f"schedule: sampler {sampler!r} needs alpha 1 at every level (VE)")
         if sampler == "tutorial_ddim":
-            return _from_epsilon(np.ones_like(s), s1 - s, np.zeros_like(s), a, s, wanted)
+            return rewritten(a, s, wanted, on_x=1.0, on_eps=s1 - s)
         added = s * s - s1 * s1
-        return _from_epsilon(np.ones_like(s), -added / s, np.sqrt(added), a, s, wanted)
+        return rewritten(a, s, wanted, on_x=1.0, on_eps=-added / s, noise=np.sqrt(added))
     if sampler == "langevin":
         size = schedule.forward_variance if step_size is None else sizes_of_steps("step_size", step_size, len(s))
-        return _from_epsilon(np.ones_like(s), -size / (2 * s), np.sqrt(size), a, s, wanted)
+        return rewritten(a, s, wanted, on_x=1.0, on_eps=-size / (2 * s), noise=np.sqrt(size))
+    stochastic = sampler == "reverse_sde"
     drift, added = schedule.euler_increments()
-    share = 1.0 if sampler == "reverse_sde" else 0.5
-    noise_scale = np.sqrt(added) if sampler == "reverse_sde" else np.zeros_like(s)
-    return _from_epsilon(1.0 + drift, -share * added / s, noise_scale, a, s, wanted)
+    bare = int(a[0] == 0 and not np.isfinite(drift[0] + added[0]))  # how many steps from where they are infinite
+    table = np.empty((len(s), 3))
+    table[:bare] = ddim_table(a[:bare], s[:bare], a1[:bare], s1[:bare], float(stochastic), wanted)
+    table[bare:] = rewritten(
+        a[bare:], s[bare:], wanted, on_x=1.0 + drift[bare:], on_eps=-(1.0 if stochastic else 0.5) * (added / s)[bare:],
+        noise=np.sqrt(added[bare:]) if stochastic else 0.0,
+    )  # fmt: skip
+    return table
 
 
 def sizes_of_steps(name: str, value: ArrayLike, steps: int) -> Float64:
@@ -130,41 +154,38 @@ def ddim_table(a: Float64, s: Float64, a1: Float64, s1: Float64, eta: float, pre
     """Return (A, B, C) of DDIM with noise `eta`, from levels (a, s) to levels (a1, s1)."""
     # w^2 = eta^2 s'^2 (1 - (a s' / (a' s))^2), the variance of the posterior at eta 1 (spec: DDIM's sigma_t)
     w = eta * s1 * np.sqrt(np.maximum(1.0 - (a * s1 / (a1 * s)) ** 2, 0.0))
-    return _table(a, s, a1, np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), w, prediction)
+    return rewritten(a, s, prediction, on_x0=a1, on_eps=np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), noise=w)
 
 
-def _table(a: Float64, s: Float64, a1: Float64, toward: Float64, w: Float64, prediction: Prediction) -> Float64:
-    """X' = a' x0 + toward eps + w z, in terms of x and what the model predicts."""
-    if prediction == "x0":
-        return np.stack([toward / s, a1 - a * toward / s, w], 1)
-    if prediction == "v":
+def rewritten(
+    a: Any, s: Any, prediction: Prediction, *, on_x: Any = 0.0, on_x0: Any = 0.0, on_eps: Any = 0.0, noise: Any = 0.0
+) -> Float64:
+    """Return (A, B, C) of on_x x + on_x0 x0 + on_eps eps + noise z, in terms of x and of what is predicted at (a, s).
+
+    Of numbers, shape (3,); of arrays of one length, (N, 3).
+    """
+    a, s = np.asarray(a, np.float64), np.asarray(s, np.float64)
+    if prediction in ("epsilon", "score"):
+        if np.any((a == 0) & (np.asarray(on_x0) != 0)):
+            raise ArgumentError(
+                f"prediction: {prediction!r} says nothing on x0 where alpha is 0; expected x0, v or flow"
+            )
+        of_x0 = on_x0 / np.where(a == 0, 1.0, a)
+        by_x, by_out = on_x + of_x0, on_eps - of_x0 * s
+        if prediction == "score":
+            by_out = -s * by_out
+    elif prediction == "x0":
+        of_eps = on_eps / np.where(s == 0, 1.0, s)
+        by_x, by_out = on_x + of_eps, on_x0 - of_eps * a
+    elif prediction == "v":  # x0 = (a x - s v) / (a^2 + s^2), eps = (s x + a v) / (a^2 + s^2)
         square = a * a + s * s
-        return np.stack([(a1 * a + toward * s) / square, (toward * a - a1 * s) / square, w], 1)
-    if prediction == "flow":
-        return np.stack([(a1 + toward) / (a + s), (toward * a - a1 * s) / (a + s), w], 1)
-    if (a == 0).any():
-        raise ArgumentError(f"prediction: {prediction!r} says nothing on x0 where alpha is 0; expected x0, v or flow")
-    on_eps = toward - a1 / a * s
-    return np.stack([a1 / a, -s * on_eps if prediction == "score" else on_eps, w], 1)
+        by_x, by_out = on_x + (on_x0 * a + on_eps * s) / square, (on_eps * a - on_x0 * s) / square
+    else:  # flow: x0 = (x - s out) / (a + s), eps = (x + a out) / (a + s)
+        by_x, by_out = on_x + (on_x0 + on_eps) / (a + s), (on_eps * a - on_x0 * s) / (a + s)
+    return np.stack(np.broadcast_arrays(by_x, by_out, noise), -1)
 
 
-def _from_epsilon(on_x: Float64, on_eps: Float64, w: Float64, a: Float64, s: Float64, prediction: str) -> Float64:
-    """X' = on_x x + on_eps eps + w z, in terms of x and what the model predicts."""
-    if prediction == "epsilon":
-        return np.stack([on_x, on_eps, w], 1)
-    if prediction == "score":
-        return np.stack([on_x, -s * on_eps, w], 1)
-    if prediction == "x0":
-        return np.stack([on_x + on_eps / s, -on_eps * a / s, w], 1)
-    if prediction == "v":
-        square = a * a + s * s
-        return np.stack([on_x + on_eps * s / square, on_eps * a / square, w], 1)
-    return np.stack([on_x + on_eps / (a + s), on_eps * a / (a + s), w], 1)
-
-
-def convert_prediction(
-    out: ArrayLike, x: ArrayLike, alpha: float, sigma: float, *, given: Prediction, wanted: Prediction
-) -> NDArray[Any]:
+def convert_prediction(out: Any, x: Any, alpha: float, sigma: float, *, given: Prediction, wanted: Prediction) -> Any:
     """Turn one kind of prediction into another.
 
     Parameters
@@ -178,17 +199,16 @@ def convert_prediction(
 
     Returns
     -------
-    ndarray
+    array
+        Of the package of `out` and `x`, whose own arithmetic this is: tensors keep their place and their gradients.
     """
     given, wanted = as_choice("given", given, PREDICTIONS), as_choice("wanted", wanted, PREDICTIONS)
     alpha, sigma = as_number("alpha", alpha, least=0), as_number("sigma", sigma, least=0)
-    y: Any = x if on_device(x) else as_real("x", x)
-    o: Any = out if on_device(out) else as_real("out", out)
+    y, o = (value if _computes(value) else as_real(name, value) for name, value in (("x", x), ("out", out)))
     if y.shape != o.shape:
-        raise ArgumentError(f"x: expected shape {o.shape} as out has, got {y.shape}")
+        raise ArgumentError(f"x: expected shape {tuple(o.shape)} as out has, got {tuple(y.shape)}")
     if given == wanted:
-        return o  # type: ignore[no-any-return]
-    eps: Any
+        return o
     if given in ("epsilon", "score"):
         eps = o if given == "epsilon" else -sigma * o
         x0 = (y - sigma * eps) / alpha if alpha > 0 else None
@@ -209,7 +229,12 @@ def convert_prediction(
     if needed[wanted] is None:
         raise ArgumentError(f"wanted: {given!r} does not determine {wanted!r} at alpha {alpha}, sigma {sigma}")
     result: Any = needed[wanted]
-    return result if on_device(result) else np.asarray(result)
+    return result if _computes(result) else np.asarray(result)
+
+
+def _computes(value: Any) -> bool:
+    """Whether `value` is an array of another package, whose own arithmetic keeps its place and its gradients."""
+    return not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__") and hasattr(value, "__mul__")
 
 
 def apply_step(
@@ -258,13 +283,13 @@ def apply_step(
 
     Returns
     -------
-    ndarray
-        `out` where it was given. bfloat16 comes back in the type of `x`. A CuPy array where `x` is in GPU memory.
+    array
+        `out` where it was given, else what `x` is: an array of its package, place, type and order of axes in memory.
 
     Raises
     ------
     ArgumentError
-        Shapes or types differ, or a coefficient is not finite.
+        Shapes or types differ, a coefficient is not finite, or a tensor records gradients.
 
     Notes
     -----
@@ -284,6 +309,8 @@ def apply_step(
         )
         if done is not None:
             return done
+    for name, value in (("x", x), ("eps", eps), ("eps_uncond", eps_uncond), ("noise", noise), ("out", out)):
+        refuse_gradients(name, value)
     if on_device(x):
         from legato.diffusion import _cupy
 
@@ -291,7 +318,8 @@ def apply_step(
         samples = int(x.shape[0]) if x.ndim else 0
         table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
         address = Streams(seeds, samples, first_sample, generator).address(step, substep)
-        return _cupy.apply_step(x, eps, eps_uncond, noise, table, address, out)
+        after = _cupy.apply_step(x, eps, eps_uncond, noise, table, address, out)
+        return after if out is not None else given_back(x, after)
     state, storage = as_stored("x", x)
     if state.ndim == 0:
         raise ArgumentError("x: expected at least one axis, that of the samples")
@@ -331,7 +359,7 @@ def apply_step(
             target,
             threads,
         )
-    return out if out is not None else in_the_type_of(x, target)
+    return out if out is not None else given_back(x, target)
 
 
 def _full_coefficients(
@@ -395,13 +423,13 @@ def guidance_sums(
     ndarray, shape (samples, 8)
         c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
     """
+    for name, value in (("cond", cond), ("uncond", uncond), ("x", x)):
+        refuse_gradients(name, value)
     c, storage = as_stored("cond", cond)
-    if c.ndim == 0:
-        raise ArgumentError("cond: expected shape (samples, ...), got a number")
     u = as_stored("uncond", uncond, storage)[0]
     at = None if x is None else as_stored("x", x, storage)[0]
     if c.ndim == 0:
-        raise ArgumentError("cond: expected at least one axis, that of the samples")
+        raise ArgumentError("cond: expected shape (samples, ...), got a number")
     for name, array in (("uncond", u), ("x", at)):
         if array is not None and array.shape != c.shape:
             raise ArgumentError(f"{name}: expected shape {c.shape} as cond has, got {array.shape}")

@@ -133,7 +133,7 @@ class _Clip:
             self._size,
             aim.path_options,
             window_s=aim.setting.window_s,
-            guard=aim.guard,
+            guard=aim.guard is not False,
             aims=aims,
             time_base=None,
             frame_rate=rate,

@@ -18,30 +18,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from legato.diffusion.schedulers.consistency import LCMScheduler as LCMScheduler
+    from legato.diffusion.schedulers.consistency import TCDScheduler as TCDScheduler
+    from legato.diffusion.schedulers.first_order import DDIMInverseScheduler as DDIMInverseScheduler
     from legato.diffusion.schedulers.first_order import DDIMScheduler as DDIMScheduler
     from legato.diffusion.schedulers.first_order import DDPMScheduler as DDPMScheduler
     from legato.diffusion.schedulers.first_order import (
         EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
     )
+    from legato.diffusion.schedulers.first_order import EulerDiscreteScheduler as EulerDiscreteScheduler
     from legato.diffusion.schedulers.first_order import (
         FlowMatchEulerDiscreteScheduler as FlowMatchEulerDiscreteScheduler,
     )
+    from legato.diffusion.schedulers.multistep import DEISMultistepScheduler as DEISMultistepScheduler
     from legato.diffusion.schedulers.multistep import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+    from legato.diffusion.schedulers.multistep import SASolverScheduler as SASolverScheduler
+    from legato.diffusion.schedulers.multistep import UniPCMultistepScheduler as UniPCMultistepScheduler
+    from legato.diffusion.schedulers.second_order import HeunDiscreteScheduler as HeunDiscreteScheduler
 
 _ROOMS = {
+    "DDIMInverseScheduler": "first_order",
     "DDIMScheduler": "first_order",
     "DDPMScheduler": "first_order",
+    "DEISMultistepScheduler": "multistep",
     "DPMSolverMultistepScheduler": "multistep",
     "EulerAncestralDiscreteScheduler": "first_order",
+    "EulerDiscreteScheduler": "first_order",
     "FlowMatchEulerDiscreteScheduler": "first_order",
+    "HeunDiscreteScheduler": "second_order",
+    "LCMScheduler": "consistency",
+    "SASolverScheduler": "multistep",
+    "TCDScheduler": "consistency",
+    "UniPCMultistepScheduler": "multistep",
 }
 
 __all__ = [
+    "DDIMInverseScheduler",
     "DDIMScheduler",
     "DDPMScheduler",
+    "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
     "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LCMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
 ]
 
 

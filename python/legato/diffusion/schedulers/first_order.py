@@ -1,4 +1,4 @@
-"""Schedulers of first order: DDIM, DDPM, Euler ancestral, and Euler of a flow."""
+"""Schedulers of first order: DDIM and its inversion, DDPM, Euler ancestral, Euler, and Euler of a flow."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import diffusers
-from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_euler_ancestral_discrete
+from diffusers.schedulers import (
+    scheduling_ddim,
+    scheduling_ddpm,
+    scheduling_euler_ancestral_discrete,
+    scheduling_euler_discrete,
+)
 from diffusers.schedulers import scheduling_flow_match_euler_discrete as scheduling_flow
 
 from legato._scalars import as_number
 from legato._turns import one_at_a_time
-from legato.diffusion.schedulers.run import Row, Run, alike, fused, x0_of
+from legato.diffusion.multistep import Level
+from legato.diffusion.schedulers.run import (
+    Row,
+    Run,
+    Seen,
+    alike,
+    fused,
+    refuse_numbers_of_steps,
+    seen_at,
+    seen_in_sigma,
+)
 from legato.errors import ArgumentError
 
 if TYPE_CHECKING:
     import torch
-
-Level = tuple[float, float]
 
 
 class DDIMScheduler(Run, diffusers.DDIMScheduler):  # type: ignore[misc]
@@ -76,7 +89,7 @@ class DDIMScheduler(Run, diffusers.DDIMScheduler):  # type: ignore[misc]
             return after, x0
         return scheduling_ddim.DDIMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
 
-    def _row(self, t: int, eta: float) -> tuple[Level, Level, Row]:
+    def _row(self, t: int, eta: float) -> tuple[Seen, Level, Row]:
         before = t - self.config.num_train_timesteps // self.num_inference_steps
         square = float(self.alphas_cumprod[t])
         square1 = float(self.alphas_cumprod[before] if before >= 0 else self.final_alpha_cumprod)
@@ -84,7 +97,7 @@ class DDIMScheduler(Run, diffusers.DDIMScheduler):  # type: ignore[misc]
         variance = max((1.0 - square1) / (1.0 - square) * (1.0 - square / square1), 0.0)
         w = eta * variance**0.5
         row = 0.0, square1**0.5, max(1.0 - square1 - w * w, 0.0) ** 0.5, w
-        return x0_of(self.config.prediction_type, alpha, sigma), (alpha, sigma), row
+        return seen_at(self.config.prediction_type, alpha, sigma), (alpha, sigma), row
 
 
 class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
@@ -166,7 +179,7 @@ class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
         lower = self.timesteps[self.timesteps < int(timestep)]
         return lower[0] if len(lower) else self.timesteps.new_tensor(-1)
 
-    def _row(self, t: int, kind: str) -> tuple[Level, Level, Row, Level]:
+    def _row(self, t: int, kind: str) -> tuple[Seen, Level, Row, Level]:
         before = int(self.previous_timestep(t))
         square = float(self.alphas_cumprod[t])
         square1 = float(self.alphas_cumprod[before]) if before >= 0 else 1.0
@@ -180,7 +193,7 @@ class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
             )
         row = (1.0 - beta) ** 0.5 * (1.0 - square1) / (1.0 - square), square1**0.5 * beta / (1.0 - square), 0.0, w
         logs = math.log(posterior), math.log(max(beta, 1e-20))
-        return x0_of(self.config.prediction_type, alpha, sigma), (alpha, sigma), row, logs
+        return seen_at(self.config.prediction_type, alpha, sigma), (alpha, sigma), row, logs
 
 
 class EulerAncestralDiscreteScheduler(Run, diffusers.EulerAncestralDiscreteScheduler):  # type: ignore[misc]
@@ -235,11 +248,125 @@ class EulerAncestralDiscreteScheduler(Run, diffusers.EulerAncestralDiscreteSched
             prev_sample=after, pred_original_sample=x0
         )
 
-    def _row(self, k: int) -> tuple[Level, Level, Row]:
+    def _row(self, k: int) -> tuple[Seen, Level, Row]:
         sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
         up = (sigma1**2 * (sigma**2 - sigma1**2) / sigma**2) ** 0.5
         down = max(sigma1**2 - up**2, 0.0) ** 0.5
         return seen_in_sigma(self.config.prediction_type, sigma), (1.0, sigma), (0.0, 1.0, down, up)
+
+
+class DDIMInverseScheduler(Run, diffusers.DDIMInverseScheduler):  # type: ignore[misc]
+    """diffusers' DDIMInverseScheduler: DDIM from the image to the noise; `step` is Legato's."""
+
+    @one_at_a_time
+    def step(self, model_output: torch.Tensor, timestep: int, sample: torch.Tensor, return_dict: bool = True) -> Any:
+        """Take one step toward the noise.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, at the timestep; the state one stride before it.
+        timestep : int
+            One of ``timesteps``: where the step leads.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+
+        Returns
+        -------
+        DDIMSchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            Before ``set_timesteps``; a timestep that is not trained.
+        """
+        if self.num_inference_steps is None:
+            raise ArgumentError("scheduler: call set_timesteps() first")
+        t = self._trained(timestep)
+        seen, level, row = self._cached(self.alphas_cumprod, t, lambda: self._row(t))
+        after, x0 = self._mixed(*alike(sample, model_output), seen, level, row, {})
+        if not return_dict:
+            return after, x0
+        return scheduling_ddim.DDIMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
+
+    def _row(self, t: int) -> tuple[Seen, Level, Row]:
+        trained = self.config.num_train_timesteps
+        before = min(t - trained // self.num_inference_steps, trained - 1)
+        square = float(self.alphas_cumprod[before] if before >= 0 else self.initial_alpha_cumprod)
+        square1 = float(self.alphas_cumprod[t])
+        alpha, sigma = square**0.5, (1.0 - square) ** 0.5
+        row = 0.0, square1**0.5, (1.0 - square1) ** 0.5, 0.0
+        return seen_at(self.config.prediction_type, alpha, sigma), (alpha, sigma), row
+
+
+class EulerDiscreteScheduler(Run, diffusers.EulerDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' EulerDiscreteScheduler; `step` is Legato's. The state is x0 + sigma eps."""
+
+    @one_at_a_time
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Take one Euler step.
+
+        Parameters
+        ----------
+        model_output, sample : Tensor, shape (samples, ...)
+            The prediction, of ``prediction_type``, and the state it was made at.
+        timestep : float or Tensor
+            One of ``timesteps``, not a number of a step; the scheduler counts its steps.
+        s_churn, s_tmin, s_tmax, s_noise : float
+            How much noise a step begins with (Karras et al. 2022, algorithm 2), between which sigmas, and times what.
+        generator : torch.Generator or list of them, optional
+            With churn: where the seed of the run is drawn, unless the scheduler has ``seeds``.
+        return_dict : bool
+            Whether to return diffusers' output or a tuple.
+
+        Returns
+        -------
+        EulerDiscreteSchedulerOutput or tuple
+            The next state, and x0 as predicted.
+
+        Raises
+        ------
+        ArgumentError
+            The timestep is not one of this run's.
+        """
+        import torch
+
+        refuse_numbers_of_steps(timestep)
+        k = self._counted(timestep)
+        churn = float(s_churn) if s_churn and s_tmin <= float(self.sigmas[k]) <= s_tmax else 0.0
+        seen, level, row = self._cached(self.sigmas, (k, churn), lambda: self._row(k, churn))
+        x, out = alike(sample.to(torch.float32) if sample.dtype != torch.float64 else sample, model_output)
+        if churn:
+            sigma = float(self.sigmas[k])
+            added = s_noise * (level[1] ** 2 - sigma**2) ** 0.5
+            x = fused(x, x, (1.0, 0.0, added), **self._noise(added, None, generator, k))
+        after, x0 = self._mixed(x, out, seen, level, row, {})
+        after = after.to(model_output.dtype)
+        self._step_index += 1
+        if not return_dict:
+            return after, x0
+        return scheduling_euler_discrete.EulerDiscreteSchedulerOutput(prev_sample=after, pred_original_sample=x0)
+
+    def _row(self, k: int, churn: float) -> tuple[Seen, Level, Row]:
+        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        raised = sigma * (1.0 + min(churn / (len(self.sigmas) - 1), 2**0.5 - 1.0))
+        kind = self.config.prediction_type
+        p, q, r, u = seen_in_sigma(kind, sigma if kind == "v_prediction" else raised)
+        if raised != sigma:
+            r, u = (1.0 - p) / raised, -q / raised
+        return (p, q, r, u), (1.0, raised), (0.0, 1.0, sigma1, 0.0)
 
 
 class FlowMatchEulerDiscreteScheduler(Run, diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
@@ -304,17 +431,3 @@ class FlowMatchEulerDiscreteScheduler(Run, diffusers.FlowMatchEulerDiscreteSched
         if self.config.stochastic_sampling:  # to x0, and noise anew
             return 1.0 - sigma1, -(1.0 - sigma1) * sigma, sigma1
         return 1.0, sigma1 - sigma, 0.0
-
-
-def refuse_numbers_of_steps(timestep: Any) -> None:
-    """Refuse whole numbers, which are not timesteps of a scheduler that counts its steps."""
-    whole = isinstance(timestep, int) or str(getattr(timestep, "dtype", "")) in ("torch.int32", "torch.int64")
-    if whole:
-        raise ArgumentError(f"timestep: expected one of the scheduler's timesteps, got the integer {int(timestep)}")
-
-
-def seen_in_sigma(kind: str, sigma: float) -> Level:
-    """`x0_of` for the state x0 + sigma eps; v is that of the variance-preserving state."""
-    if kind == "v_prediction":
-        return 1.0 / (sigma * sigma + 1.0), -sigma / (sigma * sigma + 1.0) ** 0.5
-    return x0_of(kind, 1.0, sigma)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from legato import _core
 from legato._scalars import as_count, shown
 from legato._turns import Turns, one_at_a_time
+from legato.diffusion.multistep import Weights
 from legato.diffusion.noise import Seeds, normal
-from legato.diffusion.steps import apply_step
+from legato.diffusion.steps import Prediction, apply_step, rewritten
 from legato.errors import ArgumentError, IndexRangeError
 
 if TYPE_CHECKING:
     import torch
 
 Row = tuple[float, float, float, float]  # weights of x, x0, eps and z
+Seen = tuple[float, float, float, float]  # x0 = p x + q out and eps = r x + u out: p, q, r, u
+
+_PREDICTIONS: dict[str, Prediction] = {
+    "epsilon": "epsilon", "sample": "x0", "original_sample": "x0", "v_prediction": "v"
+}  # fmt: skip
+_ALONE = 1 << 18  # numbers that one thread takes
 
 ROOM = "legato.diffusion.schedulers"  # where pickles and saved pipelines find the classes
 
@@ -26,6 +35,7 @@ ROOM = "legato.diffusion.schedulers"  # where pickles and saved pipelines find t
 class Run:
     """Mixed into a scheduler of diffusers: the seeds of a run, cached coefficients, and the fused pass."""
 
+    _takes_seeds = False
     seeds: Seeds | None
     config: Any
     timesteps: Any
@@ -33,9 +43,12 @@ class Run:
 
     def __init_subclass__(cls) -> None:
         """Take `seeds` beside their fields, and begin a run with every ``set_timesteps``; both keep their signature."""
+        if not hasattr(cls, "set_timesteps") or getattr(cls, "_takes_seeds", False):
+            return  # not yet beside one of diffusers' classes, or below one of ours
+        cls._takes_seeds = True
         cls.__module__ = ROOM
         cls.__init__ = _with_seeds(cls.__init__)  # type: ignore[method-assign]
-        theirs = cls.set_timesteps  # type: ignore[attr-defined]
+        theirs = cls.set_timesteps
 
         @functools.wraps(theirs)
         def set_timesteps(self: Run, num_inference_steps: Any = None, *args: Any, **options: Any) -> None:
@@ -44,7 +57,7 @@ class Run:
             theirs(self, num_inference_steps, *args, **options)
             self._begin()
 
-        cls.set_timesteps = one_at_a_time(set_timesteps)  # type: ignore[attr-defined]
+        cls.set_timesteps = one_at_a_time(set_timesteps)
 
     def _begin(self) -> None:
         self._drawn: tuple[Any, Seeds] | None = None  # the generators of this run, and the seeds drawn from them
@@ -113,9 +126,9 @@ class Run:
             if mine.begin_index is None and self._place(timestep) is None:
                 raise IndexRangeError(f"timestep: expected one of this run's timesteps, got {shown(float(timestep))}")
             mine._init_step_index(timestep)
-        k = int(mine.step_index)
-        if not 0 <= k < len(mine.sigmas) - 1:
-            raise IndexRangeError(f"timestep: this run has {len(mine.sigmas) - 1} steps, and all are taken")
+        k, steps = int(mine.step_index), len(mine.timesteps)
+        if not 0 <= k < steps:
+            raise IndexRangeError(f"timestep: this run has {steps} steps, and all are taken")
         return k
 
     # --- The pass ---
@@ -130,19 +143,18 @@ class Run:
         return x0
 
     def _mixed(
-        self, x: torch.Tensor, out: torch.Tensor, seen: tuple[float, float], level: tuple[float, float], row: Row,
+        self, x: torch.Tensor, out: torch.Tensor, seen: Seen, level: tuple[float, float], row: Row,
         noise: dict[str, Any], *, eps_of_bounded: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Return (cx x + c0 x0 + ce eps + w z, x0), where x0 = p x + q out is bounded as the config says."""
-        (p, q), (alpha, sigma), (cx, c0, ce, w) = seen, level, row
+        """Return (cx x + c0 x0 + ce eps + w z, x0), where x0 is bounded as the config says."""
+        (p, q, r, u), (alpha, sigma), (cx, c0, ce, w) = seen, level, row
         x0 = (x * p).add_(out, alpha=q) if p else out * q
         bounded = self._bounded(x0)
-        on_x, on_out = ((1.0 - alpha * p) / sigma, -alpha * q / sigma) if ce else (0.0, 0.0)  # of eps
         if bounded is x0:
-            return fused(x, out, (cx + c0 * p + ce * on_x, c0 * q + ce * on_out, w), **noise), x0
+            return fused(x, out, (cx + c0 * p + ce * r, c0 * q + ce * u, w), **noise), x0
         if eps_of_bounded and ce:
             return fused(x, bounded, (cx + ce / sigma, c0 - ce * alpha / sigma, w), **noise), bounded
-        after = fused(x, bounded, (cx + ce * on_x, c0, w), second=out, weight=ce * on_out, **noise)
+        after = fused(x, bounded, (cx + ce * r, c0, w), second=out, weight=ce * u, **noise)
         return after, bounded
 
     def _noise(self, w: float, given: Any, generator: Any, k: int) -> dict[str, Any]:
@@ -160,7 +172,7 @@ def _with_seeds(theirs: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(theirs)
     def begin(self: Run, *args: Any, seeds: Seeds | None = None, **fields: Any) -> None:
         for name in fields:
-            if name not in known and not name.startswith("_"):
+            if name not in known and not name.startswith("_") and name not in getattr(self, "_deprecated_kwargs", ()):
                 fitting = ", ".join(list(known)[1:])
                 raise ArgumentError(f"{name}: not a field of {type(self).__name__}; expected one of {fitting}, seeds")
         self._turns = Turns()
@@ -169,7 +181,8 @@ def _with_seeds(theirs: Callable[..., None]) -> Callable[..., None]:
         theirs(self, *args, **fields)
 
     mine = inspect.Parameter("seeds", inspect.Parameter.KEYWORD_ONLY, default=None)
-    begin.__signature__ = inspect.Signature([*known.values(), mine])  # type: ignore[attr-defined]
+    every = sorted([*known.values(), mine], key=lambda one: one.kind)
+    begin.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     return begin
 
 
@@ -201,7 +214,7 @@ def alike(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 
 def fused(
     x: torch.Tensor, out: torch.Tensor, coef: tuple[float, float, float], *, second: Any = None, weight: float = 0.0,
-    noise: Any = None, seeds: Seeds = 0, step: int = 0,
+    noise: Any = None, seeds: Seeds = 0, step: int = 0, substep: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Return A x + B out + weight second + C z: in one pass on the CPU, and in torch elsewhere or where it records."""
     import torch
@@ -214,29 +227,63 @@ def fused(
         if second is not None:
             after = after + weight * second
         if on_noise and noise is None:
-            noise = torch.from_numpy(normal(tuple(x.shape), seeds, step=step)).to(x.device)
+            noise = torch.from_numpy(normal(tuple(x.shape), seeds, step=step, substep=substep)).to(x.device)
         return after if not on_noise else after + on_noise * noise.to(x.dtype)
+    threads = torch.get_num_threads() if x.numel() > _ALONE else 1
+    after = torch.empty_like(x, requires_grad=False, memory_format=torch.contiguous_format)
+    if second is None and noise is None and x.is_contiguous() and out.is_contiguous() and x.dtype is out.dtype:
+        with suppress(TypeError, RuntimeError):  # of tensors that NumPy cannot view; they go the longer way
+            views = x.numpy(), out.numpy(), after.numpy()
+            done = _core.diffusion_step_quickly(
+                views[0], views[1], coef, None, 1.0, seeds, step, substep, 0, views[2], threads
+            )
+            if done is not None:
+                return after
     tensors = [one.detach().to(x.dtype).contiguous() for one in tensors]
     rest = iter(tensors[2:])
-    options: dict[str, Any] = {"seeds": seeds, "step": step}
+    options: dict[str, Any] = {"seeds": seeds, "step": step, "substep": substep, "threads": threads}
     if second is not None:
         options |= {"eps_uncond": next(rest), "weights": (on_out, weight)}
     if noise is not None:
         options["noise"] = next(rest)
-    after = torch.empty(x.shape, dtype=x.dtype)
     apply_step(tensors[0], tensors[1], coef, out=after, **options)
     return after if x.is_contiguous() else torch.empty_like(x).copy_(after)  # in the layout of x
 
 
-def x0_of(kind: str, alpha: float, sigma: float) -> tuple[float, float]:
-    """Return (p, q) of x0 = p x + q out, for a model that predicts `kind` of x = alpha x0 + sigma eps."""
-    if kind == "sample":
-        return 0.0, 1.0
-    if kind == "v_prediction":
-        square = alpha * alpha + sigma * sigma
-        return alpha / square, -sigma / square
-    if kind != "epsilon":
-        raise ArgumentError(f"prediction_type: expected epsilon, sample or v_prediction, got {shown(kind)}")
-    if alpha == 0:
+def combined(x: torch.Tensor, outs: Sequence[torch.Tensor], weights: Weights, noise: dict[str, Any]) -> torch.Tensor:
+    """Return the step of a multistep solver: x, its predictions (now, one before, ...) and noise by their weights."""
+    on_x, by, on_noise = weights
+    x, now = alike(x, outs[0])
+    second = outs[1] if len(by) > 1 else None
+    after = fused(x, now, (on_x, by[0], on_noise), second=second, weight=(*by, 0.0)[1], **noise)
+    for out, weight in zip(outs[2:], by[2:], strict=False):
+        after = after.add(out, alpha=weight)
+    return after
+
+
+def seen_at(kind: str, alpha: float, sigma: float) -> Seen:
+    """Return what x0 and eps are of x and of a prediction of diffusers' `kind`, at x = alpha x0 + sigma eps."""
+    if kind not in _PREDICTIONS:
+        raise ArgumentError(f"prediction_type: expected one of {', '.join(_PREDICTIONS)}, got {shown(kind)}")
+    if kind == "epsilon" and alpha == 0:
         raise ArgumentError("prediction_type: 'epsilon' says nothing on x0 where alpha is 0; expected v_prediction")
-    return 1.0 / alpha, -sigma / alpha
+    p, q, _ = rewritten(alpha, sigma, _PREDICTIONS[kind], on_x0=1.0).tolist()
+    r, u, _ = rewritten(alpha, sigma, _PREDICTIONS[kind], on_eps=1.0).tolist()
+    return p, q, r, u
+
+
+def seen_in_sigma(kind: str, sigma: float) -> Seen:
+    """`seen_at` for x = x0 + sigma eps, where "v_prediction" is made at x / sqrt(1 + sigma^2)."""
+    if kind != "v_prediction":
+        return seen_at(kind, 1.0, sigma)
+    square = sigma * sigma + 1.0
+    p, q = 1.0 / square, -sigma / square**0.5
+    return p, q, (1.0 - p) / sigma, -q / sigma
+
+
+def refuse_numbers_of_steps(timestep: Any) -> None:
+    """Refuse a whole number where one of ``timesteps`` is expected, as diffusers does."""
+    import torch
+
+    if isinstance(timestep, int | torch.IntTensor | torch.LongTensor):
+        raise ArgumentError("timestep: expected one of `timesteps`, not the number of a step")
