@@ -226,9 +226,12 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(advantages5 == std::vector<double>{0, -2, 0, 2, 0});
   REQUIRE(scaled(groups, GroupScale::one, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
-  REQUIRE(scaled(groups, GroupScale::batch, 1.0) == Status::ok);
+  REQUIRE(scaled(groups, GroupScale::all_centered, 1.0) == Status::ok);
   const double over = 1 / (std::sqrt(2.0 / 5.0) + 1);
   CHECK(advantages5[3] == doctest::Approx(over).epsilon(1e-15));
+  REQUIRE(scaled(groups, GroupScale::all_rewards, 1.0) == Status::ok);
+  const double all = 1 / (std::sqrt(3 * 2.36 * 2.36 + 2.54 * 2.54 + 4.54 * 4.54) / std::sqrt(5.0) + 1);
+  CHECK(advantages5[3] == doctest::Approx(all).epsilon(1e-14));
   REQUIRE(scaled(groups, GroupScale::deviation, 0.0) == Status::ok);  // a deviation of 0 divides by 1
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
   const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0}, negative = {0, 2, -1, 2, 0}, single = {0, 2, 0, 1, 0};
@@ -245,6 +248,11 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(bad == 2);
   CHECK(group_moments(wild, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
   CHECK(bad == 2);
+  const std::vector<double> huge = {0, 0, 0, 0, -1e151};  // its square would overflow
+  CHECK(group_advantages(huge, groups, {}, work, advantages5, bad) == Status::not_finite);
+  CHECK(bad == 4);
+  CHECK(group_moments(huge, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
+  CHECK(bad == 4);
 
   const std::vector<double> r = {1, 100, 2}, v = {0.5, 100, 1};
   const std::vector<std::uint8_t> mask = {1, 0, 1};

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 from legato.rft import _reference
-from legato.rft.theory import gradient_bounds, value_grad
+from legato.rft.theory import gradient_bounds, tree_advantages, value_grad
 
 __all__ = ["BoundsCheck", "DigitsResult", "bounds_table", "check_bounds", "digits_table", "reproduce_digits"]
 
@@ -339,15 +339,13 @@ def _policy_numbers(phi: Array, weights: Array, rewards: Array, length: int) -> 
     reach = [np.ones(1)]
     for p in steps:
         reach.append((reach[-1][:, None] * p).ravel())
-    value = float(reach[-1] @ (rewards - rewards.min()))
-    std = float(np.sqrt(reach[-1] @ (rewards - rewards.min() - value) ** 2))
-    ahead, size = rewards - rewards.min(), weights.size
+    advantages, base, excess = tree_advantages(steps, rewards)
+    std = float(np.sqrt(reach[-1] @ ((rewards - base) - excess) ** 2))
+    size = weights.size
     grad, fisher, loose = np.zeros(weights.shape), np.zeros((size, size)), 0.0
     for level in range(length - 1, -1, -1):
         p, w, f = steps[level], reach[level], phi[ends[level] : ends[level + 1]]
-        after = ahead.reshape(-1, width)
-        ahead = (p * after).sum(axis=1)
-        grad += np.einsum("kv,kd->vd", w[:, None] * p * (after - ahead[:, None]), f)
+        grad += np.einsum("kv,kd->vd", w[:, None] * p * advantages[level], f)
         curvature = _reference.covariance(p)
         fisher += np.einsum("k,kvw,kd,ke->vdwe", w, curvature, f, f, optimize=True).reshape(size, size)
         loose += float(w @ (p * _reference.complement(p)).sum(axis=1))
