@@ -248,7 +248,7 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # 
 
 
 def _differentiate_again(ctx: Any, direction: Any) -> tuple[Any, ...]:
-    """Derivatives of <direction, gradient>, by torch itself; rare, so memory does not matter."""
+    """Differentiate <direction, gradient> by torch itself; it is rare, so memory does not matter."""
     logits, ids, grad_logp, grad_entropy = ctx.saved_tensors
     counted = ids != ctx.ignore_index
     tokens = torch.where(counted, ids, 0)
