@@ -453,7 +453,7 @@ def masked_mean(
 def token_weights(
     mask: Any, mode: Mode = "token-mean", max_len: int | None = None, count: float | None = None
 ) -> Float64:
-    """What each token has a share of in `masked_mean`: its gradient.
+    """Return the share that each token has in `masked_mean`, which is its gradient.
 
     Parameters
     ----------
