@@ -51,6 +51,8 @@ from legato.rft.planning import Plan, plan
 from legato.rft.report import Report
 from legato.rft.reproduction import check_bounds, reproduce_digits
 from legato.rft.selection import Selection, select
+from legato.rft.sequences import reproduce_sequence
+from legato.rft.teaching import reproduce_teacher
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
@@ -100,6 +102,8 @@ __all__ = [
     "reinforce_plus_plus",
     "remax",
     "reproduce_digits",
+    "reproduce_sequence",
+    "reproduce_teacher",
     "reward_std_interval",
     "scan",
     "select",

@@ -21,8 +21,6 @@ if not hasattr(torch.library, "custom_op"):
 
 __all__ = ["policy_loss", "token_logp", "token_logp_entropy"]
 
-Tensor = torch.Tensor
-
 
 def token_logp_entropy(
     logits: Any, ids: Any, temperature: float = 1.0, threads: int = 1, *, ignore_index: int = -100
@@ -96,7 +94,7 @@ def policy_loss(
         One number. It has no second derivative: to ask for it is an error.
     """
     tensors = [logp, old_logp, advantages, *(x for x in (mask, weights) if x is not None)]
-    if not all(isinstance(x, Tensor) for x in tensors):
+    if not all(isinstance(x, torch.Tensor) for x in tensors):
         raise ArgumentError("logp, old_logp, advantages, mask, weights: expected torch tensors")
     if any(x.device.type != "cpu" for x in tensors):
         raise ArgumentError("logp, old_logp, advantages, mask, weights: expected tensors in CPU memory")
@@ -126,7 +124,7 @@ def policy_loss(
 def _apply(
     logits: Any, ids: Any, temperature: float, ignore_index: int, entropy: bool, threads: int
 ) -> tuple[Any, Any]:
-    if not (isinstance(logits, Tensor) and isinstance(ids, Tensor)):
+    if not (isinstance(logits, torch.Tensor) and isinstance(ids, torch.Tensor)):
         raise ArgumentError("logits, ids: expected torch tensors")
     if logits.device.type != "cpu" or ids.device.type != "cpu":
         raise ArgumentError(f"logits, ids: expected tensors in CPU memory, got {logits.device} and {ids.device}")
@@ -164,38 +162,38 @@ def _run(operator: Any, function: Any, *inputs: Any) -> Any:
 
 @torch.library.custom_op("legato::token_stats", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _token_stats(
-    logits: Tensor, ids: Tensor, temperature: float, ignore_index: int, entropy: bool, threads: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    logits: torch.Tensor, ids: torch.Tensor, temperature: float, ignore_index: int, entropy: bool, threads: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     tokens, counted, rows = _counted(ids, ignore_index)
     stats = token_stats(logits.contiguous(), tokens, temperature, entropy=entropy, mask=rows, threads=threads)
     logp = np.where(counted, stats.logp, np.float32(0))
     found = (logp, stats.entropy if entropy else np.zeros_like(stats.entropy), stats.largest, stats.log_sum)
-    return tuple(torch.from_numpy(np.array(column)) for column in found)  # type: ignore[return-value]
+    return tuple(torch.from_numpy(np.array(column)) for column in found)
 
 
 @_token_stats.register_fake  # type: ignore[untyped-decorator]
-def _(logits: Tensor, ids: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _(logits: torch.Tensor, ids: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
     row = [logits.new_empty(logits.shape[0], dtype=torch.float32) for _ in range(3)]
     return (logits.new_empty(ids.shape, dtype=torch.float32), *row)
 
 
 @torch.library.custom_op("legato::token_stats_backward", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _token_stats_backward(
-    logits: Tensor,
-    ids: Tensor,
-    entropy: Tensor,
-    largest: Tensor,
-    log_sum: Tensor,
-    grad_logp: Tensor,
-    grad_entropy: Tensor | None,
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    entropy: torch.Tensor,
+    largest: torch.Tensor,
+    log_sum: torch.Tensor,
+    grad_logp: torch.Tensor,
+    grad_entropy: torch.Tensor | None,
     temperature: float,
     ignore_index: int,
     threads: int,
-) -> Tensor:
+) -> torch.Tensor:
     tokens, counted, rows = _counted(ids, ignore_index)
-    known = (np.asarray(column.detach()) for column in (entropy, largest, log_sum))
     blank = np.empty(0, np.float32)
-    stats = TokenStats(blank, next(known), blank, blank, *known, temperature)
+    known = [column.detach().numpy() for column in (entropy, largest, log_sum)]
+    stats = TokenStats(blank, known[0], blank, blank, known[1], known[2], temperature)
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     token_stats_backward(
         logits.contiguous(),
@@ -211,11 +209,11 @@ def _token_stats_backward(
 
 
 @_token_stats_backward.register_fake  # type: ignore[untyped-decorator]
-def _(logits: Tensor, *_: Any) -> Tensor:
+def _(logits: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
-def _counted(ids: Tensor, ignore_index: int) -> tuple[Any, Any, Any]:
+def _counted(ids: torch.Tensor, ignore_index: int) -> tuple[Any, Any, Any]:
     """Ids that are in range, which of them count, and the rows that have some that does."""
     given = ids.numpy()
     counted = given != ignore_index
@@ -298,18 +296,18 @@ torch.library.register_autograd(_token_stats_backward, _differentiate_again, set
 
 @torch.library.custom_op("legato::policy_loss", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _policy_loss(
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor | None,
-    weights: Tensor | None,
+    logp: torch.Tensor,
+    old_logp: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor | None,
+    weights: torch.Tensor | None,
     kind: str,
     mode: str,
     bounds: list[float],
     dual_clip: float | None,
     max_len: int | None,
     count: float | None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     found = losses.policy_loss(
         logp,
         old_logp,
@@ -329,17 +327,17 @@ def _policy_loss(
 
 
 @_policy_loss.register_fake  # type: ignore[untyped-decorator]
-def _(logp: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _(logp: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return logp.new_empty(()), torch.empty_like(logp, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("legato::policy_gradient", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
-def _policy_gradient(logp: Tensor, gradient: Tensor, upstream: Tensor) -> Tensor:  # noqa: ARG001
+def _policy_gradient(logp: torch.Tensor, gradient: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
     return gradient * upstream
 
 
 @_policy_gradient.register_fake  # type: ignore[untyped-decorator]
-def _(logp: Tensor, gradient: Tensor, upstream: Tensor) -> Tensor:  # noqa: ARG001
+def _(logp: torch.Tensor, gradient: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
     return torch.empty_like(gradient)
 
 

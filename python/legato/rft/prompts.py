@@ -243,10 +243,9 @@ class NameTable:
     def __init__(self, gaps: bool = False) -> None:
         self.kind: str | None = None  # integers, strings, or decimals: integers too large for 64 bits, kept as strings
         self._turns = Turns()
-        self._gaps, self._least, self._met = gaps, None, 0  # integers numbered so far, the same ones too
+        self._gaps, self._met = gaps, 0  # integers met so far, the same ones too
+        self._least: int | None = None  # where numbers are distances
         self._clear()
-
-    _least: int | None
 
     def _clear(self) -> None:
         self.count = self.capacity = 0
@@ -293,8 +292,10 @@ class NameTable:
         """Return the number of each integer."""
         numbers, done = np.empty(len(names), np.uint32), 0
         if self._gaps and len(names):
-            if self._reach(int(names.min()), int(names.max()), len(names)):
-                return np.subtract(names, self._least, out=numbers, casting="unsafe")
+            least = self._reach(int(names.min()), int(names.max()), len(names))
+            if least is not None:
+                np.subtract(names, least, out=numbers, casting="unsafe")
+                return numbers
             self._close_gaps()
         while done < len(names):
             table = (self._slots, self.count, self._integers)
@@ -304,19 +305,19 @@ class NameTable:
                 self._grow(None)
         return numbers
 
-    def _reach(self, low: int, high: int, more: int) -> bool:
-        """Make numbers by distance go from `low` to `high`, unless that is too far for the integers met."""
+    def _reach(self, low: int, high: int, more: int) -> int | None:
+        """Make numbers by distance go from `low` to `high`, and return the least; None if that is too far."""
         self._met += more
         most = min(8 * self._met, self._met + _NEAR)
         if self._least is None:
             below = max(0, most - (high - low + 1)) // 4  # room for lesser ones
             self._least = 0 if low >= 0 and high < most else max(low - below, -(1 << 63))
         if low < self._least or high - self._least >= most:
-            return False
+            return None
         self.count = max(self.count, high - self._least + 1)
         if self.count > self.capacity:
             self.capacity = self.count + self.count // 2
-        return True
+        return self._least
 
     def _close_gaps(self) -> None:
         """Go on with a table of names; those so far keep their numbers."""
