@@ -100,8 +100,11 @@ def reproduce_sequence(
             if step % every == 0 or step == count:
                 curve.append(snapshot(model, step))
                 if progress is not None and (step % (5 * every) == 0 or step == count):
-                    progress(f"seed {seed}, {name}, step {step}: reward {curve[-1].small.reward:+.3f} on small-std prompts, "
-                             f"{curve[-1].large.reward:+.3f} on large-std prompts")  # fmt: skip
+                    now = curve[-1]
+                    progress(
+                        f"seed {seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std prompts, "
+                        f"{now.large.reward:+.3f} on large-std prompts"
+                    )
         return curve
 
     def pretrain(model: Any, rows: Any) -> Any:
