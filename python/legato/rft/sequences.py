@@ -1,8 +1,8 @@
 """The paper's claim on sequences: a small transformer over characters, with a reward of whole outputs.
 
 The reward is +1 for one output to each prompt and -1 for all others, so that its mean, its std and the exact policy
-gradient follow from the probability of that output: V = 2 p - 1, std = 2 sqrt(p (1 - p)), grad V = 2 grad p. Nothing is a
-matter of exploration, as in the experiment on digits.
+gradient follow from the probability of that output: V = 2 p - 1, std = 2 sqrt(p (1 - p)), grad V = 2 grad p. Nothing is
+a matter of exploration, as in the experiment on digits.
 """
 
 from __future__ import annotations
