@@ -444,6 +444,7 @@ def _rft(rng: np.random.Generator) -> list[Call]:
             rft.kl_loss,
             {"logp": -x64, "ref_logp": -x64, "mask": None, "kind": "k3", "mode": "grpo", "cap": 10.0, "old_logp": -x64},
         ),
+        Call(rft.token_weights, {"mask": np.ones((5, 4)), "mode": "grpo", "max_len": 7, "count": None}),
         Call(rft.value_loss, {"values": x64, "old_values": x64, "returns": x64, "mask": None, "clip": 0.2}),
         Call(
             rft.importance_weights,

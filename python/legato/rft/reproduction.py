@@ -199,48 +199,104 @@ def reproduce_digits(
     -------
     DigitsResult
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise DependencyError(f"scikit-learn is missing: {install_command('rft')}") from None
     if not (min(steps, pretraining_steps, rft_after, every) >= 1 and 1 <= sft_first <= steps):
         raise ArgumentError("steps: expected whole numbers >= 1 and sft_first <= steps")
-    rng = np.random.default_rng(seed)
-    digits = load_digits()
-    chosen = rng.permutation(len(digits.target))[:1000]
-    x, truth = (digits.data[chosen] / 16.0).astype(np.float32), digits.target[chosen]
+    lab = _Digits(seed, every, progress)
+    wanted, start = lab.wanted, _Network((lab.x.shape[1], *HIDDEN, LABELS), lab.rng)
+    curve = lab.train(start, lab.cross_entropy(lab.spread), pretraining_steps, "pretraining", wanted)
+    result = DigitsResult(seed, {"pretrained": curve[-1:]})
+    _, before, std, norm = lab.values(start, wanted)
+    midway = start.copy()
+    for name in ("rft", "sft"):
+        network = start.copy()
+        if name == "rft":
+            result.runs[name] = lab.train(network, lab.policy_gradient(wanted), steps, name, wanted)
+        else:
+            keep = (sft_first, midway)
+            result.runs[name] = lab.train(network, lab.cross_entropy(wanted), steps, name, wanted, keep=keep)
+        gain = lab.values(network, wanted)[1] - before
+        result.correlations[name] = float(np.corrcoef(std, gain)[0, 1])
+    result.runs["sft_then_rft"] = lab.train(midway, lab.policy_gradient(wanted), rft_after, "sft_then_rft", wanted)
+    x_log, y_log = np.log(std), np.log(norm)
+    result.correlations["gradient"] = float(np.corrcoef(x_log, y_log)[0, 1])
+    result.correlations["slope"] = float(np.polyfit(x_log, y_log, 1)[0])
+    if remedies:
+        _try_remedies(lab, start, steps, result)
+    return result
 
-    sets = np.array([[c, *rng.permutation(np.delete(np.arange(LABELS), c))[: LABEL_SET - 1]] for c in range(LABELS)])
-    spread = np.zeros((LABELS, LABELS))
-    spread[np.arange(LABELS)[:, None], sets] = 1.0 / LABEL_SET
-    small = np.zeros(len(x), bool)
-    small[rng.permutation(len(x))[: int(RELABELED * len(x))]] = True
-    wanted = truth.copy()
-    for i in np.flatnonzero(small):
-        wanted[i] = rng.choice(np.setdiff1d(np.arange(LABELS), sets[truth[i]]))
-    shared = wanted.copy()  # one label for all relabeled inputs of a class
-    for c in range(LABELS):
-        shared[small & (truth == c)] = np.setdiff1d(np.arange(LABELS), sets[c])[0]
 
-    def values(network: _Network, labels: Array) -> tuple[Array, Array, Array, Array]:
-        z = network.logits(x).astype(np.float64)
-        value, std, grad = value_grad(z, 2.0 * np.eye(LABELS)[labels] - 1.0)
+def _try_remedies(lab: _Digits, start: _Network, steps: int, result: DigitsResult) -> None:
+    """Add the runs that the paper says do not help, or do with few labels."""
+    tried = {
+        "rft_rate": (lab.policy_gradient(lab.wanted), RATE_FACTOR * LEARNING_RATE),
+        "rft_temperature": (lab.policy_gradient(lab.wanted, temperature=TEMPERATURE), LEARNING_RATE),
+        "rft_entropy": (lab.policy_gradient(lab.wanted, bonus=ENTROPY_BONUS), LEARNING_RATE),
+    }
+    for name, (objective, rate) in tried.items():
+        result.runs[name] = lab.train(start.copy(), objective, steps, name, lab.wanted, rate=rate)
+    result.runs["rft_shared"] = lab.train(
+        start.copy(), lab.policy_gradient(lab.shared), steps, "rft_shared", lab.shared
+    )
+    for kind, labels in (("random", lab.wanted), ("shared", lab.shared)):
+        for share in FEW:
+            name, network = f"few{round(100 * share)}_{kind}", start.copy()
+            chosen = lab.rng.choice(np.flatnonzero(lab.small), int(share * len(lab.x)), replace=False)
+            lab.train(network, lab.cross_entropy(labels), min(FEW_STEPS, steps), name, labels, chosen)
+            result.runs[name] = lab.train(network, lab.policy_gradient(labels), steps, name, labels)
+
+
+class _Digits:
+    """The data of the experiment, its labels, and how a network is trained on them."""
+
+    def __init__(self, seed: int, every: int, progress: Progress | None) -> None:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError:
+            raise DependencyError(f"scikit-learn is missing: {install_command('rft')}") from None
+        self.seed, self.every, self.progress = seed, every, progress
+        self.rng = rng = np.random.default_rng(seed)
+        digits = load_digits()
+        chosen = rng.permutation(len(digits.target))[:1000]
+        self.x, truth = (digits.data[chosen] / 16.0).astype(np.float32), digits.target[chosen]
+        others = [rng.permutation(np.delete(np.arange(LABELS), c))[: LABEL_SET - 1] for c in range(LABELS)]
+        sets = np.array([[c, *some] for c, some in enumerate(others)])
+        spread = np.zeros((LABELS, LABELS))
+        spread[np.arange(LABELS)[:, None], sets] = 1.0 / LABEL_SET
+        self.spread = spread[truth]  # what pretraining wants
+        self.small = np.zeros(len(self.x), bool)
+        self.small[rng.permutation(len(self.x))[: int(RELABELED * len(self.x))]] = True
+        self.wanted, self.shared = truth.copy(), truth.copy()
+        for i in np.flatnonzero(self.small):
+            outside = np.setdiff1d(np.arange(LABELS), sets[truth[i]])
+            self.wanted[i] = rng.choice(outside)
+            self.shared[i] = outside[0]  # one label for all relabeled inputs of a class
+
+    def values(self, network: _Network, labels: Array) -> tuple[Array, Array, Array, Array]:
+        """Likeliest labels, and mean, std and gradient norm of the reward, of each input."""
+        z = network.logits(self.x).astype(np.float64)
+        value, std, grad = value_grad(z, _rewards_of(labels))
         return z.argmax(axis=1), value, std, np.linalg.norm(grad, axis=1)
 
-    def snapshot(network: _Network, step: int, labels: Array) -> Snapshot:
-        likeliest, value, std, norm = values(network, labels)
-        right = likeliest == labels
-        states = (GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small))
+    def snapshot(self, network: _Network, step: int, labels: Array) -> Snapshot:
+        """Means over both groups of inputs."""
+        likeliest, *rest = self.values(network, labels)
+        value, std, norm = rest
+        columns = (value, likeliest == labels, std, norm)
+        states = (GroupState(*(float(v[g].mean()) for v in columns)) for g in (self.small, ~self.small))
         return Snapshot(step, *states)
 
-    def cross_entropy(goal: Array) -> _LogitGradient:
+    def cross_entropy(self, goal: Array) -> _LogitGradient:
+        """Gradient of supervision: goal has labels, or probabilities."""
+        target = goal if goal.ndim == 2 else np.eye(LABELS)[goal]
+
         def gradient(z: Array, rows: Array) -> Array:
-            return np.asarray((_reference.softmax(z.astype(np.float64)) - goal[rows]) / len(rows))
+            return np.asarray((_reference.softmax(z.astype(np.float64)) - target[rows]) / len(rows))
 
         return gradient
 
-    def policy_gradient(labels: Array, temperature: float = 1.0, bonus: float = 0.0) -> _LogitGradient:
-        rewards = 2.0 * np.eye(LABELS)[labels] - 1.0
+    def policy_gradient(self, labels: Array, temperature: float = 1.0, bonus: float = 0.0) -> _LogitGradient:
+        """Gradient of reinforcement, exact over all labels, with a bonus for entropy."""
+        rewards = _rewards_of(labels)
 
         def gradient(z: Array, rows: Array) -> Array:
             found = value_grad(z / temperature, rewards[rows])[2] / temperature
@@ -254,61 +310,40 @@ def reproduce_digits(
         return gradient
 
     def train(
-        network: _Network, grad_of: _LogitGradient, count: int, name: str, labels: Array = wanted,
-        among: Array | None = None, rate: float = LEARNING_RATE,
-    ) -> tuple[list[Snapshot], _Network | None]:  # fmt: skip
-        curve, midway = [snapshot(network, 0, labels)], None
+        self,
+        network: _Network,
+        grad_of: _LogitGradient,
+        count: int,
+        name: str,
+        labels: Array,
+        among: Array | None = None,
+        rate: float = LEARNING_RATE,
+        keep: tuple[int, _Network] | None = None,
+    ) -> list[Snapshot]:
+        """Train in place, on some of the inputs; keep: a step, and the network that gets what there is then."""
+        curve = [self.snapshot(network, 0, labels)]
         network.reset()
         order: Array = np.empty(0, np.int64)
         for step in range(1, count + 1):
             if len(order) == 0:
-                order = rng.permutation(len(x)) if among is None else rng.permutation(among)
+                order = self.rng.permutation(len(self.x) if among is None else among)
             rows, order = order[:BATCH], order[BATCH:]
-            network.descend(x[rows], functools.partial(grad_of, rows=rows), rate)
-            if step == sft_first and name == "sft":
-                midway = network.copy()
-            if step % every == 0 or step == count:
-                curve.append(snapshot(network, step, labels))
-                if progress is not None and (step % (10 * every) == 0 or step == count):
+            network.descend(self.x[rows], functools.partial(grad_of, rows=rows), rate)
+            if keep is not None and step == keep[0]:
+                keep[1].parameters = network.copy().parameters
+            if step % self.every == 0 or step == count:
+                curve.append(self.snapshot(network, step, labels))
+                if self.progress is not None and (step % (10 * self.every) == 0 or step == count):
                     now = curve[-1]
-                    progress(
-                        f"seed {seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std inputs, "
+                    self.progress(
+                        f"seed {self.seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std inputs, "
                         f"{now.large.reward:+.3f} on large-std inputs"
                     )
-        return curve, midway
+        return curve
 
-    start = _Network((x.shape[1], *HIDDEN, LABELS), rng)
-    curve, _ = train(start, cross_entropy(spread[truth]), pretraining_steps, "pretraining")
-    result = DigitsResult(seed, {"pretrained": curve[-1:]})
-    _, before, spread_before, norm = values(start, wanted)
-    ends = {"rft": policy_gradient(wanted), "sft": cross_entropy(np.eye(LABELS)[wanted])}
-    for name, objective in ends.items():
-        network = start.copy()
-        result.runs[name], midway = train(network, objective, steps, name)
-        gain = values(network, wanted)[1] - before
-        result.correlations[name] = float(np.corrcoef(spread_before, gain)[0, 1])
-    assert midway is not None
-    result.runs["sft_then_rft"], _ = train(midway, policy_gradient(wanted), rft_after, "sft_then_rft")
-    x_log, y_log = np.log(spread_before), np.log(norm)
-    result.correlations["gradient"] = float(np.corrcoef(x_log, y_log)[0, 1])
-    result.correlations["slope"] = float(np.polyfit(x_log, y_log, 1)[0])
-    if not remedies:
-        return result
-    tried = {
-        "rft_rate": (policy_gradient(wanted), RATE_FACTOR * LEARNING_RATE),
-        "rft_temperature": (policy_gradient(wanted, temperature=TEMPERATURE), LEARNING_RATE),
-        "rft_entropy": (policy_gradient(wanted, bonus=ENTROPY_BONUS), LEARNING_RATE),
-    }
-    for name, (objective, rate) in tried.items():
-        result.runs[name], _ = train(start.copy(), objective, steps, name, rate=rate)
-    result.runs["rft_shared"], _ = train(start.copy(), policy_gradient(shared), steps, "rft_shared", shared)
-    for kind, labels in (("random", wanted), ("shared", shared)):
-        for share in FEW:
-            name, network = f"few{share:.0%}_{kind}".replace("%", ""), start.copy()
-            chosen = rng.choice(np.flatnonzero(small), int(share * len(x)), replace=False)
-            train(network, cross_entropy(np.eye(LABELS)[labels]), min(FEW_STEPS, steps), name, labels, chosen)
-            result.runs[name], _ = train(network, policy_gradient(labels), steps, name, labels)
-    return result
+
+def _rewards_of(labels: Array) -> Array:
+    return np.asarray(2.0 * np.eye(LABELS)[labels] - 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def _teach(start: Float64, model: Float64, truth: Float64, gain: float) -> tuple
     std = float(value_grad(start[None], model[None])[1][0])
 
     def slope(z: Float64) -> Float64:
-        return value_grad(z[None], model[None])[2][0]
+        return np.asarray(value_grad(z[None], model[None])[2][0])
 
     def worth(z: Float64) -> float:
         return float(_reference.softmax(z) @ truth)
