@@ -65,6 +65,32 @@ def test_legato(benchmark: Any, case: Any, entropy: bool) -> None:
     measure(benchmark, group, lambda: rft.token_stats(array, ids, entropy=entropy), rounds=7)
 
 
+@pytest.mark.parametrize("rows", [1, 8, 64])
+@pytest.mark.parametrize("method", ["legato", "legato-logp", "trl-logp", "trl-with_entropy"])
+def test_decoding(benchmark: Any, case: Any, rows: int, method: str) -> None:
+    """As many rows as sequences that are decoded side by side: what a call costs shows."""
+    tensor, array, ids, group = case
+    module = torch()
+    z, some, tokens = tensor[:rows], array[:rows], ids[:rows]
+    wanted = rft.token_stats(some, tokens, backend="numpy").logp
+    if method.startswith("legato"):
+        entropy = method == "legato"
+        np.testing.assert_allclose(rft.token_stats(some, tokens, entropy=entropy).logp, wanted, 0, 2e-5)
+        run: Callable[[], Any] = lambda: rft.token_stats(some, tokens, entropy=entropy)  # noqa: E731
+    else:
+        peer = module.from_numpy(tokens)
+        tolerance = 2e-5 if z.dtype == module.float32 else 0.1
+        np.testing.assert_allclose(trl_logp(module, z, peer).float(), wanted, 0, tolerance)
+
+        def run() -> None:
+            trl_logp(module, z, peer)
+            if method == "trl-with_entropy":
+                trl_entropy(module, z)
+
+    benchmark.group = f"{group.replace(str(len(array)), str(rows), 1)}, decoding"
+    benchmark(run)
+
+
 def test_floor_one_read(benchmark: Any, case: Any) -> None:
     """The largest number of the same bytes: one read of memory and next to no arithmetic."""
     _, array, _, group = case

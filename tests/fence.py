@@ -314,7 +314,7 @@ def advantages(draw: Draw) -> list[Any]:
     rows, columns, dtype = draw.one(0, 1, 2, 3, 5, 8), draw.one(0, 1, 2, 3, 8, 17), draw.one("f4", "f8")
     rewards, values, returns = (draw.normal(rows, columns, dtype=dtype) for _ in range(3))
     mask = draw.fenced(draw.numbers.random((rows, columns)) < 0.8)
-    kind = draw.one("grpo", "dr_grpo", "rloo", "batch")
+    kind = draw.one("grpo", "dr_grpo", "rloo", "grpo_batch", "reinforce_plus_plus_baseline")
     return [
         rft.group_advantages(draw.fenced(draw.numbers.random(n)), draw.fenced(groups), kind),
         rft.group_stats(draw.fenced(draw.numbers.random(n)), draw.fenced(groups)),

@@ -446,7 +446,31 @@ def _rft(rng: np.random.Generator) -> list[Call]:
         Call(rft.gae, {"rewards": x, "values": x, "bootstrap": None}),
         Call(rft.discounted_returns, {"rewards": x64, "mask": None, "gamma": 0.9}),
         Call(rft.kl_estimates, {"logp": -rewards, "ref_logp": -rewards}),
-        Call(rft.masked_mean, {"x": x64, "mask": np.ones((5, 4)), "mode": "token-mean", "max_len": None}),
+        Call(
+            rft.masked_mean,
+            {"x": x64, "mask": np.ones((5, 4)), "mode": "token-mean", "max_len": None, "count": None},
+        ),
+        Call(
+            rft.policy_loss,
+            {"logp": -x64, "old_logp": -x64, "advantages": x64, "mask": np.ones((5, 4)), "kind": "ppo",
+             "mode": "token-mean", "eps_low": 0.2, "eps_high": 0.2, "dual_clip": None, "gates": (1.0, 1.05),
+             "weights": None, "max_len": None, "count": None},
+        ),
+        Call(
+            rft.kl_loss,
+            {"logp": -x64, "ref_logp": -x64, "mask": None, "kind": "k3", "mode": "grpo", "cap": 10.0, "old_logp": -x64},
+        ),
+        Call(rft.token_weights, {"mask": np.ones((5, 4)), "mode": "grpo", "max_len": 7, "count": None}),
+        Call(rft.value_loss, {"values": x64, "old_values": x64, "returns": x64, "mask": None, "clip": 0.2}),
+        Call(
+            rft.importance_weights,
+            {"logp": -x64, "rollout_logp": -x64, "mask": None, "level": "sequence", "bounding": "mask", "low": 0.5,
+             "high": 2.0, "normalize": True},
+        ),
+        Call(rft.pass_at_k_advantages, grouped | {"k": 2}),
+        Call(rft.reinforce_plus_plus, {"rewards": x64, "mask": np.ones((5, 4), bool), "gamma": 0.9}),
+        Call(rft.remax, {"rewards": x64, "baselines": np.zeros(5), "mask": None}),
+        Call(rft.whiten, {"x": x64, "mask": np.ones((5, 4)), "shift_mean": True, "eps": 1e-8}),
         Call(
             rft.ppo_loss,
             {"logp": -rewards, "old_logp": -rewards, "advantages": rewards, "eps_low": 0.2, "eps_high": 0.2,

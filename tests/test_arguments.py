@@ -145,7 +145,19 @@ CALLS: list[Row] = [
     (rft.gae, {"rewards": X, "values": X}, "gamma lam backend", "rewards values mask bootstrap"),
     (rft.discounted_returns, {"rewards": X}, "gamma backend", "rewards mask"),
     (rft.kl_estimates, {"logp": REWARDS, "ref_logp": REWARDS}, "", "logp ref_logp"),
-    (rft.masked_mean, {"x": X}, "mode max_len", "x mask"),
+    (rft.masked_mean, {"x": X}, "mode max_len count", "x mask"),
+    (rft.token_weights, {"mask": X}, "mode max_len count", "mask"),
+    (rft.policy_loss, {"logp": X, "old_logp": X, "advantages": X},
+     "kind mode eps_low eps_high dual_clip gates max_len count", "logp old_logp advantages mask weights"),
+    (rft.kl_loss, {"logp": X, "ref_logp": X}, "kind mode cap max_len count", "logp ref_logp mask old_logp"),
+    (rft.value_loss, {"values": X, "old_values": X, "returns": X}, "clip mode max_len count",
+     "values old_values returns mask"),
+    (rft.importance_weights, {"logp": X, "rollout_logp": X}, "level bounding low high normalize",
+     "logp rollout_logp mask"),
+    (rft.pass_at_k_advantages, {"rewards": REWARDS, "groups": GROUPS, "k": 1}, "k", "rewards groups"),
+    (rft.reinforce_plus_plus, {"rewards": X}, "gamma backend", "rewards mask"),
+    (rft.remax, {"rewards": X, "baselines": np.zeros(len(X))}, "backend", "rewards baselines mask"),
+    (rft.whiten, {"x": X}, "shift_mean eps", "x mask"),
     (rft.ppo_loss, {"logp": REWARDS, "old_logp": REWARDS, "advantages": REWARDS}, "eps_low eps_high dual_clip",
      "logp old_logp advantages"),
     (rft.gradient_bounds, {"std": REWARDS, "length": 5.0}, "gamma reward_range", "std length one_minus_p"),
@@ -198,7 +210,7 @@ def test_wrong_arguments_are_named(at: int) -> None:
 
 def _is_right(name: str, value: Any) -> bool:
     """What looks wrong and is not: two numbers in an array are a pair."""
-    if name in ("interval", "cond", "uncond", "start", "reward_range", "value_range"):
+    if name in ("interval", "cond", "uncond", "start", "reward_range", "value_range", "gates"):
         return isinstance(value, np.ndarray) and value.shape == (2,)
     return name == "prompt" and isinstance(value, dict)  # its keys are tokens
 

@@ -18,7 +18,8 @@ from legato.errors import ArgumentError
 # What takes or gives files, or trains for minutes.
 NOT_OF_ARGUMENTS_ALONE = {
     "VideoReader", "VideoWriter", "analyze", "available_codecs", "evaluate", "render", "result_paths", "stabilize",
-    "stabilize_all", "stabilize_live", "synthesize", "check_bounds", "reproduce_digits", "Watch",
+    "stabilize_all", "stabilize_live", "synthesize", "check_bounds", "reproduce_digits",
+    "reproduce_sequence", "reproduce_teacher", "Watch",
 }  # fmt: skip
 # What calls answer or raise, and predicates whose kind is tried by another.
 ANSWERS = {
@@ -27,8 +28,8 @@ ANSWERS = {
     "diffusion": {"Guided"},
     "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
              "geq", "gt", "neq", "true"},
-    "rft": {"Comparison", "GradientBounds", "GroupStats", "KLEstimates", "LeaveOneOut", "PPOLoss", "Plan",
-            "Report", "Selection", "SequenceValueGrad", "TokenStats"},
+    "rft": {"Comparison", "GradientBounds", "GroupStats", "KLEstimates", "KLLoss", "LeaveOneOut", "PPOLoss", "Plan",
+            "PolicyLoss", "Report", "Selection", "SequenceValueGrad", "TokenStats", "ValueLoss"},
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legato import rft
-from legato.errors import ArgumentError, IndexRangeError
+from legato.errors import ArgumentError, IndexRangeError, NumericalError
+from legato.rft.advantages import KINDS
 
 
 @settings(deadline=None, max_examples=80)
@@ -23,7 +25,7 @@ def test_backends_agree(seed: int, n: int, groups: int, digits: int) -> None:
     a, b = (rft.group_stats(r, g, n_groups=groups, backend=name) for name in ("native", "numpy"))
     for name in ("n", "mean", "var_biased", "var_unbiased", "min", "max", "zero_std"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), 1e-12, 1e-14)
-    for kind in ("grpo", "dr_grpo", "rloo", "batch"):
+    for kind in KINDS:
         found = rft.group_advantages(r, g, kind)
         np.testing.assert_allclose(found, rft.group_advantages(r, g, kind, backend="numpy"), 1e-9, 1e-10)
         assert (found[a.zero_std[g]] == 0).all()
@@ -41,7 +43,7 @@ def test_constant_groups_are_exactly_zero(value: float, size: int, outlier: floa
     stats = rft.group_stats([value] * size, [0] * size)
     assert stats.var_biased[0] == 0
     assert stats.mean[0] == value
-    for kind in ("grpo", "dr_grpo", "rloo", "batch"):
+    for kind in KINDS:
         assert (rft.group_advantages([value] * size, [0] * size, kind, eps=0.0) == 0).all()
     loo = rft.leave_one_out([value] * size + [outlier], [0] * (size + 1))
     assert loo.mean[-1] == value
@@ -73,7 +75,7 @@ def test_groups_that_do_not_occur_and_groups_of_one(backend: str) -> None:
     assert rft.group_advantages([2.0], [3], singleton="raw", backend=backend) == 2.0
     empty = rft.group_stats([], [], backend=backend)
     assert empty.n.shape == (0,)
-    assert rft.group_advantages([], [], "batch", backend=backend).shape == (0,)
+    assert rft.group_advantages([], [], "grpo_batch", backend=backend).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,9 @@ def test_groups_that_do_not_occur_and_groups_of_one(backend: str) -> None:
         (([1.0, 2.0], [0]), ArgumentError, r"groups: expected shape \(2,\)"),
         (([[1.0]], [0]), ArgumentError, r"rewards: expected shape \(n,\)"),
         (([1.0], [10**12]), ArgumentError, "groups: expected ids from 0 on"),
+        (([1.0, 2e150], [0, 0]), ArgumentError, r"rewards\[1\]: expected a size of at most 1e\+150, got 2e"),
+        (([1.0, 2.0], ["a", None]), ArgumentError, "groups: expected whole numbers or names"),
+        (([1.0, 2.0], ["a"]), ArgumentError, r"groups: expected"),
         ((["a"], [0]), ArgumentError, "rewards: expected real numbers"),
     ],
 )
@@ -120,6 +125,81 @@ def test_gae_properties(seed: int, rows: int, columns: int, gamma: float) -> Non
     np.testing.assert_allclose(rft.gae(r, v, mask, gamma, 0.0)[0] + v * mask, rft.gae(r, v, mask, gamma, 0.0)[1])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_by_name(kind: Any, backend: str) -> None:
+    names, r = np.array(["b", "a", "b", "é", "a", "b"]), np.array([1.0, 0.0, 2.0, 5.0, 3.0, 2.5])
+    numbers = np.unique(names, return_inverse=True)[1]
+    expected = rft.group_advantages(r, numbers, kind, backend=backend)
+    for same in (names, names.tolist(), names.astype(object), np.char.encode(names, "utf-8")):
+        np.testing.assert_array_equal(rft.group_advantages(r, same, kind, backend=backend), expected)
+    stats = rft.group_stats(r, names, backend=backend)
+    assert stats.groups.tolist() == ["a", "b", "é"]
+    assert stats.n.tolist() == [2, 3, 1]
+    assert rft.group_stats(r, numbers, n_groups=4).groups.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(rft.leave_one_out(r, names).mean, rft.leave_one_out(r, numbers).mean)
+
+
+def test_deviations_over_the_batch() -> None:
+    """TRL's divides by the std of all rewards, REINFORCE++ with a baseline by that of what is centered."""
+    r, g = np.array([0.0, 1.0, 10.0, 13.0]), [0, 0, 1, 1]
+    centered = np.array([-0.5, 0.5, -1.5, 1.5])
+    np.testing.assert_allclose(rft.group_advantages(r, g, "grpo_batch", eps=0.5), centered / (r.std(ddof=1) + 0.5))
+    found = rft.group_advantages(r, g, "reinforce_plus_plus_baseline", eps=0.5)
+    np.testing.assert_allclose(found, centered / (centered.std(ddof=1) + 0.5))
+
+
+@settings(deadline=None, max_examples=60)
+@given(rewards=st.lists(st.sampled_from([0.0, 1.0, 0.25, -3.0]), min_size=1, max_size=7), k=st.integers(1, 7))
+def test_pass_at_k_against_all_subsets(rewards: list[float], k: int) -> None:
+    if k > len(rewards):
+        with pytest.raises(ArgumentError, match=f"groups: expected at least {k} rewards"):
+            rft.pass_at_k_advantages(rewards, [0] * len(rewards), k)
+        return
+    expected = np.zeros(len(rewards))
+    subsets = list(itertools.combinations(range(len(rewards)), k))
+    for i in range(len(rewards)):
+        for chosen in subsets:
+            if i in chosen:
+                others = [rewards[j] for j in chosen if j != i]
+                expected[i] += (max(rewards[j] for j in chosen) - (max(others) if others else 0.0)) / len(subsets)
+    found = rft.pass_at_k_advantages([*rewards, 7.0, *[8.0] * k], ["a"] * len(rewards) + ["b"] * (k + 1), k)
+    np.testing.assert_allclose(found[: len(rewards)], expected, 1e-12, 1e-12)
+
+
+def test_whitening(backend: str) -> None:
+    rng = np.random.default_rng(0)
+    x, mask = rng.normal(3, 2, (4, 6)), rng.random((4, 6)) < 0.7
+    x[~mask] = np.nan
+    kept = x[mask]
+    found = rft.whiten(x, mask)
+    np.testing.assert_allclose(found[mask], (kept - kept.mean()) / np.sqrt(kept.var(ddof=1) + 1e-8))
+    assert (found[~mask] == 0).all()
+    still = rft.whiten(x, mask, shift_mean=False)
+    assert still[mask].mean() == pytest.approx(kept.mean())
+    assert (rft.whiten(np.full((2, 3), 0.1)) == 0).all()
+    assert rft.whiten(np.empty((0, 3))).shape == (0, 3)
+    assert rft.whiten([[5.0]], shift_mean=False) == 5.0
+    r = rng.normal(size=(4, 6)).astype(np.float32)
+    advantages, returns = rft.reinforce_plus_plus(r, mask, 0.9, backend=backend)
+    np.testing.assert_array_equal(returns, rft.discounted_returns(r, mask, 0.9, backend=backend))
+    np.testing.assert_array_equal(advantages, rft.whiten(returns, mask))
+    assert advantages.dtype == np.float32
+    advantages, returns = rft.remax(r, np.arange(4.0, dtype=np.float32), mask, backend=backend)
+    np.testing.assert_allclose(advantages, np.where(mask, returns - np.arange(4.0)[:, None], 0), 1e-6)
+
+
+def test_results_that_overflow_are_errors(backend: str) -> None:
+    with pytest.raises(NumericalError, match=r"advantages: expected finite results of type float64, got -?inf"):
+        rft.gae([[1e308, 1e308]], [[0.0, 0.0]], None, 1.0, 1.0, backend=backend)
+    tiny = np.full((1, 2), 3e38, np.float32)
+    with pytest.raises(NumericalError, match="type float32"):
+        rft.gae(tiny, np.zeros_like(tiny), None, 1.0, 1.0, backend=backend)
+    for kind in KINDS:
+        assert np.isfinite(rft.group_advantages([1e150, -1e150], [0, 0], kind, backend=backend)).all()
+        with pytest.raises(ArgumentError, match="at most 1e"):
+            rft.group_advantages([1e308, -1e308], [0, 0], kind, backend=backend)
+
+
 def test_discounted_returns_by_hand() -> None:
     found = rft.discounted_returns([[1.0, 2.0, 4.0]], [[1, 0, 1]], 0.5)
     np.testing.assert_array_equal(found, [[3.0, 0.0, 4.0]])
@@ -139,54 +219,3 @@ def test_discounted_returns_by_hand() -> None:
 def test_bad_gae(arguments: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         rft.gae(*arguments)
-
-
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**31), dual=st.sampled_from([None, 1.5, 3.0]))
-def test_ppo_gradient_is_the_derivative(seed: int, dual: float | None) -> None:
-    rng = np.random.default_rng(seed)
-    new, old, a = rng.normal(size=(3, 2, 6)) * np.array([0.5, 0.5, 2.0])[:, None, None]
-    found = rft.ppo_loss(new, old, a, 0.2, 0.3, dual)
-    step = 1e-6
-    slope = (rft.ppo_loss(new + step, old, a, 0.2, 0.3, dual).loss - found.loss) / step
-    kinks = np.abs(found.ratio[..., None] - np.array([0.8, 1.3, dual or 9.0])).min(axis=-1) < 1e-4
-    np.testing.assert_allclose(found.grad_logp[~kinks], slope[~kinks], 1e-4, 1e-4)
-    if dual is not None:
-        assert (found.loss[a < 0] <= -a[a < 0] * dual + 1e-12).all()
-
-
-def test_ppo_clamps_the_log_ratio() -> None:
-    found = rft.ppo_loss([[100.0]], [[0.0]], [[-1.0]])
-    assert found.ratio[0, 0] == np.exp(20.0)
-    assert found.grad_logp[0, 0] == 0
-
-
-def test_bad_losses() -> None:
-    one = [[0.0]]
-    for arguments, message in (
-        ((one, [[0.0, 1.0]], one), "old_logp"),
-        ((one, one, [[1.0, 2.0]]), "advantages"),
-        ((one, one, one, -0.1), "eps_low"),
-        ((one, one, one, 0.2, 0.2, 1.0), "dual_clip"),
-    ):
-        with pytest.raises(ArgumentError, match=message):
-            rft.ppo_loss(*arguments)
-    for arguments, message in (
-        (([1.0],), "x: expected shape"),
-        ((one, [[1, 1]]), "mask"),
-        ((one, None, "mean"), "mode"),
-        ((one, None, "token-mean", 0), "max_len"),
-    ):
-        with pytest.raises(ArgumentError, match=message):
-            rft.masked_mean(*arguments)
-
-
-def test_masked_mean_ignores_what_is_masked() -> None:
-    x, mask = [[1.0, np.nan], [3.0, 5.0]], [[1, 0], [1, 1]]
-    assert rft.masked_mean(x, mask) == 3.0
-    assert rft.masked_mean(x, mask, "seq-mean-token-mean") == 2.5
-    assert rft.masked_mean(x, mask, "seq-mean-token-sum") == 4.5
-    assert rft.masked_mean(x, mask, "seq-mean-token-sum-norm", max_len=9) == 0.5
-    for mode in ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"):
-        assert rft.masked_mean(x, np.zeros((2, 2)), mode) == 0
-        assert rft.masked_mean(np.empty((0, 3)), None, mode) == 0

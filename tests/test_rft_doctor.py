@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -279,9 +280,28 @@ def test_reproduce_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "gamma std sqrt(L / 2)" in capsys.readouterr().out
     assert json.loads((tmp_path / "b.json").read_text())["policies"] == 60
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    assert cli("reproduce", "digits", "--seeds", 1, "--steps", 5, "--quiet", "--out", tmp_path / "d.json") == 0
-    assert "small-std inputs" in capsys.readouterr().out
+    plot = tmp_path / "d.svg"
+    words = ("--seeds", 1, "--steps", 5, "--quiet", "--out", tmp_path / "d.json", "--plot", plot)
+    assert cli("reproduce", "digits", *words) == 0
+    told = capsys.readouterr().out
+    assert "small-std inputs" in told
+    assert "RFT, temperature 2" in told
+    assert "does not hold: reinforcement solves inputs of large std" in told  # after five steps
+    assert ElementTree.fromstring(plot.read_text()).tag.endswith("svg")
+    assert set(json.loads((tmp_path / "d.json").read_text())[0]["correlations"]) == {"rft", "sft", "gradient", "slope"}
     assert cli("reproduce", "digits", "--seeds", 0) == 2
+    assert cli("reproduce", "bounds", "--plot", plot) == 2
+
+
+def test_reproduce_teachers_and_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("reproduce", "teacher", "--seeds", 2, "--out", tmp_path / "t.json") == 0
+    assert "does not hold" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "t.json").read_text())[1]["accurate"]["accuracy"] == 1.0
+    pytest.importorskip("torch", reason="torch is in the peers extra")
+    assert cli("reproduce", "sequence", "--seeds", 1, "--steps", 3, "--quiet", "--plot", tmp_path / "s.svg") == 0
+    told = capsys.readouterr().out
+    assert "small-std prompts" in told
+    assert "correlation of std and gain" in told
 
 
 BAD_ROWS = [{"prompt": "a", "reward": 0.0}, {"prompt": "a", "reward": 1.0}]
@@ -439,3 +459,50 @@ def test_groups_larger_than_any_there_is_end() -> None:
 def test_an_array_without_rows_is_no_tree() -> None:
     with pytest.raises(ArgumentError, match="logits_tree: expected arrays"):
         rft.sequence_value_grad(np.array(3), np.ones(2))
+
+
+def scanned(ids: Any, parts: int, prompt: Any = None) -> rft.Report:
+    """In so many parts, each with rewards that its ids give."""
+    scan = rft.Scan(value_range=(0, 1))
+    for part in np.array_split(ids, parts):
+        names = part if prompt is None else [prompt(i) for i in part.tolist()]
+        scan.update({"uid": names, "reward": (part % 7 == 0) * 0.5 + (part % 2) * 0.25})
+    return scan.report()
+
+
+@pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.random.default_rng(0).integers(0, 400, 3000),  # close together
+        np.random.default_rng(1).integers(-300, -20, 3000),
+        np.random.default_rng(2).integers(10**9, 10**9 + 300, 3000),
+        np.concatenate([np.arange(500), [10**12, -(10**12)], np.arange(500)]),  # and then not
+        np.arange(2000)[::-1],  # ever less
+        np.arange(0, 30_000, 17),
+        np.array([-(2**63), -(2**63) + 1, 2**63 - 1] * 3),
+        np.array([-(2**63), -(2**63) + 1] * 40),
+        np.array([2**63 - 2, 2**63 - 1] * 40),
+    ],
+    ids=lambda ids: f"{len(ids)} from {ids[0]}",
+)
+def test_integers_by_distance_or_by_table(ids: Any, parts: int) -> None:
+    """Numbered by distance or in a table, integers are the same prompts as their texts are."""
+    found, texts = scanned(ids, parts), scanned(ids, parts, str)
+    assert found.prompt == sorted(set(ids.tolist()))
+    by_text = {prompt: (n, m) for prompt, n, m in zip(texts.prompt, texts.n, texts.mean, strict=True)}
+    assert {str(p): (n, m) for p, n, m in zip(found.prompt, found.n, found.mean, strict=True)} == by_text
+    halves = [rft.Scan(value_range=(0, 1)) for _ in range(2)]
+    for half, part in zip(halves, np.array_split(ids, 2), strict=True):
+        half.update({"uid": part, "reward": (part % 7 == 0) * 0.5 + (part % 2) * 0.25})
+    merged = halves[1].merge(halves[0]).report()
+    assert merged.prompt == found.prompt
+    np.testing.assert_array_equal(merged.mean, found.mean)
+    np.testing.assert_array_equal(merged.std, found.std)
+
+
+def test_integers_by_distance_have_steps() -> None:
+    rows = {"uid": [5, 3, 5, 3, 9], "step": [2, 2, 1, 1, 1], "reward": [1.0, 0.0, 0.0, 0.5, 1.0]}
+    report = rft.Scan().update({"uid": [3, 3], "reward": [0.0, 1.0]}).update(rows).report()
+    assert report.prompt == [3, 3, 5, 9, 3, 5]
+    assert report.n.tolist() == [2, 1, 1, 1, 1, 1]

@@ -19,7 +19,7 @@ from conftest import DATA
 pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
 
-from legato import rft  # noqa: E402
+from legato import _core, rft  # noqa: E402
 from legato.errors import ArgumentError, InputError  # noqa: E402
 from legato.rft.prompts import canonical_json, prompt_keys  # noqa: E402
 from legato.rft.readers import step_of  # noqa: E402
@@ -349,3 +349,33 @@ def test_rewards_by_column() -> None:
         "mean": 1.0, "mean_std": 0.0, "constant": 1.0, "share_of_variance": 0.0,
     }  # fmt: skip
     assert two.column_std["accuracy_reward"].tolist() == two.std.tolist()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from('abm\\"é'), inner, max_size=3),
+    max_leaves=8,
+)
+JSON_ROWS = st.dictionaries(st.sampled_from(["a", "m", "b", 'q"']), JSON_VALUES, max_size=4)
+JSON_KINDS = {1: type(None), 2: (int, float), 3: str, 4: str, 5: bool, 6: list, 7: dict}
+
+
+@settings(deadline=None, max_examples=300)
+@given(rows=st.lists(JSON_ROWS, max_size=4), indent=st.sampled_from([(",", ":"), (" , ", " : ")]), ascii=st.booleans())
+def test_fields_of_json_lines_are_what_json_reads(rows: Any, indent: Any, ascii: bool) -> None:
+    text = "\n".join(json.dumps(row, separators=indent, ensure_ascii=ascii) for row in rows)
+    data = np.frombuffer(text.encode(), np.uint8)
+    paths = [["a"], ["m", "a"], ["m"]]
+    fields = np.zeros((len(rows) + 1, 3, 3), np.int64)
+    assert _core.rft_json_fields(data, paths, fields) == (len(rows), len(data))
+    for row, found in zip(rows, fields, strict=False):
+        for path, (begin, end, kind) in zip(paths, found.tolist(), strict=True):
+            holder = row if len(path) == 1 else row.get("m")
+            if not isinstance(holder, dict) or path[-1] not in holder:
+                assert kind == 0
+                continue
+            value = holder[path[-1]]
+            raw = text.encode()[begin:end].decode()
+            read = json.loads(f'"{raw}"' if kind in (3, 4) else raw)
+            assert isinstance(value, JSON_KINDS[kind])
+            assert json.dumps(read) == json.dumps(value)

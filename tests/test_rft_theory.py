@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,6 +62,55 @@ def test_constant_rewards_give_exact_zeros() -> None:
     _, std, grad = rft.value_grad(np.random.default_rng(0).normal(size=(5, 7)), np.full((5, 7), 0.3))
     assert (std == 0).all()
     assert (grad == 0).all()
+
+
+def exact_gradient(z: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """p_i sum_j p_j (r_i - r_j) in fractions, of the float64 probabilities without their sum's rounding."""
+    weights = [Fraction(float(np.exp(x - z.max()))) for x in z]
+    total, rewards = sum(weights), [Fraction(float(x)) for x in r]
+    value = sum(w * x for w, x in zip(weights, rewards, strict=True)) / total
+    return np.array([float(w / total * (x - value)) for w, x in zip(weights, rewards, strict=True)])
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    seed=st.integers(0, 2**31), width=st.integers(2, 6), peak=st.sampled_from([0.0, 5.0, 40.0, 300.0]),
+    ties=st.booleans(),
+)  # fmt: skip
+def test_gradients_keep_their_digits_where_they_vanish(seed: int, width: int, peak: float, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    z, r = rng.normal(size=width), rng.uniform(-1, 1, width)
+    z[0] += peak
+    if ties:
+        r[1] = r[0]
+    _, std, grad = rft.value_grad(z[None], r[None])
+    wanted = exact_gradient(z, r)
+    np.testing.assert_allclose(grad[0], wanted, 1e-12, 1e-13 * np.abs(wanted).max())
+    assert abs(grad[0].sum()) <= 1e-12 * np.abs(wanted).max()
+    # A tree of two steps, the second of which is certain: the gradient of the first is the same.
+    tree = [z[None], np.where(np.eye(width)[0], 50.0, 0.0) * np.ones((width, 1))]
+    deep = rft.sequence_value_grad(tree, np.repeat(r, width))
+    np.testing.assert_allclose(deep.grad[0][0], wanted, 1e-11, 1e-12 * np.abs(wanted).max())
+    assert deep.std == pytest.approx(std[0], rel=1e-12)
+
+
+def test_the_case_of_the_lost_half() -> None:
+    _, std, grad = rft.value_grad([[40.0, 0.0]], [[1.0, -1.0]])
+    p = np.exp(-40.0)
+    np.testing.assert_allclose(grad, [[2 * p, -2 * p]], 1e-14)
+    assert std[0] == pytest.approx(2 * np.sqrt(p), rel=1e-14)
+
+
+def test_no_bound_is_violated_on_peaked_trees() -> None:
+    """Logits of up to some hundreds: all but certain policies, whose gradients are far below the rounding of V."""
+    rng = np.random.default_rng(12)
+    for _ in range(1000):
+        width, length = int(rng.integers(2, 5)), int(rng.integers(1, 4))
+        tree = [rng.normal(size=(width**level, width)) * 10 ** rng.uniform(1, 2.5) for level in range(length)]
+        found = rft.sequence_value_grad(tree, rng.uniform(-1, 1, width**length))
+        norm = np.linalg.norm(np.concatenate(found.grad))
+        limits = (found.bounds.fisher, found.bounds.sqrt_half_length, found.bounds.trace, found.bounds.paper)
+        assert all(norm <= limit * (1 + 1e-9) for limit in limits)
 
 
 def test_no_bound_is_violated_on_1500_policies() -> None:

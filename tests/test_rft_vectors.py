@@ -74,9 +74,9 @@ def test_groups(case: dict[str, Any], backend: str) -> None:
     np.testing.assert_array_equal(stats.zero_std, case["zero_std"])
     constant = stats.zero_std[groups]
     assert (stats.std_biased[stats.zero_std] == 0).all()
-    for kind in ("grpo", "dr_grpo", "rloo", "batch"):
+    for kind in ("grpo", "dr_grpo", "rloo", "reinforce_plus_plus_baseline"):
         found = rft.group_advantages(rewards, groups, kind, backend=backend)
-        close(found, case[f"adv_{kind}"], 1e-10, 1e-12)
+        close(found, case["adv_batch" if kind == "reinforce_plus_plus_baseline" else f"adv_{kind}"], 1e-10, 1e-12)
         assert (found[constant] == 0).all()
     raw = rft.group_advantages(rewards, groups, "rloo", singleton="raw", backend=backend)
     close(raw, case["adv_rloo_singleton_raw"], 1e-10, 1e-12)

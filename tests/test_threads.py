@@ -148,6 +148,38 @@ def denoiser() -> list[Operation]:
     return [same, same, same, renew]
 
 
+def scan() -> list[Operation]:
+    """Rollouts are counted once each, whoever brings them; two scans that take each other's do not wait for ever."""
+    pytest.importorskip("pyarrow")
+    shared, other = rft.Scan(value_range=(0, 1)), rft.Scan(value_range=(0, 1))
+    names = itertools.count()
+    other.update({"uid": [0, 0], "reward": [0.0, 1.0]})
+
+    def count(scan: rft.Scan) -> None:
+        first = next(names) * 3
+        scan.update({"uid": [first, first + 1, first + 2] * 8, "reward": [0.0, 1.0, 0.5] * 8})
+
+    def judge() -> None:
+        report = other.report()
+        assert report.n.sum() == report.overall["rollouts"]
+
+    return [lambda: count(shared), lambda: count(other), judge, lambda: (shared.merge(other), None)[1]]
+
+
+def name_table() -> list[Operation]:
+    pa = pytest.importorskip("pyarrow")
+    from legato.rft.prompts import NameTable
+
+    shared, rounds = NameTable(), itertools.count()
+
+    def number() -> None:
+        start = next(rounds) * 50
+        names = pa.array([f"prompt {i}" for i in range(start, start + 100)])
+        assert shared.to_list(shared.number(names)) == names.to_pylist()
+
+    return [number] * 3
+
+
 def kernels() -> list[Operation]:
     """Functions keep no state: the same inputs may be read by all, and the answer is the same."""
     rng = np.random.default_rng(0)
@@ -181,6 +213,8 @@ KINDS: dict[str, tuple[Callable[[], list[Operation]], int]] = {
     "interpreter": (interpreter, 20),
     "tracing": (tracing, 50),
     "denoiser": (denoiser, 100),
+    "scan": (scan, 10),
+    "name table": (name_table, 200),
     "kernels": (kernels, 10),
 }
 

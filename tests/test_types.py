@@ -32,7 +32,11 @@ NAMES = [
     ("legato.rft.intervals", "Method", "METHODS"),
     ("legato.rft.judging", "Interval", "INTERVALS"),
     ("legato.rft.layouts", "ListRule", "LIST_RULES"),
+    ("legato.rft.losses", "Bounding", "BOUNDINGS"),
+    ("legato.rft.losses", "KLKind", "KL_KINDS"),
+    ("legato.rft.losses", "Level", "LEVELS"),
     ("legato.rft.losses", "Mode", "MODES"),
+    ("legato.rft.losses", "Surrogate", "SURROGATES"),
     ("legato.rft.rollouts", "NanRule", "NAN_RULES"),
     ("legato.rft.selection", "Form", "FORMS"),
     ("legato.video.choices", "Rotation", "ROTATIONS"),
@@ -103,7 +107,10 @@ rasp.Program(lambda t: rasp.where(rasp.indices(t) > 1, t, 0))
 
 rft.group_advantages([1.0], [0], kind="rloo", singleton="raw")
 rft.group_advantages([1.0], [0], kind="rlo")  # arg-type
-rft.masked_mean(x, mode="token-sum")  # arg-type
+rft.masked_mean(x, mode="seq-sum")  # arg-type
+rft.policy_loss(x, x, x, kind="trpo")  # arg-type
+rft.kl_loss(x, x, kind="k3+")
+rft.importance_weights(x, x, level="word")  # arg-type
 rft.reward_std_interval([1.0], method="bayes")  # arg-type
 rft.scan("rollouts.parquet", interval="mp", nan="drop")
 rft.scan("rollouts.parquet", nan="keep")  # arg-type

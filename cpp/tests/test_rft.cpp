@@ -6,6 +6,8 @@
 #include <limits>
 #include <random>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "allocations.h"
@@ -226,9 +228,12 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(advantages5 == std::vector<double>{0, -2, 0, 2, 0});
   REQUIRE(scaled(groups, GroupScale::one, 0.0) == Status::ok);
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
-  REQUIRE(scaled(groups, GroupScale::batch, 1.0) == Status::ok);
+  REQUIRE(scaled(groups, GroupScale::all_centered, 1.0) == Status::ok);
   const double over = 1 / (std::sqrt(2.0 / 5.0) + 1);
   CHECK(advantages5[3] == doctest::Approx(over).epsilon(1e-15));
+  REQUIRE(scaled(groups, GroupScale::all_rewards, 1.0) == Status::ok);
+  const double all = 1 / (std::sqrt(3 * 2.36 * 2.36 + 2.54 * 2.54 + 4.54 * 4.54) / std::sqrt(5.0) + 1);
+  CHECK(advantages5[3] == doctest::Approx(all).epsilon(1e-14));
   REQUIRE(scaled(groups, GroupScale::deviation, 0.0) == Status::ok);  // a deviation of 0 divides by 1
   CHECK(advantages5 == std::vector<double>{0, -1, 0, 1, 0});
   const std::vector<std::int64_t> outside = {0, 2, 0, 3, 0}, negative = {0, 2, -1, 2, 0}, single = {0, 2, 0, 1, 0};
@@ -245,6 +250,11 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(bad == 2);
   CHECK(group_moments(wild, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
   CHECK(bad == 2);
+  const std::vector<double> huge = {0, 0, 0, 0, -1e151};  // its square would overflow
+  CHECK(group_advantages(huge, groups, {}, work, advantages5, bad) == Status::not_finite);
+  CHECK(bad == 4);
+  CHECK(group_moments(huge, groups, count, least, largest, mean, m2, bad) == Status::not_finite);
+  CHECK(bad == 4);
 
   const std::vector<double> r = {1, 100, 2}, v = {0.5, 100, 1};
   const std::vector<std::uint8_t> mask = {1, 0, 1};
@@ -339,4 +349,95 @@ TEST_CASE("prompts and rewards stream into tables of the caller, without allocat
   CHECK(add_rewards(rewards, groups, -1e9, 1e9, sums, wide, bad) == Status::not_finite);
   CHECK(bad == 7);
   CHECK(sums[0].n == 300);
+}
+
+namespace {
+
+/// Fields of a text by their paths, as text; "-" where there is none.
+struct Found {
+  Status status;
+  std::size_t rows, bad;
+  std::vector<std::string> values;
+};
+
+Found fields_of(std::string_view text, const std::vector<std::vector<std::string_view>>& keys, std::size_t room = 8) {
+  const std::vector<JsonPath> paths(keys.begin(), keys.end());
+  std::vector<JsonField> fields(room * paths.size());
+  Found found{};
+  const long held = allocation_count();
+  found.status = find_json_fields(text, paths, fields, found.rows, found.bad);
+  CHECK(allocation_count() == held);
+  REQUIRE(found.rows <= room);
+  REQUIRE(found.bad <= text.size());
+  for (std::size_t i = 0; i < found.rows * paths.size(); ++i) {
+    const auto [begin, end, kind] = fields[i];
+    REQUIRE(begin >= 0);
+    REQUIRE(begin <= end);
+    REQUIRE(static_cast<std::size_t>(end) <= text.size());
+    const auto value = text.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    found.values.push_back(kind == JsonKind::missing ? "-" : std::string(value));
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("fields of lines of JSON") {
+  using Values = std::vector<std::string>;
+  const std::vector<std::vector<std::string_view>> paths = {{"a"}, {"m", "r"}};
+  const Found plain =
+      fields_of("{\"a\": 1, \"m\": {\"x\": [1, {\"r\": 9}], \"r\": -2.5e3}}\n\n \t{\"m\":{}}\r\n", paths);
+  CHECK(plain.status == Status::ok);
+  CHECK(plain.rows == 2);
+  CHECK(plain.values == Values{"1", "-2.5e3", "-", "-"});
+  const Found texts = fields_of(R"({"a": "x\"}\\", "m": "no object"}
+{"b": "{\"a\": 3}", "a": null, "m": {"r": [1, "]", [2]]}})",
+                                paths);
+  CHECK(texts.status == Status::ok);
+  CHECK(texts.values == Values{R"(x\"}\\)", "-", "null", R"([1, "]", [2]])"});
+  CHECK(fields_of("{\"a\": 1}{\"a\": 2}", {{"a"}}).status == Status::not_finite);
+  for (const std::string_view wrong :
+       {"1", "{", "{\"a\"", "{\"a\":", "{\"a\":}", "{\"a\": \"", "{\"a\": [1", "{\"a\": {\"b\": 1}", "{\"a\": +1}",
+        "{a: 1}", "{\"a\": tru}", "{\"a\": 1,}", "{\"a\" 1}", "{\"a\": \"x\ny\"}", "[1]", "{\"a\": 1} x"}) {
+    const std::string text = "{\"a\": 0}\n" + std::string(wrong);
+    const Found found = fields_of(text, {{"a"}});
+    CAPTURE(wrong);
+    CHECK(found.status == Status::not_finite);
+    CHECK(found.rows == 1);
+    CHECK(found.bad == 9);
+  }
+  CHECK(fields_of("{}\n{}\n{}", {{"a"}}, 2).status == Status::workspace_too_small);
+  CHECK(fields_of("", {{"a"}}).rows == 0);
+  std::size_t rows = 0, bad = 0;
+  CHECK(find_json_fields("{}", {}, {}, rows, bad) == Status::invalid_argument);
+  const std::vector<JsonPath> nowhere(1);
+  std::vector<JsonField> one(1);
+  CHECK(find_json_fields("{}", nowhere, one, rows, bad) == Status::invalid_argument);
+}
+
+TEST_CASE("damaged lines of JSON are refused or read inside of the text") {
+  const std::string sound = R"({"a": "x\"y", "m": {"r": [1, 2.5, {"q": null}], "s": true}, "b": -1e5}
+{"m": {"r": "é\\"}, "a": false})";
+  std::mt19937 generator(11);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(generator()) % n; };
+  const std::string_view alphabet = "{}[]\":,\\ \n\r\t01e-tfn\x80";
+  for (int round = 0; round < 20'000; ++round) {
+    std::string text = sound;
+    for (std::size_t change = 0; change <= below(4); ++change) {
+      const std::size_t at = below(text.size());
+      switch (below(3)) {
+        case 0:
+          text[at] = alphabet[below(alphabet.size())];
+          break;
+        case 1:
+          text.erase(at, 1 + below(5));
+          break;
+        default:
+          text.insert(at, 1, alphabet[below(alphabet.size())]);
+      }
+      if (text.empty()) text = "{";
+    }
+    std::vector<char> exact(text.begin(), text.end());  // ends with its memory, for the sanitizer
+    fields_of({exact.data(), exact.size()}, {{"a"}, {"m", "r"}, {"m"}, {"m", "r", "q"}, {"b"}});
+  }
 }

@@ -71,17 +71,20 @@ Status gae(std::span<const double> rewards, std::span<const double> values, std:
            std::span<const double> bootstrap, std::size_t rows, double gamma, double lambda,
            std::span<double> advantages, std::span<double> returns) noexcept;
 
+/// The largest reward, of either sign: squares must not overflow.
+constexpr double kLargestReward = 1e150;
+
 /// Moments of the rewards of each group: count, least, largest, mean and sum of squared deviations (m2), shifted by the
 /// least first, so that a constant group has m2 exactly 0. groups: n, in [0, g), else invalid_argument with
-/// `first_bad`. Rewards that are not finite: not_finite. An empty group: count 0, least +inf, largest -inf, mean and m2
-/// 0.
+/// `first_bad`. Rewards that are not finite or beyond kLargestReward: not_finite. An empty group: count 0, least +inf,
+/// largest -inf, mean and m2 0.
 Status group_moments(std::span<const double> rewards, std::span<const std::int64_t> groups,
                      std::span<std::int64_t> count, std::span<double> least, std::span<double> largest,
                      std::span<double> mean, std::span<double> m2, std::size_t& first_bad) noexcept;
 
 /// What a centered reward is divided by: sqrt(m2 / (count - ddof)) + eps of its group; (count - 1) / count, as if the
-/// mean were that of the others; 1; or the deviation + eps of all centered rewards together.
-enum class GroupScale { deviation, leave_one_out, one, batch };
+/// mean were that of the others; 1; or the deviation + eps of all centered rewards together, or of all rewards.
+enum class GroupScale { deviation, leave_one_out, one, all_centered, all_rewards };
 
 struct AdvantageRule {
   GroupScale scale = GroupScale::deviation;
@@ -147,9 +150,6 @@ struct WideSums {
   std::int64_t level = 0;  // of the largest reward: its exponent in steps of 16
   std::int64_t sum[kSumBins] = {}, squares[kSquareBins] = {};
 };
-
-/// The largest reward that can be summed.
-constexpr double kLargestReward = 1e150;
 
 /// Adds rewards[i] to sums[groups[i]]. A group beyond the sums: invalid_argument; a reward outside of [low, high] (NaN
 /// is): not_finite; both with `first_bad`. Rewards off the grid need `wide`, as many as sums; if it is empty:

@@ -88,6 +88,9 @@ void estimate_rows(const Real* rewards, const Real* values, const std::uint8_t* 
   }
 }
 
+/// NaN is not.
+bool usable(double reward) { return std::abs(reward) <= kLargestReward; }
+
 template <class Real>
 Status estimate(std::span<const Real> rewards, std::span<const Real> values, std::span<const std::uint8_t> mask,
                 std::span<const Real> bootstrap, std::size_t rows, double gamma, double lambda,
@@ -179,7 +182,7 @@ Status group_moments(std::span<const double> rewards, std::span<const std::int64
   for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
     for (; i < end; ++i) {
       const bool known = groups[i] >= 0 && static_cast<std::uint64_t>(groups[i]) < g;
-      if (!known || !std::isfinite(rewards[i])) {
+      if (!known || !usable(rewards[i])) {
         first_bad = i;
         return known ? Status::not_finite : Status::invalid_argument;
       }
@@ -227,7 +230,7 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
   for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
     for (; i < end; ++i) {
       const bool known = static_cast<std::uint64_t>(groups[i]) < work.size();  // a negative one is not
-      if (!known || !std::isfinite(rewards[i])) {
+      if (!known || !usable(rewards[i])) {
         first_bad = i;
         return known ? Status::not_finite : Status::invalid_argument;
       }
@@ -264,9 +267,14 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
       advantages[i] = centered(i, group) / group.scale;
     }
   }
-  if (rule.scale == GroupScale::batch) {
-    double m2 = 0.0;
-    for (const double d : advantages) m2 += d * d;
+  if (rule.scale == GroupScale::all_centered || rule.scale == GroupScale::all_rewards) {
+    double mean = 0.0, m2 = 0.0;  // relative to the first reward
+    if (rule.scale == GroupScale::all_centered) {
+      for (const double d : advantages) m2 += d * d;
+    } else {
+      for (const double r : rewards) mean += (r - rewards[0]) / static_cast<double>(n);
+      for (const double r : rewards) m2 += ((r - rewards[0]) - mean) * ((r - rewards[0]) - mean);
+    }
     const double spread = std::sqrt(m2 / at_least_one(static_cast<std::int64_t>(n) - rule.ddof)) + rule.eps;
     for (double& d : advantages) d /= spread == 0 ? 1.0 : spread;
   }

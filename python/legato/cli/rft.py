@@ -115,12 +115,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     plan.set_defaults(rft=_plan)
 
-    reproduce = commands.add_parser("reproduce", help="run the paper's experiment, or check its theorem")
-    reproduce.add_argument("what", choices=("digits", "bounds"), help="the experiment on digits, or random policies")
+    reproduce = commands.add_parser("reproduce", help="run the papers' experiments, or check a theorem")
+    reproduce.add_argument(
+        "what",
+        choices=("digits", "sequence", "teacher", "bounds"),
+        help="finetuning on digits, or of a small transformer (needs torch); reward models; random policies",
+    )
     reproduce.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3; bounds use one)")
-    reproduce.add_argument("--steps", type=int, default=10_000, help="training steps of a digits run (default: 10000)")
+    reproduce.add_argument("--steps", type=int, help="training steps (default: 10000 of digits, 2000 of sequence)")
     reproduce.add_argument("--policies", type=int, default=1500, help="random policies (default: 1500)")
     reproduce.add_argument("--out", type=Path, metavar="FILE.json", help="also write the curves or the numbers")
+    reproduce.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the rewards over the steps of training")
     reproduce.add_argument("--quiet", action="store_true", help="no progress on stderr")
     reproduce.set_defaults(rft=_reproduce)
 
@@ -391,12 +396,32 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    with _outputs([], out=arguments.out) as give:
-        table, numbers, failed = _checked_bounds(arguments) if arguments.what == "bounds" else _trained(arguments)
+    trained = arguments.what in ("digits", "sequence")
+    if arguments.plot is not None and not trained:
+        raise ArgumentError(f"--plot: {arguments.what} has no steps of training to draw")
+    if arguments.seeds < 1:
+        raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
+    with _outputs([], out=arguments.out, plot=arguments.plot) as give:
+        if trained:
+            from legato.rft.plots import curves
+
+            results, table = _trained(arguments)
+            numbers, failed = [result.as_dict() for result in results], False
+            if arguments.plot is not None:
+                give("plot", curves(results))
+        else:
+            table, numbers, failed = (_taught if arguments.what == "teacher" else _checked_bounds)(arguments)
         say(table, end="")
         if arguments.out is not None:
             give("out", json.dumps(numbers, indent=1) + "\n")
     return 1 if failed else 0
+
+
+def _taught(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+    from legato.rft.teaching import reproduce_teacher, teacher_table
+
+    results = [reproduce_teacher(seed) for seed in range(arguments.seeds)]
+    return teacher_table(results), [asdict(result) for result in results], False
 
 
 def _checked_bounds(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
@@ -406,13 +431,20 @@ def _checked_bounds(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
     return bounds_table(check), asdict(check), any(check.violations.values())
 
 
-def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
+def _trained(arguments: argparse.Namespace) -> tuple[Any, str]:
     from legato.rft.reproduction import digits_table, reproduce_digits
 
-    if arguments.seeds < 1:
-        raise ArgumentError(f"seeds: expected a whole number >= 1, got {arguments.seeds}")
     tell = None if arguments.quiet else (lambda line: say(line, file=sys.stderr))
-    steps = arguments.steps
+    if arguments.what == "sequence":
+        from legato.rft.sequences import reproduce_sequence, sequence_table
+
+        steps = 2000 if arguments.steps is None else arguments.steps
+        found = [
+            reproduce_sequence(seed, steps, pretraining_steps=max(1, min(1500, steps)), progress=tell)
+            for seed in range(arguments.seeds)
+        ]
+        return found, sequence_table(found)
+    steps = 10_000 if arguments.steps is None else arguments.steps
     results = [
         reproduce_digits(
             seed,
@@ -424,4 +456,4 @@ def _trained(arguments: argparse.Namespace) -> tuple[str, Any, bool]:
         )
         for seed in range(arguments.seeds)
     ]
-    return digits_table(results), [result.as_dict() for result in results], False
+    return results, digits_table(results)

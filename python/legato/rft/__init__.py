@@ -25,16 +25,34 @@ from legato.rft.advantages import (
     group_advantages,
     group_stats,
     leave_one_out,
+    pass_at_k_advantages,
+    reinforce_plus_plus,
+    remax,
+    whiten,
 )
 from legato.rft.comparison import Comparison, compare
 from legato.rft.doctor import Scan, scan
 from legato.rft.intervals import reward_std_interval
 from legato.rft.layouts import Columns
-from legato.rft.losses import PPOLoss, masked_mean, ppo_loss
+from legato.rft.losses import (
+    KLLoss,
+    PolicyLoss,
+    PPOLoss,
+    ValueLoss,
+    importance_weights,
+    kl_loss,
+    masked_mean,
+    policy_loss,
+    ppo_loss,
+    token_weights,
+    value_loss,
+)
 from legato.rft.planning import Plan, plan
 from legato.rft.report import Report
 from legato.rft.reproduction import check_bounds, reproduce_digits
 from legato.rft.selection import Selection, select
+from legato.rft.sequences import reproduce_sequence
+from legato.rft.teaching import reproduce_teacher
 from legato.rft.theory import (
     GradientBounds,
     SequenceValueGrad,
@@ -52,14 +70,17 @@ __all__ = [
     "GradientBounds",
     "GroupStats",
     "KLEstimates",
+    "KLLoss",
     "LeaveOneOut",
     "PPOLoss",
     "Plan",
+    "PolicyLoss",
     "Report",
     "Scan",
     "Selection",
     "SequenceValueGrad",
     "TokenStats",
+    "ValueLoss",
     "Watch",
     "check_bounds",
     "compare",
@@ -69,17 +90,28 @@ __all__ = [
     "gradient_flow_time",
     "group_advantages",
     "group_stats",
+    "importance_weights",
     "kl_estimates",
+    "kl_loss",
     "leave_one_out",
     "masked_mean",
+    "pass_at_k_advantages",
     "plan",
+    "policy_loss",
     "ppo_loss",
+    "reinforce_plus_plus",
+    "remax",
     "reproduce_digits",
+    "reproduce_sequence",
+    "reproduce_teacher",
     "reward_std_interval",
     "scan",
     "select",
     "sequence_value_grad",
     "token_stats",
     "token_stats_backward",
+    "token_weights",
     "value_grad",
+    "value_loss",
+    "whiten",
 ]

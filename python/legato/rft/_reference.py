@@ -5,29 +5,38 @@
 [3] Schulman et al., "Proximal Policy Optimization Algorithms", arXiv 1707.06347.
 [4] Shao et al., "DeepSeekMath" (GRPO), arXiv 2402.03300; Liu et al. (Dr. GRPO), arXiv 2503.20783; Ahmadian et al.
     (RLOO), arXiv 2402.14740.
+[5] Walder and Karkhanis, "Pass@K Policy Optimization", arXiv 2505.15201.
+[6] MiniMax, "MiniMax-M1" (CISPO), arXiv 2506.13585.
+[7] Gao et al., "Soft Adaptive Policy Optimization", arXiv 2511.20347.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "cispo_loss",
     "complement",
     "covariance",
     "gae",
     "group_advantages",
     "group_moments",
+    "kl_estimate",
     "leave_one_out",
     "logits_to_float64",
+    "pass_at_k_advantages",
     "ppo_loss",
+    "sapo_loss",
     "sequence_policy",
     "softmax",
     "token_stats",
     "token_stats_backward",
+    "value_loss",
 ]
 
 Array = NDArray[Any]
@@ -127,7 +136,7 @@ def group_moments(r: Array, g: Array, n_groups: int) -> tuple[Array, Array, Arra
 def group_advantages(
     r: Array, g: Array, n: Array, least: Array, mean: Array, m2: Array, kind: str, ddof: int, eps: float, raw: bool
 ) -> Array:
-    """Centered rewards over the deviation of their group, (n - 1) / n, 1, or the deviation of all of them."""
+    """Centered rewards over the deviation of their group, (n - 1) / n, 1, or a deviation over all groups."""
     shift = np.where(n > 0, least, 0.0)
     centered = (r - shift[g]) - (mean - shift)[g]
     scale: Any = 1.0
@@ -135,8 +144,11 @@ def group_advantages(
         scale = (np.sqrt(m2 / np.maximum(n - ddof, 1)) + eps)[g]
     elif kind == "rloo":
         scale = (np.maximum(n - 1, 1) / np.maximum(n, 1))[g]
-    elif kind == "batch":
+    elif kind == "reinforce_plus_plus_baseline":
         scale = np.sqrt(centered @ centered / max(len(r) - ddof, 1)) + eps
+    elif kind == "grpo_batch" and len(r):
+        d = (r - r[0]) - (r - r[0]).mean()
+        scale = np.sqrt(d @ d / max(len(r) - ddof, 1)) + eps
     advantages: Array = centered / np.where(scale == 0, 1.0, scale)
     return np.where(n[g] == 1, r, advantages) if raw else advantages
 
@@ -157,6 +169,22 @@ def leave_one_out(r: Array, g: Array, eps: float) -> tuple[Array, Array, Array]:
     return mean, std, advantage
 
 
+def pass_at_k_advantages(r: Array, g: Array, k: int) -> Array:
+    """[5]: over subsets of size k that hold a reward, what it adds to the best of the others, over all subsets."""
+    found = np.zeros(len(r))
+    order = np.lexsort((r, g))
+    for members in np.split(order, np.flatnonzero(np.diff(g[order])) + 1) if len(r) else []:
+        m, x = len(members), r[members]
+        if k == 1:
+            found[members] = x / m
+            continue
+        # C(j, k - 2) / C(m, k): subsets of which j-th is the second best, for each better one
+        share = np.array([math.comb(j, k - 2) / math.comb(m, k) for j in range(m)])
+        below, held = np.cumsum(share) - share, np.cumsum(share * (x - x[0])) - share * (x - x[0])
+        found[members] = below * (x - x[0]) - held
+    return found
+
+
 def ppo_loss(
     logp: Array, old: Array, a: Array, eps_low: float, eps_high: float, dual_clip: float | None
 ) -> tuple[Array, Array, Array, Array]:
@@ -172,6 +200,44 @@ def ppo_loss(
         loss = np.where(capped, -a * dual_clip, loss)
         active &= ~capped
     return loss, np.where(active, plain, 0.0), ratio, clipped
+
+
+def cispo_loss(logp: Array, old: Array, a: Array, eps_low: float, eps_high: float) -> tuple[Array, Array, Array, Array]:
+    """[6] as a loss, the clipped ratio held fixed: loss, d loss/d logp, ratio, clipped."""
+    ratio = np.exp(np.clip(logp - old, -20.0, 20.0))
+    held = np.clip(ratio, 1 - eps_low, 1 + eps_high)
+    return -held * a * logp, -held * a, ratio, held != ratio
+
+
+def sapo_loss(logp: Array, old: Array, a: Array, positive: float, negative: float) -> tuple[Array, Array, Array]:
+    """[7] as a loss: a soft gate of the ratio in the place of the clip; loss, d loss/d logp, ratio."""
+    d = logp - old
+    ratio = np.exp(np.clip(d, -20.0, 20.0))
+    tau = np.where(a > 0, positive, negative)
+    with np.errstate(over="ignore"):
+        gate = 1.0 / (1.0 + np.exp(-tau * (ratio - 1.0)))
+    slope = np.where(np.abs(d) < 20.0, 4.0 * gate * (1.0 - gate) * ratio, 0.0)
+    return -a * gate * 4.0 / tau, -a * slope, ratio
+
+
+def kl_estimate(d: Array, kind: str) -> tuple[Array, Array]:
+    """Schulman's estimates for d = logp - reference, and their derivatives; exponents clamped to +-20."""
+    if kind == "k1":
+        return d, np.ones_like(d)
+    if kind == "abs":
+        return np.abs(d), np.sign(d)
+    if kind == "k2":
+        return 0.5 * d * d, d
+    held = np.clip(d, -20.0, 20.0)
+    return np.expm1(-held) + held, np.where(np.abs(d) < 20.0, -np.expm1(-held), 0.0)
+
+
+def value_loss(v: Array, old: Array, goal: Array, reach: float) -> tuple[Array, Array, Array]:
+    """Half the larger squared error of v and of v kept within reach of old: loss, d loss/d v, whether the latter."""
+    held = np.clip(v, old - reach, old + reach)
+    plain, bounded = 0.5 * (v - goal) ** 2, 0.5 * (held - goal) ** 2
+    clipped = bounded > plain
+    return np.maximum(plain, bounded), np.where(clipped, 0.0, v - goal), clipped
 
 
 def sequence_policy(tree: list[Array], r: Array) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_floating, as_indices
+from legato._arrays import Float64, as_any, as_float64, as_floating, as_indices
 from legato._dispatch import Backend
-from legato._scalars import as_choice, as_count, as_number
-from legato.errors import ArgumentError, IndexRangeError
+from legato._scalars import as_choice, as_count, as_flag, as_number
+from legato.errors import ArgumentError, IndexRangeError, NumericalError
 from legato.rft import _reference
 
 __all__ = [
@@ -23,14 +23,19 @@ __all__ = [
     "group_advantages",
     "group_stats",
     "leave_one_out",
+    "pass_at_k_advantages",
+    "reinforce_plus_plus",
+    "remax",
+    "whiten",
 ]
 
 
-Kind: TypeAlias = Literal["grpo", "dr_grpo", "rloo", "batch"]
+Kind: TypeAlias = Literal["grpo", "dr_grpo", "rloo", "grpo_batch", "reinforce_plus_plus_baseline"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Singleton: TypeAlias = Literal["zero", "raw"]
 SINGLETONS: tuple[Singleton, ...] = get_args(Singleton)
-_SCALES = {"grpo": 0, "rloo": 1, "dr_grpo": 2, "batch": 3}  # the core's GroupScale
+_SCALES = {"grpo": 0, "rloo": 1, "dr_grpo": 2, "reinforce_plus_plus_baseline": 3, "grpo_batch": 4}  # GroupScale
+LARGEST_REWARD = 1e150  # squares must not overflow; the core's kLargestReward
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class GroupStats:
 
     Attributes
     ----------
+    groups : ndarray
+        The ids: 0, 1, ..., or the names in order.
     n : ndarray of int
         Rewards in the group; ids that do not occur have 0.
     mean, min, max : ndarray
@@ -51,6 +58,7 @@ class GroupStats:
         All rewards of the group are the same number. Its variances are exactly 0.
     """
 
+    groups: NDArray[Any]
     n: NDArray[np.int64]
     mean: Float64
     var_biased: Float64
@@ -70,10 +78,9 @@ def group_stats(
     Parameters
     ----------
     rewards : array, shape (n,)
-        Finite numbers; the arithmetic is float64.
-    groups : array of int, shape (n,)
-        Which group each reward belongs to, from 0 on, in any order. ``numpy.unique(ids, return_inverse=True)`` numbers
-        anything else.
+        Finite numbers of at most 1e150; the arithmetic is float64.
+    groups : array of int or str, shape (n,)
+        Which group each reward belongs to, in any order: whole numbers from 0 on, or names.
     n_groups : int, optional
         How many groups there are; by default the largest id plus one.
     backend : {"native", "numpy"}, optional
@@ -85,7 +92,7 @@ def group_stats(
     Raises
     ------
     ArgumentError
-        A reward is not finite, or shapes do not fit.
+        A reward is not finite or beyond 1e150, or shapes do not fit.
     IndexRangeError
         A group id is negative or not below `n_groups`.
 
@@ -101,12 +108,14 @@ def group_stats(
     >>> stats.mean, stats.zero_std
     (array([0.5, 0.3]), array([False,  True]))
     """
-    r, g, count = _grouped(rewards, groups, n_groups)
+    r, g, names = _paired(rewards, groups)
+    count = _count(g, n_groups)
     n, least, largest, mean, m2 = _moments(r, g, count, backend)
     with np.errstate(divide="ignore", invalid="ignore"):
         biased = m2 / np.maximum(n, 1)
         unbiased = np.where(n > 1, m2 / (n - 1), np.nan)
     return GroupStats(
+        np.arange(count) if names is None else names,
         n,
         np.where(n > 0, mean, np.nan),
         biased,
@@ -135,10 +144,11 @@ def group_advantages(
     ----------
     rewards, groups : array, shape (n,)
         As for `group_stats`.
-    kind : {"grpo", "dr_grpo", "rloo", "batch"}
+    kind : {"grpo", "dr_grpo", "rloo", "grpo_batch", "reinforce_plus_plus_baseline"}
         "grpo": centered, over the group's std + eps (arXiv 2402.03300). "dr_grpo": centered only (arXiv 2503.20783).
-        "rloo": minus the mean of the others (arXiv 2402.14740). "batch": centered per group, over the std of all
-        centered rewards + eps.
+        "rloo": minus the mean of the others (arXiv 2402.14740). "grpo_batch": centered, over the std of all rewards +
+        eps (TRL's ``scale_rewards="batch"``, arXiv 2508.08221). "reinforce_plus_plus_baseline": centered, over the std
+        of all centered rewards + eps (arXiv 2501.03262; verl whitens over tokens instead: `whiten`).
     ddof : {0, 1}
         The std divides by n - ddof.
     eps : float
@@ -156,11 +166,10 @@ def group_advantages(
     as_count("ddof", ddof, 0, 1)
     eps = as_number("eps", eps, least=0)
     raw = as_choice("singleton", singleton, SINGLETONS) == "raw"
+    r, g, _ = _paired(rewards, groups)
     if _dispatch.choose(backend) == "numpy":
-        r, g, count = _grouped(rewards, groups, None)
-        n, least, _, mean, m2 = _moments(r, g, count, backend)
+        n, least, _, mean, m2 = _moments(r, g, _count(g, None), backend)
         return _reference.group_advantages(r, g, n, least, mean, m2, kind, ddof, eps, raw)
-    r, g = _paired(rewards, groups)
     advantages, most = np.empty(len(r)), _most_groups(len(r))
     status, bad, count = _core.rft_group_advantages(r, g, most, scaling, ddof, eps, raw, advantages)
     if status:
@@ -210,7 +219,8 @@ def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: Back
     That the others are constant is found by comparing them, not by a threshold on the std: seven times 0.95 beside one
     0 has a std of rounding errors, which would turn into an advantage of about -10^6.
     """
-    r, g, count = _grouped(rewards, groups, None)
+    r, g, _ = _paired(rewards, groups)
+    count = _count(g, None)
     eps = as_number("eps", eps, least=0)
     if _dispatch.choose(backend) == "numpy":
         return LeaveOneOut(*_reference.leave_one_out(r, g, eps))
@@ -232,6 +242,44 @@ def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: Back
     std = np.where(others > 1, np.where(rest_is_least | rest_is_largest, 0.0, std), np.nan)
     centered = np.where(some, r - loo_mean, 0.0)
     return LeaveOneOut(loo_mean, std, centered / np.where(std > 0, std + eps, 1.0))
+
+
+def pass_at_k_advantages(rewards: Any, groups: Any, k: int) -> Float64:
+    """Advantages whose policy gradient is that of the best of k rewards, without bias.
+
+    Parameters
+    ----------
+    rewards, groups : array, shape (n,)
+        As for `group_stats`.
+    k : int
+        Answers that a user draws; groups of fewer rewards are refused.
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
+        Over the subsets of size k of the group that hold the reward, of C(m, k): the sum of what it adds to the best
+        of the others. Never negative. For k = 1 the reward over m, without a baseline.
+
+    Notes
+    -----
+    The estimator of Walder and Karkhanis, "Pass@K Policy Optimization", arXiv 2505.15201 (its "sloo_minus_one"), for
+    rewards of any value: with the rewards in order r_1 <= ... <= r_m, ``A_i = sum_{j<i} C(j-1, k-2) (r_i - r_j) /
+    C(m, k)``. For k = m it is the best minus the second best for the best (Tang et al., arXiv 2503.19595; verl's
+    "grpo_passk" without its division by the std).
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.pass_at_k_advantages([1.0, 0.0, 0.0, 0.0], ["a"] * 4, k=2)
+    array([0.5, 0. , 0. , 0. ])
+    """
+    r, g, _ = _paired(rewards, groups)
+    k = as_count("k", k)
+    n = _moments(r, g, _count(g, None), None)[0]
+    small = np.flatnonzero((n > 0) & (n < k))
+    if len(small):
+        raise ArgumentError(f"groups: expected at least {k} rewards in each, got {n[small[0]]} in group {small[0]}")
+    return _reference.pass_at_k_advantages(r, g, k)
 
 
 def gae(
@@ -262,7 +310,12 @@ def gae(
     Returns
     -------
     advantages, returns : ndarray, shape (b, t)
-        returns = advantages + values; 0 where masked. No whitening. The recurrence runs in float64.
+        returns = advantages + values; 0 where masked. No whitening (`whiten`). The recurrence runs in float64.
+
+    Raises
+    ------
+    NumericalError
+        A result is not a number of its type: an input is not finite, or it overflows.
     """
     r, v = as_floating("rewards", rewards), as_floating("values", values)
     dtype = r.dtype if r.dtype == v.dtype else np.dtype(np.float64)
@@ -281,13 +334,16 @@ def gae(
         r, v = r.astype(dtype, copy=False), v.astype(dtype, copy=False)
     if _dispatch.choose(backend) == "numpy":
         double = (r.astype(np.float64), v.astype(np.float64))
-        a, b = _reference.gae(*double, on, gamma, lam, last)
-        return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            a, b = (x.astype(dtype, copy=False) for x in _reference.gae(*double, on, gamma, lam, last))
+        _check_finite("advantages", a)
+        return a, b
     advantages, returns = np.empty_like(r), np.empty_like(r)
     steps = np.empty(0, np.uint8) if on is None else on
     ends: NDArray[Any] = np.empty(0, dtype) if last is None else last
     run: Any = _core.rft_gae_f32 if dtype == np.float32 else _core.rft_gae_f64
     run(r, v, steps, ends, gamma, lam, advantages, returns)
+    _check_finite("advantages", advantages)
     return advantages, returns
 
 
@@ -310,6 +366,92 @@ def discounted_returns(
     return gae(r, np.zeros_like(r), mask, gamma, 1.0, backend=backend)[0]
 
 
+def reinforce_plus_plus(
+    rewards: Any, mask: Any = None, gamma: float = 1.0, *, backend: Backend | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """REINFORCE++ (arXiv 2501.03262): returns over time, whitened over the tokens of the batch.
+
+    Parameters
+    ----------
+    rewards, mask, gamma, backend
+        As for `discounted_returns`; penalties such as that of the KL divergence are in the rewards.
+
+    Returns
+    -------
+    advantages, returns : ndarray, shape (b, t)
+        0 where masked.
+    """
+    returns = discounted_returns(rewards, mask, gamma, backend=backend)
+    return whiten(returns, mask), returns
+
+
+def remax(
+    rewards: Any, baselines: Any, mask: Any = None, *, backend: Backend | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """ReMax (arXiv 2310.10505): what is still to come, minus the reward of the greedy answer to the same prompt.
+
+    Parameters
+    ----------
+    rewards : array, shape (b, t)
+    baselines : array, shape (b,)
+        Rewards of the greedy answers.
+    mask : array, shape (b, t), optional
+    backend : {"native", "numpy"}, optional
+
+    Returns
+    -------
+    advantages, returns : ndarray, shape (b, t)
+        0 where masked.
+    """
+    returns = discounted_returns(rewards, mask, backend=backend)
+    base = as_floating("baselines", baselines)
+    if base.shape != (len(returns),):
+        raise ArgumentError(f"baselines: expected shape ({len(returns)},), got {base.shape}")
+    advantages = returns - base[:, None].astype(returns.dtype, copy=False)
+    on = as_mask("mask", mask, returns.shape)
+    return advantages if on is None else np.where(on != 0, advantages, returns.dtype.type(0)), returns
+
+
+def whiten(x: Any, mask: Any = None, *, shift_mean: bool = True, eps: float = 1e-8) -> NDArray[Any]:
+    """Scale numbers to variance 1, and unless told otherwise to mean 0, over what is not masked.
+
+    Parameters
+    ----------
+    x : array
+        float32 stays float32; sums are float64.
+    mask : array of the same shape, optional
+    shift_mean : bool
+        False keeps the mean.
+    eps : float
+        Added to the variance, which divides by one less than the count (as verl's ``masked_whiten``).
+
+    Returns
+    -------
+    ndarray
+        0 where masked; what is masked may be anything. One number, or none, is left as it is but for its mean.
+    """
+    given = as_floating("x", x)
+    shift, eps = as_flag("shift_mean", shift_mean), as_number("eps", eps, least=0)
+    on = as_mask("mask", mask, given.shape)
+    kept = np.ones(given.shape, bool) if on is None else on != 0
+    values = given[kept].astype(np.float64)
+    if len(values) == 0:
+        return np.zeros_like(given)
+    first = float(values[0])  # equal numbers give exactly 0
+    values -= first
+    mean = float(values.mean())
+    values -= mean
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = float(values @ values) / (len(values) - 1) if len(values) > 1 else 1.0
+        values /= np.sqrt(variance + eps) or 1.0
+        if not shift:
+            values += first + mean
+    whitened = np.zeros_like(given)
+    whitened[kept] = values
+    _check_finite("x", whitened)
+    return whitened
+
+
 def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     """Return a mask as 0 and 1 of the given shape, or None."""
     if mask is None:
@@ -324,21 +466,38 @@ def as_mask(name: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.uint8] |
     return array
 
 
-def _paired(rewards: Any, groups: Any) -> tuple[Float64, NDArray[np.int64]]:
+def _paired(rewards: Any, groups: Any) -> tuple[Float64, NDArray[np.int64], NDArray[Any] | None]:
+    """Return rewards, the numbers of their groups, and the groups' names where they have some."""
     r = as_float64("rewards", rewards)
     if r.ndim != 1:
         raise ArgumentError(f"rewards: expected shape (n,), got {r.shape}")
-    return r, as_indices("groups", groups, len(r))
+    given = as_any("groups", groups)
+    if given.dtype.kind not in "OUST" or given.shape != r.shape or given.size == 0:
+        return r, as_indices("groups", given, len(r)), None
+    try:
+        names, numbers = np.unique(given, return_inverse=True)
+    except TypeError:  # None, or names of several kinds
+        raise ArgumentError("groups: expected whole numbers or names, one a reward") from None
+    return r, numbers.astype(np.int64, copy=False), names
 
 
-def _grouped(rewards: Any, groups: Any, n_groups: int | None) -> tuple[Float64, NDArray[np.int64], int]:
-    r, g = _paired(rewards, groups)
-    count = int(g.max()) + 1 if len(g) else 0
+def _count(g: NDArray[np.int64], n_groups: int | None) -> int:
     if n_groups is not None:
-        n_groups = as_count("n_groups", n_groups, 0)
-    elif count > _most_groups(len(g)):
+        return as_count("n_groups", n_groups, 0)
+    count = int(g.max()) + 1 if len(g) else 0
+    if count > _most_groups(len(g)):
         raise _sparse(count)
-    return r, g, count if n_groups is None else n_groups
+    return count
+
+
+def _check_finite(name: str, values: NDArray[Any]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # one sum is quicker than a look at each
+            return
+    bad = ~np.isfinite(values)
+    if bad.any():
+        at = tuple(map(int, np.unravel_index(int(np.argmax(bad)), values.shape)))
+        raise NumericalError(f"{name}: expected finite results of type {values.dtype}, got {values[at]} at {list(at)}")
 
 
 def _most_groups(rewards: int) -> int:
@@ -347,12 +506,12 @@ def _most_groups(rewards: int) -> int:
 
 
 def _sparse(count: int) -> ArgumentError:
-    return ArgumentError(f"groups: expected ids from 0 on, got {count - 1}; number them with numpy.unique")
+    return ArgumentError(f"groups: expected ids from 0 on, got {count - 1}; ids of any kind are taken as strings")
 
 
 def _moments(r: Float64, g: NDArray[np.int64], count: int, backend: Backend | None) -> tuple[Any, ...]:
     if _dispatch.choose(backend) == "numpy":
-        outside, wild = (g < 0) | (g >= count), ~np.isfinite(r)
+        outside, wild = (g < 0) | (g >= count), ~(np.abs(r) <= LARGEST_REWARD)
         if outside.any() or wild.any():
             bad = int(np.argmax(outside | wild))
             _refuse(1 if outside[bad] else 2, bad, r, g, count)
@@ -369,7 +528,8 @@ def _refuse(status: int, bad: int, r: Float64, g: NDArray[np.int64], count: int)
         return
     if status == 1:
         raise IndexRangeError(f"groups[{bad}]: expected 0 <= id < {count}, got {g[bad]}")
-    raise ArgumentError(f"rewards[{bad}]: expected a finite number, got {r[bad]}")
+    wanted = f"a size of at most {LARGEST_REWARD:g}" if np.isfinite(r[bad]) else "a finite number"
+    raise ArgumentError(f"rewards[{bad}]: expected {wanted}, got {r[bad]}")
 
 
 def _recompute(r: Float64, g: NDArray[np.int64], which: NDArray[np.int64], mean: Float64, std: Float64) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
 from legato.rft.judging import Interval, Settings
 from legato.rft.layouts import Columns
@@ -48,12 +49,14 @@ class Scan:
         self._range = Settings(value_range).value_range
         within = () if self._range is None else (self._range,)
         self._rollouts = Rollouts(Columns() if columns is None else columns, nan, *within)
+        self._turns = Turns()
 
     @property
     def rollouts(self) -> int:
         """Rollouts counted so far."""
         return self._rollouts.count
 
+    @one_at_a_time
     def update(
         self, source: Any, progress: Callable[[int], None] | None = None, executor: Executor | None = None
     ) -> Scan:
@@ -67,9 +70,12 @@ class Scan:
             raise ArgumentError(f"other: expected a Scan, got {type(other).__name__}")
         if other._range != self._range:
             raise ArgumentError(f"other: expected the value range {self._range}, got {other._range}")
-        self._rollouts.merge(other._rollouts)
+        one, two = sorted((self, other), key=id)  # in one order, or two merges would wait for each other
+        with one._turns, two._turns:
+            self._rollouts.merge(other._rollouts)
         return self
 
+    @one_at_a_time
     def report(
         self,
         *,

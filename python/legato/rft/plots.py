@@ -1,16 +1,20 @@
-"""Plots of the report's page, as SVG."""
+"""Plots of the report's page and of the experiments, as SVG."""
 
 from __future__ import annotations
 
 import html
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from legato.rft.findings import Findings
 
-__all__ = ["COLORS", "histogram", "scatter", "timeline"]
+if TYPE_CHECKING:
+    from legato.rft.reproduction import DigitsResult
+
+__all__ = ["COLORS", "curves", "histogram", "scatter", "timeline"]
 
 COLORS = {"vanishing": "#b3261e", "suspect": "#d98200", "healthy": "#1a7f4b", "solved": "#5b6b7f"}
 
@@ -95,6 +99,25 @@ def scatter(report: Findings) -> str:
                 "</circle>"
             )
     return plot.draw("mean reward against its standard deviation; the curve is the largest std a mean allows")
+
+
+def curves(results: Sequence[DigitsResult]) -> str:
+    """Rewards over the steps of reinforcement and supervision, a line a seed: a file of its own."""
+    runs = [("rft", "#b3261e", "reinforcement"), ("sft", "#1a7f4b", "supervision")]
+    most = max(result.runs[name][-1].step for result in results for name, _, _ in runs)
+    plot = Plot((0.0, float(most)), (-1.05, 1.05), "step", "mean reward")
+    for result in results:
+        for name, color, _ in runs:
+            for group, dash in (("small", ""), ("large", 'stroke-dasharray="4 4"')):
+                steps = [state.step for state in result.runs[name]]
+                rewards = [getattr(state, group).reward for state in result.runs[name]]
+                plot.line(steps, rewards, f'stroke="{color}" stroke-width="1.6" stroke-opacity=".8" {dash}')
+    for row, (_, color, label) in enumerate(runs):
+        plot.parts.append(f'<text x="200" y="{110 + 18 * row}" fill="{color}">{label}</text>')
+    plot.parts.append('<text x="200" y="146">solid: inputs of small std; dashed: of large std</text>')
+    drawn = plot.draw("mean reward over the steps: solid where the std is small at the start, dashed where it is large")
+    style = "<style>svg{--line:#999;font:13px sans-serif;background:#fff}</style>"
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}", 1) + "\n"
 
 
 def histogram(report: Findings) -> str:

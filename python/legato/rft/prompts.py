@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core
+from legato._turns import Turns, one_at_a_time
 from legato.errors import InputError
 
 __all__ = ["NameTable", "canonical_json", "distinct_rows", "int64_or_decimal", "prompt_keys"]
@@ -219,23 +220,39 @@ def _write_json(array: Any) -> Any:
     return pc.if_else(array.is_valid(), found, pa.scalar(None, text)) if array.null_count else found
 
 
+_NEAR = 1 << 21  # numbers by distance are at most this many more than the integers met
+
+
 class NameTable:
     """Integers or strings, numbered from 0 on as they are met; memory goes with the different ones.
+
+    Parameters
+    ----------
+    gaps : bool
+        Integers that lie close together may be numbered by their distance from the least, which is quicker and in
+        order, though not all of those numbers are then names.
 
     Attributes
     ----------
     count : int
-        Different names so far.
+        Different names so far; with gaps, numbers.
     capacity : int
         Names there is room for.
     """
 
-    def __init__(self) -> None:
-        self.count = self.capacity = 0
+    def __init__(self, gaps: bool = False) -> None:
         self.kind: str | None = None  # integers, strings, or decimals: integers too large for 64 bits, kept as strings
+        self._turns = Turns()
+        self._gaps, self._met = gaps, 0  # integers met so far, the same ones too
+        self._least: int | None = None  # where numbers are distances
+        self._clear()
+
+    def _clear(self) -> None:
+        self.count = self.capacity = 0
         self._slots, self._integers = np.zeros(1024, np.uint64), np.zeros(0, np.int64)
         self._offsets, self._text = np.zeros(1, np.uint64), np.zeros(0, np.uint8)
 
+    @one_at_a_time
     def number(self, names: Any) -> NDArray[np.uint32]:
         """Return the number of each entry of what `prompt_keys` gives, without nulls."""
         import pyarrow as pa
@@ -270,9 +287,16 @@ class NameTable:
                 self._grow(int(offsets[done + 1] - offsets[done]))
         return numbers
 
+    @one_at_a_time
     def number_integers(self, names: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Return the number of each integer."""
         numbers, done = np.empty(len(names), np.uint32), 0
+        if self._gaps and len(names):
+            least = self._reach(int(names.min()), int(names.max()), len(names))
+            if least is not None:
+                np.subtract(names, least, out=numbers, casting="unsafe")
+                return numbers
+            self._close_gaps()
         while done < len(names):
             table = (self._slots, self.count, self._integers)
             self.count, more = _core.rft_number_integers(names[done:], *table, numbers[done:])
@@ -281,10 +305,35 @@ class NameTable:
                 self._grow(None)
         return numbers
 
+    def _reach(self, low: int, high: int, more: int) -> int | None:
+        """Make numbers by distance go from `low` to `high`, and return the least; None if that is too far."""
+        self._met += more
+        most = min(8 * self._met, self._met + _NEAR)
+        if self._least is None:
+            below = max(0, most - (high - low + 1)) // 4  # room for lesser ones
+            self._least = 0 if low >= 0 and high < most else max(low - below, -(1 << 63))
+        if low < self._least or high - self._least >= most:
+            return None
+        self.count = max(self.count, high - self._least + 1)
+        if self.count > self.capacity:
+            self.capacity = self.count + self.count // 2
+        return self._least
+
+    def _close_gaps(self) -> None:
+        """Go on with a table of names; those so far keep their numbers."""
+        known = self.integers()
+        self._gaps, self._least = False, None
+        self._clear()
+        self.number_integers(known)
+
+    @one_at_a_time
     def integers(self) -> NDArray[np.int64]:
         """Return the names, where they are integers."""
+        if self._least is not None:
+            return np.arange(self._least, self._least + self.count)
         return self._integers[: self.count]
 
+    @one_at_a_time
     def names(self) -> Any:
         """Return all names in the order of their numbers, as `number` takes them."""
         import pyarrow as pa
@@ -295,19 +344,25 @@ class NameTable:
         texts = pa.LargeStringArray.from_buffers(self.count, *buffers)
         return texts.cast(pa.decimal128(38, 0)) if self.kind == "decimals" else texts
 
+    @one_at_a_time
     def order(self) -> NDArray[np.int64]:
         """Return the numbers of all names, in order of the names."""
         import pyarrow.compute as pc
 
+        if self._least is not None:
+            return np.arange(self.count)
         if self.kind in (None, "integers"):
             return _order(self.integers())
         found: NDArray[np.int64] = pc.sort_indices(self.names()).to_numpy().astype(np.int64)
         return found
 
+    @one_at_a_time
     def to_list(self, numbers: NDArray[Any]) -> list[Any]:
         """Return the names of these numbers: integers or strings."""
         if self.kind in (None, "integers"):
-            found: list[Any] = self._integers[numbers].tolist()
+            found: list[Any] = (
+                self._integers[numbers] if self._least is None else numbers.astype(np.int64) + self._least
+            ).tolist()
             return found
         found = self.names().take(numbers).to_pylist()
         return [int(v) for v in found] if self.kind == "decimals" else found
@@ -316,7 +371,8 @@ class NameTable:
         import pyarrow as pa
 
         old = pa.array(self.integers()).cast(pa.decimal128(38, 0))
-        self.__init__()  # type: ignore[misc]
+        self.kind, self._gaps, self._least = None, False, None
+        self._clear()
         self.number(old)
 
     def _grow(self, characters: int | None) -> None:

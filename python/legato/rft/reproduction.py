@@ -18,9 +18,19 @@ from numpy.typing import NDArray
 from legato._extras import install_command
 from legato.errors import ArgumentError, DependencyError
 from legato.rft import _reference
-from legato.rft.theory import gradient_bounds, value_grad
+from legato.rft.theory import gradient_bounds, tree_advantages, value_grad
 
-__all__ = ["BoundsCheck", "DigitsResult", "bounds_table", "check_bounds", "digits_table", "reproduce_digits"]
+__all__ = [
+    "BoundsCheck",
+    "DigitsResult",
+    "GroupState",
+    "Snapshot",
+    "bounds_table",
+    "check_bounds",
+    "digits_table",
+    "digits_verdicts",
+    "reproduce_digits",
+]
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
@@ -31,6 +41,10 @@ BATCH = 512
 LEARNING_RATE = 1e-4
 LABEL_SET = 5  # labels that pretraining gives to each class, its own among them
 RELABELED = 0.1  # share of inputs whose finetuning label is outside of their class's set
+FEW = (0.01, 0.05)  # shares of the inputs that a few steps of supervision are given
+FEW_STEPS = 200
+REMEDIES = {"rft_rate": "rate x 10", "rft_temperature": "temperature 2", "rft_entropy": "entropy bonus"}
+RATE_FACTOR, TEMPERATURE, ENTROPY_BONUS = 10.0, 2.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +86,18 @@ class DigitsResult:
     seed : int
     runs : dict
         "pretrained" (one snapshot), "rft", "sft" and "sft_then_rft": lists of snapshots. "small" are the inputs whose
-        reward std is small at the start (relabeled), "large" the others.
+        reward std is small at the start (relabeled), "large" the others. With remedies also "rft_rate",
+        "rft_temperature" and "rft_entropy"; "few1_random" and "few5_random", a few supervised steps on 1 % or 5 % of
+        the inputs (of the relabeled ones) and then reinforcement; "rft_shared", "few1_shared" and "few5_shared", the
+        same where relabeled inputs of one class want one label, so that there is something to generalize.
+    correlations : dict
+        Over the inputs: "rft" and "sft", of the reward's std at the start and what its mean gained; "gradient", of the
+        logarithms of std and gradient norm, and their "slope".
     """
 
     seed: int
     runs: dict[str, list[Snapshot]] = field(default_factory=dict)
+    correlations: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -123,7 +144,7 @@ class _Network:
             layers.append(z if i == last else np.maximum(z, 0))
         return layers
 
-    def descend(self, x: Array, grad_of: Callable[[Array], Array]) -> None:
+    def descend(self, x: Array, grad_of: Callable[[Array], Array], learning_rate: float = LEARNING_RATE) -> None:
         """One step of Adam; grad_of gives d loss / d logits."""
         layers = self._forward(x)
         delta = grad_of(layers[-1]).astype(np.float32)
@@ -134,7 +155,7 @@ class _Network:
             if i:
                 delta = (delta @ self.parameters[i].T) * (before > 0)
         self.steps += 1
-        rate = LEARNING_RATE * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        rate = learning_rate * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
         for p, g, m, v in zip(self.parameters, grads, self.first, self.second, strict=True):
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)
@@ -148,6 +169,7 @@ def reproduce_digits(
     sft_first: int = 4_000,
     rft_after: int = 2_000,
     every: int = 200,
+    remedies: bool = True,
     progress: Progress | None = None,
 ) -> DigitsResult:
     """Run the paper's controlled experiment (its section 4.1) on scikit-learn's digits.
@@ -167,6 +189,9 @@ def reproduce_digits(
         The third run: that many supervised steps (at most `steps`), then that many of reinforcement.
     every : int
         Steps between snapshots.
+    remedies : bool
+        Also try what does not help: a rate ten times as large, a temperature of 2, an entropy bonus; and a few
+        supervised steps on few inputs. Eight more runs.
     progress : callable, optional
         Gets a line of text now and then.
 
@@ -174,75 +199,151 @@ def reproduce_digits(
     -------
     DigitsResult
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise DependencyError(f"scikit-learn is missing: {install_command('rft')}") from None
     if not (min(steps, pretraining_steps, rft_after, every) >= 1 and 1 <= sft_first <= steps):
         raise ArgumentError("steps: expected whole numbers >= 1 and sft_first <= steps")
-    rng = np.random.default_rng(seed)
-    digits = load_digits()
-    chosen = rng.permutation(len(digits.target))[:1000]
-    x, truth = (digits.data[chosen] / 16.0).astype(np.float32), digits.target[chosen]
+    lab = _Digits(seed, every, progress)
+    wanted, start = lab.wanted, _Network((lab.x.shape[1], *HIDDEN, LABELS), lab.rng)
+    curve = lab.train(start, lab.cross_entropy(lab.spread), pretraining_steps, "pretraining", wanted)
+    result = DigitsResult(seed, {"pretrained": curve[-1:]})
+    _, before, std, norm = lab.values(start, wanted)
+    midway = start.copy()
+    for name in ("rft", "sft"):
+        network = start.copy()
+        if name == "rft":
+            result.runs[name] = lab.train(network, lab.policy_gradient(wanted), steps, name, wanted)
+        else:
+            keep = (sft_first, midway)
+            result.runs[name] = lab.train(network, lab.cross_entropy(wanted), steps, name, wanted, keep=keep)
+        gain = lab.values(network, wanted)[1] - before
+        result.correlations[name] = float(np.corrcoef(std, gain)[0, 1])
+    result.runs["sft_then_rft"] = lab.train(midway, lab.policy_gradient(wanted), rft_after, "sft_then_rft", wanted)
+    x_log, y_log = np.log(std), np.log(norm)
+    result.correlations["gradient"] = float(np.corrcoef(x_log, y_log)[0, 1])
+    result.correlations["slope"] = float(np.polyfit(x_log, y_log, 1)[0])
+    if remedies:
+        _try_remedies(lab, start, steps, result)
+    return result
 
-    sets = np.array([[c, *rng.permutation(np.delete(np.arange(LABELS), c))[: LABEL_SET - 1]] for c in range(LABELS)])
-    spread = np.zeros((LABELS, LABELS))
-    spread[np.arange(LABELS)[:, None], sets] = 1.0 / LABEL_SET
-    small = np.zeros(len(x), bool)
-    small[rng.permutation(len(x))[: int(RELABELED * len(x))]] = True
-    wanted = truth.copy()
-    for i in np.flatnonzero(small):
-        wanted[i] = rng.choice(np.setdiff1d(np.arange(LABELS), sets[truth[i]]))
-    target = np.eye(LABELS)[wanted]
-    rewards = 2.0 * target - 1.0
 
-    def snapshot(network: _Network, step: int) -> Snapshot:
-        z = network.logits(x).astype(np.float64)
-        value, std, grad = value_grad(z, rewards)
-        right, norm = z.argmax(axis=1) == wanted, np.linalg.norm(grad, axis=1)
-        states = (GroupState(*(float(v[group].mean()) for v in (value, right, std, norm))) for group in (small, ~small))
+def _try_remedies(lab: _Digits, start: _Network, steps: int, result: DigitsResult) -> None:
+    """Add the runs that the paper says do not help, or do with few labels."""
+    tried = {
+        "rft_rate": (lab.policy_gradient(lab.wanted), RATE_FACTOR * LEARNING_RATE),
+        "rft_temperature": (lab.policy_gradient(lab.wanted, temperature=TEMPERATURE), LEARNING_RATE),
+        "rft_entropy": (lab.policy_gradient(lab.wanted, bonus=ENTROPY_BONUS), LEARNING_RATE),
+    }
+    for name, (objective, rate) in tried.items():
+        result.runs[name] = lab.train(start.copy(), objective, steps, name, lab.wanted, rate=rate)
+    result.runs["rft_shared"] = lab.train(
+        start.copy(), lab.policy_gradient(lab.shared), steps, "rft_shared", lab.shared
+    )
+    for kind, labels in (("random", lab.wanted), ("shared", lab.shared)):
+        for share in FEW:
+            name, network = f"few{round(100 * share)}_{kind}", start.copy()
+            chosen = lab.rng.choice(np.flatnonzero(lab.small), int(share * len(lab.x)), replace=False)
+            lab.train(network, lab.cross_entropy(labels), min(FEW_STEPS, steps), name, labels, chosen)
+            result.runs[name] = lab.train(network, lab.policy_gradient(labels), steps, name, labels)
+
+
+class _Digits:
+    """The data of the experiment, its labels, and how a network is trained on them."""
+
+    def __init__(self, seed: int, every: int, progress: Progress | None) -> None:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError:
+            raise DependencyError(f"scikit-learn is missing: {install_command('rft')}") from None
+        self.seed, self.every, self.progress = seed, every, progress
+        self.rng = rng = np.random.default_rng(seed)
+        digits = load_digits()
+        chosen = rng.permutation(len(digits.target))[:1000]
+        self.x, truth = (digits.data[chosen] / 16.0).astype(np.float32), digits.target[chosen]
+        others = [rng.permutation(np.delete(np.arange(LABELS), c))[: LABEL_SET - 1] for c in range(LABELS)]
+        sets = np.array([[c, *some] for c, some in enumerate(others)])
+        spread = np.zeros((LABELS, LABELS))
+        spread[np.arange(LABELS)[:, None], sets] = 1.0 / LABEL_SET
+        self.spread = spread[truth]  # what pretraining wants
+        self.small = np.zeros(len(self.x), bool)
+        self.small[rng.permutation(len(self.x))[: int(RELABELED * len(self.x))]] = True
+        self.wanted, self.shared = truth.copy(), truth.copy()
+        for i in np.flatnonzero(self.small):
+            outside = np.setdiff1d(np.arange(LABELS), sets[truth[i]])
+            self.wanted[i] = rng.choice(outside)
+            self.shared[i] = outside[0]  # one label for all relabeled inputs of a class
+
+    def values(self, network: _Network, labels: Array) -> tuple[Array, Array, Array, Array]:
+        """Likeliest labels, and mean, std and gradient norm of the reward, of each input."""
+        z = network.logits(self.x).astype(np.float64)
+        value, std, grad = value_grad(z, _rewards_of(labels))
+        return z.argmax(axis=1), value, std, np.linalg.norm(grad, axis=1)
+
+    def snapshot(self, network: _Network, step: int, labels: Array) -> Snapshot:
+        """Means over both groups of inputs."""
+        likeliest, *rest = self.values(network, labels)
+        value, std, norm = rest
+        columns = (value, likeliest == labels, std, norm)
+        states = (GroupState(*(float(v[g].mean()) for v in columns)) for g in (self.small, ~self.small))
         return Snapshot(step, *states)
 
-    def cross_entropy(goal: Array) -> _LogitGradient:
+    def cross_entropy(self, goal: Array) -> _LogitGradient:
+        """Gradient of supervision: goal has labels, or probabilities."""
+        target = goal if goal.ndim == 2 else np.eye(LABELS)[goal]
+
         def gradient(z: Array, rows: Array) -> Array:
-            return np.asarray((_reference.softmax(z.astype(np.float64)) - goal[rows]) / len(rows))
+            return np.asarray((_reference.softmax(z.astype(np.float64)) - target[rows]) / len(rows))
 
         return gradient
 
-    def policy_gradient(z: Array, rows: Array) -> Array:
-        return -value_grad(z, rewards[rows])[2] / len(rows)
+    def policy_gradient(self, labels: Array, temperature: float = 1.0, bonus: float = 0.0) -> _LogitGradient:
+        """Gradient of reinforcement, exact over all labels, with a bonus for entropy."""
+        rewards = _rewards_of(labels)
+
+        def gradient(z: Array, rows: Array) -> Array:
+            found = value_grad(z / temperature, rewards[rows])[2] / temperature
+            if bonus:
+                p = _reference.softmax(z.astype(np.float64))
+                information = np.log(np.maximum(p, 1e-300))
+                information -= (p * information).sum(axis=1, keepdims=True)
+                found -= bonus * p * information
+            return -found / len(rows)
+
+        return gradient
 
     def train(
-        network: _Network, grad_of: _LogitGradient, count: int, name: str
-    ) -> tuple[list[Snapshot], _Network | None]:
-        curve, midway = [snapshot(network, 0)], None
+        self,
+        network: _Network,
+        grad_of: _LogitGradient,
+        count: int,
+        name: str,
+        labels: Array,
+        among: Array | None = None,
+        rate: float = LEARNING_RATE,
+        keep: tuple[int, _Network] | None = None,
+    ) -> list[Snapshot]:
+        """Train in place, on some of the inputs; keep: a step, and the network that gets what there is then."""
+        curve = [self.snapshot(network, 0, labels)]
         network.reset()
         order: Array = np.empty(0, np.int64)
         for step in range(1, count + 1):
             if len(order) == 0:
-                order = rng.permutation(len(x))
+                order = self.rng.permutation(len(self.x) if among is None else among)
             rows, order = order[:BATCH], order[BATCH:]
-            network.descend(x[rows], functools.partial(grad_of, rows=rows))
-            if step == sft_first and name == "sft":
-                midway = network.copy()
-            if step % every == 0 or step == count:
-                curve.append(snapshot(network, step))
-                if progress is not None and (step % (10 * every) == 0 or step == count):
+            network.descend(self.x[rows], functools.partial(grad_of, rows=rows), rate)
+            if keep is not None and step == keep[0]:
+                keep[1].parameters = network.copy().parameters
+            if step % self.every == 0 or step == count:
+                curve.append(self.snapshot(network, step, labels))
+                if self.progress is not None and (step % (10 * self.every) == 0 or step == count):
                     now = curve[-1]
-                    progress(
-                        f"seed {seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std inputs, "
+                    self.progress(
+                        f"seed {self.seed}, {name}, step {step}: reward {now.small.reward:+.3f} on small-std inputs, "
                         f"{now.large.reward:+.3f} on large-std inputs"
                     )
-        return curve, midway
+        return curve
 
-    start = _Network((x.shape[1], *HIDDEN, LABELS), rng)
-    curve, _ = train(start, cross_entropy(spread[truth]), pretraining_steps, "pretraining")
-    result = DigitsResult(seed, {"pretrained": curve[-1:]})
-    result.runs["rft"], _ = train(start.copy(), policy_gradient, steps, "rft")
-    result.runs["sft"], midway = train(start.copy(), cross_entropy(target), steps, "sft")
-    assert midway is not None
-    result.runs["sft_then_rft"], _ = train(midway, policy_gradient, rft_after, "sft_then_rft")
-    return result
+
+def _rewards_of(labels: Array) -> Array:
+    return np.asarray(2.0 * np.eye(LABELS)[labels] - 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,15 +440,13 @@ def _policy_numbers(phi: Array, weights: Array, rewards: Array, length: int) -> 
     reach = [np.ones(1)]
     for p in steps:
         reach.append((reach[-1][:, None] * p).ravel())
-    value = float(reach[-1] @ (rewards - rewards.min()))
-    std = float(np.sqrt(reach[-1] @ (rewards - rewards.min() - value) ** 2))
-    ahead, size = rewards - rewards.min(), weights.size
+    advantages, base, excess = tree_advantages(steps, rewards)
+    std = float(np.sqrt(reach[-1] @ ((rewards - base) - excess) ** 2))
+    size = weights.size
     grad, fisher, loose = np.zeros(weights.shape), np.zeros((size, size)), 0.0
     for level in range(length - 1, -1, -1):
         p, w, f = steps[level], reach[level], phi[ends[level] : ends[level + 1]]
-        after = ahead.reshape(-1, width)
-        ahead = (p * after).sum(axis=1)
-        grad += np.einsum("kv,kd->vd", w[:, None] * p * (after - ahead[:, None]), f)
+        grad += np.einsum("kv,kd->vd", w[:, None] * p * advantages[level], f)
         curvature = _reference.covariance(p)
         fisher += np.einsum("k,kvw,kd,ke->vdwe", w, curvature, f, f, optimize=True).reshape(size, size)
         loose += float(w @ (p * _reference.complement(p)).sum(axis=1))
@@ -367,19 +466,72 @@ def _slope(kind: Literal["reward_scale", "rare_success"]) -> float:
     return float((norms[0] - norms[1]) / (stds[0] - stds[1]))
 
 
+RUN_NAMES = {
+    "pretrained": "pretrained", "rft": "RFT", "sft": "SFT", "sft_then_rft": "SFT, then RFT",
+    **{name: f"RFT, {what}" for name, what in REMEDIES.items()},
+    "rft_shared": "RFT, shared labels", "few1_random": "SFT on 1 %, RFT", "few5_random": "SFT on 5 %, RFT",
+    "few1_shared": "SFT on 1 %, RFT, shared", "few5_shared": "SFT on 5 %, RFT, shared",
+}  # fmt: skip
+
+
+def digits_verdicts(results: Sequence[DigitsResult]) -> dict[str, bool]:
+    """Say which claims of the paper each seed bears out; a claim about a run that was not made is left out."""
+
+    def everywhere(names: Sequence[str], holds: Callable[[DigitsResult, Snapshot], bool]) -> bool | None:
+        if not all(name in result.runs for result in results for name in names):
+            return None
+        return all(holds(result, result.runs[name][-1]) for result in results for name in names)
+
+    def gained(result: DigitsResult, last: Snapshot) -> float:
+        return last.small.reward - result.runs["rft_shared"][-1].small.reward
+
+    claims = {
+        "reinforcement solves inputs of large std and leaves those of small std": everywhere(
+            ["rft"], lambda _, last: last.large.reward > 0.9 and last.small.reward < 0
+        ),
+        "supervision solves both": everywhere(
+            ["sft"], lambda _, last: last.large.reward > 0.9 and last.small.reward > 0.9
+        ),
+        "std at the start tells the gain of reinforcement better than that of supervision": all(
+            result.correlations["rft"] > max(0.5, result.correlations["sft"]) for result in results
+        ),
+        "neither rate, temperature nor entropy bonus helps where the std is small": everywhere(
+            list(REMEDIES), lambda _, last: last.small.reward < 0
+        ),
+        "supervision on 1 % of the inputs suffices (random labels)": everywhere(
+            ["few1_random"], lambda _, last: last.small.reward > 0.9
+        ),
+        "supervision on 1 % of the inputs suffices (labels that generalize)": everywhere(
+            ["few1_shared"], lambda _, last: last.small.reward > 0.9
+        ),
+        "supervision on 1 % of the inputs helps (labels that generalize)": everywhere(
+            ["few1_shared"], lambda result, last: gained(result, last) > 0.1
+        ),
+        "supervision on 5 % of the inputs suffices (labels that generalize)": everywhere(
+            ["few5_shared"], lambda _, last: last.small.reward > 0.9
+        ),
+    }
+    return {claim: holds for claim, holds in claims.items() if holds is not None}
+
+
 def digits_table(results: Sequence[DigitsResult]) -> str:
     """Write the last snapshot of each run, for a terminal: reward (accuracy, std, gradient norm) of each group."""
-    names = {"pretrained": "pretrained", "rft": "RFT", "sft": "SFT", "sft_then_rft": "SFT, then RFT"}
-    lines = [f"{'seed':<5} {'run':<14} {'steps':>6}   {'small-std inputs':<34} {'large-std inputs':<34}".rstrip()]
-    lines.append(f"{'':<28}   " + f"{'reward  (accuracy, std, gradient)':<34} " * 2)
+    lines = [f"{'seed':<5} {'run':<28} {'steps':>6}   {'small-std inputs':<34} {'large-std inputs':<34}".rstrip()]
+    lines.append(f"{'':<42}   " + f"{'reward  (accuracy, std, gradient)':<34} " * 2)
     for result in results:
-        for run, name in names.items():
+        for run in result.runs:
             last = result.runs[run][-1]
             groups = " ".join(
                 f"{g.reward:+.3f}  ({g.accuracy:4.0%}, {g.std:.3f}, {g.gradient:.4f})".ljust(34)
                 for g in (last.small, last.large)
             )
-            lines.append(f"{result.seed:<5} {name:<14} {last.step:>6}   {groups}".rstrip())
+            lines.append(f"{result.seed:<5} {RUN_NAMES[run]:<28} {last.step:>6}   {groups}".rstrip())
+        c = result.correlations
+        lines.append(
+            f"{result.seed:<5} correlation of std and gain {c['rft']:+.2f} by RFT, {c['sft']:+.2f} by SFT; "
+            f"gradient norm ~ std^{c['slope']:.2f} (correlation of logarithms {c['gradient']:.2f})"
+        )
+    lines += [f"{'holds' if holds else 'does not hold'}: {claim}" for claim, holds in digits_verdicts(results).items()]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -114,6 +114,10 @@ class _Sums:
     def take(self, groups: NDArray[np.int64]) -> _Sums:
         """Return the sums of these groups."""
         found = _Sums()
+        if len(groups) and (np.diff(groups) == 1).all():  # as they are
+            here = slice(int(groups[0]), int(groups[-1]) + 1)
+            found.rows, found.wide = self.rows[here], self.wide[here]
+            return found
         found.rows = _aligned(len(groups))
         np.take(self.rows, groups, axis=0, out=found.rows, mode="clip")
         if len(self.wide):
@@ -162,7 +166,7 @@ class Rollouts:
     reward_columns: tuple[str, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
     files: dict[Path, None] = field(default_factory=dict)
-    _prompts: NameTable = field(default_factory=NameTable, repr=False)
+    _prompts: NameTable = field(default_factory=partial(NameTable, gaps=True), repr=False)
     _units: NameTable | None = field(default=None, repr=False)  # (step, prompt), where there are steps
     _steps: dict[int, int] = field(default_factory=dict, repr=False)
     _sums: _Sums = field(default_factory=_Sums, repr=False)
@@ -273,21 +277,18 @@ class Rollouts:
 
     def groups(self) -> Groups:
         """Return the sums of each group so far."""
-        count = self._prompts.count if self._units is None else self._units.count
-        keys = np.arange(count) if self._units is None else self._units.integers()
         by_name = self._prompts.order()
-        kept = np.flatnonzero(self._sums.rows[:count, 0].view(np.int64))
-        keys = keys[kept]
-        steps = np.full(len(kept), NO_STEP)
-        if self._units is None and len(kept) == count:
-            order = by_name
+        if self._units is None:
+            at = by_name[self._sums.rows[by_name, 0].view(np.int64) > 0]
+            numbers, steps = at, np.full(len(at), NO_STEP)
         else:
+            kept = np.flatnonzero(self._sums.rows[: self._units.count, 0].view(np.int64))
+            keys = self._units.integers()[kept]
+            numbers, steps = keys & 0xFFFFFFFF, np.array(list(self._steps), np.int64)[keys >> 32]
             rank = np.empty(self._prompts.count, np.int64)
             rank[by_name] = np.arange(self._prompts.count)
-            if self._units is not None:
-                steps = np.array(list(self._steps), np.int64)[keys >> 32]
-            order = np.lexsort((rank[keys & 0xFFFFFFFF], steps))
-        at = kept[order]
+            order = np.lexsort((rank[numbers], steps))
+            at, numbers, steps = kept[order], numbers[order], steps[order]
         sums = self._sums.take(at)
         n, least, largest, both = sums.rows.T[:4]
         counts = np.ascontiguousarray(both).view(np.uint32).reshape(-1, 2).astype(np.int64)
@@ -300,10 +301,9 @@ class Rollouts:
         columns = {}
         for name, (own, others) in self._parts.items():
             columns[name] = (*own.take(at).moments(len(at)), others.take(at).moments(len(at))[1])
-        prompt = self._prompts.to_list((keys & 0xFFFFFFFF)[order])
         return Groups(
-            prompt, steps[order], n, np.ascontiguousarray(least), np.ascontiguousarray(largest), counts[:, 0],
-            counts[:, 1], mean, m2, tokens, columns,
+            self._prompts.to_list(numbers), steps, n, np.ascontiguousarray(least), np.ascontiguousarray(largest),
+            counts[:, 0], counts[:, 1], mean, m2, tokens, columns,
         )  # fmt: skip
 
     def _roles(self, part: Part, before: Roles | None) -> Roles:

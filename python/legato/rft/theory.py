@@ -26,6 +26,7 @@ __all__ = [
     "gradient_bounds",
     "gradient_flow_time",
     "sequence_value_grad",
+    "tree_advantages",
     "value_grad",
 ]
 
@@ -133,12 +134,9 @@ def value_grad(logits: Any, rewards: Any) -> tuple[Float64, Float64, Float64]:
     if r.shape != z.shape:
         raise ArgumentError(f"rewards: expected shape {z.shape}, got {r.shape}")
     p = _reference.softmax(z)
-    low = r.min(axis=1, keepdims=True)  # a constant row gives std and gradient exactly 0
-    d = r - low
-    mean = (p * d).sum(axis=1, keepdims=True)
-    d -= mean
+    base, excess, d = _advantages(p, r, np.zeros_like(r))
     grad = p * d
-    return (mean + low)[:, 0], np.sqrt((grad * d).sum(axis=1)), grad
+    return base + excess, np.sqrt((grad * d).sum(axis=1)), grad
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +212,9 @@ def sequence_value_grad(
     reach = [np.ones(1)]
     for p in steps:
         reach.append((reach[-1][:, None] * p).ravel())
-    low = float(r.min())
-    ahead = r - low  # expected reward, minus the least, of what follows each prefix
-    grad: list[Float64] = [np.empty(0)] * len(steps)
-    for depth in range(len(steps) - 1, -1, -1):
-        after = ahead.reshape(-1, width)
-        ahead = (steps[depth] * after).sum(axis=1)
-        grad[depth] = reach[depth][:, None] * steps[depth] * (after - ahead[:, None])
-    mean = float(ahead[0])
-    std = math.sqrt(float(reach[-1] @ (r - low - mean) ** 2))
+    advantages, base, excess = tree_advantages(steps, r)
+    grad = [w[:, None] * p * d for w, p, d in zip(reach, steps, advantages, strict=False)]
+    std = math.sqrt(float(reach[-1] @ ((r - base) - excess) ** 2))
     loose = sum(float(w @ (p * _reference.complement(p)).sum(axis=1)) for w, p in zip(reach, steps, strict=False))
     bounds = gradient_bounds(std, len(steps), 1.0, loose, reward_range)
     largest = 0.0
@@ -230,7 +222,34 @@ def sequence_value_grad(
         blocks = _reference.covariance(p)
         largest = max(largest, float((weight * np.linalg.eigvalsh(blocks)[:, -1]).max()))
     bounds = GradientBounds(bounds.paper, bounds.sqrt_half_length, bounds.trace, std * math.sqrt(max(largest, 0.0)))
-    return SequenceValueGrad(mean + low, std, grad, bounds, loose)
+    return SequenceValueGrad(base + excess, std, grad, bounds, loose)
+
+
+def tree_advantages(steps: Sequence[Float64], rewards: Float64) -> tuple[list[Float64], float, float]:
+    """Return what each token adds to the expected reward, and that reward in two parts.
+
+    steps[l] is (v**l, v): probabilities after each prefix of length l. rewards: of each output. The advantages have the
+    same shapes; they keep their digits where the policy is all but certain, as the expected reward of each prefix is
+    held as the reward of its likeliest output, and the rest.
+    """
+    base, excess = rewards, np.zeros_like(rewards)
+    found: list[Float64] = [np.empty(0)] * len(steps)
+    for depth in range(len(steps) - 1, -1, -1):
+        p = steps[depth]
+        base, excess, found[depth] = _advantages(p, base.reshape(p.shape), excess.reshape(p.shape))
+    return found, float(base[0]), float(excess[0])
+
+
+def _advantages(p: Float64, base: Float64, excess: Float64) -> tuple[Float64, Float64, Float64]:
+    """Of rows of outputs worth base + excess: the row's worth, as two parts, and r_i - V = sum_j p_j (r_i - r_j).
+
+    Relative to the likeliest output: 1 - p of it, in which the gradient vanishes, is then never a difference.
+    """
+    at = p.argmax(axis=1)[:, None]
+    chosen, rest = np.take_along_axis(base, at, axis=1), np.take_along_axis(excess, at, axis=1)
+    d = (base - chosen) + (excess - rest)
+    mean = (p * d).sum(axis=1, keepdims=True)
+    return chosen[:, 0], (rest + mean)[:, 0], d - mean
 
 
 def constant_group_probability(p: Any, size: int) -> Float64:

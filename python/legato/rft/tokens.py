@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_floating, as_indices, as_logits, as_real, output_apart
+from legato._arrays import as_any, as_floating, as_indices, as_logits, as_real, output_apart
 from legato._dispatch import Backend
 from legato._scalars import as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError, IndexRangeError
@@ -30,7 +30,7 @@ class TokenStats:
     Attributes
     ----------
     logp : ndarray
-        Log-probability of the row's token, nats.
+        Log-probability of the row's token, nats; (n, k) of its k tokens.
     entropy : ndarray
         Shannon entropy of the row's distribution, nats.
     sum_p2 : ndarray
@@ -41,6 +41,8 @@ class TokenStats:
         The largest logit.
     log_sum : ndarray
         lse - largest / temperature with all its digits; exp(-log_sum) is the probability of the likeliest token.
+    temperature : float
+        What the logits were divided by.
     """
 
     logp: Float32
@@ -49,6 +51,7 @@ class TokenStats:
     lse: Float32
     largest: Float32
     log_sum: Float32
+    temperature: float = 1.0
 
 
 def token_stats(
@@ -68,8 +71,8 @@ def token_stats(
     logits : array, shape (n, v)
         float32, bfloat16 (torch, JAX, ml_dtypes, or uint16 bit patterns) or float16, NumPy or DLPack in CPU memory;
         read in place where contiguous. Float64 is converted to float32. Minus infinity masks an entry.
-    ids : array of int, shape (n,)
-        The token of each row.
+    ids : array of int, shape (n,) or (n, k)
+        The token of each row, or several of each.
     temperature : float
         The distribution is softmax(logits / temperature); between 1e-6 and 1e6.
     entropy : bool
@@ -107,21 +110,29 @@ def token_stats(
     >>> stats.logp, stats.entropy, stats.sum_p2
     (array([-1.3862944], dtype=float32), array([1.3862944], dtype=float32), array([0.25], dtype=float32))
     """
-    rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
+    temperature = _temperature(temperature)
+    rows, kind, tokens, keep = _rows(logits, ids, mask)
+    first = _first(tokens)
     table = np.empty((6, len(rows)), np.float32)
     threads, entropy = as_threads(threads), as_flag("entropy", entropy)
     if _dispatch.choose(backend) == "numpy":
         on = np.ones(len(rows), bool) if len(keep) == 0 else keep != 0
         table[:] = 0
         z = _reference.logits_to_float64(rows[on], kind)
-        table[:, on] = np.array(_reference.token_stats(z, tokens[on], temperature))
+        table[:, on] = np.array(_reference.token_stats(z, first[on], temperature))
     elif kind == "float32":
-        _core.rft_token_stats(rows, tokens, temperature, keep, table, entropy, threads)
+        _core.rft_token_stats(rows, first, temperature, keep, table, entropy, threads)
     else:
-        _core.rft_token_stats_half(rows, kind == "bfloat16", tokens, temperature, keep, table, entropy, threads)
+        _core.rft_token_stats_half(rows, kind == "bfloat16", first, temperature, keep, table, entropy, threads)
     if not entropy:
         table[1:3] = np.nan
-    return TokenStats(*table)
+    found = replace(TokenStats(*table), temperature=temperature)
+    if tokens.ndim == 1:
+        return found
+    logp = _log_probabilities(rows, kind, tokens, found).astype(np.float32)
+    if len(keep):
+        logp[keep == 0] = 0
+    return replace(found, logp=logp)
 
 
 def token_stats_backward(
@@ -130,7 +141,7 @@ def token_stats_backward(
     stats: TokenStats,
     grad_logp: Any,
     grad_entropy: Any = None,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     out: Any = None,
     *,
     mask: Any = None,
@@ -141,12 +152,15 @@ def token_stats_backward(
 
     Parameters
     ----------
-    logits, ids, temperature, mask, threads, backend
+    logits, ids, mask, threads, backend
         As given to `token_stats`.
     stats : TokenStats
         What `token_stats` returned.
-    grad_logp, grad_entropy : array, shape (n,)
+    grad_logp : array, shape of ids
+    grad_entropy : array, shape (n,), optional
         Upstream gradients; no entropy part by default.
+    temperature : float, optional
+        That of the statistics, which is the default; another is refused.
     out : array, optional
         (n, v) of the storage of the logits to write into, contiguous; it may be the logits themselves, or overlap any
         input (which is then copied).
@@ -162,29 +176,41 @@ def token_stats_backward(
     IndexRangeError, ArgumentError
         As `token_stats`; or `out` does not fit.
     """
-    rows, kind, tokens, keep = _rows(logits, ids, temperature, mask)
+    rows, kind, tokens, keep = _rows(logits, ids, mask)
     n = len(rows)
-    weights = [_float32("grad_logp", grad_logp, n)]
-    weights.append(np.empty(0, np.float32) if grad_entropy is None else _float32("grad_entropy", grad_entropy, n))
+    given = _float32("grad_logp", grad_logp, tokens.shape)
+    upstream = given if tokens.ndim == 1 else given.sum(axis=1, dtype=np.float64).astype(np.float32)
+    weights = [upstream, np.empty(0, np.float32)]
+    if grad_entropy is not None:
+        weights[1] = _float32("grad_entropy", grad_entropy, (n,))
     if not isinstance(stats, TokenStats):
         raise ArgumentError(f"stats: expected what token_stats returned, got {shown(stats)}")
+    if temperature is not None and _temperature(temperature) != stats.temperature:
+        raise ArgumentError(f"temperature: expected {stats.temperature:g}, that of the statistics, got {temperature:g}")
+    temperature = stats.temperature
     if stats.entropy.shape != (n,):
         raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if grad_entropy is not None and (np.isnan(stats.entropy) & ~np.isnan(stats.log_sum)).any():
         raise ArgumentError("stats: expected the entropy too, for its gradient")
+    spread = None if tokens.ndim == 1 else _gradients_of_tokens(rows, kind, tokens, stats, given, weights)
     gradient, (rows, tokens, *weights) = output_apart("out", out, rows.shape, kind, [rows, tokens, *weights])
     if kind == "float16":
         gradient = gradient.view(np.uint16)
     threads = as_threads(threads)
     if _dispatch.choose(backend) == "numpy":
-        _store(gradient, kind, _numpy_gradient(rows, kind, tokens, temperature, weights, keep))
+        _store(gradient, kind, _numpy_gradient(rows, kind, _first(tokens), temperature, weights, keep))
     else:
         table = np.stack([stats.entropy, stats.largest, stats.log_sum])
-        rest = (tokens, temperature, keep, table, weights[0], weights[1], gradient, threads)
+        rest = (_first(tokens), temperature, keep, table, weights[0], weights[1], gradient, threads)
         if kind == "float32":
             _core.rft_token_stats_backward(rows, *rest)
         else:
             _core.rft_token_stats_backward_half(rows, kind == "bfloat16", *rest)
+    if spread is not None:  # the kernel gave all of a row's weight to its first token
+        entries = np.empty(spread.shape, gradient.dtype)
+        _store(entries, kind, spread)
+        on = slice(None) if len(keep) == 0 else keep != 0
+        gradient[np.arange(n)[on, None], tokens[on]] = entries[on]
     return gradient.view(np.float16) if kind == "float16" else gradient
 
 
@@ -212,8 +238,8 @@ def kl_estimates(logp: Any, ref_logp: Any) -> KLEstimates:
 
     Parameters
     ----------
-    logp, ref_logp : array
-        Log-probabilities of the same tokens, nats; shapes that broadcast.
+    logp, ref_logp : array, of one shape
+        Log-probabilities of the same tokens, nats.
 
     Returns
     -------
@@ -221,41 +247,76 @@ def kl_estimates(logp: Any, ref_logp: Any) -> KLEstimates:
         float32 where both inputs are, else float64. k3 uses expm1, so a tiny d gives d^2 / 2 and never a negative.
     """
     policy, reference = as_floating("logp", logp), as_floating("ref_logp", ref_logp)
-    try:
-        d = policy - reference
-    except ValueError:
-        raise ArgumentError(
-            f"ref_logp: expected a shape that fits logp {policy.shape}, got {reference.shape}"
-        ) from None
+    if reference.shape != policy.shape:
+        raise ArgumentError(f"ref_logp: expected shape {policy.shape}, that of logp, got {reference.shape}")
+    d = policy - reference
     return KLEstimates(d, 0.5 * d * d, np.expm1(-d) + d)
 
 
-def _rows(
-    logits: Any, ids: Any, temperature: float, mask: Any
-) -> tuple[NDArray[Any], str, NDArray[np.int64], NDArray[np.uint8]]:
+def _temperature(temperature: float) -> float:
+    return as_number("temperature", temperature, least=_TEMPERATURES[0], most=_TEMPERATURES[1])
+
+
+def _rows(logits: Any, ids: Any, mask: Any) -> tuple[NDArray[Any], str, NDArray[np.int64], NDArray[np.uint8]]:
     rows, kind = as_logits("logits", logits)
-    tokens = as_indices("ids", ids, len(rows))
-    as_number("temperature", temperature, least=_TEMPERATURES[0], most=_TEMPERATURES[1])
+    given = as_any("ids", ids)
+    if given.ndim == 2:
+        if len(given) != len(rows) or given.shape[1] == 0:
+            raise ArgumentError(f"ids: expected shape ({len(rows)}, k) with k >= 1, got {given.shape}")
+        tokens = as_indices("ids", given.reshape(-1)).reshape(given.shape)
+    else:
+        tokens = as_indices("ids", given, len(rows))
     keep = _NO_MASK
     if mask is not None:
         keep = (as_real("mask", mask) != 0).astype(np.uint8)
         if keep.shape != (len(rows),):
             raise ArgumentError(f"mask: expected shape ({len(rows)},), got {keep.shape}")
+        tokens = np.where(keep.reshape(-1, *[1] * (tokens.ndim - 1)) != 0, tokens, 0)
     outside = (tokens < 0) | (tokens >= rows.shape[1])
-    if len(keep):
-        outside &= keep != 0
     if outside.any():
-        at = int(np.argmax(outside))
-        raise IndexRangeError(f"ids[{at}]: expected 0 <= id < {rows.shape[1]}, got {tokens[at]}")
-    if len(keep):
-        tokens = np.where(keep != 0, tokens, 0)
+        at = np.unravel_index(int(np.argmax(outside)), tokens.shape)
+        place = ", ".join(map(str, at))
+        raise IndexRangeError(f"ids[{place}]: expected 0 <= id < {rows.shape[1]}, got {tokens[at]}")
     return rows, kind, tokens, keep
 
 
-def _float32(name: str, value: Any, n: int) -> Float32:
+def _first(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One token of each row."""
+    return tokens if tokens.ndim == 1 else np.ascontiguousarray(tokens[:, 0])
+
+
+def _log_probabilities(rows: NDArray[Any], kind: str, tokens: NDArray[np.int64], stats: TokenStats) -> NDArray[Any]:
+    """Of several tokens a row, from what is known of the row."""
+    z = _reference.logits_to_float64(np.take_along_axis(rows, tokens, axis=1), kind)
+    with np.errstate(invalid="ignore"):  # a row of minus infinity
+        return np.asarray((z - stats.largest[:, None]) / stats.temperature - stats.log_sum[:, None])
+
+
+def _gradients_of_tokens(
+    rows: NDArray[Any],
+    kind: str,
+    tokens: NDArray[np.int64],
+    stats: TokenStats,
+    grad_logp: Float32,
+    weights: list[Float32],
+) -> NDArray[Any]:
+    """Entries of the gradient at several tokens a row, some of which may be the same."""
+    log_p = _log_probabilities(rows, kind, tokens, stats)
+    place = np.arange(len(rows))[:, None] * rows.shape[1] + tokens
+    _, back = np.unique(place.ravel(), return_inverse=True)
+    own = np.bincount(back.ravel(), weights=grad_logp.ravel())[back.ravel()].reshape(tokens.shape)
+    p = np.exp(log_p)
+    found = own - weights[0][:, None] * p
+    if len(weights[1]):
+        information = np.where(p > 0, log_p, 0.0) + stats.entropy[:, None]
+        found -= weights[1][:, None] * p * information
+    return np.asarray(found / stats.temperature)
+
+
+def _float32(name: str, value: Any, shape: tuple[int, ...]) -> Float32:
     array = as_floating(name, value).astype(np.float32, copy=False)
-    if array.shape != (n,):
-        raise ArgumentError(f"{name}: expected shape ({n},), got {array.shape}")
+    if array.shape != shape:
+        raise ArgumentError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
 
 

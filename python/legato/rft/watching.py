@@ -7,6 +7,7 @@ from typing import Any
 
 from legato._files import PathLike, checked_path
 from legato._scalars import shown
+from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError
 from legato.rft.judging import Settings
 from legato.rft.layouts import Columns
@@ -56,7 +57,9 @@ class Watch:
         self._failures: dict[Path, int] = {}
         self._done: dict[Path, int] = {}  # bytes read, of files of lines
         self.trouble: list[str] = []
+        self._turns = Turns()
 
+    @one_at_a_time
     def poll(self) -> bool:
         """Read what is new; tell whether anything was."""
         before = self._rollouts.count
@@ -68,6 +71,7 @@ class Watch:
                 self._read_file(path)
         return self._rollouts.count > before
 
+    @one_at_a_time
     def report(self) -> Report:
         """Judge what has come so far.
 
