@@ -263,3 +263,89 @@ def test_compile_and_verify(benchmark: Any, request: Any) -> None:
     for name, report in reports.items():  # sort_unique: for distinct keys, by its name
         assert report.ok or (name == "sort_unique" and all(len(set(x)) < len(x) for x, _, _ in report.failures))
     print(", ".join(f"{name} {time * 1e3:.0f} ms" for name, time in seconds.items()))
+
+
+@pytest.mark.parametrize("way", ["legato", "NumPy by hand"])
+@pytest.mark.parametrize("n", [5, 64])
+def test_short_calls(benchmark: Any, n: int, way: str) -> None:
+    """The count program on few tokens, and what one would write for it in NumPy."""
+    x = np.array([3, 3 + n, tasks.START, *range(3, n)])[:n]
+    program = tasks.count.program
+    benchmark.group = f"count program, one call, {n} tokens"
+
+    def by_hand() -> np.ndarray:
+        place = np.arange(n)
+        here = np.where(x == tasks.START, place, -999)
+        start = np.where((x == tasks.START).cumsum() > 0, np.maximum.accumulate(here), -999)
+
+        def at(shift: int) -> np.ndarray:
+            found = start - shift
+            return np.where(found >= 0, x[np.maximum(found, 0)], 0)
+
+        return np.where(x == tasks.START, at(2), np.where(x == at(1), tasks.END, x + 1))
+
+    assert np.array_equal(by_hand(), program(x))
+    benchmark((lambda: program(x)) if way == "legato" else by_hand)
+
+
+@pytest.mark.parametrize("n", [8, 64])
+def test_short_single_calls(benchmark: Any, n: int) -> None:
+    """One attention on few tokens."""
+    benchmark.group = f"kqv, {n} tokens"
+    k, q, v = (np.ascontiguousarray(x[:n]) for x in (K, Q, V))
+    out = benchmark(lambda: rasp.kqv(k, q, v, rasp.equals, reduction="max"))
+    assert np.array_equal(out, rasp.kqv(k, q, v, rasp.equals, reduction="max", backend="numpy"))
+
+
+@pytest.mark.parametrize("way", ["streaming", "recomputed, our engine", "NumPy, the last row"])
+def test_two_orderings_streamed(benchmark: Any, way: str) -> None:
+    """One more token after 1000; per token in the streaming row: 1000 of them."""
+    x = wide(1000)[0] % 10**6
+    n = len(x)
+    program = rasp.Program(
+        lambda x: rasp.aggr(rasp.select(x, x // 3, rasp.gt) & rasp.select(x % 1009, x % 757, rasp.lt), x, 0, "max")
+    )
+    wanted = program._evaluate(x, None, 1, None)
+    benchmark.group = "two orderings, max, n = 1000, a token"
+
+    def last_row() -> int:
+        A = (x > x[-1] // 3) & (x % 1009 < x[-1] % 757)
+        return int(x[A].max()) if A.any() else 0
+
+    if way == "streaming":
+
+        def stream() -> list[int]:
+            program.reset()
+            return [program.step(token) for token in tokens]
+
+        tokens = x.tolist()
+        assert benchmark(stream) == wanted.tolist()
+        seconds = []
+        for _ in range(7):
+            start = time.thread_time()
+            stream()
+            seconds.append(time.thread_time() - start)
+        print(f"two orderings streamed: {np.median(seconds) / n * 1e6:.2f} us of thread time a token")
+    elif way == "NumPy, the last row":
+        assert benchmark(last_row) == wanted[-1]
+    else:
+        assert benchmark(lambda: program._evaluate(x, None, 1, None))[-1] == wanted[-1]
+
+
+@pytest.mark.parametrize("way", ["legato", "NumPy broadcasting"])
+def test_predicate_of_arithmetic(benchmark: Any, way: str) -> None:
+    """A Python predicate that is followed: two orderings instead of n^2 calls."""
+    n = 1500
+    k, q, v = (x[:n] % 10**6 for x in wide(n)[:3])
+    benchmark.group = f"|k - q| < 1000, max, n = {n}, wide keys, by a lambda"
+
+    def by_broadcasting() -> np.ndarray:
+        A = (np.abs(k[None, :] - q[:, None]) < 1000) & np.tri(n, dtype=bool)
+        return np.where(A.any(axis=1), np.where(A, v[None, :], -(2**63)).max(axis=1), 0)
+
+    assert np.array_equal(by_broadcasting(), rasp.kqv(k, q, v, lambda a, b: abs(a - b) < 1000, reduction="max"))
+    run = {
+        "legato": lambda: rasp.kqv(k, q, v, lambda a, b: abs(a - b) < 1000, reduction="max"),
+        "NumPy broadcasting": by_broadcasting,
+    }
+    benchmark(run[way])

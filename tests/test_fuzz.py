@@ -20,14 +20,15 @@ NOT_OF_ARGUMENTS_ALONE = {
     "VideoReader", "VideoWriter", "analyze", "available_codecs", "evaluate", "render", "result_paths", "stabilize",
     "stabilize_all", "stabilize_live", "synthesize", "check_bounds", "reproduce_digits",
     "reproduce_sequence", "reproduce_teacher", "Watch",
+    "logits_of", "save_gpt2", "to_hooked",
 }  # fmt: skip
 # What calls answer or raise, and predicates whose kind is tried by another.
 ANSWERS = {
     "camera": {"HomographyError", "InfeasibleError", "PathMetrics", "ProgramSolution", "SparseProgram"},
     "video": {"Analysis", "GroundTruth", "LiveReport", "Motion", "StabilizeReport", "VideoFrame", "VideoMetrics"},
     "diffusion": {"Guided"},
-    "rasp": {"Analysis", "CompileError", "Report", "Selector", "Verification", "Weights", "false",
-             "geq", "gt", "neq", "true"},
+    "rasp": {"Analysis", "CompileError", "Logits", "Picture", "Report", "Selector", "Steps", "Verification",
+             "Weights", "false", "geq", "gt", "neq", "true"},
     "rft": {"Comparison", "GradientBounds", "GroupStats", "KLEstimates", "KLLoss", "LeaveOneOut", "PPOLoss", "Plan",
             "PolicyLoss", "Report", "Selection", "SequenceValueGrad", "TokenStats", "ValueLoss"},
 }  # fmt: skip

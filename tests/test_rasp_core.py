@@ -92,6 +92,9 @@ LIBRARY: dict[str, Any] = {
     "induct_kqv": lambda x, y, z: rasp.induct_kqv(x, y, z, offset=1),
     "induct": lambda x, y, z: rasp.induct(x, y, offset=1),  # noqa: ARG005
     "induct_prev": lambda x, y, z: rasp.induct_prev(x, y, offset=-1),  # noqa: ARG005
+    "rightmost": lambda x, y, z: rasp.rightmost(rasp.select(x, y, rasp.lt), z, -6),
+    "leftmost": lambda x, y, z: rasp.leftmost(rasp.select(x, y, rasp.lt), z, -6),
+    "counts_reach": lambda x, y, z: rasp.counts_reach([x, y], [2, -1], 3),  # noqa: ARG005
 }
 
 
@@ -138,6 +141,9 @@ def _by_definition(name: str, x: list[int], y: list[int], z: list[int]) -> int:
         "induct_kqv": lambda: z[found] if found >= 0 else 0,
         "induct": lambda: x[found] if found >= 0 else 0,
         "induct_prev": lambda: x[hits[0] - 1] if hits and hits[0] >= 1 else 0,
+        "rightmost": lambda: next((z[j] for j in range(i, -1, -1) if x[j] < q), -6),
+        "leftmost": lambda: next((z[j] for j in range(i + 1) if x[j] < q), -6),
+        "counts_reach": lambda: int(2 * sum(1 for a in x if a) - sum(1 for a in y if a) >= 3),
     }
     return answers[name]()
 

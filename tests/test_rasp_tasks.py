@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from legato import rasp
 from legato.errors import ArgumentError
-from legato.rasp import tasks
+from legato.rasp import datasets, tasks
 from legato.rasp.interpolation import and_counter_example, degree_profile
 from test_rasp_core import vectors
 
@@ -122,3 +124,67 @@ def test_counter_example_is_exact() -> None:
 
 def test_names() -> None:
     assert rasp.tasks is tasks
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tasks.ALL)
+def test_data_sets(name: str, tmp_path: Path) -> None:
+    """What is written is what the task says, in both forms, and the same with one seed."""
+    task = tasks.ALL[name]
+    path = datasets.write(tmp_path / "a.jsonl", task, range(1, 6), 40, seed=3)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 40
+    assert {row["length"] for row in rows} == {1, 2, 3, 4, 5}
+    assert all(row["answer"] == task.oracle(row["prompt"]) for row in rows)
+    assert datasets.write(tmp_path / "b.jsonl", task, range(1, 6), 40, seed=3).read_bytes() == path.read_bytes()
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow writes Parquet")
+    found = pq.read_table(datasets.write(tmp_path / "a.parquet", task, range(1, 6), 40, seed=3)).to_pylist()
+    assert found == rows
+
+
+def test_packed_contexts(tmp_path: Path) -> None:
+    """Every instance stands in one context, whole, beside others, with nothing between."""
+    path = datasets.write(tmp_path / "a.jsonl", tasks.copy_unique, range(1, 9), 60, context=48)
+    single = datasets.write(tmp_path / "b.jsonl", tasks.copy_unique, range(1, 9), 60)
+    wanted = sorted((row["prompt"], row["answer"]) for row in map(json.loads, single.read_text().splitlines()))
+    found = []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        assert len(row["tokens"]) == len(row["document"]) == len(row["answer"]) == 48
+        for document in range(max(row["document"]) + 1):
+            tokens = [
+                (t, a)
+                for t, d, a in zip(*(row[k] for k in ("tokens", "document", "answer")), strict=True)
+                if d == document
+            ]
+            found.append(([t for t, a in tokens if not a], [t for t, a in tokens if a]))
+        used = sum(d >= 0 for d in row["document"])
+        assert row["document"] == sorted(row["document"][:used]) + [-1] * (48 - used)
+    assert sorted(found) == wanted
+    assert sum(d >= 0 for row in rows for d in row["document"]) > 0.8 * 48 * len(rows)
+    with pytest.raises(ArgumentError, match="context: expected at least the"):
+        datasets.write(tmp_path / "c.jsonl", tasks.copy_unique, [30], 1, context=48)
+    with pytest.raises(ArgumentError, match=r"expected \.jsonl or \.parquet"):
+        datasets.write(tmp_path / "c.csv", tasks.copy_unique, [3], 1)
+
+
+def test_attention_of_one_key_and_counting() -> None:
+    x = np.random.default_rng(5).integers(0, 4, 60)
+    bits = rasp.shift_right(x, 1) % 2
+    for A in (rasp.select(x, x, rasp.lt), rasp.select(x, 2, rasp.equals)):
+        chosen = [np.flatnonzero(row) for row in np.asarray(A)]
+        assert rasp.rightmost(A, x, -1).tolist() == [x[c[-1]] if len(c) else -1 for c in chosen]
+        assert rasp.leftmost(A, x, -1).tolist() == [x[c[0]] if len(c) else -1 for c in chosen]
+    wanted = 3 * np.cumsum(x == 1) - 2 * np.cumsum(bits == 1) >= 4
+    assert np.array_equal(rasp.counts_reach([x == 1, bits], [3, -2], 4), wanted)
+    traced = rasp.Program(
+        lambda t: (
+            rasp.counts_reach([t == 1, rasp.shift_right(t, 1) % 2], [3, -2], 4)
+            + 2 * rasp.rightmost(rasp.select(t, t, rasp.lt), t, -1)
+        )
+    )
+    assert np.array_equal(traced(x), wanted + 2 * rasp.rightmost(rasp.select(x, x, rasp.lt), x, -1))
+    with pytest.raises(ArgumentError, match="one coefficient for each"):
+        rasp.counts_reach([x], [1, 2])

@@ -114,6 +114,27 @@ legato_status legato_camera_stream_finish_f64(legato_camera_stream* stream, cons
 legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,
                                           unsigned substep, size_t samples, size_t elements, float* out);
 
+/* A causal RASP program token by token, from its words (legato.rasp.Program.instructions, which docs/rasp.md explains).
+ * A stream lives in the caller's memory, for `capacity` tokens, and no call allocates. Not there where the compiler has
+ * no integers of 128 bits. */
+typedef struct legato_rasp_stream legato_rasp_stream;
+
+/* Bytes; 0 when the words are no program or no memory has so many. words: [count] */
+size_t legato_rasp_stream_memory(const int64_t* words, size_t count, size_t capacity);
+/* A stream inside the caller's memory, which must outlive it; null on a wrong argument. Nothing to destroy. */
+legato_rasp_stream* legato_rasp_stream_create(const int64_t* words, size_t count, size_t capacity, void* memory,
+                                              size_t memory_size);
+/* Appends tokens; the program's output at each, a double as its bits. tokens, out: [count].
+ * LEGATO_WORKSPACE_TOO_SMALL: beyond the capacity, and nothing is done. LEGATO_NUMERICAL_TROUBLE: an integer left 64
+ * bits, or a division by zero; the stream must be reset. */
+legato_status legato_rasp_stream_push_i64(legato_rasp_stream* stream, const int64_t* tokens, size_t count,
+                                          int64_t* out);
+/* Greedy generation: appends `token`, then each output in turn, until [*written] is `most` or ends with *stop (may be
+ * null). out: [most] */
+legato_status legato_rasp_stream_generate_i64(legato_rasp_stream* stream, int64_t token, const int64_t* stop,
+                                              size_t most, int64_t* out, size_t* written);
+void legato_rasp_stream_reset(legato_rasp_stream* stream);
+
 /* One sampler step in one pass: out = a x + b (u + guidance (c - u)) + noise z, z drawn as above where noise is not 0.
  * Coefficients as legato.diffusion.step_coefficients makes them. */
 typedef struct legato_diffusion_step {

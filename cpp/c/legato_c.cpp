@@ -8,6 +8,7 @@
 #include "legato/camera.hpp"
 #include "legato/core.hpp"
 #include "legato/diffusion.hpp"
+#include "legato/rasp.hpp"
 #include "legato/video.hpp"
 
 namespace {
@@ -16,6 +17,7 @@ using legato::Size;
 using legato::Status;
 namespace camera = legato::camera;
 namespace diffusion = legato::diffusion;
+namespace rasp = legato::rasp;
 
 legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
 
@@ -66,6 +68,10 @@ camera::StreamOptions stream_options_of(const legato_camera_stream_options& c) {
 }
 
 camera::PathStream* stream_of(legato_camera_stream* stream) { return reinterpret_cast<camera::PathStream*>(stream); }
+
+#if defined(__SIZEOF_INT128__)
+rasp::Stream* rasp_stream_of(legato_rasp_stream* stream) { return reinterpret_cast<rasp::Stream*>(stream); }
+#endif
 
 legato_status hand_out(Status status, const camera::StreamResult& found, const double** corrections, size_t* count) {
   *corrections = found.corrections.data();
@@ -273,6 +279,39 @@ legato_status legato_camera_stream_finish_f64(legato_camera_stream* stream, cons
   const Status status = camera::finish(*stream_of(stream), found);
   return hand_out(status, found, corrections, count);
 }
+
+#if defined(__SIZEOF_INT128__)
+
+size_t legato_rasp_stream_memory(const int64_t* words, size_t count, size_t capacity) {
+  return words == nullptr ? 0 : rasp::stream_memory_size({words, count}, capacity);
+}
+
+legato_rasp_stream* legato_rasp_stream_create(const int64_t* words, size_t count, size_t capacity, void* memory,
+                                              size_t memory_size) {
+  if (words == nullptr || memory == nullptr) return nullptr;
+  return reinterpret_cast<legato_rasp_stream*>(
+      rasp::create_stream({words, count}, capacity, {static_cast<std::byte*>(memory), memory_size}));
+}
+
+legato_status legato_rasp_stream_push_i64(legato_rasp_stream* stream, const int64_t* tokens, size_t count,
+                                          int64_t* out) {
+  if (stream == nullptr || (count > 0 && (tokens == nullptr || out == nullptr))) return LEGATO_INVALID_ARGUMENT;
+  if (!legato::fits_memory<int64_t>(count)) return LEGATO_WORKSPACE_TOO_SMALL;
+  return c_status(rasp::push(*rasp_stream_of(stream), {tokens, count}, {out, count}));
+}
+
+legato_status legato_rasp_stream_generate_i64(legato_rasp_stream* stream, int64_t token, const int64_t* stop,
+                                              size_t most, int64_t* out, size_t* written) {
+  if (stream == nullptr || written == nullptr || (most > 0 && out == nullptr)) return LEGATO_INVALID_ARGUMENT;
+  if (!legato::fits_memory<int64_t>(most)) return LEGATO_WORKSPACE_TOO_SMALL;
+  return c_status(rasp::generate(*rasp_stream_of(stream), token, stop, {out, most}, *written));
+}
+
+void legato_rasp_stream_reset(legato_rasp_stream* stream) {
+  if (stream != nullptr) rasp::reset(*rasp_stream_of(stream));
+}
+
+#endif
 
 legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long long first_sample, unsigned step,
                                           unsigned substep, size_t samples, size_t elements, float* out) {

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -232,10 +234,127 @@ void finish_into(const Size& shape, const MaybeIntegers& lengths, int reduction,
   check(status, "select");
 }
 
+/// A stream in memory that grows: what it was given before is run again where it moves. With the GIL, or one thread at
+/// a time.
+class GrowingStream {
+ public:
+  explicit GrowingStream(const Integers& words) : words_(in(words).begin(), in(words).end()) { move_to(kFirst); }
+
+  void clear() { reset(*stream_); }
+  bool real() const { return gives_real(*stream_); }
+
+  /// The output at one more token, or None where these instructions do not compute it.
+  py::object push_one(std::int64_t token) {
+    if (tokens_of(*stream_).size() == capacity_of(*stream_)) move_to(4 * capacity_of(*stream_));
+    std::int64_t out = 0;
+    const Status status = push(*stream_, {&token, 1}, {&out, 1});
+    if (status == Status::numerical_trouble) return py::none();
+    check(status, "token");
+    if (real()) return py::float_(std::bit_cast<double>(out));
+    return py::int_(out);
+  }
+
+  /// The outputs at tokens that nothing comes before, or None.
+  py::object whole(const Integers& tokens) {
+    const auto given = in(tokens);
+    clear();
+    make_room(given.size());
+    py::array out = real() ? py::array(Array(tokens.size())) : py::array(Integers(tokens.size()));
+    return append(given, stored<std::int64_t>(out, "out")) ? py::object(out) : py::none();
+  }
+
+  /// Appends tokens; the output at the last, or None.
+  py::object last_of(const Integers& tokens) {
+    const auto given = in(tokens);
+    require(!given.empty(), "tokens");
+    make_room(tokens_of(*stream_).size() + given.size());
+    std::vector<std::int64_t> out(given.size());
+    bool sound = false;
+    {
+      const Unlocked unlocked;
+      status_ = push(*stream_, given, out);
+    }
+    sound = settled();
+    if (!sound) return py::none();
+    if (real()) return py::float_(std::bit_cast<double>(out.back()));
+    return py::int_(out.back());
+  }
+
+  /// The tokens after `token`, at most `most`, and whether all of them were computed.
+  std::pair<Integers, bool> generated(std::int64_t token, std::optional<std::int64_t> stop, std::size_t most) {
+    std::vector<std::int64_t> found;
+    bool sound = true, stopped = false;
+    while (sound && !stopped && found.size() < most) {
+      if (tokens_of(*stream_).size() == capacity_of(*stream_)) move_to(4 * capacity_of(*stream_));
+      const std::size_t before = found.size();
+      const std::size_t room = capacity_of(*stream_) - tokens_of(*stream_).size();
+      found.resize(before + std::min(room, most - before));
+      std::size_t written = 0;
+      {
+        const Unlocked unlocked;
+        status_ = generate(*stream_, token, stop ? &*stop : nullptr, std::span(found).subspan(before), written);
+      }
+      sound = settled();
+      found.resize(before + written);
+      if (written > 0) token = found.back();
+      stopped = stop && written > 0 && token == *stop;
+    }
+    return {Integers(static_cast<py::ssize_t>(found.size()), found.data()), sound};
+  }
+
+  Integers tokens() const {
+    const auto seen = tokens_of(*stream_);
+    return Integers(static_cast<py::ssize_t>(seen.size()), seen.data());
+  }
+
+ private:
+  static constexpr std::size_t kFirst = 256;
+
+  bool settled() {
+    if (status_ == Status::numerical_trouble) return false;
+    check(status_, "tokens");
+    return true;
+  }
+  bool append(std::span<const std::int64_t> given, std::span<std::int64_t> out) {
+    status_ = push(*stream_, given, out);
+    return settled();
+  }
+  void make_room(std::size_t n) {
+    if (n > capacity_of(*stream_)) move_to(std::max(n, 4 * capacity_of(*stream_)));
+  }
+  void move_to(std::size_t capacity) {
+    const std::size_t size = stream_memory_size(words_, capacity);
+    require(size > 0, "words");
+    auto memory = workspace_of(size);
+    Stream* stream = create_stream(words_, capacity, {memory.get(), size});
+    require(stream != nullptr, "words");
+    if (stream_ != nullptr && !tokens_of(*stream_).empty()) {
+      std::vector<std::int64_t> out(tokens_of(*stream_).size());
+      check(push(*stream, tokens_of(*stream_), out), "tokens");
+    }
+    memory_ = std::move(memory);
+    stream_ = stream;
+  }
+
+  std::vector<std::int64_t> words_;
+  std::unique_ptr<std::byte, Free> memory_;
+  Stream* stream_ = nullptr;
+  Status status_ = Status::ok;
+};
+
 }  // namespace
 
 void bind_rasp(py::module_& module) {
   using py::arg;
+  py::class_<GrowingStream>(module, "RaspStream", "A causal program, by its words, token by token.")
+      .def(py::init<const Integers&>(), arg("words"))
+      .def("reset", &GrowingStream::clear, "Forget all tokens.")
+      .def("push", &GrowingStream::push_one, arg("token"), "The output at one more token; None where it has none.")
+      .def("whole", &GrowingStream::whole, arg("tokens"), "Forget all, then the outputs at these tokens, or None.")
+      .def("last", &GrowingStream::last_of, arg("tokens"), "Append tokens; the output at the last of them, or None.")
+      .def("generate", &GrowingStream::generated, arg("token"), arg("stop"), arg("most"),
+           "Greedy generation from one more token: the outputs, and whether there was no trouble.")
+      .def("tokens", &GrowingStream::tokens, "The tokens so far.");
   module.def("rasp_has_fast_route", &fast_route, arg("compares"),
              "Whether a conjunction of these comparisons has a sub-quadratic route.");
   module.def("rasp_conjunction", &conjunction_into, arg("shape"), arg("lengths"), arg("causal"), arg("terms"),

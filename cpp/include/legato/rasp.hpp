@@ -114,4 +114,87 @@ Status fill_truth(Called predicate, std::span<const std::int64_t> keys, std::spa
 /// Turns totals into outputs.
 Status finish(const Shape& shape, const Aggregation& aggregation, const Sink& totals, const Sink& sink) noexcept;
 
+// --- Programs token by token ----------------------------------------------------------------------------------------
+
+/// What one instruction of a program does with the elements of earlier ones. `real_` operations work on the bits of
+/// doubles, all others on integers, with truth values as 0 and 1.
+enum class Op : std::int64_t {
+  tokens = 0,
+  indices = 1,
+  constant = 2,  ///< its 64 bits
+  add = 3,
+  sub = 4,
+  mul = 5,
+  floordiv = 6,
+  mod = 7,
+  pow = 8,
+  equal = 9,
+  not_equal = 10,
+  less = 11,
+  less_equal = 12,
+  greater = 13,
+  greater_equal = 14,
+  bit_and = 15,
+  bit_or = 16,
+  bit_xor = 17,
+  neg = 18,
+  abs = 19,
+  invert = 20,
+  logical_not = 21,
+  truth = 22,
+  where = 23,    ///< a, b, c: b where a is not 0, else c; of either kind
+  real = 24,     ///< the nearest double
+  exact = 25,    ///< the same; fails beyond 2^53
+  integer = 26,  ///< of a double, toward zero
+  real_add = 27,
+  real_sub = 28,
+  real_mul = 29,
+  real_div = 30,
+  real_equal = 31,
+  real_not_equal = 32,
+  real_less = 33,
+  real_less_equal = 34,
+  real_greater = 35,
+  real_greater_equal = 36,
+  real_neg = 37,
+  real_abs = 38,
+  real_truth = 39,
+  aggregate = 40
+};
+
+/// The words of a program: 1 (the version), the number of instructions, 1 where the last one gives doubles and else 0;
+/// then each instruction, its operation and what that needs. Operands are numbers of earlier instructions.
+///
+///   constant    bits
+///   aggregate   value (-1: none), reduction, rounding, fallback (an integer, or the bits of a double), form, and
+///     form 0    the number of conjunctions; each: 1 or -1, the number of terms, and key, query, compare of each
+///     form 1    the number of terms, key, query, compare of each; the number of codes, a formula as above
+///   others      one to three operands
+using Words = std::span<const std::int64_t>;
+
+/// The state of a causal program between tokens: for each aggregation, totals by key, or blocks of doubling size that
+/// are sorted by the keys of an ordering, and within each, for a second ordering, sorted runs of every size. A token
+/// costs O(1) for always, equal and not_equal, O(log^2 n) for an ordering, O(log^3 n) for two, each with any equality
+/// beside it, and O(n) for other formulas; amortized, because blocks are merged. Lives in the caller's memory, for up
+/// to a number of tokens that is fixed when it is made. No call allocates. Needs no destruction.
+class Stream;
+/// Bytes for so many tokens; 0 where the words are no program or no memory has so many.
+std::size_t stream_memory_size(Words program, std::size_t capacity) noexcept;
+/// Null where the words are no program or the memory is too small. The words are copied.
+Stream* create_stream(Words program, std::size_t capacity, std::span<std::byte> memory) noexcept;
+/// Forgets all tokens.
+void reset(Stream& stream) noexcept;
+/// The tokens so far.
+std::span<const std::int64_t> tokens_of(const Stream& stream) noexcept;
+std::size_t capacity_of(const Stream& stream) noexcept;
+bool gives_real(const Stream& stream) noexcept;
+/// Appends tokens; `out` (as many) gets the program's output at each, doubles as their bits. workspace_too_small:
+/// beyond the capacity, and nothing is done. numerical_trouble: an integer left 64 bits, a division by zero, or
+/// something else that these instructions do not compute exactly as Python does; the stream must be reset.
+Status push(Stream& stream, std::span<const std::int64_t> tokens, std::span<std::int64_t> out) noexcept;
+/// Greedy generation: appends `token`, then each output in turn, until `out` is full or holds `stop` (null: never).
+/// `written`: the outputs, the first of which is that at `token`.
+Status generate(Stream& stream, std::int64_t token, const std::int64_t* stop, std::span<std::int64_t> out,
+                std::size_t& written) noexcept;
+
 }  // namespace legato::rasp

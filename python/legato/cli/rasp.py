@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ DESCRIPTION = (
     "(FILE ends at the first, a pipe goes on). Statements end with a semicolon. At the prompt: help,\n"
     'set example "hello", show example, examples on|off, full seq display on|off, load "file";,\n'
     "draw(expression);, exit; Tab completes.\n"
-    "With the word study instead of FILE: trains a small transformer on each task, tests it on longer instances, and\n"
+    "With the word study instead of FILE: trains small transformers on each task, tests them on longer instances, and\n"
     "writes study.json and study.svg (minutes; needs torch and matplotlib)."
 )
 _HELP = """\
@@ -54,10 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
     study = parser.add_argument_group("study")
     study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: seven of them)")
-    study.add_argument("--steps", type=int, metavar="N", help="of training for each task (default: 1500)")
-    study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 10)")
-    study.add_argument("--test-lengths", type=int, nargs="+", metavar="N", help="(default: 4 7 10 12 15 20 30)")
-    study.add_argument("--seed", type=int, metavar="N", help="of weights and instances (default: 0)")
+    study.add_argument("--steps", type=int, metavar="N", help="of each training (default: 3000)")
+    study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 20)")
+    study.add_argument("--test-lengths", type=int, nargs="+", metavar="N", help="(default: 10 20 30 40)")
+    study.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one for each network (default: 1 2 3)")
+    study.add_argument("--quick", action="store_true", help="one seed, half the lengths, 1000 steps: minutes")
     study.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="of the two files (default: here)")
 
 
@@ -112,12 +114,16 @@ def _study(arguments: argparse.Namespace) -> int:
         "steps": arguments.steps,
         "train_length": arguments.train_length,
         "test_lengths": None if arguments.test_lengths is None else tuple(arguments.test_lengths),
-        "seed": arguments.seed,
+        "seeds": None if arguments.seeds is None else tuple(arguments.seeds),
     }
-    settings = study.Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = dataclasses.replace(
+        study.Settings.quick() if arguments.quick else study.Settings(),
+        **{name: value for name, value in given.items() if value is not None},
+    )
     names = study.TASKS if arguments.tasks is None else tuple(arguments.tasks)
     found = study.run(names, settings, report=lambda line: say(line, file=sys.stderr))
     say(found.table())
+    say(found.verdict())
     for path in found.save(arguments.output):
         say(printable(path))
     return 0

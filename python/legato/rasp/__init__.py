@@ -17,8 +17,8 @@ array([0, 0, 0, 9, 2])
 
 from __future__ import annotations
 
-from legato.rasp import sops, tasks
-from legato.rasp.compiling import CompileError, Verification, Weights, compile
+from legato.rasp import datasets, sops, tasks
+from legato.rasp.compiling import CompileError, compile
 from legato.rasp.core import (
     aggr,
     aggr_max,
@@ -32,10 +32,12 @@ from legato.rasp.core import (
     seq_map,
     tok_map,
 )
+from legato.rasp.exporting import Logits, logits_of, save_gpt2, to_hooked
 from legato.rasp.functions import (
     argmax,
     argmin,
     binary_mode,
+    counts_reach,
     cumsum,
     first_true,
     firsts,
@@ -45,29 +47,36 @@ from legato.rasp.functions import (
     induct_kqv,
     induct_prev,
     lasts,
+    leftmost,
     mask,
     maximum,
     minimum,
     mode,
     num_prev,
+    rightmost,
     shift_right,
     where,
 )
 from legato.rasp.language import Analysis, Interpreter, LanguageError
 from legato.rasp.legality import Report
+from legato.rasp.pictures import Picture, Steps, heat_map
 from legato.rasp.predicates import Predicate, equals, false, geq, gt, leq, lt, neq, true
 from legato.rasp.programs import Program
 from legato.rasp.selectors import Selector
+from legato.rasp.weights import Verification, Weights
 
 __all__ = [
     "Analysis",
     "CompileError",
     "Interpreter",
     "LanguageError",
+    "Logits",
+    "Picture",
     "Predicate",
     "Program",
     "Report",
     "Selector",
+    "Steps",
     "Verification",
     "Weights",
     "aggr",
@@ -78,7 +87,9 @@ __all__ = [
     "argmin",
     "binary_mode",
     "compile",
+    "counts_reach",
     "cumsum",
+    "datasets",
     "equals",
     "false",
     "first_true",
@@ -87,6 +98,7 @@ __all__ = [
     "geq",
     "gt",
     "has_seen",
+    "heat_map",
     "index_select",
     "indices",
     "induct",
@@ -94,7 +106,9 @@ __all__ = [
     "induct_prev",
     "kqv",
     "lasts",
+    "leftmost",
     "leq",
+    "logits_of",
     "lt",
     "mask",
     "maximum",
@@ -102,12 +116,15 @@ __all__ = [
     "mode",
     "neq",
     "num_prev",
+    "rightmost",
+    "save_gpt2",
     "sel_width",
     "select",
     "seq_map",
     "shift_right",
     "sops",
     "tasks",
+    "to_hooked",
     "tok_map",
     "true",
     "where",

@@ -12,26 +12,25 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from legato._extras import install_command
-from legato._files import write_whole
 from legato._scalars import as_count, as_flag
-from legato.errors import ArgumentError, DependencyError
-from legato.rasp.evaluation import evaluate, scalar_function
+from legato.errors import ArgumentError
+from legato.rasp.evaluation import scalar_function
 from legato.rasp.graph import Choice, Value
 from legato.rasp.nodes import Node, interned, selector_parts
 from legato.rasp.predicates import Predicate
 from legato.rasp.programs import Program
+from legato.rasp.weights import Clock, Head, Progress, Weights
 
-__all__ = ["CompileError", "Verification", "Weights", "compile"]
+__all__ = ["CompileError", "compile"]
 
 Float = NDArray[np.float64]
 _COLD = 100.0  # inverse temperature: what is not selected keeps exp(-50) of the weight
@@ -41,234 +40,12 @@ class CompileError(ArgumentError):
     """The program, or one node of it, has no weights; the message names the node."""
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What `Weights.verify` compared."""
-
-    compared: int  #: inputs
-    exhaustive_length: int  #: every input up to this length was among them
-    skipped: int  #: inputs on which the program itself is an error
-    failures: tuple[tuple[list[Any], list[Any], list[Any]], ...]  #: (input, program, model), the first ones
-
-    @property
-    def ok(self) -> bool:
-        """Whether model and program agreed everywhere."""
-        return not self.failures and self.compared > 0
-
-
-@dataclass
-class _Head:
-    name: str
-    query: Float  # (width, key size)
-    key: Float
-    value: Float  # (width, value size)
-    out: Float  # (value size, width)
-
-
 @dataclass
 class _Layer:
     # name, (query coordinate, key coordinate, score), coordinate read -> coordinates written
     noted: list[tuple[str, list[tuple[int, int, float]], dict[int, dict[int, float]]]] = field(default_factory=list)
-    heads: list[_Head] = field(default_factory=list)
     inner: list[tuple[dict[int, float], float]] = field(default_factory=list)  # hidden unit: weights and bias
     outer: list[dict[int, float]] = field(default_factory=list)  # hidden unit: where it adds
-
-
-class Weights:
-    """A compiled program.
-
-    Attributes
-    ----------
-    residual_layout : dict of str to (slice, list)
-        Name of each sequence, its coordinates and the values they stand for.
-    width, n_layers, n_heads, n_parameters : int
-    """
-
-    def __init__(
-        self,
-        written: Value,
-        causal: bool,
-        vocab: list[Any],
-        max_len: int,
-        layout: dict[str, tuple[slice, list[Any]]],
-        layers: list[_Layer],
-        width: int,
-        output: str,
-    ) -> None:
-        self._written, self._causal, self.vocab, self.max_len = written, causal, vocab, max_len
-        self.residual_layout, self.width = layout, width
-        self._output = output
-        self._token = {x: at for at, x in enumerate(vocab)}
-        self._heads = [layer.heads for layer in layers]
-        self._mlp: list[tuple[Float, Float, Float]] = []
-        for layer in layers:
-            hidden = len(layer.inner)
-            w1, b1, w2 = np.zeros((width, hidden)), np.zeros(hidden), np.zeros((hidden, width))
-            for unit, ((weights, bias), adds) in enumerate(zip(layer.inner, layer.outer, strict=True)):
-                b1[unit] = bias
-                for at, weight in weights.items():
-                    w1[at, unit] += weight
-                for at, weight in adds.items():
-                    w2[unit, at] += weight
-            self._mlp.append((w1, b1, w2))
-        self.token_embedding = np.zeros((len(vocab) + 1, width))  # the last row is BOS
-        self.position_embedding = np.zeros((max_len + 1, width))  # the first row is BOS
-        piece = layout["tokens"][0]
-        self.token_embedding[np.arange(len(vocab)), np.arange(piece.start, piece.stop)] = 1
-        self.token_embedding[:-1, layout["one"][0].start] = 1
-        self.token_embedding[-1, layout["bos"][0].start] = 1
-        place = layout["indices"][0]
-        self.position_embedding[np.arange(1, max_len + 1), np.arange(place.start, place.stop)] = 1
-
-    @property
-    def n_layers(self) -> int:
-        """Number of attention and MLP pairs."""
-        return len(self._heads)
-
-    @property
-    def n_heads(self) -> int:
-        """Most heads in a layer."""
-        return max((len(heads) for heads in self._heads), default=0)
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of entries of all arrays."""
-        return sum(array.size for array in self.to_numpy().values())
-
-    def _ids(self, tokens: Iterable[Any]) -> list[int]:
-        items = list(tokens)
-        if not 1 <= len(items) <= self.max_len:
-            raise ArgumentError(f"tokens: expected 1 to {self.max_len} tokens, got {len(items)}")
-        for at, item in enumerate(items):
-            if item not in self._token:
-                raise ArgumentError(f"tokens: {item!r} at position {at} is not in the vocabulary")
-        return [len(self.vocab), *(self._token[item] for item in items)]
-
-    def residual(self, tokens: Iterable[Any]) -> Float:
-        """Return the residual stream after the last layer, (n + 1, width) with BOS first; float64."""
-        ids = self._ids(tokens)
-        x = self.token_embedding[ids] + self.position_embedding[: len(ids)]
-        seen = np.tri(len(ids), dtype=bool) if self._causal else np.ones((len(ids), len(ids)), dtype=bool)
-        for heads, (w1, b1, w2) in zip(self._heads, self._mlp, strict=True):
-            added = np.zeros_like(x)
-            for head in heads:
-                scores = np.where(seen, (x @ head.query) @ (x @ head.key).T, -np.inf)
-                scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-                added += (scores / scores.sum(axis=1, keepdims=True)) @ (x @ head.value) @ head.out
-            x = x + added
-            x = x + np.maximum(x @ w1 + b1, 0) @ w2
-        return x
-
-    def forward(self, tokens: Iterable[Any]) -> list[Any]:
-        """Run the transformer on tokens of the vocabulary; one output for each."""
-        return self._decoded(self.residual(tokens))
-
-    def _decoded(self, x: Float) -> list[Any]:
-        piece, values = self.residual_layout[self._output]
-        return [values[at] for at in np.argmax(x[1:, piece], axis=1)]
-
-    def to_numpy(self) -> dict[str, Float]:
-        """Return every array by name: embeddings, ``layers.i.heads.j.{query,key,value,out}``, ``layers.i.mlp.*``."""
-        out = {"embedding.token": self.token_embedding, "embedding.position": self.position_embedding}
-        for i, (heads, (w1, b1, w2)) in enumerate(zip(self._heads, self._mlp, strict=True)):
-            for j, head in enumerate(heads):
-                for part in ("query", "key", "value", "out"):
-                    out[f"layers.{i}.heads.{j}.{part}"] = getattr(head, part)
-            out |= {f"layers.{i}.mlp.inner": w1, f"layers.{i}.mlp.bias": b1, f"layers.{i}.mlp.outer": w2}
-        return out
-
-    def save(self, path: str | Path) -> Path:
-        """Write the arrays as safetensors, with vocabulary and layout in the metadata."""
-        try:
-            from safetensors.numpy import save
-        except ImportError:
-            raise DependencyError(f"saving weights needs safetensors: {install_command('rasp')}") from None
-        layout = {
-            name: [s.start, s.stop, [repr(v) for v in values]] for name, (s, values) in self.residual_layout.items()
-        }
-        metadata = {"vocab": repr(self.vocab), "max_len": str(self.max_len), "causal": str(self._causal)}
-        metadata |= {"output": self._output, "residual_layout": repr(layout)}
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.to_numpy().items() if array.size}
-        return write_whole(path, save(arrays, metadata=metadata))
-
-    def to_torch(self) -> Any:
-        """Return a torch.nn.Module (float64): ids (n + 1,) with BOS = len(vocab) first -> residual stream."""
-        try:
-            import torch
-        except ImportError:
-            raise DependencyError("to_torch needs torch: pip install torch") from None
-        causal, heads = self._causal, [len(h) for h in self._heads]
-        arrays = {name.replace(".", "_"): torch.from_numpy(a.copy()) for name, a in self.to_numpy().items()}
-
-        class Compiled(torch.nn.Module):  # type: ignore[misc,unused-ignore]
-            def __init__(self) -> None:
-                super().__init__()
-                for name, array in arrays.items():
-                    self.register_buffer(name, array)
-
-            def forward(self, ids: Any) -> Any:
-                get = self.get_buffer
-                n = ids.shape[-1]
-                x = get("embedding_token")[ids] + get("embedding_position")[:n]
-                hidden = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1) if causal else None
-                for i, count in enumerate(heads):
-                    added = torch.zeros_like(x)
-                    for j in range(count):
-                        q, k, v, o = (get(f"layers_{i}_heads_{j}_{p}") for p in ("query", "key", "value", "out"))
-                        scores = (x @ q) @ (x @ k).transpose(-1, -2)
-                        if hidden is not None:
-                            scores = scores.masked_fill(hidden, -torch.inf)
-                        added = added + scores.softmax(-1) @ (x @ v) @ o
-                    x = x + added
-                    w1, b1, w2 = (get(f"layers_{i}_mlp_{p}") for p in ("inner", "bias", "outer"))
-                    x = x + torch.relu(x @ w1 + b1) @ w2
-                return x
-
-        return Compiled()
-
-    def verify(self, exhaustive: int = 2000, samples: int = 200, seed: int = 0) -> Verification:
-        """Compare model and program, as it was written: run anew, nothing merged, functions called and not followed.
-
-        Parameters
-        ----------
-        exhaustive : int
-            All inputs of length 1, 2, ... are compared while their number stays within this.
-        samples : int
-            Random inputs of every greater length up to max_len, shared evenly; each length gets at least one.
-        seed : int
-        """
-        exhaustive = as_count("exhaustive", exhaustive, 0)
-        samples, seed = as_count("samples", samples, 0), as_count("seed", seed, 0, 2**64 - 1)
-        inputs: list[tuple[Any, ...]] = []
-        complete = 0
-        for n in range(1, self.max_len + 1):
-            if len(inputs) + len(self.vocab) ** n > exhaustive:
-                break
-            inputs += itertools.product(self.vocab, repeat=n)
-            complete = n
-        rng = np.random.default_rng(seed)
-        longer = range(complete + 1, self.max_len + 1)
-        for n in longer:
-            for _ in range(max(1, samples // len(longer))):
-                inputs.append(tuple(self.vocab[i] for i in rng.integers(len(self.vocab), size=n)))
-        failures: list[tuple[list[Any], list[Any], list[Any]]] = []
-        skipped = 0
-        for tokens in inputs:
-            try:
-                wanted = evaluate(self._written, tokens, causal=self._causal, merged=False)
-            except (ArgumentError, ArithmeticError):
-                skipped += 1
-                continue
-            got = self.forward(tokens)
-            if not all(_same(a, b) for a, b in zip(wanted, got, strict=True)) and len(failures) < 5:
-                failures.append((list(tokens), wanted, got))
-        return Verification(len(inputs) - skipped, complete, skipped, tuple(failures))
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, float) or isinstance(b, float):
-        return a is not None and b is not None and abs(a - b) <= 1e-9 * max(1.0, abs(a))
-    return bool(a == b)
 
 
 def compile(  # the name of the operation in the field
@@ -279,6 +56,8 @@ def compile(  # the name of the operation in the field
     causal: bool | None = None,
     max_values: int = 4096,
     verify: bool = True,
+    seconds: float | None = None,
+    progress: Progress = False,
 ) -> Weights:
     """Compile a program to the weights of a transformer.
 
@@ -296,11 +75,16 @@ def compile(  # the name of the operation in the field
         Most values one sequence may take, and most combinations one map may read.
     verify : bool
         Run `Weights.verify` and refuse weights that disagree with the program.
+    seconds : float, optional
+        How long it may take. Compiling beyond it is an error; verifying ends where it is over, as
+        ``weights.verification.complete`` tells.
+    progress : bool or callable
+        True writes a line to the standard error; a function gets what is done and how much of it, from 0 to 1.
 
     Raises
     ------
     CompileError
-        A node takes too many values, has no representation, or the weights disagree with the program.
+        A node takes too many values, has no representation, the time is over, or the weights disagree with the program.
 
     Examples
     --------
@@ -329,9 +113,11 @@ def compile(  # the name of the operation in the field
         raise CompileError("some selectors are causal and some are not")
     masked = own.pop() if own else (isinstance(program, Program) if causal is None else causal)
     written = program.written() if isinstance(program, Program) else program
-    weights = _Compiler(tokens, max_len, masked, max_values).compiled(source, written)
+    start = time.monotonic()
+    weights = _Compiler(tokens, max_len, masked, max_values, Clock(seconds, progress)).compiled(source, written)
     if verify:
-        report = weights.verify()
+        left = None if seconds is None else max(0.0, start + seconds - time.monotonic())
+        report = weights.verification = weights.verify(seconds=left, progress=progress)
         if not report.ok:
             first = report.failures[0] if report.failures else ("no input could be compared", "", "")
             raise CompileError(f"the weights disagree with the program: input {first[0]}: {first[1]}, model {first[2]}")
@@ -339,9 +125,11 @@ def compile(  # the name of the operation in the field
 
 
 class _Compiler:
-    def __init__(self, vocab: list[Any], max_len: int, causal: bool, max_values: int) -> None:
+    def __init__(self, vocab: list[Any], max_len: int, causal: bool, max_values: int, clock: Clock) -> None:
         self.vocab, self.max_len, self.causal, self.max_values = vocab, max_len, causal, max_values
+        self.clock = clock
         self.width = 0
+        self.scalars = {"one", "bos"}
         self.layout: dict[str, tuple[slice, list[Any]]] = {}
         self.values: dict[int, list[Any]] = {}
         self.piece: dict[int, slice] = {}
@@ -360,6 +148,12 @@ class _Compiler:
         self.layout[name] = (piece, values)
         return piece
 
+    def _scalar(self, node: Node, what: str) -> int:
+        """Return a coordinate that holds a number: the share of BOS, a mean, whether something is selected."""
+        at: int = self._take(f"{self._name(node)}.{what}", [what]).start
+        self.scalars.add(next(reversed(self.layout)))
+        return at
+
     def _layer(self, at: int) -> _Layer:
         while len(self.layers) <= at:
             self.layers.append(_Layer())
@@ -373,7 +167,11 @@ class _Compiler:
         self.kept += [indices, tokens]
         for node, name, values in ((tokens, "tokens", self.vocab), (indices, "indices", list(range(self.max_len)))):
             self._own(node, self._take(name, values), values, 0)
-        for node in order:
+        for at, node in enumerate(order):
+            if self.clock.over("compile", at / len(order)):
+                raise CompileError(
+                    f"node {self._name(node)}: the time is over; {at} of {len(order)} nodes are compiled"
+                )
             if id(node) in self.piece or isinstance(node, Choice):
                 continue
             if node.kind == "constant":
@@ -385,9 +183,12 @@ class _Compiler:
             else:
                 self._aggregate(node)
         output = self._named_output(order[-1])
-        for layer in self.layers:
-            layer.heads = _materialized(layer, self.width)
-        return Weights(written, self.causal, self.vocab, self.max_len, self.layout, self.layers, self.width, output)
+        self.clock.over("compile", 1.0)
+        return Weights(
+            self.vocab, self.max_len, self.causal, self.layout, self.scalars, output,
+            [_heads(layer, self.width) for layer in self.layers], [_units(layer, self.width) for layer in self.layers],
+            written,
+        )  # fmt: skip
 
     def _named_output(self, node: Node) -> str:
         for name, (piece, _) in self.layout.items():
@@ -516,7 +317,7 @@ class _Compiler:
         return layer
 
     def _width(self, node: Node) -> None:
-        share = self._take(f"{self._name(node)}.share", ["1 / (width + 1)"]).start
+        share = self._scalar(node, "share")
         choice = node.inputs[0] if node.inputs else None
         layer = self._head(node, choice, 1.0, None, {self.bos: {share: 1.0}}, 0)
         values = list(range(self.max_len + 1))
@@ -548,7 +349,7 @@ class _Compiler:
         choice, value = node.inputs
         how = node.attributes
         values = self.values[id(value)]
-        found = self._take(f"{self._name(node)}.found", ["something selected"]).start
+        found = self._scalar(node, "found")
         numeric = all(isinstance(v, int | float) for v in values)
         if how["reduction"] in ("max", "min"):
             if not numeric:
@@ -600,7 +401,7 @@ class _Compiler:
         number = {_key(v): at for at, v in enumerate(out_values)}
         if len(out_values) > self.max_values:
             raise self._too_many(node, len(out_values))
-        mean = self._take(f"{self._name(node)}.mean", ["mean of the selected"]).start
+        mean = self._scalar(node, "mean")
         piece = self._take(self._name(node), out_values)
         start = self.piece[id(value)].start
         reads: dict[int, dict[int, float]] = {}
@@ -712,7 +513,20 @@ def _holds_or_not(select: Node, negated: bool, key: Any, query: Any) -> bool:
     return _holds(select, key, query) != negated
 
 
-def _materialized(layer: _Layer, width: int) -> list[_Head]:
+def _units(layer: _Layer, width: int) -> tuple[Float, Float, Float]:
+    """Return dense arrays of the units that were noted sparsely."""
+    hidden = len(layer.inner)
+    w1, b1, w2 = np.zeros((width, hidden)), np.zeros(hidden), np.zeros((hidden, width))
+    for unit, ((weights, bias), adds) in enumerate(zip(layer.inner, layer.outer, strict=True)):
+        b1[unit] = bias
+        for at, weight in weights.items():
+            w1[at, unit] += weight
+        for at, weight in adds.items():
+            w2[unit, at] += weight
+    return w1, b1, w2
+
+
+def _heads(layer: _Layer, width: int) -> list[Head]:
     """Return dense arrays of the heads that were noted sparsely."""
     heads = []
     for name, entries, reads in layer.noted:
@@ -729,5 +543,5 @@ def _materialized(layer: _Layer, width: int) -> list[_Head]:
             for to, weight in adds.items():
                 value[at, place[to]] += weight
         out[np.arange(len(targets)), targets] = 1.0
-        heads.append(_Head(name, query, key, value, out))
+        heads.append(Head(name, query, key, value, out))
     return heads

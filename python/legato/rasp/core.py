@@ -14,15 +14,27 @@ from typing import Any, Literal, TypeAlias, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from legato import _core
 from legato._arrays import Int64, as_int64
-from legato._dispatch import Backend
+from legato._dispatch import Backend, choose
 from legato._scalars import as_choice, as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError
 from legato.rasp.following import symbolic_form
 from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
 from legato.rasp.maps import apply_callable, apply_named
-from legato.rasp.predicates import Predicate
-from legato.rasp.selectors import PairPredicate, Reduction, Rounding, Selector, aggregate_selector, term
+from legato.rasp.nodes import Node
+from legato.rasp.predicates import CORE_CODE, Predicate
+from legato.rasp.selectors import (
+    REDUCTIONS,
+    ROUNDINGS,
+    PairPredicate,
+    Reduction,
+    Rounding,
+    Selector,
+    aggregate_selector,
+    term,
+)
+from legato.rasp.structure import settled
 
 __all__ = [
     "aggr",
@@ -81,7 +93,10 @@ def _is_scalar(x: Any) -> bool:
 
 def is_symbolic(*values: Any) -> bool:
     """Whether a program is being traced."""
-    return any(isinstance(x, Value | Choice) for x in values)
+    for x in values:  # noqa: SIM110 - any() would cost more than the rest of a short call
+        if isinstance(x, Node):
+            return True
+    return False
 
 
 def check_lengths(op: str, lengths: ArrayLike | None, shape: tuple[int, ...]) -> Int64 | None:
@@ -272,7 +287,7 @@ def sel_width(A: Any, *, threads: int = 1, backend: Backend | None = None) -> An
     threads = as_threads(threads)
     if is_symbolic(A):
         return Value("width", (A,))
-    return aggregate_selector(_selector("sel_width", A), None, "width", threads=threads, backend=backend)
+    return aggregate_selector(settled(_selector("sel_width", A)), None, "width", threads=threads, backend=backend)
 
 
 @overload
@@ -379,7 +394,7 @@ def aggr(
     values = np.full(selector.shape, as_int64("aggr: v", v)) if _is_scalar(v) else sequence("aggr", "v", v)
     if values.shape != selector.shape:
         raise ArgumentError(f"aggr: v: expected shape {selector.shape} as the selector has, got {values.shape}")
-    return aggregate_selector(selector, values, reduction, default, rounding, threads=threads, backend=backend)
+    return aggregate_selector(settled(selector), values, reduction, default, rounding, threads=threads, backend=backend)
 
 
 def _default(default: float, real: bool) -> float:
@@ -572,5 +587,31 @@ def kqv(
     >>> rasp.kqv(x, 0, 0, rasp.equals, default=1)       # a running AND
     array([1, 1, 0, 0])
     """
+    if (
+        lengths is None
+        and type(k) is type(q) is type(v) is np.ndarray
+        and k.shape == q.shape == v.shape
+        and k.dtype == q.dtype == v.dtype == np.int64
+        and k.ndim == 1
+        and k.flags.c_contiguous
+        and q.flags.c_contiguous
+        and v.flags.c_contiguous
+        and type(pred) is Predicate
+        and type(default) is int
+        and -(2**63) <= default < 2**63
+        and causal is True
+        and type(reduction) is type(rounding) is str
+        and reduction in ("mean", "max", "min")
+        and rounding in ("truncate", "floor")
+        and type(threads) is int
+        and 0 < threads < 2**31
+        and choose(backend) == "native"
+    ):  # what needs no conversion: on few tokens the general way costs several times what is computed
+        out = np.empty(k.shape, dtype=np.int64)
+        _core.rasp_conjunction(
+            (1, len(k)), None, True, [(k, q, CORE_CODE[pred.outcomes], 0)], v, REDUCTIONS[reduction],
+            ROUNDINGS[rounding], default, 0.0, out, 1, threads,
+        )  # fmt: skip
+        return out
     A = select(k, q, pred, causal, lengths=lengths)
     return aggr(A, v, default, reduction, rounding=rounding, threads=threads, backend=backend)

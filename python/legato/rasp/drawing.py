@@ -5,20 +5,24 @@ from __future__ import annotations
 import html
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from legato._files import write_whole
 from legato._printing import printable
 from legato._scalars import as_choice
 from legato.errors import DependencyError
+from legato.rasp.evaluation import steps
 from legato.rasp.nodes import Node
 from legato.rasp.operations import OPERATIONS
+from legato.rasp.pictures import Steps
 
-__all__ = ["listing", "write_svg"]
+__all__ = ["graph_svg", "listing", "steps_of", "write_svg"]
 
 Engine: TypeAlias = Literal["auto", "dot", "rows"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+_LONGEST = 40  # characters of a step; a longer one gets a name
 
 
 def _expressions(nodes: list[Node]) -> tuple[dict[int, str], list[tuple[Node, str, str]]]:
@@ -86,12 +90,27 @@ _COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width":
 
 
 def write_svg(nodes: list[Node], name: str, path: Path, engine: Engine = "auto") -> Path:
-    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `_rows`."""
+    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `graph_svg`."""
     engine = as_choice("draw: engine", engine, ENGINES)
     dot = None if engine == "rows" else shutil.which("dot")
     if dot is None and engine == "dot":
         raise DependencyError("draw: engine: Graphviz is not installed (no program dot)")
-    return write_whole(path, _rows(nodes, name) if dot is None else _by_graphviz(dot, nodes, name))
+    return write_whole(path, graph_svg(nodes, name) if dot is None else _by_graphviz(dot, nodes, name))
+
+
+def steps_of(nodes: list[Node], tokens: Sequence[Any], causal: bool) -> Steps:
+    """Evaluate a graph, inputs first, and keep every step but constants."""
+    names: dict[int, str] = {}
+    rows: list[tuple[str, list[Any]]] = []
+    for node, found in steps(nodes, tokens, causal=causal, matrices=True):
+        leaf = node.kind in ("tokens", "indices", "constant", "length")
+        names[id(node)] = written = node.label or _written(node, [names[id(source)] for source in node.inputs])
+        if not leaf and len(written) > _LONGEST:
+            names[id(node)] = f"s{len(rows)}"
+            written = f"s{len(rows)} = {written}"
+        if node.kind not in ("constant", "tokens"):
+            rows.append((written, found))
+    return Steps(list(tokens), rows)
 
 
 def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
@@ -122,7 +141,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _rows(nodes: list[Node], name: str) -> str:
+def graph_svg(nodes: list[Node], name: str) -> str:
     """Draw the graph without edge routing: inputs at the top, one row for each depth."""
     shown = [node for node in nodes if node.kind != "constant"]
     rank: dict[int, int] = {}

@@ -20,13 +20,18 @@ from legato.rasp.nodes import static_kind, topological
 from legato.rasp.operations import SAME
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate
 
-__all__ = ["called", "followed", "symbolic_form"]
+__all__ = ["called", "followed", "is_arithmetic", "symbolic_form"]
 
 _STRAIGHT = {
     "BINARY_OP", "CACHE", "CALL", "COMPARE_OP", "COPY_FREE_VARS", "EXTENDED_ARG", "LOAD_CONST", "LOAD_DEREF",
     "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_BORROW_LOAD_FAST_BORROW", "LOAD_FAST_CHECK", "LOAD_FAST_LOAD_FAST",
     "LOAD_GLOBAL", "LOAD_SMALL_INT", "NOP", "NOT_TAKEN", "POP_TOP", "PRECALL", "PUSH_NULL", "RESUME", "RETURN_CONST",
     "RETURN_VALUE", "STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_STORE_FAST", "UNARY_INVERT", "UNARY_NEGATIVE",
+}  # fmt: skip
+# Branches forward, which cannot make a loop; of `and`, `or`, conditional expressions and chains of comparisons.
+_BRANCHES = {
+    "COPY", "JUMP_FORWARD", "JUMP_IF_FALSE_OR_POP", "JUMP_IF_TRUE_OR_POP", "POP_JUMP_FORWARD_IF_FALSE",
+    "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_IF_FALSE", "POP_JUMP_IF_TRUE", "SWAP", "TO_BOOL", "UNARY_NOT",
 }  # fmt: skip
 _BY_OUTCOMES = {
     EQUAL: "eq",
@@ -54,7 +59,12 @@ def _is_number(x: Any) -> bool:
     return type(x) in (bool, int, float)
 
 
-def _is_straight(function: Any) -> bool:
+def is_arithmetic(function: Any) -> bool:
+    """Whether a function does nothing but arithmetic on its arguments and on numbers, and branch on that."""
+    return _follows.get() and _is_straight(function, _STRAIGHT | _BRANCHES)
+
+
+def _is_straight(function: Any, allowed: set[str] = _STRAIGHT) -> bool:
     """Whether a function does nothing but arithmetic on its arguments and on numbers."""
     if type(function) is not types.FunctionType:
         return False
@@ -66,7 +76,7 @@ def _is_straight(function: Any) -> bool:
         return False
     free = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     for step in dis.get_instructions(code):
-        if step.opname not in _STRAIGHT:
+        if step.opname not in allowed:
             return False
         if step.opname in ("LOAD_CONST", "RETURN_CONST") and not _is_number(step.argval):
             return False

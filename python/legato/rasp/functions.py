@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -18,6 +18,7 @@ from legato._arrays import Int64
 from legato.errors import ArgumentError
 from legato.rasp.core import (
     Operand,
+    aggr,
     check_lengths,
     full,
     indices,
@@ -29,14 +30,16 @@ from legato.rasp.core import (
     sequences,
     whole,
 )
-from legato.rasp.graph import Value
+from legato.rasp.graph import Choice, Value
 from legato.rasp.nodes import scope
 from legato.rasp.predicates import equals, true
+from legato.rasp.selectors import Selector
 
 __all__ = [
     "argmax",
     "argmin",
     "binary_mode",
+    "counts_reach",
     "cumsum",
     "first_true",
     "firsts",
@@ -46,11 +49,13 @@ __all__ = [
     "induct_kqv",
     "induct_prev",
     "lasts",
+    "leftmost",
     "mask",
     "maximum",
     "minimum",
     "mode",
     "num_prev",
+    "rightmost",
     "shift_right",
     "where",
 ]
@@ -363,3 +368,74 @@ def induct_prev(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -
         raise ArgumentError(f"induct_prev: offset: expected a negative number, got {offset}")
     found = firsts(k, q, default=null_val)
     return index_select(k, map_values("add", found, offset), default=default)
+
+
+@overload
+def rightmost(A: Choice, v: Operand, default: int = 0) -> Value: ...
+@overload
+def rightmost(A: Selector, v: ArrayLike, default: int = 0) -> Int64: ...
+def rightmost(A: Any, v: Any, default: int = 0) -> Any:
+    """Return the value of the last selected key, or `default`: B-RASP's rightmost attention.
+
+    Yang, Chiang, Angluin, "Masked Hard-Attention Transformers Recognize Exactly the Star-Free Languages" (2024).
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> x = [5, 6, 5, 7]
+    >>> rasp.rightmost(rasp.select(x, 5, rasp.neq), x, default=-1)
+    array([-1,  6,  6,  7])
+    """
+    return index_select(v, aggr(A, indices(v), -1, "max"), default)
+
+
+@overload
+def leftmost(A: Choice, v: Operand, default: int = 0) -> Value: ...
+@overload
+def leftmost(A: Selector, v: ArrayLike, default: int = 0) -> Int64: ...
+def leftmost(A: Any, v: Any, default: int = 0) -> Any:
+    """Return the value of the first selected key, or `default`: B-RASP's leftmost attention (see `rightmost`)."""
+    return index_select(v, aggr(A, indices(v), -1, "min"), default)
+
+
+def counts_reach(conditions: Sequence[Any], coefficients: Sequence[int], least: int = 0) -> Any:
+    """Whether a sum of counts reaches a bound: C-RASP's counting comparison.
+
+    Count t is how many positions j <= i satisfy condition t. Yang, Chiang, "Counting Like Transformers: Compiling
+    Temporal Counting Logic Into Softmax Transformers" (2024).
+
+    Parameters
+    ----------
+    conditions : sequence of sequences (n,)
+        What is counted: elements that are not 0.
+    coefficients : sequence of int
+        One for each condition.
+    least : int
+
+    Returns
+    -------
+    ndarray of int64, or symbol
+        1 where the sum of coefficient times count is at least `least`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> bits = np.array([1, 1, 0, 0, 0])
+    >>> rasp.counts_reach([bits == 1, bits == 0], [1, -1])       # at least as many ones as zeros
+    array([1, 1, 1, 1, 0])
+    """
+    try:
+        counted, factors = list(conditions), list(coefficients)
+    except Exception:  # no sequence, or one that raises
+        raise ArgumentError("counts_reach: expected a sequence of conditions and one of coefficients") from None
+    if len(counted) != len(factors) or not counted:
+        raise ArgumentError(
+            f"counts_reach: expected one coefficient for each condition, got {len(counted)} and {len(factors)}"
+        )
+    total: Any = None
+    for at, (condition, coefficient) in enumerate(zip(counted, factors, strict=True)):
+        part = map_values("mul", cumsum(condition), whole(f"counts_reach: coefficients[{at}]", coefficient))
+        total = part if total is None else map_values("add", total, part)
+    return map_values(
+        "where", map_values("ge", total, whole("counts_reach: least", least)), full(total, 1), full(total, 0)
+    )

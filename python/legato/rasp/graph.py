@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from legato.errors import ArgumentError
+from legato.rasp.drawing import graph_svg, steps_of
 from legato.rasp.evaluation import evaluate
-from legato.rasp.nodes import Node
+from legato.rasp.nodes import Node, interned
+from legato.rasp.pictures import Picture, Steps, heat_map
 
 __all__ = ["Choice", "SOp", "Value", "apply_symbolic", "as_value"]
 
@@ -21,6 +23,14 @@ class Choice(Node):
     def __call__(self, sequence: Any, *, causal: bool = False) -> list[list[bool]]:
         """Return the rows of the matrix on a Python sequence, bidirectional unless `causal` (see `sops`)."""
         return evaluate(self, sequence, causal=causal)
+
+    def heat_map(self, sequence: Any, *, causal: bool = False) -> Picture:
+        """Draw the matrix on a Python sequence, bidirectional unless `causal`."""
+        items = list(sequence)
+        return heat_map(evaluate(self, items, causal=causal), items, items, self.label or "")
+
+    def _repr_svg_(self) -> str:
+        return graph_svg(interned(self), self.name)
 
     def __and__(self, other: Choice) -> Choice:
         return Choice("and", (self, other))
@@ -57,6 +67,13 @@ class Value(Node):
     def __call__(self, sequence: Any, *, causal: bool = False) -> list[Any]:
         """Evaluate on a Python sequence, bidirectional unless `causal` (see `legato.rasp.sops`)."""
         return evaluate(self, sequence, causal=causal)
+
+    def steps(self, sequence: Any, *, causal: bool = False) -> Steps:
+        """Evaluate on a Python sequence and keep every step: text, or a table in notebooks."""
+        return steps_of(interned(self), list(sequence), causal)
+
+    def _repr_svg_(self) -> str:
+        return graph_svg(interned(self), self.name)
 
     def __add__(self, other: Any) -> Value:
         return apply_symbolic("add", self, other)

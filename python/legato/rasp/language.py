@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from legato._files import read_text
+from legato._files import read_text, write_whole
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, LegatoError
+from legato.rasp.drawing import write_svg
 from legato.rasp.expressions import RESERVED, Applied, Environment, Expressions, Function, Returned, evaluated
 from legato.rasp.graph import Choice, Value, as_value
 from legato.rasp.nodes import Node, interned
@@ -351,12 +352,16 @@ class Interpreter(Expressions):
         return found if isinstance(found, Value) else super().length()
 
     def _draw(self, value: Any, tokens: Any = None) -> Drawn:
-        from legato.rasp.drawing import write_svg
-
+        """Draw a sequence as its graph, and with an input as a table of steps; a selector as a heat map."""
         path = Path(f"{getattr(value, 'label', None) or 'drawing'}.svg")
-        del tokens
+        if isinstance(value, Choice):
+            value.heat_map(self.examples.selector if tokens is None else tokens).save(path)
+            return Drawn(f"written: {path}")
         write_svg(interned(as_value(value)), path.stem, path)
-        return Drawn(f"written: {path}")
+        if tokens is None:
+            return Drawn(f"written: {path}")
+        table = write_whole(path.with_suffix(".html"), as_value(value).steps(tokens)._repr_html_())
+        return Drawn(f"written: {path}, {table}")
 
 
 class Drawn(str):

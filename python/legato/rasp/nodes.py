@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import threading
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from legato.rasp.operations import BOOLEAN
 
-__all__ = ["Node", "interned", "kinds_of", "scope", "selector_parts", "static_kind", "topological"]
+__all__ = ["Node", "deciding", "interned", "kinds_of", "scope", "selector_parts", "static_kind", "topological"]
 
 
 class _Scopes(threading.local):
@@ -23,6 +24,7 @@ class _Scopes(threading.local):
 
 _scopes = _Scopes()
 _calls = itertools.count()
+_deciding: contextvars.ContextVar[Callable[[Node], bool] | None] = contextvars.ContextVar("_deciding", default=None)
 
 
 class Node:
@@ -61,10 +63,23 @@ class Node:
         return self
 
     def __bool__(self) -> bool:
+        decide = _deciding.get()
+        if decide is not None:
+            return decide(self)
         raise TypeError(f"a symbol ({self.kind}) has no truth value: use where(), & | ~, or seq_map")
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError(f"a symbol ({self.kind}) cannot be iterated")
+
+
+@contextlib.contextmanager
+def deciding(decide: Callable[[Node], bool]) -> Iterator[None]:
+    """Inside, a symbol has the truth value that `decide` says."""
+    token = _deciding.set(decide)
+    try:
+        yield
+    finally:
+        _deciding.reset(token)
 
 
 @contextlib.contextmanager

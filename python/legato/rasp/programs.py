@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from legato import _core
 from legato._arrays import as_int64
-from legato._dispatch import Backend
+from legato._dispatch import Backend, choose
 from legato._files import read_json, write_whole
 from legato._scalars import as_count, as_threads, shown
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError, InputError, LegatoError, NumericalError
 from legato.rasp.core import check_lengths, sequence
-from legato.rasp.drawing import Engine
+from legato.rasp.drawing import Engine, graph_svg, listing, steps_of, write_svg
 from legato.rasp.following import called
 from legato.rasp.graph import Choice, Value, as_value
+from legato.rasp.instructions import instructions
 from legato.rasp.legality import Report, inspect
 from legato.rasp.maps import apply_callable, apply_named
 from legato.rasp.nodes import Node, interned
 from legato.rasp.operations import OPERATIONS
+from legato.rasp.pictures import Steps
 from legato.rasp.predicates import BY_NAME, Predicate
 from legato.rasp.selectors import Selector, aggregate_selector, term
 from legato.rasp.streams import Stream
+from legato.rasp.structure import settled
 
 __all__ = ["Program"]
 
 _FORMAT = 1
+_SHORT = 256  # tokens
 
 
 class Program:
@@ -122,7 +128,21 @@ class Program:
         tokens = sequence(self.name, "x", x)
         if tokens.ndim != 1:
             raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}; use batch() for rows")
-        return self._evaluate(tokens, None, as_threads(threads), backend)
+        threads = as_threads(threads)
+        if len(tokens) <= _SHORT and self._short is not None and choose(backend) == "native":
+            found: NDArray[Any] | None = self._short.whole(tokens)
+            if found is not None:
+                return found
+        return self._evaluate(tokens, None, threads, backend)
+
+    @cached_property
+    def _words(self) -> NDArray[np.int64] | None:
+        return instructions(self.nodes)
+
+    @cached_property
+    def _short(self) -> Any:
+        """The stream that takes whole short sequences: one pass of it costs less than the calls of an aggregation."""
+        return None if self._words is None else _core.RaspStream(self._words)
 
     def batch(
         self, X: ArrayLike, lengths: ArrayLike | None = None, *, threads: int = 1, backend: Backend | None = None
@@ -203,11 +223,17 @@ class Program:
         if kind == "not":
             return ~inputs[0]
         if kind == "width":
-            return aggregate_selector(inputs[0], None, "width", threads=threads, backend=backend)
+            return aggregate_selector(settled(inputs[0]), None, "width", threads=threads, backend=backend)
         if kind == "aggregate":
             values = self._whole(inputs[1], tokens)
             return aggregate_selector(
-                inputs[0], values, how["reduction"], how["default"], how["rounding"], threads=threads, backend=backend
+                settled(inputs[0]),
+                values,
+                how["reduction"],
+                how["default"],
+                how["rounding"],
+                threads=threads,
+                backend=backend,
             )
         raise ArgumentError(f"{self.name}: the node {kind} has no causal meaning; evaluate it with rasp.sops")
 
@@ -247,7 +273,7 @@ class Program:
             division by zero, an overflow) and there was no `reset` since.
         """
         if self._stream is None:
-            self._stream = Stream(self.nodes)
+            self._stream = self._new_stream()
         at = self._stream.length
         if not isinstance(token, int | np.integer):
             raise ArgumentError(f"{self.name}: token at position {at}: expected an integer, got {type(token).__name__}")
@@ -256,6 +282,9 @@ class Program:
             raise ArgumentError(f"{self.name}: token at position {at}: expected a 64-bit integer, got {number}")
         out = self._stream.push(number)
         return out if isinstance(out, float) else int(out)
+
+    def _new_stream(self) -> Stream:
+        return Stream(self.nodes, self._words if choose(None) == "native" else None)
 
     @one_at_a_time
     def reset(self) -> None:
@@ -292,12 +321,18 @@ class Program:
             tokens = list(prompt)
         except Exception:  # no iterable, or one that raises
             raise ArgumentError(f"{self.name}: prompt: expected tokens, got {shown(prompt)}") from None
+        if not tokens:
+            raise ArgumentError(f"{self.name}: prompt: expected at least one token")
         self.reset()
-        out: int | None = None
+        if not callable(stop) and max_new > 0 and all(type(x) is int and -(2**63) <= x < 2**63 for x in tokens):
+            stream = self._stream = self._new_stream()
+            first = stream.extend(tokens)
+            if isinstance(first, int):  # a float is no token
+                ends = first == stop or max_new == 1
+                return [first] if ends else [first, *stream.generate(first, stop, max_new - 1)]
+            self.reset()
         for token in tokens:
             out = self.step(token)
-        if out is None:
-            raise ArgumentError(f"{self.name}: prompt: expected at least one token")
         found: list[int] = []
         while len(found) < max_new:
             found.append(out)
@@ -307,6 +342,25 @@ class Program:
                 out = self.step(out)
         return found
 
+    def instructions(self) -> NDArray[np.int64]:
+        """Return the program as the words that the C face runs (``legato_rasp_stream_create``).
+
+        Raises
+        ------
+        ArgumentError
+            The program has no instructions: a selector is not causal, a Python function is called, or an operation is
+            one that the core leaves to Python (powers but of natural constants, remainders of floats).
+
+        Examples
+        --------
+        >>> from legato import rasp
+        >>> rasp.Program(lambda x: x + 3).instructions().tolist()
+        [1, 3, 0, 0, 2, 3, 3, 0, 1]
+        """
+        if self._words is None:
+            raise ArgumentError(f"{self.name}: the program has no instructions: it looks ahead or calls Python")
+        return self._words.copy()
+
     # --- looking at it ---
 
     def check(self, bits: int = 8) -> Report:
@@ -315,8 +369,6 @@ class Program:
 
     def show(self) -> str:
         """Return the program as readable RASP-L, one line for each shared step."""
-        from legato.rasp.drawing import listing
-
         return listing(self.nodes, self.name)
 
     def draw(self, path: str | Path, engine: Engine = "auto") -> Path:
@@ -328,9 +380,26 @@ class Program:
         engine : {"auto", "dot", "rows"}
             Graphviz (its program ``dot``), or our own rows of boxes; "auto" takes Graphviz where it is installed.
         """
-        from legato.rasp.drawing import write_svg
-
         return write_svg(self.nodes, self.name, Path(path), engine)
+
+    def steps(self, x: ArrayLike) -> Steps:
+        """Evaluate on a sequence (n,) and keep every step: text, or a table with its selectors in notebooks.
+
+        Examples
+        --------
+        >>> from legato import rasp
+        >>> print(rasp.Program(lambda x: rasp.num_prev(x, x) * 10).steps([7, 1, 7]))
+                                                 7  1  7
+        sel_width(select(x, x, equals))          1  1  2
+        (sel_width(select(x, x, equals)) * 10)  10 10 20
+        """
+        tokens = sequence(self.name, "x", x)
+        if tokens.ndim != 1:
+            raise ArgumentError(f"{self.name}: x: expected shape (n,), got {tokens.shape}")
+        return steps_of(self.nodes, tokens.tolist(), True)
+
+    def _repr_svg_(self) -> str:
+        return graph_svg(self.nodes, self.name)
 
     # --- files ---
 

@@ -20,6 +20,7 @@ from legato._arrays import Int64
 from legato._dispatch import Backend
 from legato.errors import ArgumentError
 from legato.rasp import _reference
+from legato.rasp.pictures import Picture, heat_map
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "aggregate_selector",
     "aggregation_parts",
     "plan_route",
+    "postfix",
     "postorder",
     "term",
 ]
@@ -99,6 +101,23 @@ class Selector:
 
     def __repr__(self) -> str:
         return f"Selector(shape={self.shape}, causal={self.causal})"
+
+    def heat_map(self) -> Picture:
+        """Draw the matrix (n x n), with the keys above and the queries beside it where it is one comparison.
+
+        Raises
+        ------
+        ArgumentError
+            The selector is of a batch, or longer than 128 tokens.
+        """
+        if len(self.shape) != 1:
+            raise ArgumentError(f"heat_map: expected a selector of one sequence, got shape {self.shape}")
+        one = self.formula[0] in ("term", "call")
+        keys, queries = (self.formula[at].tolist() if one else list(range(self.shape[0])) for at in (1, 2))
+        return heat_map(np.asarray(self), queries, keys)
+
+    def _repr_svg_(self) -> str | None:
+        return self.heat_map().svg if len(self.shape) == 1 and self.shape[0] <= 64 else None
 
 
 def postorder(formula: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -367,7 +386,7 @@ def aggregate_selector(
     ]
     parts: list[tuple[int, Conjunction]]
     formula = selector.formula
-    if formula[0] == "term" and n > 64 and route is None:  # the common case, without planning
+    if formula[0] == "term" and route is None:  # the common case, without planning
         _, key, query, predicate = formula
         _core.rasp_conjunction(*[*head, [(key, query, CORE_CODE[predicate.outcomes], 0)], *how, target, 1, threads])
     else:
@@ -498,10 +517,10 @@ def _by_formula(formula: tuple[Any, ...], head: list[Any], how: list[Any], out: 
         keys, key_ids = _distinct(key_array)
         queries, query_ids = _distinct(query_array)
         tables.append((key_ids, query_ids, _truth(keys, queries, predicate)))
-    _core.rasp_formula(*[*head, terms, tables, _postfix(formula, numbers), *how, out, 1, threads])
+    _core.rasp_formula(*[*head, terms, tables, postfix(formula, numbers), *how, out, 1, threads])
 
 
-def _postfix(formula: tuple[Any, ...], numbers: dict[int, int]) -> list[int]:
+def postfix(formula: tuple[Any, ...], numbers: dict[int, int]) -> list[int]:
     """Return the formula as the core reads it: leaves by number, operators after their operands.
 
     The operand that needs more of the core's stack goes first, so that chains need two places however they are nested.
@@ -541,6 +560,6 @@ def _by_reference(
             )
 
 
-def term(key: Int64, query: Int64, predicate: Predicate | PairPredicate) -> tuple[Any, ...]:
-    """Return a leaf of a formula."""
+def term(key: Any, query: Any, predicate: Predicate | PairPredicate) -> tuple[Any, ...]:
+    """Return a leaf of a formula, over arrays or symbols."""
     return ("term" if isinstance(predicate, Predicate) else "call", key, query, predicate)

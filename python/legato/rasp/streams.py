@@ -1,8 +1,9 @@
 """Evaluation one token at a time: a state for each aggregation, append-only because causal programs never look ahead.
 
-Cost of a token: O(1) for always, equality and inequality; O(log^2 n) for one ordering (blocks of doubling size, each
-sorted, with prefix totals), amortized O(log n) to append; O(distinct keys) for a callable predicate; O(n) for two
-orderings at once and for formulas without a plan.
+The core runs a program by its instructions, where it has them: O(1) a token for always, equality and inequality,
+amortized O(log^2 n) for an ordering, O(log^3 n) for two, O(n) for other formulas. Python runs the rest, programs with
+functions that are called and what leaves 64 bits on its way: the same but O(n) for two orderings, and O(distinct keys)
+for a callable predicate.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from legato import _core
 from legato._turns import Turns, one_at_a_time
 from legato.errors import ArgumentError
+from legato.rasp.instructions import formula_of
 from legato.rasp.maps import apply_scalar, scalar_result
 from legato.rasp.nodes import Node, kinds_of, selector_parts
 from legato.rasp.operations import OPERATIONS
-from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
+from legato.rasp.predicates import EQUAL, GREATER, LESS, holds
 from legato.rasp.selectors import aggregation_parts, postorder
 
 __all__ = ["Stream"]
@@ -191,18 +197,6 @@ class _Called:
         return found[id(self.parts[-1])]
 
 
-def formula_of(choice: Node) -> tuple[Any, ...]:
-    """Return the selector's formula over nodes; all its selects must be causal or all not."""
-    made: dict[int, tuple[Any, ...]] = {}
-    for node in selector_parts(choice):
-        if node.kind == "select":
-            predicate = node.attributes["predicate"]
-            made[id(node)] = ("term" if isinstance(predicate, Predicate) else "call", *node.inputs, predicate)
-        else:
-            made[id(node)] = (node.kind, *(made[id(part)] for part in node.inputs))
-    return made[id(choice)]
-
-
 class Stream:
     """The state of a program between tokens.
 
@@ -210,17 +204,90 @@ class Stream:
     ----------
     nodes : list of Node
         Inputs first, the output last.
+    words : ndarray of int64, optional
+        Its instructions.
     """
 
-    def __init__(self, nodes: list[Node]) -> None:
+    def __init__(self, nodes: list[Node], words: NDArray[np.int64] | None) -> None:
+        self._nodes = nodes
+        self._compiled = None if words is None else _core.RaspStream(words)
+        self._interpreted = None if self._compiled is not None else _Interpreted(nodes)
+        self._turns = Turns()
+        self.length = 0
+
+    @one_at_a_time
+    def push(self, token: int) -> Any:
+        """Append a token; the program's output at its position."""
+        if self._compiled is not None:
+            found = self._compiled.push(token)
+            if found is not None:
+                self.length += 1
+                return found
+            self._leave_core()
+        return self._push(token)
+
+    @one_at_a_time
+    def extend(self, tokens: list[int]) -> Any:
+        """Append tokens, at least one; the program's output at the last of them."""
+        if self._compiled is not None:
+            try:
+                found = self._compiled.last(np.array(tokens, dtype=np.int64))
+            except BaseException:  # a signal came: nobody knows how far it got
+                self._compiled, self._interpreted = None, _Interpreted(self._nodes, failed=True)
+                raise
+            if found is not None:
+                self.length += len(tokens)
+                return found
+            self._leave_core()
+        for token in tokens:
+            found = self._push(token)
+        return found
+
+    @one_at_a_time
+    def generate(self, token: int, stop: int | None, most: int) -> list[int]:
+        """Append a token, then each output in turn: the outputs, until `stop` was one."""
+        found: list[int] = []
+        if self._compiled is not None:
+            try:
+                written, sound = self._compiled.generate(token, stop, most)
+            except BaseException:
+                self._compiled, self._interpreted = None, _Interpreted(self._nodes, failed=True)
+                raise
+            found = written.tolist()
+            self.length += len(found)
+            if sound:
+                return found
+            self._leave_core()
+        while len(found) < most and not (found and found[-1] == stop):
+            found.append(int(self._push(found[-1] if found else token)))
+        return found
+
+    def _push(self, token: int) -> Any:
+        assert self._interpreted is not None
+        found = self._interpreted.push(token)
+        self.length = self._interpreted.length
+        return found
+
+    def _leave_core(self) -> None:
+        """Go on in Python, from the token that the core could not take: it knows the error, or the larger numbers."""
+        assert self._compiled is not None
+        self._interpreted = _Interpreted(self._nodes)
+        for token in self._compiled.tokens()[: self.length].tolist():
+            self._interpreted.push(token)
+        self._compiled = None
+
+
+class _Interpreted:
+    """The same in Python."""
+
+    def __init__(self, nodes: list[Node], failed: bool = False) -> None:
         self._position = {id(node): at for at, node in enumerate(nodes)}
         self._kinds = kinds_of(nodes)
         self._values: list[Any] = [None] * len(nodes)
         self._steps: list[tuple[int, Callable[[], Any]]] = []
-        self._turns = Turns()
         self.length = 0
         self.token = 0
-        self._failed = False
+        self._failed = failed
         for at, node in enumerate(nodes):
             if node.kind == "constant":
                 self._values[at] = node.attributes["value"]
@@ -233,7 +300,6 @@ class Stream:
                     f"streaming: the node {node.label or f'select #{at}'} is not causal: it reads the future"
                 )
 
-    @one_at_a_time
     def push(self, token: int) -> Any:
         """Append a token; the program's output at its position."""
         if self._failed:  # some nodes hold the token that failed, others do not

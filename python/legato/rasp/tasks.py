@@ -120,7 +120,9 @@ class Task:
             Size of the task: numbers, symbols, digits or bits of the prompt.
         rows, seed : int
         **options
-            Of the task: ``carry`` of addition is "standard", "balanced" or "hard".
+            Of the task: ``carry`` of addition is "standard", "balanced" or "hard"; ``alphabet`` of copies, sort and
+            mode; ``hints`` of the parity scratchpad, the supply of hints in which each instance begins at a random
+            place (without it, at the first).
         """
         if length < 1 or rows < 0:
             raise ArgumentError(f"{self.name}: expected length >= 1 and rows >= 0, got {length}, {rows}")
@@ -389,17 +391,30 @@ def _parity_scratchpad_oracle(prompt: list[int]) -> list[int]:
     return [*out, END]
 
 
-def _parity_scratchpad_make(length: int, rows: int, rng: np.random.Generator) -> Batch:
+def _hint_starts(length: int, rows: int, rng: np.random.Generator, hints: int | None) -> Ints:
+    """Return how far into a fixed supply of hints each row begins (rows, 1); without a supply, at its start.
+
+    A network sees the hints of long instances in training only where short ones begin anywhere.
+    """
+    if hints is None:
+        return np.zeros((rows, 1), dtype=np.int64)
+    if length > hints:
+        raise ArgumentError(f"hints: expected at least the {length} of an instance, got {hints}")
+    return rng.integers(0, hints - length + 1, (rows, 1))
+
+
+def _parity_scratchpad_make(length: int, rows: int, rng: np.random.Generator, hints: int | None = None) -> Batch:
     bits = rng.integers(0, 2, (rows, length))
+    first = BIT_HINT + _hint_starts(length, rows, rng, hints)
     prompt = np.empty((rows, 2 * length + 1), dtype=np.int64)
-    prompt[:, 0:-1:2] = BIT_HINT + np.arange(length)
+    prompt[:, 0:-1:2] = first + np.arange(length)
     prompt[:, 1:-1:2] = bits
     prompt[:, -1] = START
     ones = bits.sum(axis=1)
     order = np.argsort(1 - bits, axis=1, kind="stable")  # the places of the ones first
     width = 2 * length + 1
     answer = np.zeros((rows, width), dtype=np.int64)
-    answer[:, 0:-1:2] = BIT_HINT + order
+    answer[:, 0:-1:2] = first + order
     answer[:, 1:-1:2] = (np.arange(length) + 1) % 2
     answer[np.arange(rows), 2 * ones] = END
     answer[np.arange(width) > 2 * ones[:, None]] = 0
