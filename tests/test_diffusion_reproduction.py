@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from legato.cli import diffusion as command
+from legato.cli.parsing import Parser
 from legato.diffusion import reproduction
 from legato.errors import ArgumentError, OutputError
 
@@ -52,7 +52,7 @@ def test_equivalence_is_of_first_order() -> None:
 
 
 def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))
 

@@ -6,24 +6,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato._printing import printable, say
+from legato._printing import say, say_error
 from legato.cli.stabilize import add_options, chosen
 from legato.video.options import Aim, Estimate, Output
 
 NAME = "live"
-EXIT_CODES = """\
-exit codes:
-  0    done
-  1    the input was lost or stalled (the output is complete), or failed; one line on stderr says why
-  2    wrong usage or arguments
-  130  interrupted (Ctrl-C); the output was completed, but for a second Ctrl-C
-  143  terminated (SIGTERM); the output was completed
-"""
 HELP = "steady a camera, a stream or a pipe while it runs"
 DESCRIPTION = (
     "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
     "carried. A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
-    "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed."
+    "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed, also where the\n"
+    "input was lost or stalled (exit code 1); a second Ctrl-C ends at once."
+)
+EXAMPLES = (
+    "legato live --input 0 --output window",
+    "legato live --input 0 --output steady.mkv --duration 60",
+    "legato live --input rtsp://camera/1 --output steady.ts --latency 5",
 )
 
 
@@ -113,5 +111,5 @@ def run(arguments: argparse.Namespace) -> int:
         **chosen(arguments),
     )
     if report.note:
-        say(f"legato: error: {printable(report.note)}", file=sys.stderr)
+        say_error(report.note)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

@@ -347,6 +347,8 @@ class Request:
         InputError
             If the motion file cannot be read.
         """
+        from legato.video.media.copying import container_of
+
         aim, estimate, output = Aim.of(given), Estimate.of(given), Output.of(given)
         source, destination = (checked_path(name, given[name]) for name in ("source", "destination"))
         beside = Beside.of(given)
@@ -356,6 +358,9 @@ class Request:
             if asked is not None and not _in_memory(asked):
                 inputs[name] = checked_path(name, asked)
         check_destinations(inputs, {"destination": destination, **files}, output.overwrite)
+        for name in (destination, files["compare"]):
+            if name is not None:
+                container_of(name)
         beside.check_plot()
         known = estimate.known()
         begun = given["source"] if isinstance(given["source"], Ahead) else None
