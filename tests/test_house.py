@@ -80,7 +80,7 @@ WINGS: dict[str, set[str]] = {
         "stabilizing",
         "warping",
     },
-    "synthetic": {"choices", "media", "progress", "warping"},
+    "synthetic": {"media", "progress", "warping"},
 }
 # What stands at the door of `video`, from the ground up; each may import those before it and the wings named.
 DOOR: dict[str, set[str]] = {

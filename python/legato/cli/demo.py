@@ -8,7 +8,7 @@ from pathlib import Path
 
 from legato._printing import printable, say
 from legato.errors import ArgumentError, DependencyError, OutputError, SideFileError
-from legato.video.choices import KINDS
+from legato.video.synthetic import KINDS
 
 NAME = "demo"
 HELP = "render a shaky clip, stabilize it and show what was gained"
@@ -37,6 +37,12 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _announced(_stage: str, done: int, _total: int | None) -> None:
+    """Say what takes a while, where there is no bar."""
+    if done == 1:
+        say("drawing a shaky clip and stabilizing it ...", file=sys.stderr)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
@@ -53,8 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
     comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
-    if not arguments.quiet and not progress:
-        say(f"drawing {printable(shaky)} and stabilizing it ...", file=sys.stderr)
     try:
         truth = synthesize(
             shaky,
@@ -63,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             size=arguments.size,
             frames=arguments.frames,
             audio=True,
-            progress=progress,
+            progress=progress or (not arguments.quiet and _announced),
         )
     except (ArgumentError, DependencyError):  # nothing was begun
         if made:

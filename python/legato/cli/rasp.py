@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legato._printing import printable, say
+from legato.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from legato.rasp import Interpreter
@@ -48,7 +49,7 @@ out                                         what the last statement gave
 exit                                        or Ctrl-D; Ctrl-C drops the statement that is typed or evaluated"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the arguments of the command."""
     commands = parser.add_subparsers(otherwise="run")
     program = commands.add_parser(

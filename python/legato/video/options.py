@@ -358,9 +358,9 @@ class Request:
             if asked is not None and not _in_memory(asked):
                 inputs[name] = checked_path(name, asked)
         check_destinations(inputs, {"destination": destination, **files}, output.overwrite)
-        for name in (destination, files["compare"]):
-            if name is not None:
-                container_of(name)
+        for video in (destination, files["compare"]):
+            if video is not None:
+                container_of(video)
         beside.check_plot()
         known = estimate.known()
         begun = given["source"] if isinstance(given["source"], Ahead) else None

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from legato._files import DAMAGED_ARCHIVE, PendingFile
 from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
-from legato.video.choices import KINDS, Kind
 from legato.video.media.decoding import load_av
 from legato.video.media.planes import load_opencv
 from legato.video.progress import Progress, told
+from legato.video.synthetic import KINDS, Kind
 from legato.video.synthetic.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
@@ -262,9 +262,9 @@ def synthesize(
     load_opencv()
     av = load_av()
     sound = _sound(film) if audio else None
-    with told(progress) as tell, PendingFile(path, unnamed=True) as pending:
+    with PendingFile(path, unnamed=True) as pending:
         try:
-            _write(av, pending.path, _MUXERS[suffix], film, sound, tell)
+            _write(av, pending.path, _MUXERS[suffix], film, sound, progress)
         except av.error.FFmpegError as error:
             raise OutputError(f"{os.fspath(path)}: cannot be written ({error.strerror})") from error
         pending.commit()
@@ -544,9 +544,11 @@ def _running_mean(wave: Floats, width: int) -> Floats:
     return np.asarray((total[last] - total[first]) / (last - first)[:, None])
 
 
-def _write(av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float32] | None, tell: Progress) -> None:
+def _write(
+    av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float32] | None, progress: bool | Progress
+) -> None:
     """Encode a film, and its sound beside it."""
-    with av.open(os.fspath(path), "w", format=muxer) as container:
+    with told(progress) as tell, av.open(os.fspath(path), "w", format=muxer) as container:
         video = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         video.width, video.height = film.size
         video.pix_fmt = "yuv420p"
