@@ -11,17 +11,16 @@ from legato.cli.stabilize import add_options, chosen
 from legato.video.options import Aim, Estimate, Output
 
 NAME = "live"
-HELP = "steady a camera, a stream or a pipe while it runs"
-DESCRIPTION = (
-    "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
-    "carried. A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
-    "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed, also where the\n"
-    "input was lost or stalled (exit code 1); a second Ctrl-C ends at once."
-)
 EXAMPLES = (
     "legato live --input 0 --output window",
     "legato live --input 0 --output steady.mkv --duration 60",
     "legato live --input rtsp://camera/1 --output steady.ts --latency 5",
+)
+HELP = "steady a camera, a stream or a pipe while it runs"
+DESCRIPTION = (
+    "Steady a video while it runs, with a fixed delay of some frames and bounded memory. The picture alone is\n"
+    "carried. A camera or network stream that is too fast loses its oldest waiting pictures, one that breaks off is\n"
+    "opened again; files and pipes wait instead. Ctrl-C ends in good order: the output is completed."
 )
 
 

@@ -57,15 +57,12 @@ def numbers(count: int) -> Any:
     return parse
 
 
-def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: str, **changed: Any) -> None:
+def add_options(parser: argparse._ActionsContainer, record: type[Options], *names: str, **changed: Any) -> None:
     """Declare the options of a record as its fields say, or only those of these names; `changed`: said otherwise.
 
     In the help they stand together under the record's heading.
     """
-    title = _TITLES[record]
-    group = next((group for group in parser._action_groups if group.title == title), None)
-    if group is None:
-        group = parser.add_argument_group(title)
+    parser = _section(parser, _TITLES[record])
     for option in dataclasses.fields(record):  # type: ignore[arg-type]
         if option.name in names if names else option.metadata:
             declared = {"default": option.default, **option.metadata, **changed}
@@ -74,7 +71,12 @@ def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: 
                 declared["type"] = numbers(count)
             if isinstance(option.default, bool):  # what is on can be put off
                 declared["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
-            group.add_argument(f"--{option.name.replace('_', '-')}", **declared)
+            parser.add_argument(f"--{option.name.replace('_', '-')}", **declared)
+
+
+def _section(parser: argparse._ActionsContainer, title: str) -> argparse._ActionsContainer:
+    there = next((group for group in parser._action_groups if group.title == title), None)
+    return there or parser.add_argument_group(title)
 
 
 def add_talk(parser: argparse.ArgumentParser) -> None:
