@@ -74,7 +74,7 @@ def add_arguments(parser: Parser) -> None:
         ),
         examples=EXAMPLES[3:],
     )
-    study.add_argument("--tasks", nargs="+", metavar="TASK", help="see `legato rasp tasks` (default: seven of them)")
+    study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: seven of them)")
     study.add_argument("--steps", type=int, metavar="N", help="of training for each task (default: 1500)")
     study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 10)")
     study.add_argument("--test-lengths", type=int, nargs="+", metavar="N", help="(default: 4 7 10 12 15 20 30)")
