@@ -17,7 +17,7 @@ import pytest
 from clips import packets, shaky, times, under_way, write_clip
 from legato._extras import install_command
 from legato.camera import PathOptions
-from legato.cli import _parser, main
+from legato.cli import main, whole_parser
 from legato.video import VideoWriter, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -80,7 +80,7 @@ def test_the_defaults_in_the_help_are_true(capsys: pytest.CaptureFixture[str]) -
     crf = inspect.signature(VideoWriter).parameters["crf"].default
     for default in (PathOptions().crop, crf, *expected.values()):
         assert f"(default: {default})" in text
-    assert expected.items() <= vars(_parser().parse_args(["stabilize", "a", "b"])).items()
+    assert expected.items() <= vars(whole_parser().parse_args(["stabilize", "a", "b"])).items()
 
 
 # --- errors -------------------------------------------------------------------------------------
@@ -111,8 +111,8 @@ def test_failures_are_one_line_and_code_1(clip: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "COMMAND"),
-        (["stabilise"], "invalid choice"),
+        (["--debug"], "COMMAND"),
+        (["stabilise"], "invalid choice: 'stabilise' (did you mean 'stabilize'?)"),
         (["stabilize", "IN"], "OUT"),
         (["stabilize", "IN", "OUT.mp4", "--crop", "much"], "--crop"),
         (["stabilize", "IN", "OUT.mp4", "--crop", "1.5"], "crop"),
@@ -122,6 +122,8 @@ def test_failures_are_one_line_and_code_1(clip: Path, tmp_path: Path, capsys: py
         (["stabilize", "IN", "OUT.mp4", "--encoder-preset", "warp9"], "preset: expected one of"),
         (["stabilize", "IN", "OUT.mp4", "--plot", "p.txt"], "plot: expected"),
         (["demo", "OUT", "--size", "big"], "--size"),
+        (["demo", "OUT", "--size", "15x9"], "size: expected"),
+        (["demo", "OUT", "--frames", "0"], "frames: expected"),
         (["info", "--nope"], "--nope"),
     ],
 )
@@ -228,6 +230,7 @@ def test_demo_shows_what_was_gained(tmp_path: Path, capsys: pytest.CaptureFixtur
     line = next(line for line in text.splitlines() if "jitter (residual" in line)
     before, after = (float(word) for word in line.split()[-2:])
     assert after < 0.3 * before
+    assert text.splitlines()[-1] == f"now open {folder / 'comparison.mp4'}"
     assert times(folder / "stabilized.mp4") == times(folder / "shaky.mp4")
     assert packets(folder / "stabilized.mp4", "audio") == packets(folder / "shaky.mp4", "audio")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from conftest import DATA
 from legato.cli import diffusion as command
+from legato.cli.parsing import Parser
 from legato.diffusion import reproduction
 from legato.errors import ArgumentError, OutputError
 
@@ -94,7 +94,7 @@ def test_equivalence_is_of_first_order() -> None:
 
 
 def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from legato import rasp
 from legato.cli import rasp as command
+from legato.cli.parsing import Parser
 from legato.errors import ArgumentError
 from legato.rasp.language import IncompleteSource
 from legato.rasp.sops import (
@@ -178,7 +178,7 @@ def test_load_and_draw(interpreter: rasp.Interpreter, tmp_path: Path, monkeypatc
 
 
 def call(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_arguments(parser)
     return command.run(parser.parse_args(arguments))
 
@@ -204,7 +204,7 @@ def session(folder: Path, lines: list[tuple[str, str]]) -> None:
     import time
 
     code = (
-        "import argparse; from legato.cli import rasp; p = argparse.ArgumentParser(); rasp.add_arguments(p); "
+        "from legato.cli import parsing, rasp; p = parsing.Parser(); rasp.add_arguments(p); "
         "raise SystemExit(rasp.run(p.parse_args([])))"
     )
     child, terminal = pty.fork()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 import time
@@ -16,16 +15,13 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is in the rft extra")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra")
 
 from legato import rft  # noqa: E402
-from legato.cli import rft as command  # noqa: E402
+from legato.cli import main  # noqa: E402
 from legato.errors import ArgumentError, InputError  # noqa: E402
 from legato.rft.callbacks import logged, trl_callback, verl_reward  # noqa: E402
 
 
 def cli(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    parsed = parser.parse_args([str(a) for a in arguments])
-    return command.run(parsed)
+    return main(["rft", *map(str, arguments)])
 
 
 def completions(step: int, rewards: list[float], prompts: int = 2) -> Any:
@@ -108,7 +104,7 @@ def test_watch_command_follows_a_writer(tmp_path: Path, capsys: pytest.CaptureFi
     assert [line.split()[0] for line in lines] == ["step", "1", "2", "3", "4"]
     assert [line.split()[5] for line in lines[1:]] == ["100.0%", "50.0%", "100.0%", "50.0%"]
     assert '<meta http-equiv="refresh" content="1">' in page.read_text()
-    assert cli("watch", tmp_path / "nothing", "--once") == 2
+    assert cli("watch", tmp_path / "nothing", "--once") == 1
     assert "no rollouts came" in capsys.readouterr().err
     assert cli("watch", folder, "--every", 0) == 2
 
@@ -170,7 +166,7 @@ def test_select(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept[0]["prompt"] == [{"role": "user", "content": "rarely"}]
     assert cli("select", log, "--out", out, "--format", "jsonl", "--data", data, "--key", "id") == 0
     assert json.loads((out / "hard.jsonl").read_text())["id"] == "never"
-    assert cli("select", log, "--out", out, "--format", "jsonl", "--data", data, "--key", "name") == 2
+    assert cli("select", log, "--out", out, "--format", "jsonl", "--data", data, "--key", "name") == 1
     for options in ({"band": (0.5, 0.2)}, {"min_std": -1.0}):
         with pytest.raises(ArgumentError, match=next(iter(options))):
             rft.select(report, **options)

@@ -394,6 +394,9 @@ def test_bad_masks_and_boxes(clip: Path, tmp_path: Path) -> None:
         for name in ("region", "subject"):
             with pytest.raises(ArgumentError, match=f"{name}: "):
                 video.analyze(clip, **{name: box})
+    for region in ((-1, 0, 20, 20), (0, -1, 20, 20), (150, 0, 20, 20), (0, 110, 20, 20)):
+        with pytest.raises(ArgumentError, match=r"region: .* reaches beyond the picture of 160x120"):
+            video.analyze(clip, region=region)
 
 
 # --- subjects and salient points ----------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
 from typing import IO
 
-__all__ = ["csv_cell", "printable", "say"]
+__all__ = ["colored", "csv_cell", "printable", "say", "say_error"]
 
 _DOUBTFUL = re.compile("[^ -~]")
 _JOINERS = "\u200c\u200d"  # of scripts and of emoji; they move nothing
@@ -61,6 +62,20 @@ def say(text: object = "", *, file: IO[str] | None = None, end: str = "\n", flus
     stream.write(printable(text, "\n\t") + end)
     if flush:
         stream.flush()
+
+
+def say_error(text: object, command: str = "legato") -> None:
+    """Print one line on stderr: what went wrong, after the name of the command and the word error."""
+    word = "\x1b[1;31merror:\x1b[0m" if colored(sys.stderr) else "error:"
+    if sys.stderr is not None:
+        sys.stderr.write(f"{printable(command)}: {word} {printable(text)}\n")
+        sys.stderr.flush()
+
+
+def colored(stream: IO[str] | None) -> bool:
+    """Tell whether color is welcome: at a terminal that has it, unless NO_COLOR is set (https://no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and stream is not None and stream.isatty()
 
 
 def csv_cell(value: object) -> object:

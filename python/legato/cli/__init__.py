@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import gc
@@ -16,10 +15,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from legato import __version__
-from legato._printing import printable, say
+from legato._printing import say, say_error
+from legato.cli.parsing import Parser
 from legato.errors import ArgumentError, LegatoError
 
-__all__ = ["command", "main"]
+__all__ = ["command", "main", "whole_parser"]
 
 _COMMANDS = (
     "stabilize",
@@ -33,45 +33,31 @@ _COMMANDS = (
     "rasp",
     "rft",
     "info",
+    "completion",
 )
-_EXIT_CODES = """\
-exit codes:
-  0    done
-  1    failed; one line on stderr says why, and no unfinished file is left under its final name
-  2    wrong usage or arguments
-  130  interrupted (Ctrl-C); unfinished files were removed
-  143  terminated (SIGTERM); unfinished files were removed
-"""
+_EXAMPLES = (
+    "legato demo demo/",
+    "legato stabilize shaky.mp4 steady.mp4",
+    "legato rft scan 'run/*.parquet' --html page.html",
+    "legato rasp run program.rasp --input hello",
+    "legato COMMAND --help",
+)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
-
-
-def _parser(asked: str | None = None) -> argparse.ArgumentParser:
-    """Make the parser; of one command's alone if it is known which, since the others take a while."""
-    shared = _Parser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = _Parser(
+def whole_parser(asked: str | None = None) -> Parser:
+    """Make the parser of all commands, or of one command alone where it is known which: the others take a while."""
+    parser = Parser(
         prog="legato",
         description="Fast compiled kernels: steady videos, diffusion sampling, RASP programs, reward diagnostics.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"legato {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers()
     for name in [asked] if asked in _COMMANDS else _COMMANDS:
         command = importlib.import_module(f"legato.cli.{name}")
         sub = commands.add_parser(
-            command.NAME,
-            parents=[shared],
-            help=command.HELP,
-            description=command.DESCRIPTION,
-            epilog=getattr(command, "EXIT_CODES", _EXIT_CODES),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            command.NAME, help=command.HELP, description=command.DESCRIPTION, examples=command.EXAMPLES
         )
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
@@ -89,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+        The exit code; `legato.cli.parsing.EXIT_CODES` says what it means.
     """
     return _run(sys.argv[1:] if argv is None else list(argv), alone=False)
 
@@ -97,9 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: list[str], *, alone: bool) -> int:
     """Run the command; `alone`: the process ends with it."""
     try:
-        arguments = _parser(given[0] if given else None).parse_args(given)
+        arguments = whole_parser(given[0] if given else None).parse_args(given)
     except SystemExit as done:  # argparse has said what there is to say
-        return done.code if isinstance(done.code, int) else 2
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
+    if arguments.debug:
+        _show_log()
     try:
         with _ended_by_signals(once=not getattr(arguments, "again", False), alone=alone):
             code: int = arguments.run(arguments)
@@ -120,8 +108,16 @@ def _run(given: list[str], *, alone: bool) -> int:
             text = f"standard output: cannot be written ({error.strerror})"
         elif not isinstance(error, LegatoError):
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-        say(f"legato: error: {text}", file=sys.stderr)
+        say_error(text)
         return 2 if isinstance(error, ArgumentError) else 1
+
+
+def _show_log() -> None:
+    """Write the log of the library to stderr, from its details up."""
+    import logging
+
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("legato").setLevel(logging.DEBUG)
 
 
 def command() -> NoReturn:
@@ -144,7 +140,7 @@ def command() -> NoReturn:
     except OSError as error:
         code = code or 1
         with contextlib.suppress(OSError):
-            say(f"legato: error: standard output: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+            say_error(f"standard output: cannot be written ({error.strerror})")
     # Files are complete and closed by now: there is nothing to take apart the interpreter for, which takes a while.
     os._exit(code)
 

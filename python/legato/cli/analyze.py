@@ -18,6 +18,8 @@ DESCRIPTION = (
     "`legato render` uses with any preset and crop, without a new pass."
 )
 
+EXAMPLES = ("legato analyze shaky.mp4 -o motion.jsonl", "legato analyze shaky.mp4 -o motion.jsonl --region 0,0,640,300")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

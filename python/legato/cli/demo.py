@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from legato._printing import printable, say
-from legato.errors import OutputError, SideFileError
+from legato.errors import ArgumentError, DependencyError, OutputError, SideFileError
+from legato.video.synthetic import KINDS
 
 NAME = "demo"
 HELP = "render a shaky clip, stabilize it and show what was gained"
@@ -16,6 +17,8 @@ DESCRIPTION = (
     "Writes into DIR: shaky.mp4, ground_truth.npz, stabilized.mp4, comparison.mp4, path.svg, report.json."
 )
 
+EXAMPLES = ("legato demo demo/", "legato demo demo/ --kind run --seed 7 --size 1280x720")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=240, help="length (default: %(default)s)")
     parser.add_argument("--size", type=_size, default=(640, 360), metavar="WxH", help="in pixels (default: 640x360)")
     parser.add_argument("--seed", type=int, default=1, help="of the scene and the shake (default: 1)")
-    parser.add_argument("--kind", default="walk", help="kind of shake (default: %(default)s)")
+    parser.add_argument("--kind", choices=KINDS, default="walk", help="what the camera does (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
 
 
@@ -34,6 +37,12 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _announced(_stage: str, done: int, _total: int | None) -> None:
+    """Say what takes a while, where there is no bar."""
+    if done == 1:
+        say("drawing a shaky clip and stabilizing it ...", file=sys.stderr)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
@@ -42,22 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
     from legato.video.synthetic.synthesis import synthesize
 
     folder: Path = arguments.folder
+    progress = not arguments.quiet and sys.stderr.isatty()
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
     comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
-    if not arguments.quiet:
-        say(f"rendering {printable(shaky)} ...", file=sys.stderr)
-    truth = synthesize(
-        shaky,
-        kind=arguments.kind,
-        seed=arguments.seed,
-        size=arguments.size,
-        frames=arguments.frames,
-        audio=True,
-    )
+    try:
+        truth = synthesize(
+            shaky,
+            kind=arguments.kind,
+            seed=arguments.seed,
+            size=arguments.size,
+            frames=arguments.frames,
+            audio=True,
+            progress=progress or (not arguments.quiet and _announced),
+        )
+    except (ArgumentError, DependencyError):  # nothing was begun
+        if made:
+            folder.rmdir()
+        raise
     beside = SideFiles()
     with beside.attempt(folder / "ground_truth.npz"):
         truth.save(folder / "ground_truth.npz")
@@ -68,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             compare=comparison,
             report=report_file,
             plot=plot,
-            progress=not arguments.quiet and sys.stderr.isatty(),
+            progress=progress,
         )
     except SideFileError as error:
         report = error.report
@@ -85,11 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
         for path, what in (
             (shaky, "what the camera saw"),
             (steady, "the result"),
-            (comparison, "both side by side"),
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
+            (comparison, "both side by side"),
         ):
             if path not in beside.errors:
                 say(f"  {printable(path)}: {what}")
+        say(f"\nnow open {printable(steady if comparison in beside.errors else comparison)}")
     beside.check(steady, report)
     return 0

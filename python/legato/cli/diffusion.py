@@ -20,6 +20,10 @@ HELP = "diffusion sampling: reproduce the claims of the guidance paper"
 DESCRIPTION = (
     "Reproduces claims of arXiv 2408.09000 with exact models; prints tables of theory, our value and the error."
 )
+EXAMPLES = (
+    "legato diffusion reproduce all",
+    "legato diffusion reproduce counterexample1 --plot variances.svg",
+)
 PICTURES = (".svg", ".png", ".pdf")
 CLAIMS = ("counterexample1", "counterexample2", "mean_shift", "two_dimensions", "equivalence", "many_correctors")
 SIMULATED = ("counterexample1", "counterexample2", "two_dimensions")  # the others are exact recursions
@@ -27,9 +31,11 @@ SIMULATED = ("counterexample1", "counterexample2", "two_dimensions")  # the othe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``reproduce`` and its options."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    reproduce = commands.add_parser("reproduce", help="run one claim, or all of them")
-    reproduce.add_argument("claim", choices=(*CLAIMS, "all"))
+    commands = parser.add_subparsers()
+    reproduce = commands.add_parser(
+        "reproduce", help="run one claim, or all of them", description=DESCRIPTION, examples=EXAMPLES
+    )
+    reproduce.add_argument("claim", metavar="CLAIM", choices=(*CLAIMS, "all"), help=f"{', '.join(CLAIMS)} or all")
     reproduce.add_argument("--chains", type=int, metavar="N", help="chains of the simulations")
     reproduce.add_argument("--threads", type=int, default=1, metavar="N")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="store the tables, and the plot's curves")

@@ -17,6 +17,8 @@ DESCRIPTION = (
     "that follows points through three frames without a motion model. Lengths are pixels of a picture 640 wide."
 )
 
+EXAMPLES = ("legato evaluate shaky.mp4 steady.mp4", "legato evaluate shaky.mp4 steady.mp4 --json")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

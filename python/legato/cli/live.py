@@ -6,19 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from legato._printing import printable, say
+from legato._printing import say, say_error
 from legato.cli.stabilize import add_options, chosen
 from legato.video.options import Aim, Estimate, Output
 
 NAME = "live"
-EXIT_CODES = """\
-exit codes:
-  0    done
-  1    the input was lost or stalled (the output is complete), or failed; one line on stderr says why
-  2    wrong usage or arguments
-  130  interrupted (Ctrl-C); the output was completed, but for a second Ctrl-C
-  143  terminated (SIGTERM); the output was completed
-"""
+EXAMPLES = (
+    "legato live --input 0 --output window",
+    "legato live --input 0 --output steady.mkv --duration 60",
+    "legato live --input rtsp://camera/1 --output steady.ts --latency 5",
+)
 HELP = "steady a camera, a stream or a pipe while it runs"
 DESCRIPTION = (
     "Steady a video while it runs, with a fixed delay of some frames and bounded memory; its sound is as late.\n"
@@ -145,5 +142,5 @@ def run(arguments: argparse.Namespace) -> int:
         **chosen(arguments),
     )
     if report.note:
-        say(f"legato: error: {printable(report.note)}", file=sys.stderr)
+        say_error(report.note)
     return {"interrupted": 130, "stalled": 1, "lost": 1}.get(report.ended, 0)

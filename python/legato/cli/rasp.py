@@ -1,4 +1,4 @@
-"""``legato rasp [FILE]``: the RASP language at the terminal and in scripts; ``legato rasp study``: length tried."""
+"""``legato rasp``: the RASP language at the terminal and in scripts (``run``), length tried (``study``), ``tasks``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legato._printing import printable, say
+from legato.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from legato.rasp import Interpreter
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 NAME = "rasp"
 HELP = "run RASP programs: a prompt, or a file; study length generalization"
 DESCRIPTION = (
+    "Programs of select and aggregate. Without COMMAND run is meant, so that `legato rasp` alone is a prompt and\n"
+    "`legato rasp FILE` runs a file."
+)
+EXAMPLES = (
+    "legato rasp",
+    "legato rasp run program.rasp --input hello",
+    "legato rasp run --evaluate 'reverse(tokens)' --input hello",
+    "legato rasp study --tasks sort parity --output study/",
+)
+_RUN = (
     "The RASP language of Weiss, Goldberg and Yahav. Without FILE a prompt, or the statements of a pipe; with FILE\n"
     "its statements. What they show goes to stdout as it comes; errors go to stderr, and the exit code is then 1\n"
     "(FILE ends at the first, a pipe goes on). Statements end with a semicolon. At the prompt: help,\n"
     'set example "hello", show example, examples on|off, full seq display on|off, load "file";,\n'
-    "draw(expression);, exit; Tab completes.\n"
-    "With the word study instead of FILE: trains small transformers on each task, tests them on longer instances, and\n"
-    "writes study.json and study.svg (minutes; needs torch and matplotlib)."
+    "draw(expression);, exit; Tab completes."
 )
 _HELP = """\
 tokens, indices, length                     what every input has; tokens_int, tokens_float, tokens_bool, tokens_asis
@@ -41,19 +50,31 @@ out                                         what the last statement gave
 exit                                        or Ctrl-D; Ctrl-C drops the statement that is typed or evaluated"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument(
-        "source", metavar="FILE", type=Path, nargs="?", help="a .rasp file to run instead of a prompt, or study"
+    commands = parser.add_subparsers(otherwise="run")
+    program = commands.add_parser(
+        "run", help="a file, or a prompt without one", description=_RUN, examples=EXAMPLES[:3]
     )
-    parser.add_argument(
+    program.add_argument("source", metavar="FILE", type=Path, nargs="?", help="a .rasp file to run instead of a prompt")
+    program.add_argument(
         "--input",
         metavar="TEXT",
         help='the example that is shown: characters, or a list as "[1, 2.5, 3]" (default: hello)',
     )
-    parser.add_argument("--evaluate", metavar="EXPRESSION", help="print one expression on the input, after FILE")
-    parser.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
-    study = parser.add_argument_group("study")
+    program.add_argument("--evaluate", metavar="EXPRESSION", help="print one expression on the input, after FILE")
+    program.add_argument("--analyze", metavar="EXPRESSION", help="print its attention layers and heads")
+    program.set_defaults(rasp=_program)
+
+    study = commands.add_parser(
+        "study",
+        help="try which tasks a transformer learns for longer inputs than it saw",
+        description=(
+            "Train a small transformer on each task, test it on longer instances, and write study.json and study.svg\n"
+            "(minutes; needs torch and matplotlib)."
+        ),
+        examples=EXAMPLES[3:],
+    )
     study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: seven of them)")
     study.add_argument("--steps", type=int, metavar="N", help="of each training (default: 3000)")
     study.add_argument("--train-length", type=int, metavar="N", help="longest instances of the training (default: 20)")
@@ -61,16 +82,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one for each network (default: 1 2 3)")
     study.add_argument("--quick", action="store_true", help="one seed, half the lengths, 1000 steps: minutes")
     study.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="of the two files (default: here)")
+    study.set_defaults(rasp=_study)
+
+    tasks = commands.add_parser(
+        "tasks",
+        help="list the tasks of the study",
+        description="List the tasks: whether length generalization is expected, and an instance of each.",
+        examples=("legato rasp tasks",),
+    )
+    tasks.set_defaults(rasp=_tasks)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    command: Callable[[argparse.Namespace], int] = arguments.rasp
+    return command(arguments)
+
+
+def _program(arguments: argparse.Namespace) -> int:
     from legato._files import read_text
     from legato.errors import ArgumentError
     from legato.rasp import Interpreter, LanguageError
 
-    if arguments.source == Path("study"):
-        return _study(arguments)
     interpreter = Interpreter()
     if arguments.input is not None:
         if not arguments.input:
@@ -126,6 +159,17 @@ def _study(arguments: argparse.Namespace) -> int:
     say(found.verdict())
     for path in found.save(arguments.output):
         say(printable(path))
+    return 0
+
+
+def _tasks(_arguments: argparse.Namespace) -> int:
+    from legato.rasp import study, tasks
+
+    say(f"{'task':<18}{'expected':<10}{'by default':<12}an instance")
+    for name, task in tasks.ALL.items():
+        prompt, answer = task.sample(length=4, rows=1, seed=0).row(0)
+        shown = f"{' '.join(map(str, prompt))} -> {' '.join(map(str, answer))}"
+        say(f"{name:<18}{'yes' if task.generalizes else 'no':<10}{'yes' if name in study.TASKS else '':<12}{shown}")
     return 0
 
 

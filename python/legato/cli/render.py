@@ -16,6 +16,11 @@ DESCRIPTION = (
     "pass of `legato stabilize`."
 )
 
+EXAMPLES = (
+    "legato render shaky.mp4 motion.jsonl steady.mp4",
+    "legato render shaky.mp4 motion.jsonl tripod.mp4 --preset tripod --crop 0.2",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

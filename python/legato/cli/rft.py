@@ -25,16 +25,25 @@ DESCRIPTION = (
     "Judge prompts by the standard deviation of their rollouts' rewards.\n"
     "FILE: Parquet, JSONL, JSON, CSV, Arrow or NPZ, texts also with .gz or .zst; a folder, or a pattern such as\n"
     "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write\n"
-    "them, or one a prompt with a list of rewards.\n"
-    "Exit codes: 0 done; 1 a --fail-on limit is exceeded; 2 wrong usage or unusable input."
+    "them, or one a prompt with a list of rewards."
+)
+EXAMPLES = (
+    "legato rft scan 'run/*.parquet' --html page.html",
+    "legato rft watch OUTPUT_DIR/completions",
+    "legato rft plan --p0 0.05",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers()
 
-    scan = commands.add_parser("scan", help="judge each prompt", description="Judge each prompt of the rollouts.")
+    scan = commands.add_parser(
+        "scan",
+        help="judge each prompt",
+        description="Judge each prompt of the rollouts.",
+        examples=(*EXAMPLES[:1], "legato rft scan rollouts.jsonl --group-size 8 --fail-on no-gradient=50%"),
+    )
     scan.add_argument("files", metavar="FILE", nargs="+", help="or a folder, or a pattern in quotes")
     _add_reading(scan)
     scan.add_argument(
@@ -46,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_limit,
         metavar="WHAT=SHARE",
-        help="exit with 1 if a larger share of groups has no-gradient, or is all-zero or all-one, or of prompts has a "
+        help="exit with 3 if a larger share of groups has no-gradient, or is all-zero or all-one, or of prompts has a "
         "small-std; no-gradient=50%% for example",
     )
     scan.add_argument("--format", choices=("table", "json", "csv", "html"), help="default: table, or by --out")
@@ -64,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "watch",
         help="follow a training that is running",
         description="Follow the rollouts that a trainer writes to a folder: one line a step, and a page if wanted.",
+        examples=("legato rft watch OUTPUT_DIR/completions --html page.html",),
     )
     watch.add_argument("folder", metavar="DIR", type=Path, help="for TRL: OUTPUT_DIR/completions")
     _add_reading(watch)
@@ -77,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "select",
         help="write the prompts to go on with",
         description="Sort prompts by pass rate into keep, easy and hard, for the next training.",
+        examples=("legato rft select rollouts.jsonl --out next/ --band 0.1 0.9",),
     )
     select.add_argument("files", metavar="FILE", nargs="+")
     _add_reading(select)
@@ -92,7 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     select.add_argument("--key", metavar="NAME", help="its column with what the log calls the prompt (default: prompt)")
     select.set_defaults(rft=_select)
 
-    rank = commands.add_parser("rank", help="choose prompts for supervised finetuning")
+    rank = commands.add_parser(
+        "rank",
+        help="choose prompts for supervised finetuning",
+        description="Choose prompts for supervised finetuning: those with the least gradient first.",
+        examples=("legato rft rank rollouts.jsonl --budget 5% --out ids.txt",),
+    )
     rank.add_argument("files", metavar="FILE", nargs="+")
     _add_reading(rank)
     rank.add_argument("--budget", type=_budget, default=0.01, metavar="N|P%", help="how many (default: 1%%)")
@@ -100,7 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rank.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
     rank.set_defaults(rft=_rank)
 
-    compare = commands.add_parser("compare", help="compare the rollouts before and after a change")
+    compare = commands.add_parser(
+        "compare",
+        help="compare the rollouts before and after a change",
+        description="Compare the rollouts before and after a change, prompt by prompt.",
+        examples=("legato rft compare before.jsonl after.jsonl",),
+    )
     compare.add_argument("before", metavar="BEFORE", type=Path)
     compare.add_argument("after", metavar="AFTER", type=Path)
     _add_reading(compare)
@@ -108,14 +129,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
     compare.set_defaults(rft=_compare)
 
-    plan = commands.add_parser("plan", help="times of reinforcement and supervision in a model of one input")
+    plan = commands.add_parser(
+        "plan",
+        help="times of reinforcement and supervision in a model of one input",
+        description="Compare the time that reinforcement and supervision take, in a model of one input.",
+        examples=("legato rft plan --p0 0.05 --p1 0.9 --k 10",),
+    )
     plan.add_argument("--p0", type=float, required=True, help="success probability now")
     plan.add_argument("--p1", type=float, default=0.9, help="success probability wanted (default: 0.9)")
     plan.add_argument("--k", type=int, default=10, help="possible outputs (default: 10)")
     plan.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     plan.set_defaults(rft=_plan)
 
-    reproduce = commands.add_parser("reproduce", help="run the papers' experiments, or check a theorem")
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run the papers' experiments, or check a theorem",
+        description="Finetune on digits or a small transformer (needs torch), learn from reward models, or try random policies.",
+        examples=("legato rft reproduce bounds", "legato rft reproduce digits --seeds 1 --out curves.json"),
+    )
     reproduce.add_argument(
         "what",
         choices=("digits", "sequence", "teacher", "bounds"),
@@ -200,11 +231,7 @@ def _steps(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     command: Callable[[argparse.Namespace], int] = arguments.rft
-    try:
-        return command(arguments)
-    except (ArgumentError, InputError) as error:  # what was asked or given cannot be used; 1 stands for a finding
-        say(f"legato: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return command(arguments)
 
 
 def _columns(arguments: argparse.Namespace) -> Any:
@@ -300,12 +327,12 @@ def _scan(arguments: argparse.Namespace) -> int:
     for name, limit in arguments.fail_on:
         share = report.overall["population"][name.replace("-", "_")]["share"]
         if share is None:
-            raise InputError(f"--fail-on {name}: no group has so many rollouts as --group-size")
+            raise ArgumentError(f"--fail-on {name}: no group has so many rollouts as --group-size")
         if share > limit:
             what = "prompts" if name == "small-std" else "groups"
             say(f"legato: {name}: {share:.1%} of {what}, more than {limit:.1%}", file=sys.stderr)
             exceeded = True
-    return 1 if exceeded else 0
+    return 3 if exceeded else 0
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -414,7 +441,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         say(table, end="")
         if arguments.out is not None:
             give("out", json.dumps(numbers, indent=1) + "\n")
-    return 1 if failed else 0
+    return 3 if failed else 0
 
 
 def _taught(arguments: argparse.Namespace) -> tuple[str, Any, bool]:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from legato._printing import printable, say
+from legato._printing import printable, say, say_error
 from legato.errors import ArgumentError, SideFileError
 from legato.video.media.decoding import Ahead
-from legato.video.options import RECORDS, Options
+from legato.video.options import RECORDS, Aim, Beside, Estimate, Options, Output
 
 if TYPE_CHECKING:
     from legato.video.batch import Item
@@ -26,6 +26,20 @@ DESCRIPTION = (
     "The kind of file follows the extension of OUT: .mp4 .m4v .mov .mkv .webm .avi .ts .gif.\n"
     "With --output-folder or --suffix every PATH is read, and written under a name made from its own."
 )
+
+
+EXAMPLES = (
+    "legato stabilize shaky.mp4 steady.mp4",
+    "legato stabilize shaky.mp4 steady.mp4 --preset tripod --compare",
+    "legato stabilize *.mp4 --output-folder steady/ --resume",
+)
+# What a record of options is about, as a heading in the help.
+_TITLES: dict[type[Options], str] = {
+    Aim: "camera path",
+    Estimate: "motion",
+    Beside: "files beside the result",
+    Output: "encoding",
+}
 
 
 def numbers(count: int) -> Any:
@@ -43,8 +57,12 @@ def numbers(count: int) -> Any:
     return parse
 
 
-def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: str, **changed: Any) -> None:
-    """Declare the options of a record as its fields say, or only those of these names; `changed`: said otherwise."""
+def add_options(parser: argparse._ActionsContainer, record: type[Options], *names: str, **changed: Any) -> None:
+    """Declare the options of a record as its fields say, or only those of these names; `changed`: said otherwise.
+
+    In the help they stand together under the record's heading.
+    """
+    parser = _section(parser, _TITLES[record])
     for option in dataclasses.fields(record):  # type: ignore[arg-type]
         if option.name in names if names else option.metadata:
             declared = {"default": option.default, **option.metadata, **changed}
@@ -57,6 +75,11 @@ def add_options(parser: argparse.ArgumentParser, record: type[Options], *names: 
             elif option.default is False:
                 declared["action"] = "store_true"
             parser.add_argument(f"--{option.name.replace('_', '-')}", **declared)
+
+
+def _section(parser: argparse._ActionsContainer, title: str) -> argparse._ActionsContainer:
+    there = next((group for group in parser._action_groups if group.title == title), None)
+    return there or parser.add_argument_group(title)
 
 
 def add_talk(parser: argparse.ArgumentParser) -> None:
@@ -106,11 +129,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", type=Path, help="IN OUT; or any number of videos to read (see above)"
     )
-    parser.add_argument("--output-folder", metavar="DIR", type=Path, help="write each result into this folder")
-    parser.add_argument("--suffix", help="add this to each result's name (default: _stabilized, beside its source)")
-    parser.add_argument("--extension", help="of each result, such as mkv (default: that of its source, or .mp4)")
-    parser.add_argument("-j", "--jobs", type=int, default=1, help="videos at the same time (default: %(default)s)")
-    parser.add_argument(
+    batch = parser.add_argument_group("many videos")
+    batch.add_argument("--output-folder", metavar="DIR", type=Path, help="write each result into this folder")
+    batch.add_argument("--suffix", help="add this to each result's name (default: _stabilized, beside its source)")
+    batch.add_argument("--extension", help="of each result, such as mkv (default: that of its source, or .mp4)")
+    batch.add_argument("-j", "--jobs", type=int, default=1, help="videos at the same time (default: %(default)s)")
+    batch.add_argument(
         "--resume", action="store_true", help="leave out what is done: results that are newer than their source"
     )
     for record in RECORDS:
@@ -126,7 +150,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.extension is not None:
             raise ArgumentError("extension: expected together with --output-folder or --suffix")
         if len(arguments.paths) != 2:
-            raise ArgumentError("expected IN and OUT, or --output-folder or --suffix for any number of videos")
+            raise ArgumentError(
+                f"expected IN and OUT, got {_count(arguments.paths)}; --output-folder or --suffix takes any number of "
+                "videos, and a file name that belongs to an option before IN is written --compare=FILE"
+            )
         if not arguments.resume:
             source, destination = arguments.paths
             progress = not arguments.quiet and sys.stderr.isatty()
@@ -141,6 +168,10 @@ def run(arguments: argparse.Namespace) -> int:
                     show(report, arguments)
             return 0 if followed(report, destination) else 1
     return _run_batch(arguments, options, many)
+
+
+def _count(paths: list[Path]) -> str:
+    return "1 name" if len(paths) == 1 else f"{len(paths)} names"
 
 
 def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: bool) -> int:
@@ -165,7 +196,7 @@ def _run_batch(arguments: argparse.Namespace, options: dict[str, Any], many: boo
             say(json.dumps(item.content(), allow_nan=False), flush=True)
         elif item.status == "failed":
             if item.error_text not in told:  # what is wrong with the arguments is wrong for all
-                say(f"legato: error: {item.error_text}", file=sys.stderr, flush=True)
+                say_error(item.error_text)
             told.add(item.error_text)
             if item.report and not arguments.quiet:
                 say(item.report.summary(), flush=True)

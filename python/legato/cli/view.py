@@ -16,6 +16,8 @@ DESCRIPTION = (
     "browser. REPORT is what `legato stabilize --report` wrote. Nothing leaves this computer."
 )
 
+EXAMPLES = ("legato view steady_report.json", "legato view steady_report.json -o page.html --no-open")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

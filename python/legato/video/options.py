@@ -420,6 +420,8 @@ class Request:
         InputError
             If the motion file cannot be read.
         """
+        from legato.video.media.copying import container_of
+
         aim, estimate, output = Aim.of(given), Estimate.of(given), Output.of(given)
         source, destination = (checked_path(name, given[name]) for name in ("source", "destination"))
         beside = Beside.of(given)
@@ -429,6 +431,9 @@ class Request:
             if asked is not None and not _in_memory(asked):
                 inputs[name] = checked_path(name, asked)
         check_destinations(inputs, {"destination": destination, **files}, output.overwrite)
+        for video in (destination, files["compare"]):
+            if video is not None:
+                container_of(video)
         beside.check_plot()
         known = estimate.known()
         begun = given["source"] if isinstance(given["source"], Ahead) else None

@@ -18,6 +18,7 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Takes the stage, the frames done and the frames in all (None: not known)."""
 
 _TITLES = {
+    "draw": "drawing the clip",
     "track": "reading the motion",
     "refine": "looking again",
     "check": "checking",

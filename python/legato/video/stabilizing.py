@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from legato import camera
 from legato._files import PathLike, PendingFile
+from legato._log import LOG
 from legato._scalars import as_choice
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
@@ -277,6 +278,7 @@ def stabilize(
     """
     request = Request.of(locals())  # first of all: these are the arguments, and nothing else yet
     watch, beside = Stopwatch(), SideFiles()
+    LOG.debug("stabilize %s -> %s", request.source, request.destination)
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
         following = _Following(request, open_files, watch, tell)
@@ -301,6 +303,9 @@ def stabilize(
         writing.write_plot(measured)
         result = measured.report(writing, drawing.jitter_px)
         writing.commit(result)
+    LOG.info("%s", result.summary())
+    for note in result.notes:
+        LOG.info("%s: %s", request.destination, note)
     beside.check(request.destination, result)
     return result
 

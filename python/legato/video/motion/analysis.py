@@ -470,6 +470,10 @@ def usable_area(size: tuple[int, int], mask: PathLike | NDArray[Any] | None, reg
     usable = None if mask is None else read_mask(mask, size)
     if region is not None:
         x, y, w, h = check_box("region", region, size)
+        if x < 0 or y < 0 or x + w > size[0] or y + h > size[1]:
+            raise ArgumentError(
+                f"region: {x:g},{y:g},{w:g},{h:g} reaches beyond the picture of {size[0]}x{size[1]}, expected inside"
+            )
         inside = np.zeros(size[::-1], bool)
         inside[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)] = True
         usable = inside if usable is None else np.asarray(usable & inside)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ from legato._scalars import as_choice, as_count, as_number
 from legato.errors import ArgumentError, InputError, OutputError
 from legato.video.media.decoding import load_av
 from legato.video.media.planes import load_opencv
+from legato.video.progress import Progress, told
+from legato.video.synthetic import KINDS, Kind
 from legato.video.synthetic.scenery import checked_size, draw_ferry, render_scene
 
 __all__ = ["CameraPath", "GroundTruth", "Kind", "camera_path", "synthesize"]
 
-Kind: TypeAlias = Literal["still", "walk", "pan", "run", "zoom"]
 Floats: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.uint8]
 
@@ -196,6 +197,7 @@ def synthesize(
     noise: float = 2.0,
     foreground: bool = False,
     audio: bool = False,
+    progress: bool | Progress = False,
 ) -> GroundTruth:
     """Film a drawn town with a shaking camera whose motion is known.
 
@@ -226,6 +228,8 @@ def synthesize(
         Let a ferry pass in front of the town, with a motion of its own.
     audio : bool
         Add sound: steps, the river and a chord, AAC.
+    progress : bool or callable
+        Show a bar on stderr, or call this with the stage ("draw"), the frames done and the frames in all.
 
     Returns
     -------
@@ -260,7 +264,7 @@ def synthesize(
     sound = _sound(film) if audio else None
     with PendingFile(path) as pending:
         try:
-            _write(av, pending.path, _MUXERS[suffix], film, sound)
+            _write(av, pending.path, _MUXERS[suffix], film, sound, progress)
         except av.error.FFmpegError as error:
             raise OutputError(f"{os.fspath(path)}: cannot be written ({error.strerror})") from error
         pending.commit()
@@ -295,7 +299,7 @@ def camera_path(kind: Kind = "walk", *, seed: int = 1, frames: int = 240, fps: f
     ArgumentError
         If an argument is not as described.
     """
-    kind = as_choice("kind", kind, get_args(Kind))
+    kind = as_choice("kind", kind, KINDS)
     seed, frames = as_count("seed", seed, 0, 2**64 - 1), as_count("frames", frames)
     _check_number("fps", fps, 1, 240)
     shake = _KINDS[kind]
@@ -540,9 +544,11 @@ def _running_mean(wave: Floats, width: int) -> Floats:
     return np.asarray((total[last] - total[first]) / (last - first)[:, None])
 
 
-def _write(av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float32] | None) -> None:
+def _write(
+    av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float32] | None, progress: bool | Progress
+) -> None:
     """Encode a film, and its sound beside it."""
-    with av.open(os.fspath(path), "w", format=muxer) as container:
+    with told(progress) as tell, av.open(os.fspath(path), "w", format=muxer) as container:
         video = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         video.width, video.height = film.size
         video.pix_fmt = "yuv420p"
@@ -568,6 +574,7 @@ def _write(av: Any, path: Path, muxer: str, film: _Film, sound: NDArray[np.float
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
             frame.pts = index
             container.mux(video.encode(frame))
+            tell("draw", index + 1, film.frames)
         container.mux(video.encode())
         if track is not None:
             for block in blocks:
