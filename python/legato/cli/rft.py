@@ -144,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reproduce = commands.add_parser(
         "reproduce",
         help="run the papers' experiments, or check a theorem",
-        description="Finetune on digits or a small transformer (needs torch), learn from reward models, or try random policies.",
+        description="Finetune on digits or a small transformer, learn from reward models, or try random policies.",
         examples=("legato rft reproduce bounds", "legato rft reproduce digits --seeds 1 --out curves.json"),
     )
     reproduce.add_argument(
