@@ -7,6 +7,7 @@ Python alone. NumPy is loaded by the checks, not by the declarations: the comman
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -61,7 +62,7 @@ class Aim(Options):
         default="standard",
         metadata={
             "metavar": "NAME",
-            "help": "gentle, standard, smooth, tripod or follow; "
+            "help": "gentle, standard, smooth, full, tripod or follow; "
             "pan and walk are standard and smooth (default: %(default)s)",
         },
     )
@@ -99,6 +100,14 @@ class Aim(Options):
             "help": "pull them to the middle (default: 0; 10 in the preset follow)",
         },
     )
+    fill: bool | None = field(
+        default=None,
+        metadata={
+            "action": argparse.BooleanOptionalAction,
+            "help": "keep 98 %% of the view, and take what a frame lacks of it from its neighbors "
+            "(default: only in the preset full)",
+        },
+    )
     options: camera.PathOptions | None = None
 
     def __post_init__(self) -> None:
@@ -112,6 +121,8 @@ class Aim(Options):
         inclusion = as_choice("inclusion", self.inclusion, INCLUSIONS)
         if self.center is not None:
             self._put(center=as_number("center", self.center, least=0, below=1e12))
+        if self.fill is not None:
+            self._put(fill=as_flag("fill", self.fill))
         self._put(inclusion=inclusion, guard=as_flag("guard", self.guard))
 
     @property
@@ -125,6 +136,11 @@ class Aim(Options):
     def pull(self) -> float:
         """Weight that pulls what is to be in view to the center of the picture."""
         return self.setting.center if self.center is None else self.center
+
+    @property
+    def filled(self) -> bool:
+        """Whether the picture is kept whole."""
+        return self.setting.fill if self.fill is None else self.fill
 
     @property
     def path_options(self) -> camera.PathOptions:

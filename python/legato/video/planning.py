@@ -7,6 +7,7 @@ are still being followed, and memory does not grow with the length of the video.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -123,6 +124,8 @@ class PathPlanner:
         Where the times of the first frames do not tell.
     watch : Stopwatch
         The stages are called "path" and, for what the guard asks, "metrics".
+    view : float or None
+        Part of the frame that the output shows, in place of the crop window: it may then look beyond the frame.
 
     Attributes
     ----------
@@ -146,6 +149,7 @@ class PathPlanner:
         time_base: Fraction | None,
         frame_rate: float,
         watch: Stopwatch,
+        view: float | None = None,
     ) -> None:
         self.window: list[Floats] = []
         self.corrections: list[Floats] = []
@@ -153,7 +157,7 @@ class PathPlanner:
         self._size, self._options, self._aims = size, options, aims
         self._window_s = window_s
         self._time_base, self._frame_rate = time_base, frame_rate
-        self._watch = watch
+        self._watch, self._view = watch, view
         self._guard = Guard(size) if guard and not (aims.points and aims.center > 0) else None
         self._open = False
         self._steps: list[Step] = []
@@ -167,9 +171,18 @@ class PathPlanner:
         return None if self._guard is None else self._guard.gain
 
     @property
+    def inside(self) -> bool:
+        """Whether the pictures show nothing from beyond the frame."""
+        return self._view is None or self.status in ("none", "rest")
+
+    @property
     def ready(self) -> int:
         """How many frames, from the first on, can be drawn."""
         return len(self.corrections) if self._open else 0
+
+    def step(self, frame: int) -> Step:
+        """Give what was pushed of a frame."""
+        return self._steps[frame]
 
     def push(self, step: Step) -> None:
         """Take the next frame."""
@@ -269,5 +282,12 @@ class PathPlanner:
             with self._watch("path"):
                 window = camera.contain(window, self._size, self._options)
                 self.window.extend(window)
-                self.corrections.extend(np.asarray(window @ camera.crop_map(self._size, self._options), np.float64))
+                self.corrections.extend(np.asarray(window @ self._shown(), np.float64))
             self._ask()
+
+    def _shown(self) -> Floats:
+        """Map from output pixels to those of the window."""
+        options = self._options
+        if self._view is not None:
+            options = replace(options, window_scale=max(self._view, 1 - options.crop))
+        return camera.crop_map(self._size, options)

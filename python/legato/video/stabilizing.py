@@ -25,6 +25,7 @@ from legato._scalars import as_choice
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Inclusion, Interpolation, Rotation
+from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Source, reach_frames
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead
 from legato.video.media.planes import Planes
@@ -45,6 +46,7 @@ from legato.video.warping import warp
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
+_ToDraw: TypeAlias = tuple[tuple[VideoFrame, Floats], Lender, list[Source]]
 
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
 _SAME_TIME_S = 0.0015
@@ -144,6 +146,7 @@ def stabilize(
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
+    fill: bool | None = None,
     guard: bool = True,
     rotation: Rotation | None = None,
     interpolation: Interpolation = "bicubic",
@@ -173,7 +176,7 @@ def stabilize(
         The video to write; its extension picks the container (see `VideoWriter`).
     motion : Analysis or path, optional
         The motion, where it is known already: what `analyze` gave, or a motion file.
-    preset : {"standard", "gentle", "smooth", "tripod", "follow"}
+    preset : {"standard", "gentle", "smooth", "full", "tripod", "follow"}
         How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
         Part of the field of view that may be given up, in place of the preset's; more is smoother.
@@ -191,6 +194,9 @@ def stabilize(
     center : float, optional
         Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
         that of the preset, which is 0 but for "follow".
+    fill : bool, optional
+        Whether to show 98 % of the view whatever the crop, and to take what a frame lacks of it from the frames before
+        and after; by default only in the preset "full".
     guard : bool
         Whether a clip whose measured jitter is not clearly more than the error of its measurement is left as it is; not
         asked where there is something to bring to the middle.
@@ -262,7 +268,7 @@ def stabilize(
         drawing.finish()
         writing.finish()
         writing.write_plot(measured)
-        result = measured.report(writing)
+        result = measured.report(writing, drawing.filled)
         writing.commit(result)
     beside.check(request.destination, result)
     return result
@@ -365,7 +371,7 @@ class _Waiting:
         count = len(self.frames) + 1
         if frame.index == 0:
             planes = frame.planes
-            self._bytes = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
+            self._bytes = planes.nbytes
             count = self._expected or 1
             if self._planned:  # and a block may be held for a second look
                 held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
@@ -395,6 +401,7 @@ def _planner(request: Request, reader: VideoReader, watch: Stopwatch) -> PathPla
         time_base=reader.time_base if known is None else known.time_base,
         frame_rate=float(reader.frame_rate if known is None else known.frame_rate or reader.frame_rate),
         watch=watch,
+        view=VIEW if aim.filled else None,
     )
 
 
@@ -475,7 +482,7 @@ def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[s
         corrections = np.array(plan.corrections)
         metrics = camera.path_metrics(motion, corrections, size)
         figures = {
-            "violation_px": _overhang_px(corrections, size),
+            "violation_px": _overhang_px(corrections, size) if plan.inside else 0.0,
             "cropping": float(metrics.cropping),
             "distortion": float(metrics.distortion),
             "jitter_in_px": float(metrics.input_jitter_px),
@@ -502,27 +509,42 @@ class _Drawing:
     ) -> None:
         self._output, self._writer, self._plan = request.output, writing.writer, plan
         self._watch, self._tell = watch, tell
+        self._taken = 0  # planned pictures that were taken from those that wait
         self._count = 0  # pictures handed to the warp
         # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
         window_s = request.aim.setting.window_s
         rate = believable_rate(float(reader.frame_rate))
         window, stride = (0, 0) if window_s is None else window_frames(window_s, rate)
+        self.filler, reach = None, 0
+        if request.aim.filled:
+            size = writing.writer.new_planes().nbytes
+            reach = reach_frames(size, rate)
+            self.filler = Filler(rate)
+            self._kept = {"reach_frames": reach, "memory_bytes": 2 * reach * size}
+        self._neighbors = Neighborhood(reach, rate)
         room = open_files.enter_context(room_for_pictures())
-        self._waiting = _Waiting(room, window + stride // 2, reader.frame_count)
+        self._waiting = _Waiting(room, window + stride // 2 + 2 * reach, reader.frame_count)
         self._stages = open_files.enter_context(contextlib.ExitStack())
         self._encode = self._stages.enter_context(Consumer(writing.encode, "encode"))
         self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
+
+    @property
+    def filled(self) -> dict[str, float] | None:
+        """What was filled, in figures; None: that was not asked for."""
+        if self.filler is None:
+            return None
+        return {"view": VIEW, **self.filler.filling.figures(), **self._kept}
 
     def keep(self, frame: VideoFrame | None) -> None:
         """Take the next picture, to be drawn when it is planned; None: it is not here, and will be read for that."""
         if frame is None:
             self._waiting.whole = False
         else:
-            self._waiting.add(frame, begun=self._count > 0)
+            self._waiting.add(frame, begun=self._taken > 0)
 
     def draw_ready(self, expected: int | None) -> None:
         """Draw the pictures that wait and are planned; of how many in all, as far as that is known."""
-        while self._waiting.frames and self._count < self._plan.ready:
+        while self._waiting.frames and self._taken < self._plan.ready:
             self._draw(self._waiting.frames.popleft(), expected)
 
     def draw_rest(self, following: _Following, analysis: Analysis) -> None:
@@ -535,15 +557,24 @@ class _Drawing:
 
     def finish(self) -> None:
         """Wait until all that was taken is drawn and encoded."""
+        for one in self._neighbors.finish():
+            self._hand_over(one, self._count)
         self._stages.close()
 
     def _draw(self, frame: VideoFrame, expected: int | None) -> None:
-        self._warp((frame, self._plan.corrections[self._count]))  # waits while too many lie there
+        step = self._plan.step(self._taken)
+        lender = Lender(frame.planes, step.motion, step.ok)
+        for one in self._neighbors.push((frame, self._plan.corrections[self._taken]), lender):
+            self._hand_over(one, expected)
+        self._taken += 1
+
+    def _hand_over(self, one: _ToDraw, expected: int | None) -> None:
+        self._warp(one)  # waits while too many lie there
         self._count += 1
         self._tell("render", self._count, expected)
 
-    def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
-        frame, correction = item
+    def _drawn(self, one: _ToDraw) -> None:
+        (frame, correction), lender, sources = one
         with self._watch("warp"):
             steady = warp(
                 frame.planes,
@@ -553,6 +584,9 @@ class _Drawing:
                 out=self._writer.new_planes(),
                 threads=self._output.threads,
             )
+        if self.filler is not None:
+            with self._watch("fill"):
+                self.filler(steady, correction, lender, sources)
         self._encode((frame, steady))
 
 
@@ -690,7 +724,7 @@ class _Reporting:
 
         plot_path(self._motion, np.array(self._plan.window), self._size, file, fps=self._rate, kind=kind)
 
-    def report(self, writing: _Writing) -> StabilizeReport:
+    def report(self, writing: _Writing, filled: dict[str, float] | None) -> StabilizeReport:
         """Tell what was done."""
         request, reader, analysis, plan, watch = (
             self._request,
@@ -722,6 +756,7 @@ class _Reporting:
             path_gap=plan.gap,
             path_iterations=plan.iterations,
             **self._figures,
+            filled=filled if plan.inside is False else None,
             subject_lost=_lost(analysis),
             copied_streams=list(written.copied),
             dropped_streams=list(written.not_copied),

@@ -128,11 +128,16 @@ def _siting(sx: int, sy: int, location: ChromaLocation) -> _Siting:
     return _Siting(sx, sy, ox, oy)
 
 
+def siting_of(picture: Planes) -> _Siting:
+    """Give where the chroma of a picture sits, as the kernels take it."""
+    return _siting(*picture.subsampling, picture.chroma_location)
+
+
 def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _How, out: object) -> Planes:
     sx, sy = picture.subsampling
     chroma_size = -(-size[0] // sx), -(-size[1] // sy)
     outs = _checked_out_planes(out, picture, size, chroma_size)
-    siting = _siting(sx, sy, picture.chroma_location)
+    siting = siting_of(picture)
     planes, sizes = [picture.y], [size]
     if picture.u is not None and picture.v is not None:
         planes, sizes = [picture.y, picture.u, picture.v], [size, chroma_size, chroma_size]

@@ -66,6 +66,12 @@ class StabilizeReport:
         correction's affine part: 1 is unchanged.
     jitter_in_px, jitter_out_px : float
         Residual acceleration of the picture before and after, in pixels, from the estimated motion.
+    filled : dict or None
+        Where the picture was kept whole (`fill`): the part of the frame that is shown ("view"); the mean share of the
+        pictures that was filled from neighbors ("outside"), and that no neighbor shows well enough ("membrane"); the
+        predicted mean error of what was filled in gray levels of 256 ("error", "error_p95" over pictures); how many
+        frames on each side were kept for that ("reach_frames") and their bytes ("memory_bytes"). `violation_px` is then
+        0: what lies beyond the frame is filled.
     subject_lost : int or None
         The first frame in which the subject to follow was lost; None if it never was, or there is none.
     copied_streams, dropped_streams : list of str
@@ -114,6 +120,7 @@ class StabilizeReport:
     distortion: float
     jitter_in_px: float
     jitter_out_px: float
+    filled: dict[str, float] | None
     subject_lost: int | None
     copied_streams: list[str]
     dropped_streams: list[str]
