@@ -4,11 +4,11 @@ python benchmarks/video_filling.py CLIP... [--step 8] [--limit 180] [--pictures 
 
 A tenth of each side of every frame is withheld. What is left is tracked, its path planned by the preset "full" and its
 pictures completed; what the view then shows of the withheld border is compared with it, in luma, on pixels that every
-way covers: "edge" continues the frame's own edge, "paste" takes the nearest frame that shows the place, put there by the
-homography alone, and "fill" is the product's kernel. PSNR in dB: mean over the pictures, and 5th percentile. "flicker":
-root mean square change from picture to picture in the view, of the filled and of the true border. "covered": of the
-pixels asked for. "rank": of the predicted and the true error over the cells. Pictures, if asked for: truth and filled
-side by side, and below them continued edges and the fill with its seam.
+way covers: "edge" continues the frame's own edge, "paste" takes the nearest frame that shows the place, put there by
+the homography alone, and "fill" is the product's kernel. PSNR in dB: mean over the pictures, and 5th percentile.
+"flicker": root mean square change between pictures in the view, of the filled and of the true border. "cov.": of
+the pixels asked for. "rank": correlation of the ranks of predicted and true errors of the cells. Pictures, if asked for:
+truth and filled side by side, and below them continued edges and the fill with its seam.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def measure(path: Path, step: int, limit: int | None, pictures: Path | None) -> 
         if before is not None and before[0] == t - 1:
             both = asked & before[3]
             if both.sum() > LEAST_PIXELS:
-                flicker.append([np.mean((now - then)[both] ** 2) for now, then in ((filled, before[1]), (truth, before[2]))])
+                flicker.append(
+                    [np.mean((now - then)[both] ** 2) for now, then in ((filled, before[1]), (truth, before[2]))]
+                )
         before = (t, filled, truth, asked)
         if t % step or asked.sum() < LEAST_PIXELS:
             continue

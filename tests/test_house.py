@@ -91,6 +91,7 @@ DOOR: dict[str, set[str]] = {
     "warping": {"media"},
     "options": {"media", "motion"},
     "planning": {"media", "motion"},
+    "filling": {"media"},
     "stabilizing": {"media", "motion", "results"},
     "batch": {"media", "results"},
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "core/core.h"
 #include "legato/video.hpp"
@@ -33,9 +34,12 @@ constexpr float kFeather = 6;
 constexpr float kMembraneReach = 6;
 constexpr float kLeastVariance = 4;  // of a source's predicted error
 constexpr float kUnknownError = 40;  // of a source that overlaps the frame nowhere near
-constexpr float kFades = 2.5f;       // of a tile's sources, the nearest that covers it and those so much farther
+constexpr float kFades = 2.2f;       // of a tile's sources, the nearest that covers it and those so much farther
 constexpr float kTrust = 0.02f, kPointTrust = 0.1f;
-constexpr std::size_t kPoints = kMostMatches;
+constexpr float kLeastWeight = 1e-9f;  // of all sources together, for a pixel to be shown
+constexpr std::size_t kPoints = 72;    // followed into each source
+constexpr int kSamplesAcross = 4;      // of a band tile's luma, and half as many of its chroma
+constexpr int kSamples = kSamplesAcross * kSamplesAcross, kChromaSamples = kSamples / 4;
 
 struct Node {
   float x, y;      // position in the source
@@ -78,27 +82,37 @@ template <class Sample>
 float sample(const Image<const Sample>& image, float x, float y) {
   x = std::clamp(x, -1.0f, static_cast<float>(image.width));
   y = std::clamp(y, -1.0f, static_cast<float>(image.height));
-  const int left = static_cast<int>(x + 2) - 2, top = static_cast<int>(y + 2) - 2;
-  float across[4], down[4], sum = 0;
-  cubic_weights(x - static_cast<float>(left), across);
-  cubic_weights(y - static_cast<float>(top), down);
-  if (left >= 1 && top >= 1 && left + 2 < image.width && top + 2 < image.height) {
-    const Sample* row = image.data + (top - 1) * image.stride + left - 1;
+  const int left = static_cast<int>(x + 2) - 3, top = static_cast<int>(y + 2) - 3;  // of four by four
+  float across[4], down[4], sums[4] = {};
+  cubic_weights(x - static_cast<float>(left + 1), across);
+  cubic_weights(y - static_cast<float>(top + 1), down);
+  if (left >= 0 && top >= 0 && left + 3 < image.width && top + 3 < image.height) {
+    const Sample* row = image.data + top * image.stride + left;
     for (int r = 0; r < 4; ++r, row += image.stride) {
-      sum += down[r] * (across[0] * static_cast<float>(row[0]) + across[1] * static_cast<float>(row[1]) +
-                        across[2] * static_cast<float>(row[2]) + across[3] * static_cast<float>(row[3]));
+      for (int c = 0; c < 4; ++c) sums[c] += down[r] * static_cast<float>(row[c]);
     }
-    return sum;
-  }
-  for (int r = 0; r < 4; ++r) {
-    const Sample* row = image.data + std::clamp(top - 1 + r, 0, image.height - 1) * image.stride;
-    float line = 0;
-    for (int c = 0; c < 4; ++c) {
-      line += across[c] * static_cast<float>(row[std::clamp(left - 1 + c, 0, image.width - 1)]);
+  } else {
+    for (int r = 0; r < 4; ++r) {
+      const Sample* row = image.data + std::clamp(top + r, 0, image.height - 1) * image.stride;
+      for (int c = 0; c < 4; ++c)
+        sums[c] += down[r] * static_cast<float>(row[std::clamp(left + c, 0, image.width - 1)]);
     }
-    sum += down[r] * line;
   }
-  return sum;
+  return (across[0] * sums[0] + across[1] * sums[1]) + (across[2] * sums[2] + across[3] * sums[3]);
+}
+
+/// Bilinear, edges replicated: for chroma, and for what is averaged afterwards.
+template <class Sample>
+float sample_linear(const Image<const Sample>& image, float x, float y) {
+  x = std::clamp(x, 0.0f, static_cast<float>(image.width - 1));
+  y = std::clamp(y, 0.0f, static_cast<float>(image.height - 1));
+  const int left = static_cast<int>(x), top = static_cast<int>(y);
+  const float fx = x - static_cast<float>(left), fy = y - static_cast<float>(top);
+  const Sample* row = image.data + top * image.stride + left;
+  const std::ptrdiff_t right = left + 1 < image.width ? 1 : 0, below = top + 1 < image.height ? image.stride : 0;
+  const auto at = [row](std::ptrdiff_t offset) { return static_cast<float>(row[offset]); };
+  const float a = at(0) + fx * (at(right) - at(0)), b = at(below) + fx * (at(below + right) - at(below));
+  return a + fy * (b - a);
 }
 
 struct Tile {
@@ -110,18 +124,20 @@ struct Tile {
   int filled, bare;  // pixels outside of the frame that some source shows, and that none does
 };
 
+struct Cell {  // of a tile that is looked at
+  int r, c;
+};
+
 struct Layout {
   int width, height, unit, side;  // of the picture; pixels of a unit and of a tile
   int across, down;               // tiles
   std::size_t tiles, nodes;
 };
 
-int unit_of(int width, int height) { return std::max(1, (std::max(width, height) + 320) / 640); }
-
 Layout layout_of(int width, int height) {
   Layout l;
   l.width = width, l.height = height;
-  l.unit = unit_of(width, height);
+  l.unit = std::max(1, (std::max(width, height) + 320) / 640);
   l.side = kTile * l.unit;
   l.across = (width + l.side - 1) / l.side;
   l.down = (height + l.side - 1) / l.side;
@@ -132,42 +148,59 @@ Layout layout_of(int width, int height) {
 
 struct Memory {
   Memory(const Layout& l, std::size_t corners, std::size_t sources, Arena& arena)
-      : grid(l.across, l.down, 3, arena), coarse((l.across + 1) / 2, (l.down + 1) / 2, 2, arena) {
+      : grid(l.across, l.down, 4, arena), coarse((l.across + 1) / 2, (l.down + 1) / 2, 2, arena) {
     tile = arena.take<Tile>(l.tiles);
+    outside = arena.take<Cell>(l.tiles);
+    active = arena.take<Cell>(l.tiles);
+    needed = arena.take<Cell>(l.nodes);
     place = arena.take<Point>(l.nodes);
     nodes = arena.take<Node>(Size{l.nodes} * sources);
     bare = arena.take<std::uint8_t>(Size{static_cast<std::size_t>(l.width)} * static_cast<std::size_t>(l.height));
-    difference = arena.take<float>(Size{l.tiles} * (kTile * kTile));
-    weight = arena.take<float>(Size{l.tiles} * (kTile * kTile));
+    weight = arena.take<float>(Size{l.tiles} * kSamples);
+    chroma_weight = arena.take<float>(Size{l.tiles} * kChromaSamples);
     points = arena.take<float>(2 * kPoints);
     start = arena.take<float>(2 * kPoints);
     moved = arena.take<float>(2 * kPoints);
     found = arena.take<std::uint8_t>(kPoints);
-    row = arena.take<float>(Size{static_cast<std::size_t>(l.side)} * 6);
+    row = arena.take<float>(Size{static_cast<std::size_t>(l.side)} * 12);
     used = arena.take<int>(Size{sources});
+    fade = arena.take<float>(Size{sources});
     corners_workspace = arena.take_workspace(corners);
   }
 
   Extension grid, coarse;
   Tile* tile;
-  Point* place;  // of each node, in the frame
-  Node* nodes;   // of each source
+  Cell *outside, *active, *needed;  // tiles that lie outside; these and the band; nodes of these
+  Point* place;                     // of each node, in the frame
+  Node* nodes;                      // of each source
   std::uint8_t* bare;
-  float *difference, *weight;  // of the samples of a band tile
+  float *weight, *chroma_weight;  // of the samples of each active tile; 0 where they lie outside
   float *points, *start, *moved;
   std::uint8_t* found;
   float* row;
   int* used;
+  float* fade;
   std::span<std::byte> corners_workspace;
 };
 
-/// The value of a quantity of the nodes at (fx, fy) in a tile.
-template <class Get>
-float between(const Node* above, const Node* below, float fx, float fy, Get get) {
-  const float top = get(above[0]) + fx * (get(above[1]) - get(above[0]));
-  const float bottom = get(below[0]) + fx * (get(below[1]) - get(below[0]));
-  return top + fy * (bottom - top);
+Node between(const Node& a, const Node& b, float f) {
+  Node n;
+  n.x = a.x + f * (b.x - a.x);
+  n.y = a.y + f * (b.y - a.y);
+  for (int c = 0; c < 3; ++c) n.color[c] = a.color[c] + f * (b.color[c] - a.color[c]);
+  n.error = a.error + f * (b.error - a.error);
+  return n;
 }
+Point between(Point a, Point b, float f) { return {a.x + f * (b.x - a.x), a.y + f * (b.y - a.y)}; }
+
+/// What holds at both ends of a row of a tile.
+template <class Value>
+struct Row {
+  Value left, right;
+  Row(const Value* above, const Value* below, float f)
+      : left(between(above[0], below[0], f)), right(between(above[1], below[1], f)) {}
+  Value at(float f) const { return between(left, right, f); }
+};
 
 template <class Sample>
 class Filling {
@@ -185,24 +218,30 @@ class Filling {
         options_(options),
         levels_(static_cast<float>(1 << (bit_depth - 8))),
         most_(static_cast<float>((1 << bit_depth) - 1)),
-        unit_(static_cast<float>(layout.unit)) {}
+        unit_(static_cast<float>(layout.unit)),
+        side_(static_cast<float>(layout.side)),
+        reach_(kFades * static_cast<float>(options.fade_frames)) {
+    float* row = memory.row + 5 * layout.side;
+    for (float** one :
+         {&seen_.x, &seen_.y, &seen_.error, &seen_.weight, seen_.color, seen_.color + 1, seen_.color + 2}) {
+      *one = row;
+      row += layout.side;
+    }
+  }
 
   Status run(std::span<float> errors, FillResult& result) {
     std::fill(errors.begin(), errors.end(), 0.0f);
     if (!look()) return Status::ok;
     find_points();
-    count_ = 0;
+    weigh_band();
     for (std::size_t s = 0; s < sources_.size(); ++s) {
       if (cancelled()) return Status::cancelled;
       if (wanted(sources_[s])) align(static_cast<int>(s));
     }
     result.sources = count_;
-    for (int r = 0; r < l_.down; ++r) {
-      if (cancelled()) return Status::cancelled;
-      for (int c = 0; c < l_.across; ++c) {
-        const Tile& tile = tile_at(r, c);
-        if (tile.outside || tile.band) blend(r, c);
-      }
+    for (int i = 0; i < active_; ++i) {
+      if (i % 64 == 0 && cancelled()) return Status::cancelled;
+      blend(m_.active[i]);
     }
     judge(errors, result);
     if (result.membrane > 0) span_membrane();
@@ -211,95 +250,158 @@ class Filling {
 
  private:
   Tile& tile_at(int r, int c) { return m_.tile[r * l_.across + c]; }
-  const Point* place_at(int r, int c) const { return m_.place + r * (l_.across + 1) + c; }
+  int node_index(int r, int c) const { return r * (l_.across + 1) + c; }
   const Node* node_at(int used, int r, int c) const {
-    return m_.nodes + static_cast<std::size_t>(used) * l_.nodes + r * (l_.across + 1) + c;
+    return m_.nodes + static_cast<std::size_t>(used) * l_.nodes + node_index(r, c);
+  }
+  Row<Point> places(Cell cell, float fy) const {
+    return {m_.place + node_index(cell.r, cell.c), m_.place + node_index(cell.r + 1, cell.c), fy};
+  }
+  Row<Node> nodes(int used, Cell cell, float fy) const {
+    return {node_at(used, cell.r, cell.c), node_at(used, cell.r + 1, cell.c), fy};
   }
 
   /// How far inside of a frame a point lies, negative outside.
-  float depth(Point p, float inset = 0) const {
+  float depth(Point p) const {
     const auto right = static_cast<float>(pyramid_.width - 1), bottom = static_cast<float>(pyramid_.height - 1);
-    return std::min(std::min(p.x, right - p.x), std::min(p.y, bottom - p.y)) - inset;
+    return std::min(std::min(p.x, right - p.x), std::min(p.y, bottom - p.y));
   }
+  /// The same of a source's place, whose edge rows are not used.
+  float depth(const Node& n) const { return depth(Point{n.x, n.y}) - kInset; }
 
-  /// The place in the frame of a pixel of the picture.
-  Point place(int r, int c, float fx, float fy) const {
-    const Point *a = place_at(r, c), *b = place_at(r + 1, c);
-    const float x0 = a[0].x + fx * (a[1].x - a[0].x), x1 = b[0].x + fx * (b[1].x - b[0].x);
-    const float y0 = a[0].y + fx * (a[1].y - a[0].y), y1 = b[0].y + fx * (b[1].y - b[0].y);
-    return {x0 + fy * (x1 - x0), y0 + fy * (y1 - y0)};
+  /// The least and the greatest depth of a tile's corners.
+  template <class Value>
+  std::pair<float, float> depths(const Value* above, const Value* below) const {
+    return std::minmax({depth(above[0]), depth(above[1]), depth(below[0]), depth(below[1])});
   }
 
   /// Finds the tiles that need something; false: none does.
   bool look() {
     for (int r = 0; r <= l_.down; ++r) {
-      for (int c = 0; c <= l_.across; ++c) {
-        m_.place[r * (l_.across + 1) + c] = mapped(map_, c * l_.side, r * l_.side);
-      }
+      for (int c = 0; c <= l_.across; ++c) m_.place[node_index(r, c)] = mapped(map_, c * l_.side, r * l_.side);
     }
-    bool any = false;
+    outside_ = active_ = needed_ = count_ = 0;
     for (int r = 0; r < l_.down; ++r) {
       for (int c = 0; c < l_.across; ++c) {
-        // Within the tile's own pixels: a last row of nodes lies beyond the picture.
-        const auto side = static_cast<float>(l_.side);
-        const float right = static_cast<float>(std::min(l_.side, l_.width - c * l_.side) - 1) / side;
-        const float bottom = static_cast<float>(std::min(l_.side, l_.height - r * l_.side) - 1) / side;
-        const float least = std::min(std::min(depth(place(r, c, 0, 0)), depth(place(r, c, right, 0))),
-                                     std::min(depth(place(r, c, 0, bottom)), depth(place(r, c, right, bottom))));
+        // Within the tile's own pixels: the last nodes lie beyond the picture.
+        const float right = static_cast<float>(std::min(l_.side, l_.width - c * l_.side) - 1) / side_;
+        const float bottom = static_cast<float>(std::min(l_.side, l_.height - r * l_.side) - 1) / side_;
+        const Row<Point> first = places({r, c}, 0), last = places({r, c}, bottom);
+        const float least = std::min(std::min(depth(first.left), depth(first.at(right))),
+                                     std::min(depth(last.left), depth(last.at(right))));
         tile_at(r, c) = {least < 0, false, std::numeric_limits<float>::infinity(), 0, 0, 0, 0};
-        any = any || least < 0;
+        if (least < 0) m_.outside[outside_++] = {r, c};
       }
     }
-    if (!any) return false;
+    for (int i = 0; i < outside_; ++i) {  // tiles near one outside, marked by way of `band`
+      const auto [r, c] = m_.outside[i];
+      for (int y = std::max(r - kBandTiles, 0); y <= std::min(r + kBandTiles, l_.down - 1); ++y) {
+        for (int x = std::max(c - kBandTiles, 0); x <= std::min(c + kBandTiles, l_.across - 1); ++x) {
+          tile_at(y, x).band = true;
+        }
+      }
+    }
     for (int r = 0; r < l_.down; ++r) {
       for (int c = 0; c < l_.across; ++c) {
-        const int top = std::max(r - kBandTiles, 0), bottom = std::min(r + kBandTiles, l_.down - 1);
-        const int left = std::max(c - kBandTiles, 0), right = std::min(c + kBandTiles, l_.across - 1);
-        bool near = false;
-        for (int i = top; i <= bottom && !near; ++i) {
-          for (int j = left; j <= right && !near; ++j) near = tile_at(i, j).outside;
-        }
-        const Point *a = place_at(r, c), *b = place_at(r + 1, c);
-        const float most = std::max(std::max(depth(a[0]), depth(a[1])), std::max(depth(b[0]), depth(b[1])));
-        tile_at(r, c).band = near && most >= 0;
+        Tile& tile = tile_at(r, c);
+        if (!tile.band) continue;
+        tile.band = depths(m_.place + node_index(r, c), m_.place + node_index(r + 1, c)).second >= 0;
+        m_.active[active_++] = {r, c};
       }
     }
-    return true;
+    for (int r = 0; r <= l_.down; ++r) {
+      for (int c = 0; c <= l_.across; ++c) {
+        bool needed = false;
+        for (int y = std::max(r - 1, 0); y <= std::min(r, l_.down - 1); ++y) {
+          for (int x = std::max(c - 1, 0); x <= std::min(c, l_.across - 1); ++x) {
+            needed = needed || tile_at(y, x).outside || tile_at(y, x).band;
+          }
+        }
+        if (needed) m_.needed[needed_++] = {r, c};
+      }
+    }
+    return outside_ > 0;
   }
 
   /// Corners of the frame near those of its edges that the picture looks beyond.
   void find_points() {
     points_ = 0;
-    double inverse[9];
-    if (!invert(map_, inverse)) return;
-    float all[2 * kPoints];
-    const std::size_t count = corners_of(pyramid_, nullptr, m_.corners_workspace, all, kPoints);
-    const auto factor = static_cast<float>(pyramid_.factor);
-    for (std::size_t i = 0; i < count; ++i) {
-      const Point p{(all[2 * i] + 0.5f) * factor - 0.5f, (all[2 * i + 1] + 0.5f) * factor - 0.5f};
+    if (!invert(map_, inverse_)) return;
+    float all[2 * kMostMatches];
+    const std::size_t count = corners_of(pyramid_, nullptr, m_.corners_workspace, all, kMostMatches);
+    for (std::size_t i = 0; i < count && points_ < kPoints; ++i) {
+      const Point p{full(all[2 * i]), full(all[2 * i + 1])};
       if (depth(p) > kPointBand * unit_) continue;
-      const Point seen = mapped(inverse, p.x, p.y);
-      const int c = static_cast<int>(std::floor(seen.x / static_cast<float>(l_.side)));
-      const int r = static_cast<int>(std::floor(seen.y / static_cast<float>(l_.side)));
-      if (r < 0 || c < 0 || r >= l_.down || c >= l_.across) continue;
+      const Point seen = mapped(inverse_, p.x, p.y);
+      if (!(seen.x >= 0 && seen.y >= 0 && seen.x < side_ * static_cast<float>(l_.across) &&
+            seen.y < side_ * static_cast<float>(l_.down))) {
+        continue;
+      }
       m_.points[2 * points_] = all[2 * i];
       m_.points[2 * points_ + 1] = all[2 * i + 1];
       ++points_;
     }
   }
 
-  /// Whether some tile outside lacks this source.
-  bool wanted(const FillSource<Sample>& source) const {
-    const auto distance = static_cast<float>(source.distance);
-    const float reach = kFades * static_cast<float>(options_.fade_frames);
-    for (int r = 0; r < l_.down; ++r) {
-      for (int c = 0; c < l_.across; ++c) {
-        const Tile& tile = m_.tile[r * l_.across + c];
-        if (!tile.outside || distance > tile.first + reach) continue;
-        for (const Point* p : {place_at(r, c), place_at(r, c) + 1, place_at(r + 1, c), place_at(r + 1, c) + 1}) {
-          if (depth(mapped(source.map, p->x, p->y), kInset) > 0) return true;
-        }
+  // Between pixels of the frame and of the picture in which points are followed.
+  float full(float v) const { return (v + 0.5f) * static_cast<float>(pyramid_.factor) - 0.5f; }
+  float work(float v) const { return (v + 0.5f) / static_cast<float>(pyramid_.factor) - 0.5f; }
+
+  /// Calls f(i, x, y, fx, fy) for the luma samples at which a tile is compared.
+  template <class Call>
+  void each_sample(Cell cell, Call f) const {
+    const int step = l_.side / kSamplesAcross;
+    for (int i = 0; i < kSamples; ++i) {
+      const int x = i % kSamplesAcross * step + l_.unit / 2, y = i / kSamplesAcross * step + l_.unit / 2;
+      const int px = cell.c * l_.side + x, py = cell.r * l_.side + y;
+      if (px < l_.width && py < l_.height) {
+        f(i, px, py, static_cast<float>(x) / side_, static_cast<float>(y) / side_);
       }
+    }
+  }
+
+  /// The same for its chroma.
+  template <class Call>
+  void each_chroma_sample(Cell cell, Call f) const {
+    constexpr int across = kSamplesAcross / 2;
+    const int wide = l_.side / siting_.sx, high = l_.side / siting_.sy;
+    for (int i = 0; i < kChromaSamples; ++i) {
+      const int x = (2 * (i % across) + 1) * wide / kSamplesAcross, y = (2 * (i / across) + 1) * high / kSamplesAcross;
+      const int px = cell.c * wide + x, py = cell.r * high + y;
+      if (px < targets_[1].width && py < targets_[1].height) {
+        f(i, px, py, (static_cast<float>(x * siting_.sx) + static_cast<float>(siting_.ox)) / side_,
+          (static_cast<float>(y * siting_.sy) + static_cast<float>(siting_.oy)) / side_);
+      }
+    }
+  }
+
+  /// How much each sample of the band tells of what lies outside.
+  void weigh_band() {
+    const auto weight = [this](Cell cell, float fx, float fy, float inset) {
+      const float inside = depth(places(cell, fy).at(fx)) - inset;
+      return inside >= 0 ? std::exp(-inside / (kColorReach * unit_)) + 1e-3f : 0.0f;
+    };
+    for (int k = 0; k < active_; ++k) {
+      const Cell cell = m_.active[k];
+      if (!tile_at(cell.r, cell.c).band) continue;
+      float *luma = m_.weight + k * kSamples, *chroma = m_.chroma_weight + k * kChromaSamples;
+      std::fill_n(luma, kSamples, 0.0f);
+      std::fill_n(chroma, kChromaSamples, 0.0f);
+      each_sample(cell, [&](int i, int, int, float fx, float fy) { luma[i] = weight(cell, fx, fy, 1); });
+      if (targets_.size() < 3) continue;
+      each_chroma_sample(cell, [&](int i, int, int, float fx, float fy) { chroma[i] = weight(cell, fx, fy, 2); });
+    }
+  }
+
+  /// Whether some tile outside lacks this source.
+  bool wanted(const FillSource<Sample>& source) {
+    const auto distance = static_cast<float>(source.distance);
+    for (int i = 0; i < outside_; ++i) {
+      const auto [r, c] = m_.outside[i];
+      if (distance > tile_at(r, c).first + reach_) continue;
+      // The middle tells of most tiles, and costs one division for four.
+      const Point middle = places({r, c}, 0.5f).at(0.5f);
+      if (depth(mapped(source.map, middle.x, middle.y)) > kInset) return true;
     }
     return false;
   }
@@ -307,48 +409,43 @@ class Filling {
   /// Positions, colors and predicted errors of a source, on its nodes.
   void align(int index) {
     const FillSource<Sample>& source = sources_[static_cast<std::size_t>(index)];
+    const auto distance = static_cast<float>(source.distance);
     m_.used[count_] = index;
+    m_.fade[count_] = std::exp(-distance / static_cast<float>(options_.fade_frames));
     Node* nodes = m_.nodes + static_cast<std::size_t>(count_) * l_.nodes;
     const bool shifted = follow(source);
-    for (int r = 0; r <= l_.down; ++r) {
-      for (int c = 0; c <= l_.across; ++c) {
-        Point p = m_.place[r * (l_.across + 1) + c];
-        if (shifted) {
-          const Point shift = shift_at(r, c);
-          p.x += shift.x;
-          p.y += shift.y;
-        }
-        const Point there = mapped(source.map, p.x, p.y);
-        nodes[r * (l_.across + 1) + c] = {there.x, there.y, {0, 0, 0}, kUnknownError};
+    for (int i = 0; i < needed_; ++i) {
+      const auto [r, c] = m_.needed[i];
+      Point p = m_.place[node_index(r, c)];
+      if (shifted) {
+        const Point shift = shift_at(r, c);
+        p.x += shift.x;
+        p.y += shift.y;
+      }
+      const Point there = mapped(source.map, p.x, p.y);
+      nodes[node_index(r, c)] = {there.x, there.y, {0, 0, 0}, kUnknownError};
+    }
+    compare(source);
+    for (int i = 0; i < outside_; ++i) {
+      const auto [r, c] = m_.outside[i];
+      Tile& tile = tile_at(r, c);
+      if (tile.first > distance &&
+          depths(node_at(count_, r, c), node_at(count_, r + 1, c)).first > 0.3f * kRamp * unit_) {
+        tile.first = distance;
       }
     }
     ++count_;
-    compare(source, nodes);
-    for (int r = 0; r < l_.down; ++r) {
-      for (int c = 0; c < l_.across; ++c) {
-        Tile& tile = tile_at(r, c);
-        if (!tile.outside || !(tile.first > static_cast<float>(source.distance))) continue;
-        bool covered = true;
-        for (const Node* n : {node_at(count_ - 1, r, c), node_at(count_ - 1, r + 1, c)}) {
-          for (int i = 0; i < 2; ++i) covered = covered && depth({n[i].x, n[i].y}, kInset) > 0.3f * kRamp * unit_;
-        }
-        if (covered) tile.first = static_cast<float>(source.distance);
-      }
-    }
   }
 
   /// What is left of the motion after the homography, from points near the seam; false: nothing is known of it.
   bool follow(const FillSource<Sample>& source) {
     double back[9];
     if (points_ == 0 || source.pyramid == nullptr || !invert(source.map, back)) return false;
-    const auto factor = static_cast<float>(pyramid_.factor);
-    const auto full = [factor](float v) { return (v + 0.5f) * factor - 0.5f; };
-    const auto work = [factor](float v) { return (v + 0.5f) / factor - 0.5f; };
     std::size_t count = 0;
     for (std::size_t i = 0; i < points_; ++i) {
       const Point there = mapped(source.map, full(m_.points[2 * i]), full(m_.points[2 * i + 1]));
       if (!(depth(there) > 0)) continue;
-      // Those that the source shows come to the front: they may be for others, too, so they change places.
+      // Those that the source shows come to the front; the others stay, for other sources.
       std::swap(m_.points[2 * i], m_.points[2 * count]);
       std::swap(m_.points[2 * i + 1], m_.points[2 * count + 1]);
       m_.start[2 * count] = work(there.x);
@@ -358,11 +455,8 @@ class Filling {
     if (count == 0) return false;
     follow_points(pyramid_, *source.pyramid, m_.points, m_.start, count, static_cast<float>(kRoundTrip), m_.moved,
                   m_.found);
-    double inverse[9];
-    invert(map_, inverse);
     m_.coarse.clear(2);
     const int across = (l_.across + 1) / 2, down = (l_.down + 1) / 2;
-    const auto side = static_cast<float>(2 * l_.side);
     bool any = false;
     for (std::size_t i = 0; i < count; ++i) {
       if (!m_.found[i]) continue;
@@ -370,14 +464,13 @@ class Filling {
       const Point there = mapped(back, full(m_.moved[2 * i]), full(m_.moved[2 * i + 1]));
       const float dx = there.x - here.x, dy = there.y - here.y;
       if (!(dx * dx + dy * dy < kMostShift * kMostShift * unit_ * unit_)) continue;
-      const Point seen = mapped(inverse, here.x, here.y);
-      const int c = std::clamp(static_cast<int>(std::floor(seen.x / side)), 0, across - 1);
-      const int r = std::clamp(static_cast<int>(std::floor(seen.y / side)), 0, down - 1);
+      const Point seen = mapped(inverse_, here.x, here.y);
+      const int c = std::clamp(static_cast<int>(seen.x / (2 * side_)), 0, across - 1);
+      const int r = std::clamp(static_cast<int>(seen.y / (2 * side_)), 0, down - 1);
       const float weight = kFarPoint + std::exp(-std::max(depth(here), 0.0f) / (kPointReach * unit_));
-      const int at = r * across + c;
-      m_.coarse.weights()[at] += weight;
-      m_.coarse.values()[2 * at] += weight * dx;
-      m_.coarse.values()[2 * at + 1] += weight * dy;
+      m_.coarse.weights()[r * across + c] += weight;
+      m_.coarse.values(0)[r * across + c] += weight * dx;
+      m_.coarse.values(1)[r * across + c] += weight * dy;
       any = true;
     }
     if (any) m_.coarse.run(2, kPointTrust);
@@ -392,222 +485,179 @@ class Filling {
     const float fx = x - static_cast<float>(left), fy = y - static_cast<float>(top);
     const int x0 = std::clamp(left, 0, across - 1), x1 = std::clamp(left + 1, 0, across - 1);
     const int y0 = std::clamp(top, 0, down - 1) * across, y1 = std::clamp(top + 1, 0, down - 1) * across;
-    const float* v = m_.coarse.values();
-    const auto at = [&](int channel) {
-      const auto value = [&](int cell) { return v[2 * cell + channel]; };
-      const float a = value(y0 + x0) + fx * (value(y0 + x1) - value(y0 + x0));
-      const float b = value(y1 + x0) + fx * (value(y1 + x1) - value(y1 + x0));
+    const auto at = [&](const float* v) {
+      const float a = v[y0 + x0] + fx * (v[y0 + x1] - v[y0 + x0]);
+      const float b = v[y1 + x0] + fx * (v[y1 + x1] - v[y1 + x0]);
       return a + fy * (b - a);
     };
-    return {at(0), at(1)};
+    return {at(m_.coarse.values(0)), at(m_.coarse.values(1))};
   }
 
   /// Compares a source with the frame in the band: colors to be added and predicted errors go to the nodes.
-  void compare(const FillSource<Sample>& source, Node* nodes) {
-    const Image<const Sample>& luma = source.planes[0];
-    const Image<Sample>& target = targets_[0];
-    const int step = 2 * l_.unit, per_tile = (kTile / 2) * (kTile / 2);
-    const auto side = static_cast<float>(l_.side);
+  void compare(const FillSource<Sample>& source) {
+    const bool colored = targets_.size() == 3;
+    const int channels = colored ? 4 : 2;
     Extension& grid = m_.grid;
-    grid.clear(1);
+    grid.clear(channels);
     float known = 0;
-    for (int r = 0; r < l_.down; ++r) {
-      for (int c = 0; c < l_.across; ++c) {
-        if (!tile_at(r, c).band) continue;
-        const int at = r * l_.across + c;
-        const Node *above = nodes + r * (l_.across + 1) + c, *below = above + l_.across + 1;
-        float *difference = m_.difference + at * per_tile, *weight = m_.weight + at * per_tile;
-        float sum = 0, whole = 0;
-        int i = 0;
-        for (int y = l_.unit / 2; y < l_.side; y += step) {
-          for (int x = l_.unit / 2; x < l_.side; x += step, ++i) {
-            const int px = c * l_.side + x, py = r * l_.side + y;
-            weight[i] = difference[i] = 0;
-            if (px >= l_.width || py >= l_.height) continue;
-            const float fx = static_cast<float>(x) / side, fy = static_cast<float>(y) / side;
-            const float inside = depth(place(r, c, fx, fy), 1);
-            if (!(inside >= 0)) continue;
-            const Point there{between(above, below, fx, fy, [](const Node& n) { return n.x; }),
-                              between(above, below, fx, fy, [](const Node& n) { return n.y; })};
-            if (!(depth(there, kInset) >= 0)) continue;
-            weight[i] = std::exp(-inside / (kColorReach * unit_)) + 1e-3f;
-            difference[i] = static_cast<float>(target.data[py * target.stride + px]) - sample(luma, there.x, there.y);
-            const float most = kMostColor * levels_;
-            sum += weight[i] * std::clamp(difference[i], -most, most);
-            whole += weight[i];
-          }
-        }
-        grid.values()[at] = sum / static_cast<float>(per_tile);
-        grid.weights()[at] = whole / static_cast<float>(per_tile);
-        known += whole;
-      }
+    for (int k = 0; k < active_; ++k) {
+      const Cell cell = m_.active[k];
+      if (!tile_at(cell.r, cell.c).band) continue;
+      known += compare_luma(source, cell, m_.weight + k * kSamples);
+      if (colored) compare_chroma(source, cell, m_.chroma_weight + k * kChromaSamples);
     }
     if (!(known > 0)) return;
-    grid.run(1, kTrust);
-    to_nodes(1, nodes, [](Node& n, const float* v) { n.color[0] = v[0]; });
-
-    grid.clear(1);
-    for (int r = 0; r < l_.down; ++r) {
-      for (int c = 0; c < l_.across; ++c) {
-        if (!tile_at(r, c).band) continue;
-        const int at = r * l_.across + c;
-        const Node *above = nodes + r * (l_.across + 1) + c, *below = above + l_.across + 1;
-        const float *difference = m_.difference + at * per_tile, *weight = m_.weight + at * per_tile;
-        float sum = 0, whole = 0;
-        for (int i = 0; i < per_tile; ++i) {
-          const float fx = static_cast<float>(l_.unit / 2 + i % (kTile / 2) * step) / side;
-          const float fy = static_cast<float>(l_.unit / 2 + i / (kTile / 2) * step) / side;
-          const float color = between(above, below, fx, fy, [](const Node& n) { return n.color[0]; });
-          sum += weight[i] * std::abs(difference[i] - color);
-          whole += weight[i];
-        }
-        grid.values()[at] = sum / levels_ / static_cast<float>(per_tile);
-        grid.weights()[at] = whole / static_cast<float>(per_tile);
-      }
+    grid.run(channels, kTrust);
+    Node* nodes = m_.nodes + static_cast<std::size_t>(count_) * l_.nodes;
+    for (int i = 0; i < needed_; ++i) {
+      const auto [r, c] = m_.needed[i];
+      const int y0 = std::max(r - 1, 0) * l_.across, y1 = std::min(r, l_.down - 1) * l_.across;
+      const int x0 = std::max(c - 1, 0), x1 = std::min(c, l_.across - 1);
+      const auto mean = [&](int channel) {
+        const float* v = grid.values(channel);
+        return 0.25f * ((v[y0 + x0] + v[y0 + x1]) + (v[y1 + x0] + v[y1 + x1]));
+      };
+      Node& node = nodes[node_index(r, c)];
+      node.color[0] = mean(0);
+      node.error = mean(1);
+      if (colored) node.color[1] = mean(2), node.color[2] = mean(3);
     }
-    grid.run(1, kTrust);
-    to_nodes(1, nodes, [](Node& n, const float* v) { n.error = v[0]; });
-    if (targets_.size() == 3) compare_chroma(source, nodes);
   }
 
-  void compare_chroma(const FillSource<Sample>& source, Node* nodes) {
-    Extension& grid = m_.grid;
-    grid.clear(2);
-    const int step = std::max(1, 2 * l_.unit / std::max(siting_.sx, siting_.sy));
-    for (int r = 0; r < l_.down; ++r) {
-      for (int c = 0; c < l_.across; ++c) {
-        if (!tile_at(r, c).band) continue;
-        const int at = r * l_.across + c;
-        const Node *above = nodes + r * (l_.across + 1) + c, *below = above + l_.across + 1;
-        float sums[2] = {}, whole = 0;
-        int count = 0;
-        each_chroma(r, c, step, [&](int x, int y, float fx, float fy) {
-          ++count;
-          const float inside = depth(place(r, c, fx, fy), 2);
-          const Point there{between(above, below, fx, fy, [](const Node& n) { return n.x; }),
-                            between(above, below, fx, fy, [](const Node& n) { return n.y; })};
-          if (!(inside >= 0) || !(depth(there, kInset) >= 0)) return;
-          const float weight = std::exp(-inside / (kColorReach * unit_)) + 1e-3f, most = kMostColor * levels_;
-          for (std::size_t p = 0; p < 2; ++p) {
-            const Image<Sample>& target = targets_[p + 1];
-            const float own = static_cast<float>(target.data[y * target.stride + x]);
-            sums[p] += weight * std::clamp(own - chroma(source.planes[p + 1], there), -most, most);
-          }
-          whole += weight;
-        });
-        const float share = 1 / static_cast<float>(std::max(count, 1));
-        grid.values()[2 * at] = sums[0] * share;
-        grid.values()[2 * at + 1] = sums[1] * share;
-        grid.weights()[at] = whole * share;
-      }
+  /// Mean difference of a tile's luma, and the mean deviation from it; the weight of both.
+  float compare_luma(const FillSource<Sample>& source, Cell cell, const float* weight) {
+    const Image<Sample>& target = targets_[0];
+    const Node *above = node_at(count_, cell.r, cell.c), *below = node_at(count_, cell.r + 1, cell.c);
+    if (!(depths(above, below).second >= 0)) return 0;
+    const float most = kMostColor * levels_;
+    float difference[kSamples], share[kSamples] = {}, sum = 0, whole = 0, deviation = 0;
+    each_sample(cell, [&](int i, int x, int y, float fx, float fy) {
+      if (!(weight[i] > 0)) return;
+      const Node there = between(between(above[0], above[1], fx), between(below[0], below[1], fx), fy);
+      if (!(depth(there) >= 0)) return;
+      difference[i] =
+          static_cast<float>(target.data[y * target.stride + x]) - sample_linear(source.planes[0], there.x, there.y);
+      share[i] = weight[i];
+      sum += weight[i] * std::clamp(difference[i], -most, most);
+      whole += weight[i];
+    });
+    if (!(whole > 0)) return 0;
+    for (int i = 0; i < kSamples; ++i) {
+      if (share[i] > 0) deviation += share[i] * std::abs(difference[i] - sum / whole);
     }
-    grid.run(2, kTrust);
-    to_nodes(2, nodes, [](Node& n, const float* v) { n.color[1] = v[0], n.color[2] = v[1]; });
+    const int at = cell.r * l_.across + cell.c;
+    m_.grid.weights()[at] = whole / kSamples;
+    m_.grid.values(0)[at] = sum / kSamples;
+    m_.grid.values(1)[at] = deviation / levels_ / kSamples;
+    return whole;
+  }
+
+  /// Mean differences of its chroma, by the weight of its luma.
+  void compare_chroma(const FillSource<Sample>& source, Cell cell, const float* weight) {
+    const int at = cell.r * l_.across + cell.c;
+    if (!(m_.grid.weights()[at] > 0)) return;
+    const Node *above = node_at(count_, cell.r, cell.c), *below = node_at(count_, cell.r + 1, cell.c);
+    const float most = kMostColor * levels_;
+    float sums[2] = {}, whole = 0;
+    each_chroma_sample(cell, [&](int i, int x, int y, float fx, float fy) {
+      if (!(weight[i] > 0)) return;
+      const Node there = between(between(above[0], above[1], fx), between(below[0], below[1], fx), fy);
+      if (!(depth(there) >= 0)) return;
+      for (std::size_t p = 0; p < 2; ++p) {
+        const Image<Sample>& target = targets_[p + 1];
+        const auto own = static_cast<float>(target.data[y * target.stride + x]);
+        sums[p] += weight[i] * std::clamp(own - chroma(source.planes[p + 1], {there.x, there.y}), -most, most);
+      }
+      whole += weight[i];
+    });
+    if (!(whole > 0)) return;
+    for (int p = 0; p < 2; ++p) m_.grid.values(2 + p)[at] = sums[p] / whole * m_.grid.weights()[at];
   }
 
   /// The chroma sample at a luma position.
-  float chroma(const Image<const Sample>& plane, Point p) const {
-    return sample(plane, (p.x - static_cast<float>(siting_.ox)) / static_cast<float>(siting_.sx),
-                  (p.y - static_cast<float>(siting_.oy)) / static_cast<float>(siting_.sy));
-  }
-
-  /// Calls f(x, y, fx, fy) for the chroma samples of a tile, every so many.
-  template <class Call>
-  void each_chroma(int r, int c, int step, Call f) const {
-    const auto side = static_cast<float>(l_.side);
-    const int right = std::min((c + 1) * l_.side / siting_.sx, targets_[1].width);
-    const int bottom = std::min((r + 1) * l_.side / siting_.sy, targets_[1].height);
-    for (int y = r * l_.side / siting_.sy; y < bottom; y += step) {
-      const float fy = (static_cast<float>(y * siting_.sy - r * l_.side) + static_cast<float>(siting_.oy)) / side;
-      for (int x = c * l_.side / siting_.sx; x < right; x += step) {
-        const float fx = (static_cast<float>(x * siting_.sx - c * l_.side) + static_cast<float>(siting_.ox)) / side;
-        f(x, y, fx, fy);
-      }
-    }
-  }
-
-  /// Hands the values of the grid's cells to the nodes between them.
-  template <class Put>
-  void to_nodes(int channels, Node* nodes, Put put) {
-    const float* values = m_.grid.values();
-    for (int r = 0; r <= l_.down; ++r) {
-      const int y0 = std::max(r - 1, 0) * l_.across, y1 = std::min(r, l_.down - 1) * l_.across;
-      for (int c = 0; c <= l_.across; ++c) {
-        const int x0 = std::max(c - 1, 0), x1 = std::min(c, l_.across - 1);
-        float mean[3];
-        for (int k = 0; k < channels; ++k) {
-          const auto value = [&](int cell) { return values[cell * channels + k]; };
-          mean[k] = 0.25f * ((value(y0 + x0) + value(y0 + x1)) + (value(y1 + x0) + value(y1 + x1)));
-        }
-        put(nodes[r * (l_.across + 1) + c], mean);
-      }
-    }
+  float chroma(const Image<const Sample>& plane, Point there) const {
+    return sample_linear(plane, (there.x - static_cast<float>(siting_.ox)) / static_cast<float>(siting_.sx),
+                         (there.y - static_cast<float>(siting_.oy)) / static_cast<float>(siting_.sy));
   }
 
   Sample rounded(float v) const { return static_cast<Sample>(std::clamp(v, 0.0f, most_) + 0.5f); }
 
-  /// The weight of a source at a pixel.
-  float weight(int distance, Point there, float error) const {
-    const float edge = std::min(depth(there, kInset) / (kRamp * unit_), 1.0f);
-    if (!(edge > 0)) return 0;
-    return edge * std::exp(static_cast<float>(-distance / options_.fade_frames)) / (error * error + kLeastVariance);
+  /// What a source says of the pixels of a row of a tile, those at `step` x + `offset`: places, colors, predicted
+  /// errors and weights, which are 0 where it does not show them.
+  void weigh(int used, const Row<Node>& row, int begin, int end, int step, float offset) {
+    const Node &a = row.left, &b = row.right;
+    const float pace = static_cast<float>(step) / side_, first = offset / side_, fade = m_.fade[used];
+    const float right = static_cast<float>(pyramid_.width - 1) - kInset, ramp = 1 / (kRamp * unit_);
+    const float bottom = static_cast<float>(pyramid_.height - 1) - kInset;
+    for (int x = begin; x < end; ++x) {
+      const float f = static_cast<float>(x) * pace + first;
+      const float px = a.x + f * (b.x - a.x), py = a.y + f * (b.y - a.y), e = a.error + f * (b.error - a.error);
+      const float deep = std::min(std::min(px - kInset, right - px), std::min(py - kInset, bottom - py));
+      seen_.x[x] = px;
+      seen_.y[x] = py;
+      seen_.error[x] = e;
+      seen_.weight[x] = std::max(std::min(deep * ramp, 1.0f), 0.0f) * (fade / (e * e + kLeastVariance));
+      for (int p = 0; p < 3; ++p) seen_.color[p][x] = a.color[p] + f * (b.color[p] - a.color[p]);
+    }
+  }
+
+  /// Calls f(used, source) for the sources that show some of a tile, as far as they count.
+  template <class Call>
+  void each_source(Cell cell, Call f) {
+    const float first = tile_at(cell.r, cell.c).first;
+    for (int u = 0; u < count_; ++u) {
+      const FillSource<Sample>& source = sources_[static_cast<std::size_t>(m_.used[u])];
+      if (static_cast<float>(source.distance) > first + reach_) return;
+      if (depths(node_at(u, cell.r, cell.c), node_at(u, cell.r + 1, cell.c)).second > 0) f(u, source);
+    }
   }
 
   /// Draws what a tile lacks.
-  void blend(int r, int c) {
+  void blend(Cell cell) {
+    const auto [r, c] = cell;
     Tile& tile = tile_at(r, c);
-    const auto side = static_cast<float>(l_.side);
-    float near = depth(*place_at(r, c));
-    for (const Point* p : {place_at(r, c) + 1, place_at(r + 1, c), place_at(r + 1, c) + 1}) {
-      near = std::min(near, depth(*p));
-    }
     const float feather = kFeather * unit_;
-    if (!(near < feather)) return;
-    const float reach = kFades * static_cast<float>(options_.fade_frames);
+    if (!(tile.outside || tile.band) ||
+        !(depths(m_.place + node_index(r, c), m_.place + node_index(r + 1, c)).first < feather)) {
+      return;
+    }
     double error = 0;
     const int right = std::min(l_.side, l_.width - c * l_.side), bottom = std::min(l_.side, l_.height - r * l_.side);
     float *value = m_.row, *square = value + l_.side, *whole = square + l_.side, *risk = whole + l_.side;
     float* inside = risk + l_.side;
     for (int y = 0; y < bottom; ++y) {
-      const float fy = static_cast<float>(y) / side;
-      bool any = false;
+      const float fy = static_cast<float>(y) / side_;
+      const Row<Point> place = places(cell, fy);
+      int begin = right, end = 0;
       for (int x = 0; x < right; ++x) {
-        inside[x] = depth(place(r, c, static_cast<float>(x) / side, fy));
+        inside[x] = depth(place.at(static_cast<float>(x) / side_));
         value[x] = square[x] = whole[x] = risk[x] = 0;
-        any = any || inside[x] < feather;
+        if (inside[x] < feather) begin = std::min(begin, x), end = x + 1;
       }
-      if (!any) continue;
-      Sample* out = targets_[0].data + (r * l_.side + y) * targets_[0].stride + c * l_.side;
-      for (int u = 0; u < count_; ++u) {
-        const FillSource<Sample>& source = sources_[static_cast<std::size_t>(m_.used[u])];
-        if (static_cast<float>(source.distance) > tile.first + reach) break;
-        const Node *above = node_at(u, r, c), *below = node_at(u, r + 1, c);
-        for (int x = 0; x < right; ++x) {
-          if (!(inside[x] < feather)) continue;
-          const float fx = static_cast<float>(x) / side;
-          const Point there{between(above, below, fx, fy, [](const Node& n) { return n.x; }),
-                            between(above, below, fx, fy, [](const Node& n) { return n.y; })};
-          if (!(depth(there, kInset) > 0)) continue;
-          const float e = between(above, below, fx, fy, [](const Node& n) { return n.error; });
-          const float w = weight(source.distance, there, e);
-          const float v = sample(source.planes[0], there.x, there.y) +
-                          between(above, below, fx, fy, [](const Node& n) { return n.color[0]; });
+      std::uint8_t* bare = m_.bare + static_cast<std::ptrdiff_t>(r * l_.side + y) * l_.width + c * l_.side;
+      std::fill_n(bare, right, std::uint8_t{0});
+      if (begin >= end) continue;
+      each_source(cell, [&](int u, const FillSource<Sample>& source) {
+        weigh(u, nodes(u, cell, fy), begin, end, 1, 0);
+        for (int x = begin; x < end; ++x) {
+          const float w = seen_.weight[x];
+          if (!(w > 0)) continue;
+          const float v = sample(source.planes[0], seen_.x[x], seen_.y[x]) + seen_.color[0][x];
           whole[x] += w;
           value[x] += w * v;
           square[x] += w * v * v;
-          risk[x] += w * e;
+          risk[x] += w * seen_.error[x];
         }
-      }
-      std::uint8_t* bare = m_.bare + static_cast<std::ptrdiff_t>(r * l_.side + y) * l_.width + c * l_.side;
-      for (int x = 0; x < right; ++x) {
-        bare[x] = 0;
+      });
+      Sample* out = targets_[0].data + (r * l_.side + y) * targets_[0].stride + c * l_.side;
+      for (int x = begin; x < end; ++x) {
         if (!(inside[x] < feather)) continue;
-        const bool shown = whole[x] > 1e-9f;
-        bare[x] = !shown && inside[x] < 0;
-        tile.bare += bare[x];
-        if (!shown) continue;
-        const float mean = value[x] / whole[x];
-        const float own = std::clamp(inside[x] / feather, 0.0f, 1.0f);
+        if (!(whole[x] > kLeastWeight)) {
+          bare[x] = inside[x] < 0;
+          tile.bare += bare[x];
+          continue;
+        }
+        const float mean = value[x] / whole[x], own = std::clamp(inside[x] / feather, 0.0f, 1.0f);
         out[x] = rounded(own * static_cast<float>(out[x]) + (1 - own) * mean);
         if (inside[x] < 0) {
           const float variance = std::max(square[x] / whole[x] - mean * mean, 0.0f);
@@ -617,48 +667,61 @@ class Filling {
       }
     }
     tile.error = tile.filled > 0 ? static_cast<float>(error / tile.filled) : 0;
-    if (targets_.size() == 3) blend_chroma(r, c, tile, feather, reach);
+    if (targets_.size() == 3) blend_chroma(cell);
   }
 
-  void blend_chroma(int r, int c, const Tile& tile, float feather, float reach) {
-    each_chroma(r, c, 1, [&](int x, int y, float fx, float fy) {
-      const float inside = depth(place(r, c, fx, fy));
-      if (!(inside < feather)) return;
-      float whole = 0, values[2] = {};
-      for (int u = 0; u < count_; ++u) {
-        const FillSource<Sample>& source = sources_[static_cast<std::size_t>(m_.used[u])];
-        if (static_cast<float>(source.distance) > tile.first + reach) break;
-        const Node *above = node_at(u, r, c), *below = node_at(u, r + 1, c);
-        const Point there{between(above, below, fx, fy, [](const Node& n) { return n.x; }),
-                          between(above, below, fx, fy, [](const Node& n) { return n.y; })};
-        if (!(depth(there, kInset) > 0)) continue;
-        const float e = between(above, below, fx, fy, [](const Node& n) { return n.error; });
-        const float w = weight(source.distance, there, e);
-        whole += w;
-        for (std::size_t p = 0; p < 2; ++p) {
-          values[p] += w * (chroma(source.planes[p + 1], there) +
-                            between(above, below, fx, fy, [p](const Node& n) { return n.color[p + 1]; }));
+  void blend_chroma(Cell cell) {
+    const float feather = kFeather * unit_;
+    const int wide = l_.side / siting_.sx, high = l_.side / siting_.sy;
+    const int right = std::min(wide, targets_[1].width - cell.c * wide);
+    const int bottom = std::min(high, targets_[1].height - cell.r * high);
+    float *whole = m_.row, *inside = whole + l_.side, *values[2] = {inside + l_.side, inside + 2 * l_.side};
+    const auto along = [this](int x) {
+      return (static_cast<float>(x * siting_.sx) + static_cast<float>(siting_.ox)) / side_;
+    };
+    for (int y = 0; y < bottom; ++y) {
+      const float fy = (static_cast<float>(y * siting_.sy) + static_cast<float>(siting_.oy)) / side_;
+      const Row<Point> place = places(cell, fy);
+      int begin = right, end = 0;
+      for (int x = 0; x < right; ++x) {
+        inside[x] = depth(place.at(along(x)));
+        whole[x] = values[0][x] = values[1][x] = 0;
+        if (inside[x] < feather) begin = std::min(begin, x), end = x + 1;
+      }
+      if (begin >= end) continue;
+      each_source(cell, [&](int u, const FillSource<Sample>& source) {
+        weigh(u, nodes(u, cell, fy), begin, end, siting_.sx, static_cast<float>(siting_.ox));
+        for (int x = begin; x < end; ++x) {
+          const float w = seen_.weight[x];
+          if (!(w > 0)) continue;
+          whole[x] += w;
+          for (std::size_t p = 0; p < 2; ++p) {
+            values[p][x] += w * (chroma(source.planes[p + 1], {seen_.x[x], seen_.y[x]}) + seen_.color[p + 1][x]);
+          }
+        }
+      });
+      for (std::size_t p = 0; p < 2; ++p) {
+        Sample* out = targets_[p + 1].data + (cell.r * high + y) * targets_[p + 1].stride + cell.c * wide;
+        for (int x = begin; x < end; ++x) {
+          if (!(inside[x] < feather) || !(whole[x] > kLeastWeight)) continue;
+          const float own = std::clamp(inside[x] / feather, 0.0f, 1.0f);
+          out[x] = rounded(own * static_cast<float>(out[x]) + (1 - own) * values[p][x] / whole[x]);
         }
       }
-      if (!(whole > 1e-9f)) return;
-      const float own = std::clamp(inside / feather, 0.0f, 1.0f);
-      for (std::size_t p = 0; p < 2; ++p) {
-        Sample& out = targets_[p + 1].data[y * targets_[p + 1].stride + x];
-        out = rounded(own * static_cast<float>(out) + (1 - own) * values[p] / whole);
-      }
-    });
+    }
   }
 
   /// Which tiles are too uncertain, and the figures of the whole.
   void judge(std::span<float> errors, FillResult& result) {
     double outside = 0, membrane = 0, error = 0, filled = 0;
     const auto most = static_cast<float>(options_.most_error);
-    for (std::size_t i = 0; i < l_.tiles; ++i) {
-      Tile& tile = m_.tile[i];
-      if (!tile.outside) continue;
+    for (int i = 0; i < outside_; ++i) {
+      const auto [r, c] = m_.outside[i];
+      Tile& tile = tile_at(r, c);
       tile.weak = std::clamp((tile.error - 0.75f * most) / (0.5f * most), 0.0f, 1.0f);
-      errors[i] = tile.error;
-      if (2 * tile.bare > tile.filled + tile.bare) errors[i] = std::numeric_limits<float>::infinity();
+      const bool unknown = tile.bare > tile.filled;
+      errors[static_cast<std::size_t>(r * l_.across + c)] =
+          unknown ? std::numeric_limits<float>::infinity() : tile.error;
       outside += tile.filled + tile.bare;
       membrane += tile.bare + static_cast<double>(tile.weak) * tile.filled;
       error += static_cast<double>(tile.error) * tile.filled;
@@ -676,31 +739,27 @@ class Filling {
       const Image<Sample>& target = targets_[p];
       const int sx = p == 0 ? 1 : siting_.sx, sy = p == 0 ? 1 : siting_.sy;
       m_.grid.clear(1);
-      for (int r = 0; r < l_.down; ++r) {
-        for (int c = 0; c < l_.across; ++c) {
-          const Tile& tile = tile_at(r, c);
-          if (!tile.outside && !tile.band) continue;
-          float sum = 0, whole = 0;
-          int count = 0;
-          const int right = std::min((c + 1) * l_.side / sx, target.width);
-          const int bottom = std::min((r + 1) * l_.side / sy, target.height);
-          for (int y = r * l_.side / sy; y < bottom; ++y) {
-            for (int x = c * l_.side / sx; x < right; ++x, ++count) {
-              const float known = bare_at(tile, x * sx, y * sy) ? 0 : 1 - tile.weak;
-              sum += known * static_cast<float>(target.data[y * target.stride + x]);
-              whole += known;
-            }
+      for (int i = 0; i < active_; ++i) {
+        const auto [r, c] = m_.active[i];
+        const Tile& tile = tile_at(r, c);
+        float sum = 0, whole = 0;
+        int count = 0;
+        const int right = std::min((c + 1) * l_.side / sx, target.width);
+        const int bottom = std::min((r + 1) * l_.side / sy, target.height);
+        for (int y = r * l_.side / sy; y < bottom; ++y) {
+          for (int x = c * l_.side / sx; x < right; ++x, ++count) {
+            const float known = bare_at(tile, x * sx, y * sy) ? 0 : 1 - tile.weak;
+            sum += known * static_cast<float>(target.data[y * target.stride + x]);
+            whole += known;
           }
-          m_.grid.values()[r * l_.across + c] = sum / static_cast<float>(std::max(count, 1));
-          m_.grid.weights()[r * l_.across + c] = whole / static_cast<float>(std::max(count, 1));
         }
+        m_.grid.values(0)[r * l_.across + c] = sum / static_cast<float>(std::max(count, 1));
+        m_.grid.weights()[r * l_.across + c] = whole / static_cast<float>(std::max(count, 1));
       }
       m_.grid.run(1, kTrust);
-      for (int r = 0; r < l_.down; ++r) {
-        for (int c = 0; c < l_.across; ++c) {
-          const Tile& tile = tile_at(r, c);
-          if (tile.outside && (tile.bare > 0 || tile.weak > 0)) draw_membrane(r, c, target, sx, sy);
-        }
+      for (int i = 0; i < outside_; ++i) {
+        const Tile& tile = tile_at(m_.outside[i].r, m_.outside[i].c);
+        if (tile.bare > 0 || tile.weak > 0) draw_membrane(m_.outside[i], target, sx, sy);
       }
     }
   }
@@ -709,31 +768,28 @@ class Filling {
     return tile.bare > 0 && m_.bare[static_cast<std::ptrdiff_t>(y) * l_.width + x] != 0;
   }
 
-  void draw_membrane(int r, int c, const Image<Sample>& target, int sx, int sy) {
+  void draw_membrane(Cell cell, const Image<Sample>& target, int sx, int sy) {
+    const auto [r, c] = cell;
     const Tile& tile = tile_at(r, c);
-    const float* values = m_.grid.values();
-    const auto side = static_cast<float>(l_.side);
+    const float* values = m_.grid.values(0);
     const int right = std::min((c + 1) * l_.side / sx, target.width);
     const int bottom = std::min((r + 1) * l_.side / sy, target.height);
     for (int y = r * l_.side / sy; y < bottom; ++y) {
-      const float fy = static_cast<float>(y * sy - r * l_.side) / side;
+      const float fy = static_cast<float>(y * sy - r * l_.side) / side_, vy = std::abs(fy - 0.5f);
       const int below = std::clamp(fy < 0.5f ? r - 1 : r + 1, 0, l_.down - 1);
-      const float vy = std::abs(fy - 0.5f);
+      const Row<Point> place = places(cell, fy);
       for (int x = c * l_.side / sx; x < right; ++x) {
         const bool bare = bare_at(tile, x * sx, y * sy);
-        if (!bare && !(tile.weak > 0)) continue;
-        const float fx = static_cast<float>(x * sx - c * l_.side) / side;
-        const float inside = depth(place(r, c, fx, fy));
-        if (!(inside < 0)) continue;
+        const float fx = static_cast<float>(x * sx - c * l_.side) / side_, vx = std::abs(fx - 0.5f);
+        const float inside = depth(place.at(fx));
+        if (!(inside < 0) || !(bare || tile.weak > 0)) continue;
         const int beside = std::clamp(fx < 0.5f ? c - 1 : c + 1, 0, l_.across - 1);
-        const float vx = std::abs(fx - 0.5f);
         const float a = values[r * l_.across + c] * (1 - vx) + values[r * l_.across + beside] * vx;
         const float b = values[below * l_.across + c] * (1 - vx) + values[below * l_.across + beside] * vx;
-        const float smooth = a * (1 - vy) + b * vy;
         Sample& out = target.data[y * target.stride + x];
         // What stands there is the edge, continued, or what the sources say.
         const float kept = bare ? std::exp(inside / (kMembraneReach * unit_)) : 1 - tile.weak;
-        out = rounded(kept * static_cast<float>(out) + (1 - kept) * smooth);
+        out = rounded(kept * static_cast<float>(out) + (1 - kept) * (a * (1 - vy) + b * vy));
       }
     }
   }
@@ -746,9 +802,13 @@ class Filling {
   std::span<const Image<Sample>> targets_;
   const Siting& siting_;
   const FillOptions& options_;
-  float levels_, most_, unit_;
+  float levels_, most_, unit_, side_, reach_;
+  double inverse_[9];  // of the map
+  struct {
+    float *x, *y, *error, *weight, *color[3];
+  } seen_;  // of a row of a tile, in a source
   std::size_t points_ = 0;
-  int count_ = 0;
+  int outside_ = 0, active_ = 0, needed_ = 0, count_ = 0;
 };
 
 bool is_siting(const Siting& s) {

@@ -153,16 +153,23 @@ def corners(image: NDArray[np.uint8], most: int) -> NDArray[np.float32]:
 
 
 def follow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[Any], steps: int = 10, window: int = 15
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    points: NDArray[Any],
+    steps: int = 10,
+    window: int = 15,
+    start: Floats | None = None,
 ) -> Floats:
     """Pyramidal Lucas-Kanade (Bouguet 2001), forward: where points (n, 2) are in the other picture.
 
-    Gradients are Scharr's, of the interpolated template. NaN where the picture has no texture.
+    With a `start` near the goal two levels are enough. Gradients are Scharr's, of the interpolated template. NaN where
+    the picture has no texture.
     """
     reach = window // 2
     grid_y, grid_x = np.mgrid[-reach - 1 : reach + 2, -reach - 1 : reach + 2].astype(np.float64)
     levels = list(zip(pyramid(before), pyramid(after), strict=True))
-    moved = np.zeros_like(points, np.float64)
+    levels = levels if start is None else levels[:2]
+    moved = np.zeros_like(points, np.float64) if start is None else (start - points) / 2 ** (len(levels) - 1)
     for k in range(len(levels) - 1, -1, -1):
         first, second = levels[k]
         place = (points.astype(np.float64) + 0.5) / 2**k - 0.5
@@ -275,9 +282,7 @@ class _Tiles:
 
     def pixels(self, nodes: Floats) -> Floats:
         """Interpolate a quantity (rows + 1, columns + 1) bilinearly."""
-        (y, fy), (x, fx) = (
-            np.divmod(np.arange(n) / self.side, 1.0) for n in self.size[::-1]
-        )
+        (y, fy), (x, fx) = (np.divmod(np.arange(n) / self.side, 1.0) for n in self.size[::-1])
         y, x = y.astype(int), x.astype(int)
         a, b, c, d = nodes[y][:, x], nodes[y][:, x + 1], nodes[y + 1][:, x], nodes[y + 1][:, x + 1]
         top, bottom = a + fx * (b - a), c + fx * (d - c)
@@ -341,26 +346,27 @@ def fill_picture(
     points = corners(frame, 224).astype(np.float64)
     points = points[_depth(*points.T, size) <= 64 * unit]
     seen = np.stack(_moved(np.linalg.inv(correction), *points.T), 1)
-    points = points[((seen >= 0) & (seen < np.array([tiles.cells[1], tiles.cells[0]]) * tiles.side)).all(1)]
+    points = points[((seen >= 0) & (seen < np.array([tiles.cells[1], tiles.cells[0]]) * tiles.side)).all(1)][:72]
     value, square, whole, risk = (np.zeros(drawn.shape) for _ in range(4))
     first = np.full(tiles.cells, np.inf)
     for picture, there, distance in sources:
         shift = _extended_shift(tiles, frame, picture, np.asarray(there, np.float64), points, correction)
         sx, sy = (tiles.pixels(p) for p in _moved(there, place[0] + shift[0], place[1] + shift[1]))
         known = _depth(sx, sy, size) - 2
-        shown = np.asarray(_bicubic(picture, sx, sy))
+        shown = _bicubic(picture, sx, sy)
         step = np.zeros(drawn.shape)
         step[unit // 2 :: 2 * unit, unit // 2 :: 2 * unit] = 1
         in_band = np.repeat(np.repeat(band, tiles.side, 0), tiles.side, 1)[: drawn.shape[0], : drawn.shape[1]]
         weight = step * in_band * (inside >= 1) * (known >= 0) * (np.exp(-(inside - 1) / (12 * unit)) + 1e-3)
-        difference = drawn - shown
+        difference = drawn - _bilinear(picture, np.clip(sx, 0, size[0] - 1), np.clip(sy, 0, size[1] - 1))
         each = tiles.sums(weight) / 16
-        color = extended((tiles.sums(weight * np.clip(difference, -40, 40)) / 16)[..., None], each, 0.02)[..., 0]
-        color = tiles.pixels(tiles.between(color))
-        error = extended((tiles.sums(weight * np.abs(difference - color)) / 16)[..., None], each, 0.02)[..., 0]
-        error = tiles.pixels(tiles.between(error))
+        color = tiles.sums(weight * np.clip(difference, -40, 40)) / 16
+        mean = np.repeat(np.repeat(color / np.maximum(each, 1e-12), tiles.side, 0), tiles.side, 1)
+        error = tiles.sums(weight * np.abs(difference - mean[: drawn.shape[0], : drawn.shape[1]])) / 16
+        known_there = extended(np.stack([color, error], 2), each, 0.02)
+        color, error = (tiles.pixels(tiles.between(known_there[..., i])) for i in (0, 1))
         w = np.clip(known / (12 * unit), 0, 1) * np.exp(-distance / fade_frames) / (error**2 + 4)
-        late = distance > first + 2.5 * fade_frames
+        late = distance > first + 2.2 * fade_frames
         w[np.repeat(np.repeat(late, tiles.side, 0), tiles.side, 1)[: drawn.shape[0], : drawn.shape[1]]] = 0
         value += w * (shown + color)
         square += w * (shown + color) ** 2
@@ -400,9 +406,7 @@ def _bicubic(image: NDArray[np.uint8], x: Floats, y: Floats) -> Floats:
     x, y = np.clip(x, -1, w), np.clip(y, -1, h)
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     across, down = bicubic_weights(x - left), bicubic_weights(y - top)
-    rows, columns = (
-        [np.clip(at - 1 + i, 0, n - 1) for i in range(4)] for at, n in ((top, h), (left, w))
-    )
+    rows, columns = ([np.clip(at - 1 + i, 0, n - 1) for i in range(4)] for at, n in ((top, h), (left, w)))
     source = image.astype(np.float64)
     lines = [sum(a * source[r, c] for a, c in zip(across, columns, strict=True)) for r in rows]
     return np.asarray(sum(d * line for d, line in zip(down, lines, strict=True)))
@@ -416,13 +420,17 @@ def _extended_shift(
     points: Floats,
     correction: NDArray[Any],
 ) -> tuple[Floats, Floats]:
-    """What is left of the motion after the homography, at the nodes, in pixels of the frame."""
+    """Give what is left of the motion after the homography, at the nodes, in pixels of the frame."""
     size = (frame.shape[1], frame.shape[0])
     start = np.stack(_moved(there, *points.T), 1)
-    here = points[_depth(*start.T, size) > 0]
+    shown = _depth(*start.T, size) > 0
+    here, start = points[shown], start[shown]
     rows, columns = (-(-n // 2) for n in tiles.cells)
     cells, weights = np.zeros((rows, columns, 2)), np.zeros((rows, columns))
-    for (px, py), moved in zip(here, follow(frame, picture, here), strict=True):
+    ends = follow(frame, picture, here, start=start)
+    returned = follow(picture, frame, ends, start=here)
+    home = ((returned - here) ** 2).sum(1) < 0.7**2
+    for (px, py), moved in zip(here[home], ends[home], strict=True):
         back = np.array(_moved(np.linalg.inv(there), *moved)) - (px, py)
         if not (back @ back < (14 * tiles.unit) ** 2):
             continue

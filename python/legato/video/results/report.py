@@ -158,7 +158,8 @@ class StabilizeReport:
         if self.path_status == "rest":
             return f"{name}: {speed}; nothing to be gained, pictures unchanged"
         gain = f"jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
-        return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
+        filled = "" if self.filled is None else f", {self.filled['outside']:.1%} of the picture filled from neighbors"
+        return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept{filled}"
 
 
 def counted(number: int, what: str) -> str:
