@@ -11,9 +11,17 @@ import pytest
 from legato import video
 from legato.errors import ArgumentError
 from legato.video import _reference
-from legato.video.filling import Filler, Lender, Neighborhood, Source, looks_outside, reach_frames
+from legato.video.filling import (
+    Filler,
+    Lender,
+    Neighborhood,
+    Retreat,
+    Source,
+    between,
+    reach_frames,
+)
 from legato.video.media.planes import Planes
-from legato.video.warping import warp
+from legato.video.warping import overhang_px, warp
 
 SIZE = (176, 120)
 MARGIN = 60
@@ -144,13 +152,13 @@ def test_a_picture_within_its_frame_is_left_alone() -> None:
     np.testing.assert_array_equal(drawn.y, warp(Planes(FRAME), inside, interpolation="bicubic").y)
     assert not errors.any()
     assert filler.filling.outside == [0.0]
-    assert not looks_outside(inside, SIZE, SIZE)
-    assert looks_outside(VIEW, SIZE, SIZE)
+    assert overhang_px(inside[None], SIZE) == 0
+    assert overhang_px(VIEW[None], SIZE) == pytest.approx(24.5, abs=0.5)
 
 
 def test_sources_of_another_kind_are_refused() -> None:
     with pytest.raises(ArgumentError, match="sources"):
-        completed(Planes(FRAME), [lent(in_color(FRAME, 8, 2, 2), 3, 2, 1)])
+        completed(in_color(FRAME, 8, 2, 2), [lent(FRAME, 3, 2, 1)])
     with pytest.raises(ArgumentError):
         completed(Planes(FRAME), [lent(FRAME[:-1], 3, 2, 1)])
 
@@ -212,7 +220,7 @@ def test_the_preset_full_keeps_the_picture(clip: Path, tmp_path: Path) -> None:
     assert full.filled is not None
     assert full.filled["view"] == 0.98
     assert full.filled["reach_frames"] == 60
-    assert full.filled["memory_bytes"] == 120 * 192 * 144 * 3 // 2
+    assert full.filled["memory_bytes"] == (120 + 36) * 192 * 144 * 3 // 2
     assert 0 < full.filled["outside"] < 0.3
     assert full.filled["membrane"] < 0.3 * full.filled["outside"]
     assert full.cropping > usual.cropping
@@ -246,3 +254,34 @@ def test_a_second_reading_draws_the_same(clip: Path, tmp_path: Path, monkeypatch
     expected = luma_of(tmp_path / "kept.mkv")
     np.testing.assert_array_equal(luma_of(tmp_path / "again.mkv"), expected)
     np.testing.assert_array_equal(luma_of(tmp_path / "rendered.mkv"), expected)
+
+
+def settled(bad: dict[int, float], count: int = 90) -> list[float]:
+    """Shares of the window where the right edge of some pictures would be filled with so large errors."""
+    wide, narrow = (np.array([[v, 0, 88 * (1 - v)], [0, v, 60 * (1 - v)], [0, 0, 1]]) for v in (0.98, 0.75))
+    retreat: Retreat[int] = Retreat(SIZE)
+    given = []
+    for t in range(count):
+        errors = np.zeros((15, 22), np.float32)
+        errors[:, -1] = bad.get(t, 3.0)
+        given += list(retreat.push(t, *((errors, wide, narrow) if retreat.looks_at(t) else ())))
+        assert len(given) == max(0, t + 1 - retreat.span)
+    given += list(retreat.finish())
+    assert [t for t, _ in given] == list(range(count))
+    return [share for _, share in given]
+
+
+def test_the_view_narrows_where_filling_would_fail_and_slowly() -> None:
+    assert not any(settled({}))
+    shares = np.array(settled(dict.fromkeys(range(42, 48), np.inf)))
+    assert shares[45] > 0.2
+    assert shares[:5].max() < 0.02
+    assert np.abs(np.diff(shares)).max() < 0.02
+    assert np.abs(np.diff(shares, 2)).max() < 0.004
+    assert np.array(settled(dict.fromkeys(range(42, 48), 55.0)))[45] <= shares[45]
+
+
+def test_between_two_views() -> None:
+    wide, narrow = np.diag([0.98, 0.98, 1.0]), 2 * np.diag([0.75, 0.75, 1.0])
+    np.testing.assert_allclose(between(wide, narrow, 0.0), wide)
+    np.testing.assert_allclose(between(wide, narrow, 1.0), narrow / 2)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,22 @@ from numpy.typing import NDArray
 from legato import _core
 from legato.errors import ArgumentError
 from legato.video.media.planes import Planes, luma
-from legato.video.warping import siting_of
+from legato.video.warping import overhang_px, siting_of, warp
 
-__all__ = ["VIEW", "Filler", "Filling", "Lender", "Neighborhood", "looks_outside", "reach_frames"]
+__all__ = [
+    "VIEW",
+    "Filler",
+    "Filling",
+    "Lender",
+    "Neighborhood",
+    "Retreat",
+    "Source",
+    "between",
+    "reach_frames",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
+T = TypeVar("T")
 
 VIEW = 0.98  # part of the frame that is shown: edge rows are coded worse, and a little less is to be filled
 # Frames between a picture and those that lend it their pixels, at 30 frames a second. Within a second they leave half
@@ -35,6 +46,15 @@ _MOST_BYTES = 400 << 20
 _FADE_FRAMES = 3.5
 # Predicted error, gray levels, from which a smooth membrane is drawn instead.
 _MOST_ERROR = 40.0
+# Where the filling would fail, less of the view is shown. One picture in so many is tried; what fails there is held for
+# so many pictures on both sides, and the view changes as a Gaussian of so many does, at 30 frames a second.
+_LOOKED_AT, _HELD, _SLOW = 5, 12, 8
+_LEAST = 0.005
+# A cell is bad from the first of these predicted errors on, wholly so from the second: so many gray levels. So much of
+# a picture may be.
+_BAD = 40.0, 80.0
+_MOST_BAD = 0.005
+_STEPS = 8  # between the two views that are tried
 # Of the picture whose points are followed, as the tracker has it.
 _LONGEST_WORK_SIDE = 960
 
@@ -44,14 +64,6 @@ def reach_frames(picture_bytes: int, frame_rate: float) -> int:
     scale = max(frame_rate / 30, 1.0)
     fitting = (round(reach * scale) for reach in _REACHES if 2 * reach * scale * picture_bytes <= _MOST_BYTES)
     return next(fitting, _DISTANCES[2])
-
-
-def looks_outside(correction: Floats, size: tuple[int, int], target_size: tuple[int, int]) -> bool:
-    """Tell whether a picture that is drawn by a correction shows anything beyond the frame."""
-    right, bottom = target_size[0] - 1.0, target_size[1] - 1.0
-    corners = correction @ np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]])
-    x, y = corners[:2] / corners[2]
-    return bool(x.min() < 0 or y.min() < 0 or x.max() > size[0] - 1 or y.max() > size[1] - 1)
 
 
 class Lender:
@@ -225,18 +237,34 @@ class Filler:
         ArgumentError
             If picture, frame and sources are not of one kind.
         """
+        errors, figures = self._filled(drawn, correction, lender, sources)
+        self._note(*figures)
+        return errors
+
+    def tried(
+        self, size: tuple[int, int], correction: Floats, lender: Lender, sources: list[Source]
+    ) -> NDArray[np.float32]:
+        """Give the errors that a picture of this size would have; they do not count for the figures."""
+        gray = Planes(lender.planes.y, bit_depth=lender.planes.bit_depth)
+        drawn = warp(gray, correction, size, interpolation="bilinear")
+        return self._filled(drawn, correction, lender, sources)[0]
+
+    def _filled(
+        self, drawn: Planes, correction: Floats, lender: Lender, sources: list[Source]
+    ) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
         across, down = _core.video_fill_cells(*drawn.size)
         errors = np.zeros((down, across), np.float32)
-        if not looks_outside(correction, lender.planes.size, drawn.size):
-            self._note(0.0, 0.0, 0.0)
-            return errors
+        if overhang_px(correction[None], lender.planes.size, drawn.size) == 0:
+            return errors, (0.0, 0.0, 0.0)
         chroma = drawn.u is not None
         for source in sources:
             planes = source.lender.planes
-            if planes.bit_depth != drawn.bit_depth or (planes.u is not None) != chroma:
+            if planes.bit_depth != drawn.bit_depth or (planes.u is None and chroma):
                 raise ArgumentError("sources: expected pictures of the kind of the one to complete")
+        count = 3 if chroma else 1
         lending = [
-            (_planes(s.lender.planes), s.lender.pyramid, np.ascontiguousarray(s.map), s.distance) for s in sources
+            (_planes(s.lender.planes)[:count], s.lender.pyramid, np.ascontiguousarray(s.map), s.distance)
+            for s in sources
         ]
         outside, membrane, error, _ = self._core.fill(
             np.ascontiguousarray(correction, np.float64),
@@ -249,13 +277,105 @@ class Filler:
             _MOST_ERROR,
             errors,
         )
-        self._note(outside, membrane, error)
-        return errors
+        return errors, (outside, membrane, error)
 
     def _note(self, outside: float, membrane: float, error: float) -> None:
         self.filling.outside.append(outside)
         self.filling.membrane.append(membrane)
         self.filling.error.append(error)
+
+
+class Retreat(Generic[T]):
+    """Tells how far pictures must fall back from the whole view to the crop window, which needs no filling.
+
+    Pictures come in and go out in order; they go out `span` later, since what fails casts its shadow ahead: a view that
+    narrows does so slowly.
+
+    Parameters
+    ----------
+    size : (width, height)
+        Of the pictures that are drawn.
+    frame_rate : float
+    """
+
+    def __init__(self, size: tuple[int, int], frame_rate: float = 30.0) -> None:
+        self._size = size
+        scale = max(frame_rate / 30, 1.0)
+        self._held, self._slow = round(_HELD * scale), round(_SLOW * scale)
+        self._every = round(_LOOKED_AT * scale)
+        self.span = self._held + 3 * self._slow
+        self._shares: list[float] = []
+        self._needs: list[float] = []
+        self._waiting: deque[T] = deque()
+        offsets = np.arange(-3 * self._slow, 3 * self._slow + 1)
+        self._weights = np.exp(-0.5 * (offsets / self._slow) ** 2)
+        self._weights /= self._weights.sum()
+
+    @property
+    def mean(self) -> float:
+        """Mean share of the window in the pictures given."""
+        return float(np.mean(self._shares or [0.0]))
+
+    def looks_at(self, index: int) -> bool:
+        """Tell whether a picture, by its place in the video, is to be tried before it is drawn."""
+        return index % self._every == self._every // 2
+
+    def push(
+        self,
+        picture: T,
+        errors: NDArray[np.float32] | None = None,
+        wide: Floats | None = None,
+        narrow: Floats | None = None,
+    ) -> Iterator[tuple[T, float]]:
+        """Take the next picture, and what trying it gave; give those that are settled, with their share of the window.
+
+        `wide` and `narrow` are the corrections that draw the whole view and the window.
+        """
+        before = self._needs[-1] if self._needs else 0.0
+        self._needs.append(before)
+        if errors is not None and wide is not None and narrow is not None:
+            self._needs[-1] = _fallen_back(errors, wide, narrow, self._size)
+        self._waiting.append(picture)
+        if len(self._waiting) > self.span:
+            yield self._settled()
+
+    def finish(self) -> Iterator[tuple[T, float]]:
+        """There are no more pictures: give the rest."""
+        while self._waiting:
+            yield self._settled()
+
+    def _settled(self) -> tuple[T, float]:
+        index = len(self._needs) - len(self._waiting)
+        around = np.clip(np.arange(index - self.span, index + self.span + 1), 0, len(self._needs) - 1)
+        needs = np.array(self._needs)[around]
+        held = np.lib.stride_tricks.sliding_window_view(needs, 2 * self._held + 1).max(1)
+        share = float(self._weights @ held)
+        share = share if share > _LEAST else 0.0
+        self._shares.append(share)
+        return self._waiting.popleft(), share
+
+
+def _fallen_back(errors: NDArray[np.float32], wide: Floats, narrow: Floats, size: tuple[int, int]) -> float:
+    """Give the least share of the narrow view by which bad cells are no longer seen, but for a few."""
+    first, whole = _BAD
+    bad = np.clip((np.nan_to_num(errors, posinf=2 * whole) - first) / (whole - first), 0, 1)
+    rows, columns = np.nonzero(bad)
+    weights = bad[rows, columns] / errors.size
+    if weights.sum() <= _MOST_BAD:
+        return 0.0
+    side = math.ceil(size[0] / errors.shape[1])
+    seen = wide @ np.stack([(columns + 0.5) * side, (rows + 0.5) * side, np.ones(len(rows))])
+    for step in range(1, _STEPS):
+        x, y, w = np.linalg.inv(between(wide, narrow, step / _STEPS)) @ seen
+        shown = (x >= 0) & (y >= 0) & (x < size[0] * w) & (y < size[1] * w)
+        if weights[shown].sum() <= _MOST_BAD:
+            return step / _STEPS
+    return 1.0
+
+
+def between(wide: Floats, narrow: Floats, share: float) -> Floats:
+    """Give the correction between two; entries are near enough to each other to be mixed."""
+    return np.asarray((1 - share) * wide / wide[2, 2] + share * narrow / narrow[2, 2])
 
 
 def _planes(picture: Planes) -> list[Any]:

@@ -25,7 +25,7 @@ from legato._scalars import as_choice
 from legato.camera.plotting import path_curves
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Inclusion, Interpolation, Rotation
-from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Source, reach_frames
+from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Retreat, Source, between, reach_frames
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead
 from legato.video.media.planes import Planes
@@ -41,15 +41,12 @@ from legato.video.presets import PresetName, believable_rate
 from legato.video.progress import Progress, told
 from legato.video.results.report import StabilizeReport, package_versions
 from legato.video.side_files import SideFiles
-from legato.video.warping import warp
+from legato.video.warping import overhang_px, warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
-_ToDraw: TypeAlias = tuple[tuple[VideoFrame, Floats], Lender, list[Source]]
-
-# Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
-_SAME_TIME_S = 0.0015
+_ToDraw: TypeAlias = tuple[tuple[VideoFrame, int], Lender, list[Source]]  # with the place in the video
 
 
 def analyze(
@@ -264,6 +261,7 @@ def stabilize(
         writing.write_motion(analysis)
         if not (plan.status == "rest" and writing.copied(following)):
             drawing.draw_rest(following, analysis)
+        drawing.finish_drawing()
         measured = _Reporting(request, following.reader, analysis, plan, watch)  # while the encoder is at the last
         drawing.finish()
         writing.finish()
@@ -338,7 +336,7 @@ class _Following:
         """See to it that the video was read to its end: what it holds may be damaged, or another than was followed."""
         if not self._read:
             assert self._known is not None
-            for frame in _own(self._pictures, self._known):
+            for frame in self._known.check_pictures(self._pictures):
                 self._tell("check", frame.index + 1, len(self._known))
             self._read = True
 
@@ -347,7 +345,7 @@ class _Following:
         if self._read:
             again = self._watch.steps(_again(self._request.source, self.reader), "decode")
             self._pictures = self._open_files.enter_context(Producer(again, "decode"))
-        return _own(self._pictures, analysis)
+        return analysis.check_pictures(self._pictures)
 
 
 class _Waiting:
@@ -464,16 +462,6 @@ def _curves(analysis: Analysis, motion: Floats, window: Floats, size: tuple[int,
     return curves
 
 
-def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
-    """Largest distance by which a corner of an output picture samples outside the input, in pixels."""
-    right, bottom = size[0] - 1.0, size[1] - 1.0
-    corners = np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
-    mapped = corrections @ corners
-    x, y = mapped[:, 0] / mapped[:, 2], mapped[:, 1] / mapped[:, 2]
-    beyond = np.maximum.reduce([-x, x - right, -y, y - bottom])
-    return float(max(0.0, beyond.max()))
-
-
 def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[str, float]:
     """Measure a path that was solved for."""
     jitter = plan.gain.jitter_px if plan.status == "rest" and plan.gain is not None else 0.0
@@ -482,7 +470,7 @@ def _figures(motion: Floats, plan: PathPlanner, size: tuple[int, int]) -> dict[s
         corrections = np.array(plan.corrections)
         metrics = camera.path_metrics(motion, corrections, size)
         figures = {
-            "violation_px": _overhang_px(corrections, size) if plan.inside else 0.0,
+            "violation_px": overhang_px(corrections, size) if plan.inside else 0.0,
             "cropping": float(metrics.cropping),
             "distortion": float(metrics.distortion),
             "jitter_in_px": float(metrics.input_jitter_px),
@@ -515,25 +503,27 @@ class _Drawing:
         window_s = request.aim.setting.window_s
         rate = believable_rate(float(reader.frame_rate))
         window, stride = (0, 0) if window_s is None else window_frames(window_s, rate)
-        self.filler, reach = None, 0
-        if request.aim.filled:
-            size = writing.writer.new_planes().nbytes
-            reach = reach_frames(size, rate)
-            self.filler = Filler(rate)
-            self._kept = {"reach_frames": reach, "memory_bytes": 2 * reach * size}
+        self.filler = filler = Filler(rate) if request.aim.filled else None
+        reach = 0 if filler is None else reach_frames(writing.writer.new_planes().nbytes, rate)
         self._neighbors = Neighborhood(reach, rate)
+        self._retreat: Retreat[_ToDraw] = Retreat(writing.writer.size, rate)
+        self._window_map = camera.crop_map((reader.width, reader.height), request.aim.path_options)
+        self._around = 0 if filler is None else 2 * reach + self._retreat.span
         room = open_files.enter_context(room_for_pictures())
-        self._waiting = _Waiting(room, window + stride // 2 + 2 * reach, reader.frame_count)
+        self._waiting = _Waiting(room, window + stride // 2 + self._around, reader.frame_count)
         self._stages = open_files.enter_context(contextlib.ExitStack())
         self._encode = self._stages.enter_context(Consumer(writing.encode, "encode"))
-        self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
+        self._drawing = open_files.enter_context(contextlib.ExitStack())
+        self._warp = self._drawing.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
 
     @property
     def filled(self) -> dict[str, float] | None:
         """What was filled, in figures; None: that was not asked for."""
         if self.filler is None:
             return None
-        return {"view": VIEW, **self.filler.filling.figures(), **self._kept}
+        memory = self._around * self._writer.new_planes().nbytes
+        kept = {"view": VIEW, "reach_frames": self._neighbors.reach, "memory_bytes": memory}
+        return kept | self.filler.filling.figures() | {"retreat": self._retreat.mean}
 
     def keep(self, frame: VideoFrame | None) -> None:
         """Take the next picture, to be drawn when it is planned; None: it is not here, and will be read for that."""
@@ -555,16 +545,23 @@ class _Drawing:
             for frame in following.pictures(analysis):
                 self._draw(frame, len(analysis))
 
-    def finish(self) -> None:
-        """Wait until all that was taken is drawn and encoded."""
+    def finish_drawing(self) -> None:
+        """There are no more pictures. Where pictures are filled, wait until it is settled how all are drawn."""
         for one in self._neighbors.finish():
             self._hand_over(one, self._count)
+        if self.filler is not None:
+            self._warp(None)
+            self._drawing.close()
+
+    def finish(self) -> None:
+        """Wait until all that was taken is drawn and encoded."""
+        self._drawing.close()
         self._stages.close()
 
     def _draw(self, frame: VideoFrame, expected: int | None) -> None:
         step = self._plan.step(self._taken)
         lender = Lender(frame.planes, step.motion, step.ok)
-        for one in self._neighbors.push((frame, self._plan.corrections[self._taken]), lender):
+        for one in self._neighbors.push((frame, self._taken), lender):
             self._hand_over(one, expected)
         self._taken += 1
 
@@ -573,8 +570,35 @@ class _Drawing:
         self._count += 1
         self._tell("render", self._count, expected)
 
-    def _drawn(self, one: _ToDraw) -> None:
-        (frame, correction), lender, sources = one
+    def _drawn(self, one: _ToDraw | None) -> None:
+        """Draw a picture, or those that are behind it; None: there are no more."""
+        if self.filler is None:
+            ready = [] if one is None else [(one, 0.0)]
+        else:
+            with self._watch("fill"):
+                tried = () if one is None else self._tried(self.filler, one)
+                ready = list(self._retreat.finish() if one is None else self._retreat.push(one, *tried))
+        for first, share in ready:
+            index = first[0][1]
+            if share > 0:
+                self._plan.corrections[index] = between(*self._views(index), share)
+            self._finish(first)
+
+    def _views(self, index: int) -> tuple[Floats, Floats]:
+        """How a picture is drawn that needs filling, and how the window alone is, which does not."""
+        return self._plan.corrections[index], self._plan.window[index] @ self._window_map
+
+    def _tried(self, filler: Filler, one: _ToDraw) -> tuple[NDArray[np.float32], Floats, Floats] | tuple[()]:
+        """Give the errors that a picture would have; not of all pictures."""
+        (_, index), lender, sources = one
+        if self._plan.inside or not self._retreat.looks_at(index):
+            return ()
+        wide, narrow = self._views(index)
+        return filler.tried(self._writer.size, wide, lender, sources), wide, narrow
+
+    def _finish(self, one: _ToDraw) -> None:
+        (frame, index), lender, sources = one
+        correction = self._plan.corrections[index]
         with self._watch("warp"):
             steady = warp(
                 frame.planes,
@@ -774,21 +798,3 @@ class _Reporting:
             motion=self._motion,
             corrections=np.array(plan.corrections),
         )
-
-
-def _own(pictures: Iterable[VideoFrame], analysis: Analysis) -> Iterator[VideoFrame]:
-    """Give the pictures of a video whose motion is known; refuse another video's."""
-    count, done = len(analysis), 0
-    for frame in pictures:
-        if done == count:
-            raise InputError(f"{analysis.source}: motion of {count} frames, and the video has more")
-        at = analysis.time_s(done)
-        if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
-            raise InputError(
-                f"{analysis.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
-                f"not at {at:.4f} s"
-            )
-        yield frame
-        done += 1
-    if done != count:
-        raise InputError(f"{analysis.source}: motion of {count} frames, and the video has only {done}")

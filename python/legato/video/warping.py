@@ -25,7 +25,7 @@ from legato.errors import ArgumentError
 from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.planes import ChromaLocation, Picture, Planes, Samples, as_planes, load_opencv
 
-__all__ = ["Backend", "Interpolation", "warp"]
+__all__ = ["Backend", "Interpolation", "overhang_px", "siting_of", "warp"]
 
 Backend: TypeAlias = Literal["native", "opencv"]
 Floats: TypeAlias = NDArray[np.float64]
@@ -126,6 +126,17 @@ def _siting(sx: int, sy: int, location: ChromaLocation) -> _Siting:
     ox = 0.5 * (sx - 1) if location == "center" else 0.0
     oy = 0.0 if location == "topleft" else 0.5 * (sy - 1)
     return _Siting(sx, sy, ox, oy)
+
+
+def overhang_px(corrections: Floats, size: tuple[int, int], target: tuple[int, int] | None = None) -> float:
+    """Largest distance by which a corner of a drawn picture samples outside of the input, in pixels; 0: none does.
+
+    `corrections` are (n, 3, 3), `size` is the input's and `target` the picture's, the same by default.
+    """
+    (right, bottom), (across, down) = ((w - 1.0, h - 1.0) for w, h in (size, target or size))
+    mapped = corrections @ np.array([[0, across, across, 0], [0, 0, down, down], [1, 1, 1, 1]])
+    x, y = mapped[:, 0] / mapped[:, 2], mapped[:, 1] / mapped[:, 2]
+    return float(max(0.0, np.maximum.reduce([-x, x - right, -y, y - bottom]).max()))
 
 
 def siting_of(picture: Planes) -> _Siting:

@@ -38,6 +38,8 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 _FORMAT, _VERSION = "legato-motion", 1
 _LONGEST_TICK_S = 3600
 _MOST_LINE_BYTES = 1 << 20
+# Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
+_SAME_TIME_S = 0.0015
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -152,6 +154,29 @@ class Analysis:
         if self.pts is None or self.time_base is None:
             return None
         return float(int(self.pts[index]) * self.time_base)
+
+    def check_pictures(self, pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Go through the pictures of the video that this is the motion of.
+
+        Raises
+        ------
+        InputError
+            If they are those of another: more or fewer, or shown at other times.
+        """
+        count, done = len(self), 0
+        for frame in pictures:
+            if done == count:
+                raise InputError(f"{self.source}: motion of {count} frames, and the video has more")
+            at = self.time_s(done)
+            if at is not None and abs(at - frame.time_s) > _SAME_TIME_S:
+                raise InputError(
+                    f"{self.source}: motion of another video: frame {done} is shown at {frame.time_s:.4f} s, "
+                    f"not at {at:.4f} s"
+                )
+            yield frame
+            done += 1
+        if done != count:
+            raise InputError(f"{self.source}: motion of {count} frames, and the video has only {done}")
 
     def save(self, path: PathLike) -> None:
         """Write a motion file, whole or not at all.

@@ -70,8 +70,9 @@ class StabilizeReport:
         Where the picture was kept whole (`fill`): the part of the frame that is shown ("view"); the mean share of the
         pictures that was filled from neighbors ("outside"), and that no neighbor shows well enough ("membrane"); the
         predicted mean error of what was filled in gray levels of 256 ("error", "error_p95" over pictures); how many
-        frames on each side were kept for that ("reach_frames") and their bytes ("memory_bytes"). `violation_px` is then
-        0: what lies beyond the frame is filled.
+        frames on each side were kept for that ("reach_frames"), and the bytes of all that waited ("memory_bytes"); how
+        far the pictures fell back to the crop window where filling would fail ("retreat", the mean, 1 is wholly).
+        `violation_px` is then 0: what lies beyond the frame is filled.
     subject_lost : int or None
         The first frame in which the subject to follow was lost; None if it never was, or there is none.
     copied_streams, dropped_streams : list of str
