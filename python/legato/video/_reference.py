@@ -293,7 +293,7 @@ class _Tiles:
         p = np.pad(cells, 1, mode="edge")
         return np.asarray((p[:-1, :-1] + p[:-1, 1:] + p[1:, :-1] + p[1:, 1:]) / 4)
 
-    def sums(self, pixels: Floats) -> Floats:
+    def sums(self, pixels: NDArray[Any]) -> Floats:
         """Add up over each tile."""
         full = np.zeros((self.cells[0] * self.side, self.cells[1] * self.side))
         full[: pixels.shape[0], : pixels.shape[1]] = pixels
@@ -306,7 +306,7 @@ def fill_picture(
     correction: NDArray[Any],
     sources: list[tuple[NDArray[np.uint8], NDArray[Any], int]],
     fade_frames: float = 3.5,
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Complete a gray picture from other frames, as `legato::video::fill` does; without the membrane.
 
     Parameters
@@ -344,7 +344,7 @@ def fill_picture(
     deepest = np.maximum.reduce([deepest[:-1, :-1], deepest[:-1, 1:], deepest[1:, :-1], deepest[1:, 1:]])
     band = near & (deepest >= 0)
     points = corners(frame, 224).astype(np.float64)
-    points = points[_depth(*points.T, size) <= 64 * unit]
+    points = points[_depth(points[:, 0], points[:, 1], size) <= 64 * unit]
     seen = np.stack(_moved(np.linalg.inv(correction), *points.T), 1)
     points = points[((seen >= 0) & (seen < np.array([tiles.cells[1], tiles.cells[0]]) * tiles.side)).all(1)][:72]
     value, square, whole, risk = (np.zeros(drawn.shape) for _ in range(4))
@@ -423,7 +423,7 @@ def _extended_shift(
     """Give what is left of the motion after the homography, at the nodes, in pixels of the frame."""
     size = (frame.shape[1], frame.shape[0])
     start = np.stack(_moved(there, *points.T), 1)
-    shown = _depth(*start.T, size) > 0
+    shown = _depth(start[:, 0], start[:, 1], size) > 0
     here, start = points[shown], start[shown]
     rows, columns = (-(-n // 2) for n in tiles.cells)
     cells, weights = np.zeros((rows, columns, 2)), np.zeros((rows, columns))

@@ -350,7 +350,7 @@ class Retreat(Generic[T]):
         needs = np.array(self._needs)[around]
         held = np.lib.stride_tricks.sliding_window_view(needs, 2 * self._held + 1).max(1)
         share = float(self._weights @ held)
-        share = share if share > _LEAST else 0.0
+        share = max(share - _LEAST, 0.0) / (1 - _LEAST)  # without a step, which would be seen
         self._shares.append(share)
         return self._waiting.popleft(), share
 
