@@ -7,7 +7,7 @@ pictures completed; what the view then shows of the withheld border is compared 
 way covers: "edge" continues the frame's own edge, "paste" takes the nearest frame that shows the place, put there by
 the homography alone, and "fill" is the product's kernel. PSNR in dB: mean over the pictures, and 5th percentile.
 "flicker": root mean square change between pictures in the view, of the filled and of the true border. "cov.": of
-the pixels asked for. "rank": correlation of the ranks of predicted and true errors of the cells. Pictures, if asked for:
+the pixels asked for. "rank": correlation of the ranks of predicted and true errors of the cells. Pictures, on demand:
 truth and filled side by side, and below them continued edges and the fill with its seam.
 """
 
