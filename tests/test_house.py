@@ -98,6 +98,7 @@ DOOR: dict[str, set[str]] = {
     "options": {"media", "motion"},
     "planning": {"media", "motion"},
     "sequences": {"media", "motion"},
+    "filling": {"media"},
     "stabilizing": {"media", "motion", "results"},
     "batch": {"media", "results"},
 }

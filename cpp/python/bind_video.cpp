@@ -32,11 +32,12 @@ Image<Sample> image_of(Array& array, Sample* data, const char* what, bool packed
   return {data, static_cast<int>(width), static_cast<int>(height), stride};
 }
 
-using Siting = std::tuple<int, int, double, double>;  // of chroma on the luma grid: steps sx and sy, offsets ox and oy
+// Of chroma on the luma grid: steps sx and sy, offsets ox and oy.
+using Steps = std::tuple<int, int, double, double>;
 
 template <class Sample, class Call>
 void warp_planes(const Array& map, const std::vector<py::array>& sources, std::vector<py::array>& targets,
-                 const Siting& siting, Call call) {
+                 const Steps& siting, Call call) {
   std::vector<Image<const Sample>> from;
   std::vector<Image<Sample>> to;
   for (const auto& array : sources) from.push_back(image_of(array, static_cast<const Sample*>(array.data()), "source"));
@@ -62,7 +63,7 @@ void warp_planes(const Array& map, const std::vector<py::array>& sources, std::v
 }
 
 void warp_into(const Array& map, const std::vector<py::array>& sources, std::vector<py::array> targets, int bit_depth,
-               const Siting& siting, int interpolation, int threads) {
+               const Steps& siting, int interpolation, int threads) {
   const auto kind = static_cast<Interpolation>(interpolation);
   if (bit_depth == 8) {
     warp_planes<std::uint8_t>(map, sources, targets, siting,
@@ -195,9 +196,92 @@ class PyramidBox {
     check(status, "points");
   }
 
+  const Pyramid& pyramid() const { return *pyramid_; }
+
  private:
   std::unique_ptr<std::byte[]> memory_;
   Pyramid* pyramid_ = nullptr;
+};
+
+/// fill() with a workspace that stays from picture to picture, for one thread at a time.
+class FillerBox {
+ public:
+  // Planes, pyramid, map and distance of a source.
+  using Source = std::tuple<std::vector<py::array>, const PyramidBox*, Array, int>;
+
+  py::tuple fill(const Array& map, const PyramidBox& pyramid, const std::vector<Source>& sources,
+                 std::vector<py::array> targets, int bit_depth, const Steps& siting, double fade_frames,
+                 double most_error, Floats& errors) {
+    FillOptions options;
+    options.fade_frames = fade_frames;
+    options.most_error = most_error;
+    const auto [sx, sy, ox, oy] = siting;
+    const Siting chroma{sx, sy, ox, oy};
+    const auto matrix = input(map);
+    const std::span<float> cells{errors.mutable_data(), static_cast<std::size_t>(errors.size())};
+    FillResult result;
+    Status status;
+    if (bit_depth == 8) {
+      const auto from = sources_of<std::uint8_t>(sources);
+      const auto to = targets_of<std::uint8_t>(targets);
+      status = run(pyramid, to, sources.size(), [&](std::span<std::byte> memory) {
+        return video::fill(matrix, pyramid.pyramid(), from, to, chroma, options, memory, cells, result);
+      });
+    } else {
+      const auto from = sources_of<std::uint16_t>(sources);
+      const auto to = targets_of<std::uint16_t>(targets);
+      status = run(pyramid, to, sources.size(), [&](std::span<std::byte> memory) {
+        return video::fill(matrix, pyramid.pyramid(), from, to, chroma, bit_depth, options, memory, cells, result);
+      });
+    }
+    check(status, "correction");
+    return py::make_tuple(result.outside, result.membrane, result.error, result.sources);
+  }
+
+ private:
+  template <class Sample>
+  static std::vector<FillSource<Sample>> sources_of(const std::vector<Source>& sources) {
+    std::vector<FillSource<Sample>> made;
+    for (const auto& [planes, pyramid, map, distance] : sources) {
+      FillSource<Sample>& source = made.emplace_back();
+      require(planes.size() <= kMostPlanes && map.size() == 9 && pyramid != nullptr, "sources");
+      for (std::size_t p = 0; p < planes.size(); ++p) {
+        source.planes[p] = image_of(planes[p], static_cast<const Sample*>(planes[p].data()), "source");
+      }
+      source.pyramid = &pyramid->pyramid();
+      std::copy_n(map.data(), 9, source.map);
+      source.distance = distance;
+    }
+    return made;
+  }
+
+  template <class Sample>
+  static std::vector<Image<Sample>> targets_of(std::vector<py::array>& targets) {
+    std::vector<Image<Sample>> made;
+    require(!targets.empty(), "targets");
+    for (auto& plane : targets) {
+      made.push_back(image_of(plane, static_cast<Sample*>(plane.mutable_data()), "target"));
+    }
+    return made;
+  }
+
+  template <class Sample, class Call>
+  Status run(const PyramidBox& pyramid, const std::vector<Image<Sample>>& targets, std::size_t sources, Call call) {
+    const Unlocked unlocked;
+    const Turn turn(turns_);
+    const std::size_t size =
+        fill_workspace_size(pyramid.pyramid(), targets[0].width, targets[0].height, std::max<std::size_t>(sources, 1));
+    if (size > size_) {
+      memory_.reset();
+      memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+      size_ = size;
+    }
+    return call(std::span<std::byte>{memory_.get(), size_});
+  }
+
+  Turns turns_;
+  std::unique_ptr<std::byte[]> memory_;
+  std::size_t size_ = 0;
 };
 
 py::tuple fit_into(const Floats& here, const Floats& there, int width, int height, int model, double threshold_px,
@@ -249,6 +333,18 @@ void bind_video(py::module_& module) {
       .def("corners", &PyramidBox::corners, arg("most"), "(n, 2) corners, best first.")
       .def("follow", &PyramidBox::follow, arg("to"), arg("points").noconvert(), arg("round_trip_px"),
            arg("moved").noconvert(), arg("found").noconvert(), "Pyramidal Lucas-Kanade of (n, 2) points.");
+  py::class_<FillerBox>(module, "VideoFiller", "legato::video::fill with a workspace of its own.")
+      .def(py::init<>())
+      .def("fill", &FillerBox::fill, arg("map").noconvert(), arg("pyramid"), arg("sources"), arg("targets"),
+           arg("bit_depth"), arg("siting"), arg("fade_frames"), arg("most_error"), arg("errors").noconvert(),
+           "Completes a picture from other frames: (outside, membrane, error, sources).");
+  module.def(
+      "video_fill_cells",
+      [](int width, int height) {
+        const FrameSize cells = fill_cells(width, height);
+        return std::make_tuple(cells.width, cells.height);
+      },
+      arg("width"), arg("height"), "Cells, across and down, of the map of errors of a filled picture.");
 }
 
 }  // namespace legato::python

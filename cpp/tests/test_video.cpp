@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "allocations.h"
@@ -221,4 +222,95 @@ TEST_CASE("wrong arguments are refused") {
   const Image<std::uint8_t> target = out.view();
   CHECK(warp(std::vector<double>(8), {&source, 1}, {&target, 1}, Interpolation::bilinear) == Status::invalid_argument);
   CHECK(warp_packed(std::vector<double>(9), source, target, Interpolation::bilinear, {}) == Status::invalid_argument);
+}
+
+namespace {
+
+/// A picture that looks 20 pixels beyond the left edge of a frame, and two frames that show what is there.
+struct Beyond {
+  static constexpr int w = 200, h = 150;
+  Picture frame = textured(w, h, 0, 0), left = textured(w, h, -30.5, 3), further = textured(w, h, -45, -6);
+  Picture drawn = frame;
+  std::vector<std::byte> memory[3];
+  Pyramid* pyramid[3];
+  FillSource<std::uint8_t> sources[2];
+  double map[9] = {1, 0, -20, 0, 1, 0, 0, 0, 1};
+
+  Beyond() {
+    const Picture* pictures[3] = {&frame, &left, &further};
+    for (int i = 0; i < 3; ++i) {
+      memory[i].resize(pyramid_memory_size(w, h, 1));
+      pyramid[i] = create_pyramid(w, h, 1, memory[i]);
+      REQUIRE(fill_pyramid(*pyramid[i], pictures[i]->view()) == Status::ok);
+    }
+    const double shift[2][2] = {{30.5, -3}, {45, 6}};
+    for (int i = 0; i < 2; ++i) {
+      sources[i].planes[0] = pictures[i + 1]->view();
+      sources[i].pyramid = pyramid[i + 1];
+      sources[i].map[2] = shift[i][0];
+      sources[i].map[5] = shift[i][1];
+      sources[i].distance = i + 1;
+    }
+    const Image<const std::uint8_t> source = std::as_const(frame).view();
+    const Image<std::uint8_t> target = drawn.view();
+    REQUIRE(warp(map, {&source, 1}, {&target, 1}, Interpolation::bicubic) == Status::ok);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a picture is completed from its neighbors, and nothing is allocated") {
+  Beyond b;
+  const Image<std::uint8_t> target = b.drawn.view();
+  const FrameSize cells = fill_cells(Beyond::w, Beyond::h);
+  std::vector<float> errors(static_cast<std::size_t>(cells.width) * cells.height);
+  std::vector<std::byte> workspace(fill_workspace_size(*b.pyramid[0], Beyond::w, Beyond::h, 2));
+  FillResult result;
+  const long before = allocation_count();
+  REQUIRE(fill(b.map, *b.pyramid[0], b.sources, {&target, 1}, {}, {}, workspace, errors, result) == Status::ok);
+  CHECK(allocation_count() == before);
+  CHECK(result.sources == 2);
+  CHECK(result.outside == doctest::Approx(0.1));
+  CHECK(result.membrane == 0);
+  CHECK(result.error < 5);
+  const Picture truth = textured(Beyond::w, Beyond::h, -20, 0);
+  double squared = 0;
+  for (int y = 0; y < Beyond::h; ++y) {
+    for (int x = 0; x < 20; ++x) {
+      const int i = y * Beyond::w + x;
+      squared += std::pow(b.drawn.data[static_cast<std::size_t>(i)] - truth.data[static_cast<std::size_t>(i)], 2);
+    }
+  }
+  CHECK(std::sqrt(squared / (20 * Beyond::h)) < 6);  // the texture wraps around at white, where nothing is smooth
+}
+
+TEST_CASE("fill refuses what does not belong together") {
+  Beyond b;
+  const Image<std::uint8_t> target = b.drawn.view();
+  const FrameSize cells = fill_cells(Beyond::w, Beyond::h);
+  std::vector<float> errors(static_cast<std::size_t>(cells.width) * cells.height);
+  std::vector<std::byte> workspace(fill_workspace_size(*b.pyramid[0], Beyond::w, Beyond::h, 2));
+  FillResult result;
+  const auto run = [&](std::span<const double> map, const Siting& siting, const FillOptions& options, std::size_t bytes,
+                       std::size_t count) {
+    return fill(map, *b.pyramid[0], b.sources, {&target, 1}, siting, options, {workspace.data(), bytes},
+                {errors.data(), count}, result);
+  };
+  const std::size_t all = workspace.size(), count = errors.size();
+  CHECK(run(b.map, {}, {}, all, count) == Status::ok);
+  CHECK(run(std::span<const double>(b.map).first(8), {}, {}, all, count) == Status::invalid_argument);
+  CHECK(run(b.map, {3, 1, 0, 0}, {}, all, count) == Status::invalid_argument);
+  CHECK(run(b.map, {}, {.fade_frames = 0}, all, count) == Status::invalid_argument);
+  CHECK(run(b.map, {}, {.most_error = std::nan("")}, all, count) == Status::invalid_argument);
+  CHECK(run(b.map, {}, {}, all / 2, count) == Status::workspace_too_small);
+  CHECK(run(b.map, {}, {}, all, count - 1) == Status::invalid_argument);
+  const double unknown[9] = {std::nan(""), 0, 0, 0, 1, 0, 0, 0, 1};
+  CHECK(run(unknown, {}, {}, all, count) == Status::not_finite);
+  std::swap(b.sources[0], b.sources[1]);  // not nearest first
+  CHECK(run(b.map, {}, {}, all, count) == Status::invalid_argument);
+  std::swap(b.sources[0], b.sources[1]);
+  b.sources[1].planes[0].width = Beyond::w - 1;
+  CHECK(run(b.map, {}, {}, all, count) == Status::invalid_argument);
+  CHECK(fill_workspace_size(*b.pyramid[0], 0, 5, 2) == 0);
+  CHECK(fill_cells(-1, 5).width == 0);
 }

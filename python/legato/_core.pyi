@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -93,6 +93,16 @@ class RaspStream:
     def whole(self, tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> typing.Any:
         """
         Forget all, then the outputs at these tokens, or None.
+        """
+class VideoFiller:
+    """
+    legato::video::fill with a workspace of its own.
+    """
+    def __init__(self) -> None:
+        ...
+    def fill(self, map: numpy.typing.NDArray[numpy.float64], pyramid: VideoPyramid, sources: collections.abc.Sequence[tuple[collections.abc.Sequence[numpy.ndarray], VideoPyramid, typing.Annotated[numpy.typing.ArrayLike, numpy.float64], typing.SupportsInt | typing.SupportsIndex]], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, siting: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], fade_frames: typing.SupportsFloat | typing.SupportsIndex, most_error: typing.SupportsFloat | typing.SupportsIndex, errors: numpy.typing.NDArray[numpy.float32]) -> tuple:
+        """
+        Completes a picture from other frames: (outside, membrane, error, sources).
         """
 class DiffusionNoise:
     """
@@ -285,6 +295,10 @@ def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool
 def version() -> str:
     """
     Version of the compiled core.
+    """
+def video_fill_cells(width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex) -> tuple[int, int]:
+    """
+    Cells, across and down, of the map of errors of a filled picture.
     """
 def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
     """

@@ -148,4 +148,52 @@ std::size_t find_corners(const Pyramid& pyramid, std::span<std::byte> workspace,
 Status follow(const Pyramid& from, const Pyramid& to, std::span<const float> points, double round_trip_px,
               std::span<float> moved, std::span<std::uint8_t> found) noexcept;
 
+/// Where chroma sits on the luma grid: sample (i, j) at (sx i + ox, sy j + oy).
+struct Siting {
+  int sx = 1, sy = 1;
+  double ox = 0, oy = 0;
+};
+
+/// A frame that lends its pixels to another one.
+template <class Sample>
+struct FillSource {
+  Image<const Sample> planes[kMostPlanes];
+  const Pyramid* pyramid = nullptr;
+  double map[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};  ///< the frame to be completed to this one, luma pixels
+  int distance = 1;                             ///< frames between the two
+};
+
+struct FillOptions {
+  double fade_frames = 3.5;  ///< a source's weight falls by e over so many frames
+  double most_error = 40;    ///< predicted, gray levels of 256, from which a smooth membrane is drawn instead
+};
+
+struct FillResult {
+  double outside = 0;   ///< share of the picture that shows what lies outside of the frame
+  double membrane = 0;  ///< share of the picture that no source shows well enough
+  double error = 0;     ///< predicted, gray levels of 256, mean over what was filled
+  int sources = 0;      ///< that were looked at
+};
+
+/// Cells of the map of predicted errors for a picture of width x height: the first dimension across.
+FrameSize fill_cells(int width, int height) noexcept;
+/// Bytes; 0 for sizes that fill() refuses. `sources`: how many at most.
+std::size_t fill_workspace_size(const Pyramid& pyramid, int width, int height, std::size_t sources) noexcept;
+/// Completes a picture that warp() drew of a frame: what lies outside of the frame is taken from its neighbors, aligned
+/// by their motion and by points followed near the seam, matched in color there, and blended by predicted error.
+///
+/// map: as of warp(). pyramid: of the frame; its size is the frame's. sources: nearest first; their pyramids have the
+/// frame's size and factor. targets: luma, and both chroma planes or none, as warp() wrote them; the frame's own pixels
+/// stay, but for a feather of some pixels along the seam.
+/// errors: [cells down][cells across], predicted error in gray levels of 256 of what was filled in the cell; 0 where
+/// nothing was, infinity where no source reaches.
+/// The result has the same bits on every instruction set.
+Status fill(std::span<const double> map, const Pyramid& pyramid, std::span<const FillSource<std::uint8_t>> sources,
+            std::span<const Image<std::uint8_t>> targets, const Siting& siting, const FillOptions& options,
+            std::span<std::byte> workspace, std::span<float> errors, FillResult& result) noexcept;
+Status fill(std::span<const double> map, const Pyramid& pyramid, std::span<const FillSource<std::uint16_t>> sources,
+            std::span<const Image<std::uint16_t>> targets, const Siting& siting, int bit_depth,
+            const FillOptions& options, std::span<std::byte> workspace, std::span<float> errors,
+            FillResult& result) noexcept;
+
 }  // namespace legato::video

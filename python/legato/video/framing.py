@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -40,6 +41,8 @@ class Framing(NamedTuple):
         Pixel of the input, at rest, of the output's first one.
     border : {"black", "transparent"} or None
         What stands where there is no picture; None: there is picture everywhere.
+    wide : bool
+        Whether more than the crop window is shown, and so what the frame may lack.
     """
 
     size: tuple[int, int]
@@ -48,6 +51,7 @@ class Framing(NamedTuple):
     measured: Floats
     corner: tuple[int, int] = (0, 0)
     border: Border | None = None
+    wide: bool = False
 
     @classmethod
     def of(
@@ -58,8 +62,15 @@ class Framing(NamedTuple):
         scale: bool = True,
         border: Border | None = None,
         inset: tuple[int, int, int, int] | None = None,
+        view: float | None = None,
     ) -> Self:
-        """Frame pictures of a size, inside of black bars: enlarged, cut (not `scale`), or whole with borders."""
+        """Frame pictures of a size, inside of black bars: enlarged, cut (not `scale`), or whole with borders.
+
+        `view`: a part of the frame that is shown in place of the crop window.
+        """
+        if view is not None:
+            window = camera.crop_map(size, replace(options, window_scale=max(view, 1 - options.crop)))
+            return cls(size, window, np.eye(3), window, wide=True)
         x, y, *inner = inset or (0, 0, *size)
         corner = np.array([x, y], np.float64)
         window = np.asarray(moved(corner) @ camera.crop_map((inner[0], inner[1]), options) @ moved(-corner))

@@ -7,6 +7,7 @@ Python alone. NumPy is loaded by the checks, not by the declarations: the comman
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -72,7 +73,7 @@ class Aim(Options):
         default="standard",
         metadata={
             "metavar": "NAME",
-            "help": "gentle, standard, smooth, steady, tripod or follow; "
+            "help": "gentle, standard, smooth, steady, full, tripod or follow; "
             "pan and walk are standard and smooth (default: %(default)s)",
         },
     )
@@ -111,6 +112,14 @@ class Aim(Options):
             "help": "pull them to the middle (default: 0; 10 in the preset follow)",
         },
     )
+    fill: bool | None = field(
+        default=None,
+        metadata={
+            "action": argparse.BooleanOptionalAction,
+            "help": "keep 98 %% of the view, and take what a frame lacks of it from its neighbors "
+            "(default: only in the preset full)",
+        },
+    )
     options: camera.PathOptions | None = None
 
     def __post_init__(self) -> None:
@@ -124,6 +133,8 @@ class Aim(Options):
         inclusion = as_choice("inclusion", self.inclusion, INCLUSIONS)
         if self.center is not None:
             self._put(center=as_number("center", self.center, least=0, below=1e12))
+        if self.fill is not None:
+            self._put(fill=as_flag("fill", self.fill))
         self._put(inclusion=inclusion, guard=None if self.guard is None else as_flag("guard", self.guard))
 
     @property
@@ -144,6 +155,11 @@ class Aim(Options):
         preset = [] if self.preset == "standard" else [f"preset {self.preset}"]
         crop = [] if self.crop is None else [f"crop {self.crop:g}"]
         return [*preset, *crop, *(["options"] if self.options is not None else [])]
+
+    @property
+    def filled(self) -> bool:
+        """Whether the picture is kept whole."""
+        return self.setting.fill if self.fill is None else self.fill
 
     @property
     def path_options(self) -> camera.PathOptions:
@@ -431,6 +447,8 @@ class Request:
             if asked is not None and not _in_memory(asked):
                 inputs[name] = checked_path(name, asked)
         check_destinations(inputs, {"destination": destination, **files}, output.overwrite)
+        if aim.filled and (output.keep_borders is not None or not output.scale):
+            raise ArgumentError("fill: a picture that is kept whole has no borders to keep, and nothing is cut from it")
         for video in (destination, files["compare"]):
             if video is not None:
                 container_of(video)

@@ -281,12 +281,21 @@ class PathPlanner:
         self._paths: list[_Windows] = []
         self._seen = 0  # frames that the guard has
         self._steps: list[Step] = []
-        self._known = self._begun = False
+        self._known = self._begun = self._decided = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether the pictures show nothing from beyond the frame."""
+        return not self.framing.wide or (self._decided and self.status in ("none", "rest"))
 
     @property
     def ready(self) -> int:
         """How many frames, from the first on, can be drawn."""
         return len(self.corrections)
+
+    def step(self, frame: int) -> Step:
+        """Give what was pushed of a frame."""
+        return self._steps[frame]
 
     def push(self, step: Step) -> None:
         """Take the next frame."""
@@ -305,7 +314,7 @@ class PathPlanner:
 
     def finish(self) -> None:
         """There are no more frames: decide what is left."""
-        count, path = len(self._steps), self._path
+        count, path, self._decided = len(self._steps), self._path, True
         self._aims.check(count)
         if not self._begun:
             self._begin()

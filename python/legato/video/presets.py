@@ -14,7 +14,7 @@ __all__ = ["PRESETS", "Preset", "PresetName", "believable_rate", "preset_named"]
 # Frames a second of shaking hands and what films them. A time-lapse says less, and is not steadier for it.
 _SLOWEST, _FASTEST = 5.0, 1000.0
 
-PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "steady", "tripod", "follow", "pan", "walk"]
+PresetName: TypeAlias = Literal["gentle", "standard", "smooth", "steady", "full", "tripod", "follow", "pan", "walk"]
 
 # Weight of the corners' squared acceleration, at 30 frames a second. Where the crop is used up it takes 30 % of the
 # jitter that the L1 terms alone leave (a tenth of it 17 %); where they find a hold or an even pan it changes little.
@@ -49,12 +49,15 @@ class Preset:
         Weight that pulls the subject or the salient points to the center of the picture, at 30 frames a second.
     window_s : float or None
         Seconds of a file that are planned at once, a third of them look-ahead; None: the whole of it.
+    fill : bool
+        Whether the picture is kept whole, what a frame lacks of it taken from its neighbors.
     """
 
     about: str
     changes: dict[str, Any] = field(default_factory=dict)
     center: float = 0.0
     window_s: float | None = _WINDOW_S
+    fill: bool = False
 
     def options(self) -> camera.PathOptions:
         """Give the path options; all presets keep half a pixel from the frame's edge."""
@@ -92,6 +95,12 @@ PRESETS = {
     "steady": Preset(
         "holds the horizon: less roll for no more jitter; keeps 88 % of the view",
         {"acceleration": 10 * _ACCELERATION, "roll_weight": _LEVEL},
+    ),
+    "full": Preset(  # the crop is where the path may go, and is not taken from the picture
+        "the slow sway goes, too; keeps 98 % of the view, with borders from neighboring frames",
+        {"crop": 0.30, "window_scale": 0.75, "acceleration": 1e7},
+        window_s=6.0,
+        fill=True,
     ),
     "tripod": Preset(
         "stands still as long as the crop allows; keeps 80 % of the view",

@@ -26,6 +26,7 @@ from legato._scalars import as_choice
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
 from legato.video.framing import Framing, beyond, blackened
+from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Retreat, Source, between, reach_frames
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead, Decoder
 from legato.video.media.planes import Planes
@@ -44,11 +45,12 @@ from legato.video.results.figures import curves, path_figures
 from legato.video.results.report import StabilizeReport, package_versions
 from legato.video.results.tracks import TrackJitter
 from legato.video.side_files import SideFiles
-from legato.video.warping import warp
+from legato.video.warping import overhang_px, warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
+_ToDraw: TypeAlias = tuple[tuple[VideoFrame, int], Lender, list[Source]]  # with the place in the video
 
 # Jitter is measured in three pictures out of so many: 0.3 ms a picture of 640 x 360.
 _MEASURED_EVERY = 15
@@ -166,6 +168,7 @@ def stabilize(
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
+    fill: bool | None = None,
     guard: bool | None = None,
     rotation: Rotation | None = None,
     stream: int | None = None,
@@ -200,7 +203,7 @@ def stabilize(
         The video to write; its extension picks the container (see `VideoWriter`).
     motion : Analysis or path, optional
         The motion, where it is known already: what `analyze` gave, or a motion file.
-    preset : {"standard", "gentle", "smooth", "steady", "tripod", "follow"}
+    preset : {"standard", "gentle", "smooth", "steady", "full", "tripod", "follow"}
         How steady against how much of the view is kept. "pan" and "walk" are other names of "standard" and "smooth".
     crop : float, optional
         Part of the field of view that may be given up, in place of the preset's; more is smoother.
@@ -218,6 +221,9 @@ def stabilize(
     center : float, optional
         Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
         that of the preset, which is 0 but for "follow".
+    fill : bool, optional
+        Whether to show 98 % of the view whatever the crop, and to take what a frame lacks of it from the frames before
+        and after; by default only in the preset "full".
     guard : bool, optional
         Whether a clip that would not become steadier is left as it is. By default it is, and the report's
         `not_followed` names what was asked for in vain; True takes that for an answer. Not asked where there is
@@ -297,11 +303,12 @@ def stabilize(
         writing.write_motion(analysis)
         if not (plan.status == "rest" and writing.copied(following)):
             drawing.draw_rest(following, analysis)
+        drawing.finish_drawing()
         measured = _Reporting(request, following.reader, analysis, plan, watch)  # while the encoder is at the last
         drawing.finish()
         writing.finish()
         writing.write_plot(measured)
-        result = measured.report(writing, drawing.jitter_px)
+        result = measured.report(writing, drawing.jitter_px, drawing.filled)
         writing.commit(result)
     LOG.info("%s", result.summary())
     for note in result.notes:
@@ -418,7 +425,7 @@ class _Waiting:
         count = len(self.frames) + 1
         if frame.index == 0:
             planes = frame.planes
-            self._bytes = sum(p.nbytes for p in (planes.y, planes.u, planes.v) if p is not None)
+            self._bytes = planes.nbytes
             count = self._expected or 1
             if self._planned:  # and a block may be held for a second look
                 held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
@@ -530,6 +537,7 @@ class _Drawing:
         self._output, self._writer, self._plan = request.output, writing.writer, plan
         self._watch, self._tell = watch, tell
         self._color_range = reader.color.range
+        self._taken = 0  # planned pictures that were taken from those that wait
         self._count = 0  # pictures handed to the warp
         sizes = (reader.width, reader.height), writing.writer.size
         self._before, self._after = (TrackJitter(size, _MEASURED_EVERY) for size in sizes)
@@ -537,22 +545,38 @@ class _Drawing:
         window_s = request.aim.setting.window_s
         rate = believable_rate(float(reader.frame_rate))
         window, stride = (0, 0) if window_s is None else window_frames(window_s, rate)
+        self.filler = filler = Filler(rate) if request.aim.filled else None
+        reach = 0 if filler is None else reach_frames(writing.writer.new_planes().nbytes, rate)
+        self._neighbors = Neighborhood(reach, rate)
+        self._retreat: Retreat[_ToDraw] = Retreat(writing.writer.size, rate)
+        self._window_map = camera.crop_map((reader.width, reader.height), request.aim.path_options)
+        self._around = 0 if filler is None else 2 * reach + self._retreat.span
         room = open_files.enter_context(room_for_pictures())
-        self._waiting = _Waiting(room, window + stride // 2, reader.frame_count)
+        self._waiting = _Waiting(room, window + stride // 2 + self._around, reader.frame_count)
         self._stages = open_files.enter_context(contextlib.ExitStack())
         self._encode = self._stages.enter_context(Consumer(writing.encode, "encode"))
-        self._warp = self._stages.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
+        self._drawing = open_files.enter_context(contextlib.ExitStack())
+        self._warp = self._drawing.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
+
+    @property
+    def filled(self) -> dict[str, float] | None:
+        """What was filled, in figures; None: that was not asked for."""
+        if self.filler is None:
+            return None
+        memory = self._around * self._writer.new_planes().nbytes
+        kept = {"view": VIEW, "reach_frames": self._neighbors.reach, "memory_bytes": memory}
+        return kept | self.filler.filling.figures() | {"retreat": self._retreat.mean}
 
     def keep(self, frame: VideoFrame | None) -> None:
         """Take the next picture, to be drawn when it is planned; None: it is not here, and will be read for that."""
         if frame is None:
             self._waiting.whole = False
         else:
-            self._waiting.add(frame, begun=self._count > 0)
+            self._waiting.add(frame, begun=self._taken > 0)
 
     def draw_ready(self, expected: int | None) -> None:
         """Draw the pictures that wait and are planned; of how many in all, as far as that is known."""
-        while self._waiting.frames and self._count < self._plan.ready:
+        while self._waiting.frames and self._taken < self._plan.ready:
             self._draw(self._waiting.frames.popleft(), expected)
 
     def draw_rest(self, following: _Following, analysis: Analysis) -> None:
@@ -563,8 +587,17 @@ class _Drawing:
             for frame in following.pictures(analysis):
                 self._draw(frame, len(analysis))
 
+    def finish_drawing(self) -> None:
+        """There are no more pictures. Where pictures are filled, wait until it is settled how all are drawn."""
+        for one in self._neighbors.finish():
+            self._hand_over(one, self._count)
+        if self.filler is not None:
+            self._warp(None)
+            self._drawing.close()
+
     def finish(self) -> None:
         """Wait until all that was taken is drawn and encoded."""
+        self._drawing.close()
         self._stages.close()
 
     @property
@@ -573,12 +606,46 @@ class _Drawing:
         return self._before.px, self._after.px
 
     def _draw(self, frame: VideoFrame, expected: int | None) -> None:
-        self._warp((frame, self._plan.corrections[self._count]))  # waits while too many lie there
+        step = self._plan.step(self._taken)
+        lender = Lender(frame.planes, step.motion, step.ok)
+        for one in self._neighbors.push((frame, self._taken), lender):
+            self._hand_over(one, expected)
+        self._taken += 1
+
+    def _hand_over(self, one: _ToDraw, expected: int | None) -> None:
+        self._warp(one)  # waits while too many lie there
         self._count += 1
         self._tell("render", self._count, expected)
 
-    def _drawn(self, item: tuple[VideoFrame, Floats]) -> None:
-        frame, correction = item
+    def _drawn(self, one: _ToDraw | None) -> None:
+        """Draw a picture, or those that are behind it; None: there are no more."""
+        if self.filler is None:
+            ready = [] if one is None else [(one, 0.0)]
+        else:
+            with self._watch("fill"):
+                tried = () if one is None else self._tried(self.filler, one)
+                ready = list(self._retreat.finish() if one is None else self._retreat.push(one, *tried))
+        for first, share in ready:
+            index = first[0][1]
+            if share > 0:
+                self._plan.corrections[index] = between(*self._views(index), share)
+            self._finish(first)
+
+    def _views(self, index: int) -> tuple[Floats, Floats]:
+        """How a picture is drawn that needs filling, and how the window alone is, which does not."""
+        return self._plan.corrections[index], self._plan.window[index] @ self._window_map
+
+    def _tried(self, filler: Filler, one: _ToDraw) -> tuple[NDArray[np.float32], Floats, Floats] | tuple[()]:
+        """Give the errors that a picture would have; not of all pictures."""
+        (_, index), lender, sources = one
+        if self._plan.inside or not self._retreat.looks_at(index):
+            return ()
+        wide, narrow = self._views(index)
+        return filler.tried(self._writer.size, wide, lender, sources), wide, narrow
+
+    def _finish(self, one: _ToDraw) -> None:
+        (frame, index), lender, sources = one
+        correction = self._plan.corrections[index]
         shown: NDArray[np.bool_] | None = None
         how: Any = {"interpolation": self._output.interpolation, "threads": self._output.threads}
         with self._watch("warp"):
@@ -591,6 +658,9 @@ class _Drawing:
                 outside = beyond(correction, steady.size, frame.planes.size)
                 blackened(steady, outside, self._color_range)
                 shown = ~outside
+        if self.filler is not None:
+            with self._watch("fill"):
+                self.filler(steady, correction, lender, sources)
         with self._watch("metrics"):
             self._before.push(frame.planes)
             self._after.push(steady)
@@ -628,7 +698,10 @@ class _Writing:
         size, border, scale = (reader.width, reader.height), request.output.keep_borders, request.output.scale
         if inset is not None and not scale:
             raise ArgumentError("scale: a picture between black bars cannot be cut out of them: it has to be enlarged")
-        self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset)
+        if inset is not None and request.aim.filled:
+            raise ArgumentError("fill: a picture between black bars has no neighborhood to be filled from; fill=False crops")
+        view = VIEW if request.aim.filled else None
+        self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset, view=view)
         self.writer = VideoWriter(
             request.destination, reader, size=self.framing.size, alpha=border == "transparent", **encoding
         )
@@ -733,8 +806,10 @@ class _Reporting:
         with watch("metrics"):
             self._motion = camera.bridge_motion(analysis.motion, analysis.ok)
             solved = plan.status not in ("none", "rest")
-            shown = np.array(plan.window) @ plan.framing.measured if solved else np.array(plan.corrections)
-            self._figures = path_figures(self._motion, shown, self._size, self._rate, plan.gain)
+            shown = np.array(plan.corrections)
+            if solved and not plan.framing.wide:
+                shown = np.array(plan.window) @ plan.framing.measured
+            self._figures = path_figures(self._motion, shown, self._size, self._rate, plan.gain, inside=plan.inside)
             self._curves = curves(analysis, self._motion, np.array(plan.window), self._rate)
 
     def draw_path(self, file: IO[bytes], kind: str) -> None:
@@ -743,8 +818,10 @@ class _Reporting:
 
         plot_path(self._motion, np.array(self._plan.window), self._size, file, fps=self._rate, kind=kind)
 
-    def report(self, writing: _Writing, jitter_px: tuple[float, float]) -> StabilizeReport:
-        """Tell what was done; `jitter_px`: measured, before and after."""
+    def report(
+        self, writing: _Writing, jitter_px: tuple[float, float], filled: dict[str, float] | None
+    ) -> StabilizeReport:
+        """Tell what was done; `jitter_px`: measured, before and after; `filled`: in figures."""
         request, reader, analysis, plan, watch = (
             self._request,
             self._reader,
@@ -781,6 +858,7 @@ class _Reporting:
             jitter_out_px=jitter_px[1],
             not_followed=request.asked if alone else [],
             **self._figures,
+            filled=filled if plan.inside is False else None,
             subject_lost=_lost(analysis),
             copied_streams=list(written.copied),
             dropped_streams=list(written.not_copied),

@@ -34,7 +34,7 @@ from legato.video.media.planes import (
     load_opencv,
 )
 
-__all__ = ["Interpolation", "warp"]
+__all__ = ["Interpolation", "overhang_px", "siting_of", "warp"]
 
 Floats: TypeAlias = NDArray[np.float64]
 PictureT = TypeVar("PictureT", bound=Picture | Any)
@@ -140,11 +140,27 @@ def _siting(sx: int, sy: int, location: ChromaLocation) -> _Siting:
     return _Siting(sx, sy, ox, oy)
 
 
+def overhang_px(corrections: Floats, size: tuple[int, int], target: tuple[int, int] | None = None) -> float:
+    """Largest distance by which a corner of a drawn picture samples outside of the input, in pixels; 0: none does.
+
+    `corrections` are (n, 3, 3), `size` is the input's and `target` the picture's, the same by default.
+    """
+    (right, bottom), (across, down) = ((w - 1.0, h - 1.0) for w, h in (size, target or size))
+    mapped = corrections @ np.array([[0, across, across, 0], [0, 0, down, down], [1, 1, 1, 1]])
+    x, y = mapped[:, 0] / mapped[:, 2], mapped[:, 1] / mapped[:, 2]
+    return float(max(0.0, np.maximum.reduce([-x, x - right, -y, y - bottom]).max()))
+
+
+def siting_of(picture: Planes) -> _Siting:
+    """Give where the chroma of a picture sits, as the kernels take it."""
+    return _siting(*picture.subsampling, picture.chroma_location)
+
+
 def _warp_planes(picture: Planes, matrix: Floats, size: tuple[int, int], how: _How, out: object) -> Planes:
     sx, sy = picture.subsampling
     chroma_size = -(-size[0] // sx), -(-size[1] // sy)
     outs = _checked_out_planes(out, picture, size, chroma_size)
-    siting = _siting(sx, sy, picture.chroma_location)
+    siting = siting_of(picture)
     planes, sizes = [picture.y], [size]
     if picture.u is not None and picture.v is not None:
         planes, sizes = [picture.y, picture.u, picture.v], [size, chroma_size, chroma_size]

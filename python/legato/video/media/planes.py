@@ -134,6 +134,11 @@ class Planes:
         return np.asarray(drawn.to_ndarray(), np.uint8)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return sum(plane.nbytes for plane in (self.y, self.u, self.v) if plane is not None)
+
+    @property
     def subsampling(self) -> tuple[int, int]:
         """Horizontal and vertical chroma subsampling (sx, sy): (2, 2) is 4:2:0; (1, 1) also for gray.
 

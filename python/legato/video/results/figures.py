@@ -11,6 +11,7 @@ from legato import camera
 from legato.camera.plotting import path_curves
 from legato.video.motion.analysis import Analysis
 from legato.video.motion.guard import Gain
+from legato.video.warping import overhang_px
 
 __all__ = ["curves", "path_figures"]
 
@@ -18,16 +19,19 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def path_figures(
-    motion: Floats, corrections: Floats, size: tuple[int, int], rate: float, gain: Gain | None
+    motion: Floats, corrections: Floats, size: tuple[int, int], rate: float, gain: Gain | None, *, inside: bool
 ) -> dict[str, Any]:
-    """Give the figures of a path as `StabilizeReport` names them, and what the guard found."""
+    """Give the figures of a path as `StabilizeReport` names them, and what the guard found.
+
+    `inside`: the pictures show nothing from beyond the frame, or as much as is told.
+    """
     metrics = camera.path_metrics(motion, corrections, size)
     before, after = (
         camera.path_sway(motion, c, size, rate) for c in (np.tile(np.eye(3), (len(motion), 1, 1)), corrections)
     )
     gain = gain or Gain(True)
     return {
-        "violation_px": _overhang_px(corrections, size),
+        "violation_px": overhang_px(corrections, size) if inside else 0.0,
         "cropping": float(metrics.cropping),
         "distortion": float(metrics.distortion),
         "planned_jitter_in_px": float(metrics.input_jitter_px),
@@ -50,13 +54,3 @@ def curves(analysis: Analysis, motion: Floats, window: Floats, rate: float) -> d
     for name, lines in zip(("before", "after"), path_curves(motion, window, analysis.size), strict=True):
         drawn[name] = {label: np.round(line, 3).tolist() for label, line in lines.items()}
     return drawn
-
-
-def _overhang_px(corrections: Floats, size: tuple[int, int]) -> float:
-    """Largest distance by which a corner of an output picture samples outside the input, in pixels."""
-    right, bottom = size[0] - 1.0, size[1] - 1.0
-    corners = np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
-    mapped = corrections @ corners
-    x, y = mapped[:, 0] / mapped[:, 2], mapped[:, 1] / mapped[:, 2]
-    beyond = np.maximum.reduce([-x, x - right, -y, y - bottom])
-    return float(max(0.0, beyond.max()))

@@ -81,6 +81,13 @@ class StabilizeReport:
         The same of the second that it does least for, and when that began.
     not_followed : list of str
         What was asked for and not done, since the clip was left as it is.
+    filled : dict or None
+        Where the picture was kept whole (`fill`): the part of the frame that is shown ("view"); the mean share of the
+        pictures that was filled from neighbors ("outside"), and that no neighbor shows well enough ("membrane"); the
+        predicted mean error of what was filled in gray levels of 256 ("error", "error_p95" over pictures); how many
+        frames on each side were kept for that ("reach_frames"), and the bytes of all that waited ("memory_bytes"); how
+        far the pictures fell back to the crop window where filling would fail ("retreat", the mean, 1 is wholly).
+        `violation_px` is then 0: what lies beyond the frame is filled.
     subject_lost : int or None
         The first frame in which the subject to follow was lost; None if it never was, or there is none.
     copied_streams, dropped_streams : list of str
@@ -139,6 +146,7 @@ class StabilizeReport:
     worst_second_ratio: float
     worst_second_at_s: float
     not_followed: list[str]
+    filled: dict[str, float] | None
     subject_lost: int | None
     copied_streams: list[str]
     dropped_streams: list[str]
@@ -178,7 +186,8 @@ class StabilizeReport:
         gain = f"planned jitter {self.planned_jitter_in_px:.2f} -> {self.planned_jitter_out_px:.2f} px"
         if math.isfinite(self.jitter_in_px) and math.isfinite(self.jitter_out_px):
             gain = f"measured jitter {self.jitter_in_px:.2f} -> {self.jitter_out_px:.2f} px"
-        return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept"
+        filled = "" if self.filled is None else f", {self.filled['outside']:.1%} of the picture filled from neighbors"
+        return f"{name}: {speed}; {gain}, {self.cropping:.0%} of the view kept{filled}"
 
 
 def counted(number: int, what: str) -> str:
