@@ -231,6 +231,9 @@ def test_frames_of_a_file_become_colors(clip: np.ndarray, tmp_path: Path) -> Non
             assert frame.to_array("gray").shape == SIZE[::-1]
     with pytest.raises(ArgumentError, match="order: expected one of rgb, bgr, gray"):
         frame.planes.to_array("rgba")
+    for order, shape in (("gray", (4, 4)), ("rgb", (4, 4, 3))):  # gray has a range, too
+        limited = video.Planes(np.full((4, 4), 126, np.uint8)).to_array(order)
+        np.testing.assert_array_equal(limited, np.full(shape, 128))
     deep = video.Planes(np.full((4, 4), 1023 << 2, np.uint16), bit_depth=12)
     assert deep.to_array("gray", color=ColorTags(range=2)).max() >= 254
 

@@ -119,12 +119,13 @@ class Planes:
         order = as_choice("order", order, COLOR_ORDERS)
         tags = color or ColorTags()
         full = tags.range == RANGE_FULL
-        if order == "gray":
+        if order == "gray" or self.u is None:  # FFmpeg takes gray for full range, whatever it is told
             low, span = (
                 (0, (1 << self.bit_depth) - 1) if full else (16 << self.bit_depth - 8, 219 << self.bit_depth - 8)
             )
             levels = (self.y.astype(np.float32) - low) * np.float32(255 / span)
-            return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+            gray = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+            return gray if order == "gray" else np.repeat(gray[..., None], 3, axis=2)
         drawn = frame_of(self).reformat(
             format=f"{order}24",
             src_colorspace=_matrix_number(tags.matrix, self.size[1]),
