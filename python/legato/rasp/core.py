@@ -600,7 +600,8 @@ def kqv(
         and type(default) is int
         and -(2**63) <= default < 2**63
         and causal is True
-        and type(reduction) is type(rounding) is str
+        and isinstance(reduction, str)
+        and isinstance(rounding, str)
         and reduction in ("mean", "max", "min")
         and rounding in ("truncate", "floor")
         and type(threads) is int

@@ -25,8 +25,8 @@ from legato._log import LOG
 from legato._scalars import as_choice
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
-from legato.video.framing import Framing, beyond, blackened
 from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Retreat, Source, between, reach_frames
+from legato.video.framing import Framing, beyond, blackened
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead, Decoder
 from legato.video.media.planes import Planes
@@ -45,7 +45,7 @@ from legato.video.results.figures import curves, path_figures
 from legato.video.results.report import StabilizeReport, package_versions
 from legato.video.results.tracks import TrackJitter
 from legato.video.side_files import SideFiles
-from legato.video.warping import overhang_px, warp
+from legato.video.warping import warp
 
 __all__ = ["analyze", "render", "stabilize"]
 
@@ -699,7 +699,7 @@ class _Writing:
         if inset is not None and not scale:
             raise ArgumentError("scale: a picture between black bars cannot be cut out of them: it has to be enlarged")
         if inset is not None and request.aim.filled:
-            raise ArgumentError("fill: a picture between black bars has no neighborhood to be filled from; fill=False crops")
+            raise ArgumentError("fill: a picture between black bars is not filled, it can only be cropped")
         view = VIEW if request.aim.filled else None
         self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset, view=view)
         self.writer = VideoWriter(
