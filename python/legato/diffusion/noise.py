@@ -226,8 +226,7 @@ def brownian(
 def path_time(name: str, value: float) -> float:
     """Return the multiple of 2^-24 next to a time."""
     number: float = as_number(name, value, least=0, most=1)
-    scale = 1 << _DEPTH
-    return round(number * scale) / scale
+    return round(number * 2.0**_DEPTH) / 2.0**_DEPTH
 
 
 def _hats(t: float) -> list[tuple[tuple[int, int], float]]:
