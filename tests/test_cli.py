@@ -17,7 +17,7 @@ import pytest
 from clips import packets, shaky, times, under_way, write_clip
 from legato._extras import install_command
 from legato.camera import PathOptions
-from legato.cli import main, whole_parser
+from legato.cli import _parser, main
 from legato.video import VideoWriter, stabilizing
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -80,7 +80,7 @@ def test_the_defaults_in_the_help_are_true(capsys: pytest.CaptureFixture[str]) -
     crf = inspect.signature(VideoWriter).parameters["crf"].default
     for default in (PathOptions().crop, crf, *expected.values()):
         assert f"(default: {default})" in text
-    assert expected.items() <= vars(whole_parser().parse_args(["stabilize", "a", "b"])).items()
+    assert expected.items() <= vars(_parser().parse_args(["stabilize", "a", "b"])).items()
 
 
 # --- errors -------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from legato._extras import requirements
 from legato._log import LOG
-from legato.cli import main, whole_parser
+from legato.cli import _parser, main
 from legato.cli.info import _PACKAGES
 from legato.cli.parsing import EXIT_CODES, Parser
 
@@ -32,7 +32,7 @@ def parsers(parser: Parser) -> Iterator[Parser]:
                 yield from parsers(sub)
 
 
-ALL = list(parsers(whole_parser()))
+ALL = list(parsers(_parser()))
 OFFERED = pytest.mark.parametrize("parser", ALL, ids=[parser.prog for parser in ALL])
 
 
@@ -52,7 +52,7 @@ def test_every_help_has_examples_that_parse_and_the_exit_codes(parser: Parser, m
         words = shlex.split(example.partition(" > ")[0])
         assert words[0] == "legato"
         if "COMMAND" not in words:
-            assert whole_parser().parse_args(words[1:]).run
+            assert _parser().parse_args(words[1:]).run
 
 
 def test_the_docs_have_the_same_exit_codes() -> None:
@@ -129,7 +129,7 @@ def test_a_mistake_is_told_with_what_may_have_been_meant(
 
 def test_an_option_does_not_eat_what_the_command_waits_for() -> None:
     def parsed(words: str) -> argparse.Namespace:
-        return whole_parser().parse_args(words.split())
+        return _parser().parse_args(words.split())
 
     for name in ("compare", "report", "plot"):
         for words, value in (
@@ -214,6 +214,25 @@ def test_what_cannot_be_written_is_found_before_the_input_is_read(
 
 
 # --- rasp, info, completion, log ----------------------------------------------------------------
+
+
+def test_rasp_runs_its_example(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lark", reason="needs lark")
+    example = next(example for parser in ALL for example in parser.examples if "--evaluate" in example)
+    assert main(shlex.split(example)[1:]) == 0
+    assert capsys.readouterr().out == "['o', 'l', 'l', 'e', 'h']\n"
+
+
+def test_the_doctor_says_what_to_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow", reason="needs PyArrow")
+    monkeypatch.chdir(tmp_path)
+    Path("log.jsonl").write_text('{"prompt": "a", "reward": 0}\n{"prompt": "a", "reward": 1}\n')
+    assert main(["rft", "scan", "log.jsonl", "--html", "page.html"]) == 0
+    assert capsys.readouterr().out.endswith("\nnow open page.html\n")
+    assert main(["rft", "scan", "log.jsonl", "--html", "page.html", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overall"]["prompts"] == 1
 
 
 def test_rasp_lists_its_tasks(capsys: pytest.CaptureFixture[str]) -> None:

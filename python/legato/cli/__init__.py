@@ -19,7 +19,7 @@ from legato._printing import say, say_error
 from legato.cli.parsing import Parser
 from legato.errors import ArgumentError, LegatoError
 
-__all__ = ["command", "main", "whole_parser"]
+__all__ = ["command", "main"]
 
 _COMMANDS = (
     "stabilize",
@@ -44,7 +44,7 @@ _EXAMPLES = (
 )
 
 
-def whole_parser(asked: str | None = None) -> Parser:
+def _parser(asked: str | None = None) -> Parser:
     """Make the parser of all commands, or of one command alone where it is known which: the others take a while."""
     parser = Parser(
         prog="legato",
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: list[str], *, alone: bool) -> int:
     """Run the command; `alone`: the process ends with it."""
     try:
-        arguments = whole_parser(given[0] if given else None).parse_args(given)
+        arguments = _parser(given[0] if given else None).parse_args(given)
     except SystemExit as done:  # argparse has said what there is to say
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
     if arguments.debug:

@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from legato.cli import whole_parser
+    from legato.cli import _parser
 
     try:
         shtab = importlib.import_module("shtab")
     except ImportError as error:
         raise DependencyError(f"completion: shtab is needed here: {install_command('completion')}") from error
-    parser = whole_parser()
+    parser = _parser()
     for action in _actions(parser):
         if action.type is Path or action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]

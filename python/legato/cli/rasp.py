@@ -26,7 +26,7 @@ DESCRIPTION = (
 EXAMPLES = (
     "legato rasp",
     "legato rasp run program.rasp --input hello",
-    "legato rasp run --evaluate 'reverse(tokens)' --input hello",
+    "legato rasp run --evaluate reverse --input hello",
     "legato rasp study --tasks sort parity --output study/",
 )
 _RUN = (

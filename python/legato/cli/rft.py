@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from legato._files import PendingFile, check_destinations, write_whole
-from legato._printing import say
+from legato._printing import printable, say
 from legato._scalars import as_number
 from legato.errors import ArgumentError, InputError
 
@@ -323,6 +323,8 @@ def _scan(arguments: argparse.Namespace) -> int:
             give("out", {"json": report.to_json, "csv": report.to_csv, "html": report.to_html}[arguments.format]())
         if arguments.html is not None:
             give("html", report.to_html())
+    if arguments.html is not None and arguments.out is None and arguments.format in (None, "table"):
+        say(f"\nnow open {printable(arguments.html)}")
     exceeded = False
     for name, limit in arguments.fail_on:
         share = report.overall["population"][name.replace("-", "_")]["share"]
