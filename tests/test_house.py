@@ -99,6 +99,7 @@ DOOR: dict[str, set[str]] = {
     "planning": {"media", "motion"},
     "sequences": {"media", "motion"},
     "filling": {"media"},
+    "stages": {"media", "motion", "results"},
     "stabilizing": {"media", "motion", "results"},
     "batch": {"media", "results"},
 }

@@ -244,10 +244,10 @@ def test_any_preset_can_be_filled_and_full_left_unfilled(clip: Path, tmp_path: P
 def test_a_second_reading_draws_the_same(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import contextlib
 
-    from legato.video import stabilizing
+    from legato.video import stages
 
     video.stabilize(clip, tmp_path / "kept.mkv", preset="full", guard=False, save_motion=tmp_path / "motion.jsonl")
-    monkeypatch.setattr(stabilizing, "room_for_pictures", lambda: contextlib.nullcontext(0))
+    monkeypatch.setattr(stages, "room_for_pictures", lambda: contextlib.nullcontext(0))
     video.stabilize(clip, tmp_path / "again.mkv", preset="full", guard=False)
     monkeypatch.undo()
     video.render(clip, tmp_path / "motion.jsonl", tmp_path / "rendered.mkv", preset="full", guard=False)

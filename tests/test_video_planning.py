@@ -280,14 +280,14 @@ def test_pictures_are_written_before_the_last_is_read(clip: Path, tmp_path: Path
 def test_pictures_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = write_clip(tmp_path / "in.mkv", shaky(420), codec="ffv1")
     most = 0
-    add = stabilizing._Waiting.add
+    add = stages._Waiting.add
 
-    def counted(self: stabilizing._Waiting, frame: video.VideoFrame, *, begun: bool) -> None:
+    def counted(self: stages._Waiting, frame: video.VideoFrame, *, begun: bool) -> None:
         nonlocal most
         add(self, frame, begun=begun)
         most = max(most, len(self.frames))
 
-    monkeypatch.setattr(stabilizing._Waiting, "add", counted)
+    monkeypatch.setattr(stages._Waiting, "add", counted)
     room = (90 + 30 + 60) * SIZE[0] * SIZE[1] * 3 // 2
     monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", room)
     report = video.stabilize(long, tmp_path / "out.mkv", **FAST)

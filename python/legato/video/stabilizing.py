@@ -10,50 +10,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._files import PathLike, PendingFile
+from legato._files import PathLike
 from legato._log import LOG
 from legato._scalars import as_choice
-from legato.errors import ArgumentError, InputError
 from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
-from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Retreat, Source, between, reach_frames
-from legato.video.framing import Framing, beyond, blackened
+from legato.video.framing import Framing
 from legato.video.media.copying import VideoCopy
-from legato.video.media.decoding import Ahead, Decoder
-from legato.video.media.planes import Planes
-from legato.video.media.reader import NOT_TRANSPARENT, VideoFrame, VideoReader
+from legato.video.media.reader import NOT_TRANSPARENT, VideoReader
 from legato.video.media.writer import VideoWriter
-from legato.video.motion.analysis import Analysis, FrameTracker, Step
-from legato.video.motion.letterbox import Inset, picture_inside, warp_inside
-from legato.video.motion.refinement import block_frames, looked_again
+from legato.video.motion.analysis import Analysis
+from legato.video.motion.letterbox import Inset, picture_inside
 from legato.video.motion.subjects import Box
 from legato.video.options import Aim, Estimate, Request
-from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
-from legato.video.planning import Aims, PathPlanner, window_frames
-from legato.video.presets import PresetName, believable_rate
+from legato.video.pipeline import Producer, Stopwatch
+from legato.video.planning import Aims, PathPlanner
+from legato.video.presets import PresetName
 from legato.video.progress import Progress, told
 from legato.video.results.figures import curves, path_figures
 from legato.video.results.report import StabilizeReport, package_versions
-from legato.video.results.tracks import TrackJitter
 from legato.video.side_files import SideFiles
-from legato.video.warping import warp
+from legato.video.stages import Drawing, Following, Writing, followed, opened, tracker_of
 
 __all__ = ["analyze", "render", "stabilize"]
 
 Floats: TypeAlias = NDArray[np.float64]
-_ToDraw: TypeAlias = tuple[tuple[VideoFrame, int], Lender, list[Source]]  # with the place in the video
-
-# Jitter is measured in three pictures out of so many: 0.3 ms a picture of 640 x 360.
-_MEASURED_EVERY = 15
 
 
 def analyze(
@@ -115,13 +102,13 @@ def analyze(
     asked = Estimate.of(locals())  # first of all: these are the arguments, and nothing else yet
     rotation = as_choice("rotation", rotation, ROTATIONS)
     watch = Stopwatch()
-    with told(progress) as tell, _opened(source, asked, rotation) as reader:
+    with told(progress) as tell, opened(source, asked, rotation) as reader:
         inset = picture_inside(reader)
-        tracker = _tracker(reader, asked, inset)
+        tracker = tracker_of(reader, asked, inset)
         with Producer(watch.steps(reader, "decode"), "decode") as pictures:
             plan = _planner(Aim(), Estimate(), reader, watch, inset)
             steps = []
-            for _, step in _followed(pictures, reader, tracker, watch, tell):
+            for _, step in followed(pictures, reader, tracker, watch, tell):
                 plan.push(step)
                 steps.append(replace(step, traces=None))
             plan.finish()
@@ -287,13 +274,13 @@ def stabilize(
     LOG.debug("stabilize %s -> %s", request.source, request.destination)
     with contextlib.ExitStack() as open_files:
         tell = open_files.enter_context(told(progress))
-        following = _Following(request, open_files, watch, tell)
+        following = Following(request, open_files, watch, tell)
         # All files to write are opened now: what is wrong with them is better known before the work.
-        writing = _Writing(request, following, beside, open_files, watch)
+        writing = Writing(request, following, beside, open_files, watch)
         plan = _planner(
             request.aim, request.estimate, following.reader, watch, following.inset, request.known, writing.framing
         )
-        drawing = _Drawing(request, following, writing, plan, open_files, watch, tell)
+        drawing = Drawing(request, following, writing, plan, open_files, watch, tell)
         for frame, step in following.steps():
             drawing.keep(frame)
             plan.push(step)
@@ -307,7 +294,7 @@ def stabilize(
         measured = _Reporting(request, following.reader, analysis, plan, watch)  # while the encoder is at the last
         drawing.finish()
         writing.finish()
-        writing.write_plot(measured)
+        writing.write_plot(measured.draw_path)
         result = measured.report(writing, drawing.jitter_px, drawing.filled)
         writing.commit(result)
     LOG.info("%s", result.summary())
@@ -315,133 +302,6 @@ def stabilize(
         LOG.info("%s: %s", request.destination, note)
     beside.check(request.destination, result)
     return result
-
-
-def _opened(source: PathLike, asked: Estimate, rotation: Rotation) -> VideoReader:
-    opened = source.decoder() if isinstance(source, Ahead) else source
-    return VideoReader(
-        opened,
-        rotate=rotation == "apply",
-        stream=asked.stream,
-        deinterlace=asked.deinterlace,
-        allow_playlists=asked.allow_playlists,
-    )
-
-
-def _tracker(reader: VideoReader, asked: Estimate, inset: Inset | None) -> FrameTracker:
-    return FrameTracker(
-        reader, mask=asked.mask, region=asked.region, subject=asked.subject, backend=asked.backend, inset=inset
-    )
-
-
-def _followed(
-    pictures: Iterable[VideoFrame], reader: VideoReader, tracker: FrameTracker, watch: Stopwatch, tell: Progress
-) -> Iterator[tuple[VideoFrame, Step]]:
-    """Follow the frames of a reader, and look again where that is called for."""
-    size = (reader.width, reader.height)
-    steps = tracker.follow(pictures, watch, tell)
-    return looked_again(steps, size, float(reader.frame_rate), tracker.usable, watch, tell, tracker.backend)
-
-
-class _Following:
-    """Reads the video, and follows it where its motion is not known already.
-
-    Attributes
-    ----------
-    reader : VideoReader
-    inset : (x, y, width, height) of int, or None
-        The picture inside of black bars.
-    """
-
-    def __init__(self, request: Request, open_files: contextlib.ExitStack, watch: Stopwatch, tell: Progress) -> None:
-        self._request, self._open_files, self._watch, self._tell = request, open_files, watch, tell
-        self._known = known = request.known
-        self._steps: list[Step] = []
-        reader = _opened(request.begun or request.source, request.estimate, request.rotation)
-        self.reader = reader = open_files.enter_context(reader)
-        size = (reader.width, reader.height)
-        if known is not None and known.size != size:
-            was, now = ("{}x{}".format(*s) for s in (known.size, size))
-            raise InputError(f"{known.source}: motion of a video of {was}, and {reader.path} is {now}")
-        self.inset = picture_inside(reader)
-        self._tracker = None if known is not None else _tracker(reader, request.estimate, self.inset)
-        # The first pictures are decoded while the rest is made ready.
-        self._pictures = open_files.enter_context(Producer(watch.steps(reader, "decode"), "decode"))
-        self._read = False
-
-    def steps(self) -> Iterator[tuple[VideoFrame | None, Step]]:
-        """Give each frame and its motion; no frames where the motion is known, since nothing needs to be read then."""
-        if self._tracker is None:
-            assert self._known is not None
-            for step in self._known.steps():
-                yield None, step
-            return
-        for frame, step in _followed(self._pictures, self.reader, self._tracker, self._watch, self._tell):
-            self._steps.append(replace(step, traces=None))  # which is for the guard alone, and much
-            yield frame, step
-        self._read = True
-
-    def analysis(self) -> Analysis:
-        """Give the motion of the whole video."""
-        if self._tracker is None:
-            assert self._known is not None
-            return self._known
-        return self._tracker.analysis(self._steps)
-
-    def read(self) -> None:
-        """See to it that the video was read to its end: what it holds may be damaged, or another than was followed."""
-        if not self._read:
-            assert self._known is not None
-            for frame in self._known.check_pictures(self._pictures):
-                self._tell("check", frame.index + 1, len(self._known))
-            self._read = True
-
-    def pictures(self, analysis: Analysis) -> Iterator[VideoFrame]:
-        """Give all pictures, from the first on; a file that was read is read again."""
-        if self._read:
-            again = self._watch.steps(_again(self._request.source, self.reader), "decode")
-            self._pictures = self._open_files.enter_context(Producer(again, "decode"))
-        return analysis.check_pictures(self._pictures)
-
-
-class _Waiting:
-    """Pictures that have been followed and not drawn yet.
-
-    Attributes
-    ----------
-    frames : deque of VideoFrame
-    whole : bool
-        Whether they are all here; otherwise there was no room for them, and none is kept.
-    """
-
-    def __init__(self, room: int, planned: int, expected: int | None) -> None:
-        self.frames: deque[VideoFrame] = deque()
-        self.whole = True
-        self._room, self._planned, self._expected = room, planned, expected
-        self._bytes = 0  # of a picture
-
-    def add(self, frame: VideoFrame, *, begun: bool) -> None:
-        """Keep a picture; let go of all once they are, or are certain to become, too many, and none is drawn yet."""
-        count = len(self.frames) + 1
-        if frame.index == 0:
-            planes = frame.planes
-            self._bytes = planes.nbytes
-            count = self._expected or 1
-            if self._planned:  # and a block may be held for a second look
-                held = block_frames((planes.y.shape[1], planes.y.shape[0]), planes.y.itemsize)
-                count = min(count, self._planned + held)
-        if count * self._bytes > self._room and not begun:
-            self.whole = False
-        if self.whole:
-            self.frames.append(frame)
-        else:
-            self.frames.clear()
-
-
-def _again(source: PathLike, first: VideoReader) -> Iterator[VideoFrame]:
-    decoder = Decoder(source, stream=first.decoder.stream.index, allow_playlists=first.decoder.allow_playlists)
-    with VideoReader(decoder, rotate=first.rotate, deinterlace=first.deinterlace) as reader:
-        yield from reader
 
 
 def _planner(
@@ -477,19 +337,6 @@ def _lost(analysis: Analysis) -> int | None:
     return int(gone[0]) if len(gone) else None
 
 
-def _copy(destination: PathLike, reader: VideoReader, writer: VideoWriter) -> VideoCopy | None:
-    """Put a copy of the packets in the writer's place, where the pictures would be the same but for the encoding."""
-    sound = not (reader.skipped_packets or reader.damaged_frames or reader.repaired_timestamps)
-    if not sound or reader.rotation or writer.size != (reader.width, reader.height):
-        return None
-    try:
-        copy = VideoCopy(destination, reader)
-    except ArgumentError:
-        return None  # the container does not hold them
-    writer.abort()
-    return copy
-
-
 def _notes(
     analysis: Analysis,
     reader: VideoReader,
@@ -517,283 +364,6 @@ def _notes(
     return notes
 
 
-class _Drawing:
-    """Keeps pictures until they are planned, draws them by their corrections and gives them to the encoder.
-
-    Warp and encoder work in two threads of their own.
-    """
-
-    def __init__(
-        self,
-        request: Request,
-        following: _Following,
-        writing: _Writing,
-        plan: PathPlanner,
-        open_files: contextlib.ExitStack,
-        watch: Stopwatch,
-        tell: Progress,
-    ) -> None:
-        reader, self._inset = following.reader, following.inset
-        self._output, self._writer, self._plan = request.output, writing.writer, plan
-        self._watch, self._tell = watch, tell
-        self._color_range = reader.color.range
-        self._taken = 0  # planned pictures that were taken from those that wait
-        self._count = 0  # pictures handed to the warp
-        sizes = (reader.width, reader.height), writing.writer.size
-        self._before, self._after = (TrackJitter(size, _MEASURED_EVERY) for size in sizes)
-        # Half of what comes out of the plan at once waits before the encoder: the tracker is twice as fast as that.
-        window_s = request.aim.setting.window_s
-        rate = believable_rate(float(reader.frame_rate))
-        window, stride = (0, 0) if window_s is None else window_frames(window_s, rate)
-        self.filler = filler = Filler(rate) if request.aim.filled else None
-        reach = 0 if filler is None else reach_frames(writing.writer.new_planes().nbytes, rate)
-        self._neighbors = Neighborhood(reach, rate)
-        self._retreat: Retreat[_ToDraw] = Retreat(writing.writer.size, rate)
-        self._window_map = camera.crop_map((reader.width, reader.height), request.aim.path_options)
-        self._around = 0 if filler is None else 2 * reach + self._retreat.span
-        room = open_files.enter_context(room_for_pictures())
-        self._waiting = _Waiting(room, window + stride // 2 + self._around, reader.frame_count)
-        self._stages = open_files.enter_context(contextlib.ExitStack())
-        self._encode = self._stages.enter_context(Consumer(writing.encode, "encode"))
-        self._drawing = open_files.enter_context(contextlib.ExitStack())
-        self._warp = self._drawing.enter_context(Consumer(self._drawn, "warp", stride // 2 + DEPTH))
-
-    @property
-    def filled(self) -> dict[str, float] | None:
-        """What was filled, in figures; None: that was not asked for."""
-        if self.filler is None:
-            return None
-        memory = self._around * self._writer.new_planes().nbytes
-        kept = {"view": VIEW, "reach_frames": self._neighbors.reach, "memory_bytes": memory}
-        return kept | self.filler.filling.figures() | {"retreat": self._retreat.mean}
-
-    def keep(self, frame: VideoFrame | None) -> None:
-        """Take the next picture, to be drawn when it is planned; None: it is not here, and will be read for that."""
-        if frame is None:
-            self._waiting.whole = False
-        else:
-            self._waiting.add(frame, begun=self._taken > 0)
-
-    def draw_ready(self, expected: int | None) -> None:
-        """Draw the pictures that wait and are planned; of how many in all, as far as that is known."""
-        while self._waiting.frames and self._taken < self._plan.ready:
-            self._draw(self._waiting.frames.popleft(), expected)
-
-    def draw_rest(self, following: _Following, analysis: Analysis) -> None:
-        """Draw all that is not drawn yet; everything is planned."""
-        if self._waiting.whole:
-            self.draw_ready(len(analysis))
-        else:
-            for frame in following.pictures(analysis):
-                self._draw(frame, len(analysis))
-
-    def finish_drawing(self) -> None:
-        """There are no more pictures. Where pictures are filled, wait until it is settled how all are drawn."""
-        for one in self._neighbors.finish():
-            self._hand_over(one, self._count)
-        if self.filler is not None:
-            self._warp(None)
-            self._drawing.close()
-
-    def finish(self) -> None:
-        """Wait until all that was taken is drawn and encoded."""
-        self._drawing.close()
-        self._stages.close()
-
-    @property
-    def jitter_px(self) -> tuple[float, float]:
-        """Measured jitter before and after, of a sample of the pictures drawn."""
-        return self._before.px, self._after.px
-
-    def _draw(self, frame: VideoFrame, expected: int | None) -> None:
-        step = self._plan.step(self._taken)
-        lender = Lender(frame.planes, step.motion, step.ok)
-        for one in self._neighbors.push((frame, self._taken), lender):
-            self._hand_over(one, expected)
-        self._taken += 1
-
-    def _hand_over(self, one: _ToDraw, expected: int | None) -> None:
-        self._warp(one)  # waits while too many lie there
-        self._count += 1
-        self._tell("render", self._count, expected)
-
-    def _drawn(self, one: _ToDraw | None) -> None:
-        """Draw a picture, or those that are behind it; None: there are no more."""
-        if self.filler is None:
-            ready = [] if one is None else [(one, 0.0)]
-        else:
-            with self._watch("fill"):
-                tried = () if one is None else self._tried(self.filler, one)
-                ready = list(self._retreat.finish() if one is None else self._retreat.push(one, *tried))
-        for first, share in ready:
-            index = first[0][1]
-            if share > 0:
-                self._plan.corrections[index] = between(*self._views(index), share)
-            self._finish(first)
-
-    def _views(self, index: int) -> tuple[Floats, Floats]:
-        """How a picture is drawn that needs filling, and how the window alone is, which does not."""
-        return self._plan.corrections[index], self._plan.window[index] @ self._window_map
-
-    def _tried(self, filler: Filler, one: _ToDraw) -> tuple[NDArray[np.float32], Floats, Floats] | tuple[()]:
-        """Give the errors that a picture would have; not of all pictures."""
-        (_, index), lender, sources = one
-        if self._plan.inside or not self._retreat.looks_at(index):
-            return ()
-        wide, narrow = self._views(index)
-        return filler.tried(self._writer.size, wide, lender, sources), wide, narrow
-
-    def _finish(self, one: _ToDraw) -> None:
-        (frame, index), lender, sources = one
-        correction = self._plan.corrections[index]
-        shown: NDArray[np.bool_] | None = None
-        how: Any = {"interpolation": self._output.interpolation, "threads": self._output.threads}
-        with self._watch("warp"):
-            steady = self._writer.new_planes()
-            if self._inset is None:
-                warp(frame.planes, correction, self._writer.size, out=steady, **how)
-            else:
-                warp_inside(frame.planes, correction, self._inset, steady, **how)
-            if self._output.keep_borders is not None:
-                outside = beyond(correction, steady.size, frame.planes.size)
-                blackened(steady, outside, self._color_range)
-                shown = ~outside
-        if self.filler is not None:
-            with self._watch("fill"):
-                self.filler(steady, correction, lender, sources)
-        with self._watch("metrics"):
-            self._before.push(frame.planes)
-            self._after.push(steady)
-        self._encode((frame, steady, shown))
-
-
-class _Writing:
-    """The files: the result, encoded or copied, and those beside it, whole or not at all.
-
-    Attributes
-    ----------
-    framing : Framing
-        What is shown of them.
-    writer : VideoWriter
-        Of the steady pictures.
-    copy : VideoCopy or None
-        What takes its place where the packets are kept.
-    pair_writer : VideoWriter or None
-        Of original and result side by side.
-    beside : SideFiles
-    """
-
-    def __init__(
-        self,
-        request: Request,
-        following: _Following,
-        beside: SideFiles,
-        open_files: contextlib.ExitStack,
-        watch: Stopwatch,
-    ) -> None:
-        self._request, self._open_files, self._watch, self.beside = request, open_files, watch, beside
-        files, encoding = request.files, request.output.encoding
-        self.copy: VideoCopy | None = None
-        reader, inset = following.reader, following.inset
-        size, border, scale = (reader.width, reader.height), request.output.keep_borders, request.output.scale
-        if inset is not None and not scale:
-            raise ArgumentError("scale: a picture between black bars cannot be cut out of them: it has to be enlarged")
-        if inset is not None and request.aim.filled:
-            raise ArgumentError("fill: a picture between black bars is not filled, it can only be cropped")
-        view = VIEW if request.aim.filled else None
-        self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset, view=view)
-        self.writer = VideoWriter(
-            request.destination, reader, size=self.framing.size, alpha=border == "transparent", **encoding
-        )
-        open_files.callback(self.writer.abort)
-        self.pair_writer = None
-        if files["compare"] is not None:
-            from legato.video.results.comparison import Comparison
-
-            pair = (2 * self.writer.size[0], self.writer.size[1])
-            self.pair_writer = VideoWriter(files["compare"], reader, size=pair, **encoding)
-            open_files.callback(self.pair_writer.abort)
-            self._comparison = Comparison(self.writer.size)
-        self._pending = {
-            name: open_files.enter_context(PendingFile(path))
-            for name in ("report", "plot", "save_motion")
-            if (path := files[name]) is not None
-        }
-
-    @property
-    def written(self) -> VideoWriter | VideoCopy:
-        """What makes the result."""
-        return self.copy or self.writer
-
-    @property
-    def comparison(self) -> VideoWriter | None:
-        """What makes the comparison, unless that failed."""
-        pair_writer = self.pair_writer
-        return None if pair_writer is None or pair_writer.path in self.beside.errors else pair_writer
-
-    def encode(self, item: tuple[VideoFrame, Planes, NDArray[np.bool_] | None]) -> None:
-        """Write an original and its steady picture, and where that shows something."""
-        frame, steady, shown = item
-        pair_writer = self.comparison
-        if pair_writer is not None:
-            with self._watch("compare"), self.beside.attempt(pair_writer.path):
-                pair = self._comparison.draw(self.framing.cut(frame.planes), steady, pair_writer.new_planes())
-                pair_writer.write(pair, frame.pts, frame.duration)
-            if pair_writer.path in self.beside.errors:
-                pair_writer.abort()  # at once: on a full disk the result needs its room
-        with self._watch("encode"):
-            self.writer.write(steady, frame.pts, frame.duration, shown=shown)
-
-    def write_motion(self, analysis: Analysis) -> None:
-        """Write the motion file, if it was asked for."""
-        if "save_motion" in self._pending:
-            pending = self._pending["save_motion"]
-            with self.beside.attempt(pending.destination):
-                pending.write_text(analysis.lines())
-
-    def copied(self, following: _Following) -> bool:
-        """Copy the packets instead, where the pictures would be the same but for the encoding; False: they are not."""
-        request = self._request
-        if request.output.chosen or request.estimate.deinterlace or self.pair_writer is not None:
-            return False
-        following.read()
-        self.copy = _copy(request.destination, following.reader, self.writer)
-        if self.copy is not None:
-            self._open_files.callback(self.copy.abort)
-        return self.copy is not None
-
-    def finish(self) -> None:
-        """Write what encoders and copy still hold."""
-        with self._watch("encode" if self.copy is None else "copy"):
-            self.written.finish()
-        pair_writer = self.comparison
-        if pair_writer is not None:
-            with self._watch("compare"), self.beside.attempt(pair_writer.path):
-                pair_writer.finish()
-
-    def write_plot(self, measured: _Reporting) -> None:
-        """Draw the path before and after, if that was asked for."""
-        if "plot" in self._pending:
-            pending = self._pending["plot"]
-            with self._watch("plot"), self.beside.attempt(pending.destination), pending.opened() as file:
-                measured.draw_path(file, pending.destination.suffix)
-
-    def commit(self, result: StabilizeReport) -> None:
-        """Write the report, and let all files appear under their names."""
-        if "report" in self._pending:
-            pending = self._pending["report"]
-            with self.beside.attempt(pending.destination):
-                pending.write_text([result.to_json()])
-        self.written.commit()
-        others: dict[Path, PendingFile | VideoWriter] = {one.destination: one for one in self._pending.values()}
-        if self.pair_writer is not None:
-            others[self.pair_writer.path] = self.pair_writer
-        for path, other in others.items():
-            if path not in self.beside.errors:
-                with self.beside.attempt(path):
-                    other.commit()
-
-
 class _Reporting:
     """Measures the path when it is planned, and tells what was done when that is written."""
 
@@ -819,7 +389,7 @@ class _Reporting:
         plot_path(self._motion, np.array(self._plan.window), self._size, file, fps=self._rate, kind=kind)
 
     def report(
-        self, writing: _Writing, jitter_px: tuple[float, float], filled: dict[str, float] | None
+        self, writing: Writing, jitter_px: tuple[float, float], filled: dict[str, float] | None
     ) -> StabilizeReport:
         """Tell what was done; `jitter_px`: measured, before and after; `filled`: in figures."""
         request, reader, analysis, plan, watch = (
