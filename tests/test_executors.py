@@ -82,7 +82,7 @@ class Broken:
 
 def test_a_failed_engine_is_a_failed_video(clips: list[Path], tmp_path: Path) -> None:
     items = video.stabilize_all(clips, video.result_paths(clips, tmp_path), executor=Broken(), **FAST)
-    assert [item.error_text for item in items] == ["the worker is gone"] * 3
+    assert [str(item.error) for item in items] == ["the worker is gone"] * 3
     assert list(tmp_path.iterdir()) == []
 
 

@@ -58,6 +58,7 @@ class TestGae:
             mask = torch.tensor(rng.random((3, 5)) > 0.4)
             torch.library.opcheck(torch.ops.legato.gae.default, (r, v, mask, v[:, 0].detach(), 0.9, 0.8))
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
     def test_compile_export_and_func(self) -> None:
         r, v = tensors(3, 5, dtype=torch.float32, grad=False)
 
@@ -127,6 +128,7 @@ class TestStep:
                 torch.ops.legato.apply_step.default, (x, eps, None, None, table, torch.tensor(7), [1, 0, 0, 1])
             )
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
     def test_compile_and_func(self) -> None:
         x, eps = tensors(3, 4, dtype=torch.float32, grad=False)
 
