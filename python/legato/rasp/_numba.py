@@ -20,6 +20,7 @@ from legato.rasp.predicates import CORE_CODE, Predicate
 from legato.rasp.selectors import REDUCTIONS, ROUNDINGS
 
 _aggregate = call("legato_rasp_aggregate_i64")
+_selected: Any = rasp.select
 
 
 class PredicateType(types.Type):
@@ -222,6 +223,6 @@ def _kqv(
         lengths: Any = None,
         threads: Any = 1,
     ) -> Any:
-        return run(rasp.select(k, q, pred, causal, lengths), v, np.int64(default), threads)
+        return run(_selected(k, q, pred, causal, lengths), v, np.int64(default), threads)
 
     return kqv
