@@ -136,8 +136,7 @@ def coordinate_map(homography: ArrayLike) -> Any:
     Returns
     -------
     scipy.LowLevelCallable
-        For images of two axes, rows before columns. SciPy calls it without the interpreter, about eight times as fast
-        as a Python function.
+        For images of two axes, rows before columns. SciPy calls it without the interpreter.
 
     Raises
     ------
