@@ -168,6 +168,7 @@ def _camera(rng: np.random.Generator) -> list[Call]:
     program = camera.path_program(motion, size)
     banded = {field.name: getattr(program, field.name) for field in fields(program)}
     return [
+        Call(camera.coordinate_map, {"homography": motion[0]}),
         Call(camera.log_homography, {"homography": motion, "out": np.empty_like(motion), "threads": 1}),
         Call(camera.exp_homography, {"log": log, "out": np.empty_like(motion), "threads": 1}),
         Call(

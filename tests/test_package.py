@@ -107,16 +107,20 @@ def test_wheel_holds_the_package_and_nothing_else() -> None:
     package = {name for name in installed if name.startswith("legato/")}
     around = {re.sub(r"^legato-[0-9.]+\.dist-info/", "", name) for name in installed - package}
     assert {"licenses/LICENSE", "licenses/THIRD_PARTY.md"} <= around
+    assert "entry_points.txt" in around
     assert not {name for name in around if "/" in name.removeprefix("licenses/") and not name.endswith("bin/legato")}
     module = {name for name in package if re.fullmatch(r"legato/_core\.[\w-]+\.so", name)}
     assert len(module) == 1
     wanted = {name.removeprefix("python/") for name in _tracked() if name.startswith("python/legato/")}
     for source, place in (
-        ("cpp/include/legato/math/", "legato/include/legato/math/"),
+        ("cpp/include/", "legato/include/"),
+        ("cpp/c/legato.h", "legato/include/legato.h"),
         ("cpp/cuda/", "legato/include/legato/cuda/"),
     ):
         wanted |= {name.replace(source, place) for name in _tracked() if name.startswith(source)}
-    assert package - module == wanted
+    built = {name for name in package if name.startswith("legato/lib/")}
+    assert {"legato/lib/liblegato.a", "legato/lib/cmake/legato/legatoConfig.cmake"} <= built
+    assert package - module - built == wanted
 
 
 def test_what_an_index_shows_leads_somewhere() -> None:

@@ -3,6 +3,9 @@
 #include "binding.h"
 
 namespace legato::python {
+
+void bind_calls(py::module_& module);
+
 namespace {
 
 std::atomic<unsigned long> main_thread{0};
@@ -103,6 +106,7 @@ PYBIND11_MODULE_EXEC(_core, module) {
   python::bind_rft(module);
   python::bind_rasp(module);
   python::bind_diffusion(module);
+  python::bind_calls(module);
 }
 
 /// pybind11's own state is made for the main interpreter, and asking for it in another waits for ever.

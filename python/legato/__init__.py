@@ -16,7 +16,7 @@ from legato._dispatch import BACKENDS
 if TYPE_CHECKING:
     from legato import camera, diffusion, rasp, rft, video
 
-__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "rasp", "rft", "video"]
+__all__ = ["__version__", "backends", "build_info", "camera", "diffusion", "get_include", "rasp", "rft", "video"]
 
 __version__: str = _core.version()
 
@@ -38,6 +38,22 @@ def build_info() -> dict[str, Any]:
         "isa": _core.active_isa(),
         "isas": order[: order.index(best) + 1],
     }
+
+
+def get_include() -> str:
+    """Folder of the C++ and C headers: ``legato/*.hpp`` and ``legato.h``.
+
+    The library and the CMake package lie beside it; `docs/embedding.md` says how a build finds them.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> (pathlib.Path(legato.get_include()) / "legato.h").is_file()
+    True
+    """
+    from importlib.resources import files
+
+    return str(files("legato") / "include")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,8 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+import typing_extensions
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -143,6 +144,10 @@ def camera_crop_rows(log: numpy.typing.NDArray[numpy.float64], aspect: typing.Su
 def camera_exp_homography(log: numpy.typing.NDArray[numpy.float64], homography: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Exponentials of (n, 9) logarithms into (n, 9).
+    """
+def camera_homography_capsule(homography: numpy.typing.NDArray[numpy.float64]) -> typing_extensions.CapsuleType:
+    """
+    A copy of nine numbers as a capsule that owns them.
     """
 def camera_log_homography(homography: numpy.typing.NDArray[numpy.float64], log: numpy.typing.NDArray[numpy.float64], threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
@@ -312,3 +317,4 @@ def video_warp_packed(map: numpy.typing.NDArray[numpy.float64], source: numpy.nd
     """
     Packed pixels of three bytes through a homography.
     """
+__pyx_capi__: dict

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from legato.camera.baselines import filter_path, grundmann_path
 from legato.camera.frames import bridge_motion, crop_map
-from legato.camera.homographies import HomographyError, exp_homography, log_homography
+from legato.camera.homographies import HomographyError, coordinate_map, exp_homography, log_homography
 from legato.camera.live import LivePath
 from legato.camera.metrics import PathMetrics, Sway, path_metrics, path_sway
 from legato.camera.options import PathOptions
@@ -45,6 +45,7 @@ __all__ = [
     "Sway",
     "bridge_motion",
     "contain",
+    "coordinate_map",
     "crop_map",
     "exp_homography",
     "filter_path",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_matrices, output_apart
+from legato._arrays import Float64, as_float64, as_matrices, output_apart
 from legato._dispatch import Backend
+from legato._extras import install_command
 from legato._scalars import as_threads
 from legato.camera import _reference
-from legato.errors import HomographyError
+from legato.errors import DependencyError, HomographyError
 
-__all__ = ["HomographyError", "exp_homography", "log_homography", "to_pixel_units", "to_width_units"]
+__all__ = ["HomographyError", "coordinate_map", "exp_homography", "log_homography", "to_pixel_units", "to_width_units"]
 
 
 def log_homography(
@@ -120,6 +123,45 @@ def exp_homography(
     else:
         _core.camera_exp_homography(logs.reshape(-1, 9), homographies.reshape(-1, 9), threads)
     return homographies
+
+
+def coordinate_map(homography: ArrayLike) -> Any:
+    """Homography as compiled coordinates for `scipy.ndimage.geometric_transform`.
+
+    Parameters
+    ----------
+    homography : array_like, shape (3, 3)
+        From output pixels to source pixels, x before y.
+
+    Returns
+    -------
+    scipy.LowLevelCallable
+        For images of two axes, rows before columns. SciPy calls it without the interpreter.
+
+    Raises
+    ------
+    ArgumentError
+        The shape or dtype is wrong.
+    DependencyError
+        SciPy is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy import ndimage
+    >>> from legato import camera
+    >>> shift = camera.coordinate_map([[1, 0, 1], [0, 1, 0], [0, 0, 1]])
+    >>> ndimage.geometric_transform(np.arange(6.0).reshape(2, 3), shift, order=1)
+    array([[1., 2., 0.],
+           [4., 5., 0.]])
+    """
+    matrix = as_float64("homography", homography, (3, 3))
+    try:
+        from scipy import LowLevelCallable
+    except ImportError:
+        raise DependencyError(f"SciPy is missing: {install_command('solvers')}") from None
+    owner = _core.camera_homography_capsule(matrix)
+    return LowLevelCallable.from_cython(_core, "legato_camera_coordinates", owner)
 
 
 def to_width_units(homography: Float64, size: tuple[int, int]) -> Float64:

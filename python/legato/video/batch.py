@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from legato._executors import Submits, submitted
 from legato._files import PathLike, check_destinations, checked_path
 from legato._printing import printable
 from legato._scalars import as_count
@@ -140,6 +143,7 @@ def stabilize_all(
     destinations: Sequence[PathLike],
     *,
     jobs: int = 1,
+    executor: Submits | None = None,
     resume: bool = False,
     tell: Callable[[Item], None] | None = None,
     progress: bool = False,
@@ -153,6 +157,10 @@ def stabilize_all(
         What to read, and under which names to write (see `result_paths`).
     jobs : int
         Videos at the same time. One alone uses several cores already; more pay off where there are many cores.
+    executor : object with ``submit``, optional
+        What runs the videos instead of threads of this process: a `concurrent.futures` executor, loky's, Dask's client.
+        Its workers must see the files under the same absolute paths. A worker that dies leaves no part of a file; its
+        video has failed, unless the engine tries again as Dask does.
     resume : bool
         Leave out a video whose result exists and is not older than it. Since results appear complete or not at all,
         it is finished.
@@ -177,6 +185,10 @@ def stabilize_all(
     if len(sources) != len(destinations):
         raise ArgumentError(f"destinations: expected {len(sources)}, as many as sources; got {len(destinations)}")
     _check_names(sources, destinations, options)
+    if executor is not None:
+        if jobs != 1:
+            raise ArgumentError("jobs: expected none beside an executor, which has workers of its own")
+        return _unless_all_are_wrong(_elsewhere(executor, sources, destinations, resume, options, tell, progress))
     stop, telling = threading.Event(), threading.Lock()
 
     def work(source: PathLike, destination: PathLike, show: Progress) -> Item:
@@ -189,16 +201,10 @@ def stabilize_all(
                 raise _Stopped
             show(stage, done, total)
 
-        if not (resume and _finished(item.source, item.destination)):
-            try:
-                done = stabilize(source, destination, progress=watch, **options)
-                item = Item(item.source, item.destination, "done", report=done)
-            except _Stopped:
-                return item
-            except SideFileError as error:
-                item = Item(item.source, item.destination, "failed", error=error, report=error.report)
-            except Exception as error:  # of whatever kind: the other videos do not depend on it
-                item = Item(item.source, item.destination, "failed", error=error)
+        try:
+            item = _one(source, destination, resume, options, watch)
+        except _Stopped:
+            return item
         show("end", 0, None)
         if tell is not None:
             with telling:
@@ -219,6 +225,61 @@ def stabilize_all(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+    return _unless_all_are_wrong(items)
+
+
+def _one(
+    source: PathLike, destination: PathLike, resume: bool, options: dict[str, Any], progress: bool | Progress = False
+) -> Item:
+    """Stabilize a video, in whatever process."""
+    item = Item(Path(source), Path(destination), "skipped")
+    if resume and _finished(item.source, item.destination):
+        return item
+    try:
+        return dataclasses.replace(
+            item, status="done", report=stabilize(source, destination, progress=progress, **options)
+        )
+    except _Stopped:
+        raise
+    except SideFileError as error:
+        return dataclasses.replace(item, status="failed", error=error, report=error.report)
+    except Exception as error:  # of whatever kind: the other videos do not depend on it
+        return dataclasses.replace(item, status="failed", error=error)
+
+
+def _elsewhere(
+    executor: Submits,
+    sources: Sequence[PathLike],
+    destinations: Sequence[PathLike],
+    resume: bool,
+    options: dict[str, Any],
+    tell: Callable[[Item], None] | None,
+    progress: bool,
+) -> list[Item]:
+    """Stabilize the videos by tasks of an executor; a bar moves when a video is finished."""
+    rows = [
+        (Path(source).absolute(), Path(destination).absolute(), resume, options)
+        for source, destination in zip(sources, destinations, strict=True)
+    ]
+    items = []
+    with told_of_many(progress, len(rows)) as of, closing(submitted(executor, _one, *zip(*rows, strict=True))) as tasks:
+        shows = [of(number) for number in range(len(rows))]
+        for number, task in enumerate(tasks):
+            own = Item(Path(sources[number]), Path(destinations[number]), "failed")
+            try:
+                found = task.result()
+                own = dataclasses.replace(own, status=found.status, error=found.error, report=found.report)
+            except Exception as error:  # of the engine: a worker that is gone, options that do not pickle
+                own = dataclasses.replace(own, error=error)
+            shows[number]("end", 0, None)
+            if tell is not None:
+                tell(own)
+            items.append(own)
+    return items
+
+
+def _unless_all_are_wrong(items: list[Item]) -> list[Item]:
+    """Return the items, or raise where every video failed because of wrong arguments."""
     wrong = [item.error for item in items if isinstance(item.error, ArgumentError)]
     if wrong and len(wrong) == sum(item.status != "skipped" for item in items):
         raise wrong[0]
