@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from clips import SIZE, shaky, write_clip
 from legato import camera, video
 from legato.errors import ArgumentError, InputError
-from legato.video import pipeline, planning, stabilizing
+from legato.video import pipeline, planning, stages
 from legato.video.motion.analysis import Step
 from legato.video.pipeline import Stopwatch
 from legato.video.planning import Aims, PathPlanner, window_frames
@@ -243,13 +243,13 @@ def test_room_decides_how_often_a_file_is_read_and_nothing_else(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
     opened = []
-    reader = stabilizing.VideoReader
+    reader = stages.VideoReader
 
     def counted(*arguments: object, **options: object) -> video.VideoReader:
         opened.append(arguments)
         return reader(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stabilizing, "VideoReader", counted)
+    monkeypatch.setattr(stages, "VideoReader", counted)
     frame = SIZE[0] * SIZE[1] * 3 // 2
     results = []
     # A window, what waits for the encoder and a block of the second look; none is short of the whole clip, since both

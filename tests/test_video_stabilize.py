@@ -33,7 +33,7 @@ from conftest import files_of_at_most
 from legato import camera, video
 from legato._files import PendingFile
 from legato.errors import ArgumentError, InputError, OutputError, SideFileError
-from legato.video import pipeline, stabilizing
+from legato.video import pipeline, stages
 from legato.video.media.reader import VideoReader
 
 pytest.importorskip("av", reason="needs PyAV")
@@ -518,7 +518,7 @@ def test_a_full_disk_names_the_file(clip: Path, tmp_path: Path, monkeypatch: pyt
             with files_of_at_most(100), super().opened() as file:
                 yield file
 
-    monkeypatch.setattr(stabilizing, "PendingFile", Full)
+    monkeypatch.setattr(stages, "PendingFile", Full)
     target = tmp_path / ("p.png" if name == "plot" else "p.json")
     match = f"^{re.escape(str(target))}: cannot be written"
     with pytest.raises(SideFileError, match=match):
@@ -554,7 +554,7 @@ def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monk
             opened.append(path)
             return reader(path if len(opened) == 1 else other, **options)
 
-        monkeypatch.setattr(stabilizing, "VideoReader", changing)
+        monkeypatch.setattr(stages, "VideoReader", changing)
         monkeypatch.setattr(pipeline, "_MOST_KEPT_BYTES", 0)  # or the file is not read again
         with pytest.raises(InputError, match=f"motion of 30 frames, and the video has {words}"):
             video.stabilize(clip, tmp_path / "out.mp4", **FAST)
