@@ -546,7 +546,7 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
 def test_a_file_that_changes_between_the_passes(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = write_clip(tmp_path / "longer.mp4", shaky(33))
     shorter = write_clip(tmp_path / "shorter.mp4", shaky(28))
-    reader = stabilizing.VideoReader
+    reader = stages.VideoReader
     for other, words in ((longer, "more"), (shorter, "only 28")):
         opened: list[Path] = []
 
