@@ -454,7 +454,7 @@ class Filling {
     }
     if (count == 0) return false;
     follow_points(pyramid_, *source.pyramid, m_.points, m_.start, count, static_cast<float>(kRoundTrip), m_.moved,
-                  m_.found);
+                  m_.found, nullptr);
     m_.coarse.clear(2);
     const int across = (l_.across + 1) / 2, down = (l_.down + 1) / 2;
     bool any = false;
