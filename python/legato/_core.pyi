@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -65,6 +65,16 @@ class VideoPyramid:
         """
         Pyramidal Lucas-Kanade of (n, 2) points.
         """
+class VideoFiller:
+    """
+    legato::video::fill with a workspace of its own.
+    """
+    def __init__(self) -> None:
+        ...
+    def fill(self, map: numpy.typing.NDArray[numpy.float64], pyramid: VideoPyramid, sources: collections.abc.Sequence[tuple[collections.abc.Sequence[numpy.ndarray], VideoPyramid, typing.Annotated[numpy.typing.ArrayLike, numpy.float64], typing.SupportsInt | typing.SupportsIndex]], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, siting: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], fade_frames: typing.SupportsFloat | typing.SupportsIndex, most_error: typing.SupportsFloat | typing.SupportsIndex, errors: numpy.typing.NDArray[numpy.float32]) -> tuple:
+        """
+        Completes a picture from other frames: (outside, membrane, error, sources).
+        """
 class RaspStream:
     """
     A causal program, by its words, token by token.
@@ -94,16 +104,6 @@ class RaspStream:
     def whole(self, tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]) -> typing.Any:
         """
         Forget all, then the outputs at these tokens, or None.
-        """
-class VideoFiller:
-    """
-    legato::video::fill with a workspace of its own.
-    """
-    def __init__(self) -> None:
-        ...
-    def fill(self, map: numpy.typing.NDArray[numpy.float64], pyramid: VideoPyramid, sources: collections.abc.Sequence[tuple[collections.abc.Sequence[numpy.ndarray], VideoPyramid, typing.Annotated[numpy.typing.ArrayLike, numpy.float64], typing.SupportsInt | typing.SupportsIndex]], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, siting: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], fade_frames: typing.SupportsFloat | typing.SupportsIndex, most_error: typing.SupportsFloat | typing.SupportsIndex, errors: numpy.typing.NDArray[numpy.float32]) -> tuple:
-        """
-        Completes a picture from other frames: (outside, membrane, error, sources).
         """
 class DiffusionNoise:
     """
