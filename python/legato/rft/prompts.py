@@ -330,7 +330,7 @@ class NameTable:
     def integers(self) -> NDArray[np.int64]:
         """Return the names, where they are integers."""
         if self._least is not None:
-            return np.arange(self._least, self._least + self.count)
+            return np.arange(self.count, dtype=np.int64) + self._least  # its end may be beyond int64
         return self._integers[: self.count]
 
     @one_at_a_time
