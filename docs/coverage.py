@@ -28,6 +28,7 @@ REASONS = {
     ("numpy", "camera"): "the program has its reference in the tests",
     ("numpy", "diffusion"): "exact models have their reference in the tests",
     ("numpy", "rasp"): "by way of `aggr`",
+    ("numpy", "rft"): "it is NumPy's own arithmetic",
     ("numpy", "video"): "the other backend is OpenCV; the reference is in the tests",
     ("numba", "camera"): "a whole solve is no part of a loop",
     ("numba", "diffusion"): "tables, words for known answers and whole runs are no part of a loop",

@@ -185,6 +185,7 @@ def _camera(rng: np.random.Generator) -> list[Call]:
             banded | {"solver": "banded", "tolerance": 1e-6, "max_iterations": 200, "start": None},
         ),
         Call(camera.path_metrics, {"motion": motion, "corrections": motion, "size": size}),
+        Call(camera.path_sway, {"motion": motion, "corrections": motion, "size": size, "fps": 30.0}),
         Call(camera.contain, {"corrections": motion, "size": size, "options": None}),
         Call(camera.crop_map, {"size": size, "options": None}),
         Call(camera.bridge_motion, {"motion": motion, "ok": np.ones(n, bool)}),

@@ -399,7 +399,8 @@ def test_two_runs_draw_different_noise(name: str, config: dict, options: dict) -
     first, second = drawn(), drawn()
     assert first.std() > 0
     assert abs(correlation(first, second)) < 0.05
-    assert abs(correlation(first[0], first[1])) < 0.05
+    if name != "SASolverScheduler":  # whose corrector takes the noise of the step before again
+        assert abs(correlation(first[0], first[1])) < 0.05
     torch.manual_seed(7)
     assert torch.equal(drawn(), first)  # torch's default generator decides
     generator = torch.Generator().manual_seed(5)

@@ -24,7 +24,7 @@ NOT_OF_ARGUMENTS_ALONE = {
 }  # fmt: skip
 # What calls answer or raise, and predicates whose kind is tried by another.
 ANSWERS = {
-    "camera": {"HomographyError", "InfeasibleError", "PathMetrics", "ProgramSolution", "SparseProgram"},
+    "camera": {"HomographyError", "InfeasibleError", "PathMetrics", "ProgramSolution", "SparseProgram", "Sway"},
     "video": {"Analysis", "GroundTruth", "LiveReport", "Motion", "StabilizeReport", "VideoFrame", "VideoMetrics"},
     "diffusion": {"Guided"},
     "rasp": {"Analysis", "CompileError", "Logits", "Picture", "Report", "Selector", "Steps", "Verification",

@@ -142,8 +142,9 @@ def test_large_pictures_are_held_in_smaller_blocks() -> None:
 
 
 def test_nothing_to_steady_is_not_looked_at() -> None:
-    """The guard leaves such a clip as it is."""
-    still = [replace(step, motion=np.eye(3)) for step in bent(3)]
+    """Points that rest are made to move by any path."""
+    points = np.random.default_rng(0).uniform(20, 300, (40, 1, 2)).astype(np.float32)
+    still = [replace(step, traces=np.repeat(points, 3, axis=1)) for step in bent(3)]
     assert look_again(still, views()) == still
 
 

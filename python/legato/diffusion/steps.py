@@ -234,7 +234,7 @@ def convert_prediction(out: Any, x: Any, alpha: float, sigma: float, *, given: P
 
 def _computes(value: Any) -> bool:
     """Whether `value` is an array of another package, whose own arithmetic keeps its place and its gradients."""
-    return not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__") and hasattr(value, "__mul__")
+    return type(value) is not np.ndarray and hasattr(value, "__dlpack__") and hasattr(value, "__mul__")
 
 
 def apply_step(
