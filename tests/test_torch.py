@@ -101,14 +101,14 @@ class TestStep:
         x, eps, uncond, z = tensors(3, 4, 2, count=4, dtype=dtype)
         for guidance in ((None, 1.0), (uncond, 7.5)):
             found = apply_step(x, eps, (0.5, 0.25, 0.125), *guidance, seeds=3, step=2)
-            wanted = D.apply_step(
-                x, eps, (0.5, 0.25, 0.125), *guidance, seeds=3, step=2, out=torch.empty_like(x.detach())
-            )
+            with torch.no_grad():
+                wanted = D.apply_step(x, eps, (0.5, 0.25, 0.125), *guidance, seeds=3, step=2)
             assert found.dtype == dtype
             assert torch.equal(found, wanted)
         table = torch.tensor(rng.normal(size=(3, 3)))
         found = apply_step(x, eps, table, noise=z, seeds=torch.arange(3))
-        assert torch.equal(found, D.apply_step(x, eps, table, noise=z, out=torch.empty_like(x.detach())))
+        with torch.no_grad():
+            assert torch.equal(found, D.apply_step(x, eps, table, noise=z))
 
     def test_gradients_of_both_orders(self) -> None:
         inputs = tensors(3, 4, count=4)

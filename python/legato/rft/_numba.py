@@ -130,7 +130,7 @@ class TokenStats(NamedTuple):
     log_sum: Any
 
 
-_LOGITS = {types.float32: 0, types.uint16: 1, types.float16: 2}  # the core's FloatType
+_LOGITS = {types.float32: 0, types.uint16: 1}  # the core's FloatType
 
 
 @compiles(rft.token_stats)
