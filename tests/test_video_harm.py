@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from clips import scene, shaky, write_clip
 from legato import video
 
 SIZE, COUNT = (320, 180), 75
+# LEGATO_DRAWN_SEEDS=28 draws two hundred clips.
+SEEDS = int(os.environ.get("LEGATO_DRAWN_SEEDS", "3"))
 KINDS = ("car", "crowd", "water", "birds", "screen", "slides", "time-lapse")
 
 
@@ -67,7 +70,7 @@ def test_a_fixed_camera_is_not_made_worse(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(2, 30))
+@pytest.mark.parametrize("seed", range(2, 2 + SEEDS))
 def test_no_fixed_camera_is_made_worse(kind: str, seed: int, tmp_path: Path) -> None:
     check(kind, seed, tmp_path)
 
