@@ -209,7 +209,7 @@ def test_er_sde_against_its_authors() -> None:
                 integral = ((points - now) / scale(points)).sum() * -dt / 200
                 x = x + (dt**2 / 2 + integral * scale(after)) * u
             old_d = d
-        x = x + np.sqrt(after**2 - (now * r) ** 2) * D.normal(SHAPE, 0, step=k)
+        x = x + np.sqrt(after**2 - (now * r) ** 2) * D.normal(SHAPE, 0, step=k).astype(np.float64)
         old = denoised
     ours = D.sample(model, SHAPE, schedule, "er_sde", prediction="x0", x=first)
     np.testing.assert_allclose(ours, x, rtol=1e-9, atol=1e-9)
@@ -222,7 +222,7 @@ def test_consistency_samplers() -> None:
     lcm = x
     for k in range(4):
         x0 = model(lcm, schedule.alpha[k], schedule.sigma[k], k)
-        lcm = schedule.alpha[k + 1] * x0 + schedule.sigma[k + 1] * D.normal(SHAPE, 0, step=k)
+        lcm = schedule.alpha[k + 1] * x0 + schedule.sigma[k + 1] * D.normal(SHAPE, 0, step=k).astype(np.float64)
     options = {"prediction": "x0", "x": x}
     np.testing.assert_allclose(D.sample(model, SHAPE, schedule, "lcm", **options), lcm, rtol=1e-9)
     ends = [D.sample(model, SHAPE, schedule, "tcd", eta=eta, **options) for eta in (0.0, 1.0)]

@@ -198,6 +198,6 @@ def chains(cond: Any, uncond: Any, rows: Float64, noise: Any, x: Float64) -> Flo
         out = u + guidance * (c - u)
         after = a * x + b * out + extra * u + previous * last_out + earlier * earlier_out + base * last_x
         if scale != 0:
-            after = after + scale * noise(int(step), int(substep))
+            after = after + scale * noise(int(step), int(substep)).astype(np.float64)
         last_out, earlier_out, last_x, x = out, last_out, x, after
     return x
