@@ -11,7 +11,9 @@ from legato import rft
 from legato.errors import ArgumentError, IndexRangeError
 
 torch = pytest.importorskip("torch", reason="torch is in the peers extra")
-if not hasattr(torch.library, "custom_op"):
+from torch import library  # noqa: E402
+
+if not hasattr(library, "custom_op"):
     pytest.skip("torch before 2.4 has no custom operators", allow_module_level=True)
 
 from legato.rft import autograd  # noqa: E402
@@ -87,15 +89,13 @@ def test_ignored_rows_are_not_read() -> None:
 
 def test_the_operators_keep_torchs_rules() -> None:
     z, ids = sample(6, 11).requires_grad_(), several_ids()
-    torch.library.opcheck(autograd._token_stats, (z, ids, TEMPERATURE, -100, True, 1))
-    torch.library.opcheck(autograd._token_stats, (z.detach(), ids, TEMPERATURE, -100, False, 1))
+    library.opcheck(autograd._token_stats, (z, ids, TEMPERATURE, -100, True, 1))
+    library.opcheck(autograd._token_stats, (z.detach(), ids, TEMPERATURE, -100, False, 1))
     row = sample(6, seed=3)
-    torch.library.opcheck(
-        autograd._token_stats_backward, (z, ids, row, row, row, sample(6, 3), row, TEMPERATURE, -100, 1)
-    )
+    library.opcheck(autograd._token_stats_backward, (z, ids, row, row, row, sample(6, 3), row, TEMPERATURE, -100, 1))
     x, mask = sample(2, 4).requires_grad_(), torch.ones(2, 4)
     given = (x, x.detach() + 0.1, sample(2, 1), mask, None, "ppo", "token-mean", [0.2, 0.2, 1.0, 1.0], None, None, None)
-    torch.library.opcheck(autograd._policy_loss, given)
+    library.opcheck(autograd._policy_loss, given)
 
 
 def test_second_derivatives() -> None:

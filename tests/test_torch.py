@@ -13,6 +13,8 @@ from legato.errors import ArgumentError
 
 torch = pytest.importorskip("torch", reason="torch is what these operators are for")
 
+from torch import library  # noqa: E402
+
 from legato.torch import apply_step, gae  # noqa: E402
 
 rng = np.random.default_rng(5)
@@ -54,9 +56,9 @@ class TestGae:
     def test_operator(self) -> None:
         for dtype in (torch.float32, torch.float64):
             r, v = tensors(3, 5, dtype=dtype)
-            torch.library.opcheck(torch.ops.legato.gae.default, (r, v, None, None, 0.9, 0.8))
+            library.opcheck(torch.ops.legato.gae.default, (r, v, None, None, 0.9, 0.8))
             mask = torch.tensor(rng.random((3, 5)) > 0.4)
-            torch.library.opcheck(torch.ops.legato.gae.default, (r, v, mask, v[:, 0].detach(), 0.9, 0.8))
+            library.opcheck(torch.ops.legato.gae.default, (r, v, mask, v[:, 0].detach(), 0.9, 0.8))
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
     def test_compile_export_and_func(self) -> None:
@@ -124,7 +126,7 @@ class TestStep:
         for dtype in (torch.float32, torch.bfloat16):
             x, eps = tensors(3, 4, dtype=dtype)
             table = torch.tensor([[0.5, 0.25, 0.0, 0.125]], dtype=torch.float64)
-            torch.library.opcheck(
+            library.opcheck(
                 torch.ops.legato.apply_step.default, (x, eps, None, None, table, torch.tensor(7), [1, 0, 0, 1])
             )
 

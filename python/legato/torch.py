@@ -21,9 +21,10 @@ from legato.errors import ArgumentError, DependencyError
 
 try:
     import torch
+    from torch import library
 except ImportError:
     raise DependencyError("torch is missing: pip install torch") from None
-if not hasattr(torch.library, "custom_op"):
+if not hasattr(library, "custom_op"):
     raise DependencyError(f"torch of 2.4 or later is needed, this is {torch.__version__}")
 
 __all__ = ["apply_step", "gae"]
@@ -159,7 +160,7 @@ def _run(operator: Any, function: Any, *inputs: Any) -> Any:
 # --- gae --------------------------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("legato::gae", mutates_args=(), device_types="cpu")
+@library.custom_op("legato::gae", mutates_args=(), device_types="cpu")
 def _gae(
     rewards: torch.Tensor,
     values: torch.Tensor,
@@ -217,13 +218,13 @@ class _Gae(torch.autograd.Function):
     backward = staticmethod(_transpose_gae)
 
 
-torch.library.register_autograd(_gae, _transpose_gae, setup_context=_keep_mask)
+library.register_autograd(_gae, _transpose_gae, setup_context=_keep_mask)
 
 
 # --- The diffusion step -----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("legato::apply_step", mutates_args=(), device_types="cpu")
+@library.custom_op("legato::apply_step", mutates_args=(), device_types="cpu")
 def _step(
     x: torch.Tensor,
     eps: torch.Tensor,
@@ -286,4 +287,4 @@ class _Step(torch.autograd.Function):
     backward = staticmethod(_transpose_step)
 
 
-torch.library.register_autograd(_step, _transpose_step, setup_context=_keep_coefficients)
+library.register_autograd(_step, _transpose_step, setup_context=_keep_coefficients)

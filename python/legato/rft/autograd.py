@@ -14,9 +14,10 @@ from legato.rft.tokens import TokenStats, token_stats, token_stats_backward
 
 try:
     import torch
+    from torch import library
 except ImportError:
     raise DependencyError("torch is missing: pip install torch") from None
-if not hasattr(torch.library, "custom_op"):
+if not hasattr(library, "custom_op"):
     raise DependencyError(f"torch of 2.4 or later is needed, this is {torch.__version__}")
 
 __all__ = ["policy_loss", "token_logp", "token_logp_entropy"]
@@ -160,7 +161,7 @@ def _run(operator: Any, function: Any, *inputs: Any) -> Any:
     return operator(*inputs) if torch.compiler.is_compiling() else function.apply(*inputs)
 
 
-@torch.library.custom_op("legato::token_stats", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
+@library.custom_op("legato::token_stats", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _token_stats(
     logits: torch.Tensor, ids: torch.Tensor, temperature: float, ignore_index: int, entropy: bool, threads: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -177,7 +178,7 @@ def _(logits: torch.Tensor, ids: torch.Tensor, *_: Any) -> tuple[torch.Tensor, .
     return (logits.new_empty(ids.shape, dtype=torch.float32), *row)
 
 
-@torch.library.custom_op("legato::token_stats_backward", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
+@library.custom_op("legato::token_stats_backward", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _token_stats_backward(
     logits: torch.Tensor,
     ids: torch.Tensor,
@@ -290,11 +291,11 @@ class _TokenStatsBackward(torch.autograd.Function):  # type: ignore[misc]
     backward = staticmethod(_differentiate_again)
 
 
-torch.library.register_autograd(_token_stats, _differentiate, setup_context=_keep_stats)
-torch.library.register_autograd(_token_stats_backward, _differentiate_again, setup_context=_keep_gradients)
+library.register_autograd(_token_stats, _differentiate, setup_context=_keep_stats)
+library.register_autograd(_token_stats_backward, _differentiate_again, setup_context=_keep_gradients)
 
 
-@torch.library.custom_op("legato::policy_loss", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
+@library.custom_op("legato::policy_loss", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _policy_loss(
     logp: torch.Tensor,
     old_logp: torch.Tensor,
@@ -331,7 +332,7 @@ def _(logp: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return logp.new_empty(()), torch.empty_like(logp, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("legato::policy_gradient", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
+@library.custom_op("legato::policy_gradient", mutates_args=(), device_types="cpu")  # type: ignore[untyped-decorator]
 def _policy_gradient(logp: torch.Tensor, gradient: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
     return gradient * upstream
 
@@ -377,5 +378,5 @@ class _PolicyGradient(torch.autograd.Function):  # type: ignore[misc]
     backward = staticmethod(_refuse)
 
 
-torch.library.register_autograd(_policy_loss, _differentiate_loss, setup_context=_keep_gradient)
-torch.library.register_autograd(_policy_gradient, _refuse, setup_context=_keep_nothing)
+library.register_autograd(_policy_loss, _differentiate_loss, setup_context=_keep_gradient)
+library.register_autograd(_policy_gradient, _refuse, setup_context=_keep_nothing)
