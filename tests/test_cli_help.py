@@ -19,6 +19,7 @@ from legato._log import LOG
 from legato.cli import _parser, main
 from legato.cli.info import _PACKAGES
 from legato.cli.parsing import EXIT_CODES, Parser
+from legato.errors import InputError
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -189,12 +190,8 @@ def test_a_missing_file_is_the_same_code_everywhere(
 def test_debug_shows_the_error_of_any_command(words: str, place: str) -> None:
     pytest.importorskip("pyarrow", reason="needs PyArrow")
     given = ["--debug", *words.split()] if place == "before" else [*words.split(), "--debug"]
-    level = LOG.level
-    try:
-        with pytest.raises(Exception, match=r"absent|chains"):
-            main(given)
-    finally:
-        LOG.setLevel(level)
+    with pytest.raises(Exception, match=r"absent|chains"):
+        main(given)
 
 
 def test_what_cannot_be_written_is_found_before_the_input_is_read(
@@ -282,5 +279,15 @@ def test_completion_without_shtab(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def test_the_log_is_silent_until_it_is_asked_for() -> None:
+    """Also after a command of this process has shown it."""
+    with pytest.raises(InputError):
+        main(["rasp", "run", "absent.rasp", "--debug"])
     assert [type(handler) for handler in LOG.handlers] == [logging.NullHandler]
+    assert LOG.level == logging.NOTSET
     assert LOG is logging.getLogger("legato")
+
+
+def test_the_log_shows_any_name_as_it_would_be_printed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "legato"):
+        LOG.debug("stabilize %s -> %s, %d frames", Path("caf\udce9.mp4"), "a\x1b[2Jb", 3)
+    assert caplog.messages == [r"stabilize caf\udce9.mp4 -> a\x1b[2Jb, 3 frames"]

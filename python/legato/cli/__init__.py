@@ -86,10 +86,11 @@ def _run(given: list[str], *, alone: bool) -> int:
         arguments = _parser(given[0] if given else None).parse_args(given)
     except SystemExit as done:  # argparse has said what there is to say
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
-    if arguments.debug:
-        _show_log()
     try:
-        with _ended_by_signals(once=not getattr(arguments, "again", False), alone=alone):
+        with (
+            _log_shown() if arguments.debug else contextlib.nullcontext(),
+            _ended_by_signals(once=not getattr(arguments, "again", False), alone=alone),
+        ):
             code: int = arguments.run(arguments)
             return code
     except KeyboardInterrupt:
@@ -112,12 +113,21 @@ def _run(given: list[str], *, alone: bool) -> int:
         return 2 if isinstance(error, ArgumentError) else 1
 
 
-def _show_log() -> None:
-    """Write the log of the library to stderr, from its details up."""
+@contextlib.contextmanager
+def _log_shown() -> Iterator[None]:
+    """Write the log of the library to stderr, from its details up, while the command runs."""
     import logging
 
-    logging.basicConfig(format="%(name)s: %(message)s")
-    logging.getLogger("legato").setLevel(logging.DEBUG)
+    log, handler = logging.getLogger("legato"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 def command() -> NoReturn:
