@@ -17,8 +17,9 @@ array([0, 0, 0, 9, 2])
 
 from __future__ import annotations
 
-from legato.rasp import datasets, sops, tasks
-from legato.rasp.compiling import CompileError, compile
+from typing import TYPE_CHECKING
+
+from legato._lazily import lazily
 from legato.rasp.core import (
     aggr,
     aggr_max,
@@ -32,7 +33,6 @@ from legato.rasp.core import (
     seq_map,
     tok_map,
 )
-from legato.rasp.exporting import Logits, logits_of, save_gpt2, to_hooked
 from legato.rasp.functions import (
     argmax,
     argmin,
@@ -57,13 +57,36 @@ from legato.rasp.functions import (
     shift_right,
     where,
 )
-from legato.rasp.language import Analysis, Interpreter, LanguageError
 from legato.rasp.legality import Report
 from legato.rasp.pictures import Picture, Steps, heat_map
 from legato.rasp.predicates import Predicate, equals, false, geq, gt, leq, lt, neq, true
 from legato.rasp.programs import Program
 from legato.rasp.selectors import Selector
-from legato.rasp.weights import Verification, Weights
+
+if TYPE_CHECKING:
+    from legato.rasp import datasets, sops, tasks
+    from legato.rasp.compiling import CompileError, compile
+    from legato.rasp.exporting import Logits, logits_of, save_gpt2, to_hooked
+    from legato.rasp.language import Analysis, Interpreter, LanguageError
+    from legato.rasp.weights import Verification, Weights
+
+# Compiling, the language and the tasks wait until they are asked for.
+_HOMES = {
+    "Analysis": "language",
+    "CompileError": "compiling",
+    "Interpreter": "language",
+    "LanguageError": "language",
+    "Logits": "exporting",
+    "Verification": "weights",
+    "Weights": "weights",
+    "compile": "compiling",
+    "datasets": "datasets",
+    "logits_of": "exporting",
+    "save_gpt2": "exporting",
+    "sops": "sops",
+    "tasks": "tasks",
+    "to_hooked": "exporting",
+}
 
 __all__ = [
     "Analysis",
@@ -129,3 +152,5 @@ __all__ = [
     "true",
     "where",
 ]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

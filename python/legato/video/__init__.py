@@ -10,8 +10,9 @@ imported where they are used, so that ``import legato.video`` alone stays quick.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from legato._lazily import lazily
 
 if TYPE_CHECKING:
     from legato.video.batch import result_paths, stabilize_all
@@ -95,15 +96,4 @@ __all__ = [
     "warp",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazily(__name__, _HOMES)
