@@ -32,6 +32,7 @@ _COMMANDS = (
     "diffusion",
     "rasp",
     "rft",
+    "bench",
     "info",
     "completion",
 )

@@ -18,7 +18,8 @@ EXIT_CODES = {
     0: "done",
     1: "failed; one line on stderr says why, and no unfinished file is left under its final name",
     2: "wrong usage or arguments",
-    3: "done, and a check found something: a --fail-on limit of `legato rft scan`, or a bound that does not hold",
+    3: "done, and a check found something: a --fail-on limit of `legato rft scan`, a bound that does not hold, a "
+    "row of `legato bench compare` that became slower",
     130: "interrupted (Ctrl-C); unfinished files were removed, and a live output was completed",
     143: "terminated (SIGTERM); the same",
 }
@@ -49,13 +50,17 @@ class Parser(argparse.ArgumentParser):
         self.color = False  # that of Python 3.14 does not ask what is said here
         self._commands: Any = None
         self._otherwise: str | None = None
+        self._others: tuple[str, ...] = ()
         self._waiting: set[str] = set()
         # No default, since that of a sub-command would hide what was said before its name.
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks and the log")
 
-    def add_subparsers(self, *, otherwise: str | None = None, **declared: Any) -> Any:
-        """Begin the sub-commands; `otherwise`: the one that is meant where none is named."""
-        self._otherwise = otherwise
+    def add_subparsers(self, *, otherwise: str | None = None, others: Sequence[str] = (), **declared: Any) -> Any:
+        """Begin the sub-commands.
+
+        `otherwise`: the one that is meant where none is named; `others`: what it takes, if not files.
+        """
+        self._otherwise, self._others = otherwise, tuple(others)
         declared = {"title": "commands", "metavar": "COMMAND", "required": True, **declared}
         self._commands = super().add_subparsers(**declared)
         return self._commands
@@ -89,9 +94,10 @@ class Parser(argparse.ArgumentParser):
         first = given[0] if given else ""
         if first in names or first in ("-h", "--help"):
             return given
-        near = _nearest(first, names)
-        if near and not Path(first).exists():
-            self.error(f"{first}: neither a command nor a file{near}")
+        near = _nearest(first, (*names, *self._others))
+        if near and first not in self._others and (self._others or not Path(first).exists()):
+            other = f"one of {', '.join(self._others)}" if self._others else "a file"
+            self.error(f"{first}: neither a command nor {other}{near}")
         return [self._otherwise or "", *given]
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

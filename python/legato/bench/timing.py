@@ -1,0 +1,149 @@
+"""One row of a benchmark: the same work by Legato and by its peers, timed in turn, so that other load falls on all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Row", "Timing", "measure"]
+
+_BLOCK_S = 2e-3  # the least time between two readings of the clock
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 400
+
+
+@dataclass(frozen=True)
+class Row:
+    """The same work by Legato and by others.
+
+    Parameters
+    ----------
+    family : str
+        Such as ``"rft"``.
+    name : str
+        The work, with its size and type.
+    legato : callable
+        Does it, and returns the answer.
+    peers : mapping of str to callable
+        The same by others, who are named with what of them is used.
+    agree : callable of (ours, theirs)
+        Raises AssertionError where the answers are not the same.
+    limit : callable, optional
+        Moves as many bytes as the work must, or multiplies as often, and does nothing else.
+    """
+
+    family: str
+    name: str
+    legato: Callable[[], Any]
+    peers: Mapping[str, Callable[[], Any]]
+    agree: Callable[[Any, Any], None]
+    limit: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of a row.
+
+    Parameters
+    ----------
+    family, name : str
+        Those of the row.
+    seconds : mapping of str to list of float
+        For ``"legato"`` and each peer the lower quartile, median and upper quartile of a call.
+    ratios : mapping of str to list of float
+        For each peer the quartiles of its time over ours, of calls side by side.
+    share : list of float or None
+        Quartiles of the limit's time over ours: 1 is all that the machine allows.
+    rounds : int
+        How often each was timed.
+    """
+
+    family: str
+    name: str
+    seconds: Mapping[str, list[float]]
+    ratios: Mapping[str, list[float]]
+    share: list[float] | None
+    rounds: int = field(default=0)
+
+
+def measure(row: Row, seconds: float = 2.0) -> Timing:
+    """Check that all give the same answer, then time them in turn, on one thread each.
+
+    Parameters
+    ----------
+    row : Row
+        What to run.
+    seconds : float
+        About how long to go on; each is timed five times at least.
+
+    Returns
+    -------
+    Timing
+
+    Raises
+    ------
+    AssertionError
+        If a peer's answer is another.
+
+    Notes
+    -----
+    Times are CPU times of the calling thread where its clock is fine enough: on a machine that is shared, the wall's
+    clock measures the neighbors.
+    """
+    ours = row.legato()
+    calls = {"legato": row.legato, **row.peers}
+    for call in row.peers.values():
+        row.agree(ours, call())
+    if row.limit is not None:
+        calls["limit"] = row.limit
+        row.limit()
+    clock = _clock()
+    repeats = {name: _repeats(call, clock) for name, call in calls.items()}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < _LEAST_ROUNDS or (rounds < _MOST_ROUNDS and time.perf_counter() < end):
+        for name in names:
+            taken[name].append(_block(calls[name], repeats[name], clock))
+        names.append(names.pop(0))  # nobody always comes after the same one
+        rounds += 1
+    own = np.array(taken["legato"])
+    over = {name: _quartiles(np.array(values) / own) for name, values in taken.items() if name != "legato"}
+    return Timing(
+        row.family,
+        row.name,
+        {name: _quartiles(np.array(values)) for name, values in taken.items() if name != "limit"},
+        {name: values for name, values in over.items() if name != "limit"},
+        over.get("limit"),
+        rounds,
+    )
+
+
+def _clock() -> Callable[[], float]:
+    try:
+        fine = time.get_clock_info("thread_time").resolution <= 1e-6
+    except ValueError:  # a system without it
+        fine = False
+    return time.thread_time if fine else time.perf_counter
+
+
+def _block(call: Callable[[], Any], repeats: int, clock: Callable[[], float]) -> float:
+    start = clock()
+    for _ in range(repeats):
+        call()
+    return (clock() - start) / repeats
+
+
+def _repeats(call: Callable[[], Any], clock: Callable[[], float]) -> int:
+    repeats = 1
+    while (taken := _block(call, repeats, clock) * repeats) < _BLOCK_S and repeats < 1 << 20:
+        repeats = max(2 * repeats, min(10 * repeats, int(1.2 * repeats * _BLOCK_S / max(taken, 1e-9))))
+    return repeats
+
+
+def _quartiles(values: np.ndarray) -> list[float]:
+    return [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))]
