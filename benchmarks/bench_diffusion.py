@@ -6,12 +6,8 @@ process stays on one processor, because XLA takes as many threads as it finds wh
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
