@@ -38,6 +38,14 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     assert not loaded & HEAVY
 
 
+def test_import_of_rft_loads_the_kernels_alone() -> None:
+    """A training step does not pay for the doctor, the theory and the experiments; their names lead to them."""
+    code = "import sys; import legato.rft; print(*(name for name in sys.modules if name.startswith('legato.rft.')))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kernels = {"advantages", "losses", "tokens", "_reference"}
+    assert set(result.stdout.splitlines()[-1].split()) == {f"legato.rft.{name}" for name in kernels}
+
+
 def test_import_is_quick() -> None:
     """Under 0.15 s beyond NumPy, as the median of several fresh interpreters."""
     if _is_editable():
@@ -73,7 +81,7 @@ def test_every_public_name_exists_and_is_documented(module: str) -> None:
 
 
 def test_unknown_names_are_attribute_errors() -> None:
-    for namespace in (legato, legato.video):
+    for namespace in (legato, legato.rft, legato.video):
         with pytest.raises(AttributeError, match="no_such_name"):
             namespace.no_such_name  # noqa: B018
 

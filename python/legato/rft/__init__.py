@@ -17,6 +17,9 @@ array([ 0.5, -0.5,  0. ,  0. ])
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from legato.rft.advantages import (
     GroupStats,
     LeaveOneOut,
@@ -30,10 +33,6 @@ from legato.rft.advantages import (
     remax,
     whiten,
 )
-from legato.rft.comparison import Comparison, compare
-from legato.rft.doctor import Scan, scan
-from legato.rft.intervals import reward_std_interval
-from legato.rft.layouts import Columns
 from legato.rft.losses import (
     KLLoss,
     PolicyLoss,
@@ -47,22 +46,54 @@ from legato.rft.losses import (
     token_weights,
     value_loss,
 )
-from legato.rft.planning import Plan, plan
-from legato.rft.report import Report
-from legato.rft.reproduction import check_bounds, reproduce_digits
-from legato.rft.selection import Selection, select
-from legato.rft.sequences import reproduce_sequence
-from legato.rft.teaching import reproduce_teacher
-from legato.rft.theory import (
-    GradientBounds,
-    SequenceValueGrad,
-    gradient_bounds,
-    gradient_flow_time,
-    sequence_value_grad,
-    value_grad,
-)
 from legato.rft.tokens import KLEstimates, TokenStats, kl_estimates, token_stats, token_stats_backward
-from legato.rft.watching import Watch
+
+if TYPE_CHECKING:
+    from legato.rft.comparison import Comparison, compare
+    from legato.rft.doctor import Scan, scan
+    from legato.rft.intervals import reward_std_interval
+    from legato.rft.layouts import Columns
+    from legato.rft.planning import Plan, plan
+    from legato.rft.report import Report
+    from legato.rft.reproduction import check_bounds, reproduce_digits
+    from legato.rft.selection import Selection, select
+    from legato.rft.sequences import reproduce_sequence
+    from legato.rft.teaching import reproduce_teacher
+    from legato.rft.theory import (
+        GradientBounds,
+        SequenceValueGrad,
+        gradient_bounds,
+        gradient_flow_time,
+        sequence_value_grad,
+        value_grad,
+    )
+    from legato.rft.watching import Watch
+
+# A training step needs the kernels above; the doctor, the theory and the experiments are imported where they are used.
+_HOMES = {
+    "Columns": "layouts",
+    "Comparison": "comparison",
+    "GradientBounds": "theory",
+    "Plan": "planning",
+    "Report": "report",
+    "Scan": "doctor",
+    "Selection": "selection",
+    "SequenceValueGrad": "theory",
+    "Watch": "watching",
+    "check_bounds": "reproduction",
+    "compare": "comparison",
+    "gradient_bounds": "theory",
+    "gradient_flow_time": "theory",
+    "plan": "planning",
+    "reproduce_digits": "reproduction",
+    "reproduce_sequence": "sequences",
+    "reproduce_teacher": "teaching",
+    "reward_std_interval": "intervals",
+    "scan": "doctor",
+    "select": "selection",
+    "sequence_value_grad": "theory",
+    "value_grad": "theory",
+}
 
 __all__ = [
     "Columns",
@@ -115,3 +146,16 @@ __all__ = [
     "value_loss",
     "whiten",
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
