@@ -17,9 +17,9 @@ array([ 0.5, -0.5,  0. ,  0. ])
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from legato._lazily import lazily
 from legato.rft.advantages import (
     GroupStats,
     LeaveOneOut,
@@ -147,15 +147,4 @@ __all__ = [
     "whiten",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = lazily(__name__, _HOMES)
