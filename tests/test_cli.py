@@ -235,6 +235,19 @@ def test_demo_shows_what_was_gained(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert packets(folder / "stabilized.mp4", "audio") == packets(folder / "shaky.mp4", "audio")
 
 
+def test_demo_as_a_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Animated WebP (RIFF): half the pictures of 30 a second, the pair and its strip 640 wide, for ever."""
+    assert run("demo", tmp_path, "--frames", 24, "--size", "320x180", "--loop") == 0
+    content = (tmp_path / "loop.webp").read_bytes()
+    assert content[:4] + content[8:16] == b"RIFFWEBPVP8X"
+    assert int.from_bytes(content[4:8], "little") + 8 == len(content)
+    width, height = (int.from_bytes(content[at : at + 3], "little") + 1 for at in (24, 27))
+    assert (width, height) == (640, 180 + 63)
+    assert content[content.index(b"ANIM") + 12 :][:2] == b"\0\0"
+    assert content.count(b"ANMF") == 12
+    assert "loop.webp" in capsys.readouterr().out
+
+
 def test_demo_into_a_file_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").touch()
     assert run("demo", tmp_path / "taken") == 1

@@ -17,7 +17,7 @@ DESCRIPTION = (
     "Writes into DIR: shaky.mp4, ground_truth.npz, stabilized.mp4, comparison.mp4, path.svg, report.json."
 )
 
-EXAMPLES = ("legato demo demo/", "legato demo demo/ --kind run --seed 7 --size 1280x720")
+EXAMPLES = ("legato demo demo/", "legato demo demo/ --kind run --seed 7 --size 1280x720", "legato demo demo/ --loop")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, default=(640, 360), metavar="WxH", help="in pixels (default: 640x360)")
     parser.add_argument("--seed", type=int, default=1, help="of the scene and the shake (default: 1)")
     parser.add_argument("--kind", choices=KINDS, default="walk", help="what the camera does (default: %(default)s)")
+    parser.add_argument("--loop", action="store_true", help="write loop.webp, too: a short animation for a page")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
 
 
@@ -46,6 +47,8 @@ def _announced(_stage: str, done: int, _total: int | None) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from legato import camera
+    from legato.camera.plotting import path_curves
+    from legato.video.results.loop import write_loop
     from legato.video.side_files import SideFiles
     from legato.video.stabilizing import stabilize
     from legato.video.synthetic.synthesis import synthesize
@@ -58,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
     shaky, steady = folder / "shaky.mp4", folder / "stabilized.mp4"
-    comparison, plot, report_file = (folder / name for name in ("comparison.mp4", "path.svg", "report.json"))
+    comparison, plot, report_file, loop = (
+        folder / name for name in ("comparison.mp4", "path.svg", "report.json", "loop.webp")
+    )
     try:
         truth = synthesize(
             shaky,
@@ -88,6 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
     except SideFileError as error:
         report = error.report
         beside.errors |= error.errors
+    if arguments.loop and comparison not in beside.errors:
+        with beside.attempt(loop):
+            before, after = path_curves(truth.motion, report.corrections, truth.size)
+            write_loop(comparison, before["horizontal (px)"], after["horizontal (px)"], loop)
     gained = camera.path_metrics(truth.motion, report.corrections, truth.size)
     if not arguments.quiet:
         say(report.summary())
@@ -103,8 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
             (plot, "the camera path before and after"),
             (report_file, "all numbers"),
             (comparison, "both side by side"),
+            (loop, "the same as a short animation, the camera's way below"),
         ):
-            if path not in beside.errors:
+            if path not in beside.errors and (arguments.loop or path != loop):
                 say(f"  {printable(path)}: {what}")
         say(f"\nnow open {printable(steady if comparison in beside.errors else comparison)}")
     beside.check(steady, report)
