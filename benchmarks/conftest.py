@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 THREADS = {
@@ -22,6 +20,7 @@ for _name, _value in THREADS.items():  # read when the packages are loaded; what
 import pytest  # noqa: E402  it loads no peer, and the lines above come first anyway
 
 import legato  # noqa: E402
+from legato.bench.running import machine  # noqa: E402
 
 # Module, distribution where it has another name.
 PEERS = {
@@ -50,15 +49,6 @@ def _version(module: str) -> str | None:
         return "of unknown version"
 
 
-def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    if about.exists():
-        for line in about.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Group by claim, and show what can be compared, unless the command line says otherwise."""
     given = " ".join(config.invocation_params.args)
@@ -83,10 +73,10 @@ def smoke(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def pytest_report_header() -> list[str]:
     """Say on what this runs, and which rows will be missing."""
     versions = {module: _version(module) for module in PEERS}
-    info = legato.build_info()
+    here = machine()
     lines = [
-        f"machine: {_processor()}, {os.cpu_count()} processors, {platform.system()} {platform.machine()}",
-        f"legato {legato.__version__}: {info['isa']} kernels, {info['compiler']}",
+        f"machine: {here['processor']}, {here['processors']} processors, {here['system']}",
+        f"legato {legato.__version__}: {here['isa']} kernels, {legato.build_info()['compiler']}",
         "peers: " + ", ".join(f"{module} {version}" for module, version in versions.items() if version),
         "threads: " + ", ".join(f"{name}={os.environ[name]}" for name in THREADS),
     ]

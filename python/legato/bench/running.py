@@ -15,7 +15,7 @@ import legato
 from legato.bench.timing import Timing, measure
 from legato.errors import ArgumentError
 
-__all__ = ["FAMILIES", "Run", "run"]
+__all__ = ["FAMILIES", "Run", "machine", "run"]
 
 FAMILIES = ("camera", "video", "diffusion", "rasp", "rft")
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -91,7 +91,7 @@ def run(
     if "cv2" in peers:
         peers["cv2"].setNumThreads(1)
     measured = Run(
-        _machine(),
+        machine(),
         {"legato": legato.__version__, **{name: str(_version(module)) for name, module in peers.items()}},
         [name for name in asked if name not in peers],
         [],
@@ -110,7 +110,8 @@ def _version(module: Any) -> object:
     return getattr(module, "__version__", "unknown")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Tell on what this runs: what a figure must stand with."""
     return {
         "processor": _processor(),
         "processors": os.cpu_count(),
