@@ -4,7 +4,7 @@
     python benchmarks/instructions.py build/release/cpp/tests/hot_kernels
 
 A kernel is run once and three times as often, and half of the difference counts, so that what surrounds it does not.
-Valgrind 3.19 knows no AVX-512: the AVX2 copies are counted. `benchmarks/instructions.json` has what was counted last, by
+Valgrind 3.19 knows no AVX-512: the AVX2 copies are counted. `benchmarks/instructions.json` has the last counts, and by
 which compiler; a kernel that takes 3 % more is an error with that compiler and is only told with another. `--update`
 writes the file anew. Instructions are no times: a kernel may win by taking more of them.
 """
