@@ -364,7 +364,7 @@ def test_folders_and_patterns(tmp_path: Path) -> None:
 
 def frames() -> dict[str, Any]:
     pandas, polars, duckdb = (
-        pytest.importorskip(name, reason=f"{name} is in no extra") for name in ("pandas", "polars", "duckdb")
+        pytest.importorskip(name, reason=f"{name} is in the peers extra") for name in ("pandas", "polars", "duckdb")
     )
     columns = {"prompt": ["a", "a", "b", "b"], "reward": [0.0, 1.0, 1.0, 1.0]}
     frame = pandas.DataFrame(columns)
