@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zipfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -217,6 +218,128 @@ def test_layouts_of_other_trainers(tmp_path: Path) -> None:
         assert (report.n.tolist(), report.mean.tolist()) == ([2, 2], [0.5, 0.5])
 
 
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_harness_samples_of_several_tasks(tmp_path: Path) -> None:
+    """lm-eval counts documents from 0 in each task, and writes each answer once for each of its filters."""
+    for task, right in (("gsm8k", 1), ("arc_easy", 0)):
+        rows = [
+            {"doc_id": i, "doc": {"question": "?"}, "target": "4", "arguments": {"gen_args_0": {"arg_0": task}},
+             "resps": [["a"]], "filtered_resps": ["a"], "filter": kind, "metrics": ["exact_match"],
+             "doc_hash": "0" * 64, "exact_match": float(right and kind == "strict-match")}
+            for kind in ("strict-match", "flexible-extract") for i in range(3)
+        ]  # fmt: skip
+        lines(tmp_path / "model" / f"samples_{task}_2026-01-31T10-00-00.123456.jsonl", rows)
+    report = rft.scan(tmp_path)
+    assert report.prompt == [f"{task}/{i}" for task in ("arc_easy", "gsm8k") for i in range(3)]
+    assert (report.n.tolist(), report.mean.tolist()) == ([1] * 6, [0.0] * 3 + [1.0] * 3)
+    assert any("those of the filter 'strict-match' count" in note for note in report.notes)
+
+
+def inspect_samples() -> list[dict[str, Any]]:
+    return [
+        {"id": i, "epoch": epoch, "input": f"What is {i}?", "target": "4", "uuid": f"{i}-{epoch}", "metadata": {},
+         "messages": [{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": "4"}],
+         "scores": {"match": {"value": "CIPN"[epoch - 1], "answer": "4", "explanation": "4"}}}
+        for epoch in (1, 2, 3, 4) for i in range(3)
+    ]  # fmt: skip
+
+
+def test_inspect_logs(tmp_path: Path) -> None:
+    """Both formats of its logs: a document, and an archive with a file a sample."""
+    log = {"version": 2, "status": "success", "eval": {"task": "t", "dataset": {"samples": 3}, "scorers": []},
+           "results": {"scores": []}, "samples": inspect_samples()}  # fmt: skip
+    (tmp_path / "log.json").write_text(json.dumps(log, indent=2))
+    with zipfile.ZipFile(tmp_path / "log.eval", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("_journal/start.json", "{}")
+        for sample in log["samples"]:
+            archive.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
+        archive.writestr("header.json", json.dumps({key: log[key] for key in ("version", "eval", "results")}))
+    for name in ("log.json", "log.eval"):
+        report = rft.scan(tmp_path / name)
+        assert (report.prompt, report.n.tolist()) == ([f"What is {i}?" for i in range(3)], [4] * 3)
+        assert report.mean.tolist() == [0.375] * 3
+    (tmp_path / "cut.eval").write_bytes((tmp_path / "log.eval").read_bytes()[:900])
+    with pytest.raises(InputError, match=r"cut\.eval: cannot be read as a log of Inspect"):
+        rft.scan(tmp_path / "cut.eval")
+    with zipfile.ZipFile(tmp_path / "empty.eval", "w") as archive:
+        archive.writestr("header.json", "{}")
+    with pytest.raises(InputError, match=r"empty\.eval: no samples in this log"):
+        rft.scan(tmp_path / "empty.eval")
+
+
+def test_lines_with_the_table_of_a_step(tmp_path: Path) -> None:
+    """ms-swift's completions.jsonl: a line a step, a list for each column, steps as texts."""
+    tables = [
+        {"step": [str(step)] * 4, "prompt": ["a", "a", "b", "b"], "completion": ["x"] * 4,
+         "Accuracy": [0.0, 1.0, float(step), float(step)], "Format": [0.5] * 4, "advantages": [0.0] * 4,
+         "solution": ["4"] * 4}
+        for step in (0, 1)
+    ]  # fmt: skip
+    path = lines(tmp_path / "completions.jsonl", tables)
+    report = rft.scan(path)
+    assert (report.prompt, report.step.tolist(), report.n.tolist()) == (["a", "b"] * 2, [0, 0, 1, 1], [2] * 4)
+    assert report.mean.tolist() == [1.0, 0.5, 1.0, 1.5]
+    assert list(report.overall["columns"]) == ["Accuracy", "Format"]
+    watch = rft.Watch(tmp_path)
+    assert watch.poll()
+    assert watch.report().to_json() == report.to_json()
+    lines(path, [*tables, {**tables[0], "prompt": ["a"]}])
+    with pytest.raises(InputError, match=r"completions\.jsonl: table 2: expected columns of one length"):
+        rft.scan(path)
+
+
+def test_lists_of_judged_answers(tmp_path: Path) -> None:
+    """OpenR1's generations and LiveCodeBench's results: a row a problem, with a verdict for each answer."""
+    openr1 = [
+        {"problem": f"p{i}", "solution": "s", "answer": "4", "uuid": str(i), "generations": ["a"] * 4,
+         "is_reasoning_complete": [True] * 4, "correctness_math_verify": [i > 0, True, False, False],
+         "correctness_llama": None, "correctness_count": 2, "messages": [{"role": "user", "content": f"p{i}"}]}
+        for i in range(2)
+    ]  # fmt: skip
+    livecodebench = [
+        {"question_title": "t", "question_content": "c", "question_id": f"p{i}", "output_list": ["o"] * 4,
+         "code_list": ["c"] * 4, "graded_list": [i > 0, True, False, False], "metadata": ["{}"] * 4, "pass@1": 0.5}
+        for i in range(2)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(openr1), tmp_path / "openr1.parquet")
+    (tmp_path / "eval_all.json").write_text(json.dumps(livecodebench, indent=4))
+    for source in (openr1, tmp_path / "openr1.parquet", tmp_path / "eval_all.json"):
+        report = rft.scan(source)
+        assert (report.prompt, report.n.tolist(), report.mean.tolist()) == (["p0", "p1"], [4, 4], [0.25, 0.5])
+
+
+def test_folders_of_steps_with_words_after_the_number(tmp_path: Path) -> None:
+    """SkyRL's dumps of evaluations, beside which it puts the metrics of each."""
+    for step, score in ((10, 0.0), (20, 1.0)):
+        folder = tmp_path / f"global_step_{step}_evals"
+        rows = [{"input_prompt": "a", "output_response": "x", "score": [0.0, score], "env_extras": {}}] * 3
+        lines(folder / "gsm8k.jsonl", rows)
+        lines(folder / "aggregated_results.jsonl", [{"eval/gsm8k/avg_score": score}])
+    report = rft.scan(tmp_path)
+    assert (report.step.tolist(), report.mean.tolist(), report.n.tolist()) == ([10, 20], [0.0, 1.0], [3, 3])
+
+
+def test_ids_that_several_environments_share(tmp_path: Path) -> None:
+    """prime-rl numbers the examples of each environment from 0: the prompts tell them apart."""
+    rows = [
+        {"example_id": i, "task": env, "prompt": [{"role": "user", "content": f"{env} {i}"}], "completion": [],
+         "reward": float(env == "b"), "metrics": {"length": 3.0}}
+        for _ in range(4) for env in "ab" for i in range(2)
+    ]  # fmt: skip
+    report = rft.scan(lines(tmp_path / "step_3" / "train_rollouts.jsonl", rows))
+    assert (report.n.tolist(), report.step.tolist(), sorted(report.mean)) == ([4] * 4, [3] * 4, [0.0, 0.0, 1.0, 1.0])
+    assert any("'example_id' stands for several prompts" in note for note in report.notes)
+    once = [{**row, "prompt": f"{i} examples before {row['example_id']}"} for i, row in enumerate(rows)]
+    assert rft.scan(once).prompt == [0, 1]  # a prompt that is never twice the same tells nothing
+    unique = [{**row, "uid": str(i)} for i, row in enumerate(rows)]
+    assert len(rft.scan(lines(tmp_path / "x.jsonl", unique)).prompt) == 4  # and an id that numbers rows nothing either
+
+
 def test_folders_and_patterns(tmp_path: Path) -> None:
     table = pa.table({"prompt": ["a", "a"], "reward": [0.0, 1.0]})
     saved = tmp_path / "saved"  # as Hugging Face's save_to_disk does
@@ -241,7 +364,7 @@ def test_folders_and_patterns(tmp_path: Path) -> None:
 
 def frames() -> dict[str, Any]:
     pandas, polars, duckdb = (
-        pytest.importorskip(name, reason=f"{name} is in no extra") for name in ("pandas", "polars", "duckdb")
+        pytest.importorskip(name, reason=f"{name} is in the peers extra") for name in ("pandas", "polars", "duckdb")
     )
     columns = {"prompt": ["a", "a", "b", "b"], "reward": [0.0, 1.0, 1.0, 1.0]}
     frame = pandas.DataFrame(columns)

@@ -192,7 +192,7 @@ def test_a_training_of_trl_is_followed(tmp_path: Path, monkeypatch: pytest.Monke
     """Three steps on the CPU: a model of one layer, a vocabulary of 43 words, no network; all three hooks beside it."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "1")
-    trl = pytest.importorskip("trl", reason="trl is in no extra; its file of another day is in tests/data")
+    trl = pytest.importorskip("trl", reason="trl is in the peers extra; its files are in tests/data")
     datasets, tokenizers, transformers = (
         pytest.importorskip(name, reason="trl needs it") for name in ("datasets", "tokenizers", "transformers")
     )

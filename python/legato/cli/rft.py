@@ -24,8 +24,8 @@ HELP = "find prompts that cannot learn by reinforcement, from rollouts"
 DESCRIPTION = (
     "Judge prompts by the standard deviation of their rollouts' rewards.\n"
     "FILE: Parquet, JSONL, JSON, CSV, Arrow or NPZ, texts also with .gz or .zst; a folder, or a pattern such as\n"
-    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, lm-eval and EvalPlus write\n"
-    "them, or one a prompt with a list of rewards."
+    "'run/*.parquet'. One row a rollout, as TRL, verl, OpenRLHF, NeMo, SkyRL, prime-rl, ms-swift, lm-eval, Inspect\n"
+    "and EvalPlus write them, or one a prompt with a list of rewards."
 )
 EXAMPLES = (
     "legato rft scan 'run/*.parquet' --html page.html",

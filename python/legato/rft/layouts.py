@@ -23,11 +23,13 @@ PROMPT_TEXTS = (
 REWARDS = (
     "reward", "score", "rewards", "scores", "total_reward", "final_reward", "passed", "correct", "is_correct",
     "acc", "accuracy", "exact_match", "success", "resolved", "plus_status", "base_status",
+    "graded_list", "correctness_math_verify", "correctness",
 )  # fmt: skip
-STEPS = ("step", "global_step", "training_step", "train_step", "trainer_step", "_step")
+STEPS = ("step", "global_step", "training_step", "train_step", "trainer_step", "gen_step", "_step")
 # Columns of which each row has one entry a rollout where it has one a prompt.
 _ANSWERS = {"completions", "responses", "outputs", "generations", "samples", "answers", "solutions", "texts"}
-_TRL = {"prompt", "completion", "advantage"}
+_ANSWERS |= {"output_list", "code_list"}
+_TRL = ({"prompt", "completion", "advantage"}, {"prompt", "completion", "advantages"})  # TRL's own; ms-swift's
 
 Kind = Literal["number", "boolean", "text", "list", "object", "null", "other"]
 ListRule: TypeAlias = Literal["auto", "sum", "each"]
@@ -144,7 +146,12 @@ def prompt_candidates(fields: Mapping[str, Field], columns: Columns) -> list[str
 
 
 def choose_columns(
-    fields: Mapping[str, Field], columns: Columns, name: str, prompt: str | None, metrics: Iterable[str] = ()
+    fields: Mapping[str, Field],
+    columns: Columns,
+    name: str,
+    prompt: str | None,
+    metrics: Iterable[str] = (),
+    steps: Iterable[str] = (),
 ) -> Roles:
     """Decide what to read.
 
@@ -160,6 +167,8 @@ def choose_columns(
         The prompt's column, chosen among `prompt_candidates`; None if there is none.
     metrics : iterable of str
         Columns that the file itself names as its metrics.
+    steps : iterable of str
+        Columns of texts that are whole numbers, which a step may be, too.
     """
     there = ", ".join(n for n in fields if len(fields[n].path) == 1) or "none"
     if prompt is None:
@@ -177,7 +186,10 @@ def choose_columns(
         )
     step = columns.step
     if step is None:
-        usable = {n for n in STEPS if n in fields and (fields[n].kind == "number" or columns.steps is not None)}
+        whole = set(steps)
+        usable = {
+            n for n in STEPS if n in fields and (fields[n].kind == "number" or n in whole or columns.steps is not None)
+        }
         step = next((n for n in STEPS if n in usable and n != prompt), None)
     elif step == "none":
         step = None
@@ -195,11 +207,14 @@ def _reward_columns(fields: Mapping[str, Field], columns: Columns, metrics: Iter
     for column in (*(m for m in metrics if m not in PROMPT_IDS), *REWARDS):
         if column in usable and len(fields[column].path) == 1:
             return [column], False
-    if set(fields) >= _TRL:
+    for trainer in _TRL:
         found = [n for n, f in fields.items() if f.kind == "number" and len(f.path) == 1]
-        found = [n for n in found if n not in {*_TRL, *STEPS}]
-        if found:
+        found = [n for n in found if n not in {*trainer, *STEPS, "entropy"}]
+        if found and set(fields) >= trainer:
             return found, True
+    scored = [n for n in usable if fields[n].path[0] == "scores" and len(fields[n].path) == 3 and n.endswith(".value")]
+    if scored:  # Inspect's, one for each scorer
+        return [min(scored)], False
     for last in REWARDS:
         inside = [n for n in usable if len(fields[n].path) > 1 and fields[n].path[-1] == last]
         if inside:

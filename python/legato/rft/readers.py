@@ -22,6 +22,14 @@ from legato import _core
 from legato._files import DAMAGED_ARCHIVE, MOST_BYTES, parse_json
 from legato._scalars import shown
 from legato.errors import ArgumentError, InputError, LegatoError
+from legato.rft.documents import (
+    archived_samples,
+    harness_filter,
+    harness_task,
+    is_table,
+    rows_of_document,
+    rows_of_tables,
+)
 from legato.rft.layouts import Field, Kind, fields_of_schema
 from legato.rft.prompts import canonical_json, int64_or_decimal
 
@@ -32,9 +40,12 @@ _BATCH_BYTES = 1 << 26
 _BLOCK = 1 << 24  # bytes of text at once, and the most of a line of JSON
 _HEAD = 64  # rows of text that show which columns there are
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
-_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".feather", ".ipc", ".npz")
-# A training step in the name of a file or of its folder; numbers of shards are none.
-_STEP = re.compile(r"(?:^|[_\-.])(?:global[_-]?)?(?:step|completions|iter(?:ation)?)[_\-]?(\d+)$|^(\d+)$")
+_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".feather", ".ipc", ".npz", ".eval")
+_SUMMARIES = {"aggregated_results.jsonl"}  # of SkyRL, beside its rollouts
+# A training step in the name of a file or of its folder, words after it or not; numbers of shards are none.
+_STEP = re.compile(
+    r"(?:^|[_\-.])(?:global[_-]?)?(?:step|completions|iter(?:ation)?)[_\-]?(\d+)(?:[_\-][a-z]+)*$|^(\d+)$"
+)
 
 # What Arrow raises for a Python value that it has no type for: its own errors are ValueErrors, TypeErrors and the like.
 UNUSABLE = (ValueError, TypeError, KeyError, OverflowError, NotImplementedError, RecursionError)
@@ -56,9 +67,15 @@ class Part:
         Of the file.
     metrics : tuple of str
         Columns that the file itself names as its metrics.
+    only : (str, str) or None
+        A column, and what it has in the rows that count.
+    task : str or None
+        That the file's name tells, where its ids are those of one task.
     """
 
     metrics: tuple[str, ...] = ()
+    only: tuple[str, str] | None = None
+    task: str | None = None
     path: Path | None = None
 
     def __init__(self, name: str, fields: Mapping[str, Field], step: int | None = None) -> None:
@@ -68,9 +85,17 @@ class Part:
         """Yield these columns in the order of the rows."""
         raise NotImplementedError
 
-    def head(self, names: Sequence[str]) -> Arrays:
-        """Return the first rows of these columns."""
-        return next(iter(self.batches(names, "")), {})
+    def head(self, name: str) -> Any:
+        """Return the first rows of a column, which may be the prompt; None if there are none."""
+        return next(iter(self.batches([name], name)), {}).get(name)
+
+    def _learn(self, row: Mapping[str, Any]) -> None:
+        """Take what the first row of lm-eval's samples tells of the file."""
+        named, kept = row.get("metrics"), harness_filter(row)
+        if isinstance(named, list) and all(isinstance(metric, str) for metric in named):
+            self.metrics = tuple(named)
+        if kept is not None:
+            self.only = ("filter", kept)
 
     def _error(self, row: int, column: str, what: str) -> InputError:
         return InputError(f"{self.name}: row {row}, column {column!r}: {what}")
@@ -128,7 +153,8 @@ def files_of(source: Any) -> list[Path]:
 
 def is_rollout_file(path: Path) -> bool:
     """Tell whether a file's name is that of a table."""
-    return _kind_of_file(path)[0] in _SUFFIXES and not path.name.startswith((".", "cache-"))
+    named = path.name not in _SUMMARIES and not path.name.startswith((".", "cache-"))
+    return named and _kind_of_file(path)[0] in _SUFFIXES
 
 
 def _files(source: str | Path) -> list[Path]:
@@ -177,11 +203,12 @@ def _file_part(path: Path) -> Part:
     readers = {
         ".parquet": _ParquetPart, ".arrow": _ipc_part, ".feather": _ipc_part, ".ipc": _ipc_part, ".npz": _npz_part,
         ".csv": _CsvPart, ".tsv": _CsvPart, ".json": _json_part, ".jsonl": _json_part, ".ndjson": _json_part,
+        ".eval": _eval_part,
     }  # fmt: skip
-    if kind not in readers or (packing and kind in (".parquet", ".npz")):
+    if kind not in readers or (packing and kind in (".parquet", ".npz", ".eval")):
         raise InputError(
-            f"{path}: expected a .parquet, .jsonl, .json, .csv, .tsv, .arrow, .feather or .npz file, texts also with "
-            ".gz or .zst"
+            f"{path}: expected a .parquet, .jsonl, .json, .csv, .tsv, .arrow, .feather, .npz or .eval file, texts also "
+            "with .gz or .zst"
         )
     titles = {".arrow": "Arrow", ".feather": "Arrow", ".ipc": "Arrow"}
     try:
@@ -191,7 +218,7 @@ def _file_part(path: Path) -> Part:
             raise
         title = titles.get(kind, kind[1:].capitalize() if kind == ".parquet" else kind[1:].upper())
         raise InputError(f"{path}: cannot be read as {title} ({_one_line(error)})") from None
-    part.step, part.path = step_of(path), path
+    part.step, part.task, part.path = step_of(path), harness_task(path), path
     return part
 
 
@@ -232,8 +259,8 @@ class _StreamPart(_TablePart):
         self._first = next(reader, None)
         self._rest = reader
 
-    def head(self, names: Sequence[str]) -> Arrays:
-        return {} if self._first is None else self._arrays(self._first, names)
+    def head(self, name: str) -> Any:
+        return None if self._first is None else self._arrays(self._first, [name])[name]
 
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:  # noqa: ARG002
         first = [] if self._first is None else [self._first]
@@ -255,12 +282,12 @@ class _ParquetPart(_TablePart):
                 for group in map(file.metadata.row_group, range(file.num_row_groups))
             ]
 
-    def head(self, names: Sequence[str]) -> Arrays:
+    def head(self, name: str) -> Any:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self._path) as reader:
-            batch = next(reader.iter_batches(batch_size=1 << 14, columns=self._leaves(names)), None)
-        return {} if batch is None else self._arrays(batch, names)
+            batch = next(reader.iter_batches(batch_size=1 << 14, columns=self._leaves([name])), None)
+        return None if batch is None else self._arrays(batch, [name])[name]
 
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:
         import pyarrow as pa
@@ -390,9 +417,8 @@ class _RowsPart(Part):
         self.name = name
         self._head = [self._row(i, row) for i, row in enumerate(islice(rows, _HEAD))]
         super().__init__(name, _fields_of_rows(self._head))
-        named = self._head[0].get("metrics") if self._head else None
-        if isinstance(named, list) and all(isinstance(m, str) for m in named):
-            self.metrics = tuple(named)
+        if self._head:
+            self._learn(self._head[0])
 
     def _row(self, number: int, row: Any) -> Mapping[str, Any]:
         if isinstance(row, Mapping):
@@ -403,10 +429,10 @@ class _RowsPart(Part):
             )
         raise InputError(f"{self.name}: row {number}: expected an object, got {type(row).__name__}")
 
-    def head(self, names: Sequence[str]) -> Arrays:
+    def head(self, name: str) -> Any:
         more = [self._row(len(self._head) + i, row) for i, row in enumerate(islice(self._rows, 1 << 14))]
         self._head += more
-        return self._arrays(self._head, names, "", 0)
+        return self._arrays(self._head, [name], name, 0)[name]
 
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:
         start = 0
@@ -520,34 +546,31 @@ def _json_part(path: Path) -> Part:
                 raise InputError(f"{path}: not JSON ({error})") from None
         else:
             return _document_part(str(path), found)
-    return _JsonLinesPart(str(path), path)
+    return json_lines_part(str(path), path)
 
 
 def _document_part(name: str, found: Any) -> Part:
-    if isinstance(found, list):
-        return _RowsPart(name, iter(found))
-    if not isinstance(found, dict):
+    if not isinstance(found, list | dict):
         raise InputError(f"{name}: expected an array or an object, got {type(found).__name__}")
-    if isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):  # a wandb table
-        return _RowsPart(name, (dict(zip(found["columns"], row, strict=False)) for row in found["data"]))
-    evaluated = found.get("eval")
-    if isinstance(evaluated, dict):  # EvalPlus: task -> results
-        rows = ({"task_id": task, **result} for task, results in evaluated.items() for result in results)
-        return _RowsPart(name, rows)
-    for key in ("rollouts", "results", "samples", "rows", "data"):
-        if isinstance(found.get(key), list) and all(isinstance(row, dict) for row in found[key]):
-            return _RowsPart(name, iter(found[key]))
-    columns = {key: value for key, value in found.items() if isinstance(value, list)}
-    if columns and len({len(value) for value in columns.values()}) == 1 and len(columns) > 1:
-        return _ColumnsPart(name, columns)
-    return _RowsPart(name, iter([found]))
+    rows = found if isinstance(found, list) else rows_of_document(found)
+    return _ColumnsPart(name, rows) if isinstance(rows, Mapping) else _RowsPart(name, iter(rows))
 
 
-def json_lines_part(name: str, text: bytes, step: int | None = None) -> Part:
-    """Read lines of JSON objects from memory."""
-    part = _JsonLinesPart(name, io.BytesIO(text))
+def json_lines_part(name: str, source: Path | bytes, step: int | None = None) -> Part:
+    """Read lines of JSON objects, of a file or from memory."""
+    lines = _JsonLinesPart(name, io.BytesIO(source) if isinstance(source, bytes) else source)
+    part = _RowsPart(name, rows_of_tables(name, lines.rows())) if lines.of_tables else lines
     part.step = step
     return part
+
+
+def _eval_part(path: Path) -> Part:
+    try:
+        return _RowsPart(str(path), archived_samples(path))
+    except DAMAGED_ARCHIVE as error:
+        if isinstance(error, LegatoError):
+            raise
+        raise InputError(f"{path}: cannot be read as a log of Inspect ({_one_line(error)})") from None
 
 
 _NULL, _NUMBER, _TEXT, _ESCAPED, _BOOLEAN, _ARRAY, _OBJECT = range(1, 8)  # legato::rft::JsonKind
@@ -557,11 +580,11 @@ class _JsonLinesPart(Part):
     def __init__(self, name: str, source: Path | BinaryIO) -> None:
         self._source = source
         self.name = name
-        head = list(islice(self._rows(), _HEAD))
+        head = list(islice(self.rows(), _HEAD))
         super().__init__(name, _fields_of_rows(head))
-        named = head[0].get("metrics") if head else None
-        if isinstance(named, list) and all(isinstance(m, str) for m in named):
-            self.metrics = tuple(named)
+        self.of_tables = bool(head) and is_table(head[0])
+        if head:
+            self._learn(head[0])
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield whole lines, none longer than a block."""
@@ -583,7 +606,8 @@ class _JsonLinesPart(Part):
         if rest.strip():
             yield rest
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines, parsed."""
         number = 1
         for block in self._blocks():
             for line in io.BytesIO(block):

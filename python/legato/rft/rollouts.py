@@ -5,6 +5,7 @@ The sums are integers, so that files, batches and shards may come in any order a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from legato._arrays import Float64
 from legato._extras import install_command
 from legato._scalars import as_choice, shown
 from legato.errors import ArgumentError, DependencyError, InputError, LegatoError
-from legato.rft.layouts import Columns, Roles, choose_columns, prompt_candidates
+from legato.rft.layouts import PROMPT_IDS, PROMPT_TEXTS, STEPS, Columns, Roles, choose_columns, prompt_candidates
 from legato.rft.prompts import NameTable, prompt_keys
 from legato.rft.readers import UNUSABLE, Part, files_of, parts_of
 
@@ -37,6 +38,7 @@ _WORDS = {
     "true": 1.0, "pass": 1.0, "passed": 1.0, "correct": 1.0, "success": 1.0, "yes": 1.0,
     "false": 0.0, "fail": 0.0, "failed": 0.0, "incorrect": 0.0, "wrong": 0.0, "timeout": 0.0, "timed out": 0.0,
     "no": 0.0, "failure": 0.0,
+    "c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0,  # Inspect: correct, partly, incorrect, no answer
 }  # fmt: skip
 _WIDE = 13  # words of the sums of rewards off the grid
 
@@ -228,7 +230,8 @@ class Rollouts:
                 continue
             try:
                 roles = self._roles(part, roles)
-                for batch in part.batches(roles.columns, roles.prompt):
+                wanted = dict.fromkeys([*roles.columns, *(() if part.only is None else part.only[:1])])
+                for batch in part.batches(list(wanted), roles.prompt):
                     row += self._add(part, roles, batch, row)
                     if progress is not None:
                         progress(self.count)
@@ -319,7 +322,14 @@ class Rollouts:
                     f"{candidates[0]!r} is another one in every row: the prompts are those of {prompt!r} "
                     "(--prompt-col says otherwise)"
                 ] = None
-        return choose_columns(part.fields, self.columns, part.name, prompt, part.metrics)
+        text = next((name for name in candidates if name in PROMPT_TEXTS), None)
+        if prompt in PROMPT_IDS and text is not None and _is_shared(part, prompt, text):
+            self.notes[
+                f"{prompt!r} stands for several prompts: they are told apart by {text!r} (--prompt-col says otherwise)"
+            ] = None
+            prompt = text
+        whole = [n for n in STEPS if n in part.fields and part.fields[n].kind == "text" and _is_whole(part, n)]
+        return choose_columns(part.fields, self.columns, part.name, prompt, part.metrics, whole)
 
     def _add(self, part: Part, roles: Roles, batch: Mapping[str, Any], first_row: int) -> int:
         """Count a batch and return how many rows it has."""
@@ -346,8 +356,17 @@ class Rollouts:
             rows = np.flatnonzero((steps >= first) & (steps <= last))
             steps = steps[rows]
             batch = {name: array.take(pa.array(rows)) for name, array in batch.items()}
+        if part.only is not None:
+            column, value = part.only
+            kept = np.flatnonzero(pc.fill_null(pc.equal(batch[column], value), False).to_numpy(zero_copy_only=False))
+            if len(kept) < len(rows):
+                self.notes[f"of each answer's scores, those of the {column} {value!r} count"] = None
+            rows, steps = rows[kept], steps if steps is None else steps[kept]
+            batch = {name: array.take(pa.array(kept)) for name, array in batch.items()}
         columns = [_numbers(batch[name], roles.lists, partial(place, column=name)) for name in roles.rewards]
         keys = prompt_keys(batch[roles.prompt])
+        if part.task is not None and roles.prompt == "doc_id":
+            keys = pc.binary_join_element_wise(part.task, keys.cast(pa.string()), "/")
         if keys.null_count:
             raise InputError(f"{place(pc.index(pc.is_null(keys), True).as_py(), roles.prompt)}: missing")
         try:
@@ -454,12 +473,38 @@ def _read_one(like: Rollouts, name: str) -> Rollouts:
 
 def _repeats(part: Part, name: str) -> bool:
     """Tell whether some prompt of the first rows is there twice."""
-    array = part.head([name]).get(name)
+    array = part.head(name)
     if array is None or len(array) < 2:
         return True
     keys = prompt_keys(array).drop_null()
     numbers = NameTable().number(keys)
     return len(np.unique(numbers)) < len(numbers)
+
+
+def _is_shared(part: Part, name: str, text: str) -> bool:
+    """Tell whether an id of the first rows stands for several texts, each of which is there more than once."""
+    try:
+        columns = [part.head(column) for column in (name, text)]
+    except InputError:  # of a column that may not be read at all
+        return False
+    if any(column is None or column.null_count for column in columns):
+        return False
+    ids, texts = (NameTable().number(prompt_keys(column)) for column in columns)
+    _, counts = np.unique(texts, return_counts=True)
+    pairs = len(np.unique(ids.astype(np.int64) << 32 | texts))
+    repeated = counts[counts > 1].sum() >= 0.9 * len(texts)
+    return bool(len(np.unique(ids)) < pairs == len(counts) and repeated)
+
+
+def _is_whole(part: Part, name: str) -> bool:
+    """Tell whether the texts of a column's first rows are whole numbers."""
+    import pyarrow as pa
+
+    try:
+        array = part.head(name)
+        return array is not None and len(array.cast(pa.int64())) > 0
+    except pa.ArrowException:
+        return False
 
 
 def _total(values: list[NDArray[Any]], partial_sums: bool) -> tuple[NDArray[Any], list[Float64]]:
@@ -477,6 +522,11 @@ def _step_numbers(column: Any, where: str) -> NDArray[np.int64]:
     import pyarrow.compute as pc
 
     t = pa.types
+    if t.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if t.is_string(column.type):  # as some tables of runs have it
+        with contextlib.suppress(pa.ArrowException):
+            column = column.cast(pa.int64())
     if not (t.is_integer(column.type) or t.is_floating(column.type)):
         raise InputError(f"{where}: expected numbers, got {column.type}")
     try:
