@@ -76,7 +76,7 @@ def random_function(rng: np.random.Generator) -> Callable[[Any], Any]:
                 for _ in range(int(draw.integers(0, 3))):
                     way = draw.random()
                     A = A & selector() if way < 0.45 else A | selector() if way < 0.8 else ~A
-                how = one_of(["width", "mean", "mean floor", "max", "min"])
+                how = one_of(["width", "mean", "mean floor", "max", "min", "sum"])
                 if how == "width":
                     pool.append(rasp.sel_width(A))
                 else:

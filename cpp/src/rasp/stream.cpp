@@ -448,7 +448,7 @@ struct Aggregate {
     found.add(of.cells[group].count, of.cells[group].total, extreme);
   }
 
-  /// False where a double would not be the quotient rounded once.
+  /// False where a double would not be the quotient rounded once, or a sum leaves 64 bits.
   bool finished(const Found& found, Int& out) const noexcept {
     if (reduction == Reduction::width) {
       out = found.count;
@@ -456,6 +456,9 @@ struct Aggregate {
       out = fallback;
     } else if (extreme) {
       out = found.best ^ flip;
+    } else if (reduction == Reduction::sum) {
+      if (found.sum < kNone || found.sum > ~kNone) return false;
+      out = static_cast<Int>(found.sum);
     } else if (rounding == Rounding::real) {
       if (found.sum < -kExact || found.sum > kExact) return false;
       out = std::bit_cast<Int>(static_cast<double>(found.sum) / static_cast<double>(found.count));
@@ -592,10 +595,10 @@ class Stream {
     const Int value = reader.within(-1, static_cast<Int>(before) - 1);
     found.valued = value >= 0;
     found.value = found.valued ? static_cast<std::size_t>(value) : 0;
-    found.reduction = static_cast<Reduction>(reader.within(0, 3));
+    found.reduction = static_cast<Reduction>(reader.within(0, static_cast<Int>(Reduction::sum)));
     found.rounding = static_cast<Rounding>(reader.within(0, 2));
     found.fallback = reader.next();
-    found.extreme = found.reduction >= Reduction::max;
+    found.extreme = found.reduction == Reduction::max || found.reduction == Reduction::min;
     found.flip = found.reduction == Reduction::min ? -1 : 0;
     if (found.valued == (found.reduction == Reduction::width)) reader.good = false;
     const bool formula = reader.within(0, 1) == 1;
