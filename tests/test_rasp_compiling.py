@@ -153,7 +153,8 @@ def test_sums() -> None:
     """A sum is the mean, read by steps of its own for each width; of fractions and of nothing, too."""
     program = rasp.Program(lambda x: rasp.aggr_sum(rasp.select(x, x, rasp.lt), x, default=-9))
     weights = rasp.compile(program, vocab=[-2, 1, 3], max_len=6)
-    assert weights.verification.ok and weights.verification.exhaustive_length == 6
+    assert weights.verification.ok
+    assert weights.verification.exhaustive_length == 6
     assert weights.forward([1, -2, 3, 3]) == [-9, -9, -1, -1]
     both = sops.Sum(sops.Select(sops.tokens, sops.indices, sops.Comparison.TRUE), sops.tokens)
     halves = rasp.compile(both, vocab=[0.5, 2], max_len=4)
@@ -176,6 +177,8 @@ def test_sums_of_sops() -> None:
 def test_sums_are_counts_of_bools_alone() -> None:
     """RASP-L has no head that adds tokens up; a sum of bools counts."""
     legal = rasp.Program(lambda x: rasp.kqv(x, x, x == 1, rasp.equals, reduction="sum"))
-    assert legal.check().legal and legal.check().types[-1] == "COUNT"
+    assert legal.check().legal
+    assert legal.check().types[-1] == "COUNT"
     report = rasp.Program(lambda x: rasp.kqv(x, x, x, rasp.equals, reduction="sum")).check()
-    assert not report.legal and "the sum of a TOKEN, which no head of RASP-L gives" in str(report)
+    assert not report.legal
+    assert "the sum of a TOKEN, which no head of RASP-L gives" in str(report)
