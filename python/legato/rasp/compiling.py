@@ -424,7 +424,7 @@ class _Compiler:
     def _sum(self, node: Node, choice: Node, value: Node) -> None:
         """Read the mean by steps of their own for each width, which is computed beside it: a sum is their product."""
         values, default = self.values[id(value)], node.attributes["default"]
-        width = Value("width", (choice,))  # type: ignore[arg-type]
+        width = Value("width", (choice,))
         self.kept.append(width)
         self.names[id(width)] = f"{self._name(node)}.width"
         self._width(width)

@@ -170,14 +170,14 @@ class Study:
         A task agrees where it generalizes (half of the answers are right) and is expected to, or neither; a task that
         is not learned at the trained length says nothing; weak contrasts are named.
         """
-        agree, against, silent, weak = [], [], [], []
+        agree: list[str] = []
+        against: list[str] = []
+        silent: list[str] = []
         for curve in self.curves:
             does = curve.median(curve.longest) >= _GENERALIZES
-            (silent if not curve.learned and not does else agree if does == curve.generalizes else against).append(
-                curve.task
-            )
-            if curve.weak:
-                weak.append(curve.task)
+            kind = silent if not (curve.learned or does) else agree if does == curve.generalizes else against
+            kind.append(curve.task)
+        weak = [curve.task for curve in self.curves if curve.weak and curve.task not in silent]
         text = f"As the conjecture expects: {', '.join(agree) or 'none'}; otherwise: {', '.join(against) or 'none'}"
         if silent:
             text += f"; not learned at the trained length, which says nothing of longer ones: {', '.join(silent)}"
@@ -469,13 +469,12 @@ def _curve(
         else:
             report(f"{task.name}, seed {seed}: made before")
         trainings.append(training)
-    program = None if task.solution is None else task.program
+    size = None if task.solution is None else task.program.check().expanded_length
     by_program = []
-    for length in settings.test_lengths if program is not None else ():
+    for length in settings.test_lengths if size is not None else ():
         batch, _, asked = _test(instances, settings, length)
-        answers = program.batch(batch.tokens, batch.lengths)[:, :-1] == batch.tokens[:, 1:]
+        answers = task.program.batch(batch.tokens, batch.lengths)[:, :-1] == batch.tokens[:, 1:]
         by_program.append(float((answers | ~asked[:, 1:]).all(axis=1).mean()))
-    size = None if program is None else program.check().expanded_length
     return Curve(task.name, task.generalizes, size, settings, tuple(trainings), tuple(by_program))
 
 
