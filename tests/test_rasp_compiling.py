@@ -9,6 +9,7 @@ import pytest
 
 from legato import rasp
 from legato.errors import ArgumentError
+from legato.rasp import sops
 from legato.rasp.sops import (
     Comparison,
     LinearSequenceMap,
@@ -146,3 +147,38 @@ def test_refusals() -> None:
     with pytest.raises(ArgumentError, match="'z' at position 1 is not in the vocabulary"):
         weights.forward("az")
     assert LinearSequenceMap(tokens, indices, 2, -1)([5, 6]) == [10, 11]
+
+
+def test_sums() -> None:
+    """A sum is the mean, read by steps of its own for each width; of fractions and of nothing, too."""
+    program = rasp.Program(lambda x: rasp.aggr_sum(rasp.select(x, x, rasp.lt), x, default=-9))
+    weights = rasp.compile(program, vocab=[-2, 1, 3], max_len=6)
+    assert weights.verification.ok
+    assert weights.verification.exhaustive_length == 6
+    assert weights.forward([1, -2, 3, 3]) == [-9, -9, -1, -1]
+    both = sops.Sum(sops.Select(sops.tokens, sops.indices, sops.Comparison.TRUE), sops.tokens)
+    halves = rasp.compile(both, vocab=[0.5, 2], max_len=4)
+    assert halves.forward([0.5, 0.5, 2]) == [3.0] * 3
+    nested = rasp.Program(lambda x: rasp.kqv(x, x, rasp.num_prev(x, x), rasp.equals, reduction="sum") % 3)
+    assert rasp.compile(nested, vocab=[0, 1], max_len=5).verification.ok
+    with pytest.raises(rasp.CompileError, match="more than max_values = 50 sums"):
+        rasp.compile(program, vocab=[1, 10, 100], max_len=8, max_values=50)
+
+
+def test_sums_of_sops() -> None:
+    found = sops.Sum(sops.Select(sops.tokens, sops.tokens, sops.Comparison.LT), sops.tokens, default=None)
+    assert found([2, 1, 2.5]) == [1, None, 3]
+    with pytest.raises(ArgumentError, match="sum: 'a', selected at position 1, is no number"):
+        found(["a", "b"])
+    with pytest.raises(ArgumentError, match="Sum: selector: expected a selector"):
+        sops.Sum(sops.tokens, sops.tokens)
+
+
+def test_sums_are_counts_of_bools_alone() -> None:
+    """RASP-L has no head that adds tokens up; a sum of bools counts."""
+    legal = rasp.Program(lambda x: rasp.kqv(x, x, x == 1, rasp.equals, reduction="sum"))
+    assert legal.check().legal
+    assert legal.check().types[-1] == "COUNT"
+    report = rasp.Program(lambda x: rasp.kqv(x, x, x, rasp.equals, reduction="sum")).check()
+    assert not report.legal
+    assert "the sum of a TOKEN, which no head of RASP-L gives" in str(report)

@@ -37,7 +37,7 @@ SELECTORS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("reduction", ["width", "mean", "max", "min"])
+@pytest.mark.parametrize("reduction", ["width", "mean", "max", "min", "sum"])
 @pytest.mark.parametrize("name", SELECTORS)
 def test_long_streams(name: str, reduction: str) -> None:
     """Blocks are merged from 256 tokens on: the stream, on its own tokens and in one piece, is the whole evaluation."""

@@ -25,7 +25,13 @@ enum class Compare : int {
   never = 7,
   called = 8  ///< a predicate of the caller; aggregate_formula alone takes it
 };
-enum class Reduction : int { width = 0, mean = 1, max = 2, min = 3 };
+enum class Reduction : int {
+  width = 0,
+  mean = 1,
+  max = 2,
+  min = 3,
+  sum = 4  ///< of streams; elsewhere the totals of a mean hold it
+};
 enum class Rounding : int { truncate = 0, floor = 1, real = 2 };
 
 /// A predicate of the caller, compiled: 1 where the key is selected, 0 where it is not; anything else says that it

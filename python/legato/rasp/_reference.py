@@ -52,10 +52,11 @@ def aggregate(
             mean = Fraction(sum(chosen), len(chosen))
             out.append(sum(chosen) / len(chosen) if rounding == "float" else _ROUND[rounding](mean))
         else:
-            out.append(max(chosen) if reduction == "max" else min(chosen))
+            out.append(_REDUCE[reduction](chosen))
     if rounding == "float" and reduction == "mean":
         return np.array(out, dtype=np.float64)
     return np.array(out, dtype=np.int64)
 
 
+_REDUCE: dict[str, Callable[[list[int]], int]] = {"max": max, "min": min, "sum": sum}
 _ROUND: dict[str, Callable[[Fraction], int]] = {"truncate": int, "floor": floor}

@@ -349,16 +349,18 @@ class _Compiler:
         choice, value = node.inputs
         how = node.attributes
         values = self.values[id(value)]
-        found = self._scalar(node, "found")
         numeric = all(isinstance(v, int | float) for v in values)
-        if how["reduction"] in ("max", "min"):
+        if how["reduction"] in ("max", "min", "sum"):
             if not numeric:
                 raise CompileError(f"node {self._name(node)}: {how['reduction']} of values that are no numbers")
-            self._largest(node, choice, value, found)
+            if how["reduction"] == "sum":
+                self._sum(node, choice, value)
+            else:
+                self._largest(node, choice, value, self._scalar(node, "found"))
         elif numeric:
-            self._mean(node, choice, value, found)
+            self._mean(node, choice, value, self._scalar(node, "found"))
         else:
-            self._copied(node, choice, value, found)
+            self._copied(node, choice, value, self._scalar(node, "found"))
 
     def _largest(self, node: Node, choice: Node, value: Node, found: int) -> None:
         values = self.values[id(value)]
@@ -417,6 +419,41 @@ class _Compiler:
             adds = {old: -1.0, new: 1.0}
             self._step(layer, mean, float(below + above) / 2, float(above - below) / 2, found, reach, adds)
         self._unit(layer, {self.one: 1.0, found: -1.0}, 0.0, {piece.start + number[_key(default)]: 1.0})
+        self._own(node, piece, out_values, layer + 1)
+
+    def _sum(self, node: Node, choice: Node, value: Node) -> None:
+        """Read the mean by steps of their own for each width, which is computed beside it: a sum is their product."""
+        values, default = self.values[id(value)], node.attributes["default"]
+        width = Value("width", (choice,))
+        self.kept.append(width)
+        self.names[id(width)] = f"{self._name(node)}.width"
+        self._width(width)
+        reachable: list[list[Fraction]] = [[Fraction(0)]]
+        exact = {Fraction(v) for v in values}
+        for count in range(1, self.max_len + 1):
+            reachable.append(sorted({total + v for total in reachable[-1] for v in exact}))
+            if sum(map(len, reachable)) > self.max_values:
+                raise CompileError(
+                    f"node {self._name(node)}: more than max_values = {self.max_values} sums of {count} values or fewer"
+                )
+        raw = {total: int(total) if total.denominator == 1 else float(total) for of in reachable for total in of}
+        out_values = _ordered([*(raw[total] for of in reachable[1:] for total in of), default])
+        number = {_key(v): at for at, v in enumerate(out_values)}
+        mean = self._scalar(node, "mean")
+        piece = self._take(self._name(node), out_values)
+        reads: dict[int, dict[int, float]] = {}
+        for at, v in enumerate(values):
+            reads.setdefault(self.piece[id(value)].start + at, {})[mean] = float(v)
+        layer = max(self._head(node, choice, 0.5, None, reads, self.ready[id(value)]), self.ready[id(width)])
+        reach = max(abs(float(v)) for v in values) + 1.0
+        for count, totals in enumerate(reachable):
+            gate = self.piece[id(width)].start + count
+            places = [piece.start + number[_key(raw[total] if count else default)] for total in totals]
+            self._unit(layer, {gate: 1.0}, 0.0, {places[0]: 1.0})
+            for at in range(1, len(totals)):
+                middle, half = (totals[at] + totals[at - 1]) / (2 * count), (totals[at] - totals[at - 1]) / (2 * count)
+                adds = {places[at - 1]: -1.0, places[at]: 1.0}
+                self._step(layer, mean, float(middle), float(half), gate, reach, adds)
         self._own(node, piece, out_values, layer + 1)
 
     def _means(self, node: Node, values: list[Any], rounding: str) -> tuple[list[tuple[Fraction, Fraction]], list[Any]]:

@@ -41,6 +41,7 @@ __all__ = [
     "aggr_max",
     "aggr_mean",
     "aggr_min",
+    "aggr_sum",
     "full",
     "indices",
     "kqv",
@@ -311,7 +312,7 @@ def aggr(
     v: ArrayLike,
     default: float = 0,
     *,
-    reduction: Literal["max", "min"],
+    reduction: Literal["max", "min", "sum"],
     rounding: Rounding = "truncate",
     threads: int = 1,
     backend: Backend | None = None,
@@ -356,7 +357,7 @@ def aggr(
     v : array_like, the selector's shape, integers
     default : number
         Output where nothing is selected; truncated toward zero unless the output is float.
-    reduction : {"mean", "max", "min"}
+    reduction : {"mean", "max", "min", "sum"}
     rounding : {"truncate", "floor", "float"}
         Of the mean: toward zero as RASP-L's NumPy code, down as its Haskell twin, or float64 as RASP itself. The sum
         is exact (128 bits where needed), so nothing wraps.
@@ -373,6 +374,8 @@ def aggr(
     ------
     ArgumentError
         Unknown reduction or rounding, or lengths that differ.
+    NumericalError
+        A sum does not fit 64 bits.
 
     Examples
     --------
@@ -389,6 +392,7 @@ def aggr(
     if is_symbolic(A, v):
         if not isinstance(A, Choice):
             raise ArgumentError(f"aggr: A: expected a selector, got {type(A).__name__}")
+        rounding = rounding if reduction == "mean" else "truncate"
         return Value("aggregate", (A, as_value(v)), default=default, reduction=reduction, rounding=rounding)
     selector = _selector("aggr", A)
     values = np.full(selector.shape, as_int64("aggr: v", v)) if _is_scalar(v) else sequence("aggr", "v", v)
@@ -481,6 +485,31 @@ def aggr_min(
 def aggr_min(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
     """`aggr` with ``reduction="min"``."""
     return aggr(A, v, default, "min", **options)
+
+
+@overload
+def aggr_sum(A: Choice, v: Operand, default: float = 0) -> Value: ...
+@overload
+def aggr_sum(
+    A: Selector,
+    v: ArrayLike,
+    default: float = 0,
+    *,
+    rounding: Rounding = "truncate",
+    threads: int = 1,
+    backend: Backend | None = None,
+) -> Int64: ...
+def aggr_sum(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
+    """`aggr` with ``reduction="sum"``.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> x = [3, 5, 3, 4]
+    >>> rasp.aggr_sum(rasp.select(x, x, rasp.equals), x)
+    array([3, 5, 6, 4])
+    """
+    return aggr(A, v, default, "sum", **options)
 
 
 @overload

@@ -185,6 +185,8 @@ def _aggregate(node: Node, inputs: list[Any], items: list[Any], _causal: bool) -
             selector, numbers, how["reduction"], how["default"], how["rounding"]
         ).tolist()
         return found
+    if how["reduction"] == "sum":
+        return _sums(np.asarray(selector), values, how["default"])
     widths = aggregate_selector(selector, None, "width")
     places = aggregate_selector(selector, np.arange(len(items), dtype=np.int64), "max", -1)
     out = [values[place] if place >= 0 else how["default"] for place in places.tolist()]
@@ -205,6 +207,17 @@ def _aggregate(node: Node, inputs: list[Any], items: list[Any], _causal: bool) -
                 f"{', '.join(repr(v) for v in chosen[:3])}"
             )
         out[i] = sum(chosen) / len(chosen)
+    return out
+
+
+def _sums(matrix: NDArray[np.bool_], values: list[Any], default: Any) -> list[Any]:
+    out = []
+    for i, row in enumerate(matrix):
+        chosen = [values[j] for j in np.flatnonzero(row).tolist()]
+        if not all(isinstance(v, int | float) for v in chosen):
+            bad = next(v for v in chosen if not isinstance(v, int | float))
+            raise ArgumentError(f"sum: {bad!r}, selected at position {i}, is no number")
+        out.append(sum(chosen) if chosen else default)
     return out
 
 

@@ -1,13 +1,14 @@
 """What a program costs, and whether it is RASP-L by our rule.
 
 The paper leaves the exact rule for indices open. Ours, not the authors': every sequence has a type out of TOKEN (a
-small integer), BOOL, INDEX (positions, shifted by constants, or picked by an aggregation) and COUNT (selector widths).
-Illegal are selectors that are not causal; arithmetic on an INDEX or a COUNT other than adding a constant; INDEX
-compared with anything but an INDEX or a constant; the mean of an INDEX or a COUNT, unless it looks one up; constants
-that do not fit the token type, wherever they meet tokens: as operand, branch, key, query, value or default; and Python
-functions of an INDEX or a COUNT. A mean looks one up where the selector is `==` on positions, of which one is selected
-at most; and, for an INDEX, where the selector is `==` between two different sequences of tokens, as the authors' own
-addition has it, though nothing holds such a program to tokens that occur once.
+small integer), BOOL, INDEX (positions, shifted by constants, or picked by an aggregation) and COUNT (selector widths,
+sums of BOOLs). Illegal are selectors that are not causal; arithmetic on an INDEX or a COUNT other than adding a
+constant; INDEX compared with anything but an INDEX or a constant; the mean of an INDEX or a COUNT, unless it looks one
+up; the sum of anything but a BOOL; constants that do not fit the token type, wherever they meet tokens: as operand,
+branch, key, query, value or default; and Python functions of an INDEX or a COUNT. A mean looks one up where the
+selector is `==` on positions, of which one is selected at most; and, for an INDEX, where the selector is `==` between
+two different sequences of tokens, as the authors' own addition has it, though nothing holds such a program to tokens
+that occur once.
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ def _type_of_aggregate(node: Node, kinds: list[str], high: int) -> tuple[str, st
         return value, "a mean that is no integer"
     if how["reduction"] == "mean" and value in ("INDEX", "COUNT") and not _looks_up(node, value):
         return value, f"the mean of {'an' if value == 'INDEX' else 'a'} {value}"
+    if how["reduction"] == "sum" and value != "BOOL":
+        return value, f"the sum of {'an' if value == 'INDEX' else 'a'} {value}, which no head of RASP-L gives"
+    if how["reduction"] == "sum":
+        return "COUNT", _too_large(node, kinds, high)
     if value in ("TOKEN", "BOOL"):
         marks = node.scope is not None and node.scope[0].startswith("induct")  # their null_val: no token, by intent
         if not marks and not -high <= how["default"] < high:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from legato.errors import ArgumentError, NumericalError
 from legato.rasp.operations import OPERATIONS
 
-__all__ = ["apply_callable", "apply_named", "apply_scalar", "scalar_result"]
+__all__ = ["apply_callable", "apply_named", "apply_scalar", "position_of", "scalar_result"]
 
 _LOW, _HIGH = -(2**63), 2**63 - 1
 _EXACT = 2**53  # integers up to this are float64
@@ -56,7 +56,7 @@ def apply_named(op: str, *operands: Any, wide: bool = False) -> NDArray[Any]:
     if op in _DIVISIONS:
         zeros = np.broadcast_to(arrays[1] == 0, np.broadcast_shapes(*(x.shape for x in arrays)))
         if zeros.any():
-            raise NumericalError(f"{op}: division by zero at position {_position(zeros)}")
+            raise NumericalError(f"{op}: division by zero at position {position_of(zeros)}")
     if op == "where":
         return np.where(arrays[0].astype(bool), arrays[1], arrays[2])
     if op in ("truth", "not"):
@@ -70,7 +70,7 @@ def apply_named(op: str, *operands: Any, wide: bool = False) -> NDArray[Any]:
         return np.asarray(_UFUNCS[op](*arrays))
 
 
-def _position(bad: NDArray[np.bool_]) -> str:
+def position_of(bad: NDArray[np.bool_]) -> str:
     """Return the place of the first element that is true, as an error shows it."""
     at = np.unravel_index(int(np.argmax(bad)), bad.shape)
     return ", ".join(str(int(i)) for i in at) or "0"
@@ -133,7 +133,7 @@ def _integers(op: str, array: NDArray[Any]) -> NDArray[np.int64]:
         return array.astype(np.int64)
     bad = ~((array >= _LOW) & (array < 2.0**63))
     if bad.any():
-        raise NumericalError(f"{op}: the result at position {_position(bad)} does not fit 64 bits")
+        raise NumericalError(f"{op}: the result at position {position_of(bad)} does not fit 64 bits")
     return array.astype(np.int64)
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from legato import _core, _dispatch
 from legato._arrays import Int64
 from legato._dispatch import Backend
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 from legato.rasp import _reference
+from legato.rasp.maps import position_of
 from legato.rasp.pictures import Picture, heat_map
 from legato.rasp.predicates import CALLED, CORE_CODE, EQUAL, GREATER, LESS, Predicate, compiled_address, holds
 
@@ -35,9 +36,9 @@ __all__ = [
     "term",
 ]
 
-Reduction: TypeAlias = Literal["mean", "max", "min"]
+Reduction: TypeAlias = Literal["mean", "max", "min", "sum"]
 Rounding: TypeAlias = Literal["truncate", "floor", "float"]
-REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3}
+REDUCTIONS = {"width": 0, "mean": 1, "max": 2, "min": 3, "sum": 4}
 ROUNDINGS = {"truncate": 0, "floor": 1, "float": 2}
 
 _MOST_CONJUNCTIONS = 8  # beyond this, inclusion and exclusion costs more than it saves
@@ -373,13 +374,14 @@ def aggregate_selector(
         _by_reference(selector, values, reduction, default, rounding, out)
         return out
     exact = real and values is not None and _sums_beyond_float(values)
-    target: Any = _new_totals(selector.shape, REDUCTIONS[reduction]) if exact else out
+    core_reduction = REDUCTIONS["mean" if reduction == "sum" else reduction]  # a sum is what a mean adds up
+    target: Any = _new_totals(selector.shape, core_reduction) if exact or reduction == "sum" else out
     n = selector.shape[-1]
     rows = selector.shape[0] if len(selector.shape) == 2 else 1
     head: list[Any] = [(rows, n), selector.lengths, selector.causal]
     how: list[Any] = [
         values,
-        REDUCTIONS[reduction],
+        core_reduction,
         ROUNDINGS[rounding],
         0 if real else default,
         float(default) if real else 0.0,
@@ -399,7 +401,9 @@ def aggregate_selector(
             _by_conjunctions(formula, parts, head, how, target, threads)
         else:
             _by_formula(formula, head, how, target, threads)
-    if exact:
+    if reduction == "sum":
+        _add_up(target, selector, default, out)
+    elif exact:
         _divide(target, selector, float(default), out)
     return out
 
@@ -419,6 +423,18 @@ def _divide(totals: tuple[Any, Any, Any], selector: Selector, default: float, ou
     out[...] = np.array(means, dtype=np.float64).reshape(out.shape)
     if selector.lengths is not None:
         out[np.arange(out.shape[-1]) >= selector.lengths[:, None]] = 0.0
+
+
+def _add_up(totals: tuple[Any, Any, Any], selector: Selector, default: float, out: NDArray[Any]) -> None:
+    """Take the sums where a key is selected; 0 beyond the lengths of a batch."""
+    counts, sums, _ = totals
+    low, high = sums[..., 0], sums[..., 1]
+    bad = (counts > 0) & (high != low >> 63)
+    if bad.any():
+        raise NumericalError(f"sum: the result at position {position_of(bad)} does not fit 64 bits")
+    out[...] = np.where(counts > 0, low, default)
+    if selector.lengths is not None:
+        out[np.arange(out.shape[-1]) >= selector.lengths[:, None]] = 0
 
 
 def _forced(formula: tuple[Any, ...], reduction: str) -> list[tuple[int, Conjunction]]:
@@ -555,9 +571,12 @@ def _by_reference(
         if reduction == "width":
             flat[row, :end] = _reference.width(matrix)
         elif values is not None:
-            flat[row, :end] = _reference.aggregate(
-                matrix, values.reshape(-1, n)[row, :end], default, reduction, rounding
-            )
+            try:
+                flat[row, :end] = _reference.aggregate(
+                    matrix, values.reshape(-1, n)[row, :end], default, reduction, rounding
+                )
+            except OverflowError:
+                raise NumericalError(f"{reduction}: a result does not fit 64 bits") from None
 
 
 def term(key: Any, query: Any, predicate: Predicate | PairPredicate) -> tuple[Any, ...]:

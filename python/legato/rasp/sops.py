@@ -44,6 +44,7 @@ __all__ = [
     "SelectorValue",
     "SelectorWidth",
     "SequenceMap",
+    "Sum",
     "Value",
     "annotate",
     "categorical",
@@ -88,6 +89,19 @@ def Aggregate(selector: Choice, sop: Any, default: Any = None) -> SOp:  # noqa: 
     """Return the mean of the selected values, or the value itself where one is selected."""
     _check_selector("Aggregate: selector", selector)
     return SOp("aggregate", (selector, as_value(sop)), default=default, reduction="mean", rounding="value")
+
+
+def Sum(selector: Choice, sop: Any, default: Any = 0) -> SOp:  # noqa: N802
+    """Return the sum of the selected values, or `default` where none is selected; ours, tracr has none.
+
+    Examples
+    --------
+    >>> from legato.rasp.sops import Comparison, Select, Sum, tokens
+    >>> Sum(Select(tokens, tokens, Comparison.LEQ), tokens)([2, 1, 3])
+    [3, 1, 6]
+    """
+    _check_selector("Sum: selector", selector)
+    return SOp("aggregate", (selector, as_value(sop)), default=default, reduction="sum", rounding="value")
 
 
 def SelectorWidth(selector: Choice) -> SOp:  # noqa: N802

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from legato import _core
 from legato._turns import Turns, one_at_a_time
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, NumericalError
 from legato.rasp.instructions import formula_of
 from legato.rasp.maps import apply_scalar, scalar_result
 from legato.rasp.nodes import Node, kinds_of, selector_parts
@@ -370,7 +370,7 @@ class _Interpreted:
                 (sign, _Conjunction([(position[k], position[q], outcomes) for (k, q), outcomes in part.items()]))
                 for sign, part in parts
             ]
-        finish = _finisher(reduction, default, rounding)
+        finish = _finisher(reduction, default, rounding, lambda: self.length)
         flip = -1 if reduction == "min" else 1
         if len(states) == 1 and states[0][0] == 1:  # most aggregations
             state = states[0][1]
@@ -396,9 +396,19 @@ class _Interpreted:
         return step_all
 
 
-def _finisher(reduction: str, default: float, rounding: str) -> Callable[[int, int, int | None], Any]:
+def _finisher(
+    reduction: str, default: float, rounding: str, position: Callable[[], int]
+) -> Callable[[int, int, int | None], Any]:
     if reduction == "width":
         return lambda count, _total, _best: count
+    if reduction == "sum":
+
+        def summed(count: int, total: int, _best: int | None) -> Any:
+            if not -(2**63) <= total < 2**63:
+                raise NumericalError(f"sum: the result at position {position()} does not fit 64 bits")
+            return total if count else default
+
+        return summed
     if reduction != "mean":
         flip = -1 if reduction == "min" else 1
         return lambda _count, _total, best: default if best is None else flip * best

@@ -17,8 +17,9 @@ import dataclasses
 import io
 import json
 import math
+import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._extras import install_command
-from legato._files import write_whole
+from legato._files import json_lines, write_whole
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
 from legato.rasp.interpolation import and_counter_example
 from legato.rasp.tasks import Batch, Task
 
-__all__ = ["Curve", "Study", "run"]
+__all__ = ["RECIPES", "Curve", "Settings", "Study", "Training", "run"]
 
-TASKS = ("count", "sort", "copy_unique", "mode", "copy_repeated", "parity", "parity_scratchpad")
 Ints = NDArray[np.int64]
 _GENERALIZES = 0.5  #: share of right answers at the longest test from which we say so
+_WEAK = 0.25  #: a verdict nearer to that share, or of seeds on both sides of it, is called weak
+_LEARNED = 0.9  #: share of right answers at the trained length below which nothing follows for longer ones
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,52 @@ class Settings:
     """What is trained, and on what."""
 
     train_length: int = 20  #: lengths 1 .. train_length
-    test_lengths: tuple[int, ...] = (10, 20, 30, 40)
+    multiples: tuple[float, ...] = (0.5, 1, 1.5, 2)  #: of that length, tested
     steps: int = 3000
     rows: int = 32  #: a step, of two instances each
-    test_rows: int = 256
+    test_rows: int = 1000
     width: int = 64
     layers: int = 2
-    heads: int = 2
+    heads: int = 1
     rate: float = 3e-3
     decay: float = 0.05  #: of the weights of matrices
     seeds: tuple[int, ...] = (1, 2, 3)
 
-    @classmethod
-    def quick(cls) -> Settings:
-        """Return settings for about 20 CPU seconds a task: half the length, a third of the steps, one seed."""
-        return cls(train_length=10, test_lengths=(5, 10, 15, 20), steps=1000, seeds=(1,))
+    def quick(self) -> Settings:
+        """Return settings for about 20 CPU seconds: length 10 at most, 1000 steps, one seed."""
+        return dataclasses.replace(self, train_length=min(10, self.train_length), steps=1000, seeds=self.seeds[:1])
+
+    @property
+    def test_lengths(self) -> tuple[int, ...]:
+        """Lengths that are tested, in the order of `multiples`."""
+        return tuple(max(1, round(multiple * self.train_length)) for multiple in self.multiples)
+
+
+#: For each task of the study, what it is trained with.
+RECIPES: Mapping[str, Settings] = {
+    "count": Settings(train_length=16, steps=2000),
+    "sort": Settings(train_length=12, steps=1200),
+    "copy_unique": Settings(train_length=20, steps=2500),
+    "mode": Settings(train_length=16, steps=2000),
+    "copy_repeated": Settings(train_length=10, steps=3500),
+    "parity": Settings(train_length=10, steps=1000),
+    "parity_scratchpad": Settings(train_length=12, steps=3000, layers=3),
+    "addition_reverse": Settings(train_length=6, steps=3000, layers=3),
+    "addition_forward": Settings(train_length=6, steps=3000, layers=3),
+    "addition_reverse_plain": Settings(train_length=6, steps=2000, layers=3),
+    "addition_forward_plain": Settings(train_length=6, steps=2000, layers=3),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network, from one seed."""
+
+    accuracy: tuple[float, ...]  #: share of test instances whose whole answer is right, by test length
+    token_accuracy: tuple[float, ...]  #: share of right tokens of answers
+    loss: float  #: mean over the last tenth of the training
+    seconds: float  #: of this thread's CPU, tests included
+    data_share: float  #: of them, spent on instances
 
 
 @dataclass(frozen=True)
@@ -69,59 +102,112 @@ class Curve:
     task: str
     generalizes: bool  #: whether the conjecture expects it: there is a short RASP-L program
     program_length: int | None  #: core operations, library expanded; None: the task comes without a program
-    accuracy: dict[int, list[float]]  #: whole answers
-    token_accuracy: dict[int, list[float]]  #: tokens of answers
-    program_accuracy: dict[int, float]  #: of the task's program; empty without one
-    loss: list[float]  #: mean over the last tenth of the training
-    seconds: float  #: of this thread's CPU
-    data_share: float  #: of them, spent on instances
+    settings: Settings
+    trainings: tuple[Training, ...]  #: one for each seed
+    program_accuracy: tuple[float, ...]  #: of the task's program, by test length; empty without one
 
-    def median(self, length: int) -> float:
-        """Return the median over the seeds."""
-        return float(np.median(self.accuracy[length]))
+    def accuracies(self, at: int) -> list[float]:
+        """Return the shares of right answers at a test length, numbered as in `settings`: one for each seed."""
+        return [training.accuracy[at] for training in self.trainings]
+
+    def median(self, at: int) -> float:
+        """Return their median."""
+        return float(np.median(self.accuracies(at)))
+
+    @property
+    def longest(self) -> int:
+        """Number of the longest test."""
+        return int(np.argmax(self.settings.test_lengths))
+
+    @property
+    def learned(self) -> bool:
+        """Whether the networks answer instances of the trained length, which all that follows rests on."""
+        lengths = self.settings.test_lengths
+        at = [number for number, length in enumerate(lengths) if length <= self.settings.train_length]
+        return not at or self.median(max(at, key=lambda number: lengths[number])) >= _LEARNED
+
+    @property
+    def weak(self) -> bool:
+        """Whether the longest test is near the border between generalizing and not, or on both sides of it."""
+        found = self.accuracies(self.longest)
+        both_sides = min(found) < _GENERALIZES <= max(found)
+        return both_sides or abs(self.median(self.longest) - _GENERALIZES) < _WEAK
 
 
 @dataclass(frozen=True)
 class Study:
     """What `run` found."""
 
-    settings: Settings
     curves: tuple[Curve, ...]
-    torch: str  #: version
+    machine: str  #: processor and versions
     interpolation: dict[str, str] = field(default_factory=dict)  #: the counter-example, as exact fractions
 
     def table(self) -> str:
-        """Return medians of the accuracies as text, with their range over the seeds, one line a task."""
-        lengths = self.settings.test_lengths
-        rows = [["task", "program", *(str(n) for n in lengths)]]
+        """Return medians of the accuracies in percent, with their range over the seeds, as a table in Markdown.
+
+        A line a task; the program's length is in core operations; columns are multiples of the longest trained length.
+        Where tokens of the answers are given, they are those of the longest test.
+        """
+        multiples = sorted({multiple for curve in self.curves for multiple in curve.settings.multiples})
+        names = ["task", "program", "trained to", *(f"{multiple:g}x" for multiple in multiples)]
+        rows = [[*names, "tokens", "own program", "seeds", "CPU s"]]
         for curve in self.curves:
-            kind = f"RASP-L, {curve.program_length}" if curve.generalizes else "none"
-            rows.append([curve.task, kind, *(_shown(curve.accuracy[n]) for n in lengths)])
-        widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(x.ljust(w) if at < 2 else x.rjust(w) for at, (x, w) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        )
+            given = curve.settings.multiples
+            cells = [_shown(curve.accuracies(given.index(m))) if m in given else "" for m in multiples]
+            tokens = _shown([training.token_accuracy[curve.longest] for training in curve.trainings])
+            own = _shown([min(curve.program_accuracy)]) if curve.program_accuracy else ""
+            length = "" if curve.program_length is None else f"{curve.program_length}"
+            kind = f"RASP-L, {length}" if curve.generalizes else f"RASP, {length}" if length else "none"
+            seconds = f"{sum(training.seconds for training in curve.trainings):.0f}"
+            head = [curve.task, kind, str(curve.settings.train_length)]
+            rows.append([*head, *cells, tokens, own, str(len(curve.trainings)), seconds])
+        rows.insert(1, ["---"] * len(rows[0]))
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def verdict(self) -> str:
-        """Return what the medians at the longest test say of the conjecture, task by task, in one sentence."""
-        longest = max(self.settings.test_lengths)
-        said = [(curve, curve.median(longest) >= _GENERALIZES) for curve in self.curves]
-        agree = [curve.task for curve, does in said if does == curve.generalizes]
-        against = [curve.task for curve, does in said if does != curve.generalizes]
-        text = f"At length {longest}, trained up to {self.settings.train_length}, as the conjecture expects: "
-        text += ", ".join(agree) or "none"
-        if against:
-            text += f"; otherwise: {', '.join(against)}"
-        return f"{text} (half of the answers right, or not; {len(self.settings.seeds)} seeds)."
+        """Return what the medians of the longest tests say of the conjecture, task by task.
 
-    def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write `study.json` and the picture `study.svg`."""
+        A task agrees where it generalizes (half of the answers are right) and is expected to, or neither; a task that
+        is not learned at the trained length says nothing; weak contrasts are named.
+        """
+        agree: list[str] = []
+        against: list[str] = []
+        silent: list[str] = []
+        for curve in self.curves:
+            does = curve.median(curve.longest) >= _GENERALIZES
+            kind = silent if not (curve.learned or does) else agree if does == curve.generalizes else against
+            kind.append(curve.task)
+        weak = [curve.task for curve in self.curves if curve.weak and curve.task not in silent]
+        text = f"As the conjecture expects: {', '.join(agree) or 'none'}; otherwise: {', '.join(against) or 'none'}"
+        if silent:
+            text += f"; not learned at the trained length, which says nothing of longer ones: {', '.join(silent)}"
+        text += f" (half of the longest answers right, or not; {_counted({len(c.trainings) for c in self.curves})})."
+        if weak:
+            text += f" Weak contrasts, near that border or with seeds on both sides of it: {', '.join(weak)}."
+        return text
+
+    def cost(self) -> str:
+        """Return what was spent, in one sentence."""
+        trainings = [training for curve in self.curves for training in curve.trainings]
+        seconds = sum(training.seconds for training in trainings)
+        share = sum(training.seconds * training.data_share for training in trainings) / max(seconds, 1e-9)
+        return (
+            f"{len(trainings)} trainings, {seconds / 60:.1f} CPU minutes, {100 * share:.0f} % of them for instances; "
+            f"{self.machine}."
+        )
+
+    def save(self, folder: str | Path) -> tuple[Path, Path, Path]:
+        """Write `study.json`, the picture `study.svg`, and `study.md`: table, verdict and cost."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         picture = self._picture()
         text = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-        return write_whole(folder / "study.json", text), write_whole(folder / "study.svg", picture)
+        page = f"{self.table()}\n\n{self.verdict()} {self.cost()}\n"
+        return (
+            write_whole(folder / "study.json", text),
+            write_whole(folder / "study.svg", picture),
+            write_whole(folder / "study.md", page),
+        )
 
     def _picture(self) -> bytes:
         try:
@@ -129,35 +215,42 @@ class Study:
             from matplotlib.figure import Figure
         except ImportError:
             raise DependencyError(f"the picture needs matplotlib: {install_command('study')}") from None
-        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for curve in self.curves:
-            style = "o-" if curve.generalizes else "x--"
-            lengths = list(curve.accuracy)
-            (line,) = axes.plot(lengths, [100 * curve.median(n) for n in lengths], style, label=curve.task)
-            low, high = ([100 * end(curve.accuracy[n]) for n in lengths] for end in (min, max))
-            axes.fill_between(lengths, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        axes.axvline(self.settings.train_length, color="0.6", linewidth=1)
-        axes.annotate(" longest trained", (self.settings.train_length, 2), color="0.4", fontsize=8)
-        axes.set(xlabel="length", ylabel="answers exactly right, %", ylim=(-3, 103))
-        axes.legend(fontsize=8, title="solid: short RASP-L program", title_fontsize=8)
+        figure = Figure(figsize=(9.5, 4.4), layout="constrained")
+        sides = figure.subplots(1, 2, sharey=True)
+        for axes, generalizes in zip(sides, (True, False), strict=True):
+            for curve in self.curves:
+                if curve.generalizes != generalizes:
+                    continue
+                at = np.argsort(curve.settings.multiples)
+                x = [curve.settings.multiples[i] for i in at]
+                (line,) = axes.plot(x, [100 * curve.median(i) for i in at], "o-", label=curve.task)
+                low, high = ([100 * end(curve.accuracies(i)) for i in at] for end in (min, max))
+                axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.axvline(1, color="0.6", linewidth=1)
+            title = "short RASP-L program" if generalizes else "no short RASP-L program"
+            axes.set(title=title, xlabel="length, in multiples of the longest trained", ylim=(-3, 103))
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize=8)
+        sides[0].set(ylabel="answers exactly right, %: median, range of seeds")
         buffer = io.BytesIO()
         with mpl.rc_context({"svg.hashsalt": "legato", "svg.fonttype": "none"}):
             figure.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
 
 
-def run(names: tuple[str, ...] = TASKS, settings: Settings | None = None,
-        report: Callable[[str], None] = lambda _: None) -> Study:  # fmt: skip
+def run(recipes: Mapping[str, Settings] = RECIPES, report: Callable[[str], None] = lambda _: None,
+        kept: str | Path | None = None) -> Study:  # fmt: skip
     """Train networks for each task and test them on longer instances; minutes on a CPU, one thread.
 
     Parameters
     ----------
-    names : tuple of str
-        Out of ``legato.rasp.tasks.ALL``.
-    settings : Settings, optional
+    recipes : mapping of str to Settings
+        Tasks out of ``legato.rasp.tasks.ALL``, and what each is trained with.
     report : callable, optional
         Called with a line of text about every tenth of a training.
+    kept : path, optional
+        JSON Lines of trainings: those of the same task, settings, seed and version of torch are taken from it and the
+        others are added, each when it ends, so that a study that was stopped goes on.
 
     Raises
     ------
@@ -166,32 +259,73 @@ def run(names: tuple[str, ...] = TASKS, settings: Settings | None = None,
     DependencyError
         torch is not installed.
     """
-    settings = Settings() if settings is None else settings
     torch = _torch()
-    chosen = []
-    for name in names:
-        if name not in tasks.ALL:
-            raise ArgumentError(f"tasks: expected some of {', '.join(tasks.ALL)}, got {name!r}")
-        chosen.append(tasks.ALL[name])
-    for name in ("train_length", "steps", "rows", "test_rows", "width", "layers", "heads"):
-        if getattr(settings, name) < 1:
-            raise ArgumentError(f"{name}: expected at least 1, got {getattr(settings, name)}")
-    if settings.width % settings.heads:
-        raise ArgumentError(f"width: expected a multiple of heads = {settings.heads}, got {settings.width}")
-    if not settings.seeds or min(settings.seeds) < 0:
-        raise ArgumentError(f"seeds: expected at least one, none of them negative, got {settings.seeds}")
-    if not settings.test_lengths or min(settings.test_lengths) < 1:
-        raise ArgumentError(f"test_lengths: expected lengths of at least 1, got {settings.test_lengths}")
-    drawn = [_Instances(task, settings) for task in chosen]  # what does not fit is said before hours of training
+    for name, settings in recipes.items():
+        _check(name, settings)
+    drawn = {name: _Instances(tasks.ALL[name], settings) for name, settings in recipes.items()}  # said before hours
+    ledger = _Ledger(None if kept is None else Path(kept), torch.__version__)
     with _one_thread(torch):
-        curves = tuple(_curve(torch, instances, settings, report) for instances in drawn)
+        curves = tuple(_curve(torch, drawn[name], settings, report, ledger) for name, settings in recipes.items())
     example = and_counter_example()
     exact = {
         "wrong_uniform": str(example.wrong_uniform),
         "wrong_leading_ones": str(example.wrong_leading_ones),
         "program_wrong": str(example.program_wrong),
     }
-    return Study(settings, curves, torch.__version__, exact)
+    machine = f"{_processor()}, Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}"
+    return Study(curves, machine, exact)
+
+
+def _check(name: str, settings: Settings) -> None:
+    if name not in tasks.ALL:
+        raise ArgumentError(f"tasks: expected some of {', '.join(tasks.ALL)}, got {name!r}")
+    for argument in ("train_length", "steps", "rows", "test_rows", "width", "layers", "heads"):
+        if getattr(settings, argument) < 1:
+            raise ArgumentError(f"{argument}: expected at least 1, got {getattr(settings, argument)}")
+    if settings.width % settings.heads:
+        raise ArgumentError(f"width: expected a multiple of heads = {settings.heads}, got {settings.width}")
+    if not settings.seeds or min(settings.seeds) < 0:
+        raise ArgumentError(f"seeds: expected at least one, none of them negative, got {settings.seeds}")
+    if not settings.multiples or not all(0 < multiple <= 100 for multiple in settings.multiples):
+        raise ArgumentError(f"multiples: expected numbers above 0, at most 100, got {settings.multiples}")
+
+
+def _processor() -> str:
+    """Return the name of the processor as Linux gives it, or else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+class _Ledger:
+    """Trainings that were made, in a file where there is one."""
+
+    def __init__(self, path: Path | None, version: str) -> None:
+        self._path, self._version = path, version
+        self._lines = [] if path is None or not path.exists() else [line for _, line in json_lines(path)]
+
+    def _key(self, task: str, settings: Settings, seed: int) -> dict[str, Any]:
+        asked = json.loads(json.dumps({**dataclasses.asdict(settings), "seeds": [seed]}))
+        return {"task": task, "settings": asked, "torch": self._version}
+
+    def find(self, task: str, settings: Settings, seed: int) -> Training | None:
+        """Return the training if it was made."""
+        key = self._key(task, settings, seed)
+        for line in self._lines:
+            if isinstance(line, dict) and all(line.get(name) == value for name, value in key.items()):
+                found = line["training"]
+                listed = {name: tuple(found[name]) for name in ("accuracy", "token_accuracy")}
+                return Training(**{**found, **listed})
+        return None
+
+    def add(self, task: str, settings: Settings, seed: int, training: Training) -> None:
+        """Write it down."""
+        self._lines.append({**self._key(task, settings, seed), "training": dataclasses.asdict(training)})
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
 
 
 def _torch() -> Any:
@@ -218,26 +352,41 @@ def _shown(accuracy: list[float]) -> str:
     return middle if low == high else f"{middle} ({low}-{high})"
 
 
+def _counted(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low} seed{'s' * (low != 1)}" if low == high else f"{low} to {high} seeds"
+
+
+#: Options of tasks that say how many tokens there are to draw from.
+_SUPPLIES = {
+    "copy_unique": "alphabet",
+    "sort": "alphabet",
+    "count": "largest",
+    "parity_scratchpad": "hints",
+    "addition_forward": "hints",
+    "addition_reverse": "hints",
+}
+
+
 class _Instances:
     """Instances of a task as ids of a vocabulary of its own: its tokens, then a mark of the beginning."""
 
     def __init__(self, task: Task, settings: Settings) -> None:
         self.task = task
-        self.longest = longest = max(settings.train_length, *settings.test_lengths)
+        longest = max(settings.train_length, *settings.test_lengths)
         supply = longest + max(2, longest // 15)  # wider alphabets take far longer to learn
-        given = {"copy_unique": "alphabet", "sort": "alphabet", "count": "largest", "parity_scratchpad": "hints"}
-        self._options = {given[task.name]: supply} if task.name in given else {}
-        many = [self.task.sample(n, 4096, seed=n, **self._options).tokens for n in {1, (longest + 1) // 2, longest}]
-        self._low = min(int(tokens.min()) for tokens in many)
-        self.begin = max(int(tokens.max()) for tokens in many) - self._low + 1
+        self._options = {_SUPPLIES[task.name]: supply} if task.name in _SUPPLIES else {}
+        many = [self.task.sample(n, 256, seed=n, **self._options).tokens for n in range(1, longest + 1)]
+        self._tokens = np.unique(np.concatenate([tokens.ravel() for tokens in many]))
+        self.begin = len(self._tokens)
         self.vocabulary = self.begin + 1
         self.places = math.ceil(1.1 * (max(tokens.shape[1] for tokens in many) + 1))
 
     def draw(self, length: int, rows: int, seed: int) -> tuple[Batch, Ints]:
         """Return instances, and their ids with the mark first: (rows, n + 1)."""
         batch = self.task.sample(length, rows, seed=seed, **self._options)
-        ids = np.concatenate([np.full((rows, 1), self.begin), batch.tokens - self._low], axis=1)
-        return batch, np.clip(ids, 0, self.begin)  # what pads is read by nobody
+        ids = np.minimum(np.searchsorted(self._tokens, batch.tokens), self.begin)
+        return batch, np.concatenate([np.full((rows, 1), self.begin), ids], axis=1)
 
     def packed(self, rng: np.random.Generator, settings: Settings) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
         """Return rows of two instances, of lengths n and L + 1 - n: ids, places, documents, and what is answered."""
@@ -307,48 +456,56 @@ def _network(torch: Any, settings: Settings, vocabulary: int, places: int) -> An
     return Decoder()
 
 
-def _curve(torch: Any, instances: _Instances, settings: Settings, report: Callable[[str], None]) -> Curve:
-    began = time.thread_time()
+def _curve(
+    torch: Any, instances: _Instances, settings: Settings, report: Callable[[str], None], ledger: _Ledger
+) -> Curve:
     task = instances.task
-    accuracy: dict[int, list[float]] = {length: [] for length in settings.test_lengths}
-    token_accuracy: dict[int, list[float]] = {length: [] for length in settings.test_lengths}
-    program_accuracy: dict[int, float] = {}
-    losses: list[float] = []
-    on_data = 0.0
-    program = None if task.solution is None else task.program
+    trainings = []
     for seed in settings.seeds:
-        network, loss, seconds = _trained(torch, instances, settings, seed, report)
-        losses.append(loss)
-        on_data += seconds
-        for length in settings.test_lengths:
-            batch, ids = instances.draw(length, settings.test_rows, 10_000_019 + length)  # no seed of the training
-            at = np.arange(1, ids.shape[1])
-            asked = (at > batch.prompt_lengths[:, None]) & (at <= batch.lengths[:, None])
-            rng = np.random.default_rng(length)
-            offset = rng.integers(0, max(1, instances.places - ids.shape[1] + 1), (len(ids), 1))
-            inputs = (ids[:, :-1], offset + at - 1, np.zeros_like(ids[:, 1:]), asked)
-            with torch.no_grad():
-                said = network(*(torch.from_numpy(x) for x in inputs)).argmax(dim=-1).numpy()
-            right = ~asked
-            right[asked] = said == ids[:, 1:][asked]
-            accuracy[length].append(float(right.all(axis=1).mean()))
-            token_accuracy[length].append(float(right[asked].mean()))
-            if program is not None and length not in program_accuracy:
-                answers = program.batch(batch.tokens, batch.lengths)[:, :-1] == batch.tokens[:, 1:]
-                program_accuracy[length] = float((answers | ~asked[:, 1:]).all(axis=1).mean())
-    check = None if program is None else program.check()
+        training = ledger.find(task.name, settings, seed)
+        if training is None:
+            training = _training(torch, instances, settings, seed, report)
+            ledger.add(task.name, settings, seed, training)
+        else:
+            report(f"{task.name}, seed {seed}: made before")
+        trainings.append(training)
+    size = None if task.solution is None else task.program.check().expanded_length
+    by_program = []
+    for length in settings.test_lengths if size is not None else ():
+        batch, _, asked = _test(instances, settings, length)
+        answers = task.program.batch(batch.tokens, batch.lengths)[:, :-1] == batch.tokens[:, 1:]
+        by_program.append(float((answers | ~asked[:, 1:]).all(axis=1).mean()))
+    return Curve(task.name, task.generalizes, size, settings, tuple(trainings), tuple(by_program))
+
+
+def _test(instances: _Instances, settings: Settings, length: int) -> tuple[Batch, Ints, NDArray[np.bool_]]:
+    """Return test instances of a length, their ids, and which of these belong to answers; no seed of the training."""
+    batch, ids = instances.draw(length, settings.test_rows, 10_000_019 + length)
+    at = np.arange(1, ids.shape[1])
+    return batch, ids, (at > batch.prompt_lengths[:, None]) & (at <= batch.lengths[:, None])
+
+
+def _training(
+    torch: Any, instances: _Instances, settings: Settings, seed: int, report: Callable[[str], None]
+) -> Training:
+    began = time.thread_time()
+    network, loss, on_data = _trained(torch, instances, settings, seed, report)
+    accuracy, token_accuracy = [], []
+    for length in settings.test_lengths:
+        _, ids, asked = _test(instances, settings, length)
+        at = np.arange(ids.shape[1] - 1)
+        free = max(1, instances.places - ids.shape[1] + 1)
+        offset = np.random.default_rng(length).integers(0, free, (len(ids), 1))
+        inputs = (ids[:, :-1], offset + at, np.zeros_like(ids[:, 1:]), asked)
+        with torch.no_grad():
+            said = network(*(torch.from_numpy(x) for x in inputs)).argmax(dim=-1).numpy()
+        right = ~asked
+        right[asked] = said == ids[:, 1:][asked]
+        accuracy.append(float(right.all(axis=1).mean()))
+        token_accuracy.append(float(right[asked].mean()))
     spent = time.thread_time() - began
-    return Curve(
-        task.name,
-        task.generalizes,
-        None if check is None else check.expanded_length,
-        accuracy,
-        token_accuracy,
-        program_accuracy,
-        losses,
-        round(spent, 1),
-        round(on_data / max(spent, 1e-9), 3),
-    )
+    share = round(on_data / max(spent, 1e-9), 3)
+    return Training(tuple(accuracy), tuple(token_accuracy), loss, round(spent, 1), share)
 
 
 def _trained(
@@ -361,7 +518,7 @@ def _trained(
     matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks")]
     rest = [p for name, p in network.named_parameters() if not (p.ndim == 2 and name.startswith("blocks"))]
     groups = [{"params": matrices, "weight_decay": settings.decay}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), fused=True)
     warm = max(1, settings.steps // 20)
     losses: list[float] = []
     on_data = 0.0

@@ -48,7 +48,9 @@ __all__ = [
     "Batch",
     "Task",
     "addition_forward",
+    "addition_forward_plain",
     "addition_reverse",
+    "addition_reverse_plain",
     "copy_repeated",
     "copy_unique",
     "count",
@@ -121,8 +123,8 @@ class Task:
         rows, seed : int
         **options
             Of the task: ``carry`` of addition is "standard", "balanced" or "hard"; ``alphabet`` of copies, sort and
-            mode; ``hints`` of the parity scratchpad, the supply of hints in which each instance begins at a random
-            place (without it, at the first).
+            mode; ``hints`` of the parity scratchpad and of addition with hints, the supply of hints in which each
+            instance begins at a random place (without it, at the first).
         """
         if length < 1 or rows < 0:
             raise ArgumentError(f"{self.name}: expected length >= 1 and rows >= 0, got {length}, {rows}")
@@ -453,7 +455,7 @@ def _addition_reverse(x: Any) -> Any:
 
     carry = (total(hint_before) > 9) | ((total(hint_before) == 9) & (before == 0))
     digit = _digit(total(x) + carry, x)
-    hint = where((x < 0) | (before == FIRST_HINT), full(x, ADDITION_END), before + 1)
+    hint = where((x < 0) | (before == _leading(x)), full(x, ADDITION_END), before + 1)
     return where(x <= FIRST_HINT, digit, where(x == EQUALS, minimum(x), hint))
 
 
@@ -469,52 +471,104 @@ def _addition_forward(x: Any) -> Any:
     digit = _digit(first(x) + second(x) + carry, x)
     known = has_seen(x, before - 1)
     hint = where(known, before - 1, full(x, ADDITION_END))
-    return where(x <= FIRST_HINT, digit, where(x == EQUALS, full(x, FIRST_HINT), hint))
+    return where(x <= FIRST_HINT, digit, where(x == EQUALS, _leading(x), hint))
 
 
-def _addition_oracle(reverse: bool) -> Callable[[list[int]], list[int]]:
+def _leading(x: Any) -> Any:
+    """Return the hint of the leading digits, which stands after START."""
+    return index_select(x, full(x, 1))
+
+
+def _addition_reverse_plain(x: Any) -> Any:
+    """Plain RASP, the digits counted from the signs: as with hints, but each place is found by arithmetic."""
+    here, plus, equal = indices(x), first_true(x == PLUS), first_true(x == EQUALS)
+    written = here - equal  # digits of the sum
+
+    def total(place: Any) -> Any:
+        return index_select(x, plus - 1 - place) + index_select(x, equal - 1 - place)
+
+    before = total(written - 1)
+    carry = (x != EQUALS) & ((before > 9) | ((before == 9) & (x == 0)))
+    return where(written == equal - plus - 1, full(x, ADDITION_END), _digit(total(written) + carry, x))
+
+
+def _addition_forward_plain(x: Any) -> Any:
+    """Plain RASP; the carry comes from the next place below whose digits do not add up to 9."""
+    here, plus, equal = indices(x), first_true(x == PLUS), first_true(x == EQUALS)
+    own = here - equal + 1  # places are numbered from the leading one, 1
+    in_second = (has_seen(x, full(x, PLUS)) == 1) & (has_seen(x, full(x, EQUALS)) == 0)
+    pair = index_select(x, here - plus) + x  # at a digit of the second operand
+    place = where(in_second & (x >= 0) & (pair != 9), here - plus, full(x, 0))
+    below = kqv(place, own, place, gt, default=0, reduction="min")
+    carry = kqv(place, below, where(pair > 9, full(x, 1), full(x, 0)), equals, default=0, reduction="max")
+    digit = _digit(index_select(x, own) + index_select(x, plus + own) + where(below == 0, full(x, 0), carry), x)
+    return where(own == equal - plus, full(x, ADDITION_END), digit)
+
+
+def _addition_oracle(reverse: bool, hinted: bool) -> Callable[[list[int]], list[int]]:
     def oracle(prompt: list[int]) -> list[int]:
         split = prompt.index(PLUS)
         a, b = ([d for d in part if d >= 0] for part in (prompt[1:split], prompt[split:]))
-        digits = str(int("".join(map(str, a))) + int("".join(map(str, b)))).zfill(len(a))
-        pairs = [(FIRST_HINT - at, int(d)) for at, d in enumerate(digits)]
+        digits = [int(d) for d in str(int("".join(map(str, a))) + int("".join(map(str, b)))).zfill(len(a))]
+        pairs = [(prompt[1] - at, d) if hinted else (d,) for at, d in enumerate(digits)]
         return [token for pair in (reversed(pairs) if reverse else pairs) for token in pair] + [ADDITION_END]
 
     return oracle
 
 
+def _addends(length: int, rows: int, rng: np.random.Generator, carry: str) -> tuple[Ints, Ints, Ints]:
+    """Return the digits of two numbers with one leading zero, and of their sum: (rows, length + 1).
+
+    Balanced: one carry chain of uniform length and place; hard: through all.
+    """
+    if carry not in ("standard", "balanced", "hard"):
+        raise ArgumentError(f"addition: carry: expected standard, balanced or hard, got {carry!r}")
+    a = rng.integers(0, 10, (rows, length))
+    b = rng.integers(0, 10, (rows, length))
+    if carry != "standard":
+        low = rng.integers(0, 10 - a)  # no carries: a + b <= 9
+        chain = np.full(rows, length) if carry == "hard" else rng.integers(0, length + 1, rows)
+        end = length - (rng.random(rows) * (length - chain + 1)).astype(np.int64)  # first place below the chain
+        place = np.arange(length)
+        inside = (place >= (end - chain)[:, None]) & (place < end[:, None])
+        starts = inside & (place == (end - 1)[:, None])  # the last place of the chain makes the carry
+        b = np.where(inside, 9 - a, low)
+        below = place == (end - chain - 1)[:, None]
+        b = np.where(below & (a + b == 9), np.maximum(b - 1, 0), b)
+        a = np.where(below & (a + b == 9), a - 1, a)  # the carry stops above the chain
+        a = np.where(starts & (a == 0), 1, a)
+        b = np.where(starts, np.minimum(9, 10 - a + (rng.random((rows, length)) * a).astype(np.int64)), b)
+    zero = np.zeros((rows, 1), dtype=np.int64)
+    a, b = np.concatenate([zero, a], axis=1), np.concatenate([zero, b], axis=1)
+    total = a + b
+    for at in range(length, 0, -1):
+        total[:, at - 1] += total[:, at] // 10
+        total[:, at] %= 10
+    return a, b, total
+
+
+def _sum_of(a: Ints, b: Ints, total: Ints) -> Batch:
+    rows = len(a)
+    prompt = [_column(rows, START), a, _column(rows, PLUS), b, _column(rows, EQUALS)]
+    return _batch(np.concatenate(prompt, axis=1), np.concatenate([total, _column(rows, ADDITION_END)], axis=1))
+
+
 def _addition_make(reverse: bool) -> Callable[..., Batch]:
+    def make(
+        length: int, rows: int, rng: np.random.Generator, carry: str = "standard", hints: int | None = None
+    ) -> Batch:
+        digits = _addends(length, rows, rng, carry)
+        written = FIRST_HINT - _hint_starts(length + 1, rows, rng, hints) - np.arange(length + 1)
+        a, b, total = (np.stack([written, d], axis=2) for d in digits)
+        return _sum_of(*(x.reshape(rows, -1) for x in (a, b, total[:, ::-1] if reverse else total)))
+
+    return make
+
+
+def _addition_plain_make(reverse: bool) -> Callable[..., Batch]:
     def make(length: int, rows: int, rng: np.random.Generator, carry: str = "standard") -> Batch:
-        """Digits with one leading zero; balanced: one carry chain of uniform length and place; hard: through all."""
-        if carry not in ("standard", "balanced", "hard"):
-            raise ArgumentError(f"addition: carry: expected standard, balanced or hard, got {carry!r}")
-        a = rng.integers(0, 10, (rows, length))
-        b = rng.integers(0, 10, (rows, length))
-        if carry != "standard":
-            low = rng.integers(0, 10 - a)  # no carries: a + b <= 9
-            chain = np.full(rows, length) if carry == "hard" else rng.integers(0, length + 1, rows)
-            end = length - (rng.random(rows) * (length - chain + 1)).astype(np.int64)  # first place below the chain
-            place = np.arange(length)
-            inside = (place >= (end - chain)[:, None]) & (place < end[:, None])
-            starts = inside & (place == (end - 1)[:, None])  # the last place of the chain makes the carry
-            b = np.where(inside, 9 - a, low)
-            below = place == (end - chain - 1)[:, None]
-            b = np.where(below & (a + b == 9), np.maximum(b - 1, 0), b)
-            a = np.where(below & (a + b == 9), a - 1, a)  # the carry stops above the chain
-            a = np.where(starts & (a == 0), 1, a)
-            b = np.where(starts, np.minimum(9, 10 - a + (rng.random((rows, length)) * a).astype(np.int64)), b)
-        zero = np.zeros((rows, 1), dtype=np.int64)
-        a, b = np.concatenate([zero, a], axis=1), np.concatenate([zero, b], axis=1)
-        total = a + b
-        for at in range(length, 0, -1):
-            total[:, at - 1] += total[:, at] // 10
-            total[:, at] %= 10
-        hints = np.broadcast_to(FIRST_HINT - np.arange(length + 1), a.shape)
-        a, b, total = (np.stack([hints, d], axis=2).reshape(rows, -1) for d in (a, b, total))
-        if reverse:
-            total = total.reshape(rows, -1, 2)[:, ::-1].reshape(rows, -1)
-        prompt = [_column(rows, START), a, _column(rows, PLUS), b, _column(rows, EQUALS)]
-        return _batch(np.concatenate(prompt, axis=1), np.concatenate([total, _column(rows, ADDITION_END)], axis=1))
+        a, b, total = _addends(length, rows, rng, carry)
+        return _sum_of(a, b, total[:, ::-1] if reverse else total)
 
     return make
 
@@ -531,14 +585,22 @@ parity_scratchpad = Task(
     "parity_scratchpad", _parity_scratchpad, True, _parity_scratchpad_oracle, _parity_scratchpad_make
 )
 addition_forward = Task(
-    "addition_forward", _addition_forward, True, _addition_oracle(False), _addition_make(False), ADDITION_END
+    "addition_forward", _addition_forward, True, _addition_oracle(False, True), _addition_make(False), ADDITION_END
 )
 addition_reverse = Task(
-    "addition_reverse", _addition_reverse, True, _addition_oracle(True), _addition_make(True), ADDITION_END
+    "addition_reverse", _addition_reverse, True, _addition_oracle(True, True), _addition_make(True), ADDITION_END
 )
+addition_forward_plain = Task(
+    "addition_forward_plain", _addition_forward_plain, False, _addition_oracle(False, False),
+    _addition_plain_make(False), ADDITION_END,
+)  # fmt: skip
+addition_reverse_plain = Task(
+    "addition_reverse_plain", _addition_reverse_plain, False, _addition_oracle(True, False),
+    _addition_plain_make(True), ADDITION_END,
+)  # fmt: skip
 
 ALL = {
     task.name: task
     for task in (count, mode, mode_by_first, mode_by_count, copy_unique, copy_repeated, sort, parity,
-                 parity_scratchpad, addition_forward, addition_reverse)
+                 parity_scratchpad, addition_forward, addition_reverse, addition_forward_plain, addition_reverse_plain)
 }  # fmt: skip
