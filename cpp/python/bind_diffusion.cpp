@@ -178,18 +178,25 @@ bool read_whole(PyObject* object, std::uint64_t most, std::uint64_t& value) {
   return value <= most;
 }
 
-bool read_coefficients(PyObject* object, double (&abc)[3]) {
-  if (PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 3) {
-    for (int i = 0; i < 3; ++i) {
-      if (!read_number(PyTuple_GET_ITEM(object, i), abc[i])) return false;
+/// (a, b, c), where b is shared out by a guidance scale, or (a, cond, uncond, c).
+bool read_coefficients(PyObject* object, double scale, Coefficients& by) {
+  double n[4];
+  Py_ssize_t count = 3;
+  if (PyTuple_CheckExact(object)) {
+    count = PyTuple_GET_SIZE(object);
+    if (count != 3 && (count != 4 || scale != 1)) return false;
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      if (!read_number(PyTuple_GET_ITEM(object, i), n[i])) return false;
     }
-    return true;
+  } else {
+    Plain table;
+    if (!table.read(object) || table.type != py::detail::npy_api::NPY_DOUBLE_ || table.axes != 1 ||
+        table.shape[0] != 3) {
+      return false;
+    }
+    std::copy_n(static_cast<const double*>(table.data), 3, n);
   }
-  Plain table;
-  if (!table.read(object) || table.type != py::detail::npy_api::NPY_DOUBLE_ || table.axes != 1 || table.shape[0] != 3) {
-    return false;
-  }
-  std::copy_n(static_cast<const double*>(table.data), 3, abc);
+  by = count == 4 ? Coefficients{n[0], n[1], n[2], n[3]} : Coefficients{n[0], n[1] * scale, n[1] * (1 - scale), n[2]};
   return true;
 }
 
@@ -216,12 +223,13 @@ Status step_plain(const Plain& x, const Plain& cond, const Plain* uncond, const 
 PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (count != 11) Py_RETURN_NONE;
   Plain x, cond, uncond, out;
-  double abc[3], scale;
+  double scale;
+  Coefficients by;
   std::uint64_t seed, step = 0xffffffffu, substep, first, threads;
   const bool guided = args[3] != Py_None, fresh = args[9] == Py_None;
   if (!x.read(args[0]) || x.axes == 0 || !cond.read(args[1]) || !cond.like(x)) Py_RETURN_NONE;
   if (guided && (!uncond.read(args[3]) || !uncond.like(x))) Py_RETURN_NONE;
-  if (!read_coefficients(args[2], abc) || !read_number(args[4], scale) || (!guided && scale != 1)) Py_RETURN_NONE;
+  if (!read_number(args[4], scale) || (!guided && scale != 1) || !read_coefficients(args[2], scale, by)) Py_RETURN_NONE;
   if (!read_whole(args[5], ~std::uint64_t{0}, seed) || !read_whole(args[6], 0xfffffffeu, step) ||
       !read_whole(args[7], 0xffffffffu, substep) || !read_whole(args[8], ~std::uint64_t{0}, first) ||
       !read_whole(args[10], 1u << 16, threads)) {
@@ -231,7 +239,6 @@ PyObject* step_quickly(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (!fresh && (out.cuts(x) || out.cuts(cond) || (guided && out.cuts(uncond)))) Py_RETURN_NONE;
   const char* backend = std::getenv("LEGATO_BACKEND");
   if (backend != nullptr && *backend != 0) Py_RETURN_NONE;
-  const Coefficients by{abc[0], abc[1] * scale, abc[1] * (1 - scale), abc[2]};
   const Noise noise{.seeds = {&seed, 1},
                     .first_stream = first,
                     .step = static_cast<std::uint32_t>(step),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -85,37 +86,39 @@ class Crew {
 };
 
 /// Calls work(begin, end) over [0, count) in chunks, on `threads` threads including this one; `grain` items at least
-/// a thread. The chunks depend on count and grain alone, never on the thread count, and no thread is left behind.
+/// a thread. The chunks depend on count and grain alone, never on the thread count, and no thread is left behind; each
+/// goes to the thread that asks for it first, so a thread whose core is busy does not hold up the others.
 /// Chunks are left out once the run call is cancelled.
 template <class Work>
 void for_chunks(std::size_t count, std::size_t grain, int threads, Work&& work) noexcept {
   grain = std::max<std::size_t>(grain, 1);
-  const std::size_t chunks = (count + grain - 1) / grain;
+  const std::size_t chunks = count / grain + (count % grain != 0 ? 1 : 0);
   constexpr std::size_t kMaxThreads = 64;
   const std::size_t team = std::min({chunks, static_cast<std::size_t>(std::max(threads, 1)), kMaxThreads});
-  const auto run = [&](std::size_t first) {
-    for (std::size_t chunk = first; chunk < chunks && !cancelled(); chunk += team) {
-      const std::size_t begin = chunk * grain;
-      work(begin, std::min(count, begin + grain));
+  std::atomic<std::size_t> next{0};
+  const auto run = [&] {
+    while (!cancelled()) {
+      const std::size_t chunk = next.fetch_add(1, std::memory_order_relaxed);
+      if (chunk >= chunks) return;
+      work(chunk * grain, std::min(count, (chunk + 1) * grain));
     }
   };
-  if (team <= 1) return run(0);
+  if (team <= 1) return run();
   Crew crew(team - 1);
-  const auto help = [&](std::size_t first) {
+  const auto help = [&] {
     crew.join();
-    run(first);
+    run();
     crew.leave();
   };
   std::thread helpers[kMaxThreads];
   for (std::size_t index = 1; index < team; ++index) {
     try {
-      helpers[index] = std::thread(help, index);
-    } catch (...) {  // no thread to be had: this one does the share
-      run(index);
+      helpers[index] = std::thread(help);
+    } catch (...) {  // no thread to be had: the others do its share
       crew.leave();
     }
   }
-  run(0);
+  run();
   crew.wait();
   for (std::size_t index = 1; index < team; ++index) {
     if (helpers[index].joinable()) helpers[index].join();

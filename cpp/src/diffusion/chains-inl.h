@@ -63,13 +63,14 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
   const std::size_t d = mixture.dimension;
   const double floor = -1e30;  // stands for log 0: finite, so that differences stay numbers
   const double unit = uncond != nullptr ? kSharedUnit<Real> : 1.0;
+  double round_variance = -1, half_log_of_round = 0;  // components are often alike, and logarithms dear
   for (std::size_t k = 0; k < mixture.components; ++k) {
     double log_weight = mixture.log_weights[k] > floor ? mixture.log_weights[k] : floor;
     if (uncond != nullptr) {
       const double other = uncond[k] > floor ? uncond[k] : floor;
       const double most = log_weight > other ? log_weight : other;
-      level.share_cond[k] = static_cast<Real>(__builtin_exp(log_weight - most));
-      level.share_uncond[k] = static_cast<Real>(__builtin_exp(other - most));
+      level.share_cond[k] = log_weight < most ? static_cast<Real>(__builtin_exp(log_weight - most)) : Real(1);
+      level.share_uncond[k] = other < most ? static_cast<Real>(__builtin_exp(other - most)) : Real(1);
       log_weight = most;
     }
     double half_log_determinant = 0;
@@ -77,7 +78,12 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       const double v = mixture.isotropic ? mixture.variances[k] : mixture.variances[k * d + j];
       const double total = alpha * alpha * v + sigma * sigma;
       const double mean = mixture.means[k * d + j];
-      if (!mixture.isotropic || j == 0) half_log_determinant += 0.5 * math::logarithm_of(total);
+      if (!mixture.isotropic) {
+        half_log_determinant += 0.5 * math::logarithm_of(total);
+      } else if (v != round_variance) {
+        round_variance = v;
+        half_log_of_round = 0.5 * math::logarithm_of(total);
+      }
       level.inverse[k * d + j] = static_cast<Real>(-0.5 / total * unit);
       level.center[k * d + j] = static_cast<Real>(alpha * mean);
       const double slope = output == Output::denoised ? alpha * v / total : -1.0 / total;
@@ -85,7 +91,7 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       const double base = output == Output::denoised ? mean : 0.0;
       level.offset[k * d + j] = static_cast<Real>(!mixture.rotations.empty() ? base : base - slope * alpha * mean);
     }
-    if (mixture.isotropic) half_log_determinant *= static_cast<double>(d);
+    if (mixture.isotropic) half_log_determinant = half_log_of_round * static_cast<double>(d);
     level.log_weight[k] = static_cast<Real>((log_weight - half_log_determinant) * unit);
   }
 }
@@ -258,12 +264,21 @@ struct ChainWork {
 
 constexpr std::size_t kSamplesOfBlock = 2048;  // share the tables of a row
 
-/// Packs of one block: as many as keep the states near 16 KiB.
+/// Packs of the largest block: as many as keep the states near 16 KiB.
 template <class Real>
 inline std::size_t packs_of_block(std::size_t dimension) {
   const std::size_t fit = kSamplesOfBlock * 2 / kSide<Real> / (dimension > 0 ? dimension : 1);
   const std::size_t most = kSamplesOfBlock / kSide<Real>;
   return fit < 1 ? 1 : fit > most ? most : fit;
+}
+
+/// Samples of one block: where there are many, a quarter of what each worker gets, but enough packs to share the
+/// tables.
+template <class Real>
+inline std::size_t samples_of_block(std::size_t samples, std::size_t dimension, std::size_t workers) {
+  constexpr std::size_t least = 8, side = kSide<Real>;
+  const std::size_t most = packs_of_block<Real>(dimension), fair = samples / (4 * side * workers) + 1;
+  return (fair < least ? (least < most ? least : most) : fair < most ? fair : most) * side;
 }
 
 template <class Real>
@@ -390,7 +405,9 @@ struct Chains {
   const diffusion::Noise& noise;
   std::size_t samples, dimension;
   Real* x;
-  bool remembers;  // some row looks back at those before it
+  bool remembers;     // some row looks back at those before it
+  std::size_t block;  // samples that go through all rows together
+  std::atomic<std::size_t>& next;
 };
 
 template <bool kPhilox, class Real>
@@ -455,10 +472,9 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   }
 }
 
-/// Blocks worker, worker + workers, ... of the samples, each through all rows.
+/// Blocks of samples, each through all rows, as long as there are any.
 template <bool kPhilox, class Real>
-inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, std::size_t worker,
-                       std::size_t workers) {
+inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory) {
   constexpr std::size_t side = kSide<Real>;
   const std::size_t d = chains.dimension;
   const std::size_t cond_size = chains.cond.mixture != nullptr ? chains.cond.mixture->components : 0;
@@ -467,15 +483,16 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
   Arena arena(memory);
   const ChainWork<Real> work = chain_work<Real>(arena, components, d);
   const bool shared = shares_components(chains.cond, chains.uncond);
-  const std::size_t packs = packs_of_block<Real>(d), block = packs * side;
   const auto level = [&](std::size_t row, std::size_t of) {
     return level_at(work.levels + (2 * row + of) * level_size(components, d).value(), of == 0 ? cond_size : uncond_size,
                     d);
   };
   const std::size_t row_work = work_of(chains.cond) + work_of(chains.uncond);
   Pace pace;
-  for (std::size_t first = worker * block; first < chains.samples && !cancelled(); first += workers * block) {
-    const std::size_t last = chains.samples - first < block ? chains.samples : first + block;
+  const std::size_t blocks = (chains.samples + chains.block - 1) / chains.block;
+  for (std::size_t turn; !cancelled() && (turn = chains.next.fetch_add(1, std::memory_order_relaxed)) < blocks;) {
+    const std::size_t first = turn * chains.block;
+    const std::size_t last = chains.samples - first < chains.block ? chains.samples : first + chains.block;
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
       const std::size_t at = first + pack * side;
       gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
@@ -516,12 +533,11 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory, 
 }
 
 template <class Real>
-inline void run_worker_any(const Chains<Real>& chains, std::span<std::byte> memory, std::size_t worker,
-                           std::size_t workers) {
+inline void run_worker_any(const Chains<Real>& chains, std::span<std::byte> memory) {
   if (chains.noise.generator == diffusion::Generator::philox) {
-    run_worker<true>(chains, memory, worker, workers);
+    run_worker<true>(chains, memory);
   } else {
-    run_worker<false>(chains, memory, worker, workers);
+    run_worker<false>(chains, memory);
   }
 }
 

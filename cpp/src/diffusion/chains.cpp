@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -101,13 +102,16 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
     return Status::workspace_too_small;
   }
   const Row row{.alpha = alpha, .sigma = sigma, .output = output};
-  constexpr std::size_t grain = 32;  // samples; a multiple of any region's kSide
+  constexpr std::size_t grain = 32, most = 8;  // samples, a multiple of any region's kSide; grains taken at once
   const std::size_t grains = (samples + grain - 1) / grain, workers = std::min(workers_of(threads), grains);
-  for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
-    const std::size_t begin = grains * worker / workers * grain;
-    const std::size_t end = std::min(samples, grains * (worker + 1) / workers * grain);
-    LEGATO_DISPATCH(evaluate_range, model, row, x.data(), out.data(),
-                    log_density.empty() ? nullptr : log_density.data(), memory, begin, end);
+  const std::size_t chunk = workers == 1 ? samples : std::min(grains / (4 * workers) + 1, most) * grain;
+  std::atomic<std::size_t> next{0};
+  for_workers(workers, workspace, [&](std::size_t, std::span<std::byte> memory) {
+    for (std::size_t begin; (begin = chunk * next.fetch_add(1, std::memory_order_relaxed)) < samples;) {
+      LEGATO_DISPATCH(evaluate_range, model, row, x.data(), out.data(),
+                      log_density.empty() ? nullptr : log_density.data(), memory, begin,
+                      std::min(samples, begin + chunk));
+    }
   });
   return outcome();
 }
@@ -140,23 +144,24 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   if (samples == 0) return Status::ok;
   const std::size_t components = std::max(components_of(cond), components_of(uncond));
   if (!is_enough(workspace, chains_workspace_size(components, dimension, threads))) return Status::workspace_too_small;
-  const std::size_t workers = workers_of(threads);
-  for_workers(workers, workspace, [&](std::size_t worker, std::span<std::byte> memory) {
+  std::atomic<std::size_t> next{0};
+  const auto run = [&]<class Chains>(std::size_t block, void (*work)(const Chains&, std::span<std::byte>)) {
+    const Chains chains{cond, uncond, rows, noise, samples, dimension, x.data(), remembers, block, next};
+    const std::size_t blocks = (samples + block - 1) / block;
+    for_workers(std::min(workers_of(threads), blocks), workspace,
+                [&](std::size_t, std::span<std::byte> memory) { work(chains, memory); });
+  };
 #if defined(__x86_64__)
-    if (active_isa() == Isa::avx512) {
-      avx512::run_worker_any(avx512::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
-                             memory, worker, workers);
-      return;
-    }
-    if (active_isa() == Isa::avx2) {
-      avx2::run_worker_any(avx2::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
-                           memory, worker, workers);
-      return;
-    }
+  if (active_isa() == Isa::avx512) {
+    run(avx512::samples_of_block<Real>(samples, dimension, workers_of(threads)), &avx512::run_worker_any<Real>);
+    return outcome();
+  }
+  if (active_isa() == Isa::avx2) {
+    run(avx2::samples_of_block<Real>(samples, dimension, workers_of(threads)), &avx2::run_worker_any<Real>);
+    return outcome();
+  }
 #endif
-    baseline::run_worker_any(baseline::Chains<Real>{cond, uncond, rows, noise, samples, dimension, x.data(), remembers},
-                             memory, worker, workers);
-  });
+  run(baseline::samples_of_block<Real>(samples, dimension, workers_of(threads)), &baseline::run_worker_any<Real>);
   return outcome();
 }
 

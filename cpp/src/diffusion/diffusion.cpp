@@ -19,7 +19,12 @@
 namespace legato::diffusion {
 namespace {
 
-constexpr std::size_t kTilesOfThread = 32;  // fewer tiles of 1024 numbers are not worth a thread
+// Tiles of 1024 numbers: taken at once, and so many that a thread gains more than its start costs.
+constexpr std::size_t kTilesOfChunk = 16, kDrawnTilesOfThread = 64, kPlainTilesOfThread = 512;
+
+int worth(std::size_t tiles, std::size_t of_thread, int threads) {
+  return static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), tiles / of_thread + 1));
+}
 
 /// Tiles of samples x elements numbers, as for_tiles() counts them.
 std::size_t tiles_of(std::size_t samples, std::size_t elements) {
@@ -85,7 +90,9 @@ Status normal(const Noise& noise, std::size_t samples, std::size_t elements, std
   if (!(Size{samples} * elements).is(out.size())) return Status::invalid_argument;
   if (out.empty()) return Status::ok;
   if (!drawable(noise, samples, elements)) return Status::invalid_argument;
-  for_chunks(tiles_of(samples, elements), kTilesOfThread, threads, [&](std::size_t begin, std::size_t end) {
+  const std::size_t tiles = tiles_of(samples, elements);
+  threads = worth(tiles, kDrawnTilesOfThread, threads);
+  for_chunks(tiles, kTilesOfChunk, threads, [&](std::size_t begin, std::size_t end) {
     LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
   });
   return outcome();
@@ -110,7 +117,10 @@ Status apply_step(const Step<Storage>& step, int threads) noexcept {
   if (noisy && step.given_noise.empty() && !drawable(step.noise, step.samples, step.elements)) {
     return Status::invalid_argument;
   }
-  for_chunks(tiles_of(step.samples, step.elements), kTilesOfThread, threads,
+  const std::size_t tiles = tiles_of(step.samples, step.elements);
+  const bool draws = noisy && step.given_noise.empty();
+  threads = worth(tiles, draws ? kDrawnTilesOfThread : kPlainTilesOfThread, threads);
+  for_chunks(tiles, kTilesOfChunk, threads,
              [&](std::size_t begin, std::size_t end) { LEGATO_DISPATCH(step_range, step, begin, end); });
   return outcome();
 }

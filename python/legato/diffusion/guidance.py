@@ -6,6 +6,7 @@ step without guidance is: one fused pass, after one pass for the sums where the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -211,7 +212,10 @@ def guidance_of(value: float | Guidance) -> Guidance:
     """Take a number as plain guidance."""
     if isinstance(value, Guidance):
         return value
-    return Guidance(as_number("guidance_scale", value))
+    return _plain(as_number("guidance_scale", value))
+
+
+_plain = functools.lru_cache(maxsize=64)(Guidance)
 
 
 def accumulated(difference: Any, before: Any, momentum: float) -> Any:

@@ -146,13 +146,19 @@ def normal(
         _cupy.fill_normal(out, streams.address(step, substep), sizes, dtype)
         return out  # type: ignore[no-any-return]
     target, _ = output_apart("out", out, sizes, dtype, [])
-    samples, elements = sizes[0], math.prod(sizes[1:])
-    if _dispatch.choose(backend) == "numpy":
-        drawn = streams.reference(elements, step, substep)
-        target[...] = to_storage(drawn, dtype).reshape(sizes)
-    else:
-        _core.diffusion_normal(dtype, samples, elements, streams.native(step, substep), target, threads)
+    fill(target, dtype, streams, step, substep, threads, backend)
     return target if out is None else out
+
+
+def fill(
+    target: NDArray[Any], dtype: str, streams: Streams, step: int, substep: int, threads: int, backend: Backend | None
+) -> None:
+    """Write the normals of a batch into an array of the storage type `dtype`; nothing is checked."""
+    elements = math.prod(target.shape[1:])
+    if _dispatch.choose(backend) == "numpy":
+        target[...] = to_storage(streams.reference(elements, step, substep), dtype).reshape(target.shape)
+    else:
+        _core.diffusion_normal(dtype, len(target), elements, streams.native(step, substep), target, threads)
 
 
 def brownian(

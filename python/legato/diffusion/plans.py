@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -21,6 +22,7 @@ __all__ = ["HIGHER_ORDER_SAMPLERS", "Correctors", "Form", "HigherOrder", "Row", 
 HigherOrder: TypeAlias = Literal["heun", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "deis", "sa_solver", "er_sde"]
 HIGHER_ORDER_SAMPLERS: tuple[HigherOrder, ...] = get_args(HigherOrder)
 Form: TypeAlias = Prediction | Literal["exact"]  # what the rows take for the model's output
+_LONGEST_KEPT = 2000  # steps of a plan
 _WITH_ETA = {"dpmpp_2m_sde": 1.0, "sa_solver": 1.0}
 
 
@@ -82,14 +84,25 @@ def make_plan(
     first: int,
     after: int,
 ) -> Float64:
-    """Return the rows of steps [first, after); `form` says what the model's output is.
+    """Return the rows of steps [first, after), read-only; `form` says what the model's output is.
 
-    Where `has_score`, correctors run at sigma 0 as well.
+    Where `has_score`, correctors run at sigma 0 as well. Plans of the last runs are kept: one chain takes less time than
+    its plan.
     """
     if correctors.steps and not rule.linear:
         raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")
     if eta is not None:
         eta = as_number("eta", eta, least=0, most=1)
+    short = after - first <= _LONGEST_KEPT and (correctors.size is None or type(correctors.size) in (int, float))
+    rows = (_rows_kept if short else _rows)(schedule, sampler, eta, rule, correctors, form, has_score, first, after)
+    rows.flags.writeable = False
+    return rows
+
+
+def _rows(
+    schedule: Schedule, sampler: Sampler | HigherOrder, eta: float | None, rule: Guidance, correctors: Correctors,
+    form: Form, has_score: bool, first: int, after: int,
+) -> Float64:  # fmt: skip
     if sampler in HIGHER_ORDER_SAMPLERS:
         if eta not in (None, 0) and sampler not in _WITH_ETA:
             raise ArgumentError(f"eta: sampler {sampler!r} has none")
@@ -101,7 +114,10 @@ def make_plan(
         if sampler not in ("ddim", "euler") or eta not in (None, 0) or correctors.steps:
             raise ArgumentError("guidance_scale: CFG++ goes with sampler 'ddim', eta 0, and no corrector")
         return _array(_renoised_without_class(schedule, form, rule, first, after))
-    return _array(_first_order(schedule, sampler, eta, rule, correctors, form, has_score, first, after))
+    return _first_order(schedule, sampler, eta, rule, correctors, form, has_score, first, after)
+
+
+_rows_kept = functools.lru_cache(maxsize=64)(_rows)
 
 
 def _array(rows: list[Row]) -> Float64:
@@ -110,34 +126,66 @@ def _array(rows: list[Row]) -> Float64:
 
 def corrector_row(alpha: float, sigma: float, size: float, form: Form, **rest: float) -> Row:
     """Return one Langevin step, for exact models by their score."""
+    on_x, on_out, noise = _corrector_table(alpha, sigma, size, form).tolist()
+    return Row(alpha, sigma, on_x, on_out, noise=noise, score=float(form == "exact"), **rest)
+
+
+def _corrector_table(alpha: Any, sigma: Any, size: Any, form: Form) -> Float64:
+    """Return (A, B, C) of Langevin steps, as `rewritten` does."""
     if form in ("exact", "score"):
-        return Row(alpha, sigma, 1.0, 0.5 * size, noise=size**0.5, score=float(form == "exact"), **rest)
+        return np.stack(np.broadcast_arrays(1.0, 0.5 * size, np.sqrt(size)), -1)
     kind: Any = form
-    on_x, on_out, noise = rewritten(alpha, sigma, kind, on_x=1.0, on_eps=-size / (2 * sigma), noise=size**0.5).tolist()
-    return Row(alpha, sigma, on_x, on_out, noise=noise, **rest)
+    return rewritten(alpha, sigma, kind, on_x=1.0, on_eps=-size / (2 * sigma), noise=np.sqrt(size))
 
 
 def _first_order(
     schedule: Schedule, sampler: Any, eta: float | None, rule: Guidance, correctors: Correctors, form: Form,
     has_score: bool, first: int, after: int,
-) -> list[Row]:  # fmt: skip
-    a, s = schedule.alpha.tolist(), schedule.sigma.tolist()
+) -> Float64:  # fmt: skip
+    """Return the rows of all steps, each followed by its correctors."""
+    a, s = schedule.alpha, schedule.sigma
     kind: Prediction = "x0" if form == "exact" else form
-    table = step_coefficients(schedule, sampler, eta=eta, prediction=kind).tolist()
-    sizes = _corrector_sizes(schedule, sampler, correctors)
-    guided_by = 2 * rule.scale - 1 if correctors.scale is None else correctors.scale
-    rows = []
-    for k in range(first, after):
-        on_x, on_out, noise = table[k]
-        scale = 1.0 if correctors.steps else rule.scale_at(a[k], s[k])
-        rows.append(Row(a[k], s[k], on_x, on_out, scale, noise=noise, step=k))
-        if correctors.steps and (s[k + 1] > 0 or has_score):
-            inside = rule.interval is None or rule.scale_at(a[k + 1], s[k + 1]) == rule.scale
-            one = corrector_row(
-                a[k + 1], s[k + 1], float(sizes[k]), form, guidance=guided_by if inside else 1.0, step=k
-            )
-            rows += [one._replace(substep=j + 1) for j in range(correctors.steps)]
-    return rows
+    table = step_coefficients(schedule, sampler, eta=eta, prediction=kind)
+    steps = np.arange(first, after)
+    rows = np.zeros((len(steps), 1 + correctors.steps, len(Row._fields)))
+    of = {name: rows[:, :, i] for i, name in enumerate(Row._fields)}
+    of["step"][:] = steps[:, None]
+    of["substep"][:] = np.arange(1 + correctors.steps)
+    for names, values in (
+        (("alpha", "sigma"), (a[steps], s[steps])),
+        (("on_x", "on_out", "noise"), table[steps].T),
+    ):
+        for name, value in zip(names, values, strict=True):
+            of[name][:, 0] = value
+    of["guidance"][:, 0] = 1.0 if correctors.steps else _scales_at(rule, a[steps], s[steps])
+    if correctors.steps == 0:
+        return rows[:, 0]
+    run = has_score | (s[steps + 1] > 0)  # a corrector at sigma 0 needs a score that exists there
+    at, below = steps[run], steps[run] + 1
+    scale = 2 * rule.scale - 1 if correctors.scale is None else correctors.scale
+    corrected = _corrector_table(a[below], s[below], _corrector_sizes(schedule, sampler, correctors)[at], form)
+    for name, value in (
+        ("alpha", a[below]),
+        ("sigma", s[below]),
+        ("on_x", corrected[:, 0]),
+        ("on_out", corrected[:, 1]),
+        ("noise", corrected[:, 2]),
+        ("guidance", _scales_at(rule, a[below], s[below], scale)),
+        ("score", float(form == "exact")),
+    ):
+        of[name][run, 1:] = np.reshape(value, (-1, 1))
+    kept = np.ones(rows.shape[:2], bool)
+    kept[~run, 1:] = False
+    return rows[kept]
+
+
+def _scales_at(rule: Guidance, alpha: Float64, sigma: Float64, scale: float | None = None) -> Float64:
+    """Return a scale, that of the rule by default, for levels inside the rule's interval, and 1 for the others."""
+    scale = rule.scale if scale is None else scale
+    if rule.interval is None:
+        return np.full(len(alpha), scale)
+    inside = (rule.interval[0] * alpha <= sigma) & (sigma <= rule.interval[1] * alpha)
+    return np.where(inside, scale, 1.0)
 
 
 def _corrector_sizes(schedule: Schedule, sampler: Any, correctors: Correctors) -> Any:

@@ -48,7 +48,7 @@ class Runner:
         self.threads = threads
         self.backend = backend
         self.in_numpy = _dispatch.choose(backend) == "numpy"
-        self.levels: list[tuple[float, float]] = []  # of the schedule, for noise of a path
+        self.schedule: Any = None  # for noise of a path
         self.past: list[NDArray[Any]] = []  # predictions of the two rows before, the last one first
         self.last_x: NDArray[Any] | None = None
         self.difference: NDArray[Any] | None = None  # accumulated, of "apg"
@@ -112,6 +112,10 @@ class Runner:
         if self.exact:
             return np.asarray((model.score if row.score else model.denoise)(x, row.alpha, row.sigma))
         given = model(x, row.alpha, row.sigma, int(row.step))
+        if type(given) is np.ndarray is type(x) and given.dtype is x.dtype and given.shape == x.shape:
+            wanted = _prediction_of(row, form)
+            if wanted == self.prediction and given.flags.c_contiguous and given.flags.aligned:
+                return given  # the common case, without ceremony
         refuse_gradients("model's result", given)
         out = stored_like(x)("model's result", given)[0]
         if out.shape != x.shape:
@@ -164,9 +168,8 @@ class Runner:
 
     def _of_path(self, state: NDArray[Any], row: Row, seeds: Any, generator: Generator, first: int) -> NDArray[Any]:
         """Return the increment of the run's Brownian path over a step, for unit variance."""
-        ends = [
-            path_time("schedule", s / (a + s)) for a, s in (self.levels[int(row.step)], self.levels[int(row.step) + 1])
-        ]
+        a, s = (levels[int(row.step) :][:2] for levels in (self.schedule.alpha, self.schedule.sigma))
+        ends = [path_time("schedule", float(time)) for time in s / (a + s)]
         if ends[0] == ends[1]:
             raise ArgumentError(f"schedule: step {int(row.step)} is shorter than 2^-24 in sigma / (alpha + sigma)")
         options: dict[str, Any] = {"generator": generator, "first_sample": first, "threads": self.threads}
@@ -183,7 +186,16 @@ class Runner:
         generator: Generator = "philox" if streams.philox else "threefry"
         rest: dict[str, Any] = {"seeds": seeds, "generator": generator, "first_sample": streams.first}
         rest |= {"threads": self.threads, "backend": self.backend}
+        plain = not (remembers or self.path or streams.philox) and streams.shared and self.backend is None
         for row in map(Row._make, rows.tolist()):
+            if plain and row.guidance == 1 and row.on_uncond == 0 and (rule.linear or row.substep):
+                after = _core.diffusion_step_quickly(
+                    state, self._predict(self.cond, state, row, form), (row.on_x, row.on_out, row.noise), None, 1.0,
+                    seeds, int(row.step), int(row.substep), streams.first, None, self.threads,
+                )  # fmt: skip
+                if after is not None:
+                    state = after
+                    continue
             out, second, pair, lean = self._guided(state, row, rule, form)
             if remembers and second is not None:  # the guided prediction itself is wanted later
                 out = apply_step(state, out, _with_x(lean, 0.0), second, weights=pair, threads=self.threads)

@@ -14,7 +14,7 @@ from legato._dispatch import Backend
 from legato._scalars import as_count, as_flag, as_number, as_shape, as_threads
 from legato.diffusion.guidance import Guidance, guidance_of
 from legato.diffusion.models import check_level
-from legato.diffusion.noise import Generator, Seeds, Streams, normal
+from legato.diffusion.noise import Generator, Seeds, Streams, fill
 from legato.diffusion.plans import (
     HIGHER_ORDER_SAMPLERS,
     Correctors,
@@ -157,22 +157,26 @@ def sample(
     threads = as_threads(threads)
     rule = guidance_of(guidance_scale)
     runner = Runner(model, prediction, arrays, threads, backend, noise)
-    runner.levels = list(zip(schedule.alpha.tolist(), schedule.sigma.tolist(), strict=True))
+    runner.schedule = schedule
     if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
-    state = _start(x, shape, schedule, start, dtype, seeds, generator, first_sample, threads, backend)
+    shape = as_shape("shape", shape)
+    streams = Streams(seeds, shape[0], first_sample, generator)
+    state = _start(x, shape, schedule, start, dtype, streams, threads, backend)
     if on_device(state):
         runner.refuse_on_device(rule, backend)
-    streams = Streams(seeds, len(state), first_sample, generator)
     form = runner.form(rule, sampler)
     rows = make_plan(schedule, sampler, eta, rule, correctors, form, has_score=runner.has_score, first=start, after=end)
-    langevin_rows = rows[column(rows, "substep") > 0]
+    langevin_rows = rows[column(rows, "substep") > 0] if correctors.steps else rows[:0]
     if runner.has_score and len(langevin_rows):
         check_langevin("corrector_size", "corrector_scale", langevin_rows, runner.cond, runner.uncond)
     progress = as_flag("progress", progress)
     stepwise = callback is not None or progress
     looks_back = stepwise and sampler in HIGHER_ORDER_SAMPLERS  # from piece to piece, which compiled runs do not
-    pieces = [rows[column(rows, "step") == k] for k in range(start, end)] if stepwise else [rows]
+    if not stepwise:
+        state = runner.run(state, rows, streams, rule, form)
+        return given_back(x, finite(state, "corrector_size", langevin_rows))
+    pieces = [rows[column(rows, "step") == k] for k in range(start, end)]
     with _bar(progress, end - start) as advance:
         for k, piece in enumerate(pieces, start):
             state = runner.run(state, piece, streams, rule, form, compiled=not looks_back)
@@ -282,18 +286,9 @@ def langevin(
 
 
 def _start(
-    x: Any,
-    shape: tuple[int, ...],
-    schedule: Schedule,
-    start: int,
-    dtype: DTypeLike,
-    seeds: Seeds,
-    generator: Generator,
-    first_sample: int,
-    threads: int,
+    x: Any, shape: tuple[int, ...], schedule: Schedule, start: int, dtype: DTypeLike, streams: Streams, threads: int,
     backend: Backend | None,
-) -> NDArray[Any]:
-    shape = as_shape("shape", shape)
+) -> NDArray[Any]:  # fmt: skip
     if x is not None:
         refuse_gradients("x", x)
         state, kind = stored_like(x)("x", x)
@@ -307,8 +302,8 @@ def _start(
     dtype = storage_name("dtype", dtype, ("float32", "float64"))
     if start != 0:
         raise ArgumentError("x: expected the state at level start, because start is not 0")
-    options: dict[str, Any] = {"generator": generator, "first_sample": first_sample, "threads": threads}
-    state = normal(shape, seeds, step=-1, dtype=dtype, backend=backend, **options)
+    state = np.empty(shape, dtype)
+    fill(state, dtype, streams, -1, 0, threads, backend)
     state *= state.dtype.type(schedule.sigma[0])
     return state
 

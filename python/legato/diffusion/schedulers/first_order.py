@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 from diffusers.schedulers import (
     scheduling_ddim,
+    scheduling_ddim_inverse,
     scheduling_ddpm,
     scheduling_euler_ancestral_discrete,
     scheduling_euler_discrete,
@@ -288,7 +289,7 @@ class DDIMInverseScheduler(Run, diffusers.DDIMInverseScheduler):  # type: ignore
         after, x0 = self._mixed(*alike(sample, model_output), seen, level, row, {})
         if not return_dict:
             return after, x0
-        return scheduling_ddim.DDIMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
+        return scheduling_ddim_inverse.DDIMSchedulerOutput(prev_sample=after, pred_original_sample=x0)
 
     def _row(self, t: int) -> tuple[Seen, Level, Row]:
         trained = self.config.num_train_timesteps

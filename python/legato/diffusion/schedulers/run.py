@@ -173,7 +173,7 @@ def _with_seeds(theirs: Callable[..., None]) -> Callable[..., None]:
     def begin(self: Run, *args: Any, seeds: Seeds | None = None, **fields: Any) -> None:
         for name in fields:
             if name not in known and not name.startswith("_") and name not in getattr(self, "_deprecated_kwargs", ()):
-                fitting = ", ".join(list(known)[1:])
+                fitting = ", ".join(one for one in list(known)[1:] if one != "kwargs")
                 raise ArgumentError(f"{name}: not a field of {type(self).__name__}; expected one of {fitting}, seeds")
         self._turns = Turns()
         self.seeds = seeds
