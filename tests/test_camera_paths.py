@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conftest import camera_arrays
@@ -345,8 +345,11 @@ def test_pixel_units_are_the_same_problem() -> None:
     np.testing.assert_allclose(pixel.corrections, expected / expected[:, 2:, 2:], atol=0.02)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1e3, 1e5, 1e7]), st.sampled_from(MODELS))
+@example(825841, 1e7, "homography")
+@example(443, 1e7, "homography")
+@example(665, 1e7, "similarity")
 def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, model: str) -> None:
     """Of two optima each is the better one by its own objective, and their difference is the term."""
     motion = shaky(25, seed=seed, size=0.02)  # far more than the crop can take
@@ -363,7 +366,7 @@ def test_squared_acceleration_is_traded_for_the_rest(seed: int, weight: float, m
 
     term, term_without = weight * mean_square(spread), weight * mean_square(without)
     assert without.status == "optimal"
-    # With a weight of 1e7 one in a thousand ends at a gap of 1e-7.
+    # With a weight of 1e7 rounding ends one in a hundred short of 1e-9; then the best iterate stands.
     assert spread.status == "optimal" or (weight == 1e7 and spread.gap <= 1e-6 * spread.objective)
     assert spread.objective - spread.gap <= without.objective + term_without
     assert without.objective - without.gap <= spread.objective - term

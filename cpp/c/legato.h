@@ -31,7 +31,7 @@ typedef enum legato_status LEGATO_ENUM_OF_INT {
   LEGATO_WORKSPACE_TOO_SMALL = 5,
   LEGATO_INFEASIBLE = 6,
   LEGATO_ITERATION_LIMIT = 7,  /* the path is feasible and its gap certified */
-  LEGATO_NUMERICAL_TROUBLE = 8 /* the path is the last sound, feasible one */
+  LEGATO_NUMERICAL_TROUBLE = 8 /* the path is the feasible one of the least gap */
 } legato_status;
 
 const char* legato_version(void);

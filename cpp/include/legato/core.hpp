@@ -18,7 +18,7 @@ enum class Status : int {
   workspace_too_small = 5,  ///< the caller's memory is smaller than the size function says
   infeasible = 6,           ///< the constraints exclude every path
   iteration_limit = 7,      ///< stopped early; the result is feasible and its gap is certified
-  numerical_trouble = 8,    ///< the factorization broke down; the last sound iterate is returned
+  numerical_trouble = 8,    ///< the factorization broke down; the iterate of the least gap is returned
   call_failed = 9,          ///< a function of the caller said that it failed
   cancelled = 10,           ///< an Interruption of this thread said so; outputs are partly written
 };

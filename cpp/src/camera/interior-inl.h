@@ -50,7 +50,7 @@ struct RowBlock {
 
 struct InteriorMemory {
   Lanes* b;                       // n + 3: three pinned frames, then the free ones
-  Lanes* saved;                   // n
+  Lanes* best;                    // n: the iterate of the least gap
   Lanes* step;                    // n + 6: three zeros, the direction, room for the solve
   Lanes* gradient;                // n
   Lanes* smooth;                  // n: Q b + q and what soft rows add to the predictor's right-hand side
@@ -76,7 +76,7 @@ LEGATO_HD InteriorMemory lay_out(const BandedProblem& problem, Arena& arena) {
   const Size quadratic_frames = problem.quadratic_stride == 0 ? 1 : n;
   InteriorMemory m;
   m.b = arena.take<Lanes>(n + 3);
-  m.saved = arena.take<Lanes>(n);
+  m.best = arena.take<Lanes>(n);
   m.step = arena.take<Lanes>(n + 6);
   m.gradient = arena.take<Lanes>(n);
   m.smooth = arena.take<Lanes>(n);

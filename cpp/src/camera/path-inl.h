@@ -125,10 +125,7 @@ class Interior : InteriorState {
     out.value = problem_.constant;
     for (std::size_t t = 0, end = 0; goes_on(t, end, n_);) {
       for (; t < end; ++t) {
-        if constexpr (!start) {
-          m_.saved[t] = b(t);
-          b(t) += primal * step(t);
-        }
+        if constexpr (!start) b(t) += primal * step(t);
         const Lanes x = b(t);
         FrameTerms& f = m_.terms[t];
         FrameCurvature& c = m_.curvature[t];
@@ -396,16 +393,30 @@ class Interior : InteriorState {
     dual = Reach::length(reach.shrink_z);
   }
 
+  /// Iterates to the tolerance; where it is not met, back to the iterate of the least gap: once rounding has eaten the
+  /// pivots, the next ones are worse.
   Status iterate(const SolverOptions& options, double scale, SolverResult& result) {
+    const Status status = descend(options, scale, result);
+    if (status == Status::iteration_limit || status == Status::numerical_trouble) {
+      for (std::size_t t = 0; t < n_; ++t) b(t) = m_.best[t];
+    }
+    return status;
+  }
+
+  Status descend(const SolverOptions& options, double scale, SolverResult& result) {
     Progress now = advance<true>(0, 0);
     for (int iteration = 0;; ++iteration) {
       if (cancelled()) return Status::cancelled;
       result.iterations = iteration;
-      result.objective = now.value;
-      result.gap = now.products + now.defect;
+      double gap = now.products + now.defect;
       // Without a linear term nothing is negative: 0 is a bound too, the better one where the optimum is 0.
-      if (problem_.linear.empty() && now.value < result.gap) result.gap = now.value;
-      if (result.gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
+      if (problem_.linear.empty() && now.value < gap) gap = now.value;
+      if (iteration == 0 || gap < result.gap) {
+        result.objective = now.value;
+        result.gap = gap;
+        for (std::size_t t = 0; t < n_; ++t) m_.best[t] = b(t);
+      }
+      if (gap <= options.tolerance * (now.value > scale ? now.value : scale)) return Status::ok;
       if (iteration >= options.max_iterations) return Status::iteration_limit;
 
       const double mu = now.products / pairs_;
@@ -425,10 +436,7 @@ class Interior : InteriorState {
       if (!(primal > 1e-12)) return Status::numerical_trouble;  // NaN too
 
       now = advance<false>(primal, dual);
-      if (!(now.products < 1e300) || !(now.defect < 1e300) || !(now.value < 1e300)) {
-        for (std::size_t t = 0; t < n_; ++t) b(t) = m_.saved[t];
-        return Status::numerical_trouble;
-      }
+      if (!(now.products < 1e300) || !(now.defect < 1e300) || !(now.value < 1e300)) return Status::numerical_trouble;
     }
   }
 
