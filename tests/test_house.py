@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / "python" / "legato"
 CPP = ROOT / "cpp"
 FAMILIES = {"camera", "video", "diffusion", "rasp", "rft"}
-ALLOWED = {"video": {"camera"}, "cli": FAMILIES, "bench": FAMILIES}  # which family a room may import, besides itself
+ALLOWED = {
+    "video": {"camera"},
+    "cli": FAMILIES,
+    "bench": FAMILIES,
+    "claims": FAMILIES,
+}  # which family a room may import, besides itself
 HEAVY = {"cv2", "av", "numba", "scipy", "matplotlib", "rich", "cupy", "osqp", "torch", "xml", "http", "ssl", "asyncio"}
 # What is imported only by those who have the package: by Numba's entry point, and by name.
 AT_THE_TOP = {"_calls.py": "numba", "_numba.py": "numba", "torch.py": "torch", "autograd.py": "torch"}

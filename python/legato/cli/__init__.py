@@ -33,6 +33,7 @@ _COMMANDS = (
     "rasp",
     "rft",
     "bench",
+    "reproduce",
     "info",
     "completion",
 )

@@ -18,8 +18,8 @@ EXIT_CODES = {
     0: "done",
     1: "failed; one line on stderr says why, and no unfinished file is left under its final name",
     2: "wrong usage or arguments",
-    3: "done, and a check found something: a --fail-on limit of `legato rft scan`, a bound that does not hold, a "
-    "row of `legato bench compare` that became slower",
+    3: "done, and a check found something: a --fail-on limit of `legato rft scan`, a bound or claim that does "
+    "not hold, a row of `legato bench compare` that became slower",
     130: "interrupted (Ctrl-C); unfinished files were removed, and a live output was completed",
     143: "terminated (SIGTERM); the same",
 }
