@@ -130,13 +130,18 @@ def test_trl_completions(tmp_path: Path) -> None:
 
 
 def test_a_file_of_trl() -> None:
-    """Two steps of GRPOTrainer of TRL 1.16.0 with a random model, as `test_what_trl_writes` makes them."""
+    """Two steps of GRPOTrainer of TRL 1.16.0 with a random model; `test_a_training_of_trl_is_followed` makes such."""
     files = sorted((DATA / "rft").glob("trl_completions_*.parquet"))
     found = rft.scan(files, value_range=(0, 7))
     assert_report_of_trl(found)
     rewards: dict[str, list[float]] = {}
+    advantages: dict[str, list[float]] = {}
     for row in (row for path in files for row in pq.read_table(path).to_pylist()):
         rewards.setdefault(row["prompt"], []).append(row["length_reward"] + (row["even_reward"] or 0.0))
+        advantages.setdefault(row["prompt"], []).append(row["advantage"])
+    for prompt, wanted in advantages.items():  # the trainer's own
+        ours = rft.group_advantages(rewards[prompt], np.zeros(len(wanted), int), "grpo", eps=1e-4)
+        np.testing.assert_allclose(ours, wanted, 0, 2e-6)
     assert found.mean.tolist() == [np.mean(rewards[prompt]) for prompt in found.prompt]
 
 
