@@ -46,8 +46,8 @@ th:first-child, td:first-child { text-align: left; }
 th { vertical-align: bottom; } th, td { overflow-wrap: normal; }
 .scroll { overflow-x: auto; }
 @media (max-width: 40rem) { th, td { padding: .25rem .3rem; } th, td:first-child { white-space: normal; }
-  .prompts td:first-child { min-width: 8.5rem; line-height: 1.3; overflow-wrap: anywhere; } svg text { font-size: 15px; }
-  ul { padding-left: 1.2rem; } }
+  .prompts td:first-child { min-width: 8.5rem; line-height: 1.3; overflow-wrap: anywhere; }
+  svg text { font-size: 15px; } ul { padding-left: 1.2rem; } }
 """
 
 
