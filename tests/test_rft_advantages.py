@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato import rft
+from legato import _core, rft
 from legato.errors import ArgumentError, IndexRangeError, NumericalError
 from legato.rft.advantages import KINDS
 
@@ -219,3 +219,11 @@ def test_discounted_returns_by_hand() -> None:
 def test_bad_gae(arguments: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         rft.gae(*arguments)
+
+
+@pytest.mark.parametrize("scale", [-1, 5, 2**31 - 1])
+def test_the_core_refuses_rules_that_it_does_not_have(scale: int) -> None:
+    rewards, groups, advantages = np.zeros(2), np.zeros(2, np.int64), np.full(2, 7.0)
+    with pytest.raises(ArgumentError, match="scale"):
+        _core.rft_group_advantages(rewards, groups, 1, scale, 1, 1e-4, False, advantages)
+    assert (advantages == 7.0).all()

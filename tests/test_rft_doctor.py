@@ -22,6 +22,7 @@ from legato import rft  # noqa: E402
 from legato.cli import main  # noqa: E402
 from legato.errors import ArgumentError, InputError  # noqa: E402
 from legato.rft import readers  # noqa: E402
+from legato.rft.findings import one_lines  # noqa: E402
 
 CASE = json.loads((DATA / "rft" / "doctor.json").read_text())["cases"][0]
 ROWS: list[dict[str, Any]] = CASE["rollouts"]
@@ -129,13 +130,18 @@ def test_trl_completions(tmp_path: Path) -> None:
 
 
 def test_a_file_of_trl() -> None:
-    """Two steps of GRPOTrainer of TRL 1.16.0 with a random model, as `test_what_trl_writes` makes them."""
+    """Two steps of GRPOTrainer of TRL 1.16.0 with a random model; `test_a_training_of_trl_is_followed` makes such."""
     files = sorted((DATA / "rft").glob("trl_completions_*.parquet"))
     found = rft.scan(files, value_range=(0, 7))
     assert_report_of_trl(found)
     rewards: dict[str, list[float]] = {}
+    advantages: dict[str, list[float]] = {}
     for row in (row for path in files for row in pq.read_table(path).to_pylist()):
         rewards.setdefault(row["prompt"], []).append(row["length_reward"] + (row["even_reward"] or 0.0))
+        advantages.setdefault(row["prompt"], []).append(row["advantage"])
+    for prompt, wanted in advantages.items():  # the trainer's own
+        ours = rft.group_advantages(rewards[prompt], np.zeros(len(wanted), int), "grpo", eps=1e-4)
+        np.testing.assert_allclose(ours, wanted, 0, 2e-6)
     assert found.mean.tolist() == [np.mean(rewards[prompt]) for prompt in found.prompt]
 
 
@@ -500,3 +506,17 @@ def test_integers_by_distance_have_steps() -> None:
     report = rft.Scan().update({"uid": [3, 3], "reward": [0.0, 1.0]}).update(rows).report()
     assert report.prompt == [3, 3, 5, 9, 3, 5]
     assert report.n.tolist() == [2, 1, 1, 1, 1, 1]
+
+
+def test_prompts_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """Chat templates and instructions come first: what is shown of a prompt begins shortly before it differs."""
+    start = "<|im_start|>system You are a careful assistant who answers at length. <|im_start|>user "
+    prompts = [f"{start}What is {i}+{i}? Show your work, and then the answer in a box." for i in range(12)]
+    report = rft.scan({"prompt": [p for p in prompts for _ in range(2)], "reward": [0.0] * 24}, value_range=(0, 1))
+    page = tmp_path / "page.html"
+    report.save(page)
+    for text in (report.to_table(), page.read_text()):
+        for i in range(12):
+            assert sum(f"What is {i}+{i}?" in line for line in text.replace("<tr>", "\n").splitlines()) == 1
+    assert one_lines(["short", "x" * 99, 5]) == ["short", "x" * 37 + "...", "5"]
+    assert one_lines(["a" * 60, "a" * 60 + "b"]) == ["..." + "a" * 37, "..." + "a" * 36 + "b"]

@@ -181,10 +181,11 @@ POPULATIONS = {
 }
 
 
+@pytest.mark.parametrize("rounds", [150, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", POPULATIONS)
-def test_population_shares_cover(name: str) -> None:
-    """Four shares at three levels; the tolerance is three errors of the simulation."""
-    rng, rounds = np.random.default_rng(10), 150
+def test_population_shares_cover(name: str, rounds: int) -> None:
+    """Four shares at three levels; the tolerance is 1 %, and three errors of the simulation where it is short."""
+    rng = np.random.default_rng(10)
     p = POPULATIONS[name](rng, 400_000)
     truth = {
         "no_gradient": np.mean(p**8 + (1 - p) ** 8), "all_zero": np.mean((1 - p) ** 8), "all_one": np.mean(p**8),
@@ -204,7 +205,7 @@ def test_population_shares_cover(name: str) -> None:
                 for key, value in truth.items():
                     inside[key, level] += found[key]["low"] - 1e-12 <= value <= found[key]["high"] + 1e-12
         for (key, level), count in inside.items():
-            error = 3 * math.sqrt(level * (1 - level) / rounds)
+            error = 3 * math.sqrt(level * (1 - level) / rounds) if rounds < 1000 else 0.0
             assert count / rounds >= level - max(0.01, error), (key, level, prompts, n)
 
 

@@ -117,6 +117,7 @@ std::tuple<int, std::size_t, std::size_t> advantages_into(const Typed<double>& r
   const auto a = in(rewards);
   const auto b = in(groups);
   const auto c = out(advantages);
+  require(scale >= 0 && scale <= static_cast<int>(GroupScale::all_rewards), "scale");
   const AdvantageRule rule{static_cast<GroupScale>(scale), ddof, eps, raw_singletons};
   std::size_t bad = a.size();
   std::size_t total;

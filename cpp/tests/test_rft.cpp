@@ -242,6 +242,8 @@ TEST_CASE("moments of groups and advantages over time") {
   CHECK(scaled(negative, GroupScale::one, 0.0) == Status::invalid_argument);
   CHECK(bad == 2);
   REQUIRE(group_advantages(rewards, single, {GroupScale::one, 0, 0.0, true}, work, advantages5, bad) == Status::ok);
+  const AdvantageRule unknown{static_cast<GroupScale>(7), 0, 0.0, false};
+  CHECK(group_advantages(rewards, single, unknown, work, advantages5, bad) == Status::invalid_argument);
   CHECK(advantages5 == std::vector<double>{0, 5, 0, 7, 0});
   CHECK(group_moments(rewards, outside, count, least, largest, mean, m2, bad) == Status::invalid_argument);
   CHECK(bad == 3);

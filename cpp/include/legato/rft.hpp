@@ -104,7 +104,7 @@ std::size_t group_count(std::span<const std::int64_t> groups) noexcept;
 
 /// advantages[i] = (rewards[i] - mean of its group) / scale, relative to the first reward of each group, so that
 /// constant groups give exactly 0. A scale of 0 counts as 1. work: one a group, of any content. Errors as
-/// `group_moments`.
+/// `group_moments`; a `GroupScale` that is none is an invalid argument.
 Status group_advantages(std::span<const double> rewards, std::span<const std::int64_t> groups,
                         const AdvantageRule& rule, std::span<GroupWork> work, std::span<double> advantages,
                         std::size_t& first_bad) noexcept;

@@ -225,7 +225,8 @@ Status group_advantages(std::span<const double> rewards, std::span<const std::in
                         std::size_t& first_bad) noexcept {
   const std::size_t n = rewards.size();
   first_bad = n;
-  if (groups.size() != n || advantages.size() != n) return Status::invalid_argument;
+  const bool known_scale = rule.scale >= GroupScale::deviation && rule.scale <= GroupScale::all_rewards;
+  if (groups.size() != n || advantages.size() != n || !known_scale) return Status::invalid_argument;
   std::fill(work.begin(), work.end(), GroupWork{0, 0.0, 0.0, 0.0});
   for (std::size_t i = 0, end = 0; goes_on(i, end, n);) {
     for (; i < end; ++i) {

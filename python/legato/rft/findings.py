@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from legato._printing import printable
 from legato._scalars import as_number
 from legato.rft.rollouts import NO_STEP
 
-__all__ = ["VERDICTS", "Findings", "one_line"]
+__all__ = ["VERDICTS", "Findings", "one_line", "one_lines"]
 
 VERDICTS = ("vanishing", "suspect", "healthy", "solved")
 FIELDS = (
@@ -153,3 +154,18 @@ def one_line(prompt: Any, width: int = 40) -> str:
     """Return a prompt, shortened and printable, without line breaks."""
     text = printable(" ".join(str(prompt).split()))
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def one_lines(prompts: Sequence[Any], width: int = 40) -> list[str]:
+    """Return prompts as `one_line` does, those that begin alike from shortly before they differ."""
+    texts = [printable(" ".join(str(prompt).split())) for prompt in prompts]
+    shared = dict.fromkeys(texts, 0)
+    for one, next_one in itertools.pairwise(sorted(shared)):
+        alike = next((i for i, (a, b) in enumerate(zip(one, next_one, strict=False)) if a != b), len(one))
+        shared[one], shared[next_one] = max(shared[one], alike), max(shared[next_one], alike)
+    found = []
+    for text in texts:
+        start = max(0, min(shared[text] - width // 3, len(text) - width + 3))
+        told = shared[text] + width // 4 <= width or start <= 3
+        found.append(one_line(text if told else "..." + text[start:], width))
+    return found

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from legato._printing import printable
-from legato.rft.findings import Findings
+from legato.rft.findings import Findings, one_lines
 from legato.rft.plots import COLORS, histogram, scatter, timeline
 
 __all__ = ["report_page"]
@@ -42,9 +42,12 @@ figure { margin: 0; } figcaption { font-size: 13px; opacity: .85; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; max-width: 22rem; overflow: hidden; text-overflow: ellipsis; }
+th:first-child, td:first-child { text-align: left; }
+th { vertical-align: bottom; } th, td { overflow-wrap: normal; }
 .scroll { overflow-x: auto; }
-@media (max-width: 40rem) { th:first-child, td:first-child { max-width: 9rem; } th, td { padding: .25rem .35rem; } }
+@media (max-width: 40rem) { th, td { padding: .25rem .3rem; } th, td:first-child { white-space: normal; }
+  .prompts td:first-child { min-width: 8.5rem; line-height: 1.3; overflow-wrap: anywhere; }
+  svg text { font-size: 15px; } ul { padding-left: 1.2rem; } }
 """
 
 
@@ -100,9 +103,14 @@ def _headline(report: Findings) -> str:
         f'<p class="lead"><b>{none:.1%}</b> of groups of {p["group_size"]} rollouts have no gradient '
         f"({p['no_gradient']['low']:.1%} to {p['no_gradient']['high']:.1%})</p>"
         f'<div class="bar" role="img" aria-label="shares of groups">{bar}</div><div class="key">{key}</div>'
-        f"<p>Prompts whose policy has a reward std below tau: between {p['small_std']['low']:.1%} and "
-        f"{p['small_std']['high']:.1%}. {facts}</p>"
+        f"<p>{_small_std(p['small_std'])} {facts}</p>"
     )
+
+
+def _small_std(share: dict[str, Any]) -> str:
+    if (share["low"], share["high"]) == (0.0, 1.0):
+        return "How many prompts have a policy whose reward std is below tau cannot be told from these rollouts."
+    return f"Prompts whose policy has a reward std below tau: between {share['low']:.1%} and {share['high']:.1%}."
 
 
 def _advice(report: Findings) -> list[str]:
@@ -217,24 +225,25 @@ def _reward_columns(report: Findings) -> str:
 
 def _table(report: Findings, shown: Any) -> str:
     steps = ("step",) if report.has_steps else ()
-    names = ("prompt", *steps, "n", "mean", "std", "interval", "verdict", "rollouts needed")
+    names = ("prompt", *steps, "verdict", "mean", "std", "n", "interval", "rollouts needed")
+    prompts = one_lines([report.prompt[i] for i in shown], 60)
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = []
-    for i in shown:
+    for i, prompt in zip(shown, prompts, strict=True):
         verdict = str(report.verdict[i])
         high = float(report.std_high[i])
         cells = (
-            _escaped(" ".join(str(report.prompt[i]).split())[:200]),
+            f'<span title="{_escaped(str(report.prompt[i])[:1000])}">{_escaped(prompt)}</span>',
             *((str(report.step[i]),) if steps else ()),
-            str(report.n[i]),
+            f'<span style="color:{COLORS[verdict]};font-weight:600">{verdict}</span>',
             _number(float(report.mean[i])),
             _number(float(report.std[i])),
+            str(report.n[i]),
             f"{report.std_low[i]:.4f} to {high:.4f}" if math.isfinite(high) else "not bounded",
-            f'<span style="color:{COLORS[verdict]};font-weight:600">{verdict}</span>',
             str(report.more_rollouts[i]) if report.more_rollouts[i] else "",
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<table class="prompts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _escaped(text: str) -> str:

@@ -128,7 +128,7 @@ def histogram(report: Findings) -> str:
     edges = np.linspace(0.0, top, 41)
     kinds = {name: np.histogram(report.std[known & (report.verdict == name)], edges)[0] for name in COLORS}
     most = max(int(np.sum(list(kinds.values()), axis=0).max()), 1)
-    plot = Plot((0.0, top), (0.0, most), "std of the reward", "prompts", counts=True)
+    plot = Plot((0.0, top), (0.0, most), "std of the reward", "groups" if report.has_steps else "prompts", counts=True)
     below = np.zeros(40)
     for name, counts in kinds.items():
         for count, under, left, right in zip(counts, below, edges, edges[1:], strict=False):

@@ -12,7 +12,7 @@ from typing import Any
 from legato._files import PathLike, PendingFile, check_destinations, checked_path
 from legato._printing import csv_cell, printable
 from legato.errors import ArgumentError
-from legato.rft.findings import VERDICTS, Findings, one_line
+from legato.rft.findings import VERDICTS, Findings, one_line, one_lines
 from legato.rft.judging import Settings, judge
 from legato.rft.page import report_page
 from legato.rft.rollouts import Rollouts
@@ -186,7 +186,7 @@ class Report(Findings):
         shown = self.order()[:limit]
         if not len(shown):
             return []
-        names = [one_line(self.prompt[i]) for i in shown]
+        names = one_lines([self.prompt[i] for i in shown])
         width = max(6, *map(len, names))
         step = f"{'step':>7} " if self.has_steps else ""
         lines = [f"{step}{'prompt':<{width}} {'n':>6} {'mean':>8} {'std':>8}  {'interval':<17} {'verdict':<10} more"]
