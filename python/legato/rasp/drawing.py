@@ -95,7 +95,7 @@ def write_svg(nodes: list[Node], name: str, path: Path, engine: Engine = "auto")
 
 
 def graph_svg(nodes: list[Node], name: str, engine: Engine = "auto") -> str:
-    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") in rows of boxes."""
+    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with "rows") in rows of boxes."""
     engine = as_choice("draw: engine", engine, ENGINES)
     dot = None if engine == "rows" else shutil.which("dot")
     if dot is None and engine == "dot":
