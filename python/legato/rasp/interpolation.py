@@ -167,7 +167,7 @@ def trained_counter_example(
     scale = as_number("scale", scale)
     exact = and_counter_example(bits, fixed)
     cube = (np.arange(2**bits)[:, None] >> np.arange(bits)) & 1
-    x: Float = 2.0 * cube - 1.0
+    x = np.asarray(2.0 * cube - 1.0, dtype=np.float64)
     truth, interpolated, trained = (
         np.asarray(part.all(axis=1)) for part in (cube, cube[:, : bits - fixed], cube[:, bits - fixed :])
     )
