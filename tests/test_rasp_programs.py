@@ -270,7 +270,15 @@ def test_drawings(engine: str, tmp_path: Path) -> None:
     else:
         assert text.count('class="node"') == len(boxes)
         assert text.count('class="edge"') == edges
+        assert text.count(">key<") == text.count(">query<") == sum(node.kind == "select" for node in boxes)
     assert 'a "quoted" <name>' in [element.text for element in root.iter()]
+
+
+def test_drawings_name_what_an_edge_is(tmp_path: Path) -> None:
+    """A constant key or query stands in the box, so that `x == -1` and `x == -2` are told apart."""
+    text = rasp.Program(lambda x: rasp.kqv(x, -1, x, rasp.equals) + 3).draw(tmp_path / "p.svg", "rows").read_text()
+    assert ">select equals -1<" in text
+    assert ">. + 3<" in text
 
 
 def test_drawings_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

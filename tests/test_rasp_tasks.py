@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from legato import rasp
 from legato.errors import ArgumentError
 from legato.rasp import datasets, tasks
-from legato.rasp.interpolation import and_counter_example, degree_profile
+from legato.rasp.interpolation import and_counter_example, degree_profile, trained_counter_example
 from test_rasp_core import vectors
 
 LENGTHS = {"count": 40, "parity_scratchpad": 25, "addition_forward": 12, "addition_reverse": 12}
@@ -120,6 +121,30 @@ def test_counter_example_is_exact() -> None:
         chosen = (subset >> np.arange(bits)) & 1
         weights[chosen.sum()] += ((f * (1 - 2 * ((cube * chosen).sum(axis=1) % 2))).mean()) ** 2
     assert [float(w) for w in degree_profile(bits, variables)] == pytest.approx(weights, abs=1e-15)
+
+
+def test_trained_counter_example() -> None:
+    """A network that starts from small weights errs on the leading ones; table and verdict follow from the numbers."""
+    found = trained_counter_example(bits=6, fixed=2, seeds=(1, 2), width=32, steps=800)
+    assert found.exact == and_counter_example(6, 2)
+    assert found.wrong_trained == (0.0, 0.0)
+    assert all(0 <= share <= 0.75 for share in found.wrong_leading_ones)
+    again = trained_counter_example(bits=6, fixed=2, seeds=(2,), width=32, steps=800)
+    assert again.wrong_uniform == found.wrong_uniform[1:]
+    table = found.table().splitlines()
+    assert table[2] == "| interpolator, exact | 0 | 75 | 4.69 | 100 |"
+    assert table[-1] == "| RASP-L program | 0 | 0 | 0 | 95.3 |"
+    assert len(table) == 6
+    made = dataclasses.replace(found, wrong_leading_ones=(0.75, 0.5), as_interpolator=(1.0, 0.9))
+    assert made.verdict() == (
+        "Of 2 networks that learned the inputs of the training, 1 is wrong on as many inputs with leading ones as the "
+        "interpolator; 1 is the interpolator on every input."
+    )
+    untrained = dataclasses.replace(found, wrong_trained=(0.5, 0.1))
+    assert untrained.verdict() == "No network learned the inputs of the training, so nothing follows."
+    for bits, fixed, message in ((17, 5, "bits: expected at most 16"), (4, 4, "fixed: expected 1 to 3, got 4")):
+        with pytest.raises(ArgumentError, match=message):
+            trained_counter_example(bits, fixed)
 
 
 def test_names() -> None:

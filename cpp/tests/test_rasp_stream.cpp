@@ -60,7 +60,8 @@ Ints by_pairs(const Ints& x, Reduction reduction) {
       sum += v;
       ++count;
     }
-    out.push_back(count == 0 ? -1 : reduction == Reduction::mean ? sum / count : best);
+    const std::int64_t mean = count == 0 ? 0 : sum / count;
+    out.push_back(count == 0 ? -1 : reduction == Reduction::mean ? mean : reduction == Reduction::sum ? sum : best);
   }
   return out;
 }
@@ -76,7 +77,7 @@ Ints tokens_of_size(std::size_t n) {
 
 TEST_CASE("rasp stream: two orderings, in pieces of any size, without allocation") {
   const Ints x = tokens_of_size(2500);
-  for (const Reduction reduction : {Reduction::mean, Reduction::max}) {
+  for (const Reduction reduction : {Reduction::mean, Reduction::max, Reduction::sum}) {
     const Ints words = program(reduction), wanted = by_pairs(x, reduction);
     std::vector<std::byte> memory(stream_memory_size(words, x.size()));
     REQUIRE(!memory.empty());
@@ -112,6 +113,20 @@ TEST_CASE("rasp stream: trouble stays until the stream is reset") {
   CHECK(push(*stream, {&four, 1}, out) == Status::numerical_trouble);
   reset(*stream);
   CHECK(push(*stream, {&four, 1}, out) == Status::ok);
+}
+
+TEST_CASE("rasp stream: a sum that leaves 64 bits is trouble, one that comes back is not") {
+  const auto sum = static_cast<std::int64_t>(Reduction::sum);
+  const Ints words = {1, 2, 0, op(Op::tokens), op(Op::aggregate), 0, sum, 0, 0, 0, 1, 1, 0};
+  std::vector<std::byte> memory(stream_memory_size(words, 10));
+  Stream* stream = create_stream(words, 10, memory);
+  REQUIRE(stream != nullptr);
+  constexpr std::int64_t kLow = std::numeric_limits<std::int64_t>::min();
+  Ints out(3);
+  CHECK(push(*stream, Ints{kLow, -(kLow + 1), 1}, out) == Status::ok);
+  CHECK(out == Ints{kLow, -1, 0});
+  reset(*stream);
+  CHECK(push(*stream, Ints{kLow, -1, 1}, out) == Status::numerical_trouble);
 }
 
 TEST_CASE("rasp stream: the C face generates") {

@@ -1,4 +1,4 @@
-"""``legato rasp``: the RASP language at the terminal and in scripts (``run``), length tried (``study``), ``tasks``."""
+"""``legato rasp``: the RASP language at the terminal and in scripts, length tried, interpolation, the tasks."""
 
 from __future__ import annotations
 
@@ -88,6 +88,18 @@ def add_arguments(parser: Parser) -> None:
     study.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="of the files (default: here)")
     study.set_defaults(rasp=_study)
 
+    interpolation = commands.add_parser(
+        "interpolation",
+        help="the counter-example to minimum-degree interpolation, exact and by trained networks",
+        description=(
+            "The AND of 12 bits, of which the last five are 1 in training: what the interpolator of least degree,\n"
+            "small trained networks and the RASP-L program say of all inputs (seconds)."
+        ),
+        examples=("legato rasp interpolation",),
+    )
+    interpolation.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="(default: 1 2 3)")
+    interpolation.set_defaults(rasp=_interpolation)
+
     tasks = commands.add_parser(
         "tasks",
         help="list the tasks of the study",
@@ -167,6 +179,15 @@ def _study(arguments: argparse.Namespace) -> int:
     say(found.cost())
     for path in found.save(arguments.output):
         say(printable(path))
+    return 0
+
+
+def _interpolation(arguments: argparse.Namespace) -> int:
+    from legato.rasp.interpolation import trained_counter_example
+
+    found = trained_counter_example(seeds=tuple(arguments.seeds))
+    say(found.table())
+    say(found.verdict())
     return 0
 
 

@@ -90,12 +90,17 @@ _COLORS = {"tokens": "#cfe8ff", "indices": "#cfe8ff", "map": "#ffffff", "width":
 
 
 def write_svg(nodes: list[Node], name: str, path: Path, engine: Engine = "auto") -> Path:
-    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with engine "rows") by `graph_svg`."""
+    """Write `graph_svg`."""
+    return write_whole(path, graph_svg(nodes, name, engine))
+
+
+def graph_svg(nodes: list[Node], name: str, engine: Engine = "auto") -> str:
+    """Draw the graph as SVG: by Graphviz where its `dot` is installed, else (or with "rows") in rows of boxes."""
     engine = as_choice("draw: engine", engine, ENGINES)
     dot = None if engine == "rows" else shutil.which("dot")
     if dot is None and engine == "dot":
         raise DependencyError("draw: engine: Graphviz is not installed (no program dot)")
-    return write_whole(path, graph_svg(nodes, name) if dot is None else _by_graphviz(dot, nodes, name))
+    return _in_rows(nodes, name) if dot is None else _by_graphviz(dot, nodes, name)
 
 
 def steps_of(nodes: list[Node], tokens: Sequence[Any], causal: bool) -> Steps:
@@ -113,23 +118,26 @@ def steps_of(nodes: list[Node], tokens: Sequence[Any], causal: bool) -> Steps:
     return Steps(list(tokens), rows)
 
 
-def _by_graphviz(dot: str, nodes: list[Node], name: str) -> bytes:
+def _by_graphviz(dot: str, nodes: list[Node], name: str) -> str:
     number = {id(node): at for at, node in enumerate(nodes) if node.kind != "constant"}
     lines = [
         f"digraph {{ label={_quoted(name)}; labelloc=t; fontname=monospace;",
         'node [shape=box, style="filled,rounded", fontname=monospace, fontsize=12, color="#444444"];',
-        'edge [color="#888888", arrowsize=0.6];',
+        'edge [color="#888888", arrowsize=0.6, fontname=monospace, fontsize=9, fontcolor="#555555"];',
     ]
     for node in nodes:
         if id(node) not in number:
             continue
         color = _COLORS.get(node.kind, _SELECTOR_COLOR)
         lines.append(f"n{number[id(node)]} [label={_quoted(_title(node))}, fillcolor={_quoted(color)}];")
-        lines += [f"n{number[id(s)]} -> n{number[id(node)]};" for s in node.inputs if id(s) in number]
+        for source, role in zip(node.inputs, _roles(node), strict=True):
+            if id(source) in number:
+                label = f' [headlabel="{role}"]' if role else ""
+                lines.append(f"n{number[id(source)]} -> n{number[id(node)]}{label};")
     run = subprocess.run([dot, "-Tsvg"], input="\n".join([*lines, "}"]).encode(), capture_output=True, check=False)
     if run.returncode != 0:
         raise DependencyError(f"draw: Graphviz failed: {run.stderr.decode(errors='replace').strip()[:200]}")
-    return run.stdout
+    return run.stdout.decode()
 
 
 def _shown(text: str) -> str:
@@ -141,7 +149,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def graph_svg(nodes: list[Node], name: str) -> str:
+def _in_rows(nodes: list[Node], name: str) -> str:
     """Draw the graph without edge routing: inputs at the top, one row for each depth."""
     shown = [node for node in nodes if node.kind != "constant"]
     rank: dict[int, int] = {}
@@ -149,7 +157,7 @@ def graph_svg(nodes: list[Node], name: str) -> str:
     for node in shown:
         rank[id(node)] = max((rank[id(s)] + 1 for s in node.inputs if id(s) in rank), default=0)
         rows.setdefault(rank[id(node)], []).append(node)
-    width, height, gap_x, gap_y = 150, 34, 24, 44
+    width, height, gap_x, gap_y = 160, 34, 24, 44
     total = max(len(row) for row in rows.values()) * (width + gap_x) + gap_x
     place: dict[int, tuple[float, float]] = {}
     for depth, row in rows.items():
@@ -181,6 +189,17 @@ def graph_svg(nodes: list[Node], name: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def _roles(node: Node) -> tuple[str, ...]:
+    """Return what stands at each edge that comes in, where it matters which is which."""
+    if node.kind == "select":
+        return ("key", "query")
+    if node.kind == "aggregate":
+        return ("", "value")
+    if node.kind == "map" and node.attributes["op"] == "where":
+        return ("if", "then", "else")
+    return ("",) * len(node.inputs)
+
+
 def _title(node: Node) -> str:
     if node.label:
         return node.label[:20]
@@ -188,10 +207,12 @@ def _title(node: Node) -> str:
     if node.kind == "map":
         operands = [repr(s.attributes["value"]) if s.kind == "constant" else "." for s in node.inputs]
         op = how["op"]
-        return (OPERATIONS[op].text.format(*operands) if isinstance(op, str) else getattr(op, "__name__", "f"))[:20]
+        text = OPERATIONS[op].text.format(*operands) if isinstance(op, str) else getattr(op, "__name__", "f")
+        return (text[1:-1] if text.startswith("(") else text)[:20]
     if node.kind == "select":
-        predicate = how["predicate"]
-        return f"select {getattr(predicate, 'name', 'f')}"
+        name = getattr(how["predicate"], "name", "f")
+        key, query = (repr(s.attributes["value"]) if s.kind == "constant" else "" for s in node.inputs)
+        return " ".join(part for part in ("select", key, name, query) if part)[:20]
     if node.kind == "aggregate":
         return f"{how['reduction']}, default {how['default']}"[:20]
     return {"width": "selector width"}.get(node.kind, node.kind)

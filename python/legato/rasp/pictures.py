@@ -137,13 +137,14 @@ class Steps:
         def line(name: str, cells: str) -> str:
             return f'<tr><th style="text-align:left">{escape(printable(name))}</th>{cells}</tr>'
 
-        head = "".join(f"<th>{_shown(x)}</th>" for x in self.tokens)
+        cell = 'style="text-align:right;min-width:2em"'
+        head = "".join(f"<th {cell}>{_shown(x)}</th>" for x in self.tokens)
         lines = [line("", head)]
         for name, row in self.rows:
             if self._is_matrix(row):
                 picture = heat_map(row, self.tokens, self.tokens).svg if len(row) <= _MOST_CELLS else ""
-                cells = f'<td colspan="{len(self.tokens)}">{picture}</td>'
+                cells = f'<td colspan="{len(self.tokens)}" style="text-align:right">{picture}</td>'
             else:
-                cells = "".join(f'<td style="text-align:right">{_shown(x)}</td>' for x in row)
+                cells = "".join(f"<td {cell}>{_shown(x)}</td>" for x in row)
             lines.append(line(name, cells))
         return f'<table style="font-family:monospace">{"".join(lines)}</table>'
