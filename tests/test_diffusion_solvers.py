@@ -246,7 +246,7 @@ def test_weights_integrate_polynomials(kind: str, tau: float, step: float) -> No
     fine = lam[1] + step * (nodes + 1) / 2
     rate = 1 + tau**2
     kernel = rate * a1 * np.exp(-rate * (lam[0] - fine)) if kind == "x0" else -rate * s1 * np.exp(lam[0] - fine)
-    on_x, found, noise = adams_weights(kind, levels[1], levels[0], levels[1:], tau=tau)
+    on_x, found, noise = adams_weights(kind, levels[1], levels[0], tuple(levels[1:]), tau=tau)
     for power in range(3):
         integral = float((kernel * (fine - lam[1]) ** power * weights).sum() * step / 2)
         assert np.dot(found, (lam[1:] - lam[1]) ** power) == pytest.approx(integral, rel=1e-9, abs=1e-15)

@@ -7,6 +7,7 @@ DEIS in log rho (Zhang and Chen 2023), UniPC (Zhao et al. 2023) and SA-Solver (X
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -30,11 +31,12 @@ def log_snr(level: Level) -> float:
     return -math.inf if alpha == 0 else math.inf if sigma == 0 else math.log(alpha / sigma)
 
 
+@functools.lru_cache(maxsize=4096)  # runs of as many steps have the same levels
 def adams_weights(
     kind: Literal["x0", "epsilon"],
     start: Level,
     end: Level,
-    nodes: Sequence[Level],
+    nodes: tuple[Level, ...],
     *,
     tau: float = 0.0,
     slope: Slope = "exact",
@@ -45,7 +47,7 @@ def adams_weights(
     ----------
     kind : {"x0", "epsilon"}
         Which prediction is interpolated.
-    nodes : sequence of (alpha, sigma)
+    nodes : tuple of (alpha, sigma)
         Where the predictions are: `start`, levels before it, and `end` itself for a corrector. Those at an infinite
         lambda, or all but `start` where `end` is at one, get weight 0: the limit. So does the second of two that are
         the same level.

@@ -241,7 +241,7 @@ def _multistep(
     rows: list[Row] = []
     before: Weights | None = None
     for k in range(first, after):
-        past = levels[max(k - 2, first) : k + 1][::-1]  # now, one before, two before
+        past = tuple(levels[max(k - 2, first) : k + 1][::-1])  # now, one before, two before
         step, before = _step_of(sampler, noise, levels[k + 1], past, before)
         on_x, weights, on_noise = step
         alpha, sigma = levels[k]
@@ -255,7 +255,7 @@ def _multistep(
 
 
 def _step_of(
-    sampler: str, noise: float, end: Level, past: list[Level], before: Weights | None
+    sampler: str, noise: float, end: Level, past: tuple[Level, ...], before: Weights | None
 ) -> tuple[Weights, Weights | None]:
     """Return the weights of a step, and those of its predictor where the next step corrects it."""
     start = past[0]

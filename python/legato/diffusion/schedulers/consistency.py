@@ -57,7 +57,7 @@ class LCMScheduler(Run, diffusers.LCMScheduler):  # type: ignore[misc]
         k, t = self._counted(timestep), self._trained(timestep)
         (p, q, _, _), kept, taken, (alpha, sigma) = self._cached(self.alphas_cumprod, (k, t), lambda: self._row(k, t))
         x, out = alike(sample, model_output)
-        x0 = (x * p).add_(out, alpha=q) if p else out * q
+        x0 = fused(x, out, (p, q, 0.0))
         denoised = fused(x, self._bounded(x0), (kept, taken, 0.0))
         after = denoised
         if k != self.num_inference_steps - 1:
@@ -68,7 +68,7 @@ class LCMScheduler(Run, diffusers.LCMScheduler):  # type: ignore[misc]
         return scheduling_lcm.LCMSchedulerOutput(prev_sample=after, denoised=denoised)
 
     def _row(self, k: int, t: int) -> tuple[Seen, float, float, Level]:
-        square, square1 = (float(self.alphas_cumprod[i]) for i in (t, _next_timestep(self, k, t)))
+        square, square1 = (self._numbers(self.alphas_cumprod)[i] for i in (t, _next_timestep(self, k, t)))
         kept, taken = (float(one) for one in self.get_scalings_for_boundary_condition_discrete(t))
         seen = seen_at(self.config.prediction_type, square**0.5, (1.0 - square) ** 0.5)
         return seen, kept, taken, (square1**0.5, (1.0 - square1) ** 0.5)
@@ -127,7 +127,7 @@ class TCDScheduler(Run, diffusers.TCDScheduler):  # type: ignore[misc]
 
     def _row(self, k: int, t: int, eta: float) -> tuple[Seen, Level, Row, tuple[float, float]]:
         t1 = _next_timestep(self, k, 0)
-        square, square1, below = (float(self.alphas_cumprod[i]) for i in (t, t1, int((1.0 - eta) * t1)))
+        square, square1, below = (self._numbers(self.alphas_cumprod)[i] for i in (t, t1, int((1.0 - eta) * t1)))
         level = square**0.5, (1.0 - square) ** 0.5
         row = 0.0, below**0.5, (1.0 - below) ** 0.5, 0.0
         grow = square1 / below

@@ -24,6 +24,7 @@ from legato.diffusion.schedulers.run import (
     Seen,
     alike,
     fused,
+    in_type,
     refuse_numbers_of_steps,
     seen_at,
     seen_in_sigma,
@@ -92,7 +93,7 @@ class DDIMScheduler(Run, diffusers.DDIMScheduler):  # type: ignore[misc]
 
     def _row(self, t: int, eta: float) -> tuple[Seen, Level, Row]:
         before = t - self.config.num_train_timesteps // self.num_inference_steps
-        square = float(self.alphas_cumprod[t])
+        square = self._numbers(self.alphas_cumprod)[t]
         square1 = float(self.alphas_cumprod[before] if before >= 0 else self.final_alpha_cumprod)
         alpha, sigma = square**0.5, (1.0 - square) ** 0.5
         variance = max((1.0 - square1) / (1.0 - square) * (1.0 - square / square1), 0.0)
@@ -182,8 +183,8 @@ class DDPMScheduler(Run, diffusers.DDPMScheduler):  # type: ignore[misc]
 
     def _row(self, t: int, kind: str) -> tuple[Seen, Level, Row, Level]:
         before = int(self.previous_timestep(t))
-        square = float(self.alphas_cumprod[t])
-        square1 = float(self.alphas_cumprod[before]) if before >= 0 else 1.0
+        square = self._numbers(self.alphas_cumprod)[t]
+        square1 = self._numbers(self.alphas_cumprod)[before] if before >= 0 else 1.0
         beta = 1.0 - square / square1
         alpha, sigma = square**0.5, (1.0 - square) ** 0.5
         posterior = max((1.0 - square1) / (1.0 - square) * beta, 1e-20)
@@ -241,7 +242,7 @@ class EulerAncestralDiscreteScheduler(Run, diffusers.EulerAncestralDiscreteSched
         seen, level, row = self._cached(self.sigmas, k, lambda: self._row(k))
         noise = self._noise(row[3], variance_noise, generator, k)
         after, x0 = self._mixed(*alike(sample, model_output), seen, level, row, noise)
-        after = after.to(model_output.dtype)
+        after = in_type(after, model_output.dtype)
         self._step_index += 1
         if not return_dict:
             return after, x0
@@ -250,7 +251,7 @@ class EulerAncestralDiscreteScheduler(Run, diffusers.EulerAncestralDiscreteSched
         )
 
     def _row(self, k: int) -> tuple[Seen, Level, Row]:
-        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        sigma, sigma1 = self._numbers(self.sigmas)[k], self._numbers(self.sigmas)[k + 1]
         up = (sigma1**2 * (sigma**2 - sigma1**2) / sigma**2) ** 0.5
         down = max(sigma1**2 - up**2, 0.0) ** 0.5
         return seen_in_sigma(self.config.prediction_type, sigma), (1.0, sigma), (0.0, 1.0, down, up)
@@ -295,7 +296,7 @@ class DDIMInverseScheduler(Run, diffusers.DDIMInverseScheduler):  # type: ignore
         trained = self.config.num_train_timesteps
         before = min(t - trained // self.num_inference_steps, trained - 1)
         square = float(self.alphas_cumprod[before] if before >= 0 else self.initial_alpha_cumprod)
-        square1 = float(self.alphas_cumprod[t])
+        square1 = self._numbers(self.alphas_cumprod)[t]
         alpha, sigma = square**0.5, (1.0 - square) ** 0.5
         row = 0.0, square1**0.5, (1.0 - square1) ** 0.5, 0.0
         return seen_at(self.config.prediction_type, alpha, sigma), (alpha, sigma), row
@@ -346,22 +347,22 @@ class EulerDiscreteScheduler(Run, diffusers.EulerDiscreteScheduler):  # type: ig
 
         refuse_numbers_of_steps(timestep)
         k = self._counted(timestep)
-        churn = float(s_churn) if s_churn and s_tmin <= float(self.sigmas[k]) <= s_tmax else 0.0
+        churn = float(s_churn) if s_churn and s_tmin <= self._numbers(self.sigmas)[k] <= s_tmax else 0.0
         seen, level, row = self._cached(self.sigmas, (k, churn), lambda: self._row(k, churn))
         x, out = alike(sample.to(torch.float32) if sample.dtype != torch.float64 else sample, model_output)
         if churn:
-            sigma = float(self.sigmas[k])
+            sigma = self._numbers(self.sigmas)[k]
             added = s_noise * (level[1] ** 2 - sigma**2) ** 0.5
             x = fused(x, x, (1.0, 0.0, added), **self._noise(added, None, generator, k))
         after, x0 = self._mixed(x, out, seen, level, row, {})
-        after = after.to(model_output.dtype)
+        after = in_type(after, model_output.dtype)
         self._step_index += 1
         if not return_dict:
             return after, x0
         return scheduling_euler_discrete.EulerDiscreteSchedulerOutput(prev_sample=after, pred_original_sample=x0)
 
     def _row(self, k: int, churn: float) -> tuple[Seen, Level, Row]:
-        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        sigma, sigma1 = self._numbers(self.sigmas)[k], self._numbers(self.sigmas)[k + 1]
         raised = sigma * (1.0 + min(churn / (len(self.sigmas) - 1), 2**0.5 - 1.0))
         kind = self.config.prediction_type
         p, q, r, u = seen_in_sigma(kind, sigma if kind == "v_prediction" else raised)
@@ -423,12 +424,12 @@ class FlowMatchEulerDiscreteScheduler(Run, diffusers.FlowMatchEulerDiscreteSched
         k = self._counted(timestep)
         coef = self._cached(self.sigmas, k, lambda: self._row(k))
         noise = self._noise(coef[2], None, generator, k) if coef[2] else {}
-        after = fused(*alike(sample, model_output), coef, **noise).to(model_output.dtype)
+        after = in_type(fused(*alike(sample, model_output), coef, **noise), model_output.dtype)
         self._step_index += 1
         return scheduling_flow.FlowMatchEulerDiscreteSchedulerOutput(prev_sample=after) if return_dict else (after,)
 
     def _row(self, k: int) -> tuple[float, float, float]:
-        sigma, sigma1 = float(self.sigmas[k]), float(self.sigmas[k + 1])
+        sigma, sigma1 = self._numbers(self.sigmas)[k], self._numbers(self.sigmas)[k + 1]
         if self.config.stochastic_sampling:  # to x0, and noise anew
             return 1.0 - sigma1, -(1.0 - sigma1) * sigma, sigma1
         return 1.0, sigma1 - sigma, 0.0

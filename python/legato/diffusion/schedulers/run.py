@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from legato import _core
 from legato._scalars import as_count, shown
@@ -17,9 +17,6 @@ from legato.diffusion.multistep import Weights
 from legato.diffusion.noise import Seeds, normal
 from legato.diffusion.steps import Prediction, apply_step, rewritten
 from legato.errors import ArgumentError, IndexRangeError
-
-if TYPE_CHECKING:
-    import torch
 
 Row = tuple[float, float, float, float]  # weights of x, x0, eps and z
 Seen = tuple[float, float, float, float]  # x0 = p x + q out and eps = r x + u out: p, q, r, u
@@ -66,13 +63,15 @@ class Run:
         self._rows_of: Any = None
         self._times: dict[float, int] = {}
         self._times_of: Any = None
+        self._listed: list[float] = []
+        self._listed_of: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be copied: of a run with generators, a copy draws its own seeds."""
         state = self.__dict__.copy()
         if self._drawn is not None and self._drawn[0] is not None:
             state["_drawn"] = None
-        return state | {"_times_of": None, "_rows_of": None}
+        return state | {"_times_of": None, "_rows_of": None, "_listed_of": None}
 
     # --- Noise ---
 
@@ -100,6 +99,12 @@ class Run:
             self._rows[key] = make()
         return self._rows[key]
 
+    def _numbers(self, levels: Any) -> list[float]:
+        """Return a tensor of levels as numbers, read once: an entry of a tensor takes microseconds."""
+        if levels is not self._listed_of:
+            self._listed, self._listed_of = levels.tolist(), levels
+        return self._listed
+
     def _place(self, timestep: int) -> int | None:
         """Return the number of the step at a timestep; None off the list."""
         if self.timesteps is not self._times_of:
@@ -126,7 +131,7 @@ class Run:
             if mine.begin_index is None and self._place(timestep) is None:
                 raise IndexRangeError(f"timestep: expected one of this run's timesteps, got {shown(float(timestep))}")
             mine._init_step_index(timestep)
-        k, steps = int(mine.step_index), len(mine.timesteps)
+        k, steps = int(mine.step_index), mine.timesteps.shape[0]
         if not 0 <= k < steps:
             raise IndexRangeError(f"timestep: this run has {steps} steps, and all are taken")
         return k
@@ -148,7 +153,7 @@ class Run:
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """Return (cx x + c0 x0 + ce eps + w z, x0), where x0 is bounded as the config says."""
         (p, q, r, u), (alpha, sigma), (cx, c0, ce, w) = seen, level, row
-        x0 = (x * p).add_(out, alpha=q) if p else out * q
+        x0 = fused(x, out, (p, q, 0.0))
         bounded = self._bounded(x0)
         if bounded is x0:
             return fused(x, out, (cx + c0 * p + ce * r, c0 * q + ce * u, w), **noise), x0
@@ -194,16 +199,12 @@ def _same(one: Any, other: Any) -> bool:
 
 def _draw(generator: Any) -> int:
     """Draw a seed; the generator moves by one draw."""
-    import torch
-
     options: dict[str, Any] = {} if generator is None else {"generator": generator, "device": generator.device}
     return int(torch.randint(0, 2**63 - 1, (1,), dtype=torch.int64, **options).item())
 
 
 def alike(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return both in the wider of their types."""
-    import torch
-
     if x.shape != out.shape:
         raise ArgumentError(f"model_output: expected shape {tuple(x.shape)} as sample has, got {tuple(out.shape)}")
     if x.dtype != out.dtype:
@@ -217,9 +218,19 @@ def fused(
     noise: Any = None, seeds: Seeds = 0, step: int = 0, substep: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Return A x + B out + weight second + C z: in one pass on the CPU, and in torch elsewhere or where it records."""
-    import torch
-
     on_x, on_out, on_noise = coef
+    threads = 1 if x.numel() <= _ALONE else torch.get_num_threads()
+    if noise is None and x.is_contiguous() and out.is_contiguous() and (second is None or second.is_contiguous()):
+        by = coef if second is None else (on_x, on_out, weight, on_noise)
+        try:  # the usual case, without ceremony; NumPy cannot view what records gradients or is elsewhere
+            views = x.numpy(), out.numpy(), None if second is None else second.numpy()
+            done = _core.diffusion_step_quickly(
+                views[0], views[1], by, views[2], 1.0, seeds, step, substep, 0, None, threads
+            )
+        except (TypeError, RuntimeError):
+            done = None
+        if done is not None:
+            return torch.from_numpy(done)
     tensors = [one for one in (x, out, second, noise) if one is not None]
     recorded = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
     if recorded or x.device.type != "cpu" or x.ndim == 0:
@@ -229,16 +240,7 @@ def fused(
         if on_noise and noise is None:
             noise = torch.from_numpy(normal(tuple(x.shape), seeds, step=step, substep=substep)).to(x.device)
         return after if not on_noise else after + on_noise * noise.to(x.dtype)
-    threads = torch.get_num_threads() if x.numel() > _ALONE else 1
     after = torch.empty_like(x, requires_grad=False, memory_format=torch.contiguous_format)
-    if second is None and noise is None and x.is_contiguous() and out.is_contiguous() and x.dtype is out.dtype:
-        with suppress(TypeError, RuntimeError):  # of tensors that NumPy cannot view; they go the longer way
-            views = x.numpy(), out.numpy(), after.numpy()
-            done = _core.diffusion_step_quickly(
-                views[0], views[1], coef, None, 1.0, seeds, step, substep, 0, views[2], threads
-            )
-            if done is not None:
-                return after
     tensors = [one.detach().to(x.dtype).contiguous() for one in tensors]
     rest = iter(tensors[2:])
     options: dict[str, Any] = {"seeds": seeds, "step": step, "substep": substep, "threads": threads}
@@ -248,6 +250,11 @@ def fused(
         options["noise"] = next(rest)
     apply_step(tensors[0], tensors[1], coef, out=after, **options)
     return after if x.is_contiguous() else torch.empty_like(x).copy_(after)  # in the layout of x
+
+
+def in_type(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return x in a type; ``to`` takes a microsecond to find that it is."""
+    return x if x.dtype is dtype else x.to(dtype)
 
 
 def combined(x: torch.Tensor, outs: Sequence[torch.Tensor], weights: Weights, noise: dict[str, Any]) -> torch.Tensor:
@@ -261,6 +268,7 @@ def combined(x: torch.Tensor, outs: Sequence[torch.Tensor], weights: Weights, no
     return after
 
 
+@functools.lru_cache(maxsize=4096)  # runs of as many steps have the same levels
 def seen_at(kind: str, alpha: float, sigma: float) -> Seen:
     """Return what x0 and eps are of x and of a prediction of diffusers' `kind`, at x = alpha x0 + sigma eps."""
     if kind not in _PREDICTIONS:
@@ -283,7 +291,5 @@ def seen_in_sigma(kind: str, sigma: float) -> Seen:
 
 def refuse_numbers_of_steps(timestep: Any) -> None:
     """Refuse a whole number where one of ``timesteps`` is expected, as diffusers does."""
-    import torch
-
-    if isinstance(timestep, int | torch.IntTensor | torch.LongTensor):
+    if isinstance(timestep, int) or getattr(timestep, "dtype", None) in (torch.int32, torch.int64):
         raise ArgumentError("timestep: expected one of `timesteps`, not the number of a step")

@@ -48,11 +48,11 @@ class HeunDiscreteScheduler(Run, diffusers.HeunDiscreteScheduler):  # type: igno
         """
         k = self._counted(timestep)
         first = self.state_in_first_order
-        sigma, sigma1 = (float(self.sigmas[k + i]) for i in ((0, 1) if first else (-1, 0)))
+        sigma, sigma1 = (self._numbers(self.sigmas)[k + i] for i in ((0, 1) if first else (-1, 0)))
         at = sigma if first else sigma1
         x, out = alike(sample, model_output)
         p, q, _, _ = seen_in_sigma(self.config.prediction_type, at)
-        x0 = self._bounded((x * p).add_(out, alpha=q) if p else out * q)
+        x0 = self._bounded(fused(x, out, (p, q, 0.0)))
         if first:
             after = fused(x, x0, (sigma1 / sigma, 1.0 - sigma1 / sigma, 0.0))
             self.sample, self.prev_derivative, self.dt = x, after, sigma1 - sigma  # Euler's state stands for the slope
