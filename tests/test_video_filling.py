@@ -12,12 +12,12 @@ from legato import video
 from legato.errors import ArgumentError
 from legato.video import _reference
 from legato.video.filling import (
+    Beyond,
     Filler,
     Lender,
     Neighborhood,
     Retreat,
     Source,
-    between,
     reach_frames,
 )
 from legato.video.media.planes import Planes
@@ -220,7 +220,7 @@ def test_the_preset_full_keeps_the_picture(clip: Path, tmp_path: Path) -> None:
     assert full.filled is not None
     assert full.filled["view"] == 0.98
     assert full.filled["reach_frames"] == 60
-    assert full.filled["memory_bytes"] == (120 + 36) * 192 * 144 * 3 // 2
+    assert full.filled["memory_bytes"] == (120 + 48) * 192 * 144 * 3 // 2
     assert 0 < full.filled["outside"] < 0.3
     assert full.filled["membrane"] < 0.3 * full.filled["outside"]
     assert full.cropping > usual.cropping
@@ -256,32 +256,62 @@ def test_a_second_reading_draws_the_same(clip: Path, tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(luma_of(tmp_path / "rendered.mkv"), expected)
 
 
-def settled(bad: dict[int, float], count: int = 90) -> list[float]:
-    """Shares of the window where the right edge of some pictures would be filled with so large errors."""
-    wide, narrow = (np.array([[v, 0, 88 * (1 - v)], [0, v, 60 * (1 - v)], [0, 0, 1]]) for v in (0.98, 0.75))
+WIDE = np.array([[1.0, 0, 12], [0, 1, 0], [0, 0, 1]])  # shows twelve pixels beyond the right edge
+
+
+def settled(bad: dict[int, np.ndarray], count: int = 120) -> list[np.ndarray]:
+    """What the view becomes where filling would have these errors in some pictures, and small ones in the others."""
     retreat: Retreat[int] = Retreat(SIZE)
     given = []
     for t in range(count):
-        errors = np.zeros((15, 22), np.float32)
-        errors[:, -1] = bad.get(t, 3.0)
-        given += list(retreat.push(t, *((errors, wide, narrow) if retreat.looks_at(t) else ())))
+        tried = (bad.get(t, CELLS[3.0]), Beyond(WIDE, SIZE, SIZE)) if retreat.looks_at(t) else ()
+        given += list(retreat.push(t, *tried))
         assert len(given) == max(0, t + 1 - retreat.span)
     given += list(retreat.finish())
     assert [t for t, _ in given] == list(range(count))
-    return [share for _, share in given]
+    return [np.eye(3) if moved is None else moved for _, moved in given]
 
 
-def test_the_view_narrows_where_filling_would_fail_and_slowly() -> None:
-    assert not any(settled({}))
-    shares = np.array(settled(dict.fromkeys(range(42, 48), np.inf)))
-    assert shares[45] > 0.2
-    assert shares[:5].max() < 0.02
-    assert np.abs(np.diff(shares)).max() < 0.02
-    assert np.abs(np.diff(shares, 2)).max() < 0.004
-    assert np.array(settled(dict.fromkeys(range(42, 48), 55.0)))[45] <= shares[45]
+def cells(right: float) -> np.ndarray:
+    errors = np.zeros((15, 22), np.float32)
+    errors[:, -2:] = right
+    return errors
 
 
-def test_between_two_views() -> None:
-    wide, narrow = np.diag([0.98, 0.98, 1.0]), 2 * np.diag([0.75, 0.75, 1.0])
-    np.testing.assert_allclose(between(wide, narrow, 0.0), wide)
-    np.testing.assert_allclose(between(wide, narrow, 1.0), narrow / 2)
+CELLS = {error: cells(error) for error in (3.0, 42.0, 55.0, np.inf)}
+
+
+def test_the_view_moves_away_from_the_side_where_filling_would_fail_and_slowly() -> None:
+    assert not any((moved != np.eye(3)).any() for moved in settled({}))
+    views = np.array(settled(dict.fromkeys(range(52, 68), CELLS[np.inf])))
+    shift = views[:, 0, 2]
+    assert shift[60] < -7
+    assert (views[:, 0, 0] == 1).all()
+    assert (views[:, 1] == [0, 1, 0]).all()
+    assert np.abs(shift[:5]).max() < 0.1
+    assert np.abs(np.diff(shift)).max() < 0.5
+    assert np.abs(np.diff(shift, 2)).max() < 0.05
+    assert np.array(settled(dict.fromkeys(range(52, 68), CELLS[42.0])))[60, 0, 2] > shift[60]
+
+
+def test_what_a_side_gives_up() -> None:
+    beyond = Beyond(WIDE, SIZE, SIZE)
+    np.testing.assert_array_equal(beyond.given_up(CELLS[3.0]), 0)
+    np.testing.assert_array_equal(beyond.given_up(CELLS[42.0]), 0)  # they are few
+    left, right, top, bottom = beyond.given_up(CELLS[np.inf])
+    assert (left, top, bottom) == (0, 0, 0)
+    assert 8 <= right <= 12
+    # Both sides fail: what is left is between them.
+    wide = np.array([[1.2, 0, -0.1 * SIZE[0]], [0, 1.2, -0.1 * SIZE[1]], [0, 0, 1]])
+    both = CELLS[np.inf] + CELLS[np.inf][:, ::-1]
+    both[:2] = both[-2:] = 0
+    left, right, top, bottom = Beyond(wide, SIZE, SIZE).given_up(both)
+    assert left == pytest.approx(right, abs=1)
+    assert left > 4
+    assert (top, bottom) == (0, 0)
+    retreat: Retreat[int] = Retreat(SIZE)
+    given = [view for t in range(100) for _, view in retreat.push(t, both, Beyond(wide, SIZE, SIZE))]
+    assert given[0] is not None
+    assert given[0][0, 0] < 0.95
+    assert given[0][0, 2] == pytest.approx((1 - given[0][0, 0]) * (SIZE[0] - 1) / 2, abs=1)
+    assert 0.03 < retreat.mean < 0.2

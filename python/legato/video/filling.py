@@ -22,13 +22,13 @@ from legato.video.warping import overhang_px, siting_of, warp
 
 __all__ = [
     "VIEW",
+    "Beyond",
     "Filler",
     "Filling",
     "Lender",
     "Neighborhood",
     "Retreat",
     "Source",
-    "between",
     "reach_frames",
 ]
 
@@ -46,15 +46,14 @@ _MOST_BYTES = 400 << 20
 _FADE_FRAMES = 3.5
 # Predicted error, gray levels, from which a smooth membrane is drawn instead.
 _MOST_ERROR = 40.0
-# Where the filling would fail, less of the view is shown. One picture in so many is tried; what fails there is held for
-# so many pictures on both sides, and the view changes as a Gaussian of so many does, at 30 frames a second.
-_LOOKED_AT, _HELD, _SLOW = 5, 12, 8
-_LEAST = 0.005
+# Where the filling would fail the view gives way. One picture in so many is tried; what fails there is held for so many
+# pictures on both sides, and the view changes as a Gaussian of so many does, at 30 frames a second.
+_LOOKED_AT, _HELD, _SLOW = 5, 12, 12
 # A cell is bad from the first of these predicted errors on, wholly so from the second: so many gray levels. So much of
-# a picture may be.
+# a picture may be; a side gives way if a part of that lies there.
 _BAD = 40.0, 80.0
-_MOST_BAD = 0.005
-_STEPS = 8  # between the two views that are tried
+_MOST_BAD, _PART_OF_BAD = 0.007, 0.25
+_STEPS = 8  # of giving way, that are tried
 # Of the picture whose points are followed, as the tracker has it.
 _LONGEST_WORK_SIDE = 960
 
@@ -286,10 +285,11 @@ class Filler:
 
 
 class Retreat(Generic[T]):
-    """Tells how far pictures must fall back from the whole view to the crop window, which needs no filling.
+    """Tells how far the sides of the view must come in where filling would fail.
 
-    Pictures come in and go out in order; they go out `span` later, since what fails casts its shadow ahead: a view that
-    narrows does so slowly.
+    A view that fails at one side moves towards the other, which costs no picture; only where both fail it narrows.
+    Pictures come in and go out in order; they go out `span` later, since what fails casts its shadow ahead: a view
+    that gives way does so slowly.
 
     Parameters
     ----------
@@ -304,8 +304,8 @@ class Retreat(Generic[T]):
         self._held, self._slow = round(_HELD * scale), round(_SLOW * scale)
         self._every = round(_LOOKED_AT * scale)
         self.span = self._held + 3 * self._slow
-        self._shares: list[float] = []
-        self._needs: list[float] = []
+        self._given_up: list[float] = []
+        self._needs: list[Floats] = []
         self._waiting: deque[T] = deque()
         offsets = np.arange(-3 * self._slow, 3 * self._slow + 1)
         self._weights = np.exp(-0.5 * (offsets / self._slow) ** 2)
@@ -313,69 +313,98 @@ class Retreat(Generic[T]):
 
     @property
     def mean(self) -> float:
-        """Mean share of the window in the pictures given."""
-        return float(np.mean(self._shares or [0.0]))
+        """Mean over the pictures given of how far a side came in, the one that did most, in parts of the picture."""
+        return float(np.mean(self._given_up or [0.0]))
 
     def looks_at(self, index: int) -> bool:
         """Tell whether a picture, by its place in the video, is to be tried before it is drawn."""
         return index % self._every == self._every // 2
 
     def push(
-        self,
-        picture: T,
-        errors: NDArray[np.float32] | None = None,
-        wide: Floats | None = None,
-        narrow: Floats | None = None,
-    ) -> Iterator[tuple[T, float]]:
-        """Take the next picture, and what trying it gave; give those that are settled, with their share of the window.
+        self, picture: T, errors: NDArray[np.float32] | None = None, beyond: Beyond | None = None
+    ) -> Iterator[tuple[T, Floats | None]]:
+        """Take the next picture, and what trying it gave: errors of its cells, and what it shows beyond its frame.
 
-        `wide` and `narrow` are the corrections that draw the whole view and the window.
+        Gives the pictures that are settled, each with the (3, 3) map from the view's pixels to those of the view that
+        was tried; None: it stays.
         """
-        before = self._needs[-1] if self._needs else 0.0
-        self._needs.append(before)
-        if errors is not None and wide is not None and narrow is not None:
-            self._needs[-1] = _fallen_back(errors, wide, narrow, self._size)
+        self._needs.append(self._needs[-1] if self._needs else np.zeros(4))
+        if errors is not None and beyond is not None:
+            self._needs[-1] = beyond.given_up(errors)
         self._waiting.append(picture)
         if len(self._waiting) > self.span:
             yield self._settled()
 
-    def finish(self) -> Iterator[tuple[T, float]]:
+    def finish(self) -> Iterator[tuple[T, Floats | None]]:
         """There are no more pictures: give the rest."""
         while self._waiting:
             yield self._settled()
 
-    def _settled(self) -> tuple[T, float]:
+    def _settled(self) -> tuple[T, Floats | None]:
         index = len(self._needs) - len(self._waiting)
         around = np.clip(np.arange(index - self.span, index + self.span + 1), 0, len(self._needs) - 1)
         needs = np.array(self._needs)[around]
-        held = np.lib.stride_tricks.sliding_window_view(needs, 2 * self._held + 1).max(1)
-        share = float(self._weights @ held)
-        share = max(share - _LEAST, 0.0) / (1 - _LEAST)  # without a step, which would be seen
-        self._shares.append(share)
-        return self._waiting.popleft(), share
+        held = np.lib.stride_tricks.sliding_window_view(needs, 2 * self._held + 1, axis=0).max(-1)
+        sides = self._weights @ held
+        self._given_up.append(float((sides / np.repeat(self._size, 2)).max()))
+        return self._waiting.popleft(), _moved_in(sides, self._size) if sides.any() else None
 
 
-def _fallen_back(errors: NDArray[np.float32], wide: Floats, narrow: Floats, size: tuple[int, int]) -> float:
-    """Give the least share of the narrow view by which bad cells are no longer seen, but for a few."""
-    first, whole = _BAD
-    bad = np.clip((np.nan_to_num(errors, posinf=2 * whole) - first) / (whole - first), 0, 1)
-    rows, columns = np.nonzero(bad)
-    weights = bad[rows, columns] / errors.size
-    if weights.sum() <= _MOST_BAD:
-        return 0.0
-    side = math.ceil(size[0] / errors.shape[1])
-    seen = wide @ np.stack([(columns + 0.5) * side, (rows + 0.5) * side, np.ones(len(rows))])
-    for step in range(1, _STEPS):
-        x, y, w = np.linalg.inv(between(wide, narrow, step / _STEPS)) @ seen
-        shown = (x >= 0) & (y >= 0) & (x < size[0] * w) & (y < size[1] * w)
-        if weights[shown].sum() <= _MOST_BAD:
-            return step / _STEPS
-    return 1.0
+class Beyond(NamedTuple):
+    """What a view shows beyond its frame.
+
+    Attributes
+    ----------
+    correction : (3, 3) float64 array
+        From the view's pixels to the frame's.
+    size, frame_size : (width, height)
+    """
+
+    correction: Floats
+    size: tuple[int, int]
+    frame_size: tuple[int, int]
+
+    def given_up(self, errors: NDArray[np.float32]) -> Floats:
+        """Give by how many pixels left, right, top and bottom must come in for bad cells to be few: (4,), all >= 0."""
+        first, whole = _BAD
+        bad = np.clip((np.nan_to_num(errors, posinf=2 * whole) - first) / (whole - first), 0, 1)
+        rows, columns = np.nonzero(bad)
+        weights = bad[rows, columns] / errors.size
+        needs = np.zeros(4)
+        if weights.sum() <= _MOST_BAD:
+            return needs
+        side = math.ceil(self.size[0] / errors.shape[1])
+        cells = np.stack([(columns + 0.5) * side, (rows + 0.5) * side, np.ones(len(rows))])
+        x, y, w = self.correction @ cells
+        outside = np.array([-x / w, x / w - (self.frame_size[0] - 1), -y / w, y / w - (self.frame_size[1] - 1)])
+        of_side = np.bincount(outside.argmax(0), weights, 4)
+        farthest = self._overhang() * (of_side > _PART_OF_BAD * _MOST_BAD)
+        for step in range(1, _STEPS + 1):
+            needs = farthest * (step / _STEPS)
+            x, y, w = np.linalg.inv(_moved_in(needs, self.size)) @ cells
+            shown = (x >= 0) & (y >= 0) & (x < self.size[0] * w) & (y < self.size[1] * w)
+            if weights[shown].sum() <= _MOST_BAD:
+                break
+        return needs
+
+    def _overhang(self) -> Floats:
+        """Pixels of the view beyond the frame's left, right, top and bottom, at least 0."""
+        right, bottom = self.frame_size[0] - 1, self.frame_size[1] - 1
+        corners = np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
+        x, y, w = np.linalg.inv(self.correction) @ corners
+        x, y = x / w, y / w
+        across, down = self.size[0] - 1, self.size[1] - 1
+        sides = [max(x[0], x[3]), across - min(x[1], x[2]), max(y[0], y[1]), down - min(y[2], y[3])]
+        return np.maximum(sides, 0)
 
 
-def between(wide: Floats, narrow: Floats, share: float) -> Floats:
-    """Give the correction between two; entries are near enough to each other to be mixed."""
-    return np.asarray((1 - share) * wide / wide[2, 2] + share * narrow / narrow[2, 2])
+def _moved_in(sides: Floats, size: tuple[int, int]) -> Floats:
+    """Give the map from a view whose sides came in by so many pixels to the one before; shapes stay."""
+    left, right, top, bottom = sides
+    width, height = size
+    scale = 1 - 2 * max(min(left, right) / width, min(top, bottom) / height)
+    x, y = left - right + (1 - scale) * (width - 1) / 2, top - bottom + (1 - scale) * (height - 1) / 2
+    return np.array([[scale, 0, x], [0, scale, y], [0, 0, 1.0]])
 
 
 def _planes(picture: Planes) -> list[Any]:

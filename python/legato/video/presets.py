@@ -96,9 +96,9 @@ PRESETS = {
         "holds the horizon: less roll for no more jitter; keeps 88 % of the view",
         {"acceleration": 10 * _ACCELERATION, "roll_weight": _LEVEL},
     ),
-    "full": Preset(  # the crop is where the path may go, and is not taken from the picture
+    "full": Preset(  # the window is where the path may go, and is not taken from the picture; the crop is its zoom
         "the slow sway goes, too; keeps 98 % of the view, with borders from neighboring frames",
-        {"crop": 0.30, "window_scale": 0.75, "acceleration": 1e7},
+        {"crop": 0.275, "window_scale": 0.75, "acceleration": 10 * _ACCELERATION},
         window_s=6.0,
         fill=True,
     ),

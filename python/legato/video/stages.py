@@ -16,11 +16,10 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import camera
 from legato._files import PathLike, PendingFile
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import Rotation
-from legato.video.filling import VIEW, Filler, Lender, Neighborhood, Retreat, Source, between, reach_frames
+from legato.video.filling import VIEW, Beyond, Filler, Lender, Neighborhood, Retreat, Source, reach_frames
 from legato.video.framing import Framing, beyond, blackened
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead, Decoder
@@ -222,7 +221,6 @@ class Drawing:
         reach = 0 if filler is None else reach_frames(writing.writer.new_planes().nbytes, rate)
         self._neighbors = Neighborhood(reach, rate)
         self._retreat: Retreat[_ToDraw] = Retreat(writing.writer.size, rate)
-        self._window_map = camera.crop_map((reader.width, reader.height), request.aim.path_options)
         self._around = 0 if filler is None else 2 * reach + self._retreat.span
         room = open_files.enter_context(room_for_pictures())
         self._waiting = _Waiting(room, window + stride // 2 + self._around, reader.frame_count)
@@ -293,28 +291,24 @@ class Drawing:
     def _drawn(self, one: _ToDraw | None) -> None:
         """Draw a picture, or those that are behind it; None: there are no more."""
         if self.filler is None:
-            ready = [] if one is None else [(one, 0.0)]
+            ready: list[tuple[_ToDraw, Floats | None]] = [] if one is None else [(one, None)]
         else:
             with self._watch("fill"):
                 tried = () if one is None else self._tried(self.filler, one)
                 ready = list(self._retreat.finish() if one is None else self._retreat.push(one, *tried))
-        for first, share in ready:
+        for first, moved_in in ready:
             index = first[0][1]
-            if share > 0:
-                self._plan.corrections[index] = between(*self._views(index), share)
+            if moved_in is not None:
+                self._plan.corrections[index] = self._plan.corrections[index] @ moved_in
             self._finish(first)
 
-    def _views(self, index: int) -> tuple[Floats, Floats]:
-        """How a picture is drawn that needs filling, and how the window alone is, which does not."""
-        return self._plan.corrections[index], self._plan.window[index] @ self._window_map
-
-    def _tried(self, filler: Filler, one: _ToDraw) -> tuple[NDArray[np.float32], Floats, Floats] | tuple[()]:
-        """Give the errors that a picture would have; not of all pictures."""
+    def _tried(self, filler: Filler, one: _ToDraw) -> tuple[NDArray[np.float32], Beyond] | tuple[()]:
+        """Give the errors that a picture would have, and where; not of all pictures."""
         (_, index), lender, sources = one
         if self._plan.inside or not self._retreat.looks_at(index):
             return ()
-        wide, narrow = self._views(index)
-        return filler.tried(self._writer.size, wide, lender, sources), wide, narrow
+        beyond = Beyond(self._plan.corrections[index], self._writer.size, lender.planes.size)
+        return filler.tried(beyond.size, beyond.correction, lender, sources), beyond
 
     def _finish(self, one: _ToDraw) -> None:
         (frame, index), lender, sources = one

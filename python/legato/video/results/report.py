@@ -86,7 +86,8 @@ class StabilizeReport:
         pictures that was filled from neighbors ("outside"), and that no neighbor shows well enough ("membrane"); the
         predicted mean error of what was filled in gray levels of 256 ("error", "error_p95" over pictures); how many
         frames on each side were kept for that ("reach_frames"), and the bytes of all that waited ("memory_bytes"); how
-        far the pictures fell back to the crop window where filling would fail ("retreat", the mean, 1 is wholly).
+        far the view gave way where filling would fail ("retreat": the side that came in most, in parts of the picture,
+        the mean).
         `violation_px` is then 0: what lies beyond the frame is filled.
     subject_lost : int or None
         The first frame in which the subject to follow was lost; None if it never was, or there is none.
