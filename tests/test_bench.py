@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,20 @@ def test_bad_input_is_named(
 def test_a_family_must_be_known() -> None:
     with pytest.raises(ArgumentError, match="families"):
         bench.run(["rftt"])
+
+
+def test_the_table_of_the_readme_is_that_of_its_run() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / "benchmarks" / "report.py").exists():
+        pytest.skip("the benchmarks are not here")
+    spec = importlib.util.spec_from_file_location("report", root / "benchmarks" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    run, text = json.loads(report.RUN.read_text()), (root / "README.md").read_text()
+    assert report.page(text, run) == text
+    assert {timing["family"] for timing in run["timings"]} == set(bench.FAMILIES)
+    for timing in run["timings"]:  # one slower row must change the page
+        timing["ratios"] = {peer: [7 * value for value in values] for peer, values in timing["ratios"].items()}
+    assert report.page(text, run) != text
