@@ -34,8 +34,8 @@ def table(run: dict[str, Any]) -> str:
     named = ", ".join(f"{name} {number}" for name, number in packages.items())
     lines = [
         f"`legato bench`, version {version}, on {machine['processors']} cores of {machine['processor']} "
-        f"({machine['isa']} kernels), {machine['system']}, Python {machine['python']}, {named}; one thread each, medians "
-        "of CPU time in turn, in parentheses the quartiles of the ratio.",
+        f"({machine['isa']} kernels), {machine['system']}, Python {machine['python']}, {named}; one thread each, "
+        "medians of CPU time in turn, in parentheses the quartiles of the ratio.",
         "",
         "| | Legato | the others take, times as long |",
         "|---|---|---|",
