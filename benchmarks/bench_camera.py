@@ -284,4 +284,4 @@ def test_isa_copies_earn_their_place(benchmark: Any) -> None:
         for name, values in seconds[isa].items():
             ratio = float(np.median(seconds[below][name]) / np.median(values))
             benchmark.extra_info[f"{name}: {isa} over {below}"] = round(ratio, 2)
-    assert all(len(values) >= 3 for by_name in seconds.values() for values in by_name.values())
+    assert {len(values) for by_name in seconds.values() for values in by_name.values()} in ({1}, {3})  # 1: a smoke pass
