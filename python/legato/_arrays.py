@@ -165,6 +165,11 @@ def as_logits(name: str, value: Any) -> tuple[NDArray[Any], str]:
     The 16-bit kinds come back as uint16 bit patterns of the same memory. bfloat16 is what torch, JAX and ml_dtypes call
     by that name, or a uint16 array. Float64 and whole numbers are converted to float32.
     """
+    if type(value) is np.ndarray and value.ndim == 2 and value.size and _plain(value):
+        if value.dtype == np.float32:  # the common cases, without ceremony
+            return value, "float32"
+        if value.dtype == np.uint16:
+            return value, "bfloat16"
     array = _from_any(name, value, bits=True)
     if array.dtype == np.uint16:
         array, kind = _made_plain(array, np.uint16), "bfloat16"

@@ -126,7 +126,7 @@ def token_stats(
         _core.rft_token_stats_half(rows, kind == "bfloat16", first, temperature, keep, table, entropy, threads)
     if not entropy:
         table[1:3] = np.nan
-    found = replace(TokenStats(*table), temperature=temperature)
+    found = TokenStats(*table, temperature=temperature)
     if tokens.ndim == 1:
         return found
     logp = _log_probabilities(rows, kind, tokens, found).astype(np.float32)
@@ -272,7 +272,7 @@ def _rows(logits: Any, ids: Any, mask: Any) -> tuple[NDArray[Any], str, NDArray[
         if keep.shape != (len(rows),):
             raise ArgumentError(f"mask: expected shape ({len(rows)},), got {keep.shape}")
         tokens = np.where(keep.reshape(-1, *[1] * (tokens.ndim - 1)) != 0, tokens, 0)
-    outside = (tokens < 0) | (tokens >= rows.shape[1])
+    outside = tokens.view(np.uint64) >= rows.shape[1]  # negative ones are among the largest
     if outside.any():
         at = np.unravel_index(int(np.argmax(outside)), tokens.shape)
         place = ", ".join(map(str, at))
