@@ -265,6 +265,16 @@ def test_compile_and_verify(benchmark: Any, request: Any) -> None:
     print(", ".join(f"{name} {time * 1e3:.0f} ms" for name, time in seconds.items()))
 
 
+@pytest.mark.parametrize("name", ["sort", "sort_freq", "shuffle_dyck2"])
+def test_compile_six_symbols(benchmark: Any, name: str) -> None:
+    """The widest of these programs over six symbols, up to length 4: all 1555 inputs are compared."""
+    benchmark.group = "compile and verify, six symbols, length 4"
+    vocabulary = list("(){}[]") if name == "shuffle_dyck2" else [1, 2, 3, 4, 5, 6]
+    weights = benchmark.pedantic(lambda: rasp.compile(COMPILED[name][0], vocabulary, 4), rounds=1)
+    assert weights.verification.ok
+    assert weights.verification.exhaustive_length == 4
+
+
 @pytest.mark.parametrize("way", ["legato", "NumPy by hand"])
 @pytest.mark.parametrize("n", [5, 64])
 def test_short_calls(benchmark: Any, n: int, way: str) -> None:

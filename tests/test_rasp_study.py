@@ -70,20 +70,22 @@ def test_verdict() -> None:
         count=[(1.0, 1.0, 0.4, 0.1)] * 3,
         mode=[(1.0, 0.5, 0.4, 0.1)] * 3,
         copy_repeated=[(1.0, 1.0, 0.4, 0.0)] * 3,
-        parity=[(1.0, 1.0, 0.6, 0.51)] * 3,
+        parity=[(1.0, 1.0, 0.6, 0.51)] * 3,  # chance
+        addition_reverse=[(1.0, 1.0, 0.9, 0.6)] * 3,
         copy_unique=[(1.0, 1.0, 1.0, 0.9), (1.0, 1.0, 1.0, 0.9), (1.0, 1.0, 1.0, 0.1)],
     )
     assert found.verdict() == (
-        "As the conjecture expects: sort, copy_repeated, copy_unique; otherwise: count, parity; not learned at the "
-        "trained length, which says nothing of longer ones: mode (half of the longest answers right, or not; 3 seeds). "
-        "Weak contrasts, near that border or with seeds on both sides of it: parity, copy_unique."
+        "As the conjecture expects: sort, copy_repeated, parity, addition_reverse, copy_unique; otherwise: count; "
+        "not learned at the trained length, which says nothing of longer ones: mode (the border is halfway from chance "
+        "to all answers right; 3 seeds). Weak contrasts, near that border or with seeds on both sides of it: "
+        "addition_reverse, copy_unique."
     )
     assert found.table().splitlines()[:3] == [
         "| task | program | trained to | 0.5x | 1x | 1.5x | 2x | tokens | own program | seeds | CPU s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| sort | RASP-L, 7 | 20 | 100 | 100 | 100 (90-100) | 80 (70-99) | 80 (70-99) | 100 | 3 | 180 |",
     ]
-    assert found.cost() == "18 trainings, 18.0 CPU minutes, 10 % of them for instances; a machine."
+    assert found.cost() == "21 trainings, 21.0 CPU minutes, 10 % of them for instances; a machine."
 
 
 def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

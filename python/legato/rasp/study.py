@@ -37,8 +37,8 @@ from legato.rasp.tasks import Batch, Task
 __all__ = ["RECIPES", "Curve", "Settings", "Study", "Training", "run"]
 
 Ints = NDArray[np.int64]
-_GENERALIZES = 0.5  #: share of right answers at the longest test from which we say so
-_WEAK = 0.25  #: a verdict nearer to that share, or of seeds on both sides of it, is called weak
+_CHANCE = {"parity": 0.5, "mode": 0.2}  #: share of right answers by guessing, where there are few to choose from
+_WEAK = 0.5  #: a verdict nearer to the border, as a share of the way from there to all right, is called weak
 _LEARNED = 0.9  #: share of right answers at the trained length below which nothing follows for longer ones
 
 
@@ -120,6 +120,11 @@ class Curve:
         return int(np.argmax(self.settings.test_lengths))
 
     @property
+    def border(self) -> float:
+        """Share of right answers at the longest test from which we say that it generalizes: halfway above chance."""
+        return (1 + _CHANCE.get(self.task, 0.0)) / 2
+
+    @property
     def learned(self) -> bool:
         """Whether the networks answer instances of the trained length, which all that follows rests on."""
         lengths = self.settings.test_lengths
@@ -130,8 +135,8 @@ class Curve:
     def weak(self) -> bool:
         """Whether the longest test is near the border between generalizing and not, or on both sides of it."""
         found = self.accuracies(self.longest)
-        both_sides = min(found) < _GENERALIZES <= max(found)
-        return both_sides or abs(self.median(self.longest) - _GENERALIZES) < _WEAK
+        both_sides = min(found) < self.border <= max(found)
+        return both_sides or abs(self.median(self.longest) - self.border) < _WEAK * (1 - self.border)
 
 
 @dataclass(frozen=True)
@@ -167,21 +172,22 @@ class Study:
     def verdict(self) -> str:
         """Return what the medians of the longest tests say of the conjecture, task by task.
 
-        A task agrees where it generalizes (half of the answers are right) and is expected to, or neither; a task that
-        is not learned at the trained length says nothing; weak contrasts are named.
+        A task agrees where it generalizes (more than halfway from chance to all answers right) and is expected to, or
+        neither; a task that is not learned at the trained length says nothing; weak contrasts are named.
         """
         agree: list[str] = []
         against: list[str] = []
         silent: list[str] = []
         for curve in self.curves:
-            does = curve.median(curve.longest) >= _GENERALIZES
+            does = curve.median(curve.longest) >= curve.border
             kind = silent if not (curve.learned or does) else agree if does == curve.generalizes else against
             kind.append(curve.task)
         weak = [curve.task for curve in self.curves if curve.weak and curve.task not in silent]
         text = f"As the conjecture expects: {', '.join(agree) or 'none'}; otherwise: {', '.join(against) or 'none'}"
         if silent:
             text += f"; not learned at the trained length, which says nothing of longer ones: {', '.join(silent)}"
-        text += f" (half of the longest answers right, or not; {_counted({len(c.trainings) for c in self.curves})})."
+        seeds = _counted({len(curve.trainings) for curve in self.curves})
+        text += f" (the border is halfway from chance to all answers right; {seeds})."
         if weak:
             text += f" Weak contrasts, near that border or with seeds on both sides of it: {', '.join(weak)}."
         return text
