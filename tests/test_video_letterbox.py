@@ -61,6 +61,18 @@ def test_bars_stand_still(tmp_path: Path) -> None:
     assert kept.path_status == "optimal"
 
 
+def test_the_picture_between_bars_is_filled(tmp_path: Path) -> None:
+    report = video.stabilize(LETTERBOX, tmp_path / "out.mkv", preset="full", codec="ffv1")
+    assert report.filled is not None
+    assert report.filled["outside"] > 0.005
+    assert report.cropping > 0.95
+    with video.VideoReader(LETTERBOX) as before, video.VideoReader(tmp_path / "out.mkv") as after:
+        for old, new in zip(before, after, strict=True):
+            for rows in (slice(0, 44), slice(-44, None)):
+                np.testing.assert_array_equal(luma(new.planes)[rows], luma(old.planes)[rows])
+            assert (luma(new.planes)[[46, -49]] > 32).mean() > 0.5
+
+
 def test_a_clip_that_begins_black_may_have_none(tmp_path: Path) -> None:
     dark = [np.zeros((120, 160, 3), np.uint8)] * 3
     clip = write_clip(tmp_path / "in.mp4", [*dark, *shaky(20)])

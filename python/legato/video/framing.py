@@ -69,12 +69,13 @@ class Framing(NamedTuple):
         `view`: a part of the frame that is shown in place of the crop window.
         """
         if view is not None:
-            window = camera.crop_map(size, replace(options, window_scale=max(view, 1 - options.crop)))
-            return cls(size, window, np.eye(3), window, wide=True)
+            options = replace(options, window_scale=max(view, 1 - options.crop))
         x, y, *inner = inset or (0, 0, *size)
         corner = np.array([x, y], np.float64)
         window = np.asarray(moved(corner) @ camera.crop_map((inner[0], inner[1]), options) @ moved(-corner))
         whole = np.eye(3)
+        if view is not None:
+            return cls(size, window, whole, window, wide=True)
         if border is not None:
             return cls(size, whole, whole, whole, border=border)
         if scale:

@@ -20,14 +20,14 @@ from legato._files import PathLike, PendingFile
 from legato.errors import ArgumentError, InputError
 from legato.video.choices import Rotation
 from legato.video.filling import VIEW, Beyond, Filler, Lender, Neighborhood, Retreat, Source, reach_frames
-from legato.video.framing import Framing, beyond, blackened
+from legato.video.framing import Framing, beyond, blackened, moved
 from legato.video.media.copying import VideoCopy
 from legato.video.media.decoding import Ahead, Decoder
 from legato.video.media.planes import Planes
 from legato.video.media.reader import VideoFrame, VideoReader
 from legato.video.media.writer import VideoWriter
 from legato.video.motion.analysis import Analysis, FrameTracker, Step
-from legato.video.motion.letterbox import Inset, picture_inside, warp_inside
+from legato.video.motion.letterbox import Inset, inside, picture_inside, warp_inside
 from legato.video.motion.refinement import block_frames, looked_again
 from legato.video.options import Estimate, Request
 from legato.video.pipeline import DEPTH, Consumer, Producer, Stopwatch, room_for_pictures
@@ -206,6 +206,11 @@ class Drawing:
         tell: Progress,
     ) -> None:
         reader, self._inset = following.reader, following.inset
+        # What is drawn anew: the output, or what of it is inside of black bars.
+        x, y, *inner = self._inset or (0, 0, reader.width, reader.height)
+        right, bottom = (min(a + b, c) for a, b, c in zip((x, y), inner, writing.writer.size, strict=True))
+        self._part: Inset = (x, y, right - x, bottom - y)
+        self._corner = np.array([x, y], np.float64)
         self._output, self._writer, self._plan = request.output, writing.writer, plan
         self._watch, self._tell = watch, tell
         self._color_range = reader.color.range
@@ -220,7 +225,7 @@ class Drawing:
         self.filler = filler = Filler(rate) if request.aim.filled else None
         reach = 0 if filler is None else reach_frames(writing.writer.new_planes().nbytes, rate)
         self._neighbors = Neighborhood(reach, rate)
-        self._retreat: Retreat[_ToDraw] = Retreat(writing.writer.size, rate)
+        self._retreat: Retreat[_ToDraw] = Retreat(self._part[2:], rate)
         self._around = 0 if filler is None else 2 * reach + self._retreat.span
         room = open_files.enter_context(room_for_pictures())
         self._waiting = _Waiting(room, window + stride // 2 + self._around, reader.frame_count)
@@ -278,10 +283,15 @@ class Drawing:
 
     def _draw(self, frame: VideoFrame, expected: int | None) -> None:
         step = self._plan.step(self._taken)
-        lender = Lender(frame.planes, step.motion, step.ok)
+        planes = frame.planes if self._inset is None else inside(frame.planes, self._inset)
+        lender = Lender(planes, self._within(step.motion), step.ok)
         for one in self._neighbors.push((frame, self._taken), lender):
             self._hand_over(one, expected)
         self._taken += 1
+
+    def _within(self, mapping: Floats) -> Floats:
+        """Give a map between pictures as one between what is inside of their bars."""
+        return np.asarray(moved(-self._corner) @ mapping @ moved(self._corner))
 
     def _hand_over(self, one: _ToDraw, expected: int | None) -> None:
         self._warp(one)  # waits while too many lie there
@@ -299,6 +309,7 @@ class Drawing:
         for first, moved_in in ready:
             index = first[0][1]
             if moved_in is not None:
+                moved_in = moved(self._corner) @ moved_in @ moved(-self._corner)
                 self._plan.corrections[index] = self._plan.corrections[index] @ moved_in
             self._finish(first)
 
@@ -307,8 +318,8 @@ class Drawing:
         (_, index), lender, sources = one
         if self._plan.inside or not self._retreat.looks_at(index):
             return ()
-        beyond = Beyond(self._plan.corrections[index], self._writer.size, lender.planes.size)
-        return filler.tried(beyond.size, beyond.correction, lender, sources), beyond
+        view = Beyond(self._within(self._plan.corrections[index]), self._part[2:], lender.planes.size)
+        return filler.tried(view.size, view.correction, lender, sources), view
 
     def _finish(self, one: _ToDraw) -> None:
         (frame, index), lender, sources = one
@@ -327,7 +338,7 @@ class Drawing:
                 shown = ~outside
         if self.filler is not None:
             with self._watch("fill"):
-                self.filler(steady, correction, lender, sources)
+                self.filler(inside(steady, self._part), self._within(correction), lender, sources)
         with self._watch("metrics"):
             self._before.push(frame.planes)
             self._after.push(steady)
@@ -365,8 +376,6 @@ class Writing:
         size, border, scale = (reader.width, reader.height), request.output.keep_borders, request.output.scale
         if inset is not None and not scale:
             raise ArgumentError("scale: a picture between black bars cannot be cut out of them: it has to be enlarged")
-        if inset is not None and request.aim.filled:
-            raise ArgumentError("fill: a picture between black bars is not filled, it can only be cropped")
         view = VIEW if request.aim.filled else None
         self.framing = Framing.of(size, request.aim.path_options, scale=scale, border=border, inset=inset, view=view)
         self.writer = VideoWriter(

@@ -20,7 +20,7 @@ from legato.video.media.planes import Planes, luma
 from legato.video.media.reader import VideoReader
 from legato.video.warping import warp
 
-__all__ = ["Inset", "bars", "picture_inside", "warp_inside"]
+__all__ = ["Inset", "bars", "inside", "picture_inside", "warp_inside"]
 
 Gray: TypeAlias = NDArray[np.uint8]
 Inset: TypeAlias = tuple[int, int, int, int]  # x, y, width, height of the picture, in whole pixels
@@ -131,12 +131,13 @@ def warp_inside(picture: Planes, correction: NDArray[np.float64], inset: Inset, 
     warp(picture, np.eye(3), (width, height), out=out)
     x, y = inset[:2]
     right, bottom = min(x + inset[2], width), min(y + inset[3], height)
-    source, target = _inside(picture, inset), _inside(out, (x, y, right - x, bottom - y))
+    source, target = inside(picture, inset), inside(out, (x, y, right - x, bottom - y))
     there = np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
     warp(source, np.linalg.inv(there) @ correction @ there, target.size, out=target, **how)
 
 
-def _inside(picture: Planes, inset: Inset) -> Planes:
+def inside(picture: Planes, inset: Inset) -> Planes:
+    """Give the picture inside of the bars; views."""
     x, y, width, height = inset
     sx, sy = picture.subsampling
     rows, columns = slice(y // sy, -(-(y + height) // sy)), slice(x // sx, -(-(x + width) // sx))
