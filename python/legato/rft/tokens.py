@@ -126,7 +126,8 @@ def token_stats(
         _core.rft_token_stats_half(rows, kind == "bfloat16", first, temperature, keep, table, entropy, threads)
     if not entropy:
         table[1:3] = np.nan
-    found = TokenStats(*table, temperature=temperature)
+    logp, uncertainty, sum_p2, lse, largest, log_sum = table
+    found = TokenStats(logp, uncertainty, sum_p2, lse, largest, log_sum, temperature)
     if tokens.ndim == 1:
         return found
     logp = _log_probabilities(rows, kind, tokens, found).astype(np.float32)
