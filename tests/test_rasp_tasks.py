@@ -61,6 +61,31 @@ def test_carries(task: tasks.Task, carry: str) -> None:
             assert digits[0] == 1  # the chain reaches the leading zero
 
 
+@pytest.mark.parametrize("name", ["addition_forward", "addition_reverse", "parity_scratchpad"])
+def test_hints_begin_anywhere(name: str) -> None:
+    """In a fixed supply, so that short instances show the hints of long ones; programs and oracles go along."""
+    task = tasks.ALL[name]
+    batch = task.sample(4, 200, seed=3, hints=9)
+    first = batch.tokens[:, 1 if name.startswith("addition") else 0]
+    places = 5 if name.startswith("addition") else 6
+    assert len(set(first.tolist())) == places
+    for at in range(40):
+        prompt, answer = batch.row(at)
+        assert task.oracle(prompt) == answer
+        assert task.program.generate(prompt, stop=task.end, max_new=len(answer) + 3) == answer
+    with pytest.raises(ArgumentError, match="hints: expected at least the"):
+        task.sample(9, 3, hints=8)
+
+
+@pytest.mark.parametrize("name", ["addition_forward", "addition_reverse"])
+def test_plain_addition_has_the_digits_of_the_hinted(name: str) -> None:
+    hinted, plain = tasks.ALL[name], tasks.ALL[f"{name}_plain"]
+    rows = zip(*(task.sample(5, 30, seed=2, carry="balanced").tokens.tolist() for task in (hinted, plain)), strict=True)
+    for with_hints, without in rows:
+        assert [token for token in with_hints if token > tasks.FIRST_HINT] == without
+    assert not plain.program.check().legal
+
+
 def count_from_start(x: Any) -> Any:
     """START first, start, end, then the numbers: the other format of count; the latest START begins the example."""
     here = rasp.indices(x)
