@@ -18,12 +18,12 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
-import diffusers  # noqa: E402
-import torch  # noqa: E402
-from test_diffusion_schedulers import SHAPE, close, fake_model, in_float64, with_noise_of_steps  # noqa: E402
+import diffusers
+import torch
 
-from legato import diffusion as D  # noqa: E402
-from legato.diffusion import schedulers as S  # noqa: E402
+from legato import diffusion as D
+from legato.diffusion import schedulers as S
+from test_diffusion_schedulers import SHAPE, close, fake_model, in_float64, with_noise_of_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and torch warn of their own doings
 STEPS = 12

@@ -86,8 +86,8 @@ def make_plan(
 ) -> Float64:
     """Return the rows of steps [first, after), read-only; `form` says what the model's output is.
 
-    Where `has_score`, correctors run at sigma 0 as well. Plans of the last runs are kept: one chain takes less time than
-    its plan.
+    Where `has_score`, correctors run at sigma 0 as well. Plans of the last runs are kept: one chain takes less time
+    than its plan.
     """
     if correctors.steps and not rule.linear:
         raise ArgumentError(f"guidance_scale: PCG guides by rule 'cfg' without rescale, got {rule}")

@@ -137,7 +137,7 @@ class Multistep(Run):
 class DPMSolverMultistepScheduler(Multistep, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc]
     """diffusers' DPMSolverMultistepScheduler, of every algorithm, order and spacing; `step` is Legato's."""
 
-    def step(
+    def step(  # type: ignore[override]  # the order of arguments is theirs
         self,
         model_output: torch.Tensor,
         timestep: int | torch.Tensor,
@@ -259,7 +259,7 @@ class SASolverScheduler(Multistep, diffusers.SASolverScheduler):  # type: ignore
     The corrector takes the noise of the step before again.
     """
 
-    def step(
+    def step(  # type: ignore[override]  # the order of arguments is theirs
         self,
         model_output: torch.Tensor,
         timestep: int | torch.Tensor,
@@ -292,7 +292,7 @@ class SASolverScheduler(Multistep, diffusers.SASolverScheduler):  # type: ignore
         return bool(self.predict_x0)
 
     def _most_known(self) -> int:
-        return max(self.config.predictor_order, self.config.corrector_order - 1)
+        return int(max(self.config.predictor_order, self.config.corrector_order - 1))
 
     def _ahead(self, k: int) -> Weights:
         ahead, behind, left = self.config.predictor_order, self.config.corrector_order, len(self.timesteps) - k
