@@ -8,10 +8,10 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import legato
+from legato._machine import processor
 from legato.bench.timing import Timing, measure
 from legato.errors import ArgumentError
 
@@ -113,21 +113,10 @@ def _version(module: Any) -> object:
 def machine() -> dict[str, Any]:
     """Tell on what this runs: what a figure must stand with."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "isa": legato.build_info()["isa"],
         "threads": {name: os.environ.get(name) for name in _THREADS},
     }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

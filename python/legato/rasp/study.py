@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from legato._extras import install_command
 from legato._files import json_lines, write_whole
+from legato._machine import processor
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
 from legato.rasp.interpolation import and_counter_example
@@ -278,7 +279,7 @@ def run(recipes: Mapping[str, Settings] = RECIPES, report: Callable[[str], None]
         "wrong_leading_ones": str(example.wrong_leading_ones),
         "program_wrong": str(example.program_wrong),
     }
-    machine = f"{_processor()}, Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}"
+    machine = f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}, torch {torch.__version__}"
     return Study(curves, machine, exact)
 
 
@@ -294,15 +295,6 @@ def _check(name: str, settings: Settings) -> None:
         raise ArgumentError(f"seeds: expected at least one, none of them negative, got {settings.seeds}")
     if not settings.multiples or not all(0 < multiple <= 100 for multiple in settings.multiples):
         raise ArgumentError(f"multiples: expected numbers above 0, at most 100, got {settings.multiples}")
-
-
-def _processor() -> str:
-    """Return the name of the processor as Linux gives it, or else its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 class _Ledger:
