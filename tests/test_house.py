@@ -20,7 +20,13 @@ ALLOWED = {
 }  # which family a room may import, besides itself
 HEAVY = {"cv2", "av", "numba", "scipy", "matplotlib", "rich", "cupy", "osqp", "torch", "xml", "http", "ssl", "asyncio"}
 # What is imported only by those who have the package: by Numba's entry point, and by name.
-AT_THE_TOP = {"_calls.py": "numba", "_numba.py": "numba", "torch.py": "torch", "autograd.py": "torch"}
+AT_THE_TOP = {
+    "_calls.py": "numba",
+    "_numba.py": "numba",
+    "torch.py": "torch",
+    "autograd.py": "torch",
+    "run.py": "torch",
+}
 
 
 def python_files() -> list[Path]:
