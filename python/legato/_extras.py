@@ -6,9 +6,11 @@ this copy was installed, and names a folder or the packages themselves.
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _REQUIREMENT = re.compile(r"""(?P<package>[^;]+?)\s*;\s*extra\s*==\s*["'](?P<extra>[^"']+)["']""")
 _OWN_EXTRAS = re.compile(r"legato\[(?P<extras>[^\]]+)\]")
@@ -77,7 +79,9 @@ def install_command(extra: str) -> str:
 
 def _clone() -> Path | None:
     """Find the folder that pip built this copy from, if it is still there and the copy is not editable."""
+    import json
     from importlib import metadata
+    from pathlib import Path
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 

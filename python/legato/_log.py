@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import PurePath
+import os
 
 from legato._printing import printable
 
@@ -13,7 +13,7 @@ __all__ = ["LOG"]
 def _shown(record: logging.LogRecord) -> bool:
     """Let names of files into the log as they would be printed: a log is read at terminals, and written as UTF-8."""
     if isinstance(record.args, tuple):
-        record.args = tuple(printable(one) if isinstance(one, str | PurePath) else one for one in record.args)
+        record.args = tuple(printable(one) if isinstance(one, str | os.PathLike) else one for one in record.args)
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -19,6 +18,8 @@ class Turns:
     __slots__ = ("_lock",)
 
     def __init__(self) -> None:
+        import threading  # here, since whoever imports Legato may make no such object
+
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:
