@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "core/core.h"
@@ -78,7 +79,11 @@ TEST_CASE("an interruption leaves out what has not begun, on every thread, and e
     std::atomic<int> chunks{0};
     {
       const Interruption stop([](void* count) noexcept { return ++*static_cast<int*>(count) > 3; }, &asked);
-      for_chunks(1000, 1, threads, [&](std::size_t, std::size_t) { ++chunks; });
+      const std::thread::id asker = std::this_thread::get_id();
+      for_chunks(1000, 1, threads, [&](std::size_t, std::size_t) {
+        ++chunks;
+        while (std::this_thread::get_id() != asker && !cancelled()) std::this_thread::yield();  // or they take them all
+      });
       CHECK(stop.stopped());
       CHECK(outcome() == Status::cancelled);
       CHECK(cancelled());
