@@ -376,7 +376,7 @@ def _rasp(rng: np.random.Generator) -> list[Call]:
         ),
         *(
             Call(reduction, {"A": selector, "v": v, "default": 0})
-            for reduction in (rasp.aggr_max, rasp.aggr_mean, rasp.aggr_min)
+            for reduction in (rasp.aggr_max, rasp.aggr_mean, rasp.aggr_min, rasp.aggr_sum)
         ),
         Call(rasp.sel_width, {"A": selector, "threads": 1}),
         Call(rasp.index_select, {"x": k, "idx": q, "default": 0}),
