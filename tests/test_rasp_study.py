@@ -148,10 +148,12 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     pytest.importorskip("torch", reason="torch is in the study extra")
     for settings, message in (
-        (study.Settings(steps=0), "steps: expected at least 1, got 0"),
+        (study.Settings(steps=0), "steps: expected a whole number of at least 1, got 0"),
         (study.Settings(width=11, heads=2), "width: expected a multiple of heads = 2, got 11"),
-        (study.Settings(multiples=()), "multiples: expected numbers above 0"),
-        (study.Settings(multiples=(1, float("nan"))), "multiples: expected numbers above 0"),
+        (study.Settings(train_length="a"), "train_length: expected a whole number of at least 1, got 'a'"),
+        (study.Settings(multiples=()), "multiples: expected at least one"),
+        (study.Settings(multiples=(1, float("nan"))), "multiples: expected a finite number above 0 and at most 100"),
+        (study.Settings(seeds=(1, -2)), "seeds: expected at least one whole number, none of them negative"),
         (study.Settings(seeds=()), "seeds: expected at least one"),
     ):
         with pytest.raises(ArgumentError, match=message):

@@ -170,6 +170,10 @@ def test_trained_counter_example() -> None:
     for bits, fixed, message in ((17, 5, "bits: expected at most 16"), (4, 4, "fixed: expected 1 to 3, got 4")):
         with pytest.raises(ArgumentError, match=message):
             trained_counter_example(bits, fixed)
+    with pytest.raises(ArgumentError, match="seeds: expected at least one whole number"):
+        trained_counter_example(4, 2, seeds=())
+    with pytest.raises(ArgumentError, match="scale: expected a finite number above 0"):
+        trained_counter_example(4, 2, scale=-1)
 
 
 def test_names() -> None:

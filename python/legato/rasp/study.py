@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from legato._extras import install_command
 from legato._files import json_lines, write_whole
+from legato._scalars import as_count, as_number
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
 from legato.rasp.interpolation import and_counter_example
-from legato.rasp.tasks import Batch, Task
+from legato.rasp.tasks import Batch, Task, as_seeds
 
 __all__ = ["RECIPES", "Curve", "Settings", "Study", "Training", "run"]
 
@@ -286,14 +287,16 @@ def _check(name: str, settings: Settings) -> None:
     if name not in tasks.ALL:
         raise ArgumentError(f"tasks: expected some of {', '.join(tasks.ALL)}, got {name!r}")
     for argument in ("train_length", "steps", "rows", "test_rows", "width", "layers", "heads"):
-        if getattr(settings, argument) < 1:
-            raise ArgumentError(f"{argument}: expected at least 1, got {getattr(settings, argument)}")
+        as_count(argument, getattr(settings, argument))
     if settings.width % settings.heads:
         raise ArgumentError(f"width: expected a multiple of heads = {settings.heads}, got {settings.width}")
-    if not settings.seeds or min(settings.seeds) < 0:
-        raise ArgumentError(f"seeds: expected at least one, none of them negative, got {settings.seeds}")
-    if not settings.multiples or not all(0 < multiple <= 100 for multiple in settings.multiples):
-        raise ArgumentError(f"multiples: expected numbers above 0, at most 100, got {settings.multiples}")
+    as_seeds("seeds", settings.seeds)
+    if not settings.multiples:
+        raise ArgumentError("multiples: expected at least one")
+    for multiple in settings.multiples:
+        as_number("multiples", multiple, above=0, most=100)
+    as_number("rate", settings.rate, above=0)
+    as_number("decay", settings.decay, least=0)
 
 
 def _processor() -> str:

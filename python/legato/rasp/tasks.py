@@ -15,7 +15,7 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._scalars import shown
 from legato.errors import ArgumentError
 from legato.rasp.core import full, indices, kqv
 from legato.rasp.functions import (
@@ -129,6 +130,14 @@ class Task:
         if length < 1 or rows < 0:
             raise ArgumentError(f"{self.name}: expected length >= 1 and rows >= 0, got {length}, {rows}")
         return self.make(length, rows, np.random.default_rng(seed), **options)
+
+
+def as_seeds(name: str, values: Any) -> tuple[int, ...]:
+    """Return seeds of generators: at least one, whole numbers of at least 0."""
+    seeds = tuple(values) if isinstance(values, Iterable) else ()
+    if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
+        raise ArgumentError(f"{name}: expected at least one whole number, none of them negative, got {shown(values)}")
+    return tuple(int(seed) for seed in seeds)
 
 
 def _batch(prompt: Ints, answer: Ints) -> Batch:
