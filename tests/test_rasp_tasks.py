@@ -123,8 +123,14 @@ def test_task_errors() -> None:
     bare = tasks.Task("bare", None, False, tasks.sort.oracle, tasks.sort.make)
     with pytest.raises(ArgumentError, match="bare: this task comes without a program"):
         _ = bare.program
-    with pytest.raises(ArgumentError, match="expected length >= 1"):
+    with pytest.raises(ArgumentError, match="sort: length: expected a whole number of at least 1, got 0"):
         tasks.sort.sample(0, 3)
+    with pytest.raises(ArgumentError, match="sort: hints: expected an option out of alphabet"):
+        tasks.sort.sample(3, 3, hints=4)
+    with pytest.raises(ArgumentError, match="sort: alphabet: expected a whole number of at least 1, got 'a'"):
+        tasks.sort.sample(3, 3, alphabet="a")
+    with pytest.raises(ArgumentError, match="seed: expected at least one whole number, none of them negative"):
+        tasks.sort.sample(3, 3, seed=-1)
     with pytest.raises(ArgumentError, match="the size of the alphabet"):
         tasks.sort.sample(200, 3)
     with pytest.raises(ArgumentError, match="carry"):
