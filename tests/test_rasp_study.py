@@ -109,9 +109,10 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     other: list[str] = []
     study.run({"count": dataclasses.replace(TINY, steps=2)}, other.append, kept)  # other settings: another training
     assert len(other) == 4
-    kept.write_text('{"task": "count"}\n[1]\n')
+    damaged = {**json.loads(kept.read_text().splitlines()[0]), "training": {"loss": 1}}
+    kept.write_text(f'{json.dumps(damaged)}\n{{"task": "count"}}\n[1]\n')
     study.run({"count": TINY}, kept=kept)  # what is no training is left as it is
-    assert kept.read_text().splitlines()[:2] == ['{"task": "count"}', "[1]"]
+    assert kept.read_text().splitlines()[1:3] == ['{"task": "count"}', "[1]"]
 
 
 def test_a_short_training_learns() -> None:

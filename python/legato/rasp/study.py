@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._extras import install_command
-from legato._files import json_lines, write_whole
+from legato._files import append_lines, json_lines, write_whole
 from legato._scalars import as_count, as_number
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
@@ -60,7 +60,7 @@ class Settings:
     seeds: tuple[int, ...] = (1, 2, 3)
 
     def quick(self) -> Settings:
-        """Return settings for about 20 CPU seconds: length 10 at most, 1000 steps, one seed."""
+        """Return settings for a small part of the time: length 10 at most, 1000 steps, one seed."""
         return dataclasses.replace(self, train_length=min(10, self.train_length), steps=1000, seeds=self.seeds[:1])
 
     @property
@@ -324,17 +324,18 @@ class _Ledger:
         key = self._key(task, settings, seed)
         for line in self._lines:
             if isinstance(line, dict) and all(line.get(name) == value for name, value in key.items()):
-                found = line["training"]
-                listed = {name: tuple(found[name]) for name in ("accuracy", "token_accuracy")}
-                return Training(**{**found, **listed})
+                with contextlib.suppress(KeyError, TypeError):  # a line that others wrote
+                    found = line["training"]
+                    listed = {name: tuple(found[name]) for name in ("accuracy", "token_accuracy")}
+                    return Training(**{**found, **listed})
         return None
 
     def add(self, task: str, settings: Settings, seed: int, training: Training) -> None:
         """Write it down."""
-        self._lines.append({**self._key(task, settings, seed), "training": dataclasses.asdict(training)})
+        line = {**self._key(task, settings, seed), "training": dataclasses.asdict(training)}
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
+            append_lines(self._path, json.dumps(line) + "\n")
 
 
 def _torch() -> Any:
