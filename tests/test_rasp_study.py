@@ -109,9 +109,10 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     other: list[str] = []
     study.run({"count": dataclasses.replace(TINY, steps=2)}, other.append, kept)  # other settings: another training
     assert len(other) == 4
-    kept.write_text('{"task": "count"}\n[1]\n')
+    damaged = {**json.loads(kept.read_text().splitlines()[0]), "training": {"loss": 1}}
+    kept.write_text(f'{json.dumps(damaged)}\n{{"task": "count"}}\n[1]\n')
     study.run({"count": TINY}, kept=kept)  # what is no training is left as it is
-    assert kept.read_text().splitlines()[:2] == ['{"task": "count"}', "[1]"]
+    assert kept.read_text().splitlines()[1:3] == ['{"task": "count"}', "[1]"]
 
 
 def test_a_short_training_learns() -> None:
@@ -148,10 +149,12 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     pytest.importorskip("torch", reason="torch is in the study extra")
     for settings, message in (
-        (study.Settings(steps=0), "steps: expected at least 1, got 0"),
+        (study.Settings(steps=0), "steps: expected a whole number of at least 1, got 0"),
         (study.Settings(width=11, heads=2), "width: expected a multiple of heads = 2, got 11"),
-        (study.Settings(multiples=()), "multiples: expected numbers above 0"),
-        (study.Settings(multiples=(1, float("nan"))), "multiples: expected numbers above 0"),
+        (study.Settings(train_length="a"), "train_length: expected a whole number of at least 1, got 'a'"),
+        (study.Settings(multiples=()), "multiples: expected at least one"),
+        (study.Settings(multiples=(1, float("nan"))), "multiples: expected a finite number above 0 and at most 100"),
+        (study.Settings(seeds=(1, -2)), "seeds: expected at least one whole number, none of them negative"),
         (study.Settings(seeds=()), "seeds: expected at least one"),
     ):
         with pytest.raises(ArgumentError, match=message):

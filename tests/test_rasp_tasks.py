@@ -123,8 +123,14 @@ def test_task_errors() -> None:
     bare = tasks.Task("bare", None, False, tasks.sort.oracle, tasks.sort.make)
     with pytest.raises(ArgumentError, match="bare: this task comes without a program"):
         _ = bare.program
-    with pytest.raises(ArgumentError, match="expected length >= 1"):
+    with pytest.raises(ArgumentError, match="sort: length: expected a whole number of at least 1, got 0"):
         tasks.sort.sample(0, 3)
+    with pytest.raises(ArgumentError, match="sort: hints: expected an option out of alphabet"):
+        tasks.sort.sample(3, 3, hints=4)
+    with pytest.raises(ArgumentError, match="sort: alphabet: expected a whole number of at least 1, got 'a'"):
+        tasks.sort.sample(3, 3, alphabet="a")
+    with pytest.raises(ArgumentError, match="seed: expected at least one whole number, none of them negative"):
+        tasks.sort.sample(3, 3, seed=-1)
     with pytest.raises(ArgumentError, match="the size of the alphabet"):
         tasks.sort.sample(200, 3)
     with pytest.raises(ArgumentError, match="carry"):
@@ -170,6 +176,10 @@ def test_trained_counter_example() -> None:
     for bits, fixed, message in ((17, 5, "bits: expected at most 16"), (4, 4, "fixed: expected 1 to 3, got 4")):
         with pytest.raises(ArgumentError, match=message):
             trained_counter_example(bits, fixed)
+    with pytest.raises(ArgumentError, match="seeds: expected at least one whole number"):
+        trained_counter_example(4, 2, seeds=())
+    with pytest.raises(ArgumentError, match="scale: expected a finite number above 0"):
+        trained_counter_example(4, 2, scale=-1)
 
 
 def test_names() -> None:

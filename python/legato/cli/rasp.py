@@ -71,7 +71,7 @@ def add_arguments(parser: Parser) -> None:
         help="try which tasks a transformer learns for longer inputs than it saw",
         description=(
             "Train small transformers on each task, test them on longer instances, and write study.json, study.svg\n"
-            "and study.md (40 CPU minutes; needs torch and matplotlib). trainings.jsonl beside them keeps each\n"
+            "and study.md (tens of CPU minutes; needs torch and matplotlib). trainings.jsonl beside them keeps each\n"
             "training as it ends: the same command goes on where it was stopped."
         ),
         examples=EXAMPLES[3:],
@@ -84,7 +84,7 @@ def add_arguments(parser: Parser) -> None:
         "--multiples", type=float, nargs="+", metavar="M", help="of that length, tested (default: 0.5 1 1.5 2)"
     )
     study.add_argument("--seeds", type=int, nargs="+", metavar="N", help="one for each network (default: 1 2 3)")
-    study.add_argument("--quick", action="store_true", help="one seed, lengths to 10, 1000 steps: 5 CPU minutes")
+    study.add_argument("--quick", action="store_true", help="one seed, lengths to 10, 1000 steps: minutes")
     study.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="of the files (default: here)")
     study.set_defaults(rasp=_study)
 

@@ -21,6 +21,7 @@ from legato._scalars import as_count, as_number
 from legato.errors import ArgumentError
 from legato.rasp.core import full, kqv
 from legato.rasp.predicates import equals
+from legato.rasp.tasks import as_seeds
 
 __all__ = ["CounterExample", "TrainedExample", "and_counter_example", "degree_profile", "trained_counter_example"]
 
@@ -164,7 +165,7 @@ def trained_counter_example(
     if bits > _MOST_BITS:
         raise ArgumentError(f"bits: expected at most {_MOST_BITS}, got {bits}")
     width, steps = as_count("width", width), as_count("steps", steps)
-    scale = as_number("scale", scale)
+    scale, seeds = as_number("scale", scale, above=0), as_seeds("seeds", seeds)
     exact = and_counter_example(bits, fixed)
     cube = (np.arange(2**bits)[:, None] >> np.arange(bits)) & 1
     x = np.asarray(2.0 * cube - 1.0, dtype=np.float64)
@@ -177,7 +178,7 @@ def trained_counter_example(
         wrong = said != truth
         shares = (wrong[trained], wrong[interpolated], wrong, said == interpolated)
         rows.append(tuple(float(share.mean()) for share in shares))
-    return TrainedExample(bits, fixed, exact, tuple(seeds), *zip(*rows, strict=True))
+    return TrainedExample(bits, fixed, exact, seeds, *zip(*rows, strict=True))
 
 
 def _network(x: Float, y: Float, asked: Float, seed: int, width: int, steps: int, scale: float) -> Float:

@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato._extras import install_command
-from legato._files import json_lines, write_whole
+from legato._files import append_lines, json_lines, write_whole
 from legato._machine import processor
+from legato._scalars import as_count, as_number
 from legato.errors import ArgumentError, DependencyError
 from legato.rasp import tasks
 from legato.rasp.interpolation import and_counter_example
-from legato.rasp.tasks import Batch, Task
+from legato.rasp.tasks import Batch, Task, as_seeds
 
 __all__ = ["RECIPES", "Curve", "Settings", "Study", "Training", "run"]
 
@@ -60,7 +61,7 @@ class Settings:
     seeds: tuple[int, ...] = (1, 2, 3)
 
     def quick(self) -> Settings:
-        """Return settings for about 20 CPU seconds: length 10 at most, 1000 steps, one seed."""
+        """Return settings for a small part of the time: length 10 at most, 1000 steps, one seed."""
         return dataclasses.replace(self, train_length=min(10, self.train_length), steps=1000, seeds=self.seeds[:1])
 
     @property
@@ -287,14 +288,16 @@ def _check(name: str, settings: Settings) -> None:
     if name not in tasks.ALL:
         raise ArgumentError(f"tasks: expected some of {', '.join(tasks.ALL)}, got {name!r}")
     for argument in ("train_length", "steps", "rows", "test_rows", "width", "layers", "heads"):
-        if getattr(settings, argument) < 1:
-            raise ArgumentError(f"{argument}: expected at least 1, got {getattr(settings, argument)}")
+        as_count(argument, getattr(settings, argument))
     if settings.width % settings.heads:
         raise ArgumentError(f"width: expected a multiple of heads = {settings.heads}, got {settings.width}")
-    if not settings.seeds or min(settings.seeds) < 0:
-        raise ArgumentError(f"seeds: expected at least one, none of them negative, got {settings.seeds}")
-    if not settings.multiples or not all(0 < multiple <= 100 for multiple in settings.multiples):
-        raise ArgumentError(f"multiples: expected numbers above 0, at most 100, got {settings.multiples}")
+    as_seeds("seeds", settings.seeds)
+    if not settings.multiples:
+        raise ArgumentError("multiples: expected at least one")
+    for multiple in settings.multiples:
+        as_number("multiples", multiple, above=0, most=100)
+    as_number("rate", settings.rate, above=0)
+    as_number("decay", settings.decay, least=0)
 
 
 class _Ledger:
@@ -313,17 +316,18 @@ class _Ledger:
         key = self._key(task, settings, seed)
         for line in self._lines:
             if isinstance(line, dict) and all(line.get(name) == value for name, value in key.items()):
-                found = line["training"]
-                listed = {name: tuple(found[name]) for name in ("accuracy", "token_accuracy")}
-                return Training(**{**found, **listed})
+                with contextlib.suppress(KeyError, TypeError):  # a line that others wrote
+                    found = line["training"]
+                    listed = {name: tuple(found[name]) for name in ("accuracy", "token_accuracy")}
+                    return Training(**{**found, **listed})
         return None
 
     def add(self, task: str, settings: Settings, seed: int, training: Training) -> None:
         """Write it down."""
-        self._lines.append({**self._key(task, settings, seed), "training": dataclasses.asdict(training)})
+        line = {**self._key(task, settings, seed), "training": dataclasses.asdict(training)}
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
+            append_lines(self._path, json.dumps(line) + "\n")
 
 
 def _torch() -> Any:

@@ -15,7 +15,8 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from legato._scalars import as_count, shown
 from legato.errors import ArgumentError
 from legato.rasp.core import full, indices, kqv
 from legato.rasp.functions import (
@@ -125,10 +127,29 @@ class Task:
             Of the task: ``carry`` of addition is "standard", "balanced" or "hard"; ``alphabet`` of copies, sort and
             mode; ``hints`` of the parity scratchpad and of addition with hints, the supply of hints in which each
             instance begins at a random place (without it, at the first).
+
+        Raises
+        ------
+        ArgumentError
+            A number that is none, an option that the task does not have, or an instance that its alphabet or supply
+            is too small for.
         """
-        if length < 1 or rows < 0:
-            raise ArgumentError(f"{self.name}: expected length >= 1 and rows >= 0, got {length}, {rows}")
-        return self.make(length, rows, np.random.default_rng(seed), **options)
+        length, rows = as_count(f"{self.name}: length", length), as_count(f"{self.name}: rows", rows, least=0)
+        for name, value in options.items():
+            known = list(inspect.signature(self.make).parameters)[3:]
+            if name not in known:
+                raise ArgumentError(f"{self.name}: {name}: expected an option out of {', '.join(known) or 'none'}")
+            if name != "carry" and value is not None:
+                as_count(f"{self.name}: {name}", value)
+        return self.make(length, rows, np.random.default_rng(as_seeds("seed", (seed,))[0]), **options)
+
+
+def as_seeds(name: str, values: Any) -> tuple[int, ...]:
+    """Return seeds of generators: at least one, whole numbers of at least 0."""
+    seeds = tuple(values) if isinstance(values, Iterable) else ()
+    if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
+        raise ArgumentError(f"{name}: expected at least one whole number, none of them negative, got {shown(values)}")
+    return tuple(int(seed) for seed in seeds)
 
 
 def _batch(prompt: Ints, answer: Ints) -> Batch:
