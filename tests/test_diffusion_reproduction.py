@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import DATA
+from legato import diffusion as D
 from legato.cli import diffusion as command
 from legato.cli.parsing import Parser
-from legato.diffusion import reproduction
+from legato.diffusion import network_study, reproduction
 from legato.errors import ArgumentError, OutputError
 
 MOMENTS = json.loads((DATA / "diffusion" / "gaussian_moments.json").read_text())
@@ -84,6 +85,85 @@ def test_two_dimensions() -> None:
     assert shifts == pytest.approx([0.39, 0.14, 0.12], abs=0.03)  # away from the other class
 
 
+def test_one_timestep_for_predictor_and_corrector() -> None:
+    """Both orders of the two go to CFG-DDPM's variance at first order; the recursion is what chains do."""
+    table = reproduction.one_timestep()
+    assert list(table.verdicts.values()) == [True, True]
+    assert table.rows[-1][7] == reproduction.closed_forms(3.0)[1]
+    schedule = D.Schedule.vp_linear(50)
+    a, s = schedule.alpha, schedule.sigma
+    x = s[0] * np.random.default_rng(0).normal(size=200_000)
+    z = np.random.default_rng(1)
+    for k, size in enumerate(schedule.forward_variance):
+        score = -(5.0 / (a[k] ** 2 + s[k] ** 2) - 4.0 / (2 * a[k] ** 2 + s[k] ** 2)) * x
+        x = x + size / 2 * score + size**0.5 * z.normal(size=x.shape)
+        x0 = a[k] / (a[k] ** 2 + s[k] ** 2) * x
+        x = a[k + 1] * x0 + s[k + 1] * (x - a[k] * x0) / s[k]
+    assert table.rows[0][4] == pytest.approx(x.var(), rel=0.015)
+
+
+def test_verdicts_are_of_the_rows() -> None:
+    """Every table says what its rows bear out, and a table of other rows says no."""
+    assert all(reproduction.counterexample1((1, 3), chains=20_000, steps=400).verdicts.values())
+    assert all(reproduction.mean_shift(steps=2000).verdicts.values())
+    assert not reproduction.mean_shift((1, 2), steps=2000).verdicts[
+        "CFG-DDIM's mean goes beyond 2, the limit of the others"
+    ]
+    assert all(reproduction.many_correctors(counts=(1, 2, 4, 8, 16, 32)).verdicts.values())
+    assert all(reproduction.equivalence(finest=800).verdicts.values())
+    assert all(reproduction.counterexample2(chains=10_000, steps=200).verdicts.values())
+    assert not all(reproduction.counterexample1((3,), chains=2000, steps=10).verdicts.values())
+
+
+def test_frechet_distance() -> None:
+    """Of Gaussians whose covariances commute: the squares of differences of means and of standard deviations."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 200_000, 2)) * [1.0, 2.0]
+    y = y * [3.0, 0.5] + [1.0, 0.0]
+    assert network_study.frechet_distance(x, y) == pytest.approx(1 + 2**2 + 1**2, rel=0.02)
+    assert abs(network_study.frechet_distance(x, x)) < 1e-9
+
+
+class TwoClasses:
+    """An exact model that answers as the course's network does."""
+
+    dimension = 2
+
+    def __init__(self, label: int | None = None) -> None:
+        both = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.1])
+        self.model = both if label is None else both.reweighted(np.eye(2)[label])
+
+    def given(self, label: int) -> TwoClasses:
+        return TwoClasses(label)
+
+    def __call__(self, x: np.ndarray, alpha: float, sigma: float, _k: int) -> np.ndarray:
+        return self.model.eps(x, alpha, sigma)
+
+
+def two_classes() -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(400) % 2
+    return (0.1**0.5 * D.normal((400, 2), 3) + np.where(labels == 0, -1, 1)[:, None] * [1, 0]), labels
+
+
+def test_study_of_a_network() -> None:
+    table = network_study.digits(TwoClasses(), *two_classes(), (3.0,), each=40, runs=2, steps=20)
+    of = {row[1]: row for row in table.rows}
+    assert len(of) == 5
+    assert all(row[4] > 0.9 for row in table.rows)  # accuracy
+    assert of["CFG-DDIM"][6] < of["PCG K = 1"][6]  # variance within a class
+    assert table.verdicts["gamma 3: of these, PCG K = 1 keeps most variance"]
+    table = network_study.digits_equivalence(TwoClasses(), *two_classes(), 3.0, each=100, runs=2, counts=(5, 200))
+    assert table.rows[0][1] > table.rows[1][1]
+    assert all(table.verdicts.values())
+    with pytest.raises(ArgumentError, match="runs"):
+        network_study.digits(TwoClasses(), *two_classes(), runs=1)
+
+
+def test_course_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="--course: expected the folder docs/course"):
+        run("reproduce", "digits", "--course", str(tmp_path))
+
+
 def test_equivalence_is_of_first_order() -> None:
     table = reproduction.equivalence()
     for scale, steps, ddpm, pcg, _, order, closed, *errors in table.rows:
@@ -149,6 +229,7 @@ def test_bad_sizes() -> None:
         ("two_dimensions", ["powered law", "y"]),
         ("equivalence", ["steps", "first order, 1 / steps"]),
         ("many_correctors", ["correctors a step, K", "1 / K"]),
+        ("one_timestep", ["steps", "one timestep"]),
         ("all", [*command.CLAIMS, "powered law", "first order, 1 / steps"]),
     ],
 )

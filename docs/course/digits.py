@@ -39,6 +39,7 @@ class Denoiser:
 
     weights: dict[str, Floats]
     label: int | None = None
+    dimension = 64
 
     @classmethod
     def load(cls) -> Denoiser:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +26,11 @@ EXAMPLES = (
     "legato diffusion reproduce counterexample1 --plot variances.svg",
 )
 PICTURES = (".svg", ".png", ".pdf")
-CLAIMS = ("counterexample1", "counterexample2", "mean_shift", "two_dimensions", "equivalence", "many_correctors")
+CLAIMS = (
+    "counterexample1", "counterexample2", "mean_shift", "two_dimensions", "equivalence", "many_correctors",
+    "one_timestep",
+)  # fmt: skip
+OF_NETWORK = ("digits", "digits_equivalence")
 SIMULATED = ("counterexample1", "counterexample2", "two_dimensions")  # the others are exact recursions
 
 
@@ -35,7 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reproduce = commands.add_parser(
         "reproduce", help="run one claim, or all of them", description=DESCRIPTION, examples=EXAMPLES
     )
-    reproduce.add_argument("claim", metavar="CLAIM", choices=(*CLAIMS, "all"), help=f"{', '.join(CLAIMS)} or all")
+    reproduce.add_argument(
+        "claim",
+        metavar="CLAIM",
+        choices=(*CLAIMS, *OF_NETWORK, "all"),
+        help=f"{', '.join(CLAIMS)} or all of these; on the course's network {' or '.join(OF_NETWORK)} (minutes)",
+    )
+    reproduce.add_argument(
+        "--course",
+        type=Path,
+        metavar="DIR",
+        default=Path("docs/course"),
+        help="a clone's docs/course, with digits.py and its network (docs/course)",
+    )
     reproduce.add_argument("--chains", type=int, metavar="N", help="chains of the simulations")
     reproduce.add_argument("--threads", type=int, default=1, metavar="N")
     reproduce.add_argument("--json", type=Path, metavar="FILE", help="store the tables, and the plot's curves")
@@ -64,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tables(names: Sequence[str], arguments: argparse.Namespace) -> list[Any]:
-    from legato.diffusion import reproduction
+    from legato.diffusion import network_study, reproduction
 
     tables = []
     for name in names:
@@ -73,7 +90,10 @@ def _tables(names: Sequence[str], arguments: argparse.Namespace) -> list[Any]:
             options["threads"] = arguments.threads
             if arguments.chains is not None:
                 options["chains"] = arguments.chains
-        table = getattr(reproduction, name)(**options)
+        if name in OF_NETWORK:
+            table = getattr(network_study, name)(*_network(arguments.course))
+        else:
+            table = getattr(reproduction, name)(**options)
         tables.append(table)
         say(_text(table))
     return tables
@@ -85,6 +105,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentError(f"--chains: expected at least 2, got {arguments.chains}")
     if arguments.threads < 1:
         raise ArgumentError(f"--threads: expected at least 1, got {arguments.threads}")
+    if arguments.claim in OF_NETWORK:
+        if not (arguments.course / "digits.py").is_file():
+            raise ArgumentError(f"--course: expected the folder docs/course of a clone, got {arguments.course}")
+        if importlib.util.find_spec("sklearn") is None:
+            raise DependencyError(f"{arguments.claim}: needs scikit-learn: pip install scikit-learn")
     check_destinations({}, {"--json": arguments.json, "--plot": arguments.plot})
     if arguments.plot is not None:
         if arguments.plot.suffix.lower() not in PICTURES:
@@ -93,11 +118,24 @@ def _check(arguments: argparse.Namespace) -> None:
             raise DependencyError(f"--plot: needs matplotlib: {install_command('diffusion')}")
 
 
+def _network(course: Path) -> tuple[Any, Any, Any]:
+    """Return the course's network, and the images and labels that it was trained on."""
+    spec = importlib.util.spec_from_file_location("digits", course / "digits.py")
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"--course: expected a folder with digits.py, got {course}")
+    room = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = room
+    spec.loader.exec_module(room)
+    images, labels = room.images()
+    return room.Denoiser.load(), images[: room.TRAINING], labels[: room.TRAINING]
+
+
 def _text(table: Any) -> str:
     cells = [table.columns, *([_cell(value) for value in row] for row in table.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join([f"{table.name}: {table.claim}", *lines, ""])
+    said = [f"{'yes' if holds else 'NO'}: {sentence}" for sentence, holds in table.verdicts.items()]
+    return "\n".join([f"{table.name}: {table.claim}", *lines, *said, ""])
 
 
 def _cell(value: Any) -> str:
@@ -173,6 +211,30 @@ def _draw_means_in_the_plane(table: Any, axes: Any) -> None:
     axes.set(xlabel="x (bars: standard deviations)", ylabel="y")
 
 
+def _draw_errors_of_one_timestep(table: Any, axes: Any) -> None:
+    steps = [row[0] for row in table.rows]
+    for column, name in ((2, table.columns[1]), (5, table.columns[4])):
+        axes.loglog(steps, [abs(row[column]) for row in table.rows], "o-", label=name)
+    axes.loglog(steps, [abs(table.rows[0][2]) * steps[0] / n for n in steps], "k--", label="first order, 1 / steps")
+    axes.set(xlabel="steps", ylabel="error of the variance, relative")
+
+
+def _draw_distances_of_digits(table: Any, axes: Any) -> None:
+    for i, name in enumerate(dict.fromkeys(row[1] for row in table.rows)):
+        rows = [row for row in table.rows if row[1] == name]
+        bars = {"yerr": [row[3] for row in rows], "fmt": "o-", "color": f"C{i}", "capsize": 3}
+        axes.errorbar([row[0] for row in rows], [row[2] for row in rows], label=name, **bars)
+    axes.set(xlabel="guidance scale gamma", ylabel="Frechet distance to the data", yscale="log")
+
+
+def _draw_distances_of_samplers(table: Any, axes: Any) -> None:
+    for i, column in enumerate((1, 3, 5)):
+        bars = {"yerr": [row[column + 1] for row in table.rows], "fmt": "o-", "color": f"C{i}", "capsize": 3}
+        axes.errorbar([row[0] for row in table.rows], [row[column] for row in table.rows],
+                      label=table.columns[column], **bars)  # fmt: skip
+    axes.set(xlabel="steps", ylabel="Frechet distance to CFG-DDPM", xscale="log")
+
+
 def _draw_errors_of_correctors(table: Any, axes: Any) -> None:
     counts = [row[0] for row in table.rows]
     axes.loglog(counts, [row[4] for row in table.rows], "o-", label=table.columns[1])
@@ -188,4 +250,7 @@ _DRAWINGS = {
     "two_dimensions": _draw_means_in_the_plane,
     "equivalence": _draw_differences,
     "many_correctors": _draw_errors_of_correctors,
+    "one_timestep": _draw_errors_of_one_timestep,
+    "digits": _draw_distances_of_digits,
+    "digits_equivalence": _draw_distances_of_samplers,
 }

@@ -5,6 +5,7 @@ Each function returns a `Table`; ``legato diffusion reproduce`` prints, stores a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "equivalence",
     "many_correctors",
     "mean_shift",
+    "one_timestep",
     "two_dimensions",
 ]
 
@@ -43,6 +45,7 @@ class Table:
     """Rows of numbers under `columns`; `claim` says what they show.
 
     None stands where a column says nothing on a row. `curves` are for the plot: abscissae and ordinates by name.
+    `verdicts` are sentences, each with whether these very rows bear it out.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Table:
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    verdicts: dict[str, bool] = field(default_factory=dict)
 
 
 def closed_forms(scale: float) -> tuple[float, float, float]:
@@ -95,6 +99,14 @@ def counterexample1(
             "error",
         ),
         rows,
+        verdicts={
+            "simulated variances are the closed forms, to 1 % and three standard errors": all(
+                abs(row[5] - row[3]) < 0.01 * row[3] + 3 * row[6] for row in rows
+            ),
+            "no sampler has the powered law's variance where gamma is above 1": all(
+                row[3] < row[2] for row in rows if row[0] > 1
+            ),
+        },
     )  # fmt: skip
 
 
@@ -146,6 +158,7 @@ def counterexample2(scale: float = 3.0, *, chains: int = 40_000, steps: int = 30
         ),
         rows,
         curves,
+        verdicts=_verdicts_against_powered({row[0]: (row[2], row[4] or 0.0) for row in rows}),
     )  # fmt: skip
 
 
@@ -178,6 +191,11 @@ def mean_shift(scales: Sequence[float] = (1, 1.5, 2, 3, 5, 7, 10), *, steps: int
             "by Heun", "error of it",
         ),
         rows,
+        verdicts={
+            "CFG-DDIM's mean goes beyond 2, the limit of the others": max(row[5] for row in rows) > 2,
+            "the others' do not": max(max(row[1:3]) for row in rows) <= 2,
+            "recursions are within 1 % of the closed forms": all(max(abs(row[4]), abs(row[7])) < 0.01 for row in rows),
+        },
     )  # fmt: skip
 
 
@@ -222,7 +240,64 @@ def many_correctors(scale: float = 3.0, counts: Sequence[int] = (1, 2, 4, 8, 16,
         f"variance of PCG at gamma {scale:g} for K correctors a step; the powered law is that of 2 gamma - 1",
         ("K", f"{steps} steps", f"{4 * steps} steps", "powered law", "error", "error with more steps"),
         rows,
+        verdicts={
+            "the error falls with K, like 1 / K in the end": all(
+                abs(after[4]) < abs(before[4]) for before, after in itertools.pairwise(rows)
+            )
+            and abs(rows[-1][4] * rows[-1][0] / (rows[-2][4] * rows[-2][0]) - 1) < 0.1,
+        },
     )
+
+
+def one_timestep(scale: float = 3.0, *, finest: int = 3200) -> Table:
+    """Show that PCG may take one timestep for both: a corrector at the level where the predictor starts.
+
+    Parameters
+    ----------
+    scale : float
+        gamma.
+    finest : int
+        Step counts are 50, 100, ... up to it, of exact recursions; errors are against CFG-DDPM's closed form.
+    """
+    _check_sizes(finest=finest)
+    closed = closed_forms(scale)[1]
+    rows: list[tuple[Any, ...]] = []
+    before: tuple[float, float] | None = None
+    steps = 50
+    while steps <= finest:
+        schedule = Schedule.vp_linear(steps)
+        laws: dict[str, Any] = {"cond": COND, "uncond": UNCOND, "guidance_scale": scale}
+        after = gaussian_moments(schedule, sampler="ddim", corrector_steps=1, **laws)[1]
+        found = after, _variance_of_one_timestep(schedule, 2 * scale - 1)
+        errors = found[0] / closed - 1, found[1] / closed - 1
+        orders = (None, None) if before is None else tuple(
+            float(np.log2(abs(old / new))) for old, new in zip(before, errors, strict=True)
+        )  # fmt: skip
+        rows.append((steps, found[0], errors[0], orders[0], found[1], errors[1], orders[1], closed))
+        before, steps = errors, 2 * steps
+    return Table(
+        "one_timestep",
+        f"variance at gamma {scale:g} of PCG, whose corrector is at the new level, and with both at the old one",
+        ("steps", "PCG", "error", "order", "one timestep", "error of it", "order of it", "CFG-DDPM, closed form"),
+        rows,
+        verdicts={
+            "both go to CFG-DDPM's variance, at first order": all(0.8 < rows[-1][i] < 1.2 for i in (3, 6)),
+            "both are within 1 % of it in the end": max(abs(rows[-1][2]), abs(rows[-1][5])) < 0.01,
+        },
+    )
+
+
+def _variance_of_one_timestep(schedule: Schedule, scale: float) -> float:
+    """Return the variance of Langevin by the guided score, then DDIM by the class, both at the level of their start."""
+    a, s = schedule.alpha, schedule.sigma
+    variance = float(s[0] ** 2)
+    for k, size in enumerate(schedule.forward_variance):
+        total, other = (a[k] ** 2 * v + s[k] ** 2 for v in (COND[1], UNCOND[1]))
+        slope = 1.0 - size / 2 * (scale / total + (1.0 - scale) / other)
+        x0 = a[k] * COND[1] / total
+        predicted = a[k + 1] * x0 + s[k + 1] * (1.0 - a[k] * x0) / s[k]
+        variance = predicted**2 * (slope**2 * variance + size)
+    return float(variance)
 
 
 def two_dimensions(scale: float = 3.0, *, chains: int = 40_000, steps: int = 300, threads: int = 1) -> Table:
@@ -265,6 +340,7 @@ def two_dimensions(scale: float = 3.0, *, chains: int = 40_000, steps: int = 300
         f"means and variances in the plane at gamma {scale:g}",
         ("law", "mean 1", "mean 2", "variance 1", "variance 2", "standard error of means", "and of variances"),
         rows,
+        verdicts=_verdicts_against_powered({row[0]: (row[3], row[6] or 0.0) for row in rows}),
     )
 
 
@@ -301,7 +377,20 @@ def equivalence(scales: Sequence[float] = (1.5, 3.0, 7.0), *, finest: int = 3200
             "error of PCG",
         ),
         rows,
+        verdicts={
+            "the difference falls at first order": all(
+                0.9 < row[5] < 1.1 for row in rows if row[1] == rows[-1][1] and row[5] is not None
+            ),
+        },
     )  # fmt: skip
+
+
+def _verdicts_against_powered(variances: dict[str, tuple[float, float]]) -> dict[str, bool]:
+    """Say which laws have the powered law's variance, and which do not; each comes with its standard error."""
+    powered = variances["powered law"][0]
+    off = {name: abs(found - powered) - 3 * error for name, (found, error) in variances.items()}
+    apart = {f"{name} has not the powered law's variance": off[name] > 0 for name in ("CFG-DDIM", "CFG-DDPM", "PCG")}
+    return {**apart, "20 correctors of gamma have it, to 5 %": off["20 correctors of gamma"] < 0.05 * powered}
 
 
 def _standard_errors(x: np.ndarray) -> tuple[float, float]:
