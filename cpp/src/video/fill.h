@@ -1,4 +1,4 @@
-// What a frame lacks, from its neighbors: pieces of fill.cpp that have a meaning of their own.
+// What a frame lacks, from its neighbors: the grid on which fill.cpp works, and how values on it are extended.
 #pragma once
 
 #include <algorithm>
@@ -160,7 +160,7 @@ struct Layout {
   std::size_t tiles, nodes;
 };
 
-Layout layout_of(int width, int height) {
+inline Layout layout_of(int width, int height) {
   Layout l;
   l.width = width, l.height = height;
   l.unit = std::max(1, (std::max(width, height) + 320) / 640);
@@ -209,7 +209,7 @@ struct Memory {
   std::span<std::byte> corners_workspace;
 };
 
-Node between(const Node& a, const Node& b, float f) {
+inline Node between(const Node& a, const Node& b, float f) {
   Node n;
   n.x = a.x + f * (b.x - a.x);
   n.y = a.y + f * (b.y - a.y);
@@ -217,7 +217,7 @@ Node between(const Node& a, const Node& b, float f) {
   n.error = a.error + f * (b.error - a.error);
   return n;
 }
-Point between(Point a, Point b, float f) { return {a.x + f * (b.x - a.x), a.y + f * (b.y - a.y)}; }
+inline Point between(Point a, Point b, float f) { return {a.x + f * (b.x - a.x), a.y + f * (b.y - a.y)}; }
 
 /// What holds at both ends of a row of a tile.
 template <class Value>
