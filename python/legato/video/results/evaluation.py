@@ -417,7 +417,7 @@ class _Alignment:
     def _beyond(self, source: Floats) -> Floats:
         """How far outside of the original places are, in its pixels; negative inside."""
         x, y = source[:2] / source[2]
-        return np.maximum.reduce([-x, x - (self._size[0] - 1), -y, y - (self._size[1] - 1)])
+        return np.asarray(np.maximum.reduce([-x, x - (self._size[0] - 1), -y, y - (self._size[1] - 1)]))
 
     def _sharpness(self, before: Gray, after: Gray, found: Floats) -> float:
         moved = np.asarray(warp(before, np.linalg.inv(found), self._target, interpolation="bicubic"))
