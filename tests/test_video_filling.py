@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from legato import video
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, InputError
 from legato.video import _reference
 from legato.video.filling import (
     Beyond,
@@ -228,6 +228,24 @@ def test_the_preset_full_keeps_the_picture(clip: Path, tmp_path: Path) -> None:
     assert full.frames == 70
     assert '"filled": {' in full.to_json()
     assert "filled" in full.summary()
+
+
+def test_what_the_report_says_was_filled_is_not_outside(clip: Path, tmp_path: Path) -> None:
+    result, report = tmp_path / "full.mkv", tmp_path / "report.json"
+    video.stabilize(clip, result, preset="full", guard=False, report=report)
+    plain = video.evaluate(clip, result)
+    told = video.evaluate(clip, result, report=report)
+    assert plain.outside > 0.02
+    assert told.outside < 0.1 * plain.outside
+    assert told.cropping == plain.cropping
+    report.write_text('{"filled": {}, "corrections": [[1, 0, 0]], "size": [192, 144]}')
+    with pytest.raises(InputError, match="not a report"):
+        video.evaluate(clip, result, report=report)
+    report.write_text('{"filled": {}, "corrections": [], "size": [190, 144]}')
+    with pytest.raises(InputError, match="another size"):
+        video.evaluate(clip, result, report=report)
+    video.stabilize(clip, result, guard=False, report=report)
+    assert video.evaluate(clip, result, report=report).outside == video.evaluate(clip, result).outside
 
 
 def test_any_preset_can_be_filled_and_full_left_unfilled(clip: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("av", reason="needs PyAV, of the video extra")
 from clips import scene, shaky
 from legato import camera, video
 from legato.errors import ArgumentError, HomographyError
+from legato.video.motion.guard import LiveGuard
 from test_camera_paths import shaky as shaky_motion
 
 SIZE = (160, 120)
@@ -293,6 +295,47 @@ def test_pictures_without_motion() -> None:
     assert np.ptp(corrections, axis=0).max() < 1e-6
     for count in (1, 2, 3):
         assert len(run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=5), still[:count])[0]) == count
+
+
+def test_a_fixed_camera_is_left_alone() -> None:
+    with video.VideoReader(Path(__file__).parent / "data" / "video" / "car_fixed_camera.mp4") as reader:
+        planes = [frame.planes for frame in reader]
+        fps = float(reader.frame_rate)
+    guarded, free = (video.Stabilizer(planes[0].size, fps, latency_frames=5, guard=guard) for guard in (True, False))
+    steady, corrections = run_pictures(guarded, planes)
+    _, unguarded = run_pictures(free, planes)
+    assert free.rested == 0
+    assert guarded.rested > 0.5 * len(planes)
+    np.testing.assert_array_equal(corrections[-1], np.eye(3))
+    np.testing.assert_array_equal(steady[-1].y, planes[-1].y)
+    assert np.abs(unguarded[-1] - np.eye(3)).max() > 0.01
+    # The way there is slow.
+    assert np.abs(np.diff(corrections[:, :2, 2], axis=0)).max() < 3
+    shaken = video.Stabilizer(SIZE, FPS, latency_frames=5)
+    run_pictures(shaken, list(shaky(60, SIZE, seed=3)))
+    assert shaken.rested == 0
+
+
+def test_the_guard_of_a_live_video_goes_to_and_fro() -> None:
+    """A scene that stands still and then shakes, and a path that moves and then undoes the shake."""
+    guard = LiveGuard((640, 360), 30)
+    rng = np.random.default_rng(5)
+    places = rng.uniform((40, 40), (600, 320), (30, 2))
+    shake, drift = (rng.normal(0, 2, (400, 2)) for _ in range(2))
+    shake[:200], drift[200:] = 0, 0
+
+    def correction(t: int) -> np.ndarray:
+        by = shake[t] + drift[t]
+        return np.array([[1, 0, by[0]], [0, 1, by[1]], [0, 0, 1.0]])
+
+    shares = []
+    for t in range(400):
+        points = None if t < 2 else np.stack([places + shake[s] for s in (t - 2, t - 1, t)], 1).astype(np.float32)
+        shares.append(guard.push(points, correction(t)))
+    assert shares[0] == 0
+    assert shares[150] == 1
+    assert shares[399] == 0
+    assert np.abs(np.diff(shares)).max() < 0.05
 
 
 def test_a_lens_that_stays_covered() -> None:

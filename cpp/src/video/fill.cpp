@@ -14,12 +14,12 @@
 #include "core/core.h"
 #include "legato/video.hpp"
 #include "video/pyramid.h"
+#include "video/sampling.h"
 
 namespace legato::video {
 namespace {
 
 // Lengths are in pixels of a picture 640 wide; `unit` is one of them.
-constexpr int kTile = 8;
 constexpr int kBandTiles = 3;       // beside the outside, where sources are compared with the frame
 constexpr float kPointBand = 64;    // from the frame's edge, in which points are followed
 constexpr float kPointReach = 40;   // over which a point's weight falls by e
@@ -37,170 +37,6 @@ constexpr float kUnknownError = 40;  // of a source that overlaps the frame nowh
 constexpr float kFades = 2.2f;       // of a tile's sources, the nearest that covers it and those so much farther
 constexpr float kTrust = 0.02f, kPointTrust = 0.1f;
 constexpr float kLeastWeight = 1e-9f;  // of all sources together, for a pixel to be shown
-constexpr std::size_t kPoints = 72;    // followed into each source
-constexpr int kSamplesAcross = 4;      // of a band tile's luma, and half as many of its chroma
-constexpr int kSamples = kSamplesAcross * kSamplesAcross, kChromaSamples = kSamples / 4;
-
-struct Node {
-  float x, y;      // position in the source
-  float color[3];  // to be added
-  float error;     // predicted
-};
-
-struct Point {
-  float x, y;
-};
-
-Point mapped(const double* h, double x, double y) {
-  const double w = h[6] * x + h[7] * y + h[8];
-  if (!(w > 1e-9)) return {-1e6f, -1e6f};
-  const double px = (h[0] * x + h[1] * y + h[2]) / w, py = (h[3] * x + h[4] * y + h[5]) / w;
-  return {static_cast<float>(std::clamp(px, -1e6, 1e6)), static_cast<float>(std::clamp(py, -1e6, 1e6))};
-}
-
-/// The inverse up to scale, its last entry made positive.
-bool invert(const double* h, double* out) {
-  out[0] = h[4] * h[8] - h[5] * h[7], out[1] = h[2] * h[7] - h[1] * h[8], out[2] = h[1] * h[5] - h[2] * h[4];
-  out[3] = h[5] * h[6] - h[3] * h[8], out[4] = h[0] * h[8] - h[2] * h[6], out[5] = h[2] * h[3] - h[0] * h[5];
-  out[6] = h[3] * h[7] - h[4] * h[6], out[7] = h[1] * h[6] - h[0] * h[7], out[8] = h[0] * h[4] - h[1] * h[3];
-  const double scale = out[8];
-  if (!std::isfinite(scale) || scale == 0) return false;
-  for (int i = 0; i < 9; ++i) out[i] /= scale;
-  return true;
-}
-
-void cubic_weights(float t, float* w) {
-  const float u = 1 - t, tu = (t * u) * -0.75f;
-  w[0] = tu * u;
-  w[3] = tu * t;
-  w[1] = (1.25f * t - 2.25f) * (t * t) + 1;
-  w[2] = ((1 - w[0]) - w[1]) - w[3];
-}
-
-/// Bicubic, edges replicated; the position is near the picture.
-template <class Sample>
-float sample(const Image<const Sample>& image, float x, float y) {
-  x = std::clamp(x, -1.0f, static_cast<float>(image.width));
-  y = std::clamp(y, -1.0f, static_cast<float>(image.height));
-  const int left = static_cast<int>(x + 2) - 3, top = static_cast<int>(y + 2) - 3;  // of four by four
-  float across[4], down[4], sums[4] = {};
-  cubic_weights(x - static_cast<float>(left + 1), across);
-  cubic_weights(y - static_cast<float>(top + 1), down);
-  if (left >= 0 && top >= 0 && left + 3 < image.width && top + 3 < image.height) {
-    const Sample* row = image.data + top * image.stride + left;
-    for (int r = 0; r < 4; ++r, row += image.stride) {
-      for (int c = 0; c < 4; ++c) sums[c] += down[r] * static_cast<float>(row[c]);
-    }
-  } else {
-    for (int r = 0; r < 4; ++r) {
-      const Sample* row = image.data + std::clamp(top + r, 0, image.height - 1) * image.stride;
-      for (int c = 0; c < 4; ++c)
-        sums[c] += down[r] * static_cast<float>(row[std::clamp(left + c, 0, image.width - 1)]);
-    }
-  }
-  return (across[0] * sums[0] + across[1] * sums[1]) + (across[2] * sums[2] + across[3] * sums[3]);
-}
-
-/// Bilinear, edges replicated: for chroma, and for what is averaged afterwards.
-template <class Sample>
-float sample_linear(const Image<const Sample>& image, float x, float y) {
-  x = std::clamp(x, 0.0f, static_cast<float>(image.width - 1));
-  y = std::clamp(y, 0.0f, static_cast<float>(image.height - 1));
-  const int left = static_cast<int>(x), top = static_cast<int>(y);
-  const float fx = x - static_cast<float>(left), fy = y - static_cast<float>(top);
-  const Sample* row = image.data + top * image.stride + left;
-  const std::ptrdiff_t right = left + 1 < image.width ? 1 : 0, below = top + 1 < image.height ? image.stride : 0;
-  const auto at = [row](std::ptrdiff_t offset) { return static_cast<float>(row[offset]); };
-  const float a = at(0) + fx * (at(right) - at(0)), b = at(below) + fx * (at(below + right) - at(below));
-  return a + fy * (b - a);
-}
-
-struct Tile {
-  bool outside;      // some of it lies outside of the frame
-  bool band;         // some of it lies inside, near the outside
-  float first;       // distance of the nearest source that covers it
-  float error;       // predicted, of what was filled
-  float weak;        // 0 to 1: the membrane's share
-  int filled, bare;  // pixels outside of the frame that some source shows, and that none does
-};
-
-struct Cell {  // of a tile that is looked at
-  int r, c;
-};
-
-struct Layout {
-  int width, height, unit, side;  // of the picture; pixels of a unit and of a tile
-  int across, down;               // tiles
-  std::size_t tiles, nodes;
-};
-
-Layout layout_of(int width, int height) {
-  Layout l;
-  l.width = width, l.height = height;
-  l.unit = std::max(1, (std::max(width, height) + 320) / 640);
-  l.side = kTile * l.unit;
-  l.across = (width + l.side - 1) / l.side;
-  l.down = (height + l.side - 1) / l.side;
-  l.tiles = static_cast<std::size_t>(l.across) * static_cast<std::size_t>(l.down);
-  l.nodes = static_cast<std::size_t>(l.across + 1) * static_cast<std::size_t>(l.down + 1);
-  return l;
-}
-
-struct Memory {
-  Memory(const Layout& l, std::size_t corners, std::size_t sources, Arena& arena)
-      : grid(l.across, l.down, 4, arena), coarse((l.across + 1) / 2, (l.down + 1) / 2, 2, arena) {
-    tile = arena.take<Tile>(l.tiles);
-    outside = arena.take<Cell>(l.tiles);
-    active = arena.take<Cell>(l.tiles);
-    needed = arena.take<Cell>(l.nodes);
-    place = arena.take<Point>(l.nodes);
-    nodes = arena.take<Node>(Size{l.nodes} * sources);
-    bare = arena.take<std::uint8_t>(Size{static_cast<std::size_t>(l.width)} * static_cast<std::size_t>(l.height));
-    weight = arena.take<float>(Size{l.tiles} * kSamples);
-    chroma_weight = arena.take<float>(Size{l.tiles} * kChromaSamples);
-    points = arena.take<float>(2 * kPoints);
-    start = arena.take<float>(2 * kPoints);
-    moved = arena.take<float>(2 * kPoints);
-    found = arena.take<std::uint8_t>(kPoints);
-    row = arena.take<float>(Size{static_cast<std::size_t>(l.side)} * 12);
-    used = arena.take<int>(Size{sources});
-    fade = arena.take<float>(Size{sources});
-    corners_workspace = arena.take_workspace(corners);
-  }
-
-  Extension grid, coarse;
-  Tile* tile;
-  Cell *outside, *active, *needed;  // tiles that lie outside; these and the band; nodes of these
-  Point* place;                     // of each node, in the frame
-  Node* nodes;                      // of each source
-  std::uint8_t* bare;
-  float *weight, *chroma_weight;  // of the samples of each active tile; 0 where they lie outside
-  float *points, *start, *moved;
-  std::uint8_t* found;
-  float* row;
-  int* used;
-  float* fade;
-  std::span<std::byte> corners_workspace;
-};
-
-Node between(const Node& a, const Node& b, float f) {
-  Node n;
-  n.x = a.x + f * (b.x - a.x);
-  n.y = a.y + f * (b.y - a.y);
-  for (int c = 0; c < 3; ++c) n.color[c] = a.color[c] + f * (b.color[c] - a.color[c]);
-  n.error = a.error + f * (b.error - a.error);
-  return n;
-}
-Point between(Point a, Point b, float f) { return {a.x + f * (b.x - a.x), a.y + f * (b.y - a.y)}; }
-
-/// What holds at both ends of a row of a tile.
-template <class Value>
-struct Row {
-  Value left, right;
-  Row(const Value* above, const Value* below, float f)
-      : left(between(above[0], below[0], f)), right(between(above[1], below[1], f)) {}
-  Value at(float f) const { return between(left, right, f); }
-};
 
 template <class Sample>
 class Filling {

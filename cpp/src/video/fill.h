@@ -1,10 +1,13 @@
-// What a frame lacks, from its neighbors: pieces of fill.cpp that have a meaning of their own.
+// What a frame lacks, from its neighbors: the grid on which fill.cpp works, and how values on it are extended.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "core/core.h"
+#include "video/sampling.h"
 
 namespace legato::video {
 
@@ -123,6 +126,106 @@ class Extension {
   Level level_[kMostLevels];
   int levels_;
   float* rows_;
+};
+
+// The grid on which all that varies slowly lives.
+
+constexpr int kTile = 8;
+constexpr std::size_t kPoints = 72;  // followed into each source
+constexpr int kSamplesAcross = 4;    // of a band tile's luma, and half as many of its chroma
+constexpr int kSamples = kSamplesAcross * kSamplesAcross, kChromaSamples = kSamples / 4;
+
+struct Node {
+  float x, y;      // position in the source
+  float color[3];  // to be added
+  float error;     // predicted
+};
+
+struct Tile {
+  bool outside;      // some of it lies outside of the frame
+  bool band;         // some of it lies inside, near the outside
+  float first;       // distance of the nearest source that covers it
+  float error;       // predicted, of what was filled
+  float weak;        // 0 to 1: the membrane's share
+  int filled, bare;  // pixels outside of the frame that some source shows, and that none does
+};
+
+struct Cell {  // of a tile that is looked at
+  int r, c;
+};
+
+struct Layout {
+  int width, height, unit, side;  // of the picture; pixels of a unit and of a tile
+  int across, down;               // tiles
+  std::size_t tiles, nodes;
+};
+
+inline Layout layout_of(int width, int height) {
+  Layout l;
+  l.width = width, l.height = height;
+  l.unit = std::max(1, (std::max(width, height) + 320) / 640);
+  l.side = kTile * l.unit;
+  l.across = (width + l.side - 1) / l.side;
+  l.down = (height + l.side - 1) / l.side;
+  l.tiles = static_cast<std::size_t>(l.across) * static_cast<std::size_t>(l.down);
+  l.nodes = static_cast<std::size_t>(l.across + 1) * static_cast<std::size_t>(l.down + 1);
+  return l;
+}
+
+struct Memory {
+  Memory(const Layout& l, std::size_t corners, std::size_t sources, Arena& arena)
+      : grid(l.across, l.down, 4, arena), coarse((l.across + 1) / 2, (l.down + 1) / 2, 2, arena) {
+    tile = arena.take<Tile>(l.tiles);
+    outside = arena.take<Cell>(l.tiles);
+    active = arena.take<Cell>(l.tiles);
+    needed = arena.take<Cell>(l.nodes);
+    place = arena.take<Point>(l.nodes);
+    nodes = arena.take<Node>(Size{l.nodes} * sources);
+    bare = arena.take<std::uint8_t>(Size{static_cast<std::size_t>(l.width)} * static_cast<std::size_t>(l.height));
+    weight = arena.take<float>(Size{l.tiles} * kSamples);
+    chroma_weight = arena.take<float>(Size{l.tiles} * kChromaSamples);
+    points = arena.take<float>(2 * kPoints);
+    start = arena.take<float>(2 * kPoints);
+    moved = arena.take<float>(2 * kPoints);
+    found = arena.take<std::uint8_t>(kPoints);
+    row = arena.take<float>(Size{static_cast<std::size_t>(l.side)} * 12);
+    used = arena.take<int>(Size{sources});
+    fade = arena.take<float>(Size{sources});
+    corners_workspace = arena.take_workspace(corners);
+  }
+
+  Extension grid, coarse;
+  Tile* tile;
+  Cell *outside, *active, *needed;  // tiles that lie outside; these and the band; nodes of these
+  Point* place;                     // of each node, in the frame
+  Node* nodes;                      // of each source
+  std::uint8_t* bare;
+  float *weight, *chroma_weight;  // of the samples of each active tile; 0 where they lie outside
+  float *points, *start, *moved;
+  std::uint8_t* found;
+  float* row;
+  int* used;
+  float* fade;
+  std::span<std::byte> corners_workspace;
+};
+
+inline Node between(const Node& a, const Node& b, float f) {
+  Node n;
+  n.x = a.x + f * (b.x - a.x);
+  n.y = a.y + f * (b.y - a.y);
+  for (int c = 0; c < 3; ++c) n.color[c] = a.color[c] + f * (b.color[c] - a.color[c]);
+  n.error = a.error + f * (b.error - a.error);
+  return n;
+}
+inline Point between(Point a, Point b, float f) { return {a.x + f * (b.x - a.x), a.y + f * (b.y - a.y)}; }
+
+/// What holds at both ends of a row of a tile.
+template <class Value>
+struct Row {
+  Value left, right;
+  Row(const Value* above, const Value* below, float f)
+      : left(between(above[0], below[0], f)), right(between(above[1], below[1], f)) {}
+  Value at(float f) const { return between(left, right, f); }
 };
 
 }  // namespace legato::video

@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="the frame of ORIGINAL that the first frame of STABILIZED shows, for tools that drop frames",
     )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.json",
+        type=Path,
+        help="of stabilize: what it says was filled from neighboring frames does not count as outside",
+    )
     add_options(parser, Estimate, "stream", help="which stream of ORIGINAL, as ffprobe counts them")
     add_options(parser, Estimate, "deinterlace", help="make whole pictures of ORIGINAL's interlaced ones first")
     add_options(parser, Estimate, "allow_playlists")
@@ -45,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.original,
         arguments.stabilized,
         offset=arguments.offset,
+        report=arguments.report,
         stream=arguments.stream,
         deinterlace=arguments.deinterlace,
         allow_playlists=arguments.allow_playlists,

@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="part of the field of view that may be given up, between 0 and 1; presets have their own (default: 0.18)",
     )
     add_options(parser, Estimate, "mask", "region")
+    parser.add_argument(
+        "--guard",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave pictures as they are while they would not become steadier (default: yes)",
+    )
     parser.add_argument("--fps", type=float, help="frames a second, where the input does not say; asked of a camera")
     parser.add_argument("--camera-size", metavar="WxH", type=_size, help="asked of a camera, such as 1280x720")
     parser.add_argument(

@@ -52,6 +52,7 @@ def stabilize_live(
     crop: float | None = None,
     mask: PathLike | NDArray[Any] | None = None,
     region: Box | None = None,
+    guard: bool = True,
     fps: float | None = None,
     camera_size: tuple[int, int] | None = None,
     input_options: Mapping[str, str] | None = None,
@@ -88,6 +89,8 @@ def stabilize_live(
         Path options in place of the preset's, and their crop.
     mask, region : optional
         Where the scene may be followed, as for `legato.video.analyze`.
+    guard : bool
+        Whether pictures that would not become steadier are left as they are (see `Stabilizer`).
     fps : float, optional
         Frames a second, where the source does not say or is wrong; asked of a camera.
     camera_size : (int, int), optional
@@ -160,14 +163,14 @@ def stabilize_live(
     stall_s, reconnect_s = as_number("stall_s", stall_s, least=0), as_number("reconnect_s", reconnect_s, least=0)
     container = None if container is None else as_choice("container", container, CONTAINERS)
     # What is wrong with the arguments is better known before a camera is opened.
-    Stabilizer(
-        (640, 360),
-        30,
-        options=path_options,
-        latency_frames=latency_frames,
-        interpolation=output.interpolation,
-        threads=output.threads,
-    )
+    how: dict[str, Any] = {
+        "options": path_options,
+        "latency_frames": latency_frames,
+        "interpolation": output.interpolation,
+        "guard": guard,
+        "threads": output.threads,
+    }
+    Stabilizer((640, 360), 30, **how)
     camera_size = None if camera_size is None else as_size("camera_size", camera_size)
     origin = Source.of(
         source,
@@ -195,15 +198,7 @@ def stabilize_live(
         line = _Line(
             reading,
             target,
-            lambda size, rate: Stabilizer(
-                size,
-                rate,
-                options=path_options,
-                latency_frames=latency_frames,
-                interpolation=interpolation,
-                mask=usable_area(size, mask, region),
-                threads=threads,
-            ),
+            lambda size, rate: Stabilizer(size, rate, mask=usable_area(size, mask, region), **how),
             fps,
             {"codec": output.codec, "crf": output.crf, "preset": output.encoder_preset},
             stall_s,
@@ -395,7 +390,7 @@ class _Line:
         self._flush()
         before = self._stabilizer
         self._stabilizer = self._make(size, self._rate)
-        for name in ("failed", "duplicates", "cuts"):
+        for name in ("failed", "duplicates", "cuts", "rested"):
             setattr(self._stabilizer, name, getattr(before, name) + (name == "cuts"))
 
     def _fitted(self, frame: VideoFrame) -> VideoFrame:
@@ -463,6 +458,7 @@ class _Line:
             failed=stabilizer.failed,
             duplicates=stabilizer.duplicates,
             cuts=stabilizer.cuts,
+            rested=stabilizer.rested,
             reconnects=reading.reconnects,
             sound=self._sink.sound.how if isinstance(self._sink, LiveEncoder) else "none",
             latency_ms={

@@ -78,7 +78,7 @@ class LiveReport:
         Pictures decoded and taken on, dropped since computing could not keep up, and written.
     skipped_packets, damaged_frames, repaired_timestamps : int
         As counted by `VideoReader`, over all connections.
-    failed, duplicates, cuts : int
+    failed, duplicates, cuts, rested : int
         As counted by `Stabilizer`.
     reconnects : int
         How often the source was opened again.
@@ -111,6 +111,7 @@ class LiveReport:
     failed: int
     duplicates: int
     cuts: int
+    rested: int
     reconnects: int
     sound: str
     latency_ms: dict[str, Any]
@@ -138,6 +139,8 @@ class LiveReport:
             lost += f", {skipped} skipped, {damaged} damaged"
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
+        if self.rested:
+            lost += f", {self.rested} left as they were (they would not become steadier)"
         late = self.latency_ms
         beyond = "too short to say what came on top of it"  # all pictures were released by the end of the stream
         if math.isfinite(late["p50"]):

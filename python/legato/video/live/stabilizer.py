@@ -15,6 +15,7 @@ from legato.errors import ArgumentError
 from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.frames import Frame, owned, picture_of, redrawn
 from legato.video.media.planes import luma
+from legato.video.motion.guard import LiveGuard, traces
 from legato.video.motion.tracking import Tracker
 from legato.video.presets import PRESETS
 from legato.video.warping import warp
@@ -42,6 +43,9 @@ class Stabilizer:
     Ten frames of delay come close to what a whole file allows; the motion ahead is predicted, which counts the more
     the shorter the delay is and takes out part of the shake even at 0 (the page on live video has the measurements).
 
+    Where the pictures of the last three seconds would not become steadier, as of a camera that stands still while a car
+    drives through, the view goes over to the whole picture as it is, and back when there is something to gain.
+
     Parameters
     ----------
     size : (int, int)
@@ -57,6 +61,8 @@ class Stabilizer:
         See `warp`.
     mask : (height, width) bool or uint8 array, optional
         Nonzero where motion may be measured (see `Tracker`).
+    guard : bool
+        Whether pictures that would not become steadier are left as they are.
     threads : int
         Threads for the warp.
 
@@ -67,6 +73,8 @@ class Stabilizer:
     failed, duplicates, cuts : int
         How many of them had a motion that could not be measured (it is bridged), repeated the one before, or began
         another scene (nothing is smoothed across).
+    rested : int
+        How many of those that came out were, by half or more, left as they are.
     corrections : (k, 3, 3) float64 array
         Of the pictures that the last `push` or `flush` returned: output pixel to input pixel.
 
@@ -93,6 +101,7 @@ class Stabilizer:
         latency_frames: int = 30,
         interpolation: Interpolation = "bicubic",
         mask: NDArray[Any] | None = None,
+        guard: bool = True,
         threads: int = 1,
     ) -> None:
         if options is None:
@@ -106,10 +115,13 @@ class Stabilizer:
         self._window = camera.crop_map(self._tracker.size, self._options)
         self._threads = as_threads(threads)
         self._turns = Turns()
-        self._held: deque[Frame] = deque()
+        self._guarded, self._rate = as_flag("guard", guard), fps
+        self._guard = LiveGuard(self._tracker.size, fps)
+        self._held: deque[tuple[Frame, NDArray[np.float32] | None]] = deque()  # with the traces of their points
+        self._points: NDArray[np.float32] | None = None  # of the newest motion
         self._before: NDArray[np.uint8] | None = None  # the luma of the newest picture
         self._scene: NDArray[np.float32] | None = None  # how it looked before its motion could not be measured
-        self.frames = self.failed = self.duplicates = self.cuts = 0
+        self.frames = self.failed = self.duplicates = self.cuts = self.rested = 0
         self.corrections: Floats = np.empty((0, 3, 3))
 
     @property
@@ -164,6 +176,8 @@ class Stabilizer:
         if cut:
             self._tracker.reset()
         motion = self._tracker.push(brightness)
+        points, self._points = self._points, None if motion is None else motion.points
+        traced = None if points is None or motion is None else traces(points, motion.points, size)
         known: Floats | None = None
         if motion is not None and motion.ok:
             known = motion.homography
@@ -178,7 +192,7 @@ class Stabilizer:
         self.frames += 1
         own = owned(frame)
         self._before = brightness if brightness.base is None else luma(picture_of(own))  # never the caller's memory
-        self._held.append(own)
+        self._held.append((own, traced))
         return cast("list[FrameT]", self._drawn(final))
 
     def _continues(self, brightness: NDArray[np.uint8]) -> bool:
@@ -194,8 +208,10 @@ class Stabilizer:
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
         self._tracker.reset()
-        self._before = self._scene = None
-        return self._drawn(self._path.finish())
+        self._before = self._scene = self._points = None
+        out = self._drawn(self._path.finish())
+        self._guard = LiveGuard(self.size, self._rate)
+        return out
 
     def _drawn(self, window: Floats) -> list[Frame]:
         if len(window):
@@ -203,7 +219,11 @@ class Stabilizer:
         self.corrections = window @ self._window
         out: list[Frame] = []
         for correction in self.corrections:
-            frame = self._held.popleft()
+            frame, traced = self._held.popleft()
+            share = self._guard.push(traced, correction.copy()) if self._guarded else 0.0
+            if share > 0:
+                correction[:] = (1 - share) * correction / correction[2, 2] + share * np.eye(3)
+                self.rested += share >= 0.5
             steady = warp(picture_of(frame), correction, interpolation=self._interpolation, threads=self._threads)
             out.append(redrawn(frame, steady))
         return out

@@ -12,13 +12,14 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
-from legato._files import PathLike
+from legato._files import PathLike, read_text
 from legato._scalars import as_count
 from legato.errors import ArgumentError, InputError
 from legato.video.media.planes import luma
@@ -43,6 +44,7 @@ _LEAST_BORDER = 0.0015
 _SHARPNESS_STEP = 10
 _OUTSIDE_GRID = (65, 37)
 _OUTSIDE_PX = 1.0
+_MOST_BYTES = 1 << 30  # of a report
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def evaluate(
     stabilized: PathLike,
     *,
     offset: int | None = None,
+    report: PathLike | None = None,
     stream: int | None = None,
     deinterlace: bool = False,
     allow_playlists: bool = False,
@@ -184,6 +187,8 @@ def evaluate(
     offset : int, optional
         The original's frame that the first frame of the result shows, for tools that drop frames; what is left over
         at the end of either is then ignored. By default both must have the same number of frames, give or take one.
+    report : path, optional
+        Of `stabilize`, as JSON: what it says was filled from neighboring frames does not count as `outside`.
     stream : int, optional
         Which stream of the original, as for `legato.video.analyze`.
     deinterlace : bool
@@ -200,8 +205,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If a file cannot be read or is tiny, the numbers of frames differ by more than one, or most pictures do not
-        show the same scene.
+        If a file cannot be read or is tiny, the numbers of frames differ by more than one, most pictures do not show
+        the same scene, or the report is none or of other pictures.
     ArgumentError
         If `offset` is negative or beyond the original.
     DependencyError
@@ -218,6 +223,7 @@ def evaluate(
         for path, size in zip((original, stabilized), sizes, strict=True):
             if min(size) < _LEAST_SIDE:
                 raise InputError(f"{path}: {size[0]}x{size[1]} is too small to measure, expected {_LEAST_SIDE} a side")
+        filled = None if report is None else _filled(Path(report), sizes)
         first, second = (_Film(size, reader) for size, reader in zip(sizes, (before, after), strict=True))
         alignment = _Alignment(*sizes)
         skipped = 0
@@ -232,7 +238,8 @@ def evaluate(
                 rest = 1 + sum(1 for _ in (right if a is None else left))
                 unpaired = -rest if a is None else rest
                 break
-            alignment.push(a, b, first.push(a), second.push(b))
+            known = None if filled is None or frames >= len(filled) else filled[frames]
+            alignment.push(a, b, first.push(a), second.push(b), known)
             frames += 1
             tell("measure", frames, after.frame_count)
     if offset is None and abs(unpaired) > _MOST_UNPAIRED:
@@ -355,7 +362,10 @@ class _Alignment:
         self._guess: Floats | None = None
         self._count = 0
 
-    def push(self, before: Gray, after: Gray, motion: Motion | None, steady: Motion | None) -> None:
+    def push(
+        self, before: Gray, after: Gray, motion: Motion | None, steady: Motion | None, filled: Floats | None = None
+    ) -> None:
+        """Take the next pair; `filled`: the map from result to original beyond which all is filled on purpose."""
         guess = self._guess
         if guess is not None and motion is not None and steady is not None:
             # The way by the frame before: original -> its predecessor -> that one's result -> this result.
@@ -372,7 +382,7 @@ class _Alignment:
         else:
             self._guess = found
             self.maps.append(found)
-            self.outside.append(self._outside(found))
+            self.outside.append(self._outside(found, filled))
             if self._count % _SHARPNESS_STEP == 0:
                 self.sharpness.append(self._sharpness(before, after, found))
         self._count += 1
@@ -396,16 +406,39 @@ class _Alignment:
             found, confidence = self._matched(before, after, found)
         return found if confidence > 0 else None
 
-    def _outside(self, found: Floats) -> float:
+    def _outside(self, found: Floats, filled: Floats | None) -> float:
         x, y = np.meshgrid(*(np.linspace(0, side - 1, n) for side, n in zip(self._target, _OUTSIDE_GRID, strict=True)))
-        source = np.linalg.inv(found) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+        places = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+        outside = self._beyond(np.linalg.inv(found) @ places) > _OUTSIDE_PX
+        if filled is not None:
+            outside &= self._beyond(filled @ places) <= 0
+        return float(np.mean(outside))
+
+    def _beyond(self, source: Floats) -> Floats:
+        """How far outside of the original places are, in its pixels; negative inside."""
         x, y = source[:2] / source[2]
-        beyond = np.maximum.reduce([-x, x - (self._size[0] - 1), -y, y - (self._size[1] - 1)])
-        return float(np.mean(beyond > _OUTSIDE_PX))
+        return np.asarray(np.maximum.reduce([-x, x - (self._size[0] - 1), -y, y - (self._size[1] - 1)]))
 
     def _sharpness(self, before: Gray, after: Gray, found: Floats) -> float:
         moved = np.asarray(warp(before, np.linalg.inv(found), self._target, interpolation="bicubic"))
         return _ratio(_laplacian_energy(after), _laplacian_energy(moved))
+
+
+def _filled(report: Path, sizes: tuple[tuple[int, int], tuple[int, int]]) -> Floats | None:
+    """Read the corrections of a report, by which pictures were filled; None: they were not."""
+    try:
+        content = json.loads(read_text(report, _MOST_BYTES))
+        if content["filled"] is None:
+            return None
+        corrections = np.array(content["corrections"], np.float64).reshape(-1, 3, 3)
+        size = tuple(content["size"])
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{report}: not a report of `legato stabilize`") from error
+    if (size, size) != sizes:
+        raise InputError(f"{report}: of pictures of another size")
+    if not np.isfinite(corrections).all():
+        raise InputError(f"{report}: corrections: expected finite numbers")
+    return corrections
 
 
 def _lumas(reader: VideoReader) -> Iterator[Gray]:
