@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 import legato
 
 project = "Legato"
-author = "The Legato developers"
+author = copyright = "The Legato developers"
 release = version = legato.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
