@@ -79,7 +79,21 @@ class InfeasibleError(NumericalError):
 
 
 def error_of_status(code: int, text: str, what: str) -> LegatoError:
-    """Turn a status of the core into the exception a caller sees (called by the compiled module)."""
+    """Turn a status of the core into the exception a caller sees; the compiled module calls this.
+
+    Parameters
+    ----------
+    code : int
+        `Status` of the surface.
+    text : str
+        What the core says of it.
+    what : str
+        The argument or the step that it concerns.
+
+    Returns
+    -------
+    LegatoError
+    """
     message = f"{what}: {text}"
     if code in {2, 3, 4}:  # not finite, singular, no principal logarithm
         return HomographyError(message)

@@ -187,7 +187,7 @@ def seq_map(x: ArrayLike, y: ArrayLike, func: Callable[[Any, Any], Any]) -> Int6
 def seq_map(x: Any, y: Any, func: Callable[[Any, Any], Any]) -> Any:
     """Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
 
-    `func` is called once for each distinct pair, with Python integers. (The peer `zip`s: it shortens silently.)
+    `func` is called once for each distinct pair, with Python integers. (The peer zips: it shortens silently.)
 
     Examples
     --------
