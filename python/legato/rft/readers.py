@@ -39,6 +39,7 @@ _BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
 _BLOCK = 1 << 24  # bytes of text at once, and the most of a line of JSON
 _HEAD = 64  # rows of text that show which columns there are
+_HEAD_BYTES = 1 << 22  # and bytes that show which of them repeat
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".feather", ".ipc", ".npz", ".eval")
 _SUMMARIES = {"aggregated_results.jsonl"}  # of SkyRL, beside its rollouts
@@ -586,13 +587,13 @@ class _JsonLinesPart(Part):
         if head:
             self._learn(head[0])
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self, size: int = _BLOCK) -> Iterator[bytes]:
         """Yield whole lines, none longer than a block."""
         if not isinstance(self._source, Path):
             self._source.seek(0)
         stream = _open(self._source) if isinstance(self._source, Path) else self._source
         rest, lines, first = b"", 0, True
-        while block := stream.read(_BLOCK):
+        while block := stream.read(size):
             block = rest + block
             if first:
                 block, first = block.removeprefix(b"\xef\xbb\xbf"), False
@@ -627,10 +628,16 @@ class _JsonLinesPart(Part):
             raise InputError(f"{where}: expected an object, got {type(row).__name__}")
         return row
 
+    def head(self, name: str) -> Any:
+        return next(self._batches([name], name, _HEAD_BYTES), {}).get(name)
+
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:
+        return self._batches(names, prompt, _BLOCK)
+
+    def _batches(self, names: Sequence[str], prompt: str, size: int) -> Iterator[Arrays]:
         paths = [[json.dumps(key)[1:-1] for key in self.fields[name].path] for name in names]
         done = lines = 0
-        for block in self._blocks():
+        for block in self._blocks(size):
             text = np.frombuffer(block, np.uint8)
             count = int(np.count_nonzero(text == 10)) + 1
             fields = np.zeros((count, len(names), 3), np.int64)

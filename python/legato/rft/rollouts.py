@@ -482,7 +482,7 @@ def _repeats(part: Part, name: str) -> bool:
 
 
 def _is_shared(part: Part, name: str, text: str) -> bool:
-    """Tell whether an id of the first rows stands for several texts, each of which is there more than once."""
+    """Tell whether an id of the first rows stands for several texts, most of which are there more than once."""
     try:
         columns = [part.head(column) for column in (name, text)]
     except InputError:  # of a column that may not be read at all
@@ -492,7 +492,7 @@ def _is_shared(part: Part, name: str, text: str) -> bool:
     ids, texts = (NameTable().number(prompt_keys(column)) for column in columns)
     _, counts = np.unique(texts, return_counts=True)
     pairs = len(np.unique(ids.astype(np.int64) << 32 | texts))
-    repeated = counts[counts > 1].sum() >= 0.9 * len(texts)
+    repeated = counts[counts > 1].sum() > 0.5 * len(texts)
     return bool(len(np.unique(ids)) < pairs == len(counts) and repeated)
 
 
