@@ -6,6 +6,7 @@ process stays on one processor, because XLA takes as many threads as it finds wh
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
@@ -259,20 +260,13 @@ def test_fill(benchmark: Any, who: str, size: str) -> None:
     measure(benchmark, call)
 
 
-@pytest.mark.benchmark(group="medians of ratios, ours and the best peer in turn, in extra_info")
-@pytest.mark.parametrize("size", SIZES)
-def test_ratios(benchmark: Any, size: str) -> None:
-    """What ratios of rows above mean on a machine that is shared: call by call in turn, on fresh arrays every block."""
-    pairs: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {
-        "numba over legato, step in place": (lambda s: step_legato(s)[0], lambda s: step_numba(s)[0]),
-        "torch over legato, step with noise": (noisy_legato, noisy_torch),
-    }
+def in_turn(benchmark: Any, pairs: dict[str, Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]]) -> None:
+    """Time two calls in turn, on what a pair makes anew for each block; medians of theirs over ours in extra_info."""
     ratios: dict[str, list[float]] = {name: [] for name in pairs}
-    np.testing.assert_allclose(step_legato(size)[1], step_numba(size)[1], atol=1e-5)
 
     def block() -> None:
-        for name, makers in pairs.items():
-            calls = [make(size) for make in makers]
+        for name, make in pairs.items():
+            calls = make()
             for call in calls * 3:
                 call()
             for _ in range(40):
@@ -287,6 +281,89 @@ def test_ratios(benchmark: Any, size: str) -> None:
     for name, values in ratios.items():
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
         benchmark.extra_info[name] = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+RATIOS = "medians of ratios, ours and the best peer in turn, in extra_info"
+
+
+@pytest.mark.benchmark(group=RATIOS)
+@pytest.mark.parametrize("size", SIZES)
+def test_ratios(benchmark: Any, size: str) -> None:
+    """What ratios of rows above mean on a machine that is shared: call by call in turn, on fresh arrays every block."""
+    np.testing.assert_allclose(step_legato(size)[1], step_numba(size)[1], atol=1e-5)
+    in_turn(
+        benchmark,
+        {
+            "numba over legato, step in place": lambda: (step_legato(size)[0], step_numba(size)[0]),
+            "torch over legato, step with noise": lambda: (noisy_legato(size), noisy_torch(size)),
+        },
+    )
+
+
+@pytest.mark.benchmark(group=RATIOS)
+@pytest.mark.parametrize("size", ["4k", *SIZES])
+def test_ratios_of_schedulers(benchmark: Any, size: str) -> None:
+    """Runs of 20 steps of every scheduler, as pipelines make them."""
+    torch = torch_alone()
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+    from legato.diffusion import schedulers
+
+    shape = {**SIZES, "4k": (1, 4, 32, 32)}[size]
+    x, out = (torch.from_numpy(D.normal(shape, seed)) for seed in (1, 2))
+
+    def run(scheduler: Any) -> Callable[[], Any]:
+        def call() -> Any:
+            scheduler.set_timesteps(20)
+            return [scheduler.step(out, t, x).prev_sample for t in scheduler.timesteps]
+
+        return call
+
+    def pair(name: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        fields = {"clip_sample": False} if name.startswith("DD") else {}
+        calls = tuple(run(getattr(room, name)(**fields)) for room in (schedulers, diffusers))
+        if name in ("DDIMScheduler", "FlowMatchEulerDiscreteScheduler", "HeunDiscreteScheduler"):  # that draw no noise
+            for ours, theirs in zip(*(call() for call in calls), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        return calls[0], calls[1]
+
+    in_turn(benchmark, {name: functools.partial(pair, name) for name in schedulers.__all__})
+
+
+@pytest.mark.benchmark(group=RATIOS)
+def test_ratios_of_small_runs(benchmark: Any) -> None:
+    """One chain of 50 steps beside numba's loop with its table at hand, and a callable beside NumPy's own loop."""
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    model, levels = D.GaussianMixture([1.0], [[3.0, 0.0]], [0.04]), D.Schedule.vp_linear(50)
+    rows = np.column_stack([levels.alpha[:-1], levels.sigma[:-1], D.step_coefficients(levels, "ddim", prediction="x0")])
+    start, wide = D.normal((1, 2), 0, step=-1), D.normal((1, 16), 0, step=-1)
+
+    @numba.njit
+    def chain(x, rows):
+        for alpha, sigma, a, b, _ in rows:
+            gain = alpha * 0.04 / (alpha * alpha * 0.04 + sigma * sigma)
+            for j in range(2):
+                mean = 3.0 if j == 0 else 0.0
+                x[0, j] = a * x[0, j] + b * (mean + gain * (x[0, j] - alpha * mean))
+        return x
+
+    table = D.step_coefficients(levels, "ddim").tolist()
+
+    def loop() -> Any:
+        x = wide
+        for a, b, _ in table:
+            x = a * x + b * (0.1 * x)
+        return x
+
+    ours = (
+        lambda: D.sample(model, (1, 2), levels, x=start),
+        lambda: D.sample(lambda x, *_: 0.1 * x, (1, 16), levels, x=wide),
+    )
+    theirs = (lambda: chain(start.copy(), rows), loop)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine(), other(), atol=1e-4)
+    names = ("numba over legato, one chain", "numpy over legato, a callable")
+    pairs = zip(names, zip(ours, theirs, strict=True), strict=True)
+    in_turn(benchmark, {name: functools.partial(tuple, pair) for name, pair in pairs})
 
 
 CHAINS, CHAIN_STEPS = 8192, 1000

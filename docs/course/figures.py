@@ -8,6 +8,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from digits import TRAINING, Denoiser, images
+from flow_network import Flow, annulus
+from flow_network import spiral as spiral_sample
 from matplotlib import pyplot as plt
 
 from legato import diffusion as D
@@ -116,6 +118,46 @@ def flow() -> None:
     save(figure, "flow.png")
 
 
+def trained_flow() -> None:
+    """Draw the trained flow from the annulus at six times, and guided away from its own early state."""
+    steps, start = 100, annulus(1500, 1)
+    late, early = Flow.load(), Flow.load("early")
+    levels, shown = D.Schedule.flow(steps), (1.0, 0.6, 0.3, 0.1, 0.0)
+    states = [start]
+    how = {"sampler": "flow_euler", "prediction": "flow", "x": start}
+    D.sample(late, start.shape, levels, **how, callback=lambda _, x: states.append(x.copy()))
+    ends = {
+        "early network": D.sample(early, start.shape, levels, **how),
+        "autoguidance, 2": D.sample(D.guided(late, early), start.shape, levels, **how, guidance_scale=2.0),
+        "data": spiral_sample(1500, 2),
+    }
+    panels = {f"t = {t:g}": states[round((1 - t) * steps)] for t in shown} | ends
+    figure, axes = plt.subplots(2, 4, figsize=(10, 5.2), sharex=True, sharey=True)
+    for axis, (title, points) in zip(axes.flat, panels.items(), strict=True):
+        axis.plot(*points.T, ".", color=ORANGE if title == "data" else BLUE, ms=1.5, alpha=0.5)
+        axis.set(title=title, aspect="equal", xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), xticks=[], yticks=[])
+    save(figure, "trained_flow.png")
+
+
+def guided_mixture() -> None:
+    """Draw CFG by DDIM and by DDPM, and PCG, on the mixture in the plane of ``legato diffusion reproduce``."""
+    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    uncond = D.GaussianMixture(np.ones(4), corners, np.full(4, 0.15))
+    cond = uncond.reweighted([0.7, 0.3, 0.0, 0.0])
+    levels, pair = D.Schedule.vp_linear(300), D.guided(cond, uncond)
+    axis = np.linspace(-0.5, 2.8, 160), np.linspace(-2.6, 2.6, 240)
+    grid = np.stack(np.meshgrid(*axis), -1).reshape(-1, 2)
+    powered = np.exp(3 * cond.log_density(grid, 1.0, 0.0) - 2 * uncond.log_density(grid, 1.0, 0.0))
+    runs = {"CFG-DDIM": ("ddim", 0), "CFG-DDPM": ("ddpm", 0), "PCG, K = 1": ("ddim", 1)}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), sharex=True, sharey=True)
+    for panel, (title, (sampler, correctors)) in zip(axes, runs.items(), strict=True):
+        x = D.sample(pair, (3000, 2), levels, sampler, guidance_scale=3.0, corrector_steps=correctors, seeds=2)
+        panel.plot(*x.T, ".", color=BLUE, ms=1.5, alpha=0.4)
+        panel.contour(*axis, powered.reshape(240, 160), levels=powered.max() * np.array([0.1, 0.6]), colors=ORANGE)
+        panel.set(title=title, aspect="equal", xlim=(-0.5, 2.8), ylim=(-2.6, 2.6), xticks=[], yticks=[])
+    save(figure, "guided_mixture.png")
+
+
 def guidance() -> None:
     g = np.linspace(1, 10, 200)
     figure, axis = plt.subplots(figsize=(5, 3))
@@ -169,6 +211,6 @@ def digits() -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for draw in (forward, backward, paths, spiral, flow, guidance, digits):
+    for draw in (forward, backward, paths, spiral, flow, trained_flow, guidance, guided_mixture, digits):
         draw()
         print(draw.__name__)

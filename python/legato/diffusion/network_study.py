@@ -61,7 +61,7 @@ def _drawn(model: Any, classes: NDArray[Any], scale: float, each: int, steps: in
 
 def digits(
     model: Any, images: NDArray[Any], labels: NDArray[Any], scales: Sequence[float] = (1.5, 2.0, 3.0), *,
-    each: int = 100, runs: int = 4, steps: int = 50,
+    each: int = 25, runs: int = 4, steps: int = 50,
 ) -> Table:  # fmt: skip
     """Compare CFG and PCG on a network: distance to the data, whose class the images are of, and their variety.
 
@@ -95,7 +95,7 @@ def digits(
             rows.append((scale, name, *(float(one) for pair in pairs for one in pair)))
     return Table(
         "digits",
-        "images of a trained network; PCG with one corrector is nearest to the data where the scale is small",
+        "images of a trained network by CFG and by PCG, against the data",
         (
             "gamma", "sampler", "Frechet distance", "standard error", "accuracy", "its standard error",
             "variance within class", "standard error of it",
@@ -122,8 +122,8 @@ def _verdicts_on_digits(rows: list[tuple[Any, ...]]) -> dict[str, bool]:
 
 
 def digits_equivalence(
-    model: Any, images: NDArray[Any], labels: NDArray[Any], scale: float = 2.0, *, each: int = 50, runs: int = 3,
-    counts: Sequence[int] = (25, 50, 100, 200, 400),
+    model: Any, images: NDArray[Any], labels: NDArray[Any], scale: float = 2.0, *, each: int = 25, runs: int = 3,
+    counts: Sequence[int] = (25, 50, 100, 200),
 ) -> Table:  # fmt: skip
     """Show theorem 3 on a network: CFG-DDPM(gamma) and PCG(2 gamma - 1) become one, CFG-DDIM stays another.
 
@@ -169,7 +169,7 @@ def digits_equivalence(
         rows,
         verdicts={
             f"with {last[0]} steps PCG is CFG-DDPM to the floor, by two standard errors": last[1] - last[5] < error,
-            f"with {first[0]} steps it is farther than with {last[0]}": first[1] > last[1],
+            f"with {first[0]} steps it is farther beyond the floor": first[1] - first[5] > last[1] - last[5],
             f"with {last[0]} steps CFG-DDIM is not, by two standard errors": last[3] - last[5] > apart,
         },
     )
