@@ -763,3 +763,17 @@ def test_the_corrector_at_the_last_level() -> None:
     D.sample(model, (2, 1), s, corrector_steps=1)
     assert len(levels) == 9
     assert min(levels) > 0
+
+
+def test_blocks_go_to_any_thread() -> None:
+    """Samples of several blocks, taken by whichever thread asks: the bits of one thread, for chains and evaluations."""
+    model = D.GaussianMixture([0.3, 0.7], [[-2.0, 0.0], [2.0, 1.0]], [0.1, 0.2])
+    one, *others = (
+        D.sample(model, (9001, 2), D.Schedule.vp_linear(12), "ddpm", seeds=3, threads=threads) for threads in (1, 2, 5)
+    )
+    assert all((one == other).all() for other in others)
+    first, *rest = (model.score(one, 0.8, 0.6, threads=threads) for threads in (1, 2, 5))
+    assert all((first == other).all() for other in rest)
+    x, eps = (D.normal((40, 65536), seed) for seed in (1, 2))
+    first, *rest = (D.apply_step(x, eps, (0.9, 0.1, 0.2), seeds=4, threads=threads) for threads in (1, 2, 5))
+    assert all((first == other).all() for other in rest)
