@@ -13,6 +13,7 @@ import re
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 
 import legato
@@ -57,7 +58,8 @@ class Exports(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write the directives of autosummary and autodoc, and have them read."""
-        module = importlib.import_module(self.arguments[0])
+        with mock(autodoc_mock_imports):
+            module = importlib.import_module(self.arguments[0])
         members = {name: getattr(module, name) for name in module.__all__}
         classes = [name for name, member in members.items() if isinstance(member, type)]
         functions = [name for name, member in members.items() if inspect.isroutine(member)]
