@@ -197,3 +197,10 @@ def test_a_weight_of_roll_takes_from_the_roll() -> None:
         path = camera.smooth_path(motion, size, dataclasses.replace(options, roll_weight=weight))
         roll[weight] = camera.path_sway(motion, path.corrections, size, 30).roll_deg
     assert roll[100.0] < 0.8 * roll[1.0]
+
+
+def test_sway_of_what_is_no_path() -> None:
+    motion = np.tile(np.eye(3), (6, 1, 1))
+    for measured in (camera.path_sway, camera.path_metrics):
+        with pytest.raises(ArgumentError, match="corrections: expected invertible matrices"):
+            measured(motion, np.zeros((6, 3, 3)), SIZE, *((30,) if measured is camera.path_sway else ()))

@@ -491,3 +491,9 @@ def test_bad_arguments(backend: str) -> None:
     motion[4, 1, 1] = np.nan
     with pytest.raises(camera.HomographyError, match="4"):
         camera.smooth_path(motion, SIZE, backend=backend)
+
+
+def test_rounds_without_end_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="relinearize: expected a whole number from 0 to 1000"):
+        camera.PathOptions(relinearize=2**31 - 1)
+    assert camera.PathOptions(relinearize=1000).relinearize == 1000

@@ -321,3 +321,18 @@ def test_bad_numbers_are_named(call: object, name: str) -> None:
 def test_nan_in_gives_nan_out() -> None:
     x = np.array([[1.0, np.nan]])
     assert np.isnan(D.apply_step(x, x, (1.0, 0.5, 0.0))).tolist() == [[False, True]]
+
+
+def test_a_stranger_that_says_it_is_on_a_device_is_refused() -> None:
+    """DLPack's word alone is no array: without a shape and a type nothing can be done with it."""
+
+    class Stranger:
+        def __dlpack__(self, **_: object) -> object:
+            return None
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+    for bad in ({"x": Stranger()}, {"eps": Stranger()}):
+        with pytest.raises(ArgumentError, match=next(iter(bad))):
+            D.apply_step(**{"x": np.ones((2, 3)), "eps": np.ones((2, 3)), "coef": (1.0, 1.0, 0.0), **bad})

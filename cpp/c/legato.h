@@ -53,7 +53,7 @@ typedef struct legato_camera_path_options {
   double anisotropy, shear, keystone, keystone_ratio, acceleration;
   double roll_weight; /* factor of the weights of roll */
   double bound, inset, pixel, tolerance;
-  int relinearize, max_iterations;
+  int relinearize /* at most 1000 */, max_iterations;
 } legato_camera_path_options;
 
 legato_camera_path_options legato_camera_path_options_default(void);

@@ -287,8 +287,8 @@ def refuse_gradients(name: str, value: Any) -> None:
 
 
 def on_device(value: Any) -> bool:
-    """Whether `value` is an array in GPU memory, by its own word (DLPack's device 2, CUDA)."""
-    if type(value) is np.ndarray:
+    """Whether `value` is an array in GPU memory, by its own word (DLPack's device 2, CUDA), with a shape and a type."""
+    if type(value) is np.ndarray or not (hasattr(value, "shape") and hasattr(value, "dtype")):
         return False
     try:
         place = getattr(value, "__dlpack_device__", None)

@@ -96,7 +96,7 @@ struct PathOptions {
   double bound = 1.0;                   ///< |entries of log P_t| <= bound
   double inset = 0.0;                   ///< the window stays this far (frame widths) inside the frame
   double pixel = 0.0;                   ///< one pixel in frame widths; the tolerance of the exact check is 0.05 of it
-  int relinearize = 2;                  ///< rounds of sequential re-linearization; 0: the paper's linear model
+  int relinearize = 2;                  ///< rounds of sequential re-linearization, to 1000; 0: the paper's linear model
   SolverOptions solver;
 };
 

@@ -146,6 +146,7 @@ void salient_rows(const Window& w, const double* point, const double* p, double 
 }
 
 bool usable(const PathOptions& o) {
+  constexpr int kMostRounds = 1000;
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
   return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && o.model >= PathModel::homography &&
@@ -154,7 +155,7 @@ bool usable(const PathOptions& o) {
          at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
          at_least_zero(o.keystone) && at_least_zero(o.acceleration) && at_least_zero(o.roll_weight) &&
          !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) && at_least_zero(o.pixel) &&
-         o.relinearize >= 0 && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+         o.relinearize >= 0 && o.relinearize <= kMostRounds && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
 }
 
 bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }

@@ -473,7 +473,7 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
     }
     if (outcome() != Status::ok) return outcome();
     const bool enough = round >= options.relinearize && (most <= accepted || options.pixel == 0);
-    if (options.relinearize == 0 || enough || round >= options.relinearize + kExtraRounds) return status;
+    if (options.relinearize == 0 || enough || round - kExtraRounds >= options.relinearize) return status;
   }
 }
 

@@ -87,10 +87,7 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
     F[0] = np.eye(3)
     if not np.isfinite(F).all():
         raise ArgumentError("motion: expected finite matrices")
-    try:
-        inverse = np.linalg.inv(P)
-    except np.linalg.LinAlgError:
-        raise ArgumentError("corrections: expected invertible matrices") from None
+    inverse = _inverse(P)
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
     steady = inverse[:-1] @ F[1:] @ P[1:]
     after = move_points(steady, corners) - corners
@@ -159,7 +156,7 @@ def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], 
     P = as_float64("corrections", corrections, (len(F), 3, 3))
     if len(F) < 2:
         return Sway(np.nan, np.nan)
-    steady = np.linalg.inv(P[:-1]) @ F[1:] @ P[1:]
+    steady = _inverse(P[:-1]) @ F[1:] @ P[1:]
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
     places = np.cumsum(move_points(steady, corners) - corners, axis=0).reshape(len(steady), 8)
     # d(x / z) = (dx - (x / z) dz) / z, at the center; the scale 1 / z turns nothing.
@@ -169,6 +166,13 @@ def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], 
     roll = np.cumsum(np.degrees(np.arctan2(J[:, 1, 0] - J[:, 0, 1], J[:, 0, 0] + J[:, 1, 1])))
     power = _band_power(np.column_stack([places, roll]), rate)
     return Sway(float(np.sqrt(power[:8].sum() / 4)), float(np.sqrt(power[8])))
+
+
+def _inverse(corrections: Float64) -> Float64:
+    try:
+        return np.asarray(np.linalg.inv(corrections), np.float64)
+    except np.linalg.LinAlgError:
+        raise ArgumentError("corrections: expected invertible matrices") from None
 
 
 def _band_power(signals: Float64, rate: float) -> Float64:

@@ -52,7 +52,7 @@ class PathOptions:
     relinearize : int
         Rounds of sequential re-linearization about the present path, which make the model's velocities and crop
         exact; up to four more are done while a frame violates the crop by more than 0.05 px. 0 is the paper's linear
-        model.
+        model; at most 1000.
     tolerance : float
         Relative gap at which the solver stops.
     max_iterations : int
@@ -99,8 +99,8 @@ class PathOptions:
         put("model", as_choice("model", self.model, MODELS))
         put("bound", as_number("bound", self.bound, above=0))
         put("tolerance", as_number("tolerance", self.tolerance, above=0, below=1))
-        for name in ("relinearize", "max_iterations"):
-            put(name, as_count(name, getattr(self, name), 0))
+        put("relinearize", as_count("relinearize", self.relinearize, 0, 1000))
+        put("max_iterations", as_count("max_iterations", self.max_iterations, 0))
 
     @property
     def effective_window_scale(self) -> float:
