@@ -502,3 +502,9 @@ def test_fields_of_json_lines_are_what_json_reads(rows: Any, indent: Any, ascii:
             read = json.loads(f'"{raw}"' if kind in (3, 4) else raw)
             assert isinstance(value, JSON_KINDS[kind])
             assert json.dumps(read) == json.dumps(value)
+
+
+@pytest.mark.parametrize("values", [2, None, {"a": 1}, {1, 2}, iter([1]), np.array(1.0)])
+def test_a_column_that_is_no_list_is_named(values: Any) -> None:
+    with pytest.raises(InputError, match="column 'reward': expected a list or an array, got"):
+        rft.scan({"prompt": ["a", "b"], "reward": values})

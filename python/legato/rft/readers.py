@@ -382,7 +382,15 @@ class _ColumnsPart(Part):
 
     def __init__(self, name: str, columns: Mapping[str, Any]) -> None:
         self._columns = {str(key): values for key, values in columns.items()}
-        lengths = {key: len(values) for key, values in self._columns.items()}
+        lengths = {}
+        for key, values in self._columns.items():
+            try:
+                lengths[key] = len(values)
+                listed = hasattr(values, "__getitem__") and not isinstance(values, Mapping)
+            except TypeError:
+                listed = False
+            if not listed:
+                raise InputError(f"{name}: column {key!r}: expected a list or an array, got {type(values).__name__}")
         if len(set(lengths.values())) > 1:
             raise InputError(f"{name}: expected columns of one length, got {lengths}")
         count = min(_HEAD, *lengths.values()) if lengths else 0
