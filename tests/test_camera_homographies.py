@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import camera_arrays
 from legato import camera
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, HomographyError
 
 
 def random_logs(n: int, size: float, seed: int = 0) -> np.ndarray:
@@ -144,3 +146,10 @@ def test_same_bits_whatever_the_batch_and_threads(n: int, threads: int, seed: in
     log = camera.log_homography(H)
     assert (camera.log_homography(H, threads=threads) == log).all()
     assert (camera.log_homography(H[index]) == log[index]).all()
+
+
+@pytest.mark.parametrize("stretch", [1.0, 5.0, 1e2, 1e8, 1e10, 1e12, 1e14, 1e16, 2.0**63])
+def test_a_mirrored_stretch_has_no_logarithm_however_far_it_goes(stretch: float, backend: Any) -> None:
+    H = np.array([[1, 0, 3.9], [0, -stretch, 2.8], [0, 0, 1]])
+    with pytest.raises(HomographyError, match="no principal logarithm"):
+        camera.log_homography(H, backend=backend)

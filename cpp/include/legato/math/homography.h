@@ -192,7 +192,10 @@ LEGATO_HD LogResult<T> logarithm(const Matrix3<T>& homography) {
   const Matrix3<T> adj = adjugate(a);
   const T trace = a.at[0] + a.at[4] + a.at[8], minors = adj.at[0] + adj.at[4] + adj.at[8];
   const T radicand = trace * trace - minors * 3.0;
-  const T x = (square_root(select(radicand > zero, radicand, zero)) - trace) * (1.0 / 3);
+  const T width = square_root(select(radicand > zero, radicand, zero));
+  // Where the trace is positive the difference loses its digits; the product of the cubic's two extrema is minors / 3.
+  const T x =
+      select(trace > zero, (zero - minors) / (width + select(trace > zero, trace, one)), (width - trace) * (1.0 / 3));
   const T cubic = ((x + trace) * x + minors) * x + 1.0;
   const T terms = ((magnitude(x) + magnitude(trace)) * magnitude(x) + magnitude(minors)) * magnitude(x) + 1.0;
   const auto branch_cut = (radicand >= zero) & (x > zero) & (cubic <= terms * 1e-14);
