@@ -11,20 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from legato.bench.timing import duration_text, ratio_text
+
 ROOT = Path(__file__).parents[1]
 RUN = Path(__file__).with_name("bench.json")
 BEGIN, END = "<!-- made by benchmarks/report.py -->\n", "<!-- end -->\n"
-
-
-def duration(seconds: float) -> str:
-    """Write a time with three digits."""
-    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
-    return f"{seconds / size:.3g} {unit}" if seconds < 999.5 * size else f"{seconds / size:.0f} {unit}"
-
-
-def times(ratio: float) -> str:
-    """Write a ratio with two to three digits."""
-    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}" if ratio < 99.95 else f"{ratio:,.0f}"
 
 
 def table(run: dict[str, Any]) -> str:
@@ -42,11 +33,11 @@ def table(run: dict[str, Any]) -> str:
     ]
     for timing in run["timings"]:
         others = "; ".join(
-            f"{peer} {times(middle)} ({times(low)} to {times(high)})"
+            f"{peer} {ratio_text(middle)} ({ratio_text(low)} to {ratio_text(high)})"
             for peer, (low, middle, high) in timing["ratios"].items()
         )
         lines.append(
-            f"| {timing['family']}: {timing['name']} | {duration(timing['seconds']['legato'][1])} | {others} |"
+            f"| {timing['family']}: {timing['name']} | {duration_text(timing['seconds']['legato'][1])} | {others} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from legato import bench
+from legato.cli import bench as bench_command
 from legato.cli import main
 from legato.errors import ArgumentError, InputError
 
@@ -153,6 +154,10 @@ def test_bad_input_is_named(
     assert main(words.split()) == code
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_offers_every_family() -> None:
+    assert bench_command.FAMILIES == bench.FAMILIES
 
 
 def test_a_family_must_be_known() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Row", "Timing", "measure"]
+__all__ = ["Row", "Timing", "duration_text", "measure", "ratio_text"]
 
 _BLOCK_S = 2e-3  # the least time between two readings of the clock
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 400
@@ -66,7 +66,7 @@ class Timing:
     seconds: Mapping[str, list[float]]
     ratios: Mapping[str, list[float]]
     share: list[float] | None
-    rounds: int = field(default=0)
+    rounds: int
 
 
 def measure(row: Row, seconds: float = 2.0) -> Timing:
@@ -121,6 +121,17 @@ def measure(row: Row, seconds: float = 2.0) -> Timing:
         over.get("limit"),
         rounds,
     )
+
+
+def duration_text(seconds: float) -> str:
+    """Write a time with three digits and its unit."""
+    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
+    return f"{seconds / size:.3g} {unit}" if seconds < 999.5 * size else f"{seconds / size:.0f} {unit}"
+
+
+def ratio_text(ratio: float) -> str:
+    """Write a ratio with three digits, or without a fraction."""
+    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}" if ratio < 99.95 else f"{ratio:,.0f}"
 
 
 def _clock() -> Callable[[], float]:

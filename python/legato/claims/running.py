@@ -50,15 +50,14 @@ class Paper:
 
     title: str
     source: str
-    needs: tuple[str, ...] = ()  #: packages beyond NumPy without which some claims are not run
 
 
 PAPERS = {
     "camera": Paper("Cinematic-L1 video stabilization with a log-homography model", "WACV 2021, arXiv 2011.08144"),
     "guidance": Paper("Classifier-free guidance is a predictor-corrector", "arXiv 2408.09000"),
     "steps": Paper("Step-by-step diffusion: an elementary tutorial", "arXiv 2406.08929"),
-    "rasp": Paper("What algorithms can transformers learn?", "arXiv 2310.16028", ("torch",)),
-    "rft": Paper("Vanishing gradients in reinforcement finetuning", "arXiv 2310.20703", ("sklearn",)),
+    "rasp": Paper("What algorithms can transformers learn?", "arXiv 2310.16028"),
+    "rft": Paper("Vanishing gradients in reinforcement finetuning", "arXiv 2310.20703"),
 }
 
 NOT_RUN = {

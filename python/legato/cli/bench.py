@@ -79,22 +79,13 @@ def _say_machine(run: Run) -> None:
 
 
 def _say_row(timing: Timing) -> None:
+    from legato.bench.timing import duration_text, ratio_text
+
     share = "" if timing.share is None else f", {timing.share[1]:.0%} of what the machine allows"
-    say(f"{timing.family}: {timing.name}: {_duration(timing.seconds['legato'][1])}{share}")
+    say(f"{timing.family}: {timing.name}: {duration_text(timing.seconds['legato'][1])}{share}")
     for peer, (low, middle, high) in timing.ratios.items():
-        said = f"{_times(middle)} times as long ({_times(low)} to {_times(high)})"
-        say(f"    {peer:<24}{_duration(timing.seconds[peer][1]):>10}   {said}", flush=True)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 999.5 * size else f"{seconds / size:.0f} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.1f}" if ratio < 99.95 else f"{ratio:,.0f}"
+        said = f"{ratio_text(middle)} times as long ({ratio_text(low)} to {ratio_text(high)})"
+        say(f"    {peer:<24}{duration_text(timing.seconds[peer][1]):>10}   {said}", flush=True)
 
 
 def _compare(before: Path, after: Path) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from legato._files import PendingFile, check_destinations
 from legato._printing import say
+from legato.claims.running import PAPERS
 from legato.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -20,15 +21,14 @@ NAME = "reproduce"
 HELP = "run what the papers claim: their value, ours, a verdict"
 DESCRIPTION = (
     "Runs every claim of the five papers that this machine can: what the paper states, what was found, and whether it "
-    "holds, which is computed. What cannot run here is listed with the reason. All of it takes about ten minutes of "
-    "one core, --quick some seconds."
+    "holds, which is computed. What cannot run here is listed with the reason. With --quick it takes seconds; the "
+    "networks of rasp and the digits of rft take longest without."
 )
 EXAMPLES = (
     "legato reproduce",
     "legato reproduce guidance steps --quick",
     "legato reproduce all --json claims.json --markdown claims.md",
 )
-PAPERS = ("camera", "guidance", "steps", "rasp", "rft")
 _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "not judged"}
 
 
