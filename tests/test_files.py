@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -478,3 +479,25 @@ def test_damaged_archives_are_clear_errors(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with contextlib.suppress(InputError):
             rft.scan(path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system cannot hold signals")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_signal_in_the_moment_of_replacing_leaves_nothing(tmp_path: Path, number: str) -> None:
+    """Between the link under the hidden name and the replacing, with what the system does of itself."""
+    code = f"""
+import os, signal
+from legato import _files
+link = _files._link
+def linked(handle, name):
+    link(handle, name)
+    os.kill(os.getpid(), signal.{number})
+_files._link = linked
+signal.signal(signal.{number}, signal.SIG_DFL)
+_files.write_whole("a.txt", "new")
+"""
+    (tmp_path / "a.txt").write_text("old")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    assert ended.returncode == -getattr(signal, number)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "new"

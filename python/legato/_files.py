@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import stat
 import sys
 import zipfile
@@ -221,8 +222,9 @@ class PendingFile:
             _link(handle, self._final)
             return
         # A link cannot replace a file, so it gets the hidden name for the moment before the final one.
-        _link(handle, hidden)
-        hidden.replace(self._final)
+        with _signals_held():
+            _link(handle, hidden)
+            hidden.replace(self._final)
 
     def discard(self) -> None:
         """Remove what was written; after `commit` nothing happens."""
@@ -285,6 +287,19 @@ def append_lines(path: PathLike, lines: str) -> None:
             file.write(lines.encode(errors="replace"))
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals that end a process wait, where the system can: between two calls it would leave a file."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _unnamed_file(folder: Path) -> int | None:
