@@ -29,6 +29,7 @@ from legato import cli, rasp, video
 
 _TIMEOUT_S = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+_HELD = (signal.SIGINT, signal.SIGTERM)
 _ENDED = {0, 1, 130, 143, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL}
 _OLDER = b"older"
 # What the user may have beside an output: named as temporary files are, here or elsewhere.
@@ -146,9 +147,12 @@ class Bench:
         self._before = {path.name: path.read_bytes() for path in self._folder.iterdir()}
 
     def _start(self, most_bytes: int | None = None) -> int:
+        # A child that hears a signal before its work has begun would unwind this process's own frames.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
         process = os.fork()  # what is imported need not be imported again
         if process == 0:
             self._work(most_bytes)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
         return process
 
     def _work(self, most_bytes: int | None) -> NoReturn:
@@ -160,6 +164,7 @@ class Bench:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
             (self.kind.run or _command)(self.kind.arguments)
         except KeyboardInterrupt:
             os._exit(130)
