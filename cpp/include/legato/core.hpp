@@ -87,6 +87,16 @@ class Interruption {
   std::atomic<bool> stopped_{false};
 };
 
+/// A run call with `threads` starts so many helper threads at most, and only as many as have this much work each, in
+/// nanoseconds by the kernel's own estimate: small work stays on the calling thread.
+constexpr double kWorkOfHelper = 300e3;
+
+/// Sets another amount for the process; with 0 every thread asked for is started. For tests.
+void set_work_of_helper(double nanoseconds) noexcept;
+
+/// The helper threads that run calls of this process have started so far.
+std::uint64_t helpers_started() noexcept;
+
 /// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
 enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
 
