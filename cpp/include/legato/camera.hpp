@@ -11,6 +11,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::camera {
 
 /// logs[i] = log(H_i / cbrt(det H_i)), trace 0. n x 9 each; may be the same memory.
@@ -109,7 +111,10 @@ struct PathResult {
   std::size_t bad_frame = 0;  ///< the frame an error speaks of
 };
 
-/// Whether the options make sense for frames of this aspect (height / width).
+/// Null where the options make sense for frames of this aspect (height / width), else one English sentence that names
+/// the field and what was expected of it; static storage.
+const char* path_problem(const PathOptions& options, double aspect) noexcept;
+/// Whether it has none.
 bool sensible(const PathOptions& options, double aspect) noexcept;
 
 /// The effective window scale: options.window_scale, or 1 - crop / 2.
@@ -180,6 +185,8 @@ struct StreamResult {
 /// between their neighbors as far as the window sees. Lives in the caller's memory, the same for clips of any length;
 /// no call allocates. Needs no destruction.
 class PathStream;
+/// As path_problem: null, or why path_stream_memory_size and create_path_stream refuse the options.
+const char* path_stream_problem(const StreamOptions& options) noexcept;
 /// Bytes; 0 when the options make no sense or no memory has so many.
 std::size_t path_stream_memory_size(const StreamOptions& options) noexcept;
 /// Null when the memory is too small or the options make no sense.
@@ -231,3 +238,5 @@ Status crop_rows(std::span<const double> log_correction, double aspect, const Pa
                  std::span<double> row_matrix, std::span<double> row_bound) noexcept;
 
 }  // namespace legato::camera
+
+LEGATO_SURFACE_END

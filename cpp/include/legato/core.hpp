@@ -6,6 +6,18 @@
 #include <cstdint>
 #include <span>
 
+// What stands between these two is what a shared library exports. In a static one it is hidden like the rest: a module
+// that holds a copy of the core does not hand it on.
+#if defined(LEGATO_EXPORTS)
+#define LEGATO_SURFACE_BEGIN _Pragma("GCC visibility push(default)")
+#define LEGATO_SURFACE_END _Pragma("GCC visibility pop")
+#else
+#define LEGATO_SURFACE_BEGIN
+#define LEGATO_SURFACE_END
+#endif
+
+LEGATO_SURFACE_BEGIN
+
 namespace legato {
 
 /// Outcome of a run call. Each face turns it into its own kind of error, once.
@@ -121,3 +133,5 @@ const char* version() noexcept;
 const char* build_text() noexcept;
 
 }  // namespace legato
+
+LEGATO_SURFACE_END

@@ -19,12 +19,6 @@ constexpr double kDecay = 0.9;
 constexpr std::size_t kMeanOf = 10;  // frames whose mean motion is carried on
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-bool usable(const StreamOptions& o) {
-  return o.stride > kPinned && o.stride < o.window && o.window < (std::size_t{1} << 24) && o.predicted >= -1 &&
-         o.predicted <= 1000 && o.points < 10000 && o.salient_weight >= 0 && o.target_weight >= 0 &&
-         sensible(o.path, o.aspect);
-}
-
 std::size_t predicted_of(const StreamOptions& o) {
   if (o.predicted >= 0) return static_cast<std::size_t>(o.predicted);
   return o.window - o.stride <= kShortLookAhead ? kPredicted : 0;
@@ -181,8 +175,18 @@ PathStream* lay_out_stream(const StreamOptions& options, Arena& arena, PathStrea
 
 }  // namespace
 
+const char* path_stream_problem(const StreamOptions& o) noexcept {
+  if (o.window >= std::size_t{1} << 24) return "window: expected less than 2^24 frames";
+  if (o.stride <= kPinned || o.stride >= o.window) return "stride: expected 4 <= stride < window, in frames";
+  if (o.predicted < -1 || o.predicted > 1000) return "predicted: expected 0 to 1000 frames, or -1 to have it chosen";
+  if (o.points >= 10000) return "points: expected less than 10000";
+  if (!(o.salient_weight >= 0)) return "salient_weight: expected 0 or more";
+  if (!(o.target_weight >= 0)) return "target_weight: expected 0 or more";
+  return path_problem(o.path, o.aspect);
+}
+
 std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
-  if (!usable(options)) return 0;
+  if (path_stream_problem(options) != nullptr) return 0;
   Arena counter;
   PathStream counted;
   lay_out_stream(options, counter, counted);
@@ -190,8 +194,7 @@ std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
 }
 
 PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept {
-  if (!usable(options) || memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options)))
-    return nullptr;
+  if (memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options))) return nullptr;
   Arena arena(memory);
   PathStream counted;
   return lay_out_stream(options, arena, counted);

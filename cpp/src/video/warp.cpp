@@ -154,7 +154,8 @@ template <class Sample>
 void run(const WarpJob<Sample>& job, int begin, int end) {
 #if defined(__x86_64__)
   const bool few_taps = job.taps == nullptr || job.taps->count == 4;
-  if (active_isa() == Isa::avx512 && has_vbmi() && job.source_width * sizeof(Sample) >= 64 && few_taps) {
+  if (active_isa() == Isa::avx512 && has_vbmi() && static_cast<std::size_t>(job.source_width) * sizeof(Sample) >= 64 &&
+      few_taps) {
     return avx512vbmi::warp_rows(job, begin, end);
   }
 #endif
@@ -226,14 +227,14 @@ Status warp_packed(std::span<const double> map, const Image<const std::uint8_t>&
     memory += padded(target.width) * static_cast<std::size_t>(target.height);
   }
   for (int y = 0; y < source.height; ++y) {
-    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
+    if (static_cast<std::size_t>(y) % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(split_row, source.data + y * source.stride, source.width, split[0].data + y * split[0].stride,
                     split[1].data + y * split[1].stride, split[2].data + y * split[2].stride);
   }
   const Status status = warp(map, from, to, interpolation, threads);
   if (status != Status::ok) return status;
   for (int y = 0; y < target.height; ++y) {
-    if (y % kRowGrain == 0 && cancelled()) return Status::cancelled;
+    if (static_cast<std::size_t>(y) % kRowGrain == 0 && cancelled()) return Status::cancelled;
     LEGATO_DISPATCH(merge_row, to[0].data + y * to[0].stride, to[1].data + y * to[1].stride,
                     to[2].data + y * to[2].stride, target.width, target.data + y * target.stride);
   }
