@@ -141,8 +141,8 @@ inline float compare_band(const CompareJob<Sample>& job) {
     const Node *above = job.source.nodes + tile.node, *below = above + frame.across + 1;
     const Field fx = field(above[0].x, above[1].x, below[0].x, below[1].x);
     const Field fy = field(above[0].y, above[1].y, below[0].y, below[1].y);
-    const auto shares = [&](const Pack& pack, const float* weight, Floats& x, Floats& y)
-                            __attribute__((always_inline)) {
+    const auto shares = [&](const Pack& pack, const float* weight, Floats& x,
+                            Floats& y) __attribute__((always_inline)) {
       x = at(fx, load(pack.across), load(pack.down));
       y = at(fy, load(pack.across), load(pack.down));
       return where(depth(x, y, kInset, frame.right - kInset, frame.bottom - kInset) >= 0.0f, load(weight));
@@ -211,8 +211,7 @@ inline TileSums blend_tile(const BlendJob<Sample>& job) {
   for (int k = 0; k < job.packs; ++k) {
     const Pack& pack = job.pack[k];
     const Floats across = load(pack.across), down = load(pack.down);
-    const Floats inside =
-        depth(at(place_x, across, down), at(place_y, across, down), 0, frame.right, frame.bottom);
+    const Floats inside = depth(at(place_x, across, down), at(place_y, across, down), 0, frame.right, frame.bottom);
     const Integers here = (inside < job.feather) & (load(pack.x) < job.columns) & (load(pack.y) < job.rows);
     if (!any(here)) continue;
     Floats whole{}, value[planes] = {}, square{}, risk{};
@@ -221,8 +220,8 @@ inline TileSums blend_tile(const BlendJob<Sample>& job) {
       const Lending<Sample>& source = *job.source[s];
       Floats x = at(fields.x, across, down), y = at(fields.y, across, down);
       const Floats e = at(fields.error, across, down);
-      const Floats w = clamped(depth(x, y, kInset, right, bottom) * ramp, 0, 1) *
-                       (source.fade / (e * e + kLeastVariance));
+      const Floats w =
+          clamped(depth(x, y, kInset, right, bottom) * ramp, 0, 1) * (source.fade / (e * e + kLeastVariance));
       if (!any(w > 0.0f)) continue;
       whole += w;
       x = clamped(x, kInset, right);

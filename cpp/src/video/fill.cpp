@@ -93,9 +93,7 @@ class Filling {
     return {m_.place + node_index(cell.r, cell.c), m_.place + node_index(cell.r + 1, cell.c), fy};
   }
   /// How far inside of a frame a point lies, negative outside.
-  float depth(Point p) const {
-    return std::min(std::min(p.x, frame_.right - p.x), std::min(p.y, frame_.bottom - p.y));
-  }
+  float depth(Point p) const { return std::min(std::min(p.x, frame_.right - p.x), std::min(p.y, frame_.bottom - p.y)); }
   /// The same of a source's place, whose edge rows are not used.
   float depth(const Node& n) const { return depth(Point{n.x, n.y}) - kInset; }
 
@@ -353,8 +351,9 @@ class Filling {
     const int channels = colored ? 4 : 2;
     Extension& grid = m_.grid;
     grid.clear(channels);
-    CompareJob<Sample> job{frame_,  source,          m_.band, band_,   samples_,      &chroma_samples_,
-                           colored, kMostColor * levels_, levels_, grid.weights(), {}};
+    CompareJob<Sample> job{frame_,   source,           m_.band, band_,
+                           samples_, &chroma_samples_, colored, kMostColor * levels_,
+                           levels_,  grid.weights(),   {}};
     for (int c = 0; c < channels; ++c) job.values[c] = grid.values(c);
     if (!(LEGATO_DISPATCH(compare_band, job) > 0)) return;
     grid.run(channels, kTrust);

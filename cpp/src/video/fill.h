@@ -99,8 +99,8 @@ struct NodeFields {
 template <class Sample>
 struct BlendJob {
   Frame frame;
-  int node;            // the tile's first
-  const Point* place;  // of each node, in the frame
+  int node;                              // the tile's first
+  const Point* place;                    // of each node, in the frame
   const Lending<Sample>* const* source;  // that show some of the tile
   NodeFields* fields;                    // scratch, one a source
   int count;
