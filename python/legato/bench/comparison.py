@@ -27,6 +27,16 @@ class Change:
     verdict : {"faster", "slower", "same"}
         "same" where the two runs' spreads overlap, each the quartiles and as much again on both sides, or the change is
         below 5 %.
+
+    See Also
+    --------
+    compare : Judge each row that two runs have in common.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> bench.Change("rft", "GAE", "numba", factor=1.5, verdict="faster").verdict
+    'faster'
     """
 
     family: str
@@ -58,6 +68,19 @@ def compare(
     ------
     InputError
         If one of them is no such run.
+
+    See Also
+    --------
+    run : Measure the short set of some families.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> row = {"family": "rft", "name": "GAE", "seconds": {}, "share": None, "rounds": 5}
+    >>> run = {"machine": {}, "packages": {}, "missing": [], "timings": [{**row, "ratios": {"numba": [1.0, 1.1, 1.2]}}]}
+    >>> changes, left_out = bench.compare(run, run)
+    >>> changes[0].verdict, left_out
+    ('same', [])
     """
     tables = [_ratios(run, name) for run, name in zip((before, after), names, strict=True)]
     changes = []

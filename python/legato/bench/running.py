@@ -35,6 +35,18 @@ class Run:
         Peers that are not installed; their columns are left out.
     timings : list of Timing
         One for each row.
+
+    See Also
+    --------
+    run : Measure the short set of some families.
+    compare : Judge each row that two runs have in common.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> run = bench.Run(machine={}, packages={}, missing=["torch"], timings=[])
+    >>> run.to_dict()["missing"]
+    ['torch']
     """
 
     machine: dict[str, Any]
@@ -43,7 +55,12 @@ class Run:
     timings: list[Timing]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as JSON has it."""
+        """Give all of it as JSON has it.
+
+        See Also
+        --------
+        compare : Judge each row that two runs have in common.
+        """
         return asdict(self)
 
 
@@ -75,6 +92,17 @@ def run(
         If a family is unknown or `seconds` is not positive.
     AssertionError
         If someone's answer is another than ours.
+
+    See Also
+    --------
+    measure : Check that all give the same answer, then time them in turn, on one thread each.
+    compare : Judge each row that two runs have in common.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> [timing.family for timing in bench.run([]).timings]
+    []
     """
     for family in families:
         if family not in FAMILIES:

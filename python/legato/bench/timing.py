@@ -33,6 +33,19 @@ class Row:
         Raises AssertionError where the answers are not the same.
     limit : callable, optional
         Moves as many bytes as the work must, or multiplies as often, and does nothing else.
+
+    See Also
+    --------
+    measure : Check that all give the same answer, then time them in turn, on one thread each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import bench, rft
+    >>> x = np.arange(8.0)
+    >>> row = bench.Row("rft", "whiten 8", lambda: rft.whiten(x), {"NumPy": lambda: (x - x.mean()) / x.std(ddof=1)},
+    ...                 np.testing.assert_allclose)
+    >>> row.agree(row.legato(), row.peers["NumPy"]())
     """
 
     family: str
@@ -59,6 +72,17 @@ class Timing:
         Quartiles of the limit's time over ours: 1 is all that the machine allows.
     rounds : int
         How often each was timed.
+
+    See Also
+    --------
+    measure : Check that all give the same answer, then time them in turn, on one thread each.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> timing = bench.Timing("rft", "GAE", {"legato": [1e-6, 2e-6, 3e-6]}, {}, share=None, rounds=5)
+    >>> timing.seconds["legato"][1]
+    2e-06
     """
 
     family: str
@@ -88,10 +112,23 @@ def measure(row: Row, seconds: float = 2.0) -> Timing:
     AssertionError
         If a peer's answer is another.
 
+    See Also
+    --------
+    run : Measure the short set of some families.
+    Row : The same work by Legato and by others.
+
     Notes
     -----
     Times are CPU times of the calling thread where its clock is fine enough: on a machine that is shared, the wall's
     clock measures the neighbors.
+
+    Examples
+    --------
+    >>> from legato import bench
+    >>> row = bench.Row("none", "a sum", lambda: sum(range(9)), {"by hand": lambda: 36}, lambda ours, theirs: None)
+    >>> timing = bench.measure(row, seconds=0.001)
+    >>> timing.rounds >= 5, sorted(timing.seconds)
+    (True, ['by hand', 'legato'])
     """
     ours = row.legato()
     calls = {"legato": row.legato, **row.peers}

@@ -50,6 +50,22 @@ def filter_path(
     -------
     CameraPath
         With status "filtered"; objective, gap and keystone ratio are NaN.
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    grundmann_path : The linear program of 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> motion = np.tile(np.eye(3), (60, 1, 1))
+    >>> motion[:, 0, 2] = 2.0 * (-1.0) ** np.arange(60)
+    >>> path = camera.filter_path(motion, size=(640, 360), width_frames=5.0)
+    >>> metrics = camera.path_metrics(motion, path.corrections, size=(640, 360))
+    >>> path.status, bool(metrics.jitter_px < 0.1 * metrics.input_jitter_px)
+    ('filtered', True)
     """
     options = check_options(options)
     width, height = check_size(size)
@@ -99,6 +115,21 @@ def grundmann_path(motion: ArrayLike, size: tuple[int, int], options: PathOption
         SciPy is not installed.
     InfeasibleError
         The solver found no path.
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    filter_path : Smooth a camera path with a linear filter, then shrink what leaves the frame (`contain`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> motion = np.tile(np.eye(3), (20, 1, 1))
+    >>> motion[:, 0, 2] = 2.0 * (-1.0) ** np.arange(20)
+    >>> path = camera.grundmann_path(motion, size=(640, 360))
+    >>> path.status, path.corrections.shape
+    ('optimal', (20, 3, 3))
     """
     try:
         from scipy import optimize, sparse

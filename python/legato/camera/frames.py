@@ -18,6 +18,16 @@ def crop_map(size: tuple[int, int], options: PathOptions | None = None) -> Float
 
     The output is as large as the input, so this is a scaling by the window scale about the frame center;
     ``corrections[t] @ crop_map(size, options)`` maps output pixels to input pixels.
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+
+    Examples
+    --------
+    >>> from legato import camera
+    >>> camera.crop_map((641, 361), camera.PathOptions(crop=0.2)).round(3).tolist()
+    [[0.9, 0.0, 32.0], [0.0, 0.9, 18.0], [0.0, 0.0, 1.0]]
     """
     width, height = check_size(size)
     scale = check_options(options).effective_window_scale
@@ -40,6 +50,19 @@ def bridge_motion(motion: ArrayLike, ok: ArrayLike) -> Float64:
     Returns
     -------
     ndarray, shape (n, 3, 3), float64
+
+    See Also
+    --------
+    smooth_path : Does so with the frames that its `ok` leaves out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> motion = np.tile(np.eye(3), (4, 1, 1))
+    >>> motion[1:, 0, 2] = [2.0, np.nan, 4.0]
+    >>> camera.bridge_motion(motion, ok=[True, True, False, True])[:, 0, 2].round(6)
+    array([0., 2., 3., 4.])
     """
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     good = as_booleans("ok", ok, (len(F),))

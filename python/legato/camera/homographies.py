@@ -50,6 +50,10 @@ def log_homography(
     ArgumentError
         The shape or dtype is wrong.
 
+    See Also
+    --------
+    exp_homography : Exponential of homography logarithms.
+
     Notes
     -----
     Inverse scaling and squaring with the series of ``2 artanh``; Cinematic-L1 (WACV 2021), section 2. Error below
@@ -103,6 +107,10 @@ def exp_homography(
     ArgumentError
         The shape or dtype is wrong.
 
+    See Also
+    --------
+    log_homography : Logarithm of homographies, normalized to determinant 1.
+
     Notes
     -----
     Scaling and squaring with the Pade approximant (6, 6); relative error below 1e-12.
@@ -144,6 +152,10 @@ def coordinate_map(homography: ArrayLike) -> Any:
         The shape or dtype is wrong.
     DependencyError
         SciPy is missing.
+
+    See Also
+    --------
+    legato.video.warp : Pictures of several planes, without SciPy.
 
     Examples
     --------

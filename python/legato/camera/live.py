@@ -61,6 +61,11 @@ class LivePath:
         Motions appended to the newest; shake has a rhythm, so an autoregressive model of the last sixty tells them.
     backend : {"native", "numpy"}, optional
 
+    See Also
+    --------
+    PathStream : A camera path while the motion is still coming in.
+    smooth_path : Find the L1-optimal camera path of a clip.
+
     Examples
     --------
     >>> import numpy as np
@@ -141,6 +146,10 @@ class LivePath:
             The motion has another shape.
         HomographyError
             The motion is not finite, singular, or without a principal logarithm; the frame then counts as not pushed.
+
+        See Also
+        --------
+        LivePath.finish : End the scene: return the remaining corrections. The path then waits for a new clip.
         """
         if motion is not None:
             motion = as_float64("motion", motion, (3, 3))
@@ -150,7 +159,12 @@ class LivePath:
 
     @one_at_a_time
     def finish(self) -> Float64:
-        """End the scene: return the remaining corrections. The path then waits for a new clip."""
+        """End the scene: return the remaining corrections. The path then waits for a new clip.
+
+        See Also
+        --------
+        LivePath.push : Take a frame; return the correction of the frame `latency_frames` before it, once there is one.
+        """
         return self._out(self._line.finish())
 
     def _out(self, corrections: Float64) -> Float64:

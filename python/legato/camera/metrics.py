@@ -42,6 +42,20 @@ class PathMetrics:
         The field's usual definition, for comparison: the stabilized motions multiplied up; of the length of the
         translation, and of the roll, the energy in the five lowest bins over that in all but the mean. It cannot see
         jitter under a pan and depends on the length of the clip. 1 where the signal is constant.
+
+    See Also
+    --------
+    path_metrics : Measure a path from its motion and corrections.
+    path_sway : Measure the sway that a path leaves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> still = np.tile(np.eye(3), (10, 1, 1))
+    >>> metrics = camera.path_metrics(still, still, size=(640, 360))
+    >>> metrics.jitter_px, metrics.cropping, metrics.stability
+    (0.0, 1.0, 1.0)
     """
 
     jitter_px: float
@@ -74,10 +88,26 @@ def path_metrics(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int
     -------
     PathMetrics
 
+    See Also
+    --------
+    path_sway : Measure the sway that a path leaves.
+    legato.video.evaluate : Measure a stabilized video against its original.
+
     Notes
     -----
     The stabilized motion is P_{t-1}^-1 F_t P_t exactly, not its linear model. The scale of a correction M is
     1 / sqrt(det A) with A the affine part of M^-1, which, unlike sqrt(m00 m11), does not count roll as zoom.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> motion = np.tile(np.eye(3), (60, 1, 1))
+    >>> motion[:, 0, 2] = 2.0 * (-1.0) ** np.arange(60)
+    >>> path = camera.smooth_path(motion, size=(640, 360))
+    >>> metrics = camera.path_metrics(motion, path.corrections, size=(640, 360))
+    >>> round(metrics.input_jitter_px, 2), bool(metrics.jitter_px < 0.01)
+    (4.0, True)
     """
     width, height = check_size(size)
     F = as_float64("motion", motion, (None, 3, 3)).copy()
@@ -124,6 +154,18 @@ class Sway(NamedTuple):
         Root mean square over the four corners of how far they are from where they would be without it, pixels.
     roll_deg : float
         Root mean square roll about the center of the picture, degrees.
+
+    See Also
+    --------
+    path_sway : Measure the sway that a path leaves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> still = np.tile(np.eye(3), (120, 1, 1))
+    >>> camera.path_sway(still, still, size=(640, 360), fps=30)
+    Sway(px=0.0, roll_deg=0.0)
     """
 
     px: float
@@ -145,10 +187,24 @@ def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], 
     Sway
         NaN where the clip is too short to have a frequency of the band.
 
+    See Also
+    --------
+    path_metrics : Measure a path from its motion and corrections.
+
     Notes
     -----
     Velocities of the corners, and of the roll of the Jacobian at the center, are added up; linear trend off, Hann
     window, power between the two frequencies. At the origin, where it is often taken, keystone counts as roll.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> swaying = np.tile(np.eye(3), (150, 1, 1))
+    >>> swaying[:, 0, 2] = np.diff(10.0 * np.sin(2 * np.pi * np.arange(151) / 30))      # 10 px, once a second
+    >>> sway = camera.path_sway(swaying, np.tile(np.eye(3), (150, 1, 1)), size=(640, 360), fps=30)
+    >>> round(sway.px), round(sway.roll_deg, 3)
+    (7, 0.0)
     """
     width, height = check_size(size)
     rate = as_number("fps", fps, above=0)

@@ -61,6 +61,19 @@ class PathOptions:
         What a correction may be. The motion's logarithm is projected on the model's algebra as well: what a model
         cannot correct costs nothing. "affine" is the model of Grundmann et al. (CVPR 2011); the keystone term exists
         for "homography" alone.
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    PathStream : A camera path while the motion is still coming in.
+
+    Examples
+    --------
+    >>> from legato import camera
+    >>> camera.PathOptions(crop=0.2).weights
+    (1.0, 1.0, 10.0, 100.0)
+    >>> camera.PathOptions().at_frame_rate(60).weights
+    (0.5, 1.0, 20.0, 400.0)
     """
 
     crop: float = 0.12
@@ -112,6 +125,10 @@ class PathOptions:
 
         Differences of order k scale as dt^k, so w0 and the other quadratic weights of the corrections are multiplied by
         30 / fps, w2 by fps / 30, w3 by (fps / 30)^2 and that of the squared acceleration by (fps / 30)^3.
+
+        See Also
+        --------
+        smooth_path : Find the L1-optimal camera path of a clip.
         """
         rate = as_number("fps", fps, least=1e-3, most=1e6) / 30
         w0, w1, w2, w3 = self.weights

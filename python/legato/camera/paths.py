@@ -61,6 +61,20 @@ class CameraPath:
         What was smoothed, in frame widths, missing motions filled in.
     size : (width, height)
     options : PathOptions
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    path_metrics : Measure a path from its motion and corrections.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> path = camera.smooth_path(np.tile(np.eye(3), (20, 1, 1)), size=(640, 360))
+    >>> path.status, path.corrections.shape, bool(path.violation_px.max() == 0)
+    ('optimal', (20, 3, 3), True)
+    >>> path.plot("path.svg", fps=30)
     """
 
     corrections: Float64
@@ -94,6 +108,10 @@ class CameraPath:
             matplotlib is not installed.
         ArgumentError, OutputError
             Wrong file name, no frame; the file cannot be written.
+
+        See Also
+        --------
+        path_metrics : Measure a path from its motion and corrections.
         """
         from legato.camera.plotting import plot_solution
 
@@ -171,11 +189,28 @@ def smooth_path(
     InfeasibleError
         Hard salient points that cannot all be kept in view; the message names the frames.
 
+    See Also
+    --------
+    PathStream : A camera path while the motion is still coming in.
+    LivePath : A camera path with a fixed delay, for pictures that are shown while they are filmed.
+    path_metrics : Measure a path from its motion and corrections.
+    legato.video.stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+
     Notes
     -----
     Paper: Cinematic-L1, equation (4) with the terms of sections 4 and 5. The solver is a block-banded primal-dual
     interior point: time and memory linear in n, every iterate feasible, no allocation inside, the same bits on every
     instruction set. With `window` memory is bounded too, and the result is bit for bit that of `PathStream`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> motion = np.tile(np.eye(3), (60, 1, 1))
+    >>> motion[:, 0, 2] = 2.0 * (-1.0) ** np.arange(60)                    # two pixels to and fro
+    >>> path = camera.smooth_path(motion, size=(640, 360), options=camera.PathOptions(crop=0.1))
+    >>> path.status, path.corrections.shape, bool(path.gap < 1e-5)
+    ('optimal', (60, 3, 3), True)
     """
     options = check_options(options)
     task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
@@ -309,6 +344,19 @@ def path_program(
     Built here in NumPy, apart from the compiled code: `BandedProgram.sparse` hands it to any solver. Parameters as in
     `smooth_path`. Coordinates are the entries 11 22 12 21 13 23 31 32 of log P_t; for "similarity" 11 and 12 alone of
     the first four, with 22 = 11 and 21 = -12.
+
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    BandedProgram : What is returned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> program = camera.path_program(np.tile(np.eye(3), (10, 1, 1)), size=(640, 360))
+    >>> program.velocity.shape, program.solve().status
+    ((10, 8), 'optimal')
     """
     options = check_options(options)
     task = check_task(size, options, salient_weight, target_weight, "banded", "native")

@@ -37,6 +37,18 @@ class ProgramSolution:
     iterations : int
     status : str
         "optimal", "iteration_limit" or "numerical_trouble".
+
+    See Also
+    --------
+    BandedProgram.solve : Solve the program.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> found = camera.path_program(np.tile(np.eye(3), (10, 1, 1)), size=(640, 360)).solve()
+    >>> found.path.shape, found.status
+    ((10, 8), 'optimal')
     """
 
     path: Float64
@@ -62,6 +74,19 @@ class SparseProgram:
     coordinates : ndarray of int, shape (free frames, 8)
         Where the path stands in x.
     constant : float
+
+    See Also
+    --------
+    BandedProgram.sparse : Gives it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> sparse = camera.path_program(np.tile(np.eye(3), (5, 1, 1)), size=(640, 360)).sparse()
+    >>> x = np.zeros(len(sparse.q))                                          # the path at rest, its coordinates:
+    >>> x[sparse.coordinates].shape, sparse.A.format
+    ((5, 8), 'csc')
     """
 
     P: Any
@@ -101,6 +126,24 @@ class BandedProgram:
         Added to the objective.
     acceleration : array_like, shape (8, 8), optional
         A: symmetric positive semidefinite.
+
+    See Also
+    --------
+    path_program : Return the linear model of a path (`smooth_path` with ``relinearize=0``) as a program.
+    smooth_path : Find the L1-optimal camera path of a clip.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import camera
+    >>> velocity = np.zeros((30, 8))
+    >>> velocity[:, 4] = 0.01 * (-1.0) ** np.arange(30)                # to and fro along x, in frame widths
+    >>> program = camera.BandedProgram(velocity, weights=np.ones((3, 9)), quadratic=np.eye(8))
+    >>> found = program.solve()
+    >>> found.status, bool(program.objective(found.path) < program.objective(np.zeros((30, 8))))
+    ('optimal', True)
+    >>> program.violation(found.path)
+    0.0
     """
 
     velocity: Float64
@@ -173,6 +216,11 @@ class BandedProgram:
             A frame's rows exclude zero and the start ("banded"), or every path (the others).
         DependencyError
             The solver's package is not installed.
+
+        See Also
+        --------
+        BandedProgram.sparse : Give the program to a solver of one's own.
+        BandedProgram.violation : Largest violation of a hard row or a bound by the free frames, at least 0.
         """
         path = np.zeros_like(self.velocity) if start is None else as_float64("start", start, self.velocity.shape).copy()
         path[: len(self.held)] = self.held
@@ -207,7 +255,12 @@ class BandedProgram:
         return ProgramSolution(path, found["objective"], found["gap"], found["iterations"], STATUS[found["status"]])
 
     def objective(self, path: ArrayLike) -> float:
-        """Objective of a path, shape (n, 8): what does not concern the held frames alone."""
+        """Objective of a path, shape (n, 8): what does not concern the held frames alone.
+
+        See Also
+        --------
+        BandedProgram.solve : Solve the program.
+        """
         b = as_float64("path", path, self.velocity.shape)
         held = len(self.held)
         free = b[held:]
@@ -228,7 +281,12 @@ class BandedProgram:
         return total
 
     def violation(self, path: ArrayLike) -> float:
-        """Largest violation of a hard row or a bound by the free frames, at least 0."""
+        """Largest violation of a hard row or a bound by the free frames, at least 0.
+
+        See Also
+        --------
+        BandedProgram.objective : Objective of a path, shape (n, 8): what does not concern the held frames alone.
+        """
         free = as_float64("path", path, self.velocity.shape)[len(self.held) :]
         excess = self._excess(free)
         hard = excess[:, : excess.shape[1] - self.soft_rows]
@@ -249,6 +307,18 @@ class BandedProgram:
         ------
         DependencyError
             SciPy is not installed.
+
+        See Also
+        --------
+        BandedProgram.solve : Solve the program.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from legato import camera
+        >>> sparse = camera.path_program(np.tile(np.eye(3), (10, 1, 1)), size=(640, 360)).sparse()
+        >>> sparse.P.shape[0] == sparse.A.shape[1] == len(sparse.q), sparse.coordinates.shape
+        (True, (10, 8))
         """
         try:
             from scipy import sparse

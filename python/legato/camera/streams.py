@@ -73,6 +73,11 @@ class PathStream:
     iterations : int
         Of the solver, in all windows so far.
 
+    See Also
+    --------
+    smooth_path : Find the L1-optimal camera path of a clip.
+    LivePath : A camera path with a fixed delay, for pictures that are shown while they are filmed.
+
     Examples
     --------
     >>> import numpy as np
@@ -147,6 +152,10 @@ class PathStream:
         Returns
         -------
         ndarray, shape (j, 3, 3), j >= 0
+
+        See Also
+        --------
+        PathStream.finish : End the scene: return the remaining corrections. The stream then waits for a new scene.
         """
         if motion is None:
             motion = np.full((1, 3, 3), np.nan)
@@ -169,7 +178,12 @@ class PathStream:
 
     @one_at_a_time
     def finish(self) -> Float64:
-        """End the scene: return the remaining corrections. The stream then waits for a new scene."""
+        """End the scene: return the remaining corrections. The stream then waits for a new scene.
+
+        See Also
+        --------
+        PathStream.push : Take frames; return the corrections that became final.
+        """
         return self._out(self._windows.end_scene())
 
     def _out(self, parts: list[Solution] | list[_Solved]) -> Float64:

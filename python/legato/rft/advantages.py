@@ -56,6 +56,18 @@ class GroupStats:
         Divided by n - 1 (the root is not unbiased); NaN for fewer than two.
     zero_std : ndarray of bool
         All rewards of the group are the same number. Its variances are exactly 0.
+
+    See Also
+    --------
+    group_stats : Count, mean, variance and range of the rewards of each group.
+    group_advantages : Advantages of rewards relative to their group.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> stats = rft.group_stats([1.0, 0.0, 1.0], ["b", "b", "a"])
+    >>> stats.groups.tolist(), stats.n.tolist(), stats.std_biased.tolist()
+    (['a', 'b'], [1, 2], [0.0, 0.5])
     """
 
     groups: NDArray[Any]
@@ -95,6 +107,11 @@ def group_stats(
         A reward is not finite or beyond 1e150, or shapes do not fit.
     IndexRangeError
         A group id is negative or not below `n_groups`.
+
+    See Also
+    --------
+    group_advantages : Advantages of rewards relative to their group.
+    reward_std_interval : Confidence interval of the standard deviation of the reward of one prompt.
 
     Notes
     -----
@@ -161,6 +178,20 @@ def group_advantages(
     -------
     ndarray, shape (n,), float64
         Exactly 0 throughout a group whose rewards are all equal.
+
+    See Also
+    --------
+    group_stats : Count, mean, variance and range of the rewards of each group.
+    leave_one_out : Compare each reward with the others of its group.
+    pass_at_k_advantages : Advantages whose policy gradient is that of the best of k rewards, without bias.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.group_advantages([1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]).round(3)
+    array([ 1.5, -0.5, -0.5, -0.5,  0. ,  0. ])
+    >>> rft.group_advantages([1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1], kind="dr_grpo")
+    array([ 0.75, -0.25, -0.25, -0.25,  0.  ,  0.  ])
     """
     scaling = _SCALES[as_choice("kind", kind, KINDS)]
     as_count("ddof", ddof, 0, 1)
@@ -191,6 +222,16 @@ class LeaveOneOut:
         Of the others, divided by their count - 1; exactly 0 where they are all equal, NaN for fewer than two others.
     advantage : ndarray
         (reward - mean) / (std + eps); reward - mean where the std is 0 or NaN; 0 in a group of one.
+
+    See Also
+    --------
+    leave_one_out : Compare each reward with the others of its group.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.leave_one_out([1.0, 0.0, 0.0], [0, 0, 0]).mean.tolist()
+    [0.0, 0.5, 0.5]
     """
 
     mean: Float64
@@ -214,10 +255,21 @@ def leave_one_out(rewards: Any, groups: Any, eps: float = 1e-4, *, backend: Back
     -------
     LeaveOneOut
 
+    See Also
+    --------
+    group_advantages : Among its rules "rloo", the numerator alone.
+
     Notes
     -----
     That the others are constant is found by comparing them, not by a threshold on the std: seven times 0.95 beside one
     0 has a std of rounding errors, which would turn into an advantage of about -10^6.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.leave_one_out([1.0, 0.0, 0.5], [0, 0, 0])
+    >>> found.mean, found.advantage.round(3)
+    (array([0.25, 0.75, 0.5 ]), array([ 2.121, -2.121,  0.   ]))
     """
     r, g, _ = _paired(rewards, groups)
     count = _count(g, None)
@@ -259,6 +311,10 @@ def pass_at_k_advantages(rewards: Any, groups: Any, k: int) -> Float64:
     ndarray, shape (n,), float64
         Over the subsets of size k of the group that hold the reward, of C(m, k): the sum of what it adds to the best
         of the others. Never negative. For k = 1 the reward over m, without a baseline.
+
+    See Also
+    --------
+    group_advantages : Advantages of rewards relative to their group.
 
     Notes
     -----
@@ -316,6 +372,18 @@ def gae(
     ------
     NumericalError
         A result is not a number of its type: an input is not finite, or it overflows.
+
+    See Also
+    --------
+    discounted_returns : Sum of the rewards from each step on, discounted by gamma a step that counts.
+    whiten : Scale numbers to variance 1, and unless told otherwise to mean 0, over what is not masked.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> advantages, returns = rft.gae(rewards=[[0.0, 1.0]], values=[[0.5, 0.5]], gamma=1.0, lam=1.0)
+    >>> advantages, returns
+    (array([[0.5, 0.5]]), array([[1., 1.]]))
     """
     r, v = as_floating("rewards", rewards), as_floating("values", values)
     dtype = r.dtype if r.dtype == v.dtype else np.dtype(np.float64)
@@ -361,6 +429,17 @@ def discounted_returns(
     -------
     ndarray, shape (b, t)
         0 where masked.
+
+    See Also
+    --------
+    gae : Generalized advantage estimation (Schulman et al., arXiv 1506.02438), with gaps.
+    reinforce_plus_plus : REINFORCE++ (arXiv 2501.03262): returns over time, whitened over the tokens of the batch.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.discounted_returns([[1.0, 0.0, 2.0]], gamma=0.5)
+    array([[1.5, 1. , 2. ]])
     """
     r = as_floating("rewards", rewards)
     return gae(r, np.zeros_like(r), mask, gamma, 1.0, backend=backend)[0]
@@ -380,6 +459,20 @@ def reinforce_plus_plus(
     -------
     advantages, returns : ndarray, shape (b, t)
         0 where masked.
+
+    See Also
+    --------
+    discounted_returns : Sum of the rewards from each step on, discounted by gamma a step that counts.
+    whiten : Scale numbers to variance 1, and unless told otherwise to mean 0, over what is not masked.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> advantages, returns = rft.reinforce_plus_plus([[0.0, 1.0], [0.0, -1.0]])
+    >>> returns, advantages.round(3)
+    (array([[ 1.,  1.],
+           [-1., -1.]]), array([[ 0.866,  0.866],
+           [-0.866, -0.866]]))
     """
     returns = discounted_returns(rewards, mask, gamma, backend=backend)
     return whiten(returns, mask), returns
@@ -402,6 +495,17 @@ def remax(
     -------
     advantages, returns : ndarray, shape (b, t)
         0 where masked.
+
+    See Also
+    --------
+    group_advantages : Advantages of rewards relative to their group.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> advantages, returns = rft.remax([[0.0, 1.0]], baselines=[0.25])
+    >>> advantages, returns
+    (array([[0.75, 0.75]]), array([[1., 1.]]))
     """
     returns = discounted_returns(rewards, mask, backend=backend)
     base = as_floating("baselines", baselines)
@@ -429,6 +533,17 @@ def whiten(x: Any, mask: Any = None, *, shift_mean: bool = True, eps: float = 1e
     -------
     ndarray
         0 where masked; what is masked may be anything. One number, or none, is left as it is but for its mean.
+
+    See Also
+    --------
+    reinforce_plus_plus : REINFORCE++ (arXiv 2501.03262): returns over time, whitened over the tokens of the batch.
+    masked_mean : Reduce (b, t) numbers to one over the steps whose mask is not zero.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.whiten([1.0, 2.0, 3.0, 9.0], mask=[1, 1, 1, 0]).round(6)
+    array([-1.,  0.,  1.,  0.])
     """
     given = as_floating("x", x)
     shift, eps = as_flag("shift_mean", shift_mean), as_number("eps", eps, least=0)

@@ -28,6 +28,21 @@ class Comparison:
     overall : dict
         crossed_up, crossed_down: share of prompts whose std rose above or fell below tau; std_p10_before, std_p10_after
         (the paper's statistic); mean_before, mean_after; only_before, only_after: prompts in one scan only.
+
+    See Also
+    --------
+    compare : Did the std rise? Compare two scans prompt by prompt, each at its last step, by the tau of the first.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> before, after = (rft.scan({"prompt": ["a"] * 4, "reward": rewards}, value_range=(0, 1))
+    ...                  for rewards in ([0, 0, 0, 0], [0, 1, 0, 1]))
+    >>> found = rft.compare(before, after)
+    >>> found.prompt, found.mean_after.tolist(), found.overall["crossed_up"]
+    (['a'], [0.5], 1.0)
+    >>> "crossed_up" in found.to_json(), len(found.to_table().splitlines()) > 1
+    (True, True)
     """
 
     prompt: list[Any]
@@ -38,14 +53,24 @@ class Comparison:
     overall: dict[str, Any]
 
     def to_json(self) -> str:
-        """Write everything as one JSON object."""
+        """Write everything as one JSON object.
+
+        See Also
+        --------
+        Comparison.to_table : Write the summary, for a terminal.
+        """
         names = ("prompt", "std_before", "std_after", "mean_before", "mean_after")
         columns = [self.prompt, *([_finite(v) for v in getattr(self, name).tolist()] for name in names[1:])]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         return json.dumps({"overall": self.overall, "prompts": rows}, indent=1, allow_nan=False) + "\n"
 
     def to_table(self) -> str:
-        """Write the summary, for a terminal."""
+        """Write the summary, for a terminal.
+
+        See Also
+        --------
+        Comparison.to_json : Write everything as one JSON object.
+        """
         o = self.overall
         return (
             f"{o['prompts']} prompts in both ({o['only_before']} only before, {o['only_after']} only after)\n"
@@ -73,6 +98,19 @@ def compare(before: Findings, after: Findings) -> Comparison:
     ------
     InputError
         No prompt is in both.
+
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+    Comparison : Two scans of the same prompts.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> before = rft.scan({"prompt": ["a"] * 4, "reward": [0, 0, 0, 0]}, value_range=(0, 1))
+    >>> after = rft.scan({"prompt": ["a"] * 4, "reward": [0, 0, 0, 1]}, value_range=(0, 1))
+    >>> rft.compare(before, after).overall["crossed_up"]
+    1.0
     """
     for name, report in (("before", before), ("after", after)):
         if not isinstance(report, Findings):

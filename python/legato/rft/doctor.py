@@ -29,6 +29,11 @@ class Scan:
     value_range, columns, nan
         As of `scan`.
 
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+    Watch : The rollouts of a folder, as they come.
+
     Examples
     --------
     >>> from legato import rft
@@ -60,12 +65,22 @@ class Scan:
     def update(
         self, source: Any, progress: Callable[[int], None] | None = None, executor: Executor | None = None
     ) -> Scan:
-        """Count the rollouts of a source; see `scan`. Returns itself."""
+        """Count the rollouts of a source; see `scan`. Returns itself.
+
+        See Also
+        --------
+        Scan.merge : Count what another scan has counted, which must read rewards alike. Returns itself.
+        """
         self._rollouts.update(source, progress, executor)
         return self
 
     def merge(self, other: Scan) -> Scan:
-        """Count what another scan has counted, which must read rewards alike. Returns itself."""
+        """Count what another scan has counted, which must read rewards alike. Returns itself.
+
+        See Also
+        --------
+        Report.merge : Return the report of both logs together, with this one's settings.
+        """
         if not isinstance(other, Scan):
             raise ArgumentError(f"other: expected a Scan, got {type(other).__name__}")
         if other._range != self._range:
@@ -85,7 +100,12 @@ class Scan:
         group_size: int | None = None,
         interval: Interval = "auto",
     ) -> Report:
-        """Judge what has been counted so far; see `scan`."""
+        """Judge what has been counted so far; see `scan`.
+
+        See Also
+        --------
+        scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+        """
         counted = copy.deepcopy(self._rollouts)  # this scan may go on
         return Report.of(counted, Settings(self._range, tau, level, solved_mean, group_size, interval))
 
@@ -144,6 +164,13 @@ def scan(
     ------
     InputError
         A file, a column or a value cannot be used, a reward is outside of `value_range`, or there is no prompt.
+
+    See Also
+    --------
+    Scan : A scan that goes on: rollouts come in any order and any parts, and the report is the same to the last bit.
+    Watch : The rollouts of a folder, as they come.
+    select : Sort prompts by their pass rate, the mean reward's place in the range.
+    compare : Did the std rise? Compare two scans prompt by prompt, each at its last step, by the tau of the first.
 
     Examples
     --------

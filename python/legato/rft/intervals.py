@@ -64,6 +64,11 @@ def reward_std_interval(
     -------
     low, high : float
 
+    See Also
+    --------
+    group_stats : Count, mean, variance and range of the rewards of each group.
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+
     Notes
     -----
     No bootstrap: of equal rewards it says [0, 0]. Eight failures in a row leave a std up to 0.48 possible.

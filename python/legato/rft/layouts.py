@@ -59,6 +59,17 @@ class Columns:
         What a list of rewards is: one rollout's, token by token, to be added ("sum"), or one reward for each rollout of
         the row's prompt ("each"). By default "each" where the row has as many completions, or the column's name is a
         plural; lists of one are numbers.
+
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rows = [{"q": "a", "points": 0.0}, {"q": "a", "points": 1.0}]
+    >>> rft.scan(rows, columns=rft.Columns(prompt="q", reward="points")).mean.tolist()
+    [0.5]
     """
 
     prompt: str | None = None

@@ -57,6 +57,18 @@ class PPOLoss:
         exp(logp - old_logp), the difference clamped to +-20.
     clipped : ndarray of bool
         The clip of the ratio is what counts.
+
+    See Also
+    --------
+    ppo_loss : Proximal policy loss (Schulman et al., arXiv 1707.06347, eq. 7), clip bounds apart, optional dual clip.
+    PolicyLoss : Of a whole batch.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.ppo_loss([[0.0, -1.0]], [[-1.0, -1.0]], [[1.0]])
+    >>> found.ratio.round(3).tolist(), found.clipped.tolist()
+    ([[2.718, 1.0]], [[True, False]])
     """
 
     loss: NDArray[Any]
@@ -79,6 +91,17 @@ class PolicyLoss:
         exp(logp - old_logp) of tokens, or of their sequence's mean; the difference is clamped to +-20.
     clipped : ndarray of bool
         A bound of the ratio is what counts.
+
+    See Also
+    --------
+    policy_loss : Loss of a batch of sampled tokens, reduced to one number, and its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.policy_loss([[0.0]], [[-1.0]], [[1.0]], eps_high=0.3)
+    >>> found.loss, found.clipped.tolist(), found.grad_logp.tolist()
+    (-1.3, [[True]], [[0.0]])
     """
 
     loss: float
@@ -98,6 +121,16 @@ class KLLoss:
         Of each token, nats; 0 where masked.
     grad_logp : ndarray, shape (b, t)
         d loss / d logp.
+
+    See Also
+    --------
+    kl_loss : Penalty of KL(policy || reference) over a batch of sampled tokens, and its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.kl_loss([[-1.0, -2.0]], [[-1.0, -2.0]]).grad_logp.tolist()
+    [[0.0, 0.0]]
     """
 
     loss: float
@@ -116,6 +149,17 @@ class ValueLoss:
         d loss / d values.
     clipped : ndarray of bool, shape (b, t)
         The clipped prediction is what counts.
+
+    See Also
+    --------
+    value_loss : Half the squared error of predicted values.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.value_loss([[1.0, 0.0]], [[0.0, 0.0]], [[1.0, 1.0]])
+    >>> found.clipped.tolist(), found.grad_values.tolist()
+    ([[True, False]], [[0.0, -0.5]])
     """
 
     loss: float
@@ -148,6 +192,18 @@ def ppo_loss(
     -------
     PPOLoss
         float32 where logp, old_logp and advantages are, else float64. `policy_loss` reduces it, with its gradient.
+
+    See Also
+    --------
+    policy_loss : Loss of a batch of sampled tokens, reduced to one number, and its gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rft
+    >>> found = rft.ppo_loss(np.log([1.5, 0.9]), np.zeros(2), [1.0, 1.0])
+    >>> found.loss.round(3), found.clipped, found.grad_logp.round(3)
+    (array([-1.2, -0.9]), array([ True, False]), array([ 0. , -0.9]))
     """
     new, old = as_floating("logp", logp), as_floating("old_logp", old_logp)
     if old.shape != new.shape:
@@ -208,6 +264,13 @@ def policy_loss(
     -------
     PolicyLoss
         The arithmetic is float64; the gradient is float32 where logp is.
+
+    See Also
+    --------
+    ppo_loss : Proximal policy loss (Schulman et al., arXiv 1707.06347, eq. 7), clip bounds apart, optional dual clip.
+    kl_loss : Penalty of KL(policy || reference) over a batch of sampled tokens, and its gradient.
+    masked_mean : Reduce (b, t) numbers to one over the steps whose mask is not zero.
+    importance_weights : Weights of tokens that another program sampled than the one that trains.
 
     Examples
     --------
@@ -288,6 +351,18 @@ def kl_loss(
     -------
     KLLoss
         Differences are clamped to +-20 before exponentials, with no gradient beyond.
+
+    See Also
+    --------
+    kl_estimates : Three estimates of KL(policy || reference) per token (Schulman, "Approximating KL divergence", 2020).
+    policy_loss : Loss of a batch of sampled tokens, reduced to one number, and its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.kl_loss([[-1.0, -2.0]], [[-1.5, -1.5]], kind="k2")
+    >>> found.loss, found.grad_logp
+    (0.125, array([[ 0.25, -0.25]]))
     """
     new, on = _batch("logp", logp, mask)
     reference = _like("ref_logp", ref_logp, new.shape)
@@ -338,6 +413,18 @@ def value_loss(
     Returns
     -------
     ValueLoss
+
+    See Also
+    --------
+    policy_loss : Loss of a batch of sampled tokens, reduced to one number, and its gradient.
+    gae : Gives what values are to be.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.value_loss([[0.1, 1.0]], [[0.0, 0.0]], [[1.0, 1.0]])
+    >>> round(found.loss, 4), found.clipped
+    (0.3625, array([[False,  True]]))
     """
     new, on = _batch("values", values, mask)
     kept = on != 0
@@ -381,6 +468,17 @@ def importance_weights(
     -------
     ndarray, shape (b, t)
         0 where masked; of the type of logp. A constant: no gradient goes through it. Log-ratios are clamped to +-20.
+
+    See Also
+    --------
+    policy_loss : Takes them as ``weights=``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rft
+    >>> rft.importance_weights(np.log([[0.5, 0.9]]), np.log([[0.5, 0.3]]), high=2.0).round(6)
+    array([[1., 2.]])
     """
     new, on = _batch("logp", logp, mask)
     other = _like("rollout_logp", rollout_logp, new.shape)
@@ -440,6 +538,17 @@ def masked_mean(
     -------
     float
         0 where nothing counts. `token_weights` is its gradient.
+
+    See Also
+    --------
+    token_weights : Return the share that each token has in `masked_mean`, which is its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> x, mask = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [[1, 1, 1], [1, 0, 0]]
+    >>> rft.masked_mean(x, mask), rft.masked_mean(x, mask, "seq-mean-token-mean")
+    (2.5, 3.0)
     """
     values = as_floating("x", x).astype(np.float64, copy=False)
     if values.ndim != 2:
@@ -466,6 +575,17 @@ def token_weights(
     ndarray, shape (b, t), float64
         0 where masked. An entropy bonus c adds ``-c * masked_mean(entropy, mask)`` to the loss, and ``-c *
         token_weights(mask)`` is its gradient, as `token_stats_backward` takes it.
+
+    See Also
+    --------
+    masked_mean : Reduce (b, t) numbers to one over the steps whose mask is not zero.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.token_weights([[1, 1, 0], [1, 0, 0]], "seq-mean-token-mean")
+    array([[0.25, 0.25, 0.  ],
+           [0.5 , 0.  , 0.  ]])
     """
     given = mask if isinstance(mask, np.ndarray) else as_floating("mask", mask)
     if given.ndim != 2:

@@ -26,6 +26,19 @@ class Plan:
         Supervised to p = 1/2, then reinforcement: where the second becomes the faster one.
     useful_groups : dict of int to float
         Share of groups of that size that are not constant at p0.
+
+    See Also
+    --------
+    plan : Say how long reinforcement and supervision take from a success probability of p0 (a model of one input).
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.plan(p0=0.01, n_labels=10)
+    >>> round(found.rft / found.sft, 1), round(found.useful_groups[8], 3)
+    (3.8, 0.077)
+    >>> print(found.to_table().splitlines()[0])
+    one input, 10 labels, from p = 0.01 (reward std 0.199) to p = 0.9
     """
 
     p0: float
@@ -38,7 +51,12 @@ class Plan:
     useful_groups: dict[int, float]
 
     def to_table(self) -> str:
-        """Write the numbers, for a terminal."""
+        """Write the numbers, for a terminal.
+
+        See Also
+        --------
+        gradient_flow_time : The times alone.
+        """
         groups = "".join(f"  G = {size:<3} {share:8.2%}\n" for size, share in self.useful_groups.items())
         return (
             f"one input, {self.n_labels} labels, from p = {self.p0:g} (reward std {self.std:.4g}) to p = {self.p1:g}\n"
@@ -63,6 +81,18 @@ def plan(p0: float, n_labels: int, p1: float = 0.9) -> Plan:
     Returns
     -------
     Plan
+
+    See Also
+    --------
+    gradient_flow_time : The times alone.
+    Plan : Times of gradient flow for one input, and how many groups carry a signal.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.plan(p0=0.001, n_labels=10)
+    >>> round(found.rft / found.sft, 1), round(found.useful_groups[8], 4)
+    (28.3, 0.008)
     """
     rft, sft = gradient_flow_time(p0, p1, n_labels)
     middle = min(max(0.5, p0), p1)

@@ -29,6 +29,26 @@ class Report(Findings):
     rollouts : Rollouts
         The sums that it is from.
     asked : Settings
+
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+    compare : Did the std rise? Compare two scans prompt by prompt, each at its last step, by the tau of the first.
+    select : Sort prompts by their pass rate, the mean reward's place in the range.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> report = rft.scan({"prompt": list("aabb"), "reward": [0, 1, 1, 1]}, value_range=(0, 1))
+    >>> report.prompt, report.std.tolist(), report.zero_std.tolist()
+    (['a', 'b'], [0.7071067811865476, 0.0], [False, True])
+    >>> report.merge(report).n.tolist(), report.to_arrow().num_rows
+    ([4, 4], 2)
+    >>> report.to_csv().splitlines()[0][:18], len(report.to_table().splitlines()) > 5
+    ('prompt,n,mean,std,', True)
+    >>> "overall" in report.to_json(), "<svg" in report.to_html()
+    (True, True)
+    >>> report.save("report.html")
     """
 
     rollouts: Rollouts = field(default_factory=Rollouts, repr=False, compare=False)
@@ -41,7 +61,12 @@ class Report(Findings):
         return cls(**{f.name: getattr(found, f.name) for f in fields(found)}, rollouts=rollouts, asked=settings)
 
     def merge(self, other: Report) -> Report:
-        """Return the report of both logs together, with this one's settings: exactly that of one scan of both."""
+        """Return the report of both logs together, with this one's settings: exactly that of one scan of both.
+
+        See Also
+        --------
+        Scan.merge : Count what another scan has counted, which must read rewards alike. Returns itself.
+        """
         if not isinstance(other, Report):
             raise ArgumentError(f"other: expected a Report, got {type(other).__name__}")
         both = Rollouts(self.rollouts.columns, self.rollouts.nan, self.rollouts.value_range)
@@ -50,19 +75,34 @@ class Report(Findings):
         return Report.of(both, self.asked)
 
     def to_arrow(self) -> Any:
-        """Return a pyarrow.Table, one row a group, which pandas, polars and DuckDB take as it is."""
+        """Return a pyarrow.Table, one row a group, which pandas, polars and DuckDB take as it is.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+        """
         import pyarrow as pa
 
         columns = self.columns()
         return pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()})
 
     def to_json(self) -> str:
-        """Write everything as one JSON object."""
+        """Write everything as one JSON object.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+        """
         parts = {"settings": self.settings, "overall": self.overall, "notes": self.notes, "prompts": self.rows()}
         return json.dumps(parts, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """Write one line a group, with `legato._printing.csv_cell`: ids as they are stand in JSON and Arrow alone."""
+        """Write one line a group, with `legato._printing.csv_cell`: ids as they are stand in JSON and Arrow alone.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(map(csv_cell, self.columns()))
@@ -70,7 +110,12 @@ class Report(Findings):
         return text.getvalue()
 
     def to_table(self, limit: int = 20) -> str:
-        """Write the summary and the `limit` groups of the smallest std, for a terminal."""
+        """Write the summary and the `limit` groups of the smallest std, for a terminal.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+        """
         lines = [*self._headline(), "", *self._population_lines(), "", *self._group_size_lines()]
         if self.overall["columns"]:
             lines += ["", *self._column_lines()]
@@ -94,6 +139,10 @@ class Report(Findings):
         """Write a page with plots that needs no network: the `limit` groups of the smallest std are listed.
 
         With `refresh_s` a browser loads it again after so many seconds.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
         """
         return report_page(self, limit, refresh_s)
 
@@ -106,6 +155,11 @@ class Report(Findings):
             If it is one of the files of rollouts.
         OutputError
             If it cannot be written.
+
+        See Also
+        --------
+        Report.to_html : Write a page with plots that needs no network.
+        Report.to_json : Write everything as one JSON object.
         """
         target = checked_path("path", path)
         check_destinations({f"input {file}": file for file in self.rollouts.files}, {"path": target})
@@ -114,7 +168,20 @@ class Report(Findings):
             pending.commit()
 
     def write(self, pending: PendingFile) -> None:
-        """Write what the destination's name asks for, as `save` does."""
+        """Write what the destination's name asks for, as `save` does.
+
+        See Also
+        --------
+        Report.save : Write to .html, .json, .csv, .parquet, .arrow or anything else as a table; complete or not at all.
+
+        Examples
+        --------
+        >>> from legato import rft
+        >>> from legato._files import PendingFile
+        >>> with PendingFile("report.csv") as pending:
+        ...     rft.scan({"prompt": ["a"], "reward": [0.0]}).write(pending)
+        ...     pending.commit()
+        """
         suffix = pending.destination.suffix
         if suffix in (".parquet", ".arrow", ".feather"):
             write_arrow(pending, self.to_arrow())

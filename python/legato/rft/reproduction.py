@@ -198,6 +198,19 @@ def reproduce_digits(
     Returns
     -------
     DigitsResult
+
+    See Also
+    --------
+    reproduce_sequence : Finetune a two-layer character transformer by reinforcement and by supervision.
+    reproduce_teacher : Let three reward models teach one policy.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.reproduce_digits(steps=20, pretraining_steps=20, sft_first=10, rft_after=10, every=10,
+    ...                              remedies=False)
+    >>> sorted(found.runs)
+    ['pretrained', 'rft', 'sft', 'sft_then_rft']
     """
     if not (min(steps, pretraining_steps, rft_after, every) >= 1 and 1 <= sft_first <= steps):
         raise ArgumentError("steps: expected whole numbers >= 1 and sft_first <= steps")
@@ -386,6 +399,18 @@ def check_bounds(policies: int = 1500, seed: int = 0) -> BoundsCheck:
     Returns
     -------
     BoundsCheck
+
+    See Also
+    --------
+    gradient_bounds : Bound the gradient norm of the expected reward by the reward's std.
+    sequence_value_grad : Return the expected reward, its std and exact gradient for an autoregressive policy.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.check_bounds(policies=20)
+    >>> found.policies, found.violations
+    (20, {'paper': 0, 'sqrt_half_length': 0, 'trace': 0, 'fisher': 0})
     """
     if policies < 1:
         raise ArgumentError(f"policies: expected a whole number >= 1, got {policies}")

@@ -37,6 +37,21 @@ class Selection:
         Of each set: prompt, n, mean, std, pass_rate.
     files : tuple of path
         Where the rollouts are from.
+
+    See Also
+    --------
+    select : Sort prompts by their pass rate, the mean reward's place in the range.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from legato import rft
+    >>> sets = rft.select(rft.scan({"prompt": list("aabb"), "reward": [0, 0, 0, 1]}, value_range=(0, 1)))
+    >>> sets.keep, sets.hard, sets.rows["keep"][0]["pass_rate"]
+    (['b'], ['a'], 0.5)
+    >>> sets.save("sets")
+    >>> Path("sets/keep.txt").read_text().split()
+    ['b']
     """
 
     keep: list[Any]
@@ -67,6 +82,10 @@ class Selection:
             If a file to be written is the data set, or one of the files of rollouts.
         OutputError
             If the folder or a file in it cannot be written.
+
+        See Also
+        --------
+        select : Sort prompts by their pass rate, the mean reward's place in the range.
         """
         form = as_choice("form", form, FORMS)
         if data is not None and form == "ids":
@@ -109,6 +128,11 @@ def select(report: Report, band: tuple[float, float] = (0.1, 0.9), min_std: floa
     Returns
     -------
     Selection
+
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+    Selection : Three sets of prompts, each at its last step in the log.
 
     Examples
     --------

@@ -51,6 +51,16 @@ def reproduce_sequence(
     DigitsResult
         Runs "pretrained", "rft" and "sft"; the gradient norm is that of the logits of the wanted output. Correlations
         "rft" and "sft", as of `reproduce_digits`.
+
+    See Also
+    --------
+    reproduce_digits : Run the paper's controlled experiment (its section 4.1) on scikit-learn's digits.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> sorted(rft.reproduce_sequence(steps=2, pretraining_steps=2, every=1).runs)
+    ['pretrained', 'rft', 'sft']
     """
     steps, every = as_count("steps", steps), as_count("every", every)
     pretraining_steps, seed = as_count("pretraining_steps", pretraining_steps), as_count("seed", seed, 0)

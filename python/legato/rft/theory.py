@@ -45,6 +45,18 @@ class GradientBounds:
         gamma std sqrt(sum over positions of E[1 - p(token)]); None where the probabilities are not given.
     fisher : float or None
         std sqrt(largest eigenvalue of the Fisher matrix): the tightest; only where the policy is known.
+
+    See Also
+    --------
+    gradient_bounds : Bound the gradient norm of the expected reward by the reward's std.
+    sequence_value_grad : The exact gradient beside them.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> bounds = rft.gradient_bounds(std=0.5, length=2, one_minus_p=0.25)
+    >>> bounds.sqrt_half_length, bounds.trace, bounds.fisher is None
+    (0.5, 0.25, True)
     """
 
     paper: Any
@@ -80,6 +92,11 @@ def gradient_bounds(
     -------
     GradientBounds
         Numbers or arrays as given.
+
+    See Also
+    --------
+    sequence_value_grad : Return the expected reward, its std and exact gradient for an autoregressive policy.
+    check_bounds : Compare the exact gradient norm of random autoregressive policies with each bound.
 
     Notes
     -----
@@ -127,6 +144,16 @@ def value_grad(logits: Any, rewards: Any) -> tuple[Float64, Float64, Float64]:
     value, std : ndarray, shape (n,)
     grad : ndarray, shape (n, k)
         d value / d logits = p (r - value).
+
+    See Also
+    --------
+    sequence_value_grad : Return the expected reward, its std and exact gradient for an autoregressive policy.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> rft.value_grad([[0.0, 0.0]], [[1.0, -1.0]])
+    (array([0.]), array([1.]), array([[ 0.5, -0.5]]))
     """
     z, r = as_float64("logits", logits), as_float64("rewards", rewards)
     if z.ndim != 2 or z.shape[1] == 0:
@@ -153,6 +180,17 @@ class SequenceValueGrad:
         On the norm of all of `grad` together.
     one_minus_p2 : float
         Sum over positions of E[1 - sum p^2], which is that of E[1 - p(token)].
+
+    See Also
+    --------
+    sequence_value_grad : Return the expected reward, its std and exact gradient for an autoregressive policy.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.sequence_value_grad([[[0.0, 0.0]]], [1.0, -1.0])
+    >>> found.value, found.std, found.grad[0].tolist(), found.one_minus_p2
+    (0.0, 1.0, [[0.5, -0.5]], 0.5)
     """
 
     value: float
@@ -187,6 +225,19 @@ def sequence_value_grad(
     -------
     SequenceValueGrad
         Products forward over the tree, sums backward. The parameters are the logits themselves, so gamma is 1.
+
+    See Also
+    --------
+    value_grad : Return the expected reward of enumerable outputs, its std, and its exact gradient.
+    gradient_bounds : Bound the gradient norm of the expected reward by the reward's std.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rft
+    >>> found = rft.sequence_value_grad([np.zeros((1, 2)), np.zeros((2, 2))], rewards=[1.0, 0.0, 0.0, 0.0])
+    >>> found.value, found.grad[0], bool(found.bounds.fisher >= np.linalg.norm(np.vstack(found.grad)))
+    (0.25, array([[ 0.125, -0.125]]), True)
     """
     if callable(logits_tree):
         if length is None:
@@ -273,6 +324,10 @@ def gradient_flow_time(p0: float, p1: float, n_labels: int) -> tuple[float, floa
     rft, sft : float
         Time by the exact policy gradient of the reward +1 on the label and -1 elsewhere, and by cross entropy:
         dp/dt = 2 K/(K-1) p^2 (1-p)^2 and K/(K-1) p (1-p)^2.
+
+    See Also
+    --------
+    plan : Say how long reinforcement and supervision take from a success probability of p0 (a model of one input).
 
     Examples
     --------

@@ -43,6 +43,18 @@ class TokenStats:
         lse - largest / temperature with all its digits; exp(-log_sum) is the probability of the likeliest token.
     temperature : float
         What the logits were divided by.
+
+    See Also
+    --------
+    token_stats : Log-probability, entropy, sum of squared probabilities and log-sum-exp of each row, in one pass.
+    token_stats_backward : Gradient with respect to the logits of sum grad_logp * logp + sum grad_entropy * entropy.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> stats = rft.token_stats([[0.0, 0.0], [0.0, -float("inf")]], [0, 0])
+    >>> stats.sum_p2.tolist(), stats.entropy.round(3)
+    ([0.5, 1.0], array([0.693, 0.   ], dtype=float32))
     """
 
     logp: Float32
@@ -95,6 +107,11 @@ def token_stats(
         An id is outside [0, v) (an ArgumentError and an IndexError).
     ArgumentError
         A shape, dtype or the temperature is wrong.
+
+    See Also
+    --------
+    token_stats_backward : Gradient with respect to the logits of sum grad_logp * logp + sum grad_entropy * entropy.
+    legato.torch : The same for torch's autograd.
 
     Notes
     -----
@@ -176,6 +193,18 @@ def token_stats_backward(
     ------
     IndexRangeError, ArgumentError
         As `token_stats`; or `out` does not fit.
+
+    See Also
+    --------
+    token_stats : Log-probability, entropy, sum of squared probabilities and log-sum-exp of each row, in one pass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rft
+    >>> logits = np.zeros((1, 2), np.float32)
+    >>> rft.token_stats_backward(logits, [0], rft.token_stats(logits, [0]), grad_logp=[1.0])
+    array([[ 0.5, -0.5]], dtype=float32)
     """
     rows, kind, tokens, keep = _rows(logits, ids, mask)
     n = len(rows)
@@ -227,6 +256,18 @@ class KLEstimates:
         d^2 / 2: biased, small variance.
     k3 : ndarray
         exp(-d) - 1 + d: unbiased, never negative.
+
+    See Also
+    --------
+    kl_estimates : Three estimates of KL(policy || reference) per token (Schulman, "Approximating KL divergence", 2020).
+    kl_loss : Penalty of KL(policy || reference) over a batch of sampled tokens, and its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.kl_estimates([-1.0], [-1.0])
+    >>> found.k1.tolist(), found.k3.tolist()
+    ([0.0], [0.0])
     """
 
     k1: NDArray[Any]
@@ -246,6 +287,17 @@ def kl_estimates(logp: Any, ref_logp: Any) -> KLEstimates:
     -------
     KLEstimates
         float32 where both inputs are, else float64. k3 uses expm1, so a tiny d gives d^2 / 2 and never a negative.
+
+    See Also
+    --------
+    kl_loss : Penalty of KL(policy || reference) over a batch of sampled tokens, and its gradient.
+
+    Examples
+    --------
+    >>> from legato import rft
+    >>> found = rft.kl_estimates([-1.0, -2.0], [-1.5, -1.5])
+    >>> found.k1, found.k2, found.k3.round(4)
+    (array([ 0.5, -0.5]), array([0.125, 0.125]), array([0.1065, 0.1487]))
     """
     policy, reference = as_floating("logp", logp), as_floating("ref_logp", ref_logp)
     if reference.shape != policy.shape:

@@ -37,6 +37,25 @@ class Watch:
     ----------
     trouble : list of str
         Files that stay unreadable.
+
+    See Also
+    --------
+    scan : Say what share of groups has no gradient, and judge each prompt by the standard deviation of its rewards.
+    legato.rft.callbacks : The same from within TRL's trainer.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from legato import rft
+    >>> watch = rft.Watch("log")
+    >>> watch.poll()
+    False
+    >>> Path("log").mkdir()
+    >>> _ = Path("log/1.jsonl").write_text('{"prompt": "a", "reward": 0.5}')
+    >>> watch.poll(), watch.report().mean.tolist()
+    Traceback (most recent call last):
+        ...
+    legato.errors.InputError: expected at least one rollout, got none
     """
 
     def __init__(
@@ -61,7 +80,12 @@ class Watch:
 
     @one_at_a_time
     def poll(self) -> bool:
-        """Read what is new; tell whether anything was."""
+        """Read what is new; tell whether anything was.
+
+        See Also
+        --------
+        Watch.report : Judge what has come so far.
+        """
         before = self._rollouts.count
         files = self._folder.rglob("*") if self._folder.is_dir() else iter(())
         for path in sorted(p for p in files if p.is_file() and is_rollout_file(p)):
@@ -79,6 +103,10 @@ class Watch:
         ------
         InputError
             There is nothing yet.
+
+        See Also
+        --------
+        Watch.poll : Read what is new; tell whether anything was.
         """
         return Report.of(self._rollouts, self._settings)
 
