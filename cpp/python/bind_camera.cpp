@@ -257,7 +257,7 @@ class OwnedLivePath {
   }
 
   std::size_t pending() {
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked(false);
     const Turn turn(turns_);
     return pending_frames(*path_);
   }
@@ -275,7 +275,7 @@ class OwnedLivePath {
   void change(const PathOptions& options) {
     Status status;
     {
-      const py::gil_scoped_release unlocked;
+      const Unlocked unlocked(false);
       const Turn turn(turns_);
       status = set_options(*path_, options);
     }
@@ -288,7 +288,7 @@ class OwnedLivePath {
     std::vector<double> out;  // the path's own memory may be written by the next thread
     Status status;
     {
-      const py::gil_scoped_release unlocked;
+      const Unlocked unlocked(false);
       const Turn turn(turns_);
       std::span<const double> corrections;
       status = call(corrections);
@@ -365,7 +365,23 @@ void bind_camera(py::module_& module) {
       .def(py::init(&options_of), py::kw_only(), arg("model") = "homography", arg("crop"), arg("window_scale"),
            arg("weights"), arg("anisotropy"), arg("shear"), arg("keystone"), arg("keystone_ratio"),
            arg("acceleration") = 0.0, arg("roll_weight") = 1.0, arg("bound"), arg("inset"), arg("pixel"),
-           arg("relinearize"), arg("tolerance"), arg("max_iterations"));
+           arg("relinearize"), arg("tolerance"), arg("max_iterations"))
+      .def_property_readonly("model", [](const PathOptions& o) { return static_cast<int>(o.model); })
+      .def_property_readonly("weights", [](const PathOptions& o) { return std::to_array(o.weights); })
+      .def_property_readonly("tolerance", [](const PathOptions& o) { return o.solver.tolerance; })
+      .def_property_readonly("max_iterations", [](const PathOptions& o) { return o.solver.max_iterations; })
+      .def_readonly("crop", &PathOptions::crop)
+      .def_property_readonly("window_scale", [](const PathOptions& o) { return window_scale(o); })
+      .def_readonly("anisotropy", &PathOptions::anisotropy)
+      .def_readonly("shear", &PathOptions::shear)
+      .def_readonly("keystone", &PathOptions::keystone)
+      .def_readonly("keystone_ratio", &PathOptions::keystone_ratio)
+      .def_readonly("acceleration", &PathOptions::acceleration)
+      .def_readonly("roll_weight", &PathOptions::roll_weight)
+      .def_readonly("bound", &PathOptions::bound)
+      .def_readonly("inset", &PathOptions::inset)
+      .def_readonly("pixel", &PathOptions::pixel)
+      .def_readonly("relinearize", &PathOptions::relinearize);
   module.def("camera_crop_rows", &crop_rows_into, arg("log").noconvert(), arg("aspect"), arg("options"),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(),
              "Crop, area and side rows of one frame linearized at log, into (13, 9) and (13,).");
