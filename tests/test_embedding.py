@@ -55,6 +55,10 @@ def test_a_program_finds_the_package_and_gives_the_same_numbers(cmake: str, tmp_
     printed = run("build/advantages", where=tmp_path)
     advantages, _ = rft.gae([[0.0, 0, 1], [0, 2, 0]], np.full((2, 3), 0.5), gamma=0.99)
     np.testing.assert_array_equal(np.array(printed.split(), float), advantages.ravel())
+    motion = np.tile(np.eye(3), (60, 1, 1))
+    motion[:, 0, 2] = np.where(np.arange(60) % 2 == 0, 0.01, -0.01)
+    corrections = camera.smooth_path(motion, (16, 9), units="width").corrections
+    np.testing.assert_array_equal(np.array(run("build/path", where=tmp_path).split(), float), corrections[:, 0, 2])
 
 
 @pytest.mark.slow
@@ -90,10 +94,20 @@ def test_a_checkout_is_fetched_into_another_build(cmake: str, tmp_path: Path) ->
     assert "_core" not in targets
 
 
+def blocks_of(language: str) -> list[str]:
+    found = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", ["advantages.cpp", "path.c"])
+def test_the_page_shows_the_example_that_is_built(name: str) -> None:
+    assert (EXAMPLE / name).read_text() in blocks_of(Path(name).suffix[1:])
+
+
 @pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 def test_the_cpp_of_the_page_compiles(tmp_path: Path) -> None:
-    blocks = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
-    assert blocks
+    blocks = blocks_of("cpp")
     for number, block in enumerate(blocks):
         source = tmp_path / f"block_{number}.cpp"
         source.write_text(block)
