@@ -24,7 +24,7 @@ constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 bool usable(const StreamOptions& o) {
   return o.stride > kPinned && o.stride < o.window && o.window < (std::size_t{1} << 24) && o.predicted >= -1 &&
          o.predicted <= 1000 && o.points < 10000 && o.salient_weight >= 0 && o.target_weight >= 0 &&
-         sensible(o.path, o.aspect);
+         o.level_weight >= 0 && sensible(o.path, o.aspect);
 }
 
 std::size_t predicted_of(const StreamOptions& o) {
@@ -44,6 +44,7 @@ class PathStream {
   double* weight = nullptr;   // window + ahead
   double* salient = nullptr;  // (window + ahead) x points x 2
   double* target = nullptr;   // (window + ahead) x 2
+  double* roll = nullptr;     // window + ahead
   bool* good = nullptr;       // window
   double* known = nullptr;    // (window + ahead) x 9: holes filled, predictions appended
   double* corrections = nullptr;
@@ -65,6 +66,7 @@ class PathStream {
     weight = arena.take<double>(all);
     salient = arena.take<double>(2 * points * all);
     target = arena.take<double>(2 * all);
+    roll = arena.take<double>(all);
     good = arena.take<bool>(n);
     known = arena.take<double>(9 * all);
     corrections = arena.take<double>(9 * all);
@@ -91,7 +93,7 @@ class PathStream {
         !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
     double* m = motion + 9 * kept;
     double* f = log + 9 * kept;
-    if (!(frame.weight > 0 && frame.weight < 1e12)) return Status::invalid_argument;
+    if (!(frame.weight > 0 && frame.weight < 1e12) || std::isinf(frame.roll)) return Status::invalid_argument;
     std::copy_n(some && !fresh ? frame.motion.data() : kIdentity, 9, m);
     if (some && !fresh) {
       std::size_t bad = 0;
@@ -106,6 +108,7 @@ class PathStream {
       salient[2 * options.points * kept + i] = frame.salient.empty() ? kNan : frame.salient[i];
     }
     for (std::size_t i = 0; i < 2; ++i) target[2 * kept + i] = frame.target.empty() ? kNan : frame.target[i];
+    roll[kept] = frame.roll;
     fresh = false;
     ++kept;
     return Status::ok;
@@ -162,6 +165,7 @@ class PathStream {
       weight[t] = 1;
       std::fill_n(salient + 2 * options.points * t, 2 * options.points, kNan);
       std::fill_n(target + 2 * t, 2, kNan);
+      roll[t] = kNan;
     }
     return Status::ok;
   }
@@ -183,6 +187,8 @@ class PathStream {
     subjects.salient_weight = options.salient_weight;
     if (options.target_weight > 0) subjects.targets = {target, 2 * n};
     subjects.target_weight = options.target_weight;
+    if (options.level_weight > 0) subjects.rolls = {roll, n};
+    subjects.level_weight = options.level_weight;
     status = smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, workspace,
                          {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
     out.solve.bad_frame += first;
@@ -222,6 +228,7 @@ class PathStream {
     shift(weight, 1);
     shift(salient, 2 * options.points);
     shift(target, 2);
+    shift(roll, 1);
     shift(good, 1);
     kept = left;
     first += drop;
