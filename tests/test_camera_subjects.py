@@ -147,6 +147,8 @@ def test_native_equals_reference_with_everything(model: str, relinearize: int, s
     keywords: dict[str, Any] = {
         "targets": np.where(rng.uniform(size=(n, 1)) < 0.3, np.nan, rng.normal(scale=0.02, size=(n, 2))),
         "target_weight": 0.0 if subject == "linear" else 2.0,
+        "rolls": np.where(rng.uniform(size=n) < 0.3, np.nan, rng.normal(scale=0.02, size=n)),
+        "level_weight": 0.0 if subject == "linear" else 50.0,
         "frame_weight": rng.uniform(0.5, 2, n),
         "fixed": camera.exp_homography(0.05 * camera.log_homography(motion[:2]) @ np.diag([0, 0, 1.0])),
     }
@@ -248,11 +250,42 @@ def test_linear_program_is_the_limit() -> None:
         ({"targets": np.zeros((5, 2))}, "targets: expected shape"),
         ({"targets": np.full((6, 2), -101.0)}, "targets: expected NaN or points within 100 frame widths"),
         ({"target_weight": -1.0}, "target_weight: expected"),
+        ({"rolls": np.zeros(5)}, "rolls: expected shape"),
+        ({"rolls": np.full(6, 3.2)}, "rolls: expected NaN or radians from -pi to pi"),
+        ({"level_weight": -1.0}, "level_weight: expected"),
     ],
 )
 def test_bad_subjects(keywords: dict[str, Any], match: str) -> None:
     with pytest.raises(ArgumentError, match=match):
         camera.smooth_path(shaky(6), SIZE, units="width", **keywords)
+
+
+@pytest.mark.parametrize("window", [None, 24])
+@pytest.mark.parametrize("model", ["homography", "similarity"])
+def test_the_roll_goes_where_it_is_wanted(model: str, window: int | None) -> None:
+    """A camera that rolls and shifts at random: its pictures are turned as wanted, and not by themselves."""
+    n = 80
+    rng = np.random.default_rng(3)
+    logs = np.zeros((n, 3, 3))
+    roll = np.cumsum(0.01 * np.sin(np.arange(n) / 9) + rng.normal(scale=0.002, size=n))
+    logs[1:, 1, 0] = np.diff(roll)
+    logs[:, 0, 1] = -logs[:, 1, 0]
+    logs[:, :2, 2] = rng.normal(scale=0.003, size=(n, 2))
+    motion = camera.exp_homography(logs)
+    options = camera.PathOptions(crop=0.25, model=model)
+
+    def left(**keywords: Any) -> np.ndarray:
+        path = camera.smooth_path(motion, SIZE, options, units="width", window=window, **keywords)
+        assert path.violation_px.max() < 0.05
+        turned = camera.log_homography(path.corrections)
+        return roll + (turned[:, 1, 0] - turned[:, 0, 1]) / 2
+
+    wanted = roll.mean() + 0.03
+    assert np.ptp(roll) > 0.15
+    assert np.abs(left() - wanted).max() > 0.02
+    assert np.abs(left(rolls=wanted - roll, level_weight=3e3) - wanted).max() < 0.004
+    unknown = np.where(np.arange(n) % 4 > 0, wanted - roll, np.nan)
+    assert np.abs(left(rolls=unknown, level_weight=3e3) - wanted).max() < 0.006
 
 
 def test_pixels_and_widths_are_the_same_subjects() -> None:

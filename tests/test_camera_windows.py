@@ -103,19 +103,18 @@ def test_stream_in_pixels_with_subjects() -> None:
     salient[20:50] = [560.0, 180.0]
     targets = np.tile([330.0, 175.0], (n, 1))
     weight = np.linspace(0.5, 2, n)
-    keywords: dict[str, Any] = {"salient_weight": 2000.0, "target_weight": 3.0}
-    batch = camera.smooth_path(
-        motion, SIZE, FAST, window=40, stride=20, salient=salient, targets=targets, frame_weight=weight, **keywords
-    )
+    rolls = np.where(np.arange(n) % 9 == 4, np.nan, 0.01 * np.sin(np.arange(n) / 7))
+    keywords: dict[str, Any] = {"salient_weight": 2000.0, "target_weight": 3.0, "level_weight": 200.0}
+    known: dict[str, Any] = {"salient": salient, "targets": targets, "rolls": rolls, "frame_weight": weight}
+    batch = camera.smooth_path(motion, SIZE, FAST, window=40, stride=20, **known, **keywords)
     stream = camera.PathStream(SIZE, FAST, window=40, stride=20, **keywords)
-    parts = [
-        stream.push(motion[t], salient=salient[t : t + 1], targets=targets[t : t + 1], frame_weight=weight[t : t + 1])
-        for t in range(n)
-    ]
+    parts = [stream.push(motion[t], **{name: values[t : t + 1] for name, values in known.items()}) for t in range(n)]
     parts.append(stream.finish())
     assert np.concatenate(parts).tobytes() == batch.corrections.tobytes()
-    plain = camera.smooth_path(motion, SIZE, FAST, window=40, stride=20)
-    assert not np.allclose(plain.corrections, batch.corrections)
+    for name in ("salient", "targets", "rolls"):
+        others = {other: values for other, values in known.items() if other != name}
+        plain = camera.smooth_path(motion, SIZE, FAST, window=40, stride=20, **others, **keywords)
+        assert not np.allclose(plain.corrections, batch.corrections)
 
 
 def test_latency_and_commits() -> None:

@@ -116,7 +116,8 @@ void contain_into(const Array& corrections, double aspect, const PathOptions& op
 
 py::dict path_into(const Array& motion, double aspect, const PathOptions& options, const Array& fixed,
                    const Array& frame_weight, const Array& salient, double salient_weight, const Array& targets,
-                   double target_weight, Array& corrections, Array& logs, Array& violation) {
+                   double target_weight, const Array& rolls, double level_weight, Array& corrections, Array& logs,
+                   Array& violation) {
   require(salient.ndim() == 3, "salient");
   PathResult result;
   Status status;
@@ -129,6 +130,8 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
     subjects.salient_weight = salient_weight;
     subjects.targets = input(targets);
     subjects.target_weight = target_weight;
+    subjects.rolls = input(rolls);
+    subjects.level_weight = level_weight;
     const Unlocked unlocked;
     const Workspace workspace(path_workspace_size(in.size() / 9, options, subjects.points));
     status = smooth_path(in, aspect, options, held, weight, workspace.span(), out, out_logs, out_violation, result,
@@ -152,9 +155,10 @@ py::dict path_into(const Array& motion, double aspect, const PathOptions& option
 class OwnedStream {
  public:
   OwnedStream(const PathOptions& path, double aspect, std::size_t window, std::size_t stride, int predicted,
-              std::size_t points, double salient_weight, double target_weight, std::size_t first)
+              std::size_t points, double salient_weight, double target_weight, double level_weight, std::size_t first)
       : points_(points), first_(first), taken_(first) {
-    const StreamOptions options{path, aspect, window, stride, predicted, points, salient_weight, target_weight};
+    const StreamOptions options{path,   aspect,         window,        stride,      predicted,
+                                points, salient_weight, target_weight, level_weight};
     const std::size_t size = path_stream_memory_size(options);
     memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
     stream_ = create_path_stream(options, {memory_.get(), size});
@@ -169,9 +173,11 @@ class OwnedStream {
 
   /// Takes frames until corrections come out or none is left; motion that is NaN is missing.
   py::dict take(const Array& motion, const Array& weight, const Array& salient, const Array& targets,
-                std::size_t begin) {
-    const auto f = input(motion), w = input(weight), s = input(salient), c = input(targets);
-    require(f.size() == 9 * w.size() && s.size() == 2 * points_ * w.size() && c.size() == 2 * w.size(), "motion");
+                const Array& rolls, std::size_t begin) {
+    const auto f = input(motion), w = input(weight), s = input(salient), c = input(targets), r = input(rolls);
+    require(f.size() == 9 * w.size() && s.size() == 2 * points_ * w.size() && c.size() == 2 * w.size() &&
+                r.size() == w.size(),
+            "motion");
     Found found;
     std::size_t t = begin;
     {
@@ -180,8 +186,8 @@ class OwnedStream {
       StreamResult result;
       Status status = Status::ok;
       while (t < w.size() && result.corrections.empty()) {
-        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_),
-                                c.subspan(2 * t, 2)};
+        const StreamFrame frame{f.subspan(9 * t, 9), w[t], s.subspan(2 * points_ * t, 2 * points_), c.subspan(2 * t, 2),
+                                r[t]};
         status = push(*stream_, frame, result);
         if (!usable(status)) break;
         ++t;
@@ -388,13 +394,14 @@ void bind_camera(py::module_& module) {
   module.def("camera_contain", &contain_into, arg("corrections").noconvert(), arg("aspect"), arg("options"),
              arg("contained").noconvert(), "Corrections (n, 9) shrunk until the exact window is inside, into (n, 9).");
   py::class_<OwnedStream>(module, "CameraPathStream", "legato::camera::PathStream in memory of its own.")
-      .def(py::init<const PathOptions&, double, std::size_t, std::size_t, int, std::size_t, double, double,
+      .def(py::init<const PathOptions&, double, std::size_t, std::size_t, int, std::size_t, double, double, double,
                     std::size_t>(),
            arg("options"), arg("aspect"), arg("window"), arg("stride"), arg("predicted"), arg("points"),
-           arg("salient_weight"), arg("target_weight"), arg("first"))
+           arg("salient_weight"), arg("target_weight"), arg("level_weight"), arg("first"))
       .def_property_readonly("pending", &OwnedStream::pending, "Frames taken whose corrections have not come out.")
       .def("push", &OwnedStream::take, arg("motion").noconvert(), arg("weight").noconvert(), arg("salient").noconvert(),
-           arg("targets").noconvert(), arg("begin"), "Takes frames from `begin` on until corrections come out.")
+           arg("targets").noconvert(), arg("rolls").noconvert(), arg("begin"),
+           "Takes frames from `begin` on until corrections come out.")
       .def("finish", &OwnedStream::end_scene, "Ends the scene.");
   py::class_<OwnedLivePath>(module, "CameraLivePath", "legato::camera::LivePath in memory of its own.")
       .def(py::init<const PathOptions&, double, std::size_t, int>(), arg("options"), arg("aspect"), arg("latency"),
@@ -408,8 +415,9 @@ void bind_camera(py::module_& module) {
              "Bytes a solve of so many frames works in.");
   module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),
              arg("fixed").noconvert(), arg("frame_weight").noconvert(), arg("salient").noconvert(),
-             arg("salient_weight"), arg("targets").noconvert(), arg("target_weight"), arg("corrections").noconvert(),
-             arg("logs").noconvert(), arg("violation").noconvert(), "Whole-clip camera path; lengths in frame widths.");
+             arg("salient_weight"), arg("targets").noconvert(), arg("target_weight"), arg("rolls").noconvert(),
+             arg("level_weight"), arg("corrections").noconvert(), arg("logs").noconvert(), arg("violation").noconvert(),
+             "Whole-clip camera path; lengths in frame widths.");
   module.def("camera_solve_banded", &solve_banded_into, arg("velocity").noconvert(), arg("weights").noconvert(),
              arg("quadratic").noconvert(), arg("linear").noconvert(), arg("acceleration").noconvert(),
              arg("row_matrix").noconvert(), arg("row_bound").noconvert(), arg("lower").noconvert(),

@@ -66,13 +66,13 @@ class CameraPathStream:
     """
     legato::camera::PathStream in memory of its own.
     """
-    def __init__(self, options: CameraPathOptions, aspect: typing.SupportsFloat | typing.SupportsIndex, window: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, predicted: typing.SupportsInt | typing.SupportsIndex, points: typing.SupportsInt | typing.SupportsIndex, salient_weight: typing.SupportsFloat | typing.SupportsIndex, target_weight: typing.SupportsFloat | typing.SupportsIndex, first: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, options: CameraPathOptions, aspect: typing.SupportsFloat | typing.SupportsIndex, window: typing.SupportsInt | typing.SupportsIndex, stride: typing.SupportsInt | typing.SupportsIndex, predicted: typing.SupportsInt | typing.SupportsIndex, points: typing.SupportsInt | typing.SupportsIndex, salient_weight: typing.SupportsFloat | typing.SupportsIndex, target_weight: typing.SupportsFloat | typing.SupportsIndex, level_weight: typing.SupportsFloat | typing.SupportsIndex, first: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def finish(self) -> dict:
         """
         Ends the scene.
         """
-    def push(self, motion: numpy.typing.NDArray[numpy.float64], weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], targets: numpy.typing.NDArray[numpy.float64], begin: typing.SupportsInt | typing.SupportsIndex) -> dict:
+    def push(self, motion: numpy.typing.NDArray[numpy.float64], weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], targets: numpy.typing.NDArray[numpy.float64], rolls: numpy.typing.NDArray[numpy.float64], begin: typing.SupportsInt | typing.SupportsIndex) -> dict:
         """
         Takes frames from `begin` on until corrections come out.
         """
@@ -250,7 +250,7 @@ def camera_path_workspace_size(frames: typing.SupportsInt | typing.SupportsIndex
     """
     Bytes a solve of so many frames works in.
     """
-def camera_smooth_path(motion: numpy.typing.NDArray[numpy.float64], aspect: typing.SupportsFloat | typing.SupportsIndex, options: CameraPathOptions, fixed: numpy.typing.NDArray[numpy.float64], frame_weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], salient_weight: typing.SupportsFloat | typing.SupportsIndex, targets: numpy.typing.NDArray[numpy.float64], target_weight: typing.SupportsFloat | typing.SupportsIndex, corrections: numpy.typing.NDArray[numpy.float64], logs: numpy.typing.NDArray[numpy.float64], violation: numpy.typing.NDArray[numpy.float64]) -> dict:
+def camera_smooth_path(motion: numpy.typing.NDArray[numpy.float64], aspect: typing.SupportsFloat | typing.SupportsIndex, options: CameraPathOptions, fixed: numpy.typing.NDArray[numpy.float64], frame_weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], salient_weight: typing.SupportsFloat | typing.SupportsIndex, targets: numpy.typing.NDArray[numpy.float64], target_weight: typing.SupportsFloat | typing.SupportsIndex, rolls: numpy.typing.NDArray[numpy.float64], level_weight: typing.SupportsFloat | typing.SupportsIndex, corrections: numpy.typing.NDArray[numpy.float64], logs: numpy.typing.NDArray[numpy.float64], violation: numpy.typing.NDArray[numpy.float64]) -> dict:
     """
     Whole-clip camera path; lengths in frame widths.
     """

@@ -123,13 +123,16 @@ double window_scale(const PathOptions& options) noexcept;
 /// The options with weights that keep the same continuous-time objective at another frame rate than 30.
 PathOptions at_frame_rate(const PathOptions& options, double fps) noexcept;
 
-/// What is to be kept in view (paper, section 5); NaN coordinates: none. Frame widths, origin at the frame center.
+/// What is to be kept in view (paper, section 5) or level; NaN coordinates: none. Frame widths, origin at the frame
+/// center.
 struct Subjects {
   std::span<const double> salient = {};  ///< n x points x 2: stay inside the crop window
   std::size_t points = 0;
   double salient_weight = 0;             ///< 0: hard; else an exact penalty on each of a point's distances outside
   std::span<const double> targets = {};  ///< n x 2: to be centered
   double target_weight = 0;              ///< of |p_t - translation to the target|^2 over the nine entries
+  std::span<const double> rolls = {};    ///< n: by how many radians each correction is to turn; NaN: any
+  double level_weight = 0;               ///< of ((p21 - p12) / 2 - roll)^2
 };
 
 /// Bytes; 0 when the options make no sense or no memory has so many.
@@ -162,6 +165,7 @@ struct StreamOptions {
   std::size_t points = 0;     ///< salient points of each frame
   double salient_weight = 0;  ///< as in Subjects
   double target_weight = 0;
+  double level_weight = 0;
 };
 
 /// What is known of a frame. Empty: none of that.
@@ -170,6 +174,7 @@ struct StreamFrame {
   double weight = 1;                     ///< factor on w0
   std::span<const double> salient = {};  ///< points x 2
   std::span<const double> target = {};   ///< 2
+  double roll = kEstimate;               ///< as in Subjects; NaN: any
 };
 
 /// What a call made final. The spans lie in the stream's memory and last until its next call.

@@ -35,6 +35,7 @@ class PathStream {
   double* weight = nullptr;   // window + ahead
   double* salient = nullptr;  // (window + ahead) x points x 2
   double* target = nullptr;   // (window + ahead) x 2
+  double* roll = nullptr;     // window + ahead
   double* known = nullptr;    // (window + ahead) x 9: holes filled, predictions appended
   double* corrections = nullptr;
   double* logs = nullptr;
@@ -50,6 +51,7 @@ class PathStream {
     weight = arena.take<double>(all);
     salient = arena.take<double>(2 * points * all);
     target = arena.take<double>(2 * all);
+    roll = arena.take<double>(all);
     known = arena.take<double>(9 * all);
     corrections = arena.take<double>(9 * all);
     logs = arena.take<double>(9 * all);
@@ -72,7 +74,7 @@ class PathStream {
     }
     const bool some =
         !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
-    if (!(frame.weight > 0 && frame.weight < 1e12)) return Status::invalid_argument;
+    if (!(frame.weight > 0 && frame.weight < 1e12) || std::isinf(frame.roll)) return Status::invalid_argument;
     const std::size_t at = scene.kept();
     const Status status = scene.take(some ? frame.motion : std::span<const double>{});
     if (status != Status::ok) return status;
@@ -81,6 +83,7 @@ class PathStream {
       salient[2 * options.points * at + i] = frame.salient.empty() ? kNan : frame.salient[i];
     }
     for (std::size_t i = 0; i < 2; ++i) target[2 * at + i] = frame.target.empty() ? kNan : frame.target[i];
+    roll[at] = frame.roll;
     return Status::ok;
   }
 
@@ -107,6 +110,7 @@ class PathStream {
       weight[t] = 1;
       std::fill_n(salient + 2 * options.points * t, 2 * options.points, kNan);
       std::fill_n(target + 2 * t, 2, kNan);
+      roll[t] = kNan;
     }
     return Status::ok;
   }
@@ -128,6 +132,8 @@ class PathStream {
     subjects.salient_weight = options.salient_weight;
     if (options.target_weight > 0) subjects.targets = {target, 2 * n};
     subjects.target_weight = options.target_weight;
+    if (options.level_weight > 0) subjects.rolls = {roll, n};
+    subjects.level_weight = options.level_weight;
     status = smooth_path({known, 9 * n}, options.aspect, path, {pins, 9 * pinned}, {weight, n}, workspace,
                          {corrections, 9 * n}, {logs, 9 * n}, {violation, n}, out.solve, subjects);
     out.solve.bad_frame += first;
@@ -158,6 +164,7 @@ class PathStream {
     shift(weight, 1);
     shift(salient, 2 * options.points);
     shift(target, 2);
+    shift(roll, 1);
     first += drop;
   }
 };
@@ -182,6 +189,7 @@ const char* path_stream_problem(const StreamOptions& o) noexcept {
   if (o.points >= 10000) return "points: expected less than 10000";
   if (!(o.salient_weight >= 0)) return "salient_weight: expected 0 or more";
   if (!(o.target_weight >= 0)) return "target_weight: expected 0 or more";
+  if (!(o.level_weight >= 0)) return "level_weight: expected 0 or more";
   return path_problem(o.path, o.aspect);
 }
 

@@ -79,8 +79,11 @@ double estimate_ratio(const double* logs, std::size_t n) {
   return tt > 0 ? std::clamp(kt / tt, -3.0, -0.3) : kNoRatio;
 }
 
+constexpr double kRoll[9] = {0, -0.5, 0, 0.5, 0, 0, 0, 0, 0};  // the turn of a correction, as a form on its logarithm
+
 /// The quadratic cost 1/2 p'Q p of one frame, as 8 x 8 over the coordinates; coordinates that a model lacks get 1.
-void quadratic_of(const PathOptions& options, const Coordinates& space, double fidelity, double ratio, double* out) {
+void quadratic_of(const PathOptions& options, const Coordinates& space, double fidelity, double level, double ratio,
+                  double* out) {
   std::fill_n(out, 64, 0.0);
   const auto add = [&](const double (&form)[9], double weight) {
     double c[8];
@@ -96,6 +99,7 @@ void quadratic_of(const PathOptions& options, const Coordinates& space, double f
   }
   add({1, 0, 0, 0, -1, 0, 0, 0, 0}, options.anisotropy);
   add({0, 1, 0, 1, 0, 0, 0, 0, 0}, options.shear);
+  add(kRoll, level);
   if (options.model == PathModel::homography) {
     add({0, 0, -ratio, 0, 0, 0, 1, 0, 0}, options.keystone);
     add({0, 0, 0, 0, 0, -ratio, 0, 1, 0}, options.keystone);
@@ -336,11 +340,15 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
                       (frame_weight.empty() || frame_weight.size() == n) &&
                       (2 * Size{points} * n).is(subjects.salient.size()) &&
                       (subjects.targets.empty() || subjects.targets.size() == 2 * n) && subjects.salient_weight >= 0 &&
-                      subjects.target_weight >= 0;
+                      subjects.target_weight >= 0 && (subjects.rolls.empty() || subjects.rolls.size() == n) &&
+                      subjects.level_weight >= 0;
   if (!shaped || !usable(options, aspect)) return Status::invalid_argument;
   const Coordinates space(options.model, options.roll_weight);
   double rest[8];
   if (!resting_point(options, space, aspect, rest)) return Status::invalid_argument;
+  for (const double roll : subjects.rolls) {
+    if (std::isinf(roll)) return Status::invalid_argument;
+  }
   for (const double w : frame_weight) {
     if (!(w > 0 && w < 1e12)) return Status::invalid_argument;
   }
@@ -394,23 +402,31 @@ Status smooth_path(std::span<const double> motion, double aspect, const PathOpti
   const bool centered = !subjects.targets.empty() && subjects.target_weight > 0;
   const bool even =
       std::all_of(frame_weight.begin(), frame_weight.end(), [&](double w) { return w == frame_weight[0]; });
-  const bool same = even && !centered;  // every frame has the quadratic terms of the first
+  const bool leveled = !subjects.rolls.empty() && subjects.level_weight > 0;
+  const bool same = even && !centered && !leveled;  // every frame has the quadratic terms of the first
   problem.quadratic = {m.quadratic, same ? 64 : 64 * n};
   problem.quadratic_stride = same ? 0 : 64;
-  if (centered) problem.linear = {m.linear, 8 * n};
+  if (centered || leveled) problem.linear = {m.linear, 8 * n};
   for (std::size_t t = 0; t < (same ? 1 : n); ++t) {
     double fidelity = (frame_weight.empty() ? 1.0 : frame_weight[t]) * (linear_program ? regular : options.weights[0]);
+    double pull[9] = {}, level = 0;  // the linear form
     if (centered) {
-      std::fill_n(m.linear + 8 * t, 8, 0.0);
       const double *target = subjects.targets.data() + 2 * t, weight = subjects.target_weight;
       if (!std::isnan(target[0]) && !std::isnan(target[1])) {
         fidelity += 2 * weight;
         problem.constant += weight * (target[0] * target[0] + target[1] * target[1]);
-        const double form[9] = {0, 0, -2 * weight * target[0], 0, 0, -2 * weight * target[1], 0, 0, 0};
-        space.restrict_form(form, m.linear + 8 * t);
+        pull[2] = -2 * weight * target[0];
+        pull[5] = -2 * weight * target[1];
       }
     }
-    quadratic_of(options, space, fidelity, result.keystone_ratio, m.quadratic + 64 * t);
+    if (leveled && !std::isnan(subjects.rolls[t])) {
+      const double roll = subjects.rolls[t];
+      level = subjects.level_weight;
+      problem.constant += level * roll * roll;
+      for (int e = 0; e < 9; ++e) pull[e] -= 2 * level * roll * kRoll[e];
+    }
+    if (centered || leveled) space.restrict_form(pull, m.linear + 8 * t);
+    quadratic_of(options, space, fidelity, level, result.keystone_ratio, m.quadratic + 64 * t);
   }
 
   const double accepted = 0.05 * options.pixel;

@@ -215,13 +215,18 @@ def path_sway(motion: ArrayLike, corrections: ArrayLike, size: tuple[int, int], 
     steady = _inverse(P[:-1]) @ F[1:] @ P[1:]
     corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
     places = np.cumsum(move_points(steady, corners) - corners, axis=0).reshape(len(steady), 8)
-    # d(x / z) = (dx - (x / z) dz) / z, at the center; the scale 1 / z turns nothing.
-    center = steady @ np.array([(width - 1) / 2, (height - 1) / 2, 1.0])
-    at = center[:, :2] / center[:, 2:]
-    J = (steady[:, :2, :2] - at[:, :, None] * steady[:, 2:, :2]) / center[:, 2:, None]
-    roll = np.cumsum(np.degrees(np.arctan2(J[:, 1, 0] - J[:, 0, 1], J[:, 0, 0] + J[:, 1, 1])))
+    roll = np.cumsum(np.degrees(rolls_of(steady, (width, height))))
     power = _band_power(np.column_stack([places, roll]), rate)
     return Sway(float(np.sqrt(power[:8].sum() / 4)), float(np.sqrt(power[8])))
+
+
+def rolls_of(motion: Float64, size: tuple[int, int]) -> Float64:
+    """Radians by which each of the homographies (n, 3, 3) turns the center of a picture."""
+    # d(x / z) = (dx - (x / z) dz) / z, at the center; the scale 1 / z turns nothing.
+    center = motion @ np.array([(size[0] - 1) / 2, (size[1] - 1) / 2, 1.0])
+    at = center[:, :2] / center[:, 2:]
+    J = (motion[:, :2, :2] - at[:, :, None] * motion[:, 2:, :2]) / center[:, 2:, None]
+    return np.asarray(np.arctan2(J[:, 1, 0] - J[:, 0, 1], J[:, 0, 0] + J[:, 1, 1]))
 
 
 def _inverse(corrections: Float64) -> Float64:

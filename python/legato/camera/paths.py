@@ -23,6 +23,7 @@ from legato.camera.problem import (
     Solution,
     Task,
     acceleration_rate,
+    as_rolls,
     check_task,
     in_width_units,
     path_rows,
@@ -131,6 +132,8 @@ def smooth_path(
     salient_weight: float | None = None,
     targets: ArrayLike | None = None,
     target_weight: float = 0.0,
+    rolls: ArrayLike | None = None,
+    level_weight: float = 0.0,
     frame_weight: ArrayLike | None = None,
     cuts: ArrayLike | None = None,
     ok: ArrayLike | None = None,
@@ -165,6 +168,10 @@ def smooth_path(
     targets : array_like, shape (n, 2), optional
         Points to be centered; NaN: none. Adds ``target_weight * |p_t - translation to the target|^2``.
     target_weight : float
+    rolls : array_like, shape (n,), optional
+        Radians by which each correction is to turn (clockwise in the picture, y down); NaN: any. Adds
+        ``level_weight * ((p21 - p12) / 2 - roll)^2``.
+    level_weight : float
     frame_weight : array_like, shape (n,), optional
         Factors on the fidelity weight w0 of each frame, above 0.
     cuts : sequence of int, optional
@@ -213,7 +220,7 @@ def smooth_path(
     ('optimal', (60, 3, 3), True)
     """
     options = check_options(options)
-    task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
+    task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend), level_weight)
     F = as_float64("motion", motion, (None, 3, 3))
     n = len(F)
     if fixed is not None and window is not None:
@@ -230,7 +237,7 @@ def smooth_path(
     centers = np.empty((0, 2)) if targets is None else as_float64("targets", targets, (n, 2))
     starts = _check_cuts(cuts, n)
     good = _check_ok(ok, n)
-    frames = in_width_units(Frames(F, weight, points, centers), task.size, units)
+    frames = in_width_units(Frames(F, weight, points, centers, as_rolls(rolls, n)), task.size, units)
     if units == "pixel":
         held = to_width_units(held, task.size)
     if window is None:
@@ -303,10 +310,12 @@ def _whole_objective(
         + keystone * ((p[:, [6, 7]] - ratio * p[:, [2, 5]]) ** 2).sum()
         + 0.5 * options.weights[0] * ((p**2).sum(1) * (frames.weight if len(frames.weight) else 1.0)).sum()
     )
-    if task.target_weight > 0:
+    if len(frames.targets) and task.target_weight > 0:
         target = np.zeros_like(p)
         target[:, [2, 5]] = frames.targets
         total += task.target_weight * np.nansum(((p - target) ** 2).sum(1))
+    if len(frames.rolls) and task.level_weight > 0:
+        total += task.level_weight * np.nansum(((p[:, 3] - p[:, 1]) / 2 - frames.rolls) ** 2)
     if frames.salient.shape[1] and task.salient_weight is not None:
         G, h = salient_rows(frames.salient, p if options.relinearize else np.zeros_like(p), task)
         total += task.salient_weight * np.maximum(np.einsum("tri,ti->tr", G, p) - h, 0).sum()
@@ -337,6 +346,8 @@ def path_program(
     salient_weight: float | None = None,
     targets: ArrayLike | None = None,
     target_weight: float = 0.0,
+    rolls: ArrayLike | None = None,
+    level_weight: float = 0.0,
     frame_weight: ArrayLike | None = None,
 ) -> BandedProgram:
     """Return the linear model of a path (`smooth_path` with ``relinearize=0``) as a program.
@@ -359,7 +370,7 @@ def path_program(
     ((10, 8), 'optimal')
     """
     options = check_options(options)
-    task = check_task(size, options, salient_weight, target_weight, "banded", "native")
+    task = check_task(size, options, salient_weight, target_weight, "banded", "native", level_weight)
     F = as_float64("motion", motion, (None, 3, 3)).copy()
     n = len(F)
     F[:1] = np.eye(3)
@@ -369,6 +380,7 @@ def path_program(
             np.empty(0) if frame_weight is None else as_float64("frame_weight", frame_weight, (n,)),
             np.empty((n, 0, 2)) if salient is None else as_float64("salient", salient, (n, None, 2)),
             np.empty((0, 2)) if targets is None else as_float64("targets", targets, (n, 2)),
+            as_rolls(rolls, n),
         ),
         task.size,
         units,

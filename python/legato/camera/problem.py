@@ -23,6 +23,7 @@ from legato.errors import ArgumentError, InfeasibleError
 __all__ = ["contain"]
 
 
+_ROLL = np.array([0, -0.5, 0, 0.5, 0, 0, 0, 0, 0])  # the turn of a correction, as a form on its logarithm
 _FARTHEST = 100  # frame widths to a point: the linearized bounds of farther ones mean nothing
 
 
@@ -33,6 +34,7 @@ class Frames(NamedTuple):
     weight: Float64  # n, or empty
     salient: Float64  # n x m x 2
     targets: Float64  # n x 2, or empty
+    rolls: Float64 = np.empty(0)  # n, or empty: radians that each correction is to turn by
 
     def slice(self, first: int, end: int) -> Frames:
         return Frames(
@@ -40,6 +42,7 @@ class Frames(NamedTuple):
             self.weight[first:end] if len(self.weight) else self.weight,
             self.salient[first:end],
             self.targets[first:end] if len(self.targets) else self.targets,
+            self.rolls[first:end] if len(self.rolls) else self.rolls,
         )
 
 
@@ -52,6 +55,7 @@ class Task(NamedTuple):
     target_weight: float
     solver: Solver
     backend: Backend
+    level_weight: float = 0.0
 
     @property
     def aspect(self) -> float:
@@ -133,7 +137,14 @@ def path_rows(
         Q9 = Q9 + 2 * task.target_weight * some[:, None, None] * np.eye(9)
         linear = -2 * task.target_weight * target @ model.basis
         constant = float(task.target_weight * (target**2).sum())
-    elif len(frames.weight) == 0 and n:
+    if len(frames.rolls) and task.level_weight > 0:
+        wanted = np.where(np.isnan(frames.rolls), 0, frames.rolls)
+        weight = np.where(np.isnan(frames.rolls), 0, task.level_weight)
+        Q9 = Q9 + 2 * weight[:, None, None] * np.outer(_ROLL, _ROLL)
+        pull = -2 * (weight * wanted)[:, None] * _ROLL @ model.basis
+        linear = pull if linear is None else linear + pull
+        constant += float((weight * wanted**2).sum())
+    if linear is None and len(frames.weight) == 0 and n:
         Q9 = Q9[0]
     unused = np.diag((~model.basis.any(0)).astype(float))
     places = np.zeros((1, 9)) if at is None else at
@@ -182,6 +193,16 @@ def salient_rows(points: Float64, at: Float64, task: Task) -> tuple[Float64, Flo
     return G, h
 
 
+def as_rolls(rolls: ArrayLike | None, n: int) -> Float64:
+    """Check radians that n corrections are to turn by; NaN: any."""
+    if rolls is None:
+        return np.empty(0)
+    found = as_float64("rolls", rolls, (n,))
+    if np.abs(found).max(initial=0, where=~np.isnan(found)) > math.pi:
+        raise ArgumentError("rolls: expected NaN or radians from -pi to pi")
+    return found
+
+
 def in_width_units(frames: Frames, size: tuple[int, int], units: Units) -> Frames:
     """Frames with lengths in frame widths."""
     if as_choice("units", units, UNITS) == "pixel":
@@ -191,6 +212,7 @@ def in_width_units(frames: Frames, size: tuple[int, int], units: Units) -> Frame
             frames.weight,
             (frames.salient - center) / size[0],
             (frames.targets - center) / size[0],
+            frames.rolls,
         )
     for name, points in (("salient", frames.salient), ("targets", frames.targets)):
         if points.size and np.abs(points).max(initial=0, where=~np.isnan(points)) > _FARTHEST:
@@ -205,6 +227,7 @@ def check_task(
     target_weight: float,
     solver: Solver,
     backend: Backend,
+    level_weight: float = 0.0,
 ) -> Task:
     """Check what stays the same from solve to solve."""
     width, height = check_size(size)
@@ -218,7 +241,8 @@ def check_task(
         salient_weight = as_number("salient_weight", salient_weight, least=1e-12, below=1e12)
     target_weight = as_number("target_weight", target_weight, least=0, below=1e12)
     solver = as_choice("solver", solver, SOLVERS)
-    return Task((width, height), options, salient_weight, target_weight, solver, backend)
+    level_weight = as_number("level_weight", level_weight, least=0, below=1e12)
+    return Task((width, height), options, salient_weight, target_weight, solver, backend, level_weight)
 
 
 def solve_frames(
@@ -239,6 +263,8 @@ def solve_frames(
         task.salient_weight or 0.0,
         frames.targets,
         task.target_weight,
+        frames.rolls,
+        task.level_weight,
         corrections.reshape(n, 9),
         logs.reshape(n, 9),
         violation,

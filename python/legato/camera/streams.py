@@ -21,6 +21,7 @@ from legato.camera.problem import (
     Frames,
     Solution,
     Task,
+    as_rolls,
     check_task,
     core_options,
     in_width_units,
@@ -61,7 +62,7 @@ class PathStream:
     predicted : int, optional
         Motions appended to each window but a scene's last: the mean of the last ten, each 0.9 times the one before.
         ``None``: 15 where the look-ahead ``window - stride`` is at most ten frames, else none.
-    salient_weight, target_weight, solver, backend
+    salient_weight, target_weight, level_weight, solver, backend
         As for `smooth_path`.
 
     Attributes
@@ -98,11 +99,12 @@ class PathStream:
         predicted: int | None = None,
         salient_weight: float | None = None,
         target_weight: float = 0.0,
+        level_weight: float = 0.0,
         solver: Solver = "banded",
         backend: Backend | None = None,
     ) -> None:
         options = check_options(options)
-        task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend))
+        task = check_task(size, options, salient_weight, target_weight, solver, _dispatch.choose(backend), level_weight)
         self._units = as_choice("units", units, UNITS)
         self._turns = Turns()
         self._size = task.size
@@ -131,6 +133,7 @@ class PathStream:
         cut: bool = False,
         salient: ArrayLike | None = None,
         targets: ArrayLike | None = None,
+        rolls: ArrayLike | None = None,
         frame_weight: ArrayLike | None = None,
     ) -> Float64:
         """Take frames; return the corrections that became final.
@@ -147,6 +150,7 @@ class PathStream:
         salient : array_like, shape (k, m, 2), optional
             With the same m in every push of a scene.
         targets : array_like, shape (k, 2), optional
+        rolls : array_like, shape (k,), optional
         frame_weight : array_like, shape (k,), optional
 
         Returns
@@ -170,6 +174,7 @@ class PathStream:
             weight,
             np.empty((k, 0, 2)) if salient is None else as_float64("salient", salient, (k, None, 2)),
             np.full((k, 2), np.nan) if targets is None else as_float64("targets", targets, (k, 2)),
+            np.full(k, np.nan) if rolls is None else as_rolls(rolls, k),
         )
         good = np.asarray(~np.isnan(F).any((1, 2)))
         F = np.where(good[:, None, None], F, np.eye(3))
@@ -236,7 +241,7 @@ class _NativeWindows:
         motion = np.where(good[:, None, None], frames.motion, np.nan).reshape(n, 9)
         at = 0
         while at < n:
-            found = self._stream.push(motion, frames.weight, frames.salient, frames.targets, at)
+            found = self._stream.push(motion, frames.weight, frames.salient, frames.targets, frames.rolls, at)
             self._taken += found["taken"] - at
             at = found["taken"]
             out += self._final(found)
@@ -256,6 +261,7 @@ class _NativeWindows:
             points,
             task.salient_weight or 0.0,
             task.target_weight,
+            task.level_weight,
             self._taken,
         )
 
@@ -391,6 +397,7 @@ class _Windows:
             np.concatenate([frames.weight, np.ones(k)]) if len(frames.weight) else frames.weight,
             np.concatenate([frames.salient, np.full((k, m, 2), np.nan)]),
             np.concatenate([frames.targets, np.full((k, 2), np.nan)]) if len(frames.targets) else frames.targets,
+            np.concatenate([frames.rolls, np.full(k, np.nan)]) if len(frames.rolls) else frames.rolls,
         )
 
 
@@ -413,6 +420,7 @@ def smooth_in_windows(
         frames.weight if len(frames.weight) else np.ones(n),
         frames.salient,
         frames.targets if len(frames.targets) else np.full((n, 2), np.nan),
+        frames.rolls if len(frames.rolls) else np.full(n, np.nan),
     )
     parts = windows.push(whole, ~missing, starts)
     parts += windows.end_scene()

@@ -9,11 +9,13 @@ __all__ = [
     "BORDERS",
     "INCLUSIONS",
     "INTERPOLATIONS",
+    "LEVELS",
     "ROTATIONS",
     "Backend",
     "Border",
     "Inclusion",
     "Interpolation",
+    "Level",
     "Rotation",
 ]
 
@@ -21,10 +23,12 @@ Backend: TypeAlias = Literal["native", "opencv"]
 Border: TypeAlias = Literal["black", "transparent"]
 Inclusion: TypeAlias = Literal["soft", "hard"]
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
+Level: TypeAlias = Literal["mean", "orientation"] | float  # degrees
 Rotation: TypeAlias = Literal["apply", "keep"]
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 BORDERS: tuple[Border, ...] = get_args(Border)
 INCLUSIONS: tuple[Inclusion, ...] = get_args(Inclusion)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)  # numbered as the core numbers them
+LEVELS = ("mean", "orientation")
 ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)

@@ -22,11 +22,13 @@ from legato.video.choices import (
     BORDERS,
     INCLUSIONS,
     INTERPOLATIONS,
+    LEVELS,
     ROTATIONS,
     Backend,
     Border,
     Inclusion,
     Interpolation,
+    Level,
     Rotation,
 )
 from legato.video.media.decoding import Ahead
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECORDS", "Aim", "Beside", "Estimate", "Options", "Output", "Request"]
 
+_MOST_TURN = 25  # degrees: beyond, no crop lets a picture turn
 _PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 
 
@@ -112,6 +115,16 @@ class Aim(Options):
             "help": "pull them to the middle (default: 0; 10 in the preset follow)",
         },
     )
+    level: Level | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": "mean",
+            "metavar": "DEGREES",
+            "help": "hold the horizon: the roll at its mean, so many degrees clockwise of that, or, with "
+            "'orientation', upright by what the motion file tells (give it after OUT)",
+        },
+    )
     fill: bool | None = field(
         default=None,
         metadata={
@@ -133,6 +146,8 @@ class Aim(Options):
         inclusion = as_choice("inclusion", self.inclusion, INCLUSIONS)
         if self.center is not None:
             self._put(center=as_number("center", self.center, least=0, below=1e12))
+        if self.level is not None:
+            self._put(level=_as_level(self.level))
         if self.fill is not None:
             self._put(fill=as_flag("fill", self.fill))
         self._put(inclusion=inclusion, guard=None if self.guard is None else as_flag("guard", self.guard))
@@ -150,11 +165,17 @@ class Aim(Options):
         return self.setting.center if self.center is None else self.center
 
     @property
+    def window_s(self) -> float | None:
+        """Seconds that are planned at once; None: the whole video, whose mean roll is known at its end."""
+        return self.setting.window_s if self.level is None else None
+
+    @property
     def asked(self) -> list[str]:
         """What was asked for and is no default."""
         preset = [] if self.preset == "standard" else [f"preset {self.preset}"]
         crop = [] if self.crop is None else [f"crop {self.crop:g}"]
-        return [*preset, *crop, *(["options"] if self.options is not None else [])]
+        level = [] if self.level is None else ["level"]
+        return [*preset, *crop, *level, *(["options"] if self.options is not None else [])]
 
     @property
     def filled(self) -> bool:
@@ -456,6 +477,8 @@ class Request:
         known = estimate.known()
         begun = given["source"] if isinstance(given["source"], Ahead) else None
         request = cls(source, destination, begun, aim, estimate, output, beside, files, known)
+        if aim.level == "orientation" and (known is None or known.roll is None):
+            raise ArgumentError("level: expected a motion file that has orientations")
         if aim.pull > 0 and aim.salient is None and not request.has_subject:
             raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
         return request
@@ -474,6 +497,20 @@ class Request:
     def rotation(self) -> Rotation:
         """What becomes of a rotation tag."""
         return (self.estimate.rotation if self.known is None else self.known.rotation) or "apply"
+
+
+def _as_level(level: object) -> float | str:
+    from legato._scalars import as_number, shown
+
+    if level in LEVELS:
+        return str(level)
+    try:
+        return as_number("level", float(level) if isinstance(level, str) else level, least=-_MOST_TURN, most=_MOST_TURN)
+    except (ArgumentError, ValueError):
+        names = ", ".join(map(repr, LEVELS))
+        raise ArgumentError(
+            f"level: expected {names} or degrees from -{_MOST_TURN} to {_MOST_TURN}, got {shown(level)}"
+        ) from None
 
 
 def _in_memory(given: object) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import camera
+from legato.camera.metrics import rolls_of
 from legato.errors import ArgumentError, InputError
 from legato.video.framing import Framing, moved
 from legato.video.motion.guard import Gain, Guard
@@ -35,6 +36,10 @@ Floats: TypeAlias = NDArray[np.float64]
 # Of the penalty on salient points outside of the picture, in units of the weight of the third differences: above ten
 # it is as good as a hard bound where that can be met.
 _SOFT_INCLUSION = 10.0
+# Of the pull to the level, at 30 frames a second: what is left is what the crop does not allow, and the noise of the
+# measured rolls, which are added up, is smoothed.
+_LEVEL_WEIGHT = 3e3
+_MOST_ROLL = 0.5  # radians; beyond, no crop lets a correction follow
 # Of a window, whatever the frame rate: fewer see too little, more are no better.
 _LEAST_WINDOW, _MOST_WINDOW = 60, 240
 # The frame rate that the weights are adapted to is that of so many frames, the first ones.
@@ -64,6 +69,9 @@ class Aims(NamedTuple):
         Whether they must be in view.
     center : float
         Weight that pulls their middle to the center of the picture, at 30 frames a second.
+    level : {"mean", "orientation"}, float or None
+        What the roll of the pictures is to be: its mean, so many degrees clockwise of that, or none by the
+        orientation that the motion file has; None: whatever the path makes of it.
     """
 
     salient: Floats | None = None
@@ -71,15 +79,24 @@ class Aims(NamedTuple):
     subject: bool = False
     hard: bool = False
     center: float = 0.0
+    level: float | str | None = None
 
     @classmethod
-    def of(cls, salient: PathLike | NDArray[np.float64] | None, *, subject: bool, hard: bool, center: float) -> Aims:
+    def of(
+        cls,
+        salient: PathLike | NDArray[np.float64] | None,
+        *,
+        subject: bool,
+        hard: bool,
+        center: float,
+        level: float | str | None = None,
+    ) -> Aims:
         """Read the points; say what is wrong with them before the work."""
         if salient is None or isinstance(salient, np.ndarray):
             if salient is not None and (salient.ndim != 3 or salient.shape[2] != 2):
                 raise ArgumentError(f"salient: expected shape (frames, m, 2), got {salient.shape}")
-            return cls(salient, None, subject, hard, center)
-        return cls(read_salient(salient), os.fspath(salient), subject, hard, center)
+            return cls(salient, None, subject, hard, center, level)
+        return cls(read_salient(salient), os.fspath(salient), subject, hard, center, level)
 
     @property
     def points(self) -> int:
@@ -95,6 +112,19 @@ class Aims(NamedTuple):
             points[-4:] = box_corners(np.array([step.subject]))[0]
         known = np.isfinite(points).all(1)
         return points, points[known].mean(0) if known.any() else np.full(2, np.nan)
+
+    def rolls(self, motion: Floats, steps: Sequence[Step], size: tuple[int, int]) -> Floats | None:
+        """Radians by which each correction is to turn, NaN for any, (n,); None where nothing is to be level."""
+        if self.level is None:
+            return None
+        if self.level == "orientation":
+            return np.clip([-step.roll for step in steps], -_MOST_ROLL, _MOST_ROLL)
+        rolls = np.cumsum(rolls_of(motion, size))
+        # Where a motion is not known the sum begins anew, with a mean of its own.
+        scene = np.cumsum([t > 0 and not step.ok for t, step in enumerate(steps)])
+        rolls -= (np.bincount(scene, rolls) / np.bincount(scene))[scene]
+        turn = 0.0 if self.level == "mean" else np.radians(self.level)
+        return np.clip(-rolls - turn, -_MOST_ROLL, _MOST_ROLL)
 
     def check(self, frames: int) -> None:
         """Refuse points of another video, once it is known how many frames this one has."""
@@ -135,6 +165,7 @@ class _Windows:
         self._weights: Any = {
             "salient_weight": None if self._aims.hard or not self._aims.points else soft,
             "target_weight": self._aims.center * 30 / rate if self._aims.points else 0.0,
+            "level_weight": 0.0 if self._aims.level is None else _LEVEL_WEIGHT * 30 / rate,
         }
         if window_s is not None:
             window, stride = window_frames(window_s, rate)
@@ -182,8 +213,9 @@ class _Windows:
         with self._watch("path"):
             motion = camera.bridge_motion(self._within(s.motion for s in steps), np.array([s.ok for s in steps]))
             salient, targets = self._aimed(steps, 0)
+            rolls = self._aims.rolls(motion, steps, self._size)
             path = camera.smooth_path(
-                motion, self._size, self._options, salient=salient, targets=targets, **self._weights
+                motion, self._size, self._options, salient=salient, targets=targets, rolls=rolls, **self._weights
             )
         self._take(path.corrections)
         self.status, self.gap, self.iterations = str(path.status), float(path.gap), int(path.iterations)
@@ -212,8 +244,8 @@ class PathPlanner:
     window_s : float or None
         Seconds that are planned at once, a third of them look-ahead; None: the whole video, by one solve.
     guard : bool
-        Whether a video that gains nothing is left as it is; not where there is something to center, or where neither
-        `gain` nor the traces of the steps tell.
+        Whether a video that gains nothing is left as it is; not where there is something to center or to turn, or where
+        neither `gain` nor the traces of the steps tell.
     aims : Aims
     time_base : Fraction or None
         Seconds in one unit of the steps' `pts`.
@@ -264,7 +296,7 @@ class PathPlanner:
         self._window_s = window_s
         self._time_base, self._frame_rate = time_base, frame_rate
         self._watch = watch
-        self._guarded = guard and not (aims.points and aims.center > 0)
+        self._guarded = guard and not (aims.points and aims.center > 0) and aims.level in (None, "mean")
         inset = inset or (0, 0, *size)
         self.framing = Framing.of(size, options, inset=inset) if framing is None else framing
         self._path = _Windows(inset, options, self.framing, aims, watch)
@@ -272,7 +304,7 @@ class PathPlanner:
         standard = preset_named("standard")
         usual = standard.options()
         enlarged = Framing.of(size, usual, inset=inset)
-        own = options == usual and window_s == standard.window_s and not aims.points
+        own = options == usual and window_s == standard.window_s and not aims.points and aims.level is None
         own = own and np.array_equal(self.framing.to_window, enlarged.to_window)
         self._judged = self._path if own else _Windows(inset, usual, enlarged, Aims(), watch)
         self._judged_window_s = standard.window_s

@@ -16,7 +16,7 @@ from legato import camera
 from legato._files import PathLike
 from legato._scalars import as_number
 from legato.errors import ArgumentError
-from legato.video.choices import Backend, Inclusion, Interpolation
+from legato.video.choices import Backend, Inclusion, Interpolation, Level
 from legato.video.media.frames import Frame, owned, picture_of, redrawn
 from legato.video.media.planes import Planes, luma
 from legato.video.media.reader import VideoFrame
@@ -54,6 +54,7 @@ def stabilize_frames(  # type: ignore[misc]  # the options are said once, here
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
+    level: Level | None = None,
     guard: bool = True,
     interpolation: Interpolation = "bicubic",
     backend: Backend = "native",
@@ -68,7 +69,9 @@ def stabilize_frames(  # type: ignore[misc]  # the options are said once, here
         iterable of (h, w, 3) or (h, w) arrays, `Planes`, `VideoFrame` or av.VideoFrame, of one size.
     fps : float
         Frames a second.
-    preset, crop, options, mask, region, subject, salient, inclusion, center, guard, interpolation, backend, threads
+    preset, crop, options, mask, region, subject, salient, inclusion, center, level, guard
+        As for `stabilize`.
+    interpolation, backend, threads
         As for `stabilize`.
 
     Returns
@@ -127,12 +130,15 @@ class _Clip:
         has_subject = self._subject is not None
         if aim.pull > 0 and aim.salient is None and not has_subject:
             raise ArgumentError("center: nothing to follow: give a subject or salient points (preset 'follow', too)")
-        aims = Aims.of(aim.salient, subject=has_subject, hard=aim.inclusion == "hard", center=aim.pull)
+        if aim.level == "orientation":
+            raise ArgumentError("level: expected 'mean' or degrees: only a motion file tells orientations")
+        hard = aim.inclusion == "hard"
+        aims = Aims.of(aim.salient, subject=has_subject, hard=hard, center=aim.pull, level=aim.level)
         self._watch = Stopwatch()
         self._plan = PathPlanner(
             self._size,
             aim.path_options,
-            window_s=aim.setting.window_s,
+            window_s=aim.window_s,
             guard=aim.guard is not False,
             aims=aims,
             time_base=None,

@@ -20,7 +20,7 @@ from legato import camera
 from legato._files import PathLike
 from legato._log import LOG
 from legato._scalars import as_choice
-from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Rotation
+from legato.video.choices import ROTATIONS, Backend, Border, Inclusion, Interpolation, Level, Rotation
 from legato.video.framing import Framing
 from legato.video.media.copying import VideoCopy
 from legato.video.media.reader import NOT_TRANSPARENT, VideoReader
@@ -155,6 +155,7 @@ def stabilize(
     salient: PathLike | NDArray[Any] | None = None,
     inclusion: Inclusion = "soft",
     center: float | None = None,
+    level: Level | None = None,
     fill: bool | None = None,
     guard: bool | None = None,
     rotation: Rotation | None = None,
@@ -208,6 +209,9 @@ def stabilize(
     center : float, optional
         Weight that pulls the subject, or the middle of the salient points, to the center of the picture; by default
         that of the preset, which is 0 but for "follow".
+    level : {"mean", "orientation"} or float, optional
+        Hold the horizon: the roll is kept at its mean, as far as the crop allows, or so many degrees clockwise of that;
+        "orientation": upright, by the orientations that the motion file has. The whole video is planned at once.
     fill : bool, optional
         Whether to show 98 % of the view whatever the crop, and to take what a frame lacks of it from the frames before
         and after; by default only in the preset "full".
@@ -314,11 +318,12 @@ def _planner(
     framing: Framing | None = None,
 ) -> PathPlanner:
     subject = estimate.subject is not None or (known is not None and known.subject is not None)
-    aims = Aims.of(aim.salient, subject=subject, hard=aim.inclusion == "hard", center=aim.pull)
+    hard = aim.inclusion == "hard"
+    aims = Aims.of(aim.salient, subject=subject, hard=hard, center=aim.pull, level=aim.level)
     return PathPlanner(
         (reader.width, reader.height),
         aim.path_options,
-        window_s=aim.setting.window_s,
+        window_s=aim.window_s,
         guard=aim.guard is not False,
         gain=None if known is None else known.gain,
         inset=inset,

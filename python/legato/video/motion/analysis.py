@@ -42,6 +42,7 @@ _LONGEST_TICK_S = 3600
 _MOST_LINE_BYTES = 1 << 20
 # Clocks of containers count milliseconds or finer, so the same frame is at most this far from itself.
 _SAME_TIME_S = 0.0015
+_LEAST_DOWN = 0.1  # of the vertical, that a camera must see across its picture to know its roll
 _LARGEST = 1e12  # of a number in a file: what is beyond would overflow later, and mean nothing
 
 
@@ -60,6 +61,8 @@ class Step:
     subject : (x, y, width, height) or None
     traces : (k, 3, 2) float32 array or None
         Where points were in the two frames before and are in this one (see `guard`); None where nobody says.
+    roll : float
+        Radians by which the camera is turned clockwise out of the level; NaN where nobody says.
     """
 
     motion: Floats
@@ -70,6 +73,7 @@ class Step:
     pts: int | None = None
     subject: Box | None = None
     traces: NDArray[np.float32] | None = None
+    roll: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +111,9 @@ class Analysis:
         What a user should know about how the video was read.
     gain : Gain or None
         What stabilizing brings, and so whether the guard leaves the clip as it is; None where nothing is known of it.
+    roll : (n,) float64 array, or None
+        Radians by which the camera is turned clockwise out of the level, of motion files that tell; NaN where it is not
+        known.
     """
 
     size: tuple[int, int]
@@ -127,6 +134,7 @@ class Analysis:
     repaired_timestamps: int = 0
     notes: tuple[str, ...] = ()
     gain: Gain | None = None
+    roll: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.motion)
@@ -154,6 +162,7 @@ class Analysis:
                 error_px=math.nan if self.error_px is None else float(self.error_px[t]),
                 pts=None if self.pts is None else int(self.pts[t]),
                 subject=None if box is None or not all(map(math.isfinite, box)) else tuple(box),
+                roll=math.nan if self.roll is None else float(self.roll[t]),
             )
 
     def time_s(self, index: int) -> float | None:
@@ -231,6 +240,8 @@ class Analysis:
             row["error_px"] = float(self.error_px[t])
         if self.duplicate[t]:
             row["duplicate"] = True
+        if self.roll is not None and math.isfinite(self.roll[t]):
+            row["roll_deg"] = math.degrees(self.roll[t])
         if self.subject is not None and np.isfinite(self.subject[t]).all():
             row["subject"] = self.subject[t].tolist()
         return row
@@ -293,11 +304,12 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         raise InputError(f"{where}: rotation: expected 'apply' or 'keep', got {reprlib.repr(rotation)}")
     motion: list[Floats] = []
     pts: list[int] = []
-    ok, duplicate, confidence, error, subject = [], [], [], [], []
+    ok, duplicate, confidence, error, subject, roll = [], [], [], [], [], []
     before: Floats | None = None
     for where, row in lines:
         first = not motion
         step = None
+        roll.append(np.radians(_numbers(where, row, "roll_deg", 1)[0]) if row.get("roll_deg") is not None else np.nan)
         if row.get("homography") is not None:
             step = _numbers(where, row, "homography", 9).reshape(3, 3)
         if row.get("orientation") is not None:
@@ -307,6 +319,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
             if before is not None and step is None:
                 step = _of_turn(where, before, now, camera)
             before = now
+            roll[-1] = _roll_of(now) if math.isnan(roll[-1]) else roll[-1]
         else:
             before = None
         ok.append(first or step is not None)
@@ -353,6 +366,7 @@ def _read(path: Path, head: dict[str, Any], lines: Iterator[tuple[str, dict[str,
         "source": os.fspath(path),
         "notes": tuple(note for note in notes if isinstance(note, str)),
         "gain": gain,
+        "roll": np.array(roll) if np.isfinite(roll).any() else None,
     }
 
 
@@ -402,6 +416,12 @@ def _turn(where: str, q: Floats) -> Floats:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def _roll_of(turn: Floats) -> float:
+    """Radians by which a camera is turned clockwise out of the level; NaN where it looks straight up or down."""
+    right, down = turn[1, :2]  # of the fixed y axis, as the camera sees it
+    return math.atan2(right, down) if math.hypot(right, down) > _LEAST_DOWN else math.nan
 
 
 def _of_turn(where: str, before: Floats, now: Floats, camera: Floats) -> Floats:
