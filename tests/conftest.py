@@ -24,6 +24,12 @@ _core.set_work_of_helper(0)  # the threads that a test asks for, however little 
 DATA = Path(__file__).parent / "data"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU unless it is asked for: a skip in every run would hide those that matter."""
+    if "gpu" not in config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("gpu") is None]
+
+
 @pytest.fixture(params=["native", "numpy"])
 def backend(request: pytest.FixtureRequest) -> str:
     """Every backend a contract must hold on."""

@@ -1,19 +1,14 @@
-"""The GPU's kernels: they compile to PTX without contraction, and give the CPU's bits where a CPU runs them."""
+"""Noise and steps in GPU memory give the CPU's bits where a CPU runs the kernels."""
 
-import ctypes
-import functools
-import importlib.resources
-import importlib.util
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fake_cupy
+from legato import _gpu
 from legato import diffusion as D
 from legato._extras import install_command
-from legato.diffusion import _cupy
 from legato.errors import ArgumentError, DependencyError
 
 
@@ -24,9 +19,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def gpu(monkeypatch, folder):
-    _cupy._module.cache_clear()
+    _gpu._module.cache_clear()
     yield fake_cupy.install(monkeypatch, folder)
-    _cupy._module.cache_clear()
+    _gpu._module.cache_clear()
 
 
 def some(shape, dtype, seed):
@@ -151,47 +146,3 @@ def test_no_cupy_is_said(monkeypatch):
     x = fake_cupy.asarray(np.zeros((2, 2), np.float32))
     with pytest.raises(DependencyError, match=re.escape(install_command("cuda12"))):
         D.apply_step(x, x, (1, 1, 0))
-
-
-# --- PTX --------------------------------------------------------------------------------------------------------------
-
-HEADERS = Path(str(importlib.resources.files("legato") / "include"))
-
-
-@functools.cache
-def nvrtc():
-    found = importlib.util.find_spec("nvidia")
-    places = [Path(place) for place in found.submodule_search_locations] if found else []
-    libraries = [library for place in places for library in place.glob("**/libnvrtc.so.*")]
-    if not libraries:
-        pytest.skip("needs NVRTC (pip install nvidia-cuda-nvrtc-cu12)")
-    return ctypes.CDLL(str(libraries[0]))
-
-
-def ptx(source):
-    library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"legato.cu", 0, None, None) == 0
-    options = [option.encode() for option in (*_cupy.OPTIONS, f"-I{HEADERS}")]
-    done = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-    length, text = ("nvrtcGetPTXSize", "nvrtcGetPTX") if done == 0 else ("nvrtcGetProgramLogSize", "nvrtcGetProgramLog")
-    getattr(library, length)(program, ctypes.byref(size))
-    buffer = ctypes.create_string_buffer(size.value)
-    getattr(library, text)(program, buffer)
-    assert done == 0, buffer.value.decode()
-    return buffer.value.decode()
-
-
-def test_the_kernels_compile_to_ptx():
-    code = ptx(_cupy.SOURCE)
-    for kind in ("float32", "float64", "float16", "bfloat16"):
-        for name in ("normal", "step"):
-            assert f".entry legato_diffusion_{name}_{kind}(" in code
-    assert "fma.rn" not in code  # contracted numbers are not the CPU's
-    assert "mul.rn.f32" in code
-    assert "sqrt.rn.f32" in code
-    assert "sqrt.approx" not in code
-
-
-@pytest.mark.parametrize("header", ["diffusion", "homography", "moments", "random", "softmax"])
-def test_the_arithmetic_compiles_for_gpus(header):
-    assert ".version" in ptx(f'#include "legato/math/{header}.h"\n')

@@ -4,41 +4,10 @@
 #ifndef LEGATO_CUDA_DIFFUSION_CUH
 #define LEGATO_CUDA_DIFFUSION_CUH
 
-#include "legato/math/diffusion.h"
 #include "legato/math/random.h"
+#include "threads.cuh"
 
 namespace legato::cuda {
-
-typedef unsigned long long Size;
-
-// Storage: float and double as they are; 16-bit kinds as their bits.
-struct Half {
-  unsigned short bits;
-};
-struct BFloat16 {
-  unsigned short bits;
-};
-
-template <class Storage>
-struct Arithmetic {
-  typedef float Real;
-};
-template <>
-struct Arithmetic<double> {
-  typedef double Real;
-};
-
-LEGATO_HD float widened(float x) { return x; }
-LEGATO_HD double widened(double x) { return x; }
-LEGATO_HD float widened(Half x) { return math::float_of_half<float>(static_cast<unsigned>(x.bits)); }
-LEGATO_HD float widened(BFloat16 x) { return math::float_of_bfloat<float>(static_cast<unsigned>(x.bits)); }
-
-LEGATO_HD void store(float& to, float x) { to = x; }
-LEGATO_HD void store(double& to, double x) { to = x; }
-LEGATO_HD void store(Half& to, float x) { to.bits = static_cast<unsigned short>(math::half_of_float<unsigned>(x)); }
-LEGATO_HD void store(BFloat16& to, float x) {
-  to.bits = static_cast<unsigned short>(math::bfloat_of_float<unsigned>(x));
-}
 
 /// diffusion.hpp's Noise. With seeds null, `seed` is everyone's and sample i has stream first_stream + i.
 struct Noise {
@@ -65,12 +34,12 @@ LEGATO_HD void draw_four(const Noise& noise, Size sample, Size block, float (&z)
 
 /// Calls work(sample, block, first element in memory, how many of the four exist) for this thread's share.
 template <class Work>
-LEGATO_HD void for_blocks(Size samples, Size elements, const Work& work) {
-  const Size blocks = (elements + 3) / 4, threads = static_cast<Size>(gridDim.x) * blockDim.x;
-  for (Size at = static_cast<Size>(blockIdx.x) * blockDim.x + threadIdx.x; at < samples * blocks; at += threads) {
+__device__ __forceinline__ void for_blocks(Size samples, Size elements, const Work& work) {
+  const Size blocks = (elements + 3) / 4;
+  for_each(samples * blocks, [&](Size at) {
     const Size sample = at / blocks, block = at % blocks, left = elements - 4 * block;
     work(sample, block, sample * elements + 4 * block, left < 4 ? static_cast<int>(left) : 4);
-  }
+  });
 }
 
 template <class Storage>
@@ -96,10 +65,11 @@ struct Step {
 
   LEGATO_HD void operator()(Size sample, Size block, Size first, int count) const {
     typedef typename Arithmetic<Storage>::Real Real;
-    const double* by = table != nullptr ? table + 4 * sample : coefficients;
-    const Real a = static_cast<Real>(by[0]), c = static_cast<Real>(by[1]), u = static_cast<Real>(by[2]);
-    const Real scale = static_cast<Real>(by[3]);
-    const bool noisy = by[3] != 0;
+    // Not by one pointer to either: that would put them into local memory.
+    const auto by = [&](int i) { return table != nullptr ? table[4 * sample + i] : coefficients[i]; };
+    const Real a = static_cast<Real>(by(0)), c = static_cast<Real>(by(1)), u = static_cast<Real>(by(2));
+    const Real scale = static_cast<Real>(by(3));
+    const bool noisy = by(3) != 0;
     float z[4] = {0, 0, 0, 0};
     if (noisy && given_noise == nullptr) draw_four(noise, sample, block, z);
     for (int i = 0; i < count; ++i) {

@@ -118,39 +118,15 @@ LEGATO_HD float largest_lane(const Floats& x) {
   return most;
 }
 
-/// Columns between two flushes of the float32 sums into float64.
-constexpr std::size_t kBlock = 2048;
-/// How far in units of T a logit may be above the reference of the sums before they are moved.
-constexpr double kReach = 8.0;
-
-struct BlockSums {
-  Floats s, t, q, most;
-};
-
-struct RowScale {
-  Floats reference, floor, scale;
-};
-
-/// NaN in some lane is NaN in its sum t, or without entropy in s or t: e^NaN stays NaN only if the low bits of the NaN
-/// are zero, as they are in 16-bit logits.
-template <class Stored, bool kEntropy>
-LEGATO_HD void add_pack(const Floats& z, const RowScale& row, BlockSums& block) {
-  block.most = math::larger(z, block.most);                     // passes over NaN
-  const Floats d = math::larger(row.floor, z - row.reference);  // NaN stays
-  const Floats e = math::power_of_two(d, row.scale);
-  block.s = block.s + e;
-  if (kEntropy) {
-    block.t = math::fused(e, d, block.t);
-    block.q = math::fused(e, e, block.q);
-  } else if (sizeof(Stored) == 4) {
-    block.t = block.t + d;
-  }
-}
+constexpr std::size_t kBlock = math::kSoftmaxBlock;
+using BlockSums = math::BlockSums<Floats>;
+using RowScale = math::RowScale<Floats>;
+using GradientScale = math::GradientScale<Floats>;
 
 template <class Stored, bool kEntropy>
 LEGATO_HD void add_pair(const Pair& z, const RowScale& row, BlockSums& block) {
-  add_pack<Stored, kEntropy>(z.first, row, block);
-  add_pack<Stored, kEntropy>(z.second, row, block);
+  math::add_logits<kEntropy, sizeof(Stored) == 4>(z.first, row, block);
+  math::add_logits<kEntropy, sizeof(Stored) == 4>(z.second, row, block);
 }
 
 /// One reading of a block; while it is worked on, the next one is fetched.
@@ -196,7 +172,7 @@ math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t i
   RowScale scale{{},
                  filled(math::kNegligible * static_cast<float>(temperature)),
                  filled(static_cast<float>(math::kLog2E / temperature))};
-  math::SoftmaxSums sums;
+  math::SoftmaxSums sums = math::no_terms();
   LaneSums lanes{};
   double largest = -__builtin_inf();
   const auto refer = [&](double to) {
@@ -209,7 +185,7 @@ math::TokenStats row_stats(const Stored* row, std::size_t columns, std::size_t i
     if (largest == -__builtin_inf()) refer(block_largest(row + at, count));
     BlockSums block = add_block<kEntropy>(row + at, count, scale);
     const double most = static_cast<double>(largest_lane(block.most));
-    if (most > sums.largest + kReach * temperature) {
+    if (most > sums.largest + math::kReach * temperature) {
       refer(most);
       block = add_block<kEntropy>(row + at, count, scale);
     }
@@ -268,22 +244,10 @@ struct RowGradient {
   float entropy, largest, log_sum, grad_logp, grad_entropy;
 };
 
-struct GradientScale {
-  Floats reference, scale, offset, weight, entropy_weight, entropy;
-};
-
-LEGATO_HD Floats gradient_of(const Floats& z, const GradientScale& row) {
-  const Floats floor = filled(-87.0f), log2e = filled(static_cast<float>(math::kLog2E));
-  const Floats u = math::fused(z - row.reference, row.scale, row.offset);  // log p
-  const Floats kept = math::select_less(u, floor, floor, u);
-  const Floats p = math::select_less(u, floor, Floats{}, math::power_of_two(kept, log2e));
-  return p * math::fused(kept + row.entropy, row.entropy_weight, row.weight);
-}
-
 /// Of a pair, whose `chosen`-th logit (if it has as many) is the row's token's.
 template <class Stored>
 LEGATO_HD Pair gradients_of(const Pair& z, const GradientScale& row, std::size_t chosen, float weight) {
-  Pair gradient{gradient_of(z.first, row), gradient_of(z.second, row)};
+  Pair gradient{math::logit_gradient(z.first, row), math::logit_gradient(z.second, row)};
   if (chosen < kPair) {
     constexpr bool kOddSecond = __is_same(Stored, Brain16);
     Floats& half = (kOddSecond ? chosen % 2 != 0 : chosen >= kPack) ? gradient.second : gradient.first;

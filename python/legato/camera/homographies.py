@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_float64, as_matrices, output_apart
+from legato._arrays import Float64, as_float64, as_matrices, on_device, output_apart
 from legato._dispatch import Backend
 from legato._extras import install_command
+from legato._gpu import as_given, check_backend
 from legato._scalars import as_threads
 from legato.camera import _reference
 from legato.errors import DependencyError, HomographyError
@@ -30,7 +31,8 @@ def log_homography(
     Parameters
     ----------
     homography : array_like, shape (..., 3, 3)
-        Invertible matrices of any scale, in any unit of length.
+        Invertible matrices of any scale, in any unit of length. In GPU memory the kernel of ``cpp/cuda`` runs through
+        CuPy, with the same bits.
     out : ndarray, optional
         float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
@@ -67,6 +69,11 @@ def log_homography(
            [ 0.,  0., -2.],
            [ 0.,  0.,  0.]])
     """
+    if on_device(homography):
+        from legato.camera import _cupy
+
+        check_backend(backend)
+        return as_given(homography, _cupy.log_homography(homography, out))  # type: ignore[no-any-return]
     matrices = as_matrices("homography", homography)
     logs, (matrices,) = output_apart("out", out, matrices.shape, "float64", [matrices])
     threads = as_threads(threads)
@@ -89,7 +96,7 @@ def exp_homography(
     Parameters
     ----------
     log : array_like, shape (..., 3, 3)
-        Logarithms; trace 0 gives determinant 1.
+        Logarithms; trace 0 gives determinant 1. In GPU memory as for `log_homography`.
     out : ndarray, optional
         float64 array of the same shape to write into; it may be the input, or overlap it.
     threads : int
@@ -123,6 +130,11 @@ def exp_homography(
            [ 0.,  1., -2.],
            [ 0.,  0.,  1.]])
     """
+    if on_device(log):
+        from legato.camera import _cupy
+
+        check_backend(backend)
+        return as_given(log, _cupy.exp_homography(log, out))  # type: ignore[no-any-return]
     logs = as_matrices("log", log)
     homographies, (logs,) = output_apart("out", out, logs.shape, "float64", [logs])
     threads = as_threads(threads)

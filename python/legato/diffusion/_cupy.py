@@ -1,59 +1,25 @@
-"""Noise and steps in GPU memory: cpp/cuda/diffusion.cuh, compiled by NVRTC through CuPy when first used."""
+"""Noise and steps in GPU memory, by the kernels of cpp/cuda/diffusion.cuh."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.resources
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from legato._arrays import STORAGES, Float64, on_device
-from legato._dispatch import Backend
-from legato._extras import install_command
-from legato.errors import ArgumentError, DependencyError
+from legato._arrays import Float64
+from legato._gpu import NULL, import_cupy, launch, stored, target
+from legato.errors import ArgumentError
 
-__all__ = ["apply_step", "check_backend", "fill_normal", "stored"]
+__all__ = ["apply_step", "fill_normal"]
 
 _THREADS = 256
-_NULL = np.uint64(0)
-OPTIONS = ("--std=c++17", "--fmad=false", "--diag-suppress=161")  # no contraction: the CPU's bits. 161: GCC's pragmas
-SOURCE = '#include "legato/cuda/diffusion.cuh"\n'
-
-
-def check_backend(backend: Backend | None) -> None:
-    """Refuse a choice where the memory has made it."""
-    if backend is not None:
-        raise ArgumentError(f"backend: expected none for arrays in GPU memory, got {backend!r}")
-
-
-def stored(name: str, value: Any, storage: str | None = None) -> tuple[Any, str]:
-    """Return `value` as a C-contiguous CuPy array and the name of its storage type, without a copy where it can.
-
-    bfloat16 of other packages comes as integers of 16 bits over the same memory.
-    """
-    cupy = _import_cupy()
-    if not on_device(value):
-        raise ArgumentError(f"{name}: expected an array in GPU memory like the state, got {type(value).__name__}")
-    kind = str(value.dtype).removeprefix("torch.")
-    if kind not in STORAGES or storage not in (None, kind):
-        raise ArgumentError(f"{name}: expected {storage or 'one of ' + ', '.join(STORAGES)}, got {kind}")
-    if getattr(value, "requires_grad", False):
-        value = value.detach()
-    if not isinstance(value, cupy.ndarray):
-        value = cupy.from_dlpack(_bits_of(value) if kind == "bfloat16" else value)
-    return cupy.ascontiguousarray(value), kind
 
 
 def fill_normal(out: Any, address: tuple[Any, ...], shape: tuple[int, ...], dtype: str) -> None:
     """Fill `out` with what `legato.diffusion.normal` draws; `address` as `Streams.address` gives it."""
-    target = _target(out, shape, dtype)
-    samples = shape[0]
-    with target.device:
-        _launch(f"legato_diffusion_normal_{dtype}", samples, target.size, *_noise(*address), target)
+    array = target(out, shape, dtype)
+    with array.device:
+        _launch(f"normal_{dtype}", shape[0], array.size, *_noise(*address), array)
 
 
 def apply_step(
@@ -66,7 +32,7 @@ def apply_step(
     out: Any,
 ) -> Any:
     """`legato.diffusion.apply_step` with its coefficients (1 or samples, 4) worked out."""
-    cupy = _import_cupy()
+    cupy = import_cupy()
     state, storage = stored("x", x)
     if state.ndim == 0:
         raise ArgumentError("x: expected at least one axis, that of the samples")
@@ -75,21 +41,21 @@ def apply_step(
         array = None if value is None else stored(name, value, storage)[0]
         if array is not None and array.shape != state.shape:
             raise ArgumentError(f"{name}: expected shape {state.shape}, got {array.shape}")
-        others.append(_NULL if array is None else array)
-    target = cupy.empty_like(state) if out is None else _target(out, state.shape, storage)
-    state = _apart(state, target)
-    others = [value if value is _NULL else _apart(value, target) for value in others]
+        others.append(NULL if array is None else array)
+    after = cupy.empty_like(state) if out is None else target(out, state.shape, storage)
+    state = _apart(state, after)
+    others = [value if value is NULL else _apart(value, after) for value in others]
     with state.device:
-        rows = _NULL if len(table) == 1 else cupy.asarray(table)
+        rows = NULL if len(table) == 1 else cupy.asarray(table)
         _launch(
-            f"legato_diffusion_step_{storage}", state.shape[0], state.size, *(np.float64(c) for c in table[0]), rows,
-            state, *others, *_noise(*address), target,
+            f"step_{storage}", state.shape[0], state.size, *(np.float64(c) for c in table[0]), rows,
+            state, *others, *_noise(*address), after,
         )  # fmt: skip
-    return target if out is None else out
+    return after if out is None else out
 
 
 def _noise(array: Any, shared: bool, first: int, step: int, substep: int, philox: bool) -> tuple[Any, ...]:
-    seeds = _NULL if shared else _import_cupy().asarray(array)
+    seeds = NULL if shared else import_cupy().asarray(array)
     seed = array[0] if array.size else np.uint64(0)
     return seed, seeds, np.uint64(first), np.uint32(step), np.uint32(substep), np.int32(philox)
 
@@ -99,50 +65,11 @@ def _launch(name: str, samples: int, size: int, *arguments: Any) -> None:
         return
     elements = size // samples
     blocks = -(-samples * -(-elements // 4) // _THREADS)
-    kernel = _module().get_function(name)
-    kernel((min(blocks, 2**20),), (_THREADS,), (np.uint64(samples), np.uint64(elements), *arguments))
+    launch("diffusion", name, blocks, _THREADS, np.uint64(samples), np.uint64(elements), *arguments)
 
 
-@functools.cache
-def _module() -> Any:
-    headers = Path(str(importlib.resources.files("legato") / "include"))
-    seen = hashlib.sha256()  # CuPy caches compiled kernels by the text it is given, which would not see a new header
-    for header in sorted(headers.rglob("*.*h")):
-        seen.update(header.read_bytes())
-    return _import_cupy().RawModule(code=f"// {seen.hexdigest()}\n{SOURCE}", options=(*OPTIONS, f"-I{headers}"))
-
-
-def _target(out: Any, shape: tuple[int, ...], storage: str) -> Any:
-    array, _ = stored("out", out, storage)
-    if array.shape != shape or not _contiguous(out):
-        raise ArgumentError(f"out: expected a C-contiguous {storage} array of shape {shape}, got {array.shape}")
-    return array
-
-
-def _apart(value: Any, target: Any) -> Any:
-    """`value`, or a copy where writing `target` would change it before it is read (as `output_apart`)."""
-    if value.data.ptr == target.data.ptr or not _import_cupy().may_share_memory(value, target):
+def _apart(value: Any, written: Any) -> Any:
+    """`value`, or a copy where writing `written` would change it before it is read (as `output_apart`)."""
+    if value.data.ptr == written.data.ptr or not import_cupy().may_share_memory(value, written):
         return value
     return value.copy()
-
-
-def _contiguous(array: Any) -> bool:
-    if hasattr(array, "is_contiguous"):  # torch
-        return bool(array.is_contiguous())
-    return bool(getattr(getattr(array, "flags", None), "c_contiguous", False))  # JAX has no flags and cannot be written
-
-
-def _bits_of(value: Any) -> Any:
-    """Return bfloat16 of torch or JAX as 16-bit integers over the same memory."""
-    torch = sys.modules.get("torch")
-    return value.view(torch.int16 if torch is not None and isinstance(value, torch.Tensor) else np.uint16)
-
-
-def _import_cupy() -> Any:
-    try:
-        import cupy
-    except ImportError:
-        raise DependencyError(
-            f"x: arrays in GPU memory need cupy: {install_command('cuda12')}, for CUDA 13 {install_command('cuda13')}"
-        ) from None
-    return cupy

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from legato import _core, _dispatch
 from legato._arrays import STORAGES, as_real, on_device, output_apart, storage_name
 from legato._dispatch import Backend
+from legato._gpu import check_backend
 from legato._scalars import as_choice, as_count, as_number, as_shape, as_threads, shown
 from legato.diffusion import _reference
 from legato.errors import ArgumentError
@@ -142,7 +143,7 @@ def normal(
     if out is not None and on_device(out):
         from legato.diffusion import _cupy
 
-        _cupy.check_backend(backend)
+        check_backend(backend)
         _cupy.fill_normal(out, streams.address(step, substep), sizes, dtype)
         return out  # type: ignore[no-any-return]
     target, _ = output_apart("out", out, sizes, dtype, [])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from legato import _core, _dispatch
 from legato._arrays import Float64, as_stored, on_device, refuse_gradients
 from legato._dispatch import Backend
+from legato._gpu import stored
 from legato._scalars import as_choice
 from legato.diffusion import _reference
 from legato.diffusion.callables import CFunction, as_callable
@@ -238,9 +239,7 @@ def stored_like(x: Any) -> Callable[[str, Any], tuple[Any, str]]:
     """`as_stored`, or its counterpart where x is in GPU memory."""
     if not on_device(x):
         return as_stored
-    from legato.diffusion import _cupy
-
-    return _cupy.stored
+    return stored
 
 
 def finite(state: NDArray[Any], name: str, langevin_rows: Float64) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from legato._arrays import (
     refuse_gradients,
 )
 from legato._dispatch import Backend
+from legato._gpu import check_backend
 from legato._scalars import as_choice, as_number, as_threads, shown
 from legato.diffusion import _reference
 from legato.diffusion.noise import Generator, Seeds, Streams, from_storage, to_storage
@@ -314,7 +315,7 @@ def apply_step(
     if on_device(x):
         from legato.diffusion import _cupy
 
-        _cupy.check_backend(backend)
+        check_backend(backend)
         samples = int(x.shape[0]) if x.ndim else 0
         table = _full_coefficients(coef, weights, guidance_scale, eps_uncond is not None, samples)
         address = Streams(seeds, samples, first_sample, generator).address(step, substep)

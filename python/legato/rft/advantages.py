@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_any, as_float64, as_floating, as_indices
+from legato._arrays import Float64, as_any, as_float64, as_floating, as_indices, on_device
 from legato._dispatch import Backend
+from legato._gpu import as_given, check_backend
 from legato._scalars import as_choice, as_count, as_flag, as_number
 from legato.errors import ArgumentError, IndexRangeError, NumericalError
 from legato.rft import _reference
@@ -92,7 +93,9 @@ def group_stats(
     rewards : array, shape (n,)
         Finite numbers of at most 1e150; the arithmetic is float64.
     groups : array of int or str, shape (n,)
-        Which group each reward belongs to, in any order: whole numbers from 0 on, or names.
+        Which group each reward belongs to, in any order: whole numbers from 0 on, or names. In GPU memory both are,
+        groups are numbers, and the kernels of ``cpp/cuda`` run through CuPy, with the same bits; so do `gae` and
+        `group_advantages`.
     n_groups : int, optional
         How many groups there are; by default the largest id plus one.
     backend : {"native", "numpy"}, optional
@@ -125,6 +128,8 @@ def group_stats(
     >>> stats.mean, stats.zero_std
     (array([0.5, 0.3]), array([False,  True]))
     """
+    if on_device(rewards):
+        return _group_stats_on_device(rewards, groups, n_groups, backend)
     r, g, names = _paired(rewards, groups)
     count = _count(g, n_groups)
     n, least, largest, mean, m2 = _moments(r, g, count, backend)
@@ -143,6 +148,23 @@ def group_stats(
         largest,
         (n > 0) & (least == largest),
     )
+
+
+def _group_stats_on_device(rewards: Any, groups: Any, n_groups: int | None, backend: Backend | None) -> GroupStats:
+    from legato._gpu import import_cupy
+    from legato.rft import _cupy
+
+    check_backend(backend)
+    cupy = import_cupy()
+    wanted = None if n_groups is None else as_count("n_groups", n_groups, 0)
+    n, least, largest, mean, m2 = _cupy.group_moments(rewards, groups, wanted, _most_groups(len(rewards)))
+    biased = m2 / cupy.maximum(n, 1)
+    unbiased = cupy.where(n > 1, m2 / cupy.maximum(n - 1, 1), cupy.nan)
+    found = (
+        cupy.arange(len(n)), n, cupy.where(n > 0, mean, cupy.nan), biased, unbiased, cupy.sqrt(biased),
+        cupy.sqrt(unbiased), least, largest, (n > 0) & (least == largest),
+    )  # fmt: skip
+    return GroupStats(*(as_given(rewards, x) for x in found))
 
 
 def group_advantages(
@@ -197,6 +219,14 @@ def group_advantages(
     as_count("ddof", ddof, 0, 1)
     eps = as_number("eps", eps, least=0)
     raw = as_choice("singleton", singleton, SINGLETONS) == "raw"
+    if on_device(rewards):
+        from legato.rft import _cupy
+
+        check_backend(backend)
+        most = _most_groups(len(rewards))
+        return as_given(  # type: ignore[no-any-return]
+            rewards, _cupy.group_advantages(rewards, groups, most, scaling, ddof, eps, raw)
+        )
     r, g, _ = _paired(rewards, groups)
     if _dispatch.choose(backend) == "numpy":
         n, least, _, mean, m2 = _moments(r, g, _count(g, None), backend)
@@ -385,6 +415,13 @@ def gae(
     >>> advantages, returns
     (array([[0.5, 0.5]]), array([[1., 1.]]))
     """
+    gamma, lam = as_number("gamma", gamma), as_number("lam", lam)
+    if on_device(rewards):
+        from legato.rft import _cupy
+
+        check_backend(backend)
+        advantages, returns = _cupy.gae(rewards, values, mask, gamma, lam, bootstrap)
+        return as_given(rewards, advantages), as_given(rewards, returns)
     r, v = as_floating("rewards", rewards), as_floating("values", values)
     dtype = r.dtype if r.dtype == v.dtype else np.dtype(np.float64)
     if r.ndim != 2:
@@ -392,7 +429,6 @@ def gae(
     if v.shape != r.shape:
         raise ArgumentError(f"values: expected shape {r.shape}, got {v.shape}")
     on = as_mask("mask", mask, r.shape)
-    gamma, lam = as_number("gamma", gamma), as_number("lam", lam)
     last = None
     if bootstrap is not None:
         last = as_floating("bootstrap", bootstrap).astype(dtype, copy=False)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import as_any, as_floating, as_indices, as_logits, as_real, output_apart
+from legato._arrays import as_any, as_floating, as_indices, as_logits, as_real, given_back, on_device, output_apart
 from legato._dispatch import Backend
+from legato._gpu import as_given, check_backend
 from legato._scalars import as_flag, as_number, as_threads, shown
 from legato.errors import ArgumentError, IndexRangeError
 from legato.rft import _reference
@@ -82,9 +83,10 @@ def token_stats(
     ----------
     logits : array, shape (n, v)
         float32, bfloat16 (torch, JAX, ml_dtypes, or uint16 bit patterns) or float16, NumPy or DLPack in CPU memory;
-        read in place where contiguous. Float64 is converted to float32. Minus infinity masks an entry.
+        read in place where contiguous. Float64 is converted to float32. Minus infinity masks an entry. In GPU memory
+        all arrays must be there, and the kernel of ``cpp/cuda`` runs through CuPy: the same bits as on a CPU with FMA.
     ids : array of int, shape (n,) or (n, k)
-        The token of each row, or several of each.
+        The token of each row, or several of each; in GPU memory one.
     temperature : float
         The distribution is softmax(logits / temperature); between 1e-6 and 1e6.
     entropy : bool
@@ -128,6 +130,13 @@ def token_stats(
     (array([-1.3862944], dtype=float32), array([1.3862944], dtype=float32), array([0.25], dtype=float32))
     """
     temperature = _temperature(temperature)
+    if on_device(logits):
+        from legato.rft import _cupy
+
+        check_backend(backend)
+        table = _cupy.token_stats(logits, ids, temperature, mask, as_flag("entropy", entropy))
+        logp, uncertainty, sum_p2, lse, largest, log_sum = (as_given(logits, row) for row in table)
+        return TokenStats(logp, uncertainty, sum_p2, lse, largest, log_sum, temperature)
     rows, kind, tokens, keep = _rows(logits, ids, mask)
     first = _first(tokens)
     table = np.empty((6, len(rows)), np.float32)
@@ -206,6 +215,13 @@ def token_stats_backward(
     >>> rft.token_stats_backward(logits, [0], rft.token_stats(logits, [0]), grad_logp=[1.0])
     array([[ 0.5, -0.5]], dtype=float32)
     """
+    if on_device(logits):
+        from legato.rft import _cupy
+
+        check_backend(backend)
+        _temperature_of(stats, temperature)
+        found = _cupy.token_stats_backward(logits, ids, stats, grad_logp, grad_entropy, out, mask)
+        return given_back(logits, found) if out is None else out  # type: ignore[no-any-return]
     rows, kind, tokens, keep = _rows(logits, ids, mask)
     n = len(rows)
     given = _float32("grad_logp", grad_logp, tokens.shape)
@@ -213,11 +229,7 @@ def token_stats_backward(
     weights = [upstream, np.empty(0, np.float32)]
     if grad_entropy is not None:
         weights[1] = _float32("grad_entropy", grad_entropy, (n,))
-    if not isinstance(stats, TokenStats):
-        raise ArgumentError(f"stats: expected what token_stats returned, got {shown(stats)}")
-    if temperature is not None and _temperature(temperature) != stats.temperature:
-        raise ArgumentError(f"temperature: expected {stats.temperature:g}, that of the statistics, got {temperature:g}")
-    temperature = stats.temperature
+    temperature = _temperature_of(stats, temperature)
     if stats.entropy.shape != (n,):
         raise ArgumentError(f"stats: expected those of {n} rows, got {stats.entropy.shape[0]}")
     if grad_entropy is not None and (np.isnan(stats.entropy) & ~np.isnan(stats.log_sum)).any():
@@ -308,6 +320,15 @@ def kl_estimates(logp: Any, ref_logp: Any) -> KLEstimates:
 
 def _temperature(temperature: float) -> float:
     return as_number("temperature", temperature, least=_TEMPERATURES[0], most=_TEMPERATURES[1])
+
+
+def _temperature_of(stats: Any, temperature: float | None) -> float:
+    """Return that of the statistics; another one is refused."""
+    if not isinstance(stats, TokenStats):
+        raise ArgumentError(f"stats: expected what token_stats returned, got {shown(stats)}")
+    if temperature is not None and _temperature(temperature) != stats.temperature:
+        raise ArgumentError(f"temperature: expected {stats.temperature:g}, that of the statistics, got {temperature:g}")
+    return float(stats.temperature)
 
 
 def _rows(logits: Any, ids: Any, mask: Any) -> tuple[NDArray[Any], str, NDArray[np.int64], NDArray[np.uint8]]:

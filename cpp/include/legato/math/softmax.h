@@ -1,5 +1,6 @@
 // One row of a softmax, in one pass: float32 arithmetic, float64 sums, the subtraction of the maximum before any
-// product. T is float or a pack of them (src/packs-inl.h), with the same operators, fused and power_scaled.
+// product. T is float or a pack of them (src/packs-inl.h), with the same operators, fused, power_scaled, larger and
+// select_less.
 #include "legato/math/hd.h"
 
 #ifndef LEGATO_MATH_SOFTMAX_H
@@ -14,8 +15,19 @@ constexpr float kRoundingMagic = 12582912.0f;
 /// float32.
 constexpr float kNegligible = -43.0f;
 
-/// x * y + z. Packs round once where the processor can.
-LEGATO_HD float fused(float x, float y, float z) { return x * y + z; }
+/// x * y + z, rounded once. Packs round once where the processor can.
+LEGATO_HD float fused(float x, float y, float z) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(x, y, z);
+#else
+  return __builtin_fmaf(x, y, z);
+#endif
+}
+
+/// b where either is NaN.
+LEGATO_HD float larger(float a, float b) { return a > b ? a : b; }
+/// yes where a < b, no elsewhere (NaN too).
+LEGATO_HD float select_less(float a, float b, float yes, float no) { return a < b ? yes : no; }
 
 /// fraction * 2^n where `shifted` is n + kRoundingMagic and the result is a normal number.
 LEGATO_HD float power_scaled(float fraction, float shifted) {
@@ -40,6 +52,55 @@ LEGATO_HD T power_of_two(const T& x, const T& scale) {
   p = fused(p, f, T{} + 6.93146944e-1f);
   p = fused(p, f, T{} + 1.0f);
   return power_scaled(p, shifted);
+}
+
+/// Columns between two flushes of the float32 sums into float64.
+constexpr int kSoftmaxBlock = 2048;
+/// How far in units of T a logit may be above the reference of the sums before they are moved.
+constexpr double kReach = 8.0;
+
+/// What a block's logits are summed against: the reference, kNegligible T, log2(e) / T.
+template <class T>
+struct RowScale {
+  T reference, floor, scale;
+};
+
+/// Sums over a block by lane, with d = z - reference: sum e^(d/T), sum e^(d/T) d, sum e^(2d/T), and the largest logit.
+template <class T>
+struct BlockSums {
+  T s, t, q, most;
+};
+
+/// NaN in some lane is NaN in its sum t, or without entropy in s or t: e^NaN stays NaN only if the low bits of the NaN
+/// are zero, as they are in 16-bit logits; kWide says that they may be others.
+template <bool kEntropy, bool kWide, class T>
+LEGATO_HD void add_logits(const T& z, const RowScale<T>& row, BlockSums<T>& block) {
+  block.most = larger(z, block.most);                // passes over NaN
+  const T d = larger(row.floor, z - row.reference);  // NaN stays
+  const T e = power_of_two(d, row.scale);
+  block.s = block.s + e;
+  if (kEntropy) {
+    block.t = fused(e, d, block.t);
+    block.q = fused(e, e, block.q);
+  } else if (kWide) {
+    block.t = block.t + d;
+  }
+}
+
+/// Of one row: the largest logit, 1/T, -log_sum, -grad_logp / T, -grad_entropy / T, entropy.
+template <class T>
+struct GradientScale {
+  T reference, scale, offset, weight, entropy_weight, entropy;
+};
+
+/// The gradient for logit z of a token that is not the row's.
+template <class T>
+LEGATO_HD T logit_gradient(const T& z, const GradientScale<T>& row) {
+  const T floor = T{} + -87.0f, log2e = T{} + static_cast<float>(kLog2E);
+  const T u = fused(z - row.reference, row.scale, row.offset);  // log p
+  const T kept = select_less(u, floor, floor, u);
+  const T p = select_less(u, floor, T{}, power_of_two(kept, log2e));
+  return p * fused(kept + row.entropy, row.entropy_weight, row.weight);
 }
 
 /// e^x for x <= 0, relative error below 1e-15; 0 below -700. Its own, so that no libm decides a bit.
@@ -78,9 +139,10 @@ LEGATO_HD double natural_log(double x) {
 
 /// Sums over part of a row, relative to its largest logit m: sum e^d, sum e^d d and sum e^2d with d = (z - m) / T.
 struct SoftmaxSums {
-  double largest = -__builtin_inf();
-  double s = 0, t = 0, q = 0;
+  double largest, s, t, q;
 };
+
+LEGATO_HD SoftmaxSums no_terms() { return {-__builtin_inf(), 0, 0, 0}; }
 
 /// Moves the reference of the sums up to `largest`.
 LEGATO_HD void raise(SoftmaxSums& sums, double largest, double temperature) {
