@@ -1,7 +1,8 @@
-"""Public doc-strings are numpydoc's: its validator looks at them, without the checks that pyproject.toml leaves out."""
+"""Public doc-strings are what numpydoc's validator asks, but for what pyproject.toml leaves out; their examples run."""
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 import tomllib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-numpydoc = pytest.importorskip("numpydoc.validate", reason="needs numpydoc, of the docs extra")
+import legato
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 CHECKS = set(tomllib.loads(PYPROJECT.read_text())["tool"]["numpydoc_validation"]["checks"])
@@ -34,6 +35,7 @@ def public(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_doc_strings_are_valid(module: str) -> None:
+    numpydoc = pytest.importorskip("numpydoc.validate", reason="needs numpydoc, of the docs extra")
     faults = []
     for name in public(module):
         found = numpydoc.validate(f"legato.{name}")
@@ -41,3 +43,19 @@ def test_doc_strings_are_valid(module: str) -> None:
         asked = OF_FUNCTIONS if a_function and module != "rasp" and name not in SAID_IN_THE_SUMMARY else set()
         faults += [f"{name}: {code} {text}" for code, text in found["errors"] if code not in CHECKS - asked]
     assert not faults, "\n".join(faults)
+
+
+PACKAGE = Path(legato.__file__).parent
+WITH_EXAMPLES = [
+    path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=str)
+def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        module = importlib.import_module(".".join(["legato", *path.parts]).removesuffix(".__init__"))
+    except ImportError as error:
+        pytest.skip(f"needs {error.name}")
+    monkeypatch.chdir(tmp_path)  # where examples write files
+    assert doctest.testmod(module).failed == 0

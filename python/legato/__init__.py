@@ -48,6 +48,7 @@ def get_include() -> str:
     Examples
     --------
     >>> import pathlib
+    >>> import legato
     >>> (pathlib.Path(legato.get_include()) / "legato.h").is_file()
     True
     """

@@ -51,6 +51,11 @@ class Guidance:
     ArgumentError
         A number or a name that makes no sense, or one that the rule does not use.
 
+    See Also
+    --------
+    sample : Run a sampler through a schedule.
+    GuidedDenoiser : A conditional and an unconditional denoiser as one, guided by any rule, for loops of your own.
+
     Notes
     -----
     Plain guidance is the same in every parametrization of the prediction; the rules are not. As in their sources,
@@ -63,6 +68,11 @@ class Guidance:
     >>> from legato import diffusion as D
     >>> D.Guidance(5.0, interval=(0.2, 3.0)).scale_at(alpha=1.0, sigma=10.0)
     1.0
+    >>> import numpy as np
+    >>> cond, uncond = np.array([[2.0]]), np.array([[1.0]])
+    >>> rule = D.Guidance(5.0)
+    >>> rule.combined(cond, uncond, scale=5.0, step=0).tolist(), rule.weights(cond, uncond, scale=5.0, step=0).tolist()
+    ([[6.0]], [[5.0, -4.0]])
     """
 
     scale: float
@@ -106,19 +116,34 @@ class Guidance:
         return self.rule in ("cfg", "cfg++") and self.rescale == 0
 
     def scale_at(self, alpha: float, sigma: float) -> float:
-        """Return the scale at a level: 1 outside the interval."""
+        """Return the scale at a level: 1 outside the interval.
+
+        See Also
+        --------
+        Guidance.combined : Return the guided prediction itself, of the kind of `cond`; of "apg".
+        """
         if self.interval is None:
             return self.scale
         inside = self.interval[0] * alpha <= sigma <= self.interval[1] * alpha
         return self.scale if inside else 1.0
 
     def combined(self, cond: Any, uncond: Any, scale: float, step: int) -> Any:
-        """Return the guided prediction itself, of the kind of `cond`; of "apg", `uncond` is the difference."""
+        """Return the guided prediction itself, of the kind of `cond`; of "apg", `uncond` is the difference.
+
+        See Also
+        --------
+        Guidance.weights : Return weights (samples, 2) of the two predictions.
+        """
         weights = self.weights(cond, uncond, scale, step)
         return apply_step(cond, cond, (0.0, 0.0, 0.0), uncond, weights=weights)
 
     def weights(self, cond: Any, uncond: Any, scale: float, step: int) -> Float64:
-        """Return weights (samples, 2) of the two predictions; for "apg" of x0 and of the (accumulated) difference."""
+        """Return weights (samples, 2) of the two predictions; for "apg" of x0 and of the (accumulated) difference.
+
+        See Also
+        --------
+        Guidance.combined : Return the guided prediction itself, of the kind of `cond`; of "apg".
+        """
         samples = len(cond)
         plain = np.tile([scale, 1.0 - scale], (samples, 1))
         if self.rule == "zero_star" and step < self.zero_steps:
@@ -161,6 +186,11 @@ class GuidedDenoiser:
     ------
     ArgumentError
         A rule that is no prediction.
+
+    See Also
+    --------
+    Guidance : A guidance rule, for the ``guidance_scale=`` of `sample`.
+    guided : For the loops of `sample`.
 
     Notes
     -----

@@ -110,12 +110,22 @@ class GaussianMixture(ExactModel):
         Shapes do not fit, or a covariance is singular, negative or not symmetric (a distribution on points is what
         `EmpiricalDenoiser` is for).
 
+    See Also
+    --------
+    EmpiricalDenoiser : The ideal denoiser of a data set: E[x0 | x_t] when x0 is one of its points.
+    guided : Pair a conditional model with an unconditional one, for guidance.
+    sample : Run a sampler through a schedule.
+
     Examples
     --------
     >>> from legato import diffusion as D
     >>> gm = D.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.1, 0.1])
     >>> gm.denoise([[0.5]], alpha=1.0, sigma=0.0).tolist()
     [[0.5]]
+    >>> gm.reweighted([1, 0]).score([[-1.0]], alpha=1.0, sigma=0.0).round(6).tolist()
+    [[0.0]]
+    >>> float(gm.log_density([[1.0]], alpha=1.0, sigma=0.5)[0].round(3))
+    -1.084
     """
 
     def __init__(self, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> None:
@@ -178,6 +188,10 @@ class GaussianMixture(ExactModel):
         Returns
         -------
         GaussianMixture
+
+        See Also
+        --------
+        guided : Pair a conditional model with an unconditional one, for guidance.
         """
         other = GaussianMixture(weights, self.means, self.covariances)
         other.means, other.covariances = self.means, self.covariances
@@ -199,6 +213,10 @@ class GaussianMixture(ExactModel):
         -------
         array, shape (n,)
             Of the kind and type of `x`.
+
+        See Also
+        --------
+        GaussianMixture : A mixture of Gaussians, and exactly what noise makes of it.
         """
         points = _points(x, self.dimension)
         check_level(alpha, sigma)
@@ -240,6 +258,11 @@ class EmpiricalDenoiser(ExactModel):
         Classes, for `given` and for ``label=`` of `denoise`, `score` and `eps`, which is short for it.
     log_weights : array_like, shape (N,), optional
         Unnormalized log weights; equal ones by default. -inf leaves a point out.
+
+    See Also
+    --------
+    GaussianMixture : A mixture of Gaussians, and exactly what noise makes of it.
+    sample : Run a sampler through a schedule.
 
     Notes
     -----
@@ -301,6 +324,10 @@ class EmpiricalDenoiser(ExactModel):
         ------
         ArgumentError
             There are no labels, or no point has this one.
+
+        See Also
+        --------
+        guided : Pairs it with the denoiser of all classes.
         """
         if self.labels is None:
             raise ArgumentError("label: this denoiser was made without labels")
@@ -344,7 +371,20 @@ class EmpiricalDenoiser(ExactModel):
 
 @dataclass(frozen=True)
 class Guided:
-    """A conditional and an unconditional model; see `guided`."""
+    """A conditional and an unconditional model; see `guided`.
+
+    See Also
+    --------
+    guided : Pair a conditional model with an unconditional one, for guidance.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> both = D.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.1, 0.1])
+    >>> pair = D.guided(both.reweighted([0, 1]), both)
+    >>> D.sample(pair, (2, 1), D.Schedule.karras(5), guidance_scale=2.0).shape
+    (2, 1)
+    """
 
     cond: Any
     uncond: Any
@@ -362,6 +402,20 @@ def guided(cond: Any, uncond: Any) -> Guided:
     Returns
     -------
     Guided
+
+    See Also
+    --------
+    Guidance : A guidance rule, for the ``guidance_scale=`` of `sample`.
+    sample : Run a sampler through a schedule.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> both = D.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.1, 0.1])
+    >>> pair = D.guided(both.reweighted([0, 1]), both)
+    >>> x = D.sample(pair, (1000, 1), D.Schedule.karras(30), seeds=1, guidance_scale=3.0)
+    >>> bool((x > 0).all())
+    True
     """
     if isinstance(cond, Guided) or isinstance(uncond, Guided):
         raise ArgumentError("cond: expected a model, not a pair of them")

@@ -46,6 +46,10 @@ def gaussian_moments(
     mean, variance : float
         After the last step. They come from the same table of steps that `sample` runs.
 
+    See Also
+    --------
+    sample : Run a sampler through a schedule.
+
     Notes
     -----
     Every step is linear in x: V' = (A + B kappa)^2 V + C^2, and the mean likewise (derivation in docs/diffusion.md);

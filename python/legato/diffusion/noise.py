@@ -123,6 +123,11 @@ def normal(
     ArgumentError
         A shape, dtype, seed or step makes no sense.
 
+    See Also
+    --------
+    brownian : Increment of a Brownian path from time `start` to time `end`; the path is a function of the seed alone.
+    threefry4x32 : Blocks of Threefry4x32, for known-answer tests.
+
     Notes
     -----
     Salmon et al., SC 2011; Box and Muller 1958. All 32 bits of a word go into the radius, so magnitudes reach 6.76.
@@ -198,6 +203,11 @@ def brownian(
     ArgumentError
         A time, shape, dtype or seed makes no sense.
 
+    See Also
+    --------
+    normal : Draw standard normals; each is a function of (its sample's seed, step, substep, element) alone.
+    sample : Takes its noise from such a path with ``noise="path"``.
+
     Notes
     -----
     Levy's construction: W(t) = t z + sum of hats, level l of the tree halving the intervals of level l - 1. Every node
@@ -265,6 +275,17 @@ def threefry4x32(
     Returns
     -------
     ndarray of uint32, shape (..., 4)
+
+    See Also
+    --------
+    philox4x32 : Blocks of Philox4x32-10, for known-answer tests.
+    normal : Draw standard normals; each is a function of (its sample's seed, step, substep, element) alone.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> [f"{word:08x}" for word in D.threefry4x32([0, 0, 0, 0], [0, 0, 0, 0])]
+    ['9c6ca96a', 'e17eae66', 'fc10ecd4', '5256a7d8']
     """
     if as_count("rounds", rounds) not in (12, 13, 20):
         raise ArgumentError(f"rounds: expected 12, 13 or 20, got {rounds}")
@@ -288,6 +309,17 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, *, backend: Backend | None = 
     Returns
     -------
     ndarray of uint32, shape (..., 4)
+
+    See Also
+    --------
+    threefry4x32 : Blocks of Threefry4x32, for known-answer tests.
+    normal : Draw standard normals; each is a function of (its sample's seed, step, substep, element) alone.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> [f"{word:08x}" for word in D.philox4x32([0, 0, 0, 0], [0, 0])]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
     counters, keys = _blocks(counter, key, 2)
     if _dispatch.choose(backend) == "numpy":

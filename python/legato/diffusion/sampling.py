@@ -138,6 +138,13 @@ def sample(
     NumericalError
         The result is not finite.
 
+    See Also
+    --------
+    step_coefficients : Table (A, B, C) of x' = A x + B out + C z, one row a step.
+    guided : Pair a conditional model with an unconditional one, for guidance.
+    gaussian_moments : Exact mean and variance that a sampler gives in one dimension, where all models are Gaussian.
+    langevin : Unadjusted Langevin dynamics at one level: x + step_size / 2 score + sqrt(step_size) z, `n_steps` times.
+
     Notes
     -----
     The last level often has sigma 0. The corrector runs there for Gaussian mixtures (their score exists) and is skipped
@@ -277,6 +284,10 @@ def langevin(
         Not 0 < step_size P < 4 for the guided precision P of Gaussian mixtures, among others.
     NumericalError
         The result is not finite.
+
+    See Also
+    --------
+    sample : Runs it as a corrector with ``corrector_steps=``.
 
     Notes
     -----

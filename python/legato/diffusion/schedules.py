@@ -38,12 +38,20 @@ class Schedule:
     ArgumentError
         Lengths differ, or the levels are not as said.
 
+    See Also
+    --------
+    step_coefficients : Table (A, B, C) of x' = A x + B out + C z, one row a step.
+    sample : Run a sampler through a schedule.
+
     Examples
     --------
     >>> from legato import diffusion as D
     >>> s = D.Schedule([0.1, 0.8, 1.0], [0.995, 0.6, 0.0])
     >>> len(s)
     2
+    >>> drift, diffusion = s.euler_increments()
+    >>> drift.shape, float(s.zero_terminal_snr().alpha[0])
+    ((2,), 0.0)
     """
 
     alpha: Float64
@@ -98,7 +106,12 @@ class Schedule:
         return np.asarray(s[:-1] ** 2 - (ratio * s[1:]) ** 2)
 
     def euler_increments(self) -> tuple[Float64, Float64]:
-        """F dt and g^2 dt of each step, shape (N,): given, or from the levels; f dt is infinite from alpha 0 on."""
+        """F dt and g^2 dt of each step, shape (N,): given, or from the levels; f dt is infinite from alpha 0 on.
+
+        See Also
+        --------
+        step_coefficients : Table (A, B, C) of x' = A x + B out + C z, one row a step.
+        """
         if self.drift is not None and self.diffusion is not None:
             return self.drift, self.diffusion
         with np.errstate(divide="ignore"):
@@ -106,6 +119,10 @@ class Schedule:
 
     def zero_terminal_snr(self) -> Schedule:
         """Return the schedule with no signal left at its start (Lin et al. 2023, algorithm 1); for VP schedules.
+
+        See Also
+        --------
+        Schedule : Noise levels of a sampling run, most noise first.
 
         Notes
         -----

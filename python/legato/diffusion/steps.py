@@ -87,6 +87,11 @@ def step_coefficients(
         Unknown names; a sampler that the schedule does not admit; a schedule that starts at alpha 0 with "epsilon" or
         "score" (x0 cannot be had from them there).
 
+    See Also
+    --------
+    apply_step : One step in one pass: x' = A x + B (eps_uncond + guidance_scale (eps - eps_uncond)) + C z.
+    sample : Run a sampler through a schedule.
+
     Notes
     -----
     A schedule may start at alpha 0 (`Schedule.flow`, or no signal left). The drift and the diffusion of the SDE are
@@ -202,6 +207,17 @@ def convert_prediction(out: Any, x: Any, alpha: float, sigma: float, *, given: P
     -------
     array
         Of the package of `out` and `x`, whose own arithmetic this is: tensors keep their place and their gradients.
+
+    See Also
+    --------
+    step_coefficients : Table (A, B, C) of x' = A x + B out + C z, one row a step.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> x0 = D.convert_prediction(0.5, 2.0, alpha=0.8, sigma=0.6, given="epsilon", wanted="x0")
+    >>> float(x0)                                                # (2 - 0.6 * 0.5) / 0.8
+    2.125
     """
     given, wanted = as_choice("given", given, PREDICTIONS), as_choice("wanted", wanted, PREDICTIONS)
     alpha, sigma = as_number("alpha", alpha, least=0), as_number("sigma", sigma, least=0)
@@ -291,6 +307,11 @@ def apply_step(
     ------
     ArgumentError
         Shapes or types differ, a coefficient is not finite, or a tensor records gradients.
+
+    See Also
+    --------
+    step_coefficients : Table (A, B, C) of x' = A x + B out + C z, one row a step.
+    sample : Run a sampler through a schedule.
 
     Notes
     -----
@@ -423,6 +444,17 @@ def guidance_sums(
     -------
     ndarray, shape (samples, 8)
         c.c, u.u, c.u, sum c, sum u, x.c, x.u, x.x.
+
+    See Also
+    --------
+    Guidance : A guidance rule, for the ``guidance_scale=`` of `sample`.
+    apply_step : Takes the weights that a rule makes of them.
+
+    Examples
+    --------
+    >>> from legato import diffusion as D
+    >>> D.guidance_sums([[1.0, 2.0]], [[3.0, 4.0]]).tolist()
+    [[5.0, 25.0, 11.0, 3.0, 7.0, 0.0, 0.0, 0.0]]
     """
     for name, value in (("cond", cond), ("uncond", uncond), ("x", x)):
         refuse_gradients(name, value)

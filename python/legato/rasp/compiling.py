@@ -37,7 +37,21 @@ _COLD = 100.0  # inverse temperature: what is not selected keeps exp(-50) of the
 
 
 class CompileError(ArgumentError):
-    """The program, or one node of it, has no weights; the message names the node."""
+    """The program, or one node of it, has no weights; the message names the node.
+
+    See Also
+    --------
+    compile : Compile a program to the weights of a transformer.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> try:
+    ...     rasp.compile(rasp.Program(lambda x: rasp.cumsum(x)), vocab=range(9), max_len=4, max_values=2)
+    ... except rasp.CompileError:
+    ...     print("more values than allowed")
+    more values than allowed
+    """
 
 
 @dataclass
@@ -85,6 +99,12 @@ def compile(  # the name of the operation in the field
     ------
     CompileError
         A node takes too many values, has no representation, the time is over, or the weights disagree with the program.
+
+    See Also
+    --------
+    Weights : A compiled program.
+    to_hooked : Return a `transformer_lens.HookedTransformer` (float64.
+    save_gpt2 : Write ``config.json`` and ``model.safetensors`` of a Hugging Face `GPT2LMHeadModel` into a folder.
 
     Examples
     --------

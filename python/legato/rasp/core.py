@@ -126,6 +126,10 @@ def full(x: ArrayLike, const: int) -> Int64: ...
 def full(x: Any, const: int) -> Any:
     """Return a constant sequence as long as `x`; a float is truncated toward zero.
 
+    See Also
+    --------
+    indices : Positions 0 .. n-1.
+
     Examples
     --------
     >>> from legato import rasp
@@ -144,6 +148,10 @@ def indices(x: Value) -> Value: ...
 def indices(x: ArrayLike) -> Int64: ...
 def indices(x: Any) -> Any:
     """Positions 0 .. n-1.
+
+    See Also
+    --------
+    full : Return a constant sequence as long as `x`; a float is truncated toward zero.
 
     Examples
     --------
@@ -165,6 +173,10 @@ def tok_map(x: Any, func: Callable[[Any], Any]) -> Any:
     """Apply `func` to every element; results are truncated toward zero.
 
     `func` is called once for each distinct value, with a Python integer.
+
+    See Also
+    --------
+    seq_map : Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
 
     Examples
     --------
@@ -188,6 +200,10 @@ def seq_map(x: Any, y: Any, func: Callable[[Any, Any], Any]) -> Any:
     """Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
 
     `func` is called once for each distinct pair, with Python integers. (The peer zips: it shortens silently.)
+
+    See Also
+    --------
+    tok_map : Apply `func` to every element; results are truncated toward zero.
 
     Examples
     --------
@@ -259,6 +275,19 @@ def select(
     ------
     ArgumentError
         Shapes differ, a key is NaN or no integer, or (once evaluated) `pred` returns something else than bool.
+
+    See Also
+    --------
+    aggr : Reduce the values of the selected keys.
+    sel_width : Return number of keys that each query selects.
+    kqv : ``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rasp
+    >>> np.asarray(rasp.select([1, 2, 1], [1, 2, 1], rasp.equals)).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     """
     causal = as_flag("select: causal", causal)
     if not callable(pred):
@@ -278,6 +307,11 @@ def sel_width(A: Choice) -> Value: ...
 def sel_width(A: Selector, *, threads: int = 1, backend: Backend | None = None) -> Int64: ...
 def sel_width(A: Any, *, threads: int = 1, backend: Backend | None = None) -> Any:
     """Return number of keys that each query selects.
+
+    See Also
+    --------
+    select : Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+    num_prev : How many ``x[j]``, j <= i, equal ``q[i]``.
 
     Examples
     --------
@@ -377,6 +411,12 @@ def aggr(
     NumericalError
         A sum does not fit 64 bits.
 
+    See Also
+    --------
+    select : Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+    kqv : ``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
+    aggr_mean : `aggr` with ``reduction="mean"``.
+
     Examples
     --------
     >>> from legato import rasp
@@ -449,7 +489,18 @@ def aggr_mean(
     backend: Backend | None = None,
 ) -> Int64 | Float64: ...
 def aggr_mean(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
-    """`aggr` with ``reduction="mean"``."""
+    """`aggr` with ``reduction="mean"``.
+
+    See Also
+    --------
+    aggr : Reduce the values of the selected keys.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.aggr_mean(rasp.select([1, 2, 3], [1, 2, 3], rasp.leq), [4, 9, 5])
+    array([4, 6, 6])
+    """
     return aggr(A, v, default, "mean", **options)
 
 
@@ -466,7 +517,18 @@ def aggr_max(
     backend: Backend | None = None,
 ) -> Int64: ...
 def aggr_max(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
-    """`aggr` with ``reduction="max"``."""
+    """`aggr` with ``reduction="max"``.
+
+    See Also
+    --------
+    aggr : Reduce the values of the selected keys.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.aggr_max(rasp.select([1, 2, 3], [1, 2, 3], rasp.leq), [4, 9, 5])
+    array([4, 9, 9])
+    """
     return aggr(A, v, default, "max", **options)
 
 
@@ -483,7 +545,18 @@ def aggr_min(
     backend: Backend | None = None,
 ) -> Int64: ...
 def aggr_min(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
-    """`aggr` with ``reduction="min"``."""
+    """`aggr` with ``reduction="min"``.
+
+    See Also
+    --------
+    aggr : Reduce the values of the selected keys.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.aggr_min(rasp.select([1, 2, 3], [1, 2, 3], rasp.leq), [4, 9, 5])
+    array([4, 4, 4])
+    """
     return aggr(A, v, default, "min", **options)
 
 
@@ -501,6 +574,10 @@ def aggr_sum(
 ) -> Int64: ...
 def aggr_sum(A: Any, v: Any, default: float = 0, **options: Any) -> Any:
     """`aggr` with ``reduction="sum"``.
+
+    See Also
+    --------
+    aggr : Reduce the values of the selected keys.
 
     Examples
     --------
@@ -608,6 +685,12 @@ def kqv(
     backend: Backend | None = None,
 ) -> NDArray[Any] | Any:
     """``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
+
+    See Also
+    --------
+    select : Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+    aggr : Reduce the values of the selected keys.
+    sel_width : Return number of keys that each query selects.
 
     Examples
     --------

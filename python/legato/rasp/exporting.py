@@ -31,14 +31,40 @@ _HEIGHT = 2.0**20  # of the coordinates that make up the variance
 
 @dataclass(frozen=True)
 class Logits:
-    """How outputs stand among the logits."""
+    """How outputs stand among the logits.
+
+    See Also
+    --------
+    logits_of : Return the unembedding: the program's outputs by id, those that are tokens as that token.
+    save_gpt2 : Write ``config.json`` and ``model.safetensors`` of a Hugging Face `GPT2LMHeadModel` into a folder.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> w = rasp.compile(rasp.Program(lambda x: rasp.num_prev(x, x)), vocab=[1, 2], max_len=2)
+    >>> rasp.logits_of(w).values
+    [1, 2, None, 0]
+    """
 
     values: list[Any]  #: of each id; None for BOS
     unembedding: Float  #: (width, ids)
 
 
 def logits_of(weights: Weights) -> Logits:
-    """Return the unembedding: the program's outputs by id, those that are tokens as that token."""
+    """Return the unembedding: the program's outputs by id, those that are tokens as that token.
+
+    See Also
+    --------
+    to_hooked : Return a `transformer_lens.HookedTransformer` (float64.
+    save_gpt2 : Write ``config.json`` and ``model.safetensors`` of a Hugging Face `GPT2LMHeadModel` into a folder.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> w = rasp.compile(rasp.Program(lambda x: rasp.num_prev(x, x)), vocab=[1, 2], max_len=2)
+    >>> rasp.logits_of(w).unembedding.shape[0] == w.width
+    True
+    """
     piece, outputs = weights.residual_layout[weights.output]
     values: list[Any] = [*weights.vocab, None]
     ids = []
@@ -84,6 +110,21 @@ def to_hooked(weights: Weights) -> Any:
 
     Ids go in with BOS first: ``model(torch.tensor([weights.ids(tokens)]))``; position i + 1 of the logits belongs to
     token i, and ``logits_of(weights).values`` names the ids.
+
+    See Also
+    --------
+    save_gpt2 : Write ``config.json`` and ``model.safetensors`` of a Hugging Face `GPT2LMHeadModel` into a folder.
+    logits_of : Return the unembedding: the program's outputs by id, those that are tokens as that token.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> from legato.errors import DependencyError
+    >>> w = rasp.compile(rasp.Program(lambda x: rasp.num_prev(x, x)), vocab=[1, 2], max_len=2)
+    >>> try:
+    ...     model = rasp.to_hooked(w)
+    ... except DependencyError:                              # TransformerLens is not installed
+    ...     model = None
     """
     try:
         import torch
@@ -139,6 +180,18 @@ def save_gpt2(weights: Weights, folder: str | Path) -> Path:
     ------
     ArgumentError
         The weights are not causal, as every GPT-2 is.
+
+    See Also
+    --------
+    to_hooked : Return a `transformer_lens.HookedTransformer` (float64.
+    logits_of : Return the unembedding: the program's outputs by id, those that are tokens as that token.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> w = rasp.compile(rasp.Program(lambda x: rasp.num_prev(x, x)), vocab=[1, 2], max_len=2)
+    >>> sorted(path.name for path in rasp.save_gpt2(w, "gpt2").iterdir())
+    ['config.json', 'model.safetensors']
     """
     if not weights.causal:
         raise ArgumentError("save_gpt2: expected causal weights: compile the program with causal=True")

@@ -107,6 +107,10 @@ def shift_right(x: ArrayLike, n: int, default: int = 0, *, lengths: ArrayLike | 
 def shift_right(x: Any, n: int, default: int = 0) -> Any:
     """``x[i - n]``, and `default` where that is before the start; a negative `n` gives all `default`.
 
+    See Also
+    --------
+    index_select : ``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`.
+
     Examples
     --------
     >>> from legato import rasp
@@ -124,6 +128,10 @@ def cumsum(bool_array: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64:
 @_library("bool_array")
 def cumsum(bool_array: Any) -> Any:
     """Return number of elements so far that are not 0.
+
+    See Also
+    --------
+    num_prev : How many ``x[j]``, j <= i, equal ``q[i]``.
 
     Examples
     --------
@@ -144,7 +152,19 @@ def where(condition: ArrayLike, x: ArrayLike, y: Value) -> Value: ...
 def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("condition", "x", "y")
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """``x`` where `condition` is not 0, else ``y``."""
+    """``x`` where `condition` is not 0, else ``y``.
+
+    See Also
+    --------
+    mask : ``x`` where `bool_mask` is not 0, else `mask_val`.
+    seq_map : Apply `func` to the pairs of elements of two sequences of one length; results are truncated toward zero.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.where([1, 0, 1], [5, 6, 7], [0, 0, 0])
+    array([5, 0, 7])
+    """
     return map_values("where", condition, x, y)
 
 
@@ -156,7 +176,18 @@ def mask(x: ArrayLike, bool_mask: Value, mask_val: int = 0) -> Value: ...
 def mask(x: ArrayLike, bool_mask: ArrayLike, mask_val: int = 0, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "bool_mask")
 def mask(x: Any, bool_mask: Any, mask_val: int = 0) -> Any:
-    """``x`` where `bool_mask` is not 0, else `mask_val`."""
+    """``x`` where `bool_mask` is not 0, else `mask_val`.
+
+    See Also
+    --------
+    where : ``x`` where `condition` is not 0, else ``y``.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.mask([5, 6, 7], [1, 0, 1])
+    array([5, 0, 7])
+    """
     return map_values("where", bool_mask, x, mask_val)
 
 
@@ -166,7 +197,19 @@ def maximum(x: Value) -> Value: ...
 def maximum(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def maximum(x: Any) -> Any:
-    """Return running maximum."""
+    """Return running maximum.
+
+    See Also
+    --------
+    minimum : Return running minimum.
+    argmax : Latest position that holds the running maximum; the peer's raises TypeError.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.maximum([1, 3, 2])
+    array([1, 3, 3])
+    """
     return kqv(x, x, x, true, reduction="max")
 
 
@@ -176,7 +219,19 @@ def minimum(x: Value) -> Value: ...
 def minimum(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def minimum(x: Any) -> Any:
-    """Return running minimum."""
+    """Return running minimum.
+
+    See Also
+    --------
+    maximum : Return running maximum.
+    argmin : Latest position that holds the running minimum; the peer's raises TypeError.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.minimum([2, 1, 3])
+    array([2, 1, 1])
+    """
     return kqv(x, x, x, true, reduction="min")
 
 
@@ -187,6 +242,11 @@ def argmax(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def argmax(x: Any) -> Any:
     """Latest position that holds the running maximum; the peer's raises TypeError.
+
+    See Also
+    --------
+    argmin : Latest position that holds the running minimum; the peer's raises TypeError.
+    maximum : Return running maximum.
 
     Examples
     --------
@@ -203,7 +263,19 @@ def argmin(x: Value) -> Value: ...
 def argmin(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def argmin(x: Any) -> Any:
-    """Latest position that holds the running minimum; the peer's raises TypeError."""
+    """Latest position that holds the running minimum; the peer's raises TypeError.
+
+    See Also
+    --------
+    argmax : Latest position that holds the running maximum; the peer's raises TypeError.
+    minimum : Return running minimum.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.argmin([4, 0, 3, 0, 1])
+    array([0, 1, 1, 3, 3])
+    """
     return kqv(x, minimum(x), indices(x), equals, reduction="max")
 
 
@@ -215,7 +287,19 @@ def num_prev(x: ArrayLike, q: Value) -> Value: ...
 def num_prev(x: ArrayLike, q: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def num_prev(x: Any, q: Any) -> Any:
-    """How many ``x[j]``, j <= i, equal ``q[i]``."""
+    """How many ``x[j]``, j <= i, equal ``q[i]``.
+
+    See Also
+    --------
+    has_seen : 1 where some ``x[j]``, j <= i, equals ``q[i]``, else 0.
+    sel_width : Return number of keys that each query selects.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.num_prev([5, 6, 5, 5], [5, 5, 5, 6])
+    array([1, 1, 2, 1])
+    """
     return sel_width(select(x, q, equals))
 
 
@@ -227,7 +311,18 @@ def has_seen(x: ArrayLike, q: Value) -> Value: ...
 def has_seen(x: ArrayLike, q: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def has_seen(x: Any, q: Any) -> Any:
-    """1 where some ``x[j]``, j <= i, equals ``q[i]``, else 0."""
+    """1 where some ``x[j]``, j <= i, equals ``q[i]``, else 0.
+
+    See Also
+    --------
+    num_prev : How many ``x[j]``, j <= i, equal ``q[i]``.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.has_seen([5, 6, 7], [6, 6, 6])
+    array([0, 1, 1])
+    """
     return kqv(x, q, full(x, 1), equals, default=0)
 
 
@@ -239,7 +334,19 @@ def firsts(x: ArrayLike, q: Value, default: int = -1) -> Value: ...
 def firsts(x: ArrayLike, q: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def firsts(x: Any, q: Any, default: int = -1) -> Any:
-    """First j <= i with ``x[j] == q[i]``, or `default`."""
+    """First j <= i with ``x[j] == q[i]``, or `default`.
+
+    See Also
+    --------
+    lasts : Last j <= i with ``x[j] == q[i]``, or `default`.
+    index_select : ``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.firsts([5, 6, 5, 6], [5, 5, 5, 6])
+    array([0, 0, 0, 1])
+    """
     return kqv(x, q, indices(x), equals, default=default, reduction="min")
 
 
@@ -251,7 +358,18 @@ def lasts(x: ArrayLike, q: Value, default: int = -1) -> Value: ...
 def lasts(x: ArrayLike, q: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "q")
 def lasts(x: Any, q: Any, default: int = -1) -> Any:
-    """Last j <= i with ``x[j] == q[i]``, or `default`."""
+    """Last j <= i with ``x[j] == q[i]``, or `default`.
+
+    See Also
+    --------
+    firsts : First j <= i with ``x[j] == q[i]``, or `default`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.lasts([5, 6, 5, 6], [5, 5, 5, 5])
+    array([0, 0, 2, 2])
+    """
     return kqv(x, q, indices(x), equals, default=default, reduction="max")
 
 
@@ -263,7 +381,18 @@ def index_select(x: ArrayLike, idx: Value, default: int = 0) -> Value: ...
 def index_select(x: ArrayLike, idx: ArrayLike, default: int = 0, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x", "idx")
 def index_select(x: Any, idx: Any, default: int = 0) -> Any:
-    """``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`."""
+    """``x[idx[i]]`` where 0 <= idx[i] <= i, else `default`.
+
+    See Also
+    --------
+    shift_right : ``x[i - n]``, and `default` where that is before the start; a negative `n` gives all `default`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.index_select([5, 6, 7], [0, 0, 1])
+    array([5, 5, 6])
+    """
     return kqv(indices(x), idx, x, equals, default=default)
 
 
@@ -273,7 +402,18 @@ def first_true(x: Value, default: int = -1) -> Value: ...
 def first_true(x: ArrayLike, default: int = -1, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def first_true(x: Any, default: int = -1) -> Any:
-    """First position that holds 1, from there on; before it `default`. Only 1 counts, as in the peer."""
+    """First position that holds 1, from there on; before it `default`. Only 1 counts, as in the peer.
+
+    See Also
+    --------
+    firsts : First j <= i with ``x[j] == q[i]``, or `default`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.first_true([0, 0, 1, 0, 1])
+    array([-1, -1,  2,  2,  2])
+    """
     return kqv(x, full(x, 1), indices(x), equals, default=default, reduction="min")
 
 
@@ -284,6 +424,10 @@ def mode(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def mode(x: Any) -> Any:
     """Return running mode; among equal counts the token that reached the count last; the peer's raises TypeError.
+
+    See Also
+    --------
+    binary_mode : 1 where more elements so far are 1 than 0, else 0.
 
     Examples
     --------
@@ -300,7 +444,18 @@ def binary_mode(x: Value) -> Value: ...
 def binary_mode(x: ArrayLike, *, lengths: ArrayLike | None = None) -> Int64: ...
 @_library("x")
 def binary_mode(x: Any) -> Any:
-    """1 where more elements so far are 1 than 0, else 0."""
+    """1 where more elements so far are 1 than 0, else 0.
+
+    See Also
+    --------
+    mode : Return running mode; among equal counts the token that reached the count last; the peer's raises TypeError.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.binary_mode([1, 0, 1, 0, 0])
+    array([1, 0, 1, 0, 0])
+    """
     ones, zeros = num_prev(x, full(x, 1)), num_prev(x, full(x, 0))
     return map_values("where", map_values("gt", ones, zeros), full(x, 1), full(x, 0))
 
@@ -327,6 +482,16 @@ def induct_kqv(k: Any, q: Any, v: Any, offset: int, default: int = 0, null_val: 
     """``v[p]`` for the first p <= i with ``k[p - offset] == q[i]``, or `default`; an induction head.
 
     `null_val` stands for "no key here" and "not found": it must be no token and no position.
+
+    See Also
+    --------
+    induct : `induct_kqv` with the keys as values.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.induct_kqv([5, 6, 5], [5, 5, 5], [1, 2, 3], offset=1)
+    array([0, 2, 2])
     """
     found = firsts(shift_right(k, offset, default=null_val), q, default=null_val)
     return index_select(v, found, default=default)
@@ -343,6 +508,11 @@ def induct(
 @_library("k", "q")
 def induct(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
     """`induct_kqv` with the keys as values.
+
+    See Also
+    --------
+    induct_kqv : ``v[p]`` for the first p <= i with ``k[p - offset] == q[i]``, or `default`; an induction head.
+    induct_prev : ``k[p + offset]``, offset < 0, for the first p <= i with ``k[p] == q[i]``, or `default`.
 
     Examples
     --------
@@ -363,7 +533,18 @@ def induct_prev(
 ) -> Int64: ...
 @_library("k", "q")
 def induct_prev(k: Any, q: Any, offset: int, default: int = 0, null_val: int = -999) -> Any:
-    """``k[p + offset]``, offset < 0, for the first p <= i with ``k[p] == q[i]``, or `default`."""
+    """``k[p + offset]``, offset < 0, for the first p <= i with ``k[p] == q[i]``, or `default`.
+
+    See Also
+    --------
+    induct : `induct_kqv` with the keys as values.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.induct_prev([5, 6, 7, 6], [5, 6, 7, 6], offset=-1)
+    array([0, 5, 6, 5])
+    """
     if offset >= 0:
         raise ArgumentError(f"induct_prev: offset: expected a negative number, got {offset}")
     found = firsts(k, q, default=null_val)
@@ -378,6 +559,10 @@ def rightmost(A: Any, v: Any, default: int = 0) -> Any:
     """Return the value of the last selected key, or `default`: B-RASP's rightmost attention.
 
     Yang, Chiang, Angluin, "Masked Hard-Attention Transformers Recognize Exactly the Star-Free Languages" (2024).
+
+    See Also
+    --------
+    leftmost : Return the value of the first selected key, or `default`: B-RASP's leftmost attention (see `rightmost`).
 
     Examples
     --------
@@ -394,7 +579,19 @@ def leftmost(A: Choice, v: Operand, default: int = 0) -> Value: ...
 @overload
 def leftmost(A: Selector, v: ArrayLike, default: int = 0) -> Int64: ...
 def leftmost(A: Any, v: Any, default: int = 0) -> Any:
-    """Return the value of the first selected key, or `default`: B-RASP's leftmost attention (see `rightmost`)."""
+    """Return the value of the first selected key, or `default`: B-RASP's leftmost attention (see `rightmost`).
+
+    See Also
+    --------
+    rightmost : Return the value of the last selected key, or `default`: B-RASP's rightmost attention.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> x = [5, 6, 5, 7]
+    >>> rasp.leftmost(rasp.select(x, 5, rasp.neq), x, default=-1)
+    array([-1,  6,  6,  6])
+    """
     return index_select(v, aggr(A, indices(v), -1, "min"), default)
 
 
@@ -416,6 +613,11 @@ def counts_reach(conditions: Sequence[Any], coefficients: Sequence[int], least: 
     -------
     ndarray of int64, or symbol
         1 where the sum of coefficient times count is at least `least`.
+
+    See Also
+    --------
+    cumsum : Return number of elements so far that are not 0.
+    num_prev : How many ``x[j]``, j <= i, equal ``q[i]``.
 
     Examples
     --------

@@ -24,7 +24,18 @@ __all__ = ["Analysis", "IncompleteSource", "Interpreter", "LanguageError"]
 
 @dataclass(frozen=True)
 class Analysis:
-    """Attention layers of an expression and the distinct selectors in each, as the language's authors count them."""
+    """Attention layers of an expression and the distinct selectors in each, as the language's authors count them.
+
+    See Also
+    --------
+    Interpreter.analyze : Count layers and heads; `tokens` does not matter and is taken for symmetry with `evaluate`.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.Interpreter().analyze("length")
+    Analysis(n_layers=1, max_heads=1, heads_per_layer={0: 0, 1: 1})
+    """
 
     n_layers: int
     max_heads: int
@@ -42,6 +53,11 @@ class Interpreter(Expressions):
     library : bool
         Load the standard library, whose names then are constants, and the paper's examples.
 
+    See Also
+    --------
+    Program : RASP-L in Python.
+    LanguageError : An error in a RASP source; the message shows the line with a caret.
+
     Examples
     --------
     >>> from legato import rasp
@@ -54,6 +70,8 @@ class Interpreter(Expressions):
     ['e', 'h', 'l', 'l', 'o']
     >>> r.analyze("sort(tokens, tokens)", "hello").heads_per_layer
     {0: 0, 1: 2, 2: 1}
+    >>> r.value("1 + 1"), "twice" in r.names()
+    (2, True)
     """
 
     def __init__(self, library: bool = True) -> None:
@@ -100,6 +118,11 @@ class Interpreter(Expressions):
         LanguageError
             Syntax or evaluation, with line and caret. `IncompleteSource` where the source stops midway. What came
             before is kept.
+
+        See Also
+        --------
+        Interpreter.evaluate : Evaluate an expression on an input; a selector gives the rows of its matrix.
+        Interpreter.execute : Run a statement without showing it.
         """
         if not isinstance(source, str):
             raise ArgumentError(f"source: expected a text, got {type(source).__name__}")
@@ -120,7 +143,12 @@ class Interpreter(Expressions):
 
     @one_at_a_time
     def value(self, expression: str) -> Any:
-        """Return what an expression is: a sequence, a selector, a function or a plain value."""
+        """Return what an expression is: a sequence, a selector, a function or a plain value.
+
+        See Also
+        --------
+        Interpreter.evaluate : Evaluate an expression on an input; a selector gives the rows of its matrix.
+        """
         if not isinstance(expression, str):
             raise ArgumentError(f"expression: expected a text, got {type(expression).__name__}")
         found = list(cut(expression.rstrip().rstrip(";") + ";"))
@@ -138,6 +166,10 @@ class Interpreter(Expressions):
         ------
         LanguageError
             The expression is wrong, is a function, or cannot be evaluated on this input; or the input is empty.
+
+        See Also
+        --------
+        Interpreter.value : Return what an expression is: a sequence, a selector, a function or a plain value.
         """
         try:
             count = len(tokens)
@@ -161,7 +193,12 @@ class Interpreter(Expressions):
 
     @one_at_a_time
     def analyze(self, expression: str, tokens: Sequence[Any] | None = None) -> Analysis:
-        """Count layers and heads; `tokens` does not matter and is taken for symmetry with `evaluate`."""
+        """Count layers and heads; `tokens` does not matter and is taken for symmetry with `evaluate`.
+
+        See Also
+        --------
+        Analysis : Attention layers of an expression and the distinct selectors in each.
+        """
         del tokens
         value = self.value(expression)
         if not isinstance(value, Node):
@@ -170,7 +207,12 @@ class Interpreter(Expressions):
 
     @one_at_a_time
     def names(self) -> list[str]:
-        """Return every name and word that a statement may use now; for completion at a prompt."""
+        """Return every name and word that a statement may use now; for completion at a prompt.
+
+        See Also
+        --------
+        Interpreter.check_name : Refuse names that are reserved, and outside functions those of the library.
+        """
         words = {"set example", "show example", "examples on", "examples off", "full seq display on", "load", "exit"}
         return sorted(words | RESERVED | set(self.builtin) | set(self._library.names) | set(self._console.names))
 
@@ -240,7 +282,12 @@ class Interpreter(Expressions):
         return self._command(kind, parts, tree)
 
     def execute(self, tree: Any) -> None:
-        """Run a statement without showing it."""
+        """Run a statement without showing it.
+
+        See Also
+        --------
+        Interpreter.run : Run statements; the texts that they show, in the form of the language's own prompt.
+        """
         kind, parts = rule(tree), tree.children
         if kind == "assign":
             self.bind(self._targets(parts[0]), self.several(parts[1]), parts[1])
@@ -316,14 +363,24 @@ class Interpreter(Expressions):
         return [str(target.children[0]) for target in targets.children]
 
     def check_name(self, name: str, tree: Any) -> None:
-        """Refuse names that are reserved, and outside functions those of the library."""
+        """Refuse names that are reserved, and outside functions those of the library.
+
+        See Also
+        --------
+        Interpreter.bind : Let names stand for a value, or for its parts; sequences get the first name that they have.
+        """
         super().check_name(name, tree)
         file_level = self._depth == 0 and self.scope.parent in (self._library, None)
         if file_level and self.scope.gives is not self._library and name in self._library.names:
             raise self.error(f"the name {name} is of the library and cannot be set", tree)
 
     def bind(self, names: list[str], value: Any, tree: Any) -> None:
-        """Let names stand for a value, or for its parts; sequences get the first name that they have."""
+        """Let names stand for a value, or for its parts; sequences get the first name that they have.
+
+        See Also
+        --------
+        Interpreter.check_name : Refuse names that are reserved, and outside functions those of the library.
+        """
         super().bind(names, value, tree)
         for name in names:
             item = self.scope.names[name]
@@ -347,7 +404,12 @@ class Interpreter(Expressions):
         self.scope.set(name, Function(name, parameters, body, self._statement, self.scope))
 
     def length(self) -> Value:
-        """Return the library's length of the input."""
+        """Return the library's length of the input.
+
+        See Also
+        --------
+        Interpreter.value : Return what an expression is: a sequence, a selector, a function or a plain value.
+        """
         found = self._library.names.get("length")
         return found if isinstance(found, Value) else super().length()
 

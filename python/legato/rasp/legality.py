@@ -25,7 +25,19 @@ _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 @dataclass(frozen=True)
 class Report:
-    """What `Program.check` found."""
+    """What `Program.check` found.
+
+    See Also
+    --------
+    Program.check : Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> report = rasp.Program(lambda x: rasp.cumsum(x == 1)).check()
+    >>> report.legal, report.problems, report.depth
+    (True, (), 1)
+    """
 
     legal: bool
     problems: tuple[str, ...]  #: one line each: the node and the reason

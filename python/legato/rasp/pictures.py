@@ -23,7 +23,19 @@ _DARK = (31, 95, 139)  # of a full cell; an empty one is white
 
 
 class Picture:
-    """An SVG picture: shown by notebooks, written by `save`."""
+    """An SVG picture: shown by notebooks, written by `save`.
+
+    See Also
+    --------
+    heat_map : Draw a selector or an attention pattern: a row for each query, a column for each key.
+    Selector.heat_map : Draw the matrix (n x n).
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> rasp.heat_map([[1, 0], [0, 1]], "ab", "ab").save("attention.svg").name
+    'attention.svg'
+    """
 
     def __init__(self, svg: str) -> None:
         self.svg = svg
@@ -32,7 +44,12 @@ class Picture:
         return self.svg
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture."""
+        """Write the picture.
+
+        See Also
+        --------
+        heat_map : Draw a selector or an attention pattern: a row for each query, a column for each key.
+        """
         return write_whole(path, self.svg)
 
 
@@ -54,6 +71,10 @@ def heat_map(matrix: ArrayLike, queries: Sequence[Any], keys: Sequence[Any], tit
     queries, keys : sequence
         What stands beside the rows and above the columns.
     title : str
+
+    See Also
+    --------
+    Selector.heat_map : Draw the matrix (n x n).
 
     Examples
     --------
@@ -110,6 +131,17 @@ class Steps:
     tokens : list
     rows : list of (str, list)
         Name of each sequence, its elements; of a selector, the rows of its matrix.
+
+    See Also
+    --------
+    Program.steps : Evaluate on a sequence (n,) and keep every step: text, or a table with its selectors in notebooks.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> found = rasp.Program(lambda x: x * 10).steps([7, 1])
+    >>> found.tokens, found.rows
+    ([7, 1], [('(x * 10)', [70, 10])])
     """
 
     def __init__(self, tokens: list[Any], rows: list[tuple[str, list[Any]]]) -> None:

@@ -35,6 +35,10 @@ class Predicate:
     compare : callable
         The same on two Python values.
 
+    See Also
+    --------
+    select : Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+
     Examples
     --------
     >>> from legato import rasp

@@ -55,6 +55,12 @@ class Program:
     ArgumentError
         The function branches on a symbol, recurses without end, or returns no sequence.
 
+    See Also
+    --------
+    compile : Compile a program to the weights of a transformer.
+    kqv : ``aggr(select(k, q, pred, causal), v, default, reduction)``: one attention head.
+    Steps : What a program does with one input, step by step: text, or a table in notebooks.
+
     Examples
     --------
     >>> from legato import rasp
@@ -63,6 +69,21 @@ class Program:
     array([10, 10, 20])
     >>> [p.step(t) for t in [7, 1, 7]]
     [10, 10, 20]
+    >>> p.reset()
+    >>> p.batch([[7, 1], [7, 7]]).tolist(), p.generate([7], max_new=2)
+    ([[10, 10], [10, 20]], [10, 10])
+    >>> p.check().legal, p.check().heads
+    (False, 1)
+    >>> print(p.show())
+    def program(x):
+        s6 = sel_width(select(truth((x == 7)), True, equals))
+        return (s6 * 10)
+    >>> p.save("program.json").name, p.draw("program.svg", engine="rows").name
+    ('program.json', 'program.svg')
+    >>> print(rasp.Program(p.written()).show())
+    def program(x):
+        s6 = sel_width(select(truth((x == 7)), True, equals))
+        return (s6 * 10)
     """
 
     def __init__(self, function: Callable[[Any], Any] | Value, name: str | None = None) -> None:
@@ -98,7 +119,12 @@ class Program:
         return output
 
     def written(self) -> Value:
-        """Return the program as its function writes it: nothing merged, functions to be called and not followed."""
+        """Return the program as its function writes it: nothing merged, functions to be called and not followed.
+
+        See Also
+        --------
+        Program.show : Return the program as readable RASP-L, one line for each shared step.
+        """
         if isinstance(self._function, Value):
             return self._function
         with called():
@@ -150,6 +176,10 @@ class Program:
         """Evaluate on the rows of (b, n); outputs beyond `lengths` (b,) are 0.
 
         Rows are shared among `threads`; the result does not depend on it.
+
+        See Also
+        --------
+        Program.step : Append one token and return the output at its position.
         """
         tokens = sequence(self.name, "X", X)
         if tokens.ndim != 2:
@@ -271,6 +301,11 @@ class Program:
         ArgumentError
             A selector of the program is not causal, the token is no 64-bit integer, or an earlier token failed (a
             division by zero, an overflow) and there was no `reset` since.
+
+        See Also
+        --------
+        Program.generate : Greedy generation: the output at the last position becomes the next token.
+        Program.reset : Forget the tokens that `step` has seen.
         """
         if self._stream is None:
             self._stream = self._new_stream()
@@ -288,7 +323,12 @@ class Program:
 
     @one_at_a_time
     def reset(self) -> None:
-        """Forget the tokens that `step` has seen."""
+        """Forget the tokens that `step` has seen.
+
+        See Also
+        --------
+        Program.step : Append one token and return the output at its position.
+        """
         self._stream = None
 
     @one_at_a_time
@@ -313,6 +353,10 @@ class Program:
         -------
         list of int
             The new tokens. The state of `step` is replaced by that of this generation.
+
+        See Also
+        --------
+        Program.step : Append one token and return the output at its position.
         """
         if stop is not None and not callable(stop) and not isinstance(stop, int | np.integer):
             raise ArgumentError(f"{self.name}: stop: expected a token or a test of one, got {shown(stop)}")
@@ -351,6 +395,10 @@ class Program:
             The program has no instructions: a selector is not causal, a Python function is called, or an operation is
             one that the core leaves to Python (powers but of natural constants, remainders of floats).
 
+        See Also
+        --------
+        Program.save : Write the program as JSON.
+
         Examples
         --------
         >>> from legato import rasp
@@ -364,11 +412,22 @@ class Program:
     # --- looking at it ---
 
     def check(self, bits: int = 8) -> Report:
-        """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length."""
+        """Legality as RASP-L by our rule (see `legato.rasp.legality`), depth, heads and program length.
+
+        See Also
+        --------
+        Report : What `Program.check` found.
+        """
         return inspect(self.nodes, as_count(f"{self.name}: bits", bits, 1, 62))
 
     def show(self) -> str:
-        """Return the program as readable RASP-L, one line for each shared step."""
+        """Return the program as readable RASP-L, one line for each shared step.
+
+        See Also
+        --------
+        Program.draw : Write the graph as SVG.
+        Program.steps : Evaluate on a sequence (n,) and keep every step: text.
+        """
         return listing(self.nodes, self.name)
 
     def draw(self, path: str | Path, engine: Engine = "auto") -> Path:
@@ -379,11 +438,19 @@ class Program:
         path : path
         engine : {"auto", "dot", "rows"}
             Graphviz (its program ``dot``), or our own rows of boxes; "auto" takes Graphviz where it is installed.
+
+        See Also
+        --------
+        Program.show : Return the program as readable RASP-L, one line for each shared step.
         """
         return write_svg(self.nodes, self.name, Path(path), engine)
 
     def steps(self, x: ArrayLike) -> Steps:
         """Evaluate on a sequence (n,) and keep every step: text, or a table with its selectors in notebooks.
+
+        See Also
+        --------
+        Program.show : Return the program as readable RASP-L, one line for each shared step.
 
         Examples
         --------
@@ -410,6 +477,10 @@ class Program:
         ------
         ArgumentError
             A node holds a Python function that could not be followed as an expression.
+
+        See Also
+        --------
+        Program.instructions : Return the program as the words that the C face runs (``legato_rasp_stream_create``).
         """
         position = {id(node): at for at, node in enumerate(self.nodes)}
         rows = []

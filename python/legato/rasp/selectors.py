@@ -54,6 +54,22 @@ class Selector:
 
     The matrix itself, entry (i, j) for query i and key j, is what ``numpy.asarray`` gives (n x n, so for small n).
     A causal selector stays causal under ``~``: the future is never selected.
+
+    See Also
+    --------
+    select : Which keys each query looks at: A[i, j] = pred(k[j], q[i]), and j <= i when `causal`.
+    sel_width : Return number of keys that each query selects.
+    aggr : Reduce the values of the selected keys.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import rasp
+    >>> A = rasp.select([1, 2, 1], [1, 1, 1], rasp.equals)
+    >>> np.asarray(A & ~rasp.select([1, 2, 1], 2, rasp.equals)).astype(int).tolist()
+    [[1, 0, 0], [1, 0, 0], [1, 0, 1]]
+    >>> A.heat_map().svg[:4]
+    '<svg'
     """
 
     __slots__ = ("causal", "formula", "lengths", "shape")
@@ -110,6 +126,10 @@ class Selector:
         ------
         ArgumentError
             The selector is of a batch, or longer than 128 tokens.
+
+        See Also
+        --------
+        heat_map : Draw a selector or an attention pattern: a row for each query, a column for each key.
         """
         if len(self.shape) != 1:
             raise ArgumentError(f"heat_map: expected a selector of one sequence, got shape {self.shape}")

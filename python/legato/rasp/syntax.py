@@ -21,7 +21,21 @@ _WIDTH = 60  # of a source line that is shown with an error, on either side of t
 
 
 class LanguageError(ArgumentError):
-    """An error in a RASP source; the message shows the line with a caret."""
+    """An error in a RASP source; the message shows the line with a caret.
+
+    See Also
+    --------
+    Interpreter : Runs RASP source and keeps what it defines.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> try:
+    ...     rasp.Interpreter().run("a = ;")
+    ... except rasp.LanguageError as error:
+    ...     print(error.line)
+    1
+    """
 
     def __init__(self, message: str, line: int = 0, column: int = 0, text: str = "") -> None:
         self.line, self.column = line, column

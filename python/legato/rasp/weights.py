@@ -70,7 +70,19 @@ def _write_line(what: str, share: float) -> None:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `Weights.verify` compared."""
+    """What `Weights.verify` compared.
+
+    See Also
+    --------
+    Weights.verify : Compare model and program, as it was written: run anew, nothing merged.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> w = rasp.compile(rasp.Program(lambda x: x * 2), vocab=[1, 2], max_len=3)
+    >>> w.verification.failures, w.verification.complete
+    ((), True)
+    """
 
     compared: int  #: inputs
     exhaustive_length: int  #: every input up to this length was among them
@@ -166,6 +178,23 @@ class Weights:
     width, n_layers, n_heads, n_parameters : int
     verification : Verification or None
         What `compile` compared.
+
+    See Also
+    --------
+    compile : Compile a program to the weights of a transformer.
+    to_hooked : Return a `transformer_lens.HookedTransformer` (float64.
+    save_gpt2 : Write ``config.json`` and ``model.safetensors`` of a Hugging Face `GPT2LMHeadModel` into a folder.
+
+    Examples
+    --------
+    >>> from legato import rasp
+    >>> w = rasp.compile(rasp.Program(lambda x: rasp.num_prev(x, x)), vocab=[1, 2], max_len=4)
+    >>> w.ids([1, 2]), w.forward([1, 2, 1]), w.residual([1, 2, 1]).shape == (4, w.width)
+    ([2, 0, 1], [1, 1, 2], True)
+    >>> w.activations([1, 2, 1])[w.output], w.verify().failures
+    ([1, 1, 2], ())
+    >>> len(w.to_numpy()) > 2, w.save("weights.safetensors").name
+    (True, 'weights.safetensors')
     """
 
     def __init__(
@@ -217,7 +246,12 @@ class Weights:
     # --- running ---
 
     def ids(self, tokens: Iterable[Any]) -> list[int]:
-        """Return the numbers of tokens, with BOS first."""
+        """Return the numbers of tokens, with BOS first.
+
+        See Also
+        --------
+        Weights.forward : Run the transformer on tokens of the vocabulary; one output for each.
+        """
         items = list(tokens)
         if not 1 <= len(items) <= self.max_len:
             raise ArgumentError(f"tokens: expected 1 to {self.max_len} tokens, got {len(items)}")
@@ -252,12 +286,22 @@ class Weights:
         return np.ascontiguousarray(x.T).reshape(rows, n, self.width)
 
     def residual(self, tokens: Iterable[Any]) -> Float:
-        """Return the residual stream after the last layer, (n + 1, width) with BOS first; float64."""
+        """Return the residual stream after the last layer, (n + 1, width) with BOS first; float64.
+
+        See Also
+        --------
+        Weights.activations : Return every sequence of the program as the stream holds it: its value at each token.
+        """
         x: Float = self._run(np.array([self.ids(tokens)]))[0]
         return x
 
     def forward(self, tokens: Iterable[Any]) -> list[Any]:
-        """Run the transformer on tokens of the vocabulary; one output for each."""
+        """Run the transformer on tokens of the vocabulary; one output for each.
+
+        See Also
+        --------
+        Weights.residual : Return the residual stream after the last layer, (n + 1, width) with BOS first; float64.
+        """
         return self._decoded(self.residual(tokens))
 
     def _decoded(self, x: Float) -> list[Any]:
@@ -269,6 +313,10 @@ class Weights:
 
         Names are ``layers.i.`` and the sequence that the head computes; of a selector's width, the share of BOS is
         1 / (width + 1).
+
+        See Also
+        --------
+        Weights.activations : Return every sequence of the program as the stream holds it: its value at each token.
 
         Examples
         --------
@@ -292,6 +340,10 @@ class Weights:
         """Return every sequence of the program as the stream holds it: its value at each token, by name.
 
         Scalars are floats; None stands where no value of a sequence is near 1.
+
+        See Also
+        --------
+        Weights.attention : Return the attention pattern of every head: (n + 1, n + 1), row query, column key.
         """
         x = self.residual(tokens)[1:]
         out: dict[str, list[Any]] = {}
@@ -306,7 +358,12 @@ class Weights:
     # --- arrays and files ---
 
     def to_numpy(self) -> dict[str, Float]:
-        """Return every array by name: embeddings, ``layers.i.heads.j.{query,key,value,out}``, ``layers.i.mlp.*``."""
+        """Return every array by name: embeddings, ``layers.i.heads.j.{query,key,value,out}``, ``layers.i.mlp.*``.
+
+        See Also
+        --------
+        Weights.save : Write the arrays as safetensors, with vocabulary, layout and names in the metadata.
+        """
         out = {"embedding.token": self.token_embedding, "embedding.position": self.position_embedding}
         for i, (heads, (w1, b1, w2)) in enumerate(zip(self.heads, self.units, strict=True)):
             for j, head in enumerate(heads):
@@ -316,7 +373,12 @@ class Weights:
         return out
 
     def save(self, path: str | Path) -> Path:
-        """Write the arrays as safetensors, with vocabulary, layout and names in the metadata."""
+        """Write the arrays as safetensors, with vocabulary, layout and names in the metadata.
+
+        See Also
+        --------
+        Weights.to_numpy : Return every array by name: embeddings, ``layers.i.heads.j.{query,key,value,out}``.
+        """
         try:
             from safetensors.numpy import save
         except ImportError:
@@ -374,7 +436,22 @@ class Weights:
             raise InputError(f"{path}: damaged: {type(error).__name__} {error}") from None
 
     def to_torch(self) -> Any:
-        """Return a torch.nn.Module (float64): ids (n + 1,) with BOS = len(vocab) first -> residual stream."""
+        """Return a torch.nn.Module (float64): ids (n + 1,) with BOS = len(vocab) first -> residual stream.
+
+        See Also
+        --------
+        to_hooked : Return a `transformer_lens.HookedTransformer` (float64.
+
+        Examples
+        --------
+        >>> from legato import rasp
+        >>> from legato.errors import DependencyError
+        >>> w = rasp.compile(rasp.Program(lambda x: x * 2), vocab=[1, 2], max_len=3)
+        >>> try:
+        ...     module = w.to_torch()
+        ... except DependencyError:                              # torch is not installed
+        ...     module = None
+        """
         try:
             import torch
         except ImportError:
@@ -435,6 +512,10 @@ class Weights:
             When these are over no more inputs are compared, and the result is not `complete`.
         progress : bool or callable
             True writes a line to the standard error; a function gets what is done and how much of it, from 0 to 1.
+
+        See Also
+        --------
+        Verification : What `Weights.verify` compared.
         """
         written = self._written if program is None else program
         if not isinstance(written, Value):

@@ -207,7 +207,7 @@ def reproduce_digits(
     Examples
     --------
     >>> from legato import rft
-    >>> found = rft.reproduce_digits(steps=20, pretraining_steps=20, sft_first=10, rft_after=10, every=10,
+    >>> found = rft.reproduce_digits(steps=2, pretraining_steps=2, sft_first=1, rft_after=1, every=1,
     ...                              remedies=False)
     >>> sorted(found.runs)
     ['pretrained', 'rft', 'sft', 'sft_then_rft']
