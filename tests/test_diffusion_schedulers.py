@@ -275,6 +275,26 @@ def test_tcd(monkeypatch: pytest.MonkeyPatch, prediction: str, eta: float) -> No
     close(trajectory(S.TCDScheduler.from_config(theirs.config, seeds=0), 8, eta=eta), trajectory(theirs, 8, eta=eta))
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_sample_has_tcds_own_timesteps(monkeypatch: pytest.MonkeyPatch, eta: float) -> None:
+    """All but the last step, where theirs ends at the least noise that was trained and ours without any."""
+    theirs = diffusers.TCDScheduler()
+    with_noise_of_steps(monkeypatch, theirs)
+    states = trajectory(theirs, 8, eta=eta)
+    levels = D.Schedule.from_diffusers(theirs)
+    assert levels.trained is not None
+
+    def model(x: Any, _alpha: float, _sigma: float, k: int) -> Any:
+        return fake_model(torch.from_numpy(x), levels.time[k]).numpy()
+
+    ours = [
+        D.sample(model, SHAPE, levels, "tcd", eta=eta, x=D.normal(SHAPE, 1), stop=stop, seeds=0) for stop in range(1, 8)
+    ]
+    close([torch.from_numpy(x) for x in ours], states[:7])
+    with pytest.raises(ArgumentError, match="time: expected whole numbers"):
+        D.Schedule(levels.alpha, levels.sigma, time=levels.time + 0.5, trained=levels.trained)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_ddim_inversion(prediction: str) -> None:
     theirs = diffusers.DDIMInverseScheduler(prediction_type=prediction, **PLAIN)

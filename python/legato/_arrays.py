@@ -256,6 +256,8 @@ def given_back(value: Any, array: Any) -> Any:
     ``asarray``, else `array` itself; in the order of `value`'s axes in memory where the shapes are equal; bits of
     bfloat16 as that type. Everything else of the type is the caller's: `array` has it already.
     """
+    if type(value) is np.ndarray and value.dtype in _FLOATS and value.flags.c_contiguous:
+        return array  # the common case, without ceremony
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = torch.from_dlpack(array) if on_device(array) else torch.from_numpy(array)

@@ -112,6 +112,12 @@ def as_choice(name: str, value: object, known: Collection[Name]) -> Name:
 def as_shape(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape of at least one axis, the first that of samples; an int stands for one axis."""
     try:
+        if (
+            type(value) is tuple
+            and 1 <= len(value) <= 4
+            and all(type(side) is int and 0 <= side < 2**14 for side in value)
+        ):
+            return value  # the common case, without ceremony
         sides = (value,) if isinstance(value, int | np.integer) else tuple(value)
         sizes = tuple(as_count(name, side, 0, 2**62) for side in sides)
     except Exception:

@@ -56,10 +56,12 @@ constexpr double kSharedUnit = sizeof(Real) == 4 ? 1.4426950408889634 : 1.0;
 LEGATO_HD Side<float> shared_weight(const Side<float>& logit) { return power_of_two_of(logit); }
 LEGATO_HD Side<double> shared_weight(const Side<double>& logit) { return exponential_of(logit); }
 
-/// `uncond` is null, or shares everything but the weights with `mixture`.
+/// `uncond` is null, or shares everything but the weights with `mixture`. Log weights are made where something is
+/// weighed: several components, or the density.
 template <class Real>
 inline void make_level(const Mixture& mixture, const double* uncond, double alpha, double sigma, Output output,
-                       LevelStore<Real> level) {
+                       LevelStore<Real> level, bool of_density = false) {
+  const bool weighed = mixture.components > 1 || uncond != nullptr || of_density;
   const std::size_t d = mixture.dimension;
   const double floor = -1e30;  // stands for log 0: finite, so that differences stay numbers
   const double unit = uncond != nullptr ? kSharedUnit<Real> : 1.0;
@@ -73,20 +75,23 @@ inline void make_level(const Mixture& mixture, const double* uncond, double alph
       level.share_uncond[k] = other < most ? static_cast<Real>(__builtin_exp(other - most)) : Real(1);
       log_weight = most;
     }
-    double half_log_determinant = 0;
+    double half_log_determinant = 0, inverse = 0, slope = 0;
     for (std::size_t j = 0; j < d; ++j) {
-      const double v = mixture.isotropic ? mixture.variances[k] : mixture.variances[k * d + j];
-      const double total = alpha * alpha * v + sigma * sigma;
-      const double mean = mixture.means[k * d + j];
-      if (!mixture.isotropic) {
-        half_log_determinant += 0.5 * math::logarithm_of(total);
-      } else if (v != round_variance) {
-        round_variance = v;
-        half_log_of_round = 0.5 * math::logarithm_of(total);
+      if (j == 0 || !mixture.isotropic) {
+        const double v = mixture.isotropic ? mixture.variances[k] : mixture.variances[k * d + j];
+        const double total = alpha * alpha * v + sigma * sigma;
+        if (weighed && !mixture.isotropic) {
+          half_log_determinant += 0.5 * math::logarithm_of(total);
+        } else if (weighed && v != round_variance) {
+          round_variance = v;
+          half_log_of_round = 0.5 * math::logarithm_of(total);
+        }
+        inverse = -0.5 / total * unit;
+        slope = output == Output::denoised ? alpha * v / total : -1.0 / total;
       }
-      level.inverse[k * d + j] = static_cast<Real>(-0.5 / total * unit);
+      const double mean = mixture.means[k * d + j];
+      level.inverse[k * d + j] = static_cast<Real>(inverse);
       level.center[k * d + j] = static_cast<Real>(alpha * mean);
-      const double slope = output == Output::denoised ? alpha * v / total : -1.0 / total;
       level.slope[k * d + j] = static_cast<Real>(slope);
       const double base = output == Output::denoised ? mean : 0.0;
       level.offset[k * d + j] = static_cast<Real>(!mixture.rotations.empty() ? base : base - slope * alpha * mean);
@@ -178,8 +183,9 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   Side<Real> near_out[kDimension > 0 ? kDimension : 1], near_slopes[kDimension > 0 ? kDimension : 1];
   Side<Real>* out = kDimension > 0 ? near_out : result;
   Side<Real>* slopes = kDimension > 0 ? near_slopes : scratch.slopes;
+  const bool alone = count == 1 && log_total == nullptr;  // its weight is 1, whatever its density
   Side<Real> most = beside(kLeastLogit<Real>);
-  for (std::size_t k = 0; k < count; ++k) {
+  for (std::size_t k = 0; k < count && !alone; ++k) {
     const auto logit = logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
     scratch.logits[k] = logit;
     most = larger(most, logit);
@@ -187,7 +193,7 @@ LEGATO_HD void evaluate_mixture(const Mixture& mixture, const LevelStore<Real>& 
   Side<Real> total{};
   for (std::size_t j = 0; j < d; ++j) out[j] = slopes[j] = Side<Real>{};
   for (std::size_t k = 0; k < count; ++k) {
-    const Side<Real> weight = exponential_of(scratch.logits[k] - most);
+    const Side<Real> weight = alone ? beside(Real(1)) : exponential_of(scratch.logits[k] - most);
     total = total + weight;
     if (!kIsotropic && !mixture.rotations.empty()) {
       logit_of<kDimension, kIsotropic>(mixture, level, k, x, scratch.rotated);
@@ -553,7 +559,7 @@ inline void evaluate_range(const Model<Real>& model, const Row& row, const Real*
     return note_isa(LEGATO_REGION_ISA);
   }
   const LevelStore<Real> level = level_at(work.levels, components, d);
-  make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level);
+  make_level<Real>(*model.mixture, nullptr, row.alpha, row.sigma, row.output, level, log_density != nullptr);
   Pace pace;
   for (std::size_t first = begin; first < end && !pace.stops(work_of(model)); first += side) {
     const std::size_t count = end - first < side ? end - first : side;

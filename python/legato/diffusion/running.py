@@ -105,8 +105,7 @@ class Runner:
             done = _reference.chains(evaluate(self.cond), evaluate(self.uncond), rows, draw, state.astype(float))
             return done.astype(state.dtype)
         run = _core.diffusion_chains_f32 if state.dtype == np.float32 else _core.diffusion_chains_f64
-        native = [one._model(state.dtype) for one in (self.cond, self.uncond)]
-        run(native[0], native[1], rows, streams.native(), state, self.threads)
+        run(self.cond._model(state.dtype), self.uncond._model(state.dtype), rows, streams.native(), state, self.threads)
         return state
 
     def _predict(self, model: Any, x: NDArray[Any], row: Row, form: Form) -> NDArray[Any]:

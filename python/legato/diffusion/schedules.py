@@ -32,6 +32,9 @@ class Schedule:
         the forward process adds, sigma_k^2 - (alpha_k sigma_{k+1} / alpha_{k+1})^2.
     time : array_like, shape (N,), optional
         What a network is told instead of the level (such as diffusers' timesteps).
+    trained : array_like, shape (T,), optional
+        alpha^2 of every trained timestep (alphas_cumprod), of which `time` names some: where "tcd" finds the levels
+        between those of the run.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Schedule:
     drift: Float64 | None = None
     diffusion: Float64 | None = None
     time: Float64 | None = None
+    trained: Float64 | None = None
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Schedule:
         drift: ArrayLike | None = None,
         diffusion: ArrayLike | None = None,
         time: ArrayLike | None = None,
+        trained: ArrayLike | None = None,
     ) -> None:
         a, s = as_float64("alpha", alpha, (None,)).copy(), as_float64("sigma", sigma, (None,)).copy()
         if len(a) < 2 or len(a) != len(s):
@@ -90,7 +95,15 @@ class Schedule:
             if array is not None and name == "diffusion" and (array < 0).any():
                 raise ArgumentError("diffusion: expected numbers that are not negative")
             object.__setattr__(self, name, array)
-        for array in (a, s, self.drift, self.diffusion, self.time):
+        squares = None if trained is None else as_float64("trained", trained, (None,)).copy()
+        if squares is not None:
+            if not ((squares >= 0) & (squares <= 1)).all():
+                raise ArgumentError("trained: expected numbers from 0 to 1")
+            times = np.array([np.nan]) if self.time is None else self.time
+            if not ((times == np.floor(times)) & (times >= 0) & (times < len(squares))).all():
+                raise ArgumentError("time: expected whole numbers that name entries of trained")
+        object.__setattr__(self, "trained", squares)
+        for array in (a, s, self.drift, self.diffusion, self.time, squares):
             if array is not None:
                 array.flags.writeable = False
 
@@ -320,7 +333,7 @@ class Schedule:
         else:
             index = np.linspace(0, len(squares) - 1, count).round().astype(int)[::-1]
         levels = np.append(squares[index], 1.0)
-        return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=index)
+        return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=index, trained=squares)
 
     @classmethod
     def from_diffusers(cls, scheduler: Any) -> Schedule:
@@ -361,7 +374,7 @@ class Schedule:
         squares = np.asarray(scheduler.alphas_cumprod, np.float64)
         last = float(getattr(scheduler, "final_alpha_cumprod", getattr(scheduler, "one", 1.0)))
         levels = np.append(squares[time.astype(int)], last)
-        return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=time)
+        return cls(np.sqrt(levels), np.sqrt(1.0 - levels), time=time, trained=squares)
 
 
 def check_range(schedule: Schedule, start: int, stop: int | None) -> int:

@@ -66,8 +66,10 @@ def step_coefficients(
         "ddim" (noise `eta`, 0 by default) and "euler" (its deterministic case, which is Euler's method in x / alpha
         over sigma / alpha), "ddpm" (ancestral: eta 1), "euler_ancestral" (k-diffusion's, eta 1), "tcd" (x0 noised with
         the share sqrt(1 - eta^2) of the predicted noise and the share eta of fresh noise, 0.3 by default: the gamma of
-        Kim et al. 2023 and Zheng et al. 2024) and "lcm" (fresh noise alone, Luo et al. 2023), "reverse_sde" and
-        "pf_ode" (Euler), "tutorial_ddpm" and "tutorial_ddim" (arXiv 2406.08929, algorithms 1 and 2; alpha must be 1),
+        Kim et al. 2023 and Zheng et al. 2024; where the schedule has `trained` levels, down to the trained timestep
+        (1 - eta) t' below the next one t', and back to t' by fresh noise) and "lcm" (fresh noise alone, Luo et al.
+        2023), "reverse_sde" and "pf_ode" (Euler), "tutorial_ddpm" and "tutorial_ddim" (arXiv 2406.08929, algorithms 1
+        and 2; alpha must be 1),
         "langevin" (of `step_size`, at level k), "flow_euler" (out is the velocity eps - x0).
     eta : float, optional
         Noise of "ddim", "euler_ancestral" and "tcd", 0 to 1.
@@ -120,7 +122,12 @@ def step_coefficients(
 
     if sampler in ("tcd", "lcm"):
         share = 1.0 if sampler == "lcm" else _WITH_ETA["tcd"] if eta is None else eta
-        return rewritten(a, s, wanted, on_x0=a1, on_eps=(1.0 - share**2) ** 0.5 * s1, noise=share * s1)
+        w = share * s1
+        if sampler == "tcd" and schedule.trained is not None and schedule.time is not None:
+            w = np.zeros_like(s1)  # the last step ends where it is
+            between = schedule.trained[((1.0 - share) * schedule.time[1:]).astype(int)]
+            w[:-1] = np.sqrt(np.maximum(1.0 - a1[:-1] ** 2 / between, 0.0))
+        return rewritten(a, s, wanted, on_x0=a1, on_eps=np.sqrt(np.maximum(s1 * s1 - w * w, 0.0)), noise=w)
     if sampler in ("ddim", "ddpm", "euler", "euler_ancestral", "flow_euler"):
         default = {"ddpm": 1.0, "euler": 0.0, "flow_euler": 0.0}.get(sampler, _WITH_ETA.get(sampler, 0.0))
         return ddim_table(a, s, a1, s1, default if eta is None else eta, wanted)
