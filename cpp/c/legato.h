@@ -287,6 +287,82 @@ LEGATO_API legato_status legato_video_warp_u16(const double* map, const uint16_t
 LEGATO_API legato_status legato_video_chroma_map_f64(const double* map, int sx, int sy, double ox, double oy,
                                                      double* chroma);
 
+/* Reduced copies of a frame, in which points are followed from one frame to another. */
+typedef struct legato_video_pyramid legato_video_pyramid;
+
+/* Bytes; 0 for sizes that make no sense. factor: what frames are reduced by, 1 to 250; a longer side of 960 is enough.
+ */
+LEGATO_API size_t legato_video_pyramid_memory(int width, int height, int factor);
+/* A pyramid inside the caller's memory, which must outlive it; null on a wrong argument. Nothing to destroy.
+ * Any thread. */
+LEGATO_API legato_video_pyramid* legato_video_pyramid_create(int width, int height, int factor, void* memory,
+                                                             size_t memory_size);
+/* luma as of the tracker; not kept. One thread at a time for a pyramid; several may read it at once. */
+LEGATO_API legato_status legato_video_pyramid_fill_u8(legato_video_pyramid* pyramid, const uint8_t* luma,
+                                                      ptrdiff_t stride);
+LEGATO_API legato_status legato_video_pyramid_fill_u16(legato_video_pyramid* pyramid, const uint16_t* luma,
+                                                       ptrdiff_t stride, int bit_depth);
+
+typedef struct legato_video_fill_options {
+  size_t size;        /* sizeof(legato_video_fill_options), set by _default() */
+  double fade_frames; /* a source's weight falls by e over so many frames */
+  double most_error;  /* predicted, gray levels of 256, from which a smooth membrane is drawn instead */
+  int sx, sy;         /* chroma sample (i, j) sits at (sx i + ox, sy j + oy) on the luma grid */
+  double ox, oy;
+} legato_video_fill_options;
+
+LEGATO_API void legato_video_fill_options_init(legato_video_fill_options* options, size_t size); /* any thread */
+static inline legato_video_fill_options legato_video_fill_options_default(void) {
+  legato_video_fill_options options;
+  legato_video_fill_options_init(&options, sizeof options);
+  return options;
+}
+
+typedef struct legato_video_fill_result {
+  double outside, membrane; /* shares of the picture: beyond the frame, and of that what no source shows well enough */
+  double error;             /* predicted, gray levels of 256, mean over what was filled */
+  int sources;              /* that were looked at */
+} legato_video_fill_result;
+
+/* A frame that lends its pixels: luma, and both chroma planes or null; strides in samples. */
+typedef struct legato_video_fill_source_u8 {
+  const uint8_t* planes[3];
+  ptrdiff_t strides[3];
+  const legato_video_pyramid* pyramid;
+  double map[9]; /* the frame to be completed to this one, luma pixels */
+  int distance;  /* frames between the two */
+} legato_video_fill_source_u8;
+
+/* The same of 16-bit samples. */
+typedef struct legato_video_fill_source_u16 {
+  const uint16_t* planes[3];
+  ptrdiff_t strides[3];
+  const legato_video_pyramid* pyramid;
+  double map[9]; /* the frame to be completed to this one, luma pixels */
+  int distance;  /* frames between the two */
+} legato_video_fill_source_u16;
+
+/* Cells of the map of predicted errors of a picture; 0 for sizes that make no sense. Any thread. */
+LEGATO_API void legato_video_fill_cells(int width, int height, int* across, int* down);
+/* Bytes to complete pictures of width x height from `sources` frames at most; 0 for sizes that make no sense. Any
+ * thread. */
+LEGATO_API size_t legato_video_fill_workspace(const legato_video_pyramid* pyramid, int width, int height,
+                                              size_t sources);
+/* Completes a picture that warp drew of a frame: what lies beyond the frame comes from its neighbors. map: as of warp.
+ * pyramid: the frame's. sources: [count], nearest first. planes, strides: [3], luma, and both chroma planes or null, as
+ * warp wrote them; width, height: of the luma. errors: [down][across], predicted error of each cell in gray levels of
+ * 256, 0 where nothing was filled, infinite where no source reaches. Any thread, each with a workspace of its own. */
+LEGATO_API legato_status legato_video_fill_u8(const double* map, const legato_video_pyramid* pyramid,
+                                              const legato_video_fill_source_u8* sources, size_t count,
+                                              uint8_t* const* planes, const ptrdiff_t* strides, int width, int height,
+                                              const legato_video_fill_options* options, void* workspace,
+                                              size_t workspace_size, float* errors, legato_video_fill_result* result);
+LEGATO_API legato_status legato_video_fill_u16(const double* map, const legato_video_pyramid* pyramid,
+                                               const legato_video_fill_source_u16* sources, size_t count,
+                                               uint16_t* const* planes, const ptrdiff_t* strides, int width, int height,
+                                               int bit_depth, const legato_video_fill_options* options, void* workspace,
+                                               size_t workspace_size, float* errors, legato_video_fill_result* result);
+
 #ifdef __cplusplus
 }
 #endif

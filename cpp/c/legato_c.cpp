@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 
@@ -70,6 +71,12 @@ void set_defaults(legato_video_tracker_options& c) {
   c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
   c.longest_work_side = o.longest_work_side;
   c.round_trip_px = o.round_trip_px;
+}
+
+void set_defaults(legato_video_fill_options& c) {
+  const video::FillOptions o;
+  const video::Siting s;
+  c = {0, o.fade_frames, o.most_error, s.sx, s.sy, s.ox, s.oy};
 }
 
 /// Whether a struct of so many bytes may be an Options of this header or of an older one, which had fewer fields.
@@ -259,6 +266,83 @@ legato_status warp_plane(const double* map, const video::Image<const Sample>& so
   if (map == nullptr) return LEGATO_INVALID_ARGUMENT;
   return c_status(video::warp({map, 9}, {&source, 1}, {&target, 1}, bit_depth...,
                               static_cast<video::Interpolation>(static_cast<int>(interpolation))));
+}
+
+const video::Pyramid& pyramid_of(const legato_video_pyramid* pyramid) {
+  return *reinterpret_cast<const video::Pyramid*>(pyramid);
+}
+
+template <class Sample, class... BitDepth>
+legato_status fill_pyramid(legato_video_pyramid* pyramid, const Sample* luma, std::ptrdiff_t stride,
+                           BitDepth... bit_depth) {
+  if (pyramid == nullptr || luma == nullptr) return LEGATO_INVALID_ARGUMENT;
+  const auto [width, height] = video::frame_size(pyramid_of(pyramid));
+  return c_status(
+      video::fill_pyramid(*reinterpret_cast<video::Pyramid*>(pyramid), {luma, width, height, stride}, bit_depth...));
+}
+
+/// The sources as the core takes them live at the head of the workspace.
+Size sources_size(std::size_t count) {
+  using Source = video::FillSource<std::uint8_t>;
+  static_assert(sizeof(Source) == sizeof(video::FillSource<std::uint16_t>));
+  return Size{count} * sizeof(Source) + alignof(Source);
+}
+
+/// Luma, and both chroma planes or none, of a picture of that size.
+template <class Sample>
+void take_planes(Sample* const* planes, const std::ptrdiff_t* strides, int width, int height,
+                 const legato_video_fill_options& options, video::Image<Sample>* to) {
+  to[0] = {planes[0], width, height, strides[0]};
+  for (int p = 1; p < 3 && planes[p] != nullptr; ++p) {
+    to[p] = {planes[p], (width - 1) / options.sx + 1, (height - 1) / options.sy + 1, strides[p]};
+  }
+}
+
+template <class Sample, class Source, class... BitDepth>
+legato_status fill_picture(const double* map, const legato_video_pyramid* pyramid, const Source* sources,
+                           std::size_t count, Sample* const* planes, const std::ptrdiff_t* strides, int width,
+                           int height, const legato_video_fill_options* given, void* workspace,
+                           std::size_t workspace_size, float* errors, legato_video_fill_result* result,
+                           BitDepth... bit_depth) {
+  const std::optional<legato_video_fill_options> options = read(given);
+  using Lent = video::FillSource<Sample>;
+  const auto [across, down] = video::fill_cells(width, height);
+  if (map == nullptr || pyramid == nullptr || (count > 0 && sources == nullptr) || planes == nullptr ||
+      strides == nullptr || !options || errors == nullptr || result == nullptr || across == 0 || options->sx < 1 ||
+      options->sy < 1 || (planes[1] == nullptr) != (planes[2] == nullptr)) {
+    return LEGATO_INVALID_ARGUMENT;
+  }
+  const Size head = sources_size(count);
+  void* place = workspace;
+  std::size_t room = workspace_size;
+  if (workspace == nullptr || !head.fits() || room < head.value() ||
+      std::align(alignof(Lent), count * sizeof(Lent), place, room) == nullptr) {
+    return LEGATO_WORKSPACE_TOO_SMALL;
+  }
+  Lent* const lent = static_cast<Lent*>(place);
+  const auto [frame_width, frame_height] = video::frame_size(pyramid_of(pyramid));
+  for (std::size_t i = 0; i < count; ++i) {
+    const Source& source = sources[i];
+    Lent& to = *::new (lent + i) Lent;
+    take_planes<const Sample>(source.planes, source.strides, frame_width, frame_height, *options, to.planes);
+    to.pyramid = reinterpret_cast<const video::Pyramid*>(source.pyramid);
+    std::copy_n(source.map, 9, to.map);
+    to.distance = source.distance;
+  }
+  video::Image<Sample> targets[3];
+  take_planes(planes, strides, width, height, *options, targets);
+  const bool colored = targets[1].data != nullptr;
+  video::FillOptions how;
+  how.fade_frames = options->fade_frames;
+  how.most_error = options->most_error;
+  video::FillResult found;
+  const Status status =
+      video::fill({map, 9}, pyramid_of(pyramid), {lent, count}, {targets, colored ? std::size_t{3} : std::size_t{1}},
+                  {options->sx, options->sy, options->ox, options->oy}, bit_depth..., how,
+                  {reinterpret_cast<std::byte*>(lent + count), room - count * sizeof(Lent)},
+                  {errors, static_cast<std::size_t>(across) * static_cast<std::size_t>(down)}, found);
+  *result = {found.outside, found.membrane, found.error, found.sources};
+  return c_status(status);
 }
 
 }  // namespace
@@ -485,6 +569,57 @@ legato_status legato_video_warp_u16(const double* map, const uint16_t* source, i
                                     ptrdiff_t target_stride, int bit_depth, legato_video_interpolation interpolation) {
   return warp_plane<std::uint16_t>(map, {source, source_width, source_height, source_stride},
                                    {target, target_width, target_height, target_stride}, interpolation, bit_depth);
+}
+
+size_t legato_video_pyramid_memory(int width, int height, int factor) {
+  return video::pyramid_memory_size(width, height, factor);
+}
+
+legato_video_pyramid* legato_video_pyramid_create(int width, int height, int factor, void* memory, size_t memory_size) {
+  if (memory == nullptr || video::pyramid_memory_size(width, height, factor) == 0) return nullptr;
+  return reinterpret_cast<legato_video_pyramid*>(
+      video::create_pyramid(width, height, factor, {static_cast<std::byte*>(memory), memory_size}));
+}
+
+legato_status legato_video_pyramid_fill_u8(legato_video_pyramid* pyramid, const uint8_t* luma, ptrdiff_t stride) {
+  return fill_pyramid(pyramid, luma, stride);
+}
+
+legato_status legato_video_pyramid_fill_u16(legato_video_pyramid* pyramid, const uint16_t* luma, ptrdiff_t stride,
+                                            int bit_depth) {
+  return fill_pyramid(pyramid, luma, stride, bit_depth);
+}
+
+void legato_video_fill_options_init(legato_video_fill_options* options, size_t size) { write_defaults(options, size); }
+
+void legato_video_fill_cells(int width, int height, int* across, int* down) {
+  const auto cells = video::fill_cells(width, height);
+  if (across != nullptr) *across = cells.width;
+  if (down != nullptr) *down = cells.height;
+}
+
+size_t legato_video_fill_workspace(const legato_video_pyramid* pyramid, int width, int height, size_t sources) {
+  if (pyramid == nullptr) return 0;
+  const std::size_t size = video::fill_workspace_size(pyramid_of(pyramid), width, height, sources);
+  return size == 0 ? 0 : (sources_size(sources) + size).or_zero();
+}
+
+legato_status legato_video_fill_u8(const double* map, const legato_video_pyramid* pyramid,
+                                   const legato_video_fill_source_u8* sources, size_t count, uint8_t* const* planes,
+                                   const ptrdiff_t* strides, int width, int height,
+                                   const legato_video_fill_options* options, void* workspace, size_t workspace_size,
+                                   float* errors, legato_video_fill_result* result) {
+  return fill_picture(map, pyramid, sources, count, planes, strides, width, height, options, workspace, workspace_size,
+                      errors, result);
+}
+
+legato_status legato_video_fill_u16(const double* map, const legato_video_pyramid* pyramid,
+                                    const legato_video_fill_source_u16* sources, size_t count, uint16_t* const* planes,
+                                    const ptrdiff_t* strides, int width, int height, int bit_depth,
+                                    const legato_video_fill_options* options, void* workspace, size_t workspace_size,
+                                    float* errors, legato_video_fill_result* result) {
+  return fill_picture(map, pyramid, sources, count, planes, strides, width, height, options, workspace, workspace_size,
+                      errors, result, bit_depth);
 }
 
 legato_status legato_video_chroma_map_f64(const double* map, int sx, int sy, double ox, double oy, double* chroma) {

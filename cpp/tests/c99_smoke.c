@@ -122,6 +122,94 @@ static void check_video(void) {
   free(memory);
 }
 
+/* A picture that looks ten pixels beyond the left edge of its frame, and a neighbor that shows what is there. */
+static void check_fill(void) {
+  static uint8_t frame[WIDTH * HEIGHT], neighbor[WIDTH * HEIGHT], picture[WIDTH * HEIGHT], truth[WIDTH * HEIGHT];
+  static uint16_t deep[2][WIDTH * HEIGHT];
+  static float errors[WIDTH * HEIGHT];
+  const size_t size = legato_video_pyramid_memory(WIDTH, HEIGHT, 1);
+  const double map[9] = {1, 0, -10, 0, 1, 0, 0, 0, 1}, aside[9] = {1, 0, 20, 0, 1, 0, 0, 0, 1};
+  const ptrdiff_t strides[3] = {WIDTH, 0, 0};
+  void *memory[2], *workspace;
+  legato_video_pyramid *own, *lender;
+  legato_video_fill_source_u8 source = {0};
+  legato_video_fill_source_u16 deep_source = {0};
+  legato_video_fill_options options = legato_video_fill_options_default();
+  legato_video_fill_result found;
+  uint8_t* planes[3] = {picture, NULL, NULL};
+  uint16_t* deep_planes[3] = {deep[1], NULL, NULL};
+  size_t room;
+  int across, down, row, column;
+  long off = 0, deep_off = 0;
+  memory[0] = malloc(size);
+  memory[1] = malloc(size);
+  check(size > 0 && memory[0] != NULL && memory[1] != NULL, "pyramid memory");
+  check(legato_video_pyramid_create(WIDTH, HEIGHT, 1, memory[0], size / 2) == NULL, "small pyramid memory");
+  own = legato_video_pyramid_create(WIDTH, HEIGHT, 1, memory[0], size);
+  lender = legato_video_pyramid_create(WIDTH, HEIGHT, 1, memory[1], size);
+  draw(frame, 20, 20);
+  draw(neighbor, 0, 20);
+  draw(truth, 10, 20);
+  check(legato_video_pyramid_fill_u8(own, frame, WIDTH) == LEGATO_OK &&
+            legato_video_pyramid_fill_u8(lender, neighbor, WIDTH) == LEGATO_OK,
+        "pyramids");
+  check(legato_video_warp_u8(map, frame, WIDTH, HEIGHT, WIDTH, picture, WIDTH, HEIGHT, WIDTH, LEGATO_VIDEO_BICUBIC) ==
+            LEGATO_OK,
+        "drawn");
+  source.planes[0] = neighbor;
+  source.strides[0] = WIDTH;
+  source.pyramid = lender;
+  source.distance = 1;
+  memcpy(source.map, aside, sizeof aside);
+  legato_video_fill_cells(WIDTH, HEIGHT, &across, &down);
+  check(across == 20 && down == 15, "cells");
+  room = legato_video_fill_workspace(own, WIDTH, HEIGHT, 1);
+  workspace = malloc(room);
+  check(room > 0 && workspace != NULL && legato_video_fill_workspace(own, 0, HEIGHT, 1) == 0, "fill workspace");
+  check(legato_video_fill_u8(map, own, &source, 1, planes, strides, WIDTH, HEIGHT, &options, workspace, room / 2,
+                             errors, &found) == LEGATO_WORKSPACE_TOO_SMALL,
+        "small fill workspace");
+  check(legato_video_fill_u8(map, own, &source, 1, planes, strides, WIDTH, HEIGHT, &options, workspace, room, errors,
+                             &found) == LEGATO_OK,
+        "fill");
+  check(found.sources == 1 && fabs(found.outside - 10.0 / WIDTH) < 1e-9 && found.membrane < 0.01, "what was filled");
+  for (row = 0; row < HEIGHT; ++row) {
+    for (column = 0; column < 10; ++column) off += abs(picture[row * WIDTH + column] - truth[row * WIDTH + column]);
+  }
+  check(off < 4L * 10 * HEIGHT, "the border is the neighbor's");
+  check(errors[0] > 0 && errors[across / 2] == 0, "errors of the cells");
+  for (row = 0; row < WIDTH * HEIGHT; ++row) {
+    deep[0][row] = (uint16_t)(neighbor[row] * 4);
+    deep[1][row] = (uint16_t)(truth[row] * 4); /* the border of which is drawn anew */
+  }
+  deep_source.planes[0] = deep[0];
+  deep_source.strides[0] = WIDTH;
+  deep_source.pyramid = lender;
+  deep_source.distance = 1;
+  memcpy(deep_source.map, aside, sizeof aside);
+  check(legato_video_fill_u16(map, own, &deep_source, 1, deep_planes, strides, WIDTH, HEIGHT, 10, &options, workspace,
+                              room, errors, &found) == LEGATO_OK,
+        "deep fill");
+  for (row = 0; row < HEIGHT; ++row) {
+    for (column = 0; column < 10; ++column)
+      deep_off += abs(deep[1][row * WIDTH + column] - 4 * truth[row * WIDTH + column]);
+  }
+  check(deep_off < 4L * 4 * 10 * HEIGHT, "the deep border is the neighbor's");
+  planes[1] = picture;
+  check(legato_video_fill_u8(map, own, &source, 1, planes, strides, WIDTH, HEIGHT, &options, workspace, room, errors,
+                             &found) == LEGATO_INVALID_ARGUMENT,
+        "one chroma plane");
+  planes[1] = NULL;
+  options.size = 0;
+  check(legato_video_fill_u8(map, own, &source, 1, planes, strides, WIDTH, HEIGHT, &options, workspace, room, errors,
+                             &found) == LEGATO_INVALID_ARGUMENT,
+        "fill options of another version");
+  check(legato_video_pyramid_fill_u8(own, NULL, WIDTH) == LEGATO_INVALID_ARGUMENT, "no luma");
+  free(workspace);
+  free(memory[0]);
+  free(memory[1]);
+}
+
 /* The first window of a stream is a solve of its own; the rest comes out too. */
 static void check_stream(const double* motion, const double* whole) {
   legato_camera_stream_options options = legato_camera_stream_options_default();
@@ -216,6 +304,7 @@ int main(void) {
   free(workspace);
   check_diffusion();
   check_video();
+  check_fill();
   printf("%s, %s: %d failures\n", legato_version(), legato_isa(), failures);
   return failures != 0;
 }

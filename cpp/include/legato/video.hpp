@@ -142,6 +142,7 @@ struct Pyramid;
 /// Bytes; 0 for sizes that create_pyramid refuses. `factor`: at most 250.
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept;
 Pyramid* create_pyramid(int width, int height, int factor, std::span<std::byte> memory) noexcept;
+FrameSize frame_size(const Pyramid& pyramid) noexcept;  ///< before it is reduced
 Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint8_t>& luma) noexcept;
 Status fill_pyramid(Pyramid& pyramid, const Image<const std::uint16_t>& luma, int bit_depth) noexcept;
 /// Corners, best first, at most one to a cell of a grid; returns how many. points: [n][2].

@@ -335,6 +335,8 @@ bool is_frame_size(int width, int height) {
   return width >= 1 && height >= 1 && width <= kLongestSide && height <= kLongestSide;
 }
 
+FrameSize frame_size(const Pyramid& pyramid) noexcept { return {pyramid.width, pyramid.height}; }
+
 std::size_t pyramid_memory_size(int width, int height, int factor) noexcept {
   if (!is_frame_size(width, height) || factor < 1 || factor > 250) return 0;
   Arena counter;
