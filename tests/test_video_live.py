@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 pytest.importorskip("av", reason="needs PyAV, of the video extra")
 
 from clips import scene, shaky
-from legato import camera, video
+from legato import _core, camera, video
+from legato.camera.problem import check_task, core_options
 from legato.errors import ArgumentError, HomographyError
-from legato.video.motion.guard import LiveGuard
+from legato.video.live.stabilizer import LIVE_OPTIONS
+from live_plan import LiveGuard, LivePlan
 from test_camera_paths import shaky as shaky_motion
 
 SIZE = (160, 120)
@@ -344,6 +346,79 @@ def test_a_lens_that_stays_covered() -> None:
     P = np.array(run_path(path, motion))
     assert np.isfinite(P).all()
     assert np.abs(np.diff(P[-50:], axis=0)).max() < 1e-3
+
+
+@pytest.mark.parametrize("latency", [0, 1, 10, 30])
+def test_the_plan_is_that_of_its_twin(latency: int) -> None:
+    """Shake, repeated and covered frames, a cut that is seen and one that is told, an end; the guard in all of it."""
+    pictures = [p[:, :, 1].copy() for p in [*shaky(40, SIZE, seed=8), *shaky(25, SIZE, seed=9)]]
+    pictures[20:22] = [pictures[19]] * 2
+    pictures[30] = np.full_like(pictures[30], 16)
+    for count, fps in ((65, 30.0), (50, 24000 / 1001)):
+        stabilizer = video.Stabilizer(SIZE, fps, latency_frames=latency)
+        twin = LivePlan(SIZE, LIVE_OPTIONS, fps, latency)
+        for t, picture in enumerate(pictures[:count]):
+            stabilizer.push(picture, cut=t == 10)
+            expected = twin.push(picture, t == 10)
+            np.testing.assert_allclose(stabilizer.corrections, expected, rtol=0, atol=1e-6)
+        stabilizer.flush()
+        np.testing.assert_allclose(stabilizer.corrections, twin.finish(), rtol=0, atol=1e-6)
+        counts = [getattr(stabilizer, name) for name in ("frames", "failed", "duplicates", "cuts", "rested")]
+        assert counts == [twin.frames, twin.failed, twin.duplicates, twin.cuts, twin.rested]
+
+
+def test_the_guard_is_that_of_its_twin() -> None:
+    with video.VideoReader(Path(__file__).parent / "data" / "video" / "car_fixed_camera.mp4") as reader:
+        pictures = [frame.planes.y for frame in reader]
+        fps = float(reader.frame_rate)
+    size = pictures[0].shape[1], pictures[0].shape[0]
+    stabilizer, twin = video.Stabilizer(size, fps, latency_frames=5), LivePlan(size, LIVE_OPTIONS, fps, 5)
+    for picture in pictures:
+        stabilizer.push(picture)
+        np.testing.assert_allclose(stabilizer.corrections, twin.push(picture), rtol=0, atol=1e-6)
+    assert stabilizer.rested == twin.rested > 10
+
+
+def test_the_presets_of_both_languages() -> None:
+    for number, preset in enumerate(video.PRESETS.values()):
+        for width in (160, 1920):
+            native = _core.video_live_options(number, width)
+            task = check_task((width, width // 2), preset.live_options(), None, 0.0, "banded", "native")
+            expected = core_options(task, None)
+            names = [name for name in dir(native) if not name.startswith("_")]
+            assert len(names) == 16
+            for name in names:
+                assert repr(getattr(native, name)) == repr(getattr(expected, name)), (preset, name)
+
+
+def test_settings_change_without_a_jerk() -> None:
+    pictures = [p[:, :, 1].copy() for p in shaky(40, SIZE, seed=3)] * 3
+
+    def zooms(**settings: object) -> np.ndarray:
+        stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=4)
+        out = []
+        for t, picture in enumerate(pictures):
+            if t == 20:
+                stabilizer.change(**settings)  # type: ignore[arg-type]
+            stabilizer.push(picture)
+            out.extend(stabilizer.corrections)
+        return np.array(out)
+
+    base = zooms()
+    wide, none = zooms(options=dataclasses.replace(LIVE_OPTIONS, crop=0.5)), zooms(strength=0.0)
+    for changed in (wide, none, zooms(guard=False), zooms(fps=60.0)):
+        assert changed[:16].tobytes() == base[:16].tobytes()
+        assert np.abs(np.diff(changed[:, 0, 0])).max() < 0.03
+    assert wide[-20:, 0, 0].mean() < base[-20:, 0, 0].mean() - 0.05
+    np.testing.assert_array_equal(none[-1], np.eye(3))
+    stabilizer = video.Stabilizer(SIZE, FPS, latency_frames=4)
+    for name, wrong in (("options", {}), ("fps", 0), ("strength", 1.5), ("guard", 2)):
+        with pytest.raises(ArgumentError, match=name):
+            stabilizer.change(**{name: wrong})
+    half = video.Stabilizer(SIZE, FPS, latency_frames=4, strength=0.5)
+    halves = run_pictures(half, pictures[:30])[1]
+    whole = run_pictures(video.Stabilizer(SIZE, FPS, latency_frames=4), pictures[:30])[1]
+    np.testing.assert_allclose(halves, 0.5 * whole / whole[:, 2:, 2:] + 0.5 * np.eye(3), rtol=0, atol=1e-12)
 
 
 def test_memory_does_not_grow() -> None:

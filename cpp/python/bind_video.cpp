@@ -1,4 +1,4 @@
-#include "legato/video.hpp"
+#include "legato/live.hpp"
 
 #include <algorithm>
 #include <array>
@@ -152,6 +152,84 @@ class TrackerBox {
   std::unique_ptr<std::byte[]> memory_;
   Tracker* tracker_ = nullptr;
   int bit_depth_;
+};
+
+/// A live plan with the memory it lives in, for one thread at a time. Signals do not interrupt it: a push takes
+/// milliseconds, and one picture in is one picture out.
+class LivePlanBox {
+ public:
+  LivePlanBox(int width, int height, const camera::PathOptions& path, double fps, std::size_t latency, double strength,
+              bool guard, const py::array& mask) {
+    LivePlanOptions options;
+    options.width = width;
+    options.height = height;
+    options.latency = latency;
+    options.settings = {path, fps, strength, guard};
+    const auto hidden = stored<std::uint8_t>(mask, "mask");
+    const std::size_t size = live_plan_memory_size(options);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    plan_ = create_live_plan(options, hidden, {memory_.get(), size});
+    require(plan_ != nullptr, "size, options, fps, latency, strength or mask");
+  }
+
+  Array push(const py::array& luma, bool cut) {
+    const auto image = image_of(luma, static_cast<const std::uint8_t*>(luma.data()), "luma");
+    std::vector<double> out;
+    Status status;
+    {
+      const Unlocked unlocked(false);
+      const Turn turn(turns_);
+      LiveCorrection due;
+      status = video::push(*plan_, image, cut, due);
+      if (due.due) out.assign(due.homography, due.homography + 9);
+    }
+    return answer(status, out, "luma");
+  }
+
+  Array flush() {
+    std::vector<double> out;
+    Status status;
+    {
+      const Unlocked unlocked(false);
+      const Turn turn(turns_);
+      LiveCorrection due;
+      do {
+        status = video::flush(*plan_, due);
+        if (due.due) out.insert(out.end(), due.homography, due.homography + 9);
+      } while (due.due);
+    }
+    return answer(status, out, "motion");
+  }
+
+  void change(const camera::PathOptions& path, double fps, double strength, bool guard) {
+    Status status;
+    {
+      const Unlocked unlocked(false);
+      const Turn turn(turns_);
+      status = video::change(*plan_, {path, fps, strength, guard});
+    }
+    check(status, "options, fps or strength");
+  }
+
+  py::tuple counts() {
+    LiveCounts found;
+    {
+      const Unlocked unlocked(false);
+      const Turn turn(turns_);
+      found = video::counts(*plan_);
+    }
+    return py::make_tuple(found.frames, found.failed, found.duplicates, found.cuts, found.rested);
+  }
+
+ private:
+  static Array answer(Status status, const std::vector<double>& out, const char* what) {
+    check(status, what);
+    return Array({static_cast<py::ssize_t>(out.size() / 9), py::ssize_t{3}, py::ssize_t{3}}, out.data());
+  }
+
+  Turns turns_;
+  std::unique_ptr<std::byte[]> memory_;
+  LivePlan* plan_ = nullptr;
 };
 
 /// A pyramid with the memory it lives in; nothing changes it once it is made.
@@ -328,6 +406,19 @@ void bind_video(py::module_& module) {
            "The motion of the next frame.")
       .def("matches", &TrackerBox::matches, "(m, 4) points of the last push, the inliers first.")
       .def("reset", &TrackerBox::reset, "The next frame counts as the first.");
+  module.def(
+      "video_live_options", [](int preset, int width) { return live_options(static_cast<Preset>(preset), width); },
+      arg("preset"), arg("width"), "What a preset plans live video by, at 30 frames a second.");
+  py::class_<LivePlanBox>(module, "VideoLivePlan", "legato::video::LivePlan in memory of its own.")
+      .def(py::init<int, int, const camera::PathOptions&, double, std::size_t, double, bool, const py::array&>(),
+           arg("width"), arg("height"), arg("options"), arg("fps"), arg("latency"), arg("strength"), arg("guard"),
+           arg("mask"))
+      .def("push", &LivePlanBox::push, arg("luma"), arg("cut"),
+           "Takes a picture; the (0 or 1, 3, 3) corrections whose time has come, output pixel to input pixel.")
+      .def("flush", &LivePlanBox::flush, "Ends the clip; the (j, 3, 3) corrections of the pictures still held.")
+      .def("change", &LivePlanBox::change, arg("options"), arg("fps"), arg("strength"), arg("guard"),
+           "Goes over to other settings.")
+      .def("counts", &LivePlanBox::counts, "Pictures: taken, failed, duplicates, cuts, rested.");
   py::class_<PyramidBox>(module, "VideoPyramid", "legato::video::Pyramid in memory of its own.")
       .def(py::init<const py::array&, int>(), arg("luma"), arg("factor"))
       .def("corners", &PyramidBox::corners, arg("most"), "(n, 2) corners, best first.")

@@ -34,7 +34,8 @@ inline std::span<double> output(Array& array) { return {array.mutable_data(), st
 /// not be unwound.
 class Unlocked {
  public:
-  Unlocked();
+  /// `asking` false: signals wait, for a run of milliseconds that must not end half done.
+  explicit Unlocked(bool asking = true);
   ~Unlocked();
   Unlocked(const Unlocked&) = delete;
   Unlocked& operator=(const Unlocked&) = delete;

@@ -34,8 +34,8 @@ void know_main_thread() {
                                   py::cpp_function([] { main_thread = PyThread_get_thread_ident(); }));
 }
 
-Unlocked::Unlocked() : state_(PyEval_SaveThread()) {
-  if (PyThread_get_thread_ident() != main_thread.load(std::memory_order_relaxed)) return;
+Unlocked::Unlocked(bool asking) : state_(PyEval_SaveThread()) {
+  if (!asking || PyThread_get_thread_ident() != main_thread.load(std::memory_order_relaxed)) return;
   next_ = std::chrono::steady_clock::now() + kPeriod;
   interruption_.emplace(&Unlocked::asked, this);
 }

@@ -1,28 +1,23 @@
-/* Steadies a video from standard input to standard output, in C99 and with no library but Legato's core:
+/* Steadies a video from standard input to standard output while it arrives, in C99 and with no library but Legato's
+ * core:
  *
  *   ffmpeg -i shaky.mp4 -f yuv4mpegpipe - | stabilize_y4m | ffmpeg -i - steady.mp4
- *   stabilize_y4m 30 10 < in.y4m > out.y4m        (frames solved at once, and kept of them: less delay, less
- * look-ahead)
+ *   stabilize_y4m 30 smooth < in.y4m > out.y4m    (frames of delay, 10; and the preset, standard)
  *
- * Memory is that of WINDOW frames, whatever the length. 8-bit 4:2:0 and gray. */
+ * Gray, 4:2:0, 4:2:2 and 4:4:4 of 8 to 16 bits. Memory is that of the delay's frames, whatever the length. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "legato.h"
-
-typedef struct plane {
-  int width, height;
-  size_t offset; /* in a frame */
-} plane;
+#include "legato_live.h"
 
 typedef struct video {
   char header[256]; /* as it came */
-  plane planes[3];
-  int count;
-  double chroma_x; /* where the first chroma sample sits, luma pixels */
-  size_t frame_size;
+  legato_video_live_options options;
+  double fps;
+  legato_video_picture picture; /* its planes lie one after another */
+  size_t bytes;                 /* of a frame */
 } video;
 
 static int fail(const char* what) {
@@ -30,6 +25,7 @@ static int fail(const char* what) {
   return 1;
 }
 
+/* 1: a line, 0: the end, -1: a line that is too long or breaks off. */
 static int read_line(char* line, size_t room) {
   size_t length = 0;
   int c;
@@ -38,176 +34,166 @@ static int read_line(char* line, size_t room) {
     line[length++] = (char)c;
   }
   line[length] = 0;
-  return c == EOF && length == 0 ? 0 : 1;
+  if (c == EOF) return length == 0 ? 0 : -1;
+  return 1;
 }
 
-/* YUV4MPEG2 W640 H360 F30:1 C420mpeg2 ... */
+/* C420jpeg, C420mpeg2, C422, C444p10, Cmono12 ...: 0 where it is none of those that are kept. */
+static int read_chroma(const char* name, legato_video_live_options* options) {
+  static const struct {
+    const char* name;
+    legato_video_format format;
+    legato_video_chroma chroma;
+  } known[] = {
+      {"420jpeg", LEGATO_VIDEO_YUV420, LEGATO_VIDEO_CHROMA_CENTER},
+      {"420mpeg2", LEGATO_VIDEO_YUV420, LEGATO_VIDEO_CHROMA_LEFT},
+      {"420", LEGATO_VIDEO_YUV420, LEGATO_VIDEO_CHROMA_CENTER},
+      {"422", LEGATO_VIDEO_YUV422, LEGATO_VIDEO_CHROMA_LEFT},
+      {"444", LEGATO_VIDEO_YUV444, LEGATO_VIDEO_CHROMA_LEFT},
+      {"mono", LEGATO_VIDEO_GRAY, LEGATO_VIDEO_CHROMA_LEFT},
+  };
+  size_t i;
+  for (i = 0; i < sizeof known / sizeof *known; ++i) {
+    const size_t length = strlen(known[i].name);
+    const char* rest = name + length;
+    if (strncmp(name, known[i].name, length) != 0) continue;
+    options->format = known[i].format;
+    options->chroma = known[i].chroma;
+    if (*rest == 0) return 1;
+    /* C420p10 says nothing of where chroma sits: left, as in the codecs that it comes from */
+    if (options->format == LEGATO_VIDEO_YUV420) options->chroma = LEGATO_VIDEO_CHROMA_LEFT;
+    if (options->format != LEGATO_VIDEO_GRAY && *rest++ != 'p') continue;
+    options->bit_depth = atoi(rest);
+    return options->bit_depth > 8 && options->bit_depth <= 16;
+  }
+  return 0;
+}
+
+/* YUV4MPEG2 W640 H360 F30:1 Ip C420mpeg2 ... */
 static const char* read_header(video* v) {
   char fields[256], *field;
-  int width = 0, height = 0, i;
+  int numerator = 30, denominator = 1;
   if (read_line(v->header, sizeof v->header) != 1 || strncmp(v->header, "YUV4MPEG2 ", 10) != 0)
     return "not a y4m stream";
-  v->count = 3;
-  v->chroma_x = 0.5; /* C420jpeg, which is what no C means */
+  v->options = legato_video_live_options_default();
+  v->options.chroma = LEGATO_VIDEO_CHROMA_CENTER; /* C420jpeg, which is what no C means */
   strcpy(fields, v->header);
   for (field = strtok(fields, " "); field != NULL; field = strtok(NULL, " ")) {
-    if (*field == 'W') width = atoi(field + 1);
-    if (*field == 'H') height = atoi(field + 1);
-    if (*field != 'C') continue;
-    if (strcmp(field, "Cmono") == 0) {
-      v->count = 1;
-    } else if (strcmp(field, "C420mpeg2") == 0) {
-      v->chroma_x = 0;
-    } else if (strcmp(field, "C420jpeg") != 0 && strcmp(field, "C420") != 0) {
-      return "expected 8-bit 4:2:0 (C420jpeg, C420mpeg2) or Cmono";
-    }
+    if (*field == 'W') v->options.width = atoi(field + 1);
+    if (*field == 'H') v->options.height = atoi(field + 1);
+    if (*field == 'F' && (sscanf(field, "F%d:%d", &numerator, &denominator) != 2 || numerator < 1 || denominator < 1))
+      return "expected a frame rate, as F30:1";
+    if (*field == 'I' && strchr("tbm", field[1]) != NULL && field[1] != 0)
+      fprintf(stderr, "stabilize_y4m: interlaced (%s), taken for progressive: fields are drawn as one picture\n",
+              field);
+    if (*field == 'C' && !read_chroma(field + 1, &v->options))
+      return "expected gray, 4:2:0, 4:2:2 or 4:4:4 of 8 to 16 bits (Cmono, C420mpeg2, C422p10 ...)";
   }
-  if (width < 16 || height < 16 || width > 16384 || height > 16384) return "expected sizes from 16 to 16384";
-  for (i = 0; i < v->count; ++i) {
-    v->planes[i].width = i == 0 ? width : (width + 1) / 2;
-    v->planes[i].height = i == 0 ? height : (height + 1) / 2;
-    v->planes[i].offset = v->frame_size;
-    v->frame_size += (size_t)v->planes[i].width * (size_t)v->planes[i].height;
-  }
+  v->fps = (double)numerator / denominator;
   return NULL;
 }
 
+/* Where the planes of a frame lie; called once the options have been found good. */
+static void lay_out(video* v, uint8_t* frame) {
+  const int count = v->options.format == LEGATO_VIDEO_GRAY ? 1 : 3, size = v->options.bit_depth > 8 ? 2 : 1;
+  size_t at = 0;
+  int i;
+  for (i = 0; i < count; ++i) {
+    const int half = i > 0 && v->options.format != LEGATO_VIDEO_YUV444;
+    const int low = i > 0 && v->options.format == LEGATO_VIDEO_YUV420;
+    const int width = half ? (v->options.width + 1) / 2 : v->options.width;
+    const int height = low ? (v->options.height + 1) / 2 : v->options.height;
+    v->picture.planes[i] = frame != NULL ? frame + at : NULL;
+    v->picture.strides[i] = (ptrdiff_t)width * size;
+    at += (size_t)width * (size_t)height * (size_t)size;
+  }
+  v->bytes = at;
+}
+
+/* Samples of two bytes come with the low one first. */
+static void swap_on_big_endian(const video* v, uint8_t* frame) {
+  const uint16_t one = 1;
+  size_t i;
+  if (v->options.bit_depth == 8 || *(const uint8_t*)&one == 1) return;
+  for (i = 0; i + 1 < v->bytes; i += 2) {
+    const uint8_t low = frame[i];
+    frame[i] = frame[i + 1];
+    frame[i + 1] = low;
+  }
+}
+
 /* 1: a frame, 0: the end, -1: half a frame. */
-static int read_frame(uint8_t* frame, size_t size) {
+static int read_frame(const video* v, uint8_t* frame) {
   char line[256];
   const int more = read_line(line, sizeof line);
-  if (more == 0) return 0;
-  return more == 1 && strncmp(line, "FRAME", 5) == 0 && fread(frame, 1, size, stdin) == size ? 1 : -1;
+  if (more <= 0) return more;
+  if (strncmp(line, "FRAME", 5) != 0 || fread(frame, 1, v->bytes, stdin) != v->bytes) return -1;
+  swap_on_big_endian(v, frame);
+  return 1;
 }
 
-static void multiply(const double* a, const double* b, double* out) {
-  int row, column;
-  for (row = 0; row < 3; ++row) {
-    for (column = 0; column < 3; ++column) {
-      out[3 * row + column] = a[3 * row] * b[column] + a[3 * row + 1] * b[3 + column] + a[3 * row + 2] * b[6 + column];
-    }
+static int write_frame(const video* v, uint8_t* frame) {
+  swap_on_big_endian(v, frame);
+  return fputs("FRAME\n", stdout) >= 0 && fwrite(frame, 1, v->bytes, stdout) == v->bytes ? 0 : fail("cannot write");
+}
+
+static int run(const video* v, legato_video_live* live, uint8_t* frame) {
+  legato_video_live_result drawn = {0};
+  int more;
+  while ((more = read_frame(v, frame)) == 1) {
+    if (legato_video_live_push(live, &v->picture, 0, &v->picture, &drawn) != LEGATO_OK)
+      return fail("a picture could not be taken");
+    if (drawn.due && write_frame(v, frame) != 0) return 1;
   }
-}
-
-/* Pixels (centers at integers) to the camera path's unit, one frame width, from the frame center; and back. */
-static void units(const video* v, double* to, double* from) {
-  const double w = v->planes[0].width, x = (w - 1) / 2, y = (v->planes[0].height - 1) / 2.0;
-  const double forth[9] = {1 / w, 0, -x / w, 0, 1 / w, -y / w, 0, 0, 1}, back[9] = {w, 0, x, 0, w, y, 0, 0, 1};
-  memcpy(to, forth, sizeof forth);
-  memcpy(from, back, sizeof back);
-}
-
-static int write_steady(const video* v, const double* correction, const uint8_t* frame, uint8_t* steady) {
-  int i;
-  for (i = 0; i < v->count; ++i) {
-    const plane* p = &v->planes[i];
-    double map[9];
-    if (i == 0) {
-      memcpy(map, correction, sizeof map);
-    } else if (legato_video_chroma_map_f64(correction, 2, 2, v->chroma_x, 0.5, map) != LEGATO_OK) {
-      return fail("a correction that is none");
-    }
-    if (legato_video_warp_u8(map, frame + p->offset, p->width, p->height, p->width, steady + p->offset, p->width,
-                             p->height, p->width, LEGATO_VIDEO_BICUBIC) != LEGATO_OK) {
-      return fail("a picture could not be warped");
-    }
+  for (;;) { /* what came whole goes out, wherever the stream broke off */
+    if (legato_video_live_flush(live, &v->picture, &drawn) != LEGATO_OK) return fail("a picture could not be drawn");
+    if (!drawn.due) break;
+    if (write_frame(v, frame) != 0) return 1;
   }
-  if (fputs("FRAME\n", stdout) < 0 || fwrite(steady, 1, v->frame_size, stdout) != v->frame_size) {
-    return fail("cannot write");
-  }
-  return 0;
+  if (fflush(stdout) != 0) return fail("cannot write");
+  return more < 0 ? fail("the stream breaks off in a frame") : 0;
 }
 
-/* The pictures whose corrections have become final. */
-static int write_final(const video* v, const double* corrections, size_t count, const legato_camera_stream_options* how,
-                       const uint8_t* ring, size_t slots, size_t* written, uint8_t* steady) {
-  double inside[9], to[9], from[9], crop[9] = {0}, part[9], other[9];
+static int find_preset(const char* name, legato_video_preset* preset) {
+  static const char* const names[] = {"gentle", "standard", "smooth", "steady", "full", "tripod", "follow"};
   size_t i;
-  units(v, to, from);
-  crop[0] = crop[4] = 1 - how->path.crop / 2; /* the output is as large as the input: it shows the crop window */
-  crop[8] = 1;
-  for (i = 0; i < count; ++i, ++*written) {
-    if (legato_camera_contain_f64(corrections + 9 * i, 1, how->aspect, &how->path, inside, NULL) != LEGATO_OK) {
-      return fail("a correction that is none");
-    }
-    multiply(inside, crop, part);
-    multiply(part, to, other);
-    multiply(from, other, part);
-    if (write_steady(v, part, ring + *written % slots * v->frame_size, steady) != 0) return 1;
+  for (i = 0; i < sizeof names / sizeof *names; ++i) {
+    if (strcmp(name, names[i]) != 0) continue;
+    *preset = (legato_video_preset)i;
+    return 1;
   }
   return 0;
-}
-
-static int run(const video* v, legato_camera_stream* stream, legato_video_tracker* tracker,
-               const legato_camera_stream_options* how, uint8_t* ring, size_t slots, uint8_t* steady) {
-  size_t taken = 0, written = 0, count = 0;
-  const double* corrections = NULL;
-  double to[9], from[9], part[9], motion[9];
-  legato_video_motion found;
-  legato_status status;
-  units(v, to, from);
-  for (;; ++taken) {
-    uint8_t* frame = ring + taken % slots * v->frame_size;
-    const int more = read_frame(frame, v->frame_size);
-    if (more < 0) return fail("the stream breaks off in a frame");
-    if (more == 0) break;
-    if (legato_video_tracker_push_u8(tracker, frame, v->planes[0].width, &found) != LEGATO_OK) {
-      return fail("a picture could not be tracked");
-    }
-    multiply(found.homography, from, part);
-    multiply(to, part, motion);
-    status = legato_camera_stream_push_f64(stream, found.ok || taken == 0 ? motion : NULL, &corrections, &count);
-    if (status != LEGATO_OK && status != LEGATO_ITERATION_LIMIT && status != LEGATO_NUMERICAL_TROUBLE) {
-      return fail(legato_status_text(status));
-    }
-    if (write_final(v, corrections, count, how, ring, slots, &written, steady) != 0) return 1;
-  }
-  if (taken == 0) return 0;
-  status = legato_camera_stream_finish_f64(stream, &corrections, &count);
-  if (status != LEGATO_OK && status != LEGATO_ITERATION_LIMIT && status != LEGATO_NUMERICAL_TROUBLE) {
-    return fail(legato_status_text(status));
-  }
-  return write_final(v, corrections, count, how, ring, slots, &written, steady) != 0 || fflush(stdout) != 0;
 }
 
 int main(int argc, char** argv) {
   static video v;
-  legato_camera_stream_options path = legato_camera_stream_options_default();
-  legato_video_tracker_options how = legato_video_tracker_options_default();
+  legato_video_live_settings settings = legato_video_live_settings_default();
   const char* problem = read_header(&v);
-  size_t path_size, tracker_size, slots;
-  void *path_memory, *tracker_memory;
-  uint8_t *ring, *steady;
+  void* memory;
+  uint8_t* frame;
+  size_t size;
   int result = 1;
 
   if (problem != NULL) return fail(problem);
-  if (argc == 3) {
-    path.window = strtoul(argv[1], NULL, 10);
-    path.stride = strtoul(argv[2], NULL, 10);
-  }
-  path.aspect = (double)v.planes[0].height / v.planes[0].width;
-  path_size = legato_camera_stream_memory(&path);
-  tracker_size = legato_video_tracker_memory(v.planes[0].width, v.planes[0].height, &how);
-  if ((argc != 1 && argc != 3) || path_size == 0)
-    return fail("expected WINDOW STRIDE, 4 <= STRIDE < WINDOW, or nothing");
+  if (argc > 1) v.options.latency = strtoul(argv[1], NULL, 10);
+  if (argc > 3 || (argc == 3 && !find_preset(argv[2], &settings.preset)))
+    return fail("expected [LATENCY [gentle|standard|smooth|steady|full|tripod|follow]]");
+  settings.fps = v.fps;
+  problem = legato_video_live_reason(&v.options, &settings);
+  if (*problem != 0) return fail(problem);
 
-  slots = path.window + 1;
-  path_memory = malloc(path_size);
-  tracker_memory = malloc(tracker_size);
-  ring = malloc(slots * v.frame_size);
-  steady = malloc(v.frame_size);
-  if (path_memory != NULL && tracker_memory != NULL && ring != NULL && steady != NULL) {
-    legato_camera_stream* stream = legato_camera_stream_create(&path, path_memory, path_size);
-    legato_video_tracker* tracker =
-        legato_video_tracker_create(v.planes[0].width, v.planes[0].height, &how, NULL, tracker_memory, tracker_size);
+  size = legato_video_live_memory(&v.options, &settings);
+  lay_out(&v, NULL);
+  memory = malloc(size);
+  frame = malloc(v.bytes);
+  if (memory != NULL && frame != NULL) {
+    lay_out(&v, frame);
     printf("%s\n", v.header);
-    result = run(&v, stream, tracker, &path, ring, slots, steady);
+    result = run(&v, legato_video_live_create(&v.options, &settings, NULL, memory, size), frame);
   } else {
     fail("out of memory");
   }
-  free(steady);
-  free(ring);
-  free(tracker_memory);
-  free(path_memory);
+  free(frame);
+  free(memory);
   return result;
 }

@@ -179,6 +179,20 @@ double window_scale(const PathOptions& options) noexcept {
   return options.window_scale != 0.0 ? options.window_scale : 1.0 - 0.5 * options.crop;
 }
 
+PathOptions at_frame_rate(const PathOptions& options, double fps) noexcept {
+  // Differences of order k scale as dt^k, the quadratic weights of the corrections as dt.
+  const double rate = fps / 30;
+  PathOptions o = options;
+  o.weights[0] = options.weights[0] / rate;
+  o.weights[2] = options.weights[2] * rate;
+  o.weights[3] = options.weights[3] * (rate * rate);
+  o.anisotropy = options.anisotropy / rate;
+  o.shear = options.shear / rate;
+  o.keystone = options.keystone / rate;
+  o.acceleration = std::min(options.acceleration * (rate * rate * rate), 9e11);  // damaged timestamps give any rate
+  return o;
+}
+
 Status crop_rows(std::span<const double> log_correction, double aspect, const PathOptions& options,
                  std::span<double> row_matrix, std::span<double> row_bound) noexcept {
   if (log_correction.size() != 9 || row_matrix.size() != 9 * kCropRows || row_bound.size() != kCropRows ||

@@ -8,15 +8,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from legato import camera
-from legato._scalars import as_choice, as_flag, as_threads, shown
+from legato import _core, camera
+from legato._scalars import as_choice, as_count, as_flag, as_number, as_size, as_threads, shown
 from legato._turns import Turns, one_at_a_time
+from legato.camera.problem import check_task, core_options
 from legato.errors import ArgumentError
 from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.frames import Frame, owned, picture_of, redrawn
 from legato.video.media.planes import luma
-from legato.video.motion.guard import LiveGuard, traces
-from legato.video.motion.tracking import Tracker
+from legato.video.motion.tracking import checked_mask
 from legato.video.presets import PRESETS
 from legato.video.warping import warp
 
@@ -26,11 +26,8 @@ FrameT = TypeVar("FrameT", bound=Frame)
 Floats = NDArray[np.float64]
 
 LIVE_OPTIONS = PRESETS["standard"].live_options()
-
-_GLANCE = (32, 18)  # a picture reduced to this tells one scene from another
-_GLANCE_SHIFT = 4  # cells by which a camera may have moved between two frames
-_GLANCE_CONTRAST = 4.0  # gray levels: below, a picture is too flat to be told from another
-_ALIKE = 0.6  # correlation of two glances below which they show two scenes
+_LONGEST_LATENCY = 2**24 - 1  # of the compiled plan, which lays out its memory beforehand
+_COUNTED = ("frames", "failed", "duplicates", "cuts", "rested")  # as the plan gives them
 
 
 class Stabilizer:
@@ -63,6 +60,8 @@ class Stabilizer:
         Nonzero where motion may be measured (see `Tracker`).
     guard : bool
         Whether pictures that would not become steadier are left as they are.
+    strength : float
+        Share of the correction that is applied, 0 to 1.
     threads : int
         Threads for the warp.
 
@@ -102,37 +101,36 @@ class Stabilizer:
         interpolation: Interpolation = "bicubic",
         mask: NDArray[Any] | None = None,
         guard: bool = True,
+        strength: float = 1.0,
         threads: int = 1,
     ) -> None:
-        if options is None:
-            options = LIVE_OPTIONS
-        if not isinstance(options, camera.PathOptions):
-            raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(options)}")
+        self._size = as_size("size", size)
         self._interpolation = as_choice("interpolation", interpolation, INTERPOLATIONS)
-        self._options = options.at_frame_rate(fps)
-        self._tracker = Tracker(size, mask=mask)
-        self._path = camera.LivePath(self._tracker.size, self._options, latency_frames=latency_frames)
-        self._window = camera.crop_map(self._tracker.size, self._options)
         self._threads = as_threads(threads)
+        self._latency = as_count("latency_frames", latency_frames, 0, _LONGEST_LATENCY)
         self._turns = Turns()
-        self._guarded, self._rate = as_flag("guard", guard), fps
-        self._guard = LiveGuard(self._tracker.size, fps)
-        self._held: deque[tuple[Frame, NDArray[np.float32] | None]] = deque()  # with the traces of their points
-        self._points: NDArray[np.float32] | None = None  # of the newest motion
-        self._before: NDArray[np.uint8] | None = None  # the luma of the newest picture
-        self._scene: NDArray[np.float32] | None = None  # how it looked before its motion could not be measured
+        self._fps = fps
+        self._options = LIVE_OPTIONS if options is None else options
+        self._strength, self._guarded = strength, guard
+        settings = self._settings()
+        hidden = np.empty(0, np.uint8)
+        if mask is not None:
+            hidden = np.ascontiguousarray(checked_mask(mask, self._size) != 0).view(np.uint8)
+        self._plan = _core.VideoLivePlan(*self._size, settings[0], settings[1], self._latency, *settings[2:], hidden)
+        self._held: deque[Frame] = deque()
+        self._counted = self._plan.counts()
         self.frames = self.failed = self.duplicates = self.cuts = self.rested = 0
         self.corrections: Floats = np.empty((0, 3, 3))
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the pictures, in pixels."""
-        return self._tracker.size
+        return self._size
 
     @property
     def latency_frames(self) -> int:
         """Pictures that follow a picture before it comes out."""
-        return self._path.latency_frames
+        return self._latency
 
     @property
     @one_at_a_time
@@ -173,84 +171,73 @@ class Stabilizer:
                     *self.size, *size
                 )
             )
-        if cut:
-            self._tracker.reset()
-        motion = self._tracker.push(brightness)
-        points, self._points = self._points, None if motion is None else motion.points
-        traced = None if points is None or motion is None else traces(points, motion.points, size)
-        known: Floats | None = None
-        if motion is not None and motion.ok:
-            known = motion.homography
-            self.duplicates += motion.duplicate
-        elif motion is not None:
-            cut = cut or not self._continues(brightness)
-            self.failed += not cut
-        final = self._path.push(known, cut=cut)
-        self.cuts += cut and self.frames > 0
-        if cut:
-            self._scene = None
-        self.frames += 1
-        own = owned(frame)
-        self._before = brightness if brightness.base is None else luma(picture_of(own))  # never the caller's memory
-        self._held.append((own, traced))
+        step = brightness.strides[0]
+        if brightness.strides[1] != 1 or abs(step) < size[0]:
+            brightness = brightness.copy()
+        final = self._plan.push(brightness, cut)
+        self._held.append(owned(frame))
         return cast("list[FrameT]", self._drawn(final))
-
-    def _continues(self, brightness: NDArray[np.uint8]) -> bool:
-        """Whether a picture may be of the same scene as those before, though its motion could not be measured."""
-        assert self._before is not None
-        before, after = _glance(self._before), _glance(brightness)
-        if before.std() >= _GLANCE_CONTRAST:
-            self._scene = before
-        # A flat picture, as of a covered lens or between two scenes, tells nothing; the next may.
-        return self._scene is None or after.std() < _GLANCE_CONTRAST or _alike(self._scene, after)
 
     @one_at_a_time
     def flush(self) -> list[Frame]:
         """Return the pictures that are still held; the next push begins another clip."""
-        self._tracker.reset()
-        self._before = self._scene = self._points = None
-        out = self._drawn(self._path.finish())
-        self._guard = LiveGuard(self.size, self._rate)
-        return out
+        return self._drawn(self._plan.flush())
 
-    def _drawn(self, window: Floats) -> list[Frame]:
-        if len(window):
-            window = camera.contain(window, self.size, self._options)
-        self.corrections = window @ self._window
+    @one_at_a_time
+    def change(
+        self,
+        *,
+        options: camera.PathOptions | None = None,
+        fps: float | None = None,
+        strength: float | None = None,
+        guard: bool | None = None,
+    ) -> None:
+        """Change settings while pictures arrive; the view goes over to the new ones in a second and a half.
+
+        Parameters
+        ----------
+        options, fps, strength, guard
+            As of the class; None: as before.
+
+        Raises
+        ------
+        ArgumentError
+            If a setting is not as described. The old ones then stay.
+        """
+        before = self._options, self._fps, self._strength, self._guarded
+        given = options, fps, strength, guard
+        now = (old if new is None else new for old, new in zip(before, given, strict=True))
+        self._options, self._fps, self._strength, self._guarded = now  # type: ignore[assignment]
+        try:
+            self._plan.change(*self._settings())
+        except BaseException:
+            self._options, self._fps, self._strength, self._guarded = before
+            raise
+
+    def _settings(self) -> tuple[_core.CameraPathOptions, float, float, bool]:
+        """Check the settings; give them as the plan takes them."""
+        if not isinstance(self._options, camera.PathOptions):
+            raise ArgumentError(f"options: expected a legato.camera.PathOptions, got {shown(self._options)}")
+        adapted = self._options.at_frame_rate(self._fps)  # which tells of the rate
+        check_task(self._size, adapted, None, 0.0, "banded", "native")
+        task = check_task(self._size, self._options, None, 0.0, "banded", "native")
+        strength = as_number("strength", self._strength, least=0, most=1)
+        return (
+            core_options(task, self._options.keystone_ratio),
+            float(self._fps),
+            strength,
+            as_flag("guard", self._guarded),
+        )
+
+    def _drawn(self, corrections: Floats) -> list[Frame]:
+        now = self._plan.counts()
+        for name, count, before in zip(_COUNTED, now, self._counted, strict=True):
+            setattr(self, name, getattr(self, name) + count - before)
+        self._counted = now
+        self.corrections = corrections
         out: list[Frame] = []
-        for correction in self.corrections:
-            frame, traced = self._held.popleft()
-            share = self._guard.push(traced, correction.copy()) if self._guarded else 0.0
-            if share > 0:
-                correction[:] = (1 - share) * correction / correction[2, 2] + share * np.eye(3)
-                self.rested += share >= 0.5
+        for correction in corrections:
+            frame = self._held.popleft()
             steady = warp(picture_of(frame), correction, interpolation=self._interpolation, threads=self._threads)
             out.append(redrawn(frame, steady))
         return out
-
-
-def _glance(brightness: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Reduce a picture to so few samples that only its scene can be told."""
-    height, width = brightness.shape
-    columns, rows = _GLANCE
-    # Four samples a cell each way, where there are so many: enough for a mean, and far cheaper than all of them.
-    x = np.linspace(0, width - 1, 4 * columns).astype(np.intp)
-    y = np.linspace(0, height - 1, 4 * rows).astype(np.intp)
-    samples = brightness[y[:, None], x].astype(np.float32)
-    return np.asarray(samples.reshape(rows, 4, columns, 4).mean((1, 3)), np.float32)
-
-
-def _alike(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two glances may show one scene, the camera having moved a little."""
-    reach = _GLANCE_SHIFT
-    rows, columns = before.shape
-    middle = after[reach:-reach, reach:-reach]
-    middle = middle - middle.mean()
-    norm = np.sqrt((middle**2).sum())
-    for y in range(2 * reach + 1):
-        for x in range(2 * reach + 1):
-            part = before[y : y + rows - 2 * reach, x : x + columns - 2 * reach]
-            part = part - part.mean()
-            if float((part * middle).sum()) >= _ALIKE * float(norm * np.sqrt((part**2).sum())):
-                return True
-    return False

@@ -10,7 +10,6 @@ and a car drives through. Zoom is in the corrections, and so is charged. ``docs/
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from legato.video.motion.tracking import Matches
 
-__all__ = ["Gain", "Guard", "LiveGuard", "bends", "traces"]
+__all__ = ["Gain", "Guard", "bends", "traces"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -39,9 +38,6 @@ _MOST_REPEATS = 0.5
 _OPENED_AT, _OPENED_AFTER = 0.6, 2
 # Or at its end, with so low a q, unless so many of its seconds were worse by more than a tenth.
 _CLOSED_AT, _WORSE_BY, _MOST_WORSE = 0.9, 1.1, 0.35
-# Live: q of the last seconds. Pictures are left as they are above the first, and steadied again below the second; it
-# takes so many seconds to go from one to the other.
-_LIVE_WINDOW_S, _LIVE_CLOSED_AT, _LIVE_OPENED_AT, _LIVE_CHANGE_S = 3.0, 0.9, 0.8, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,58 +248,3 @@ class Guard:
         """Open where the frames so far gain much."""
         enough = self._measured >= _LEAST_FRAMES and not self._repeating
         self.opened = self.opened or (enough and 0 < self._after <= _OPENED_AT**2 * self._before)
-
-
-class LiveGuard:
-    """Tells while a live video runs how far its pictures are left as they are: they are steadied until that does harm.
-
-    Parameters
-    ----------
-    size : (width, height)
-    frame_rate : float
-        Frames a second.
-
-    Attributes
-    ----------
-    resting : bool
-        Whether pictures are left as they are, or on the way there.
-    """
-
-    def __init__(self, size: tuple[int, int], frame_rate: float) -> None:
-        self.resting = False
-        self._width = size[0]
-        self._planned: deque[Floats] = deque(maxlen=3)
-        self._recent: deque[tuple[float, float]] = deque(
-            maxlen=max(2 * _LEAST_FRAMES, round(_LIVE_WINDOW_S * frame_rate))
-        )
-        self._step = 1 / (_LIVE_CHANGE_S * frame_rate)
-        self._share = 0.0
-
-    def push(self, points: NDArray[np.float32] | None, correction: Floats) -> float:
-        """Take the next picture: its traces, None where there are none, and how it would be drawn.
-
-        Parameters
-        ----------
-        points : (k, 3, 2) float32 array or None
-            See `traces`.
-        correction : (3, 3) float64 array
-            Output pixel to input pixel.
-
-        Returns
-        -------
-        float
-            Share of the picture as it is, from 0, steadied, to 1.
-        """
-        self._planned.append(correction)
-        if points is not None and len(self._planned) == 3:
-            before = bends(points, None, self._width)
-            if math.isfinite(before):
-                self._recent.append((before, bends(points, np.array(self._planned), self._width)))
-        if len(self._recent) >= _LEAST_FRAMES:
-            before, after = (math.fsum(part) for part in zip(*self._recent, strict=True))
-            if after > _LIVE_CLOSED_AT**2 * before:
-                self.resting = True
-            elif after <= _LIVE_OPENED_AT**2 * before:
-                self.resting = False
-        self._share = min(max(self._share + (self._step if self.resting else -self._step), 0.0), 1.0)
-        return self._share**2 * (3 - 2 * self._share)  # without a jerk at either end

@@ -241,9 +241,9 @@ class Tracker:
         if backend == "opencv":
             load_opencv()  # a missing package is better reported here than at the second frame
         self._turns = Turns()
-        self._grid = _Grid.of(_checked_size(size))
+        self._grid = _Grid.of(as_size("size", size))
         self._model = as_choice("model", model, _LADDER)
-        hidden = None if mask is None else _checked_mask(mask, self._grid.size)
+        hidden = None if mask is None else checked_mask(mask, self._grid.size)
         self._depth = _checked_depth(bit_depth)
         area = None if region is None else _checked_region(region, self._grid.size)
         self._core: _core.VideoTracker | None = None
@@ -715,7 +715,8 @@ def _usable(mask: NDArray[Any], grid: _Grid) -> Gray:
     return usable
 
 
-def _checked_mask(mask: object, size: tuple[int, int]) -> NDArray[Any]:
+def checked_mask(mask: object, size: tuple[int, int]) -> NDArray[Any]:
+    """Check a mask of pictures of this size."""
     w, h = size
     if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
         kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
@@ -723,10 +724,6 @@ def _checked_mask(mask: object, size: tuple[int, int]) -> NDArray[Any]:
     if mask.shape != (h, w):
         raise ArgumentError(f"mask: expected shape {(h, w)} (height, width), got {mask.shape}")
     return mask
-
-
-def _checked_size(size: object) -> tuple[int, int]:
-    return as_size("size", size)
 
 
 def _within(hidden: NDArray[Any] | None, area: tuple[int, int, int, int] | None, size: tuple[int, int]) -> NDArray[Any]:
