@@ -16,11 +16,22 @@ COLUMNS = ("native", "numpy", "numba", "cupy", "torch", "C", "C++")
 
 # What the two other faces call by another name: a class of Python is its calls there.
 OTHER_NAMES = {
-    "camera": {"stream_push": "PathStream", "push": "PathStream", "solve_banded": "BandedProgram"},
+    "camera": {
+        "stream_push": "PathStream",
+        "push": "PathStream",
+        "solve_banded": "BandedProgram",
+        "set_options": "LivePath",
+    },
     "diffusion": {"run_chains": "sample", "evaluate": "GaussianMixture"},
     "rasp": {"aggregate_conjunction": "aggr"},
     "rft": {"group_moments": "group_stats"},
-    "video": {"tracker_push": "Tracker", "push": "Tracker", "warp_packed": "warp"},
+    "video": {
+        "tracker_push": "Tracker",
+        "push": "Tracker",
+        "warp_packed": "warp",
+        "live_push": "Stabilizer",
+        "flush": "Stabilizer",
+    },
 }
 
 # Why a function of a family is not there. A hole without a reason is an error.
@@ -96,12 +107,15 @@ def table() -> Rows:
         def known(names: set[str], door: set[str] = door, others: dict[str, str] = others) -> set[str]:
             return {others.get(name, name) for name in names} & door
 
-        header = PYTHON.parents[1] / "cpp" / "include" / "legato" / f"{family}.hpp"
+        headers = [ROOT / "cpp" / "include" / "legato" / f"{family}.hpp"]
+        if family == "video":
+            headers.append(headers[0].with_name("live.hpp"))
+        faces = sorted((ROOT / "cpp" / "c").glob("*.h"))
         by_column = {
             "numba": known(names_in(PYTHON / family / "_numba.py", rf"@compiles\({family}\.(\w+)")),
             "torch": known(operators) if family != "camera" else set(),
-            "C": known(names_in(ROOT / "cpp" / "c" / "legato.h", rf"legato_{family}_(\w+?)(?:_[fu]\d+)?\(")),
-            "C++": known(names_in(header, r"\bStatus (\w+)\(")),
+            "C": known({n for path in faces for n in names_in(path, rf"legato_{family}_(\w+?)(?:_[fu]\d+)?\(")}),
+            "C++": known({n for path in headers for n in names_in(path, r"\bStatus (\w+)\(")}),
         }
         by_column["C++"] |= {"Tracker"} if family == "video" else set()
         backed = set()

@@ -7,12 +7,60 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['CameraLivePath', 'CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraLivePath', 'CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoFiller', 'VideoLivePlan', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_live_options', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
     """
     def __init__(self, *, model: str = 'homography', crop: typing.SupportsFloat | typing.SupportsIndex, window_scale: typing.SupportsFloat | typing.SupportsIndex, weights: typing.Annotated[collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], "FixedSize(4)"], anisotropy: typing.SupportsFloat | typing.SupportsIndex, shear: typing.SupportsFloat | typing.SupportsIndex, keystone: typing.SupportsFloat | typing.SupportsIndex, keystone_ratio: typing.SupportsFloat | typing.SupportsIndex, acceleration: typing.SupportsFloat | typing.SupportsIndex = 0.0, roll_weight: typing.SupportsFloat | typing.SupportsIndex = 1.0, bound: typing.SupportsFloat | typing.SupportsIndex, inset: typing.SupportsFloat | typing.SupportsIndex, pixel: typing.SupportsFloat | typing.SupportsIndex, relinearize: typing.SupportsInt | typing.SupportsIndex, tolerance: typing.SupportsFloat | typing.SupportsIndex, max_iterations: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def acceleration(self) -> float:
+        ...
+    @property
+    def anisotropy(self) -> float:
+        ...
+    @property
+    def bound(self) -> float:
+        ...
+    @property
+    def crop(self) -> float:
+        ...
+    @property
+    def inset(self) -> float:
+        ...
+    @property
+    def keystone(self) -> float:
+        ...
+    @property
+    def keystone_ratio(self) -> float:
+        ...
+    @property
+    def max_iterations(self) -> int:
+        ...
+    @property
+    def model(self) -> int:
+        ...
+    @property
+    def pixel(self) -> float:
+        ...
+    @property
+    def relinearize(self) -> int:
+        ...
+    @property
+    def roll_weight(self) -> float:
+        ...
+    @property
+    def shear(self) -> float:
+        ...
+    @property
+    def tolerance(self) -> float:
+        ...
+    @property
+    def weights(self) -> typing.Annotated[list[float], "FixedSize(4)"]:
+        ...
+    @property
+    def window_scale(self) -> float:
         ...
 class CameraPathStream:
     """
@@ -73,6 +121,28 @@ class VideoTracker:
     def reset(self) -> None:
         """
         The next frame counts as the first.
+        """
+class VideoLivePlan:
+    """
+    legato::video::LivePlan in memory of its own.
+    """
+    def __init__(self, width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, options: CameraPathOptions, fps: typing.SupportsFloat | typing.SupportsIndex, latency: typing.SupportsInt | typing.SupportsIndex, strength: typing.SupportsFloat | typing.SupportsIndex, guard: bool, mask: numpy.ndarray) -> None:
+        ...
+    def change(self, options: CameraPathOptions, fps: typing.SupportsFloat | typing.SupportsIndex, strength: typing.SupportsFloat | typing.SupportsIndex, guard: bool) -> None:
+        """
+        Goes over to other settings.
+        """
+    def counts(self) -> tuple:
+        """
+        Pictures: taken, failed, duplicates, cuts, rested.
+        """
+    def flush(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Ends the clip; the (j, 3, 3) corrections of the pictures still held.
+        """
+    def push(self, luma: numpy.ndarray, cut: bool) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Takes a picture; the (0 or 1, 3, 3) corrections whose time has come, output pixel to input pixel.
         """
 class VideoPyramid:
     """
@@ -331,6 +401,10 @@ def video_fill_cells(width: typing.SupportsInt | typing.SupportsIndex, height: t
 def video_fit_motion(here: numpy.typing.NDArray[numpy.float32], there: numpy.typing.NDArray[numpy.float32], width: typing.SupportsInt | typing.SupportsIndex, height: typing.SupportsInt | typing.SupportsIndex, model: typing.SupportsInt | typing.SupportsIndex, threshold_px: typing.SupportsFloat | typing.SupportsIndex, hypotheses: typing.SupportsInt | typing.SupportsIndex, seed: typing.SupportsInt | typing.SupportsIndex, homography: numpy.typing.NDArray[numpy.float64], inlier: numpy.typing.NDArray[numpy.uint8], corner_covariance: numpy.typing.NDArray[numpy.float64]) -> tuple:
     """
     Robust fit of a motion to (n, 2) matches.
+    """
+def video_live_options(preset: typing.SupportsInt | typing.SupportsIndex, width: typing.SupportsInt | typing.SupportsIndex) -> CameraPathOptions:
+    """
+    What a preset plans live video by, at 30 frames a second.
     """
 def video_warp(map: numpy.typing.NDArray[numpy.float64], sources: collections.abc.Sequence[numpy.ndarray], targets: collections.abc.Sequence[numpy.ndarray], bit_depth: typing.SupportsInt | typing.SupportsIndex, siting: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], interpolation: typing.SupportsInt | typing.SupportsIndex, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
