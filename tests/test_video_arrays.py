@@ -264,7 +264,7 @@ def test_the_recipes_run(name: str, code: str, tmp_path: Path, monkeypatch: pyte
     exec(compile(code, f"{PAGE.name}: {name}", "exec"), variables)
     results = [path for path in tmp_path.iterdir() if path.name.startswith("steady")]
     if not results:
-        assert variables["shown"] == 40
+        assert variables["shown"] == (30 if "vidgear" in name else 40)  # which gives nothing for the first frames
         return
     with video.VideoReader(results[0]) as reader:
         frames = list(reader)

@@ -19,6 +19,7 @@ from legato import _core, camera, video
 from legato.camera.problem import check_task, core_options
 from legato.errors import ArgumentError, HomographyError
 from legato.video.live.stabilizer import LIVE_OPTIONS
+from legato.video.presets import PRESETS
 from live_plan import LiveGuard, LivePlan
 from test_camera_paths import shaky as shaky_motion
 
@@ -455,6 +456,9 @@ def test_arguments() -> None:
         {"threads": 0},
         {"threads": True},
         {"options": {}},
+        {"preset": "follow"},
+        {"preset": "wild"},
+        {"crop": 1.5},
         {"size": (0, 5)},
         {"size": (10**30, 120)},
         {"mask": np.ones((3, 3), bool)},
@@ -463,6 +467,15 @@ def test_arguments() -> None:
             video.Stabilizer(**{"size": SIZE, "fps": FPS, **keywords})
     counts = video.Stabilizer(SIZE, FPS, latency_frames=np.int64(3), threads=np.int32(1))  # type: ignore[arg-type]
     assert type(counts.latency_frames) is int
+
+
+def test_presets_and_crop_are_those_of_files_with_more_room() -> None:
+    pictures = list(shaky(40))
+    smooth = dataclasses.replace(PRESETS["smooth"].live_options(), crop=0.3)
+    for keywords, options in (({}, LIVE_OPTIONS), ({"preset": "smooth", "crop": 0.3}, smooth)):
+        named = run_pictures(video.Stabilizer(SIZE, FPS, **keywords), pictures)[1]  # type: ignore[arg-type]
+        spelled = run_pictures(video.Stabilizer(SIZE, FPS, options=options, latency_frames=10), pictures)[1]
+        np.testing.assert_array_equal(named, spelled)
 
 
 def test_wild_motion_always_gets_a_correction() -> None:

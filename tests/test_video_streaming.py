@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -478,6 +479,36 @@ def test_output_to_a_server(clip: Path, tmp_path: Path, url: str, options: list[
         server.wait(20)
     assert report.frames_written == COUNT
     assert len(decoded(tmp_path / "taken.mkv")) == COUNT
+
+
+def taking(kept: list[bytes], most: int) -> Callable[[socket.socket], None]:
+    """Reads so much and hangs up, so that the sender is told at once."""
+
+    def answer(connection: socket.socket) -> None:
+        got = b""
+        while len(got) < most and (more := connection.recv(4096)):
+            got += more
+        kept.append(got)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return answer
+
+
+def test_an_output_that_breaks_is_opened_again(tmp_path: Path) -> None:
+    source, taken = write_clip(tmp_path / "long.mkv", shaky(240)), list[bytes]()
+    with served(taking(taken, 20_000), taking(taken, 1 << 30)) as url:
+        report = video.stabilize_live(source, url, latency_frames=3, crf=5)
+    assert (report.frames_written, report.output_reconnects, report.reconnects) == (240, 1, 0)
+    assert "output opened again" in report.summary()
+    (tmp_path / "rest.ts").write_bytes(taken[1])
+    assert 0 < len(decoded(tmp_path / "rest.ts")) < 240
+
+
+@pytest.mark.parametrize("reconnect_s", [0, 0.3])
+def test_an_output_that_does_not_come_back(tmp_path: Path, reconnect_s: float) -> None:
+    source = write_clip(tmp_path / "long.mkv", shaky(240))
+    with served(taking([], 20_000)) as url, pytest.raises(OutputError, match=r"tcp://.*cannot be written"):
+        video.stabilize_live(source, url, latency_frames=3, crf=5, reconnect_s=reconnect_s)
 
 
 @FFMPEG

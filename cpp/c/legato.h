@@ -96,8 +96,8 @@ typedef struct legato_camera_path_result {
 } legato_camera_path_result;
 
 /* Why these options, for frames of this aspect, are refused: one English sentence that names the field and what was
- * expected, in static storage; null where they are not. Any thread. */
-LEGATO_API const char* legato_camera_path_problem(const legato_camera_path_options* options, double aspect);
+ * expected, in static storage; "" where they are not. Any thread. */
+LEGATO_API const char* legato_camera_path_reason(const legato_camera_path_options* options, double aspect);
 /* Bytes of workspace for a clip of `frames`; 0 when the options are of a newer version or make no sense, and when no
  * memory has so many. Any thread. */
 LEGATO_API size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options);
@@ -137,8 +137,8 @@ static inline legato_camera_stream_options legato_camera_stream_options_default(
   legato_camera_stream_options_init(&options, sizeof options, sizeof options.path);
   return options;
 }
-/* Why memory and create refuse these options, as legato_camera_path_problem. Any thread. */
-LEGATO_API const char* legato_camera_stream_problem(const legato_camera_stream_options* options);
+/* Why memory and create refuse these options, as legato_camera_path_reason. Any thread. */
+LEGATO_API const char* legato_camera_stream_reason(const legato_camera_stream_options* options);
 /* Bytes; 0 when the options make no sense or no memory has so many. Any thread. */
 LEGATO_API size_t legato_camera_stream_memory(const legato_camera_stream_options* options);
 /* A stream inside the caller's memory, which must outlive it; null on a wrong argument. Nothing to destroy.
@@ -252,8 +252,8 @@ typedef struct legato_video_motion {
 
 typedef struct legato_video_tracker legato_video_tracker;
 
-/* Why memory and create refuse this size or these options, as legato_camera_path_problem. Any thread. */
-LEGATO_API const char* legato_video_tracker_problem(int width, int height, const legato_video_tracker_options* options);
+/* Why memory and create refuse this size or these options, as legato_camera_path_reason. Any thread. */
+LEGATO_API const char* legato_video_tracker_reason(int width, int height, const legato_video_tracker_options* options);
 /* Bytes of memory for a tracker of frames of width x height; 0 for sizes or options that make no sense. Any thread. */
 LEGATO_API size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* options);
 /* A tracker inside the caller's memory, which must outlive it; null on a wrong argument. mask: [height][width], nonzero

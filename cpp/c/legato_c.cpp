@@ -1,7 +1,6 @@
 #include "legato.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +14,7 @@
 #include "legato/diffusion.hpp"
 #include "legato/rasp.hpp"
 #include "legato/video.hpp"
+#include "options.h"
 
 namespace {
 
@@ -50,99 +50,96 @@ void copy_fields(const From& from, To& to) {
   to.relinearize = from.relinearize;
 }
 
-void set_defaults(legato_camera_path_options& c) {
+legato_camera_path_options path_defaults() {
   const camera::PathOptions o;
-  c = {};
+  legato_camera_path_options c = {};
   copy_fields(o, c);
   c.tolerance = o.solver.tolerance;
   c.max_iterations = o.solver.max_iterations;
+  return c;
 }
 
-void set_defaults(legato_diffusion_step& step) {
-  step = {};
-  step.a = 1;
-  step.guidance = 1;
-  step.threads = 1;
-}
-
-void set_defaults(legato_video_tracker_options& c) {
-  const video::TrackerOptions o;
-  c = {};
-  c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
-  c.longest_work_side = o.longest_work_side;
-  c.round_trip_px = o.round_trip_px;
-}
-
-void set_defaults(legato_video_fill_options& c) {
-  const video::FillOptions o;
-  const video::Siting s;
-  c = {0, o.fade_frames, o.most_error, s.sx, s.sy, s.ox, s.oy};
-}
-
-/// Whether a struct of so many bytes may be an Options of this header or of an older one, which had fewer fields.
-template <class Options>
-bool is_known(std::size_t size) {
-  return size > sizeof(std::size_t) && size <= sizeof(Options) && size % alignof(std::size_t) == 0;
-}
-
-/// The caller's options as this header has them: what the caller's does not have is at its default. Nothing where they
-/// are missing, or of a size that no header had so far.
-template <class Options>
-std::optional<Options> read(const Options* given) {
-  if (given == nullptr || !is_known<Options>(given->size)) return std::nullopt;
-  Options options;
-  set_defaults(options);
-  std::memcpy(&options, given, given->size);
-  options.size = sizeof options;
-  return options;
-}
-
-/// Hands the defaults to a caller whose struct has `size` bytes; one that knows more than this library gets a size that
-/// every call refuses.
-template <class Options>
-void write_defaults(Options* given, std::size_t size) {
-  if (given == nullptr || size < sizeof size) return;
-  Options options;
-  set_defaults(options);
-  options.size = is_known<Options>(size) ? size : 0;
-  std::memcpy(given, &options, std::min(size, sizeof options));
-}
-
-// A stream's options hold those of its path in the middle, which may grow too: what follows begins where the caller's
-// path ends.
-using StreamTail =
-    std::array<std::byte, sizeof(legato_camera_stream_options) - offsetof(legato_camera_stream_options, path) -
-                              sizeof(legato_camera_path_options)>;
-
-std::byte* tail_of(legato_camera_stream_options& options, std::size_t path_size) {
-  return reinterpret_cast<std::byte*>(&options) + offsetof(legato_camera_stream_options, path) + path_size;
-}
-
-void set_defaults(legato_camera_stream_options& c) {
+legato_camera_stream_options stream_defaults() {
   const camera::StreamOptions o;
-  c = {};
-  set_defaults(c.path);
+  legato_camera_stream_options c = {};
+  c.path = path_defaults();
   c.aspect = o.aspect;
   c.window = o.window;
   c.stride = o.stride;
   c.predicted = o.predicted;
+  return c;
+}
+
+legato_diffusion_step step_defaults() {
+  legato_diffusion_step step = {};
+  step.a = 1;
+  step.guidance = 1;
+  step.threads = 1;
+  return step;
+}
+
+legato_video_tracker_options tracker_defaults() {
+  const video::TrackerOptions o;
+  legato_video_tracker_options c = {};
+  c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
+  c.longest_work_side = o.longest_work_side;
+  c.round_trip_px = o.round_trip_px;
+  return c;
+}
+
+legato_video_fill_options fill_defaults() {
+  const video::FillOptions o;
+  const video::Siting s;
+  return {0, o.fade_frames, o.most_error, s.sx, s.sy, s.ox, s.oy};
+}
+
+std::optional<legato_camera_path_options> read(const legato_camera_path_options* given) {
+  return legato::c::read(given, path_defaults());
+}
+
+std::optional<legato_diffusion_step> read(const legato_diffusion_step* given) {
+  return legato::c::read(given, step_defaults());
+}
+
+std::optional<legato_video_tracker_options> read(const legato_video_tracker_options* given) {
+  return legato::c::read(given, tracker_defaults());
+}
+
+std::optional<legato_video_fill_options> read(const legato_video_fill_options* given) {
+  return legato::c::read(given, fill_defaults());
+}
+
+// A stream's options hold those of its path in the middle, which may grow too: what follows them, the tail, begins
+// where the caller's path ends.
+constexpr std::size_t kHead = offsetof(legato_camera_stream_options, path);
+constexpr std::size_t kTail = sizeof(legato_camera_stream_options) - kHead - sizeof(legato_camera_path_options);
+
+/// Whether a caller's stream options of so many bytes, with a path of so many, may be of this header or an older one.
+bool is_known_stream(std::size_t size, std::size_t path_size) {
+  return legato::c::is_known<legato_camera_stream_options>(size) &&
+         legato::c::is_known<legato_camera_path_options>(path_size) && size >= kHead + path_size &&
+         size - kHead - path_size <= kTail;
+}
+
+std::byte* tail_of(legato_camera_stream_options& options, std::size_t path_size) {
+  return reinterpret_cast<std::byte*>(&options) + kHead + path_size;
 }
 
 std::optional<legato_camera_stream_options> read(const legato_camera_stream_options* given) {
-  if (given == nullptr || !is_known<legato_camera_stream_options>(given->size)) return std::nullopt;
-  const std::optional<legato_camera_path_options> path = read(&given->path);
-  const std::size_t head = offsetof(legato_camera_stream_options, path);
-  if (!path || given->size < head + given->path.size) return std::nullopt;
-  const std::size_t tail = given->size - head - given->path.size;
-  if (tail > sizeof(StreamTail)) return std::nullopt;
-  legato_camera_stream_options options;
-  set_defaults(options);
-  options.path = *path;
-  std::memcpy(tail_of(options, sizeof options.path),
-              reinterpret_cast<const std::byte*>(given) + head + given->path.size, tail);
+  if (given == nullptr || !legato::c::is_known<legato_camera_stream_options>(given->size) ||
+      !is_known_stream(given->size, given->path.size)) {
+    return std::nullopt;
+  }
+  legato_camera_stream_options options = stream_defaults();
+  const std::size_t end = kHead + given->path.size;
+  options.path = *read(&given->path);
+  std::memcpy(tail_of(options, sizeof options.path), reinterpret_cast<const std::byte*>(given) + end,
+              given->size - end);
   options.size = sizeof options;
   return options;
 }
+
+const char* or_empty(const char* problem) { return problem != nullptr ? problem : ""; }
 
 camera::PathOptions options_of(const legato_camera_path_options& c) {
   camera::PathOptions o;
@@ -354,26 +351,25 @@ const char* legato_status_text(legato_status status) { return legato::status_tex
 const char* legato_isa(void) { return legato::isa_name(legato::active_isa()); }
 
 void legato_camera_path_options_init(legato_camera_path_options* options, size_t size) {
-  write_defaults(options, size);
+  legato::c::write(path_defaults(), options, size);
 }
 
 void legato_camera_stream_options_init(legato_camera_stream_options* options, size_t size, size_t path_size) {
-  const std::size_t head = offsetof(legato_camera_stream_options, path);
-  if (options == nullptr || size < head) return;
+  if (options == nullptr || size < sizeof size) return;
   options->size = 0;
-  if (!is_known<legato_camera_stream_options>(size) || !is_known<legato_camera_path_options>(path_size)) return;
-  if (size < head + path_size || size - head - path_size > sizeof(StreamTail)) return;
-  legato_camera_stream_options defaults;
-  set_defaults(defaults);
-  write_defaults(&options->path, path_size);
-  std::memcpy(tail_of(*options, path_size), tail_of(defaults, sizeof defaults.path), size - head - path_size);
+  if (!is_known_stream(size, path_size)) return;
+  legato_camera_stream_options defaults = stream_defaults();
+  legato::c::write(defaults.path, &options->path, path_size);
+  std::memcpy(tail_of(*options, path_size), tail_of(defaults, sizeof defaults.path), size - kHead - path_size);
   options->size = size;
 }
 
-void legato_diffusion_step_init(legato_diffusion_step* step, size_t size) { write_defaults(step, size); }
+void legato_diffusion_step_init(legato_diffusion_step* step, size_t size) {
+  legato::c::write(step_defaults(), step, size);
+}
 
 void legato_video_tracker_options_init(legato_video_tracker_options* options, size_t size) {
-  write_defaults(options, size);
+  legato::c::write(tracker_defaults(), options, size);
 }
 
 legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad) {
@@ -386,9 +382,9 @@ legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, dou
                       [](auto from, auto to, auto& bad) { return camera::exp_homography(from, to, bad); });
 }
 
-const char* legato_camera_path_problem(const legato_camera_path_options* given, double aspect) {
+const char* legato_camera_path_reason(const legato_camera_path_options* given, double aspect) {
   const auto options = read(given);
-  return options ? camera::path_problem(options_of(*options), aspect) : kForeign;
+  return options ? or_empty(camera::path_problem(options_of(*options), aspect)) : kForeign;
 }
 
 size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* given) {
@@ -431,9 +427,9 @@ legato_status legato_camera_contain_f64(const double* corrections, size_t n, dou
   });
 }
 
-const char* legato_camera_stream_problem(const legato_camera_stream_options* given) {
+const char* legato_camera_stream_reason(const legato_camera_stream_options* given) {
   const auto options = read(given);
-  return options ? camera::path_stream_problem(stream_options_of(*options)) : kForeign;
+  return options ? or_empty(camera::path_stream_problem(stream_options_of(*options))) : kForeign;
 }
 
 size_t legato_camera_stream_memory(const legato_camera_stream_options* given) {
@@ -517,9 +513,9 @@ legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step,
   return apply_step(step, samples, elements, x, cond, uncond, out);
 }
 
-const char* legato_video_tracker_problem(int width, int height, const legato_video_tracker_options* given) {
+const char* legato_video_tracker_reason(int width, int height, const legato_video_tracker_options* given) {
   const auto options = read(given);
-  return options ? video::tracker_problem(width, height, options_of(*options)) : kForeign;
+  return options ? or_empty(video::tracker_problem(width, height, options_of(*options))) : kForeign;
 }
 
 size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* given) {
@@ -590,7 +586,9 @@ legato_status legato_video_pyramid_fill_u16(legato_video_pyramid* pyramid, const
   return fill_pyramid(pyramid, luma, stride, bit_depth);
 }
 
-void legato_video_fill_options_init(legato_video_fill_options* options, size_t size) { write_defaults(options, size); }
+void legato_video_fill_options_init(legato_video_fill_options* options, size_t size) {
+  legato::c::write(fill_defaults(), options, size);
+}
 
 void legato_video_fill_cells(int width, int height, int* across, int* down) {
   const auto cells = video::fill_cells(width, height);

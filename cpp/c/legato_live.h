@@ -1,8 +1,7 @@
 /* Live video for embedding: pictures in, steady pictures out, one for one, a fixed number of frames later.
  *
  * As in legato.h: C99, the caller's memory, no allocation, no exceptions, no global state the caller can see. One
- * stabilizer serves one thread at a time; several are independent of one another. A struct's `size` is the caller's
- * sizeof: fields that a caller does not know yet have their defaults. */
+ * stabilizer serves one thread at a time; several are independent of one another. */
 #ifndef LEGATO_LIVE_H
 #define LEGATO_LIVE_H
 
@@ -50,7 +49,12 @@ typedef struct legato_video_live_settings {
   int guard;       /* not 0: pictures that would not become steadier are left as they are */
 } legato_video_live_settings;
 
-legato_video_live_settings legato_video_live_settings_default(void);
+LEGATO_API void legato_video_live_settings_init(legato_video_live_settings* settings, size_t size); /* any thread */
+static inline legato_video_live_settings legato_video_live_settings_default(void) {
+  legato_video_live_settings settings;
+  legato_video_live_settings_init(&settings, sizeof settings);
+  return settings;
+}
 
 typedef struct legato_video_live_options {
   size_t size; /* sizeof(legato_video_live_options), set by _default() */
@@ -64,7 +68,12 @@ typedef struct legato_video_live_options {
   int threads; /* of the warp; above 1 each picture starts threads */
 } legato_video_live_options;
 
-legato_video_live_options legato_video_live_options_default(void);
+LEGATO_API void legato_video_live_options_init(legato_video_live_options* options, size_t size); /* any thread */
+static inline legato_video_live_options legato_video_live_options_default(void) {
+  legato_video_live_options options;
+  legato_video_live_options_init(&options, sizeof options);
+  return options;
+}
 
 /* A picture in the caller's memory: the planes its format has, and the bytes from row to row (may be negative). */
 typedef struct legato_video_picture {
@@ -85,27 +94,31 @@ typedef struct legato_video_live_counts {
 
 typedef struct legato_video_live legato_video_live;
 
-/* Bytes of memory; 0 for what create refuses, whose reason legato_video_live_reason gives. */
-size_t legato_video_live_memory(const legato_video_live_options* options, const legato_video_live_settings* settings);
-/* Which argument is wrong, one English sentence in static storage; "" where none is. */
-const char* legato_video_live_reason(const legato_video_live_options* options,
-                                     const legato_video_live_settings* settings);
+/* Bytes of memory; 0 for what create refuses, whose reason legato_video_live_reason gives. Any thread. */
+LEGATO_API size_t legato_video_live_memory(const legato_video_live_options* options,
+                                           const legato_video_live_settings* settings);
+/* Which argument is wrong, one English sentence in static storage; "" where none is. Any
+ * thread. */
+LEGATO_API const char* legato_video_live_reason(const legato_video_live_options* options,
+                                                const legato_video_live_settings* settings);
 /* A stabilizer inside the caller's memory, which must outlive it; null on a wrong argument. mask: [height][width],
- * nonzero where motion may be measured, or null. There is nothing to destroy. */
-legato_video_live* legato_video_live_create(const legato_video_live_options* options,
-                                            const legato_video_live_settings* settings, const uint8_t* mask,
-                                            void* memory, size_t memory_size);
+ * nonzero where motion may be measured, or null. There is nothing to destroy. Any thread. */
+LEGATO_API legato_video_live* legato_video_live_create(const legato_video_live_options* options,
+                                                       const legato_video_live_settings* settings, const uint8_t* mask,
+                                                       void* memory, size_t memory_size);
 /* Takes a picture, which is copied, and draws the one that is due into `steady`, which may be the same memory. cut: not
- * 0 where the caller knows that a scene begins here; else cuts are recognized. */
-legato_status legato_video_live_push(legato_video_live* live, const legato_video_picture* picture, int cut,
-                                     const legato_video_picture* steady, legato_video_live_result* result);
+ * 0 where the caller knows that a scene begins here; else cuts are recognized. One thread at a time for a stabilizer.
+ */
+LEGATO_API legato_status legato_video_live_push(legato_video_live* live, const legato_video_picture* picture, int cut,
+                                                const legato_video_picture* steady, legato_video_live_result* result);
 /* Ends the clip: each call draws the next picture that is still held. The call that finds none (result->due 0) starts
- * another clip, and until then nothing may be pushed. */
-legato_status legato_video_live_flush(legato_video_live* live, const legato_video_picture* steady,
-                                      legato_video_live_result* result);
-/* Goes over to other settings, in a second and a half. */
-legato_status legato_video_live_change(legato_video_live* live, const legato_video_live_settings* settings);
-legato_video_live_counts legato_video_live_count(const legato_video_live* live);
+ * another clip, and until then nothing may be pushed. One thread at a time for a stabilizer. */
+LEGATO_API legato_status legato_video_live_flush(legato_video_live* live, const legato_video_picture* steady,
+                                                 legato_video_live_result* result);
+/* Goes over to other settings, in a second and a half. One thread at a time for a stabilizer. */
+LEGATO_API legato_status legato_video_live_change(legato_video_live* live, const legato_video_live_settings* settings);
+/* One thread at a time for a stabilizer. */
+LEGATO_API legato_video_live_counts legato_video_live_count(const legato_video_live* live);
 
 #ifdef __cplusplus
 }

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include "legato/live.hpp"
+#include "options.h"
 
 namespace {
 
@@ -17,12 +17,27 @@ using Settings = legato_video_live_settings;
 
 legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
 
-/// The caller's struct over the defaults, as far as the caller's header knows it; false where it is newer than ours.
-template <class Struct>
-bool read(const Struct* given, Struct& known) {
-  if (given == nullptr || given->size < sizeof given->size || given->size > sizeof known) return false;
-  std::memcpy(&known, given, given->size);
-  return true;
+Settings settings_defaults() {
+  const video::LiveSettings s;
+  Settings c = {};
+  c.preset = LEGATO_VIDEO_STANDARD;
+  c.fps = s.fps;
+  c.strength = s.strength;
+  c.guard = s.guard;
+  return c;
+}
+
+Options options_defaults() {
+  const video::LiveStabilizerOptions o;
+  Options c = {};
+  c.latency = o.plan.latency;
+  c.predicted = o.plan.predicted;
+  c.format = static_cast<legato_video_format>(static_cast<int>(o.format));
+  c.bit_depth = o.bit_depth;
+  c.chroma = static_cast<legato_video_chroma>(static_cast<int>(o.chroma));
+  c.interpolation = static_cast<legato_video_interpolation>(static_cast<int>(o.interpolation));
+  c.threads = o.threads;
+  return c;
 }
 
 video::LiveSettings settings_of(const Settings& c, int width) {
@@ -64,10 +79,12 @@ const char* wrong_in(const Settings& s) {
 
 /// The same of both structs, which are read into `options` and `settings`.
 const char* wrong_in(const Options* given, const Settings* wanted, Options& options, Settings& settings) {
-  options = legato_video_live_options_default();
-  settings = legato_video_live_settings_default();
-  if (!read(given, options)) return "options: expected what legato_video_live_options_default() gives";
-  if (!read(wanted, settings)) return "settings: expected what legato_video_live_settings_default() gives";
+  const auto known = legato::c::read(given, options_defaults());
+  const auto known_settings = legato::c::read(wanted, settings_defaults());
+  if (!known) return "options: expected what legato_video_live_options_default() gives";
+  if (!known_settings) return "settings: expected what legato_video_live_settings_default() gives";
+  options = *known;
+  settings = *known_settings;
   const Options& o = options;
   if (std::min(o.width, o.height) < 1 || std::max(o.width, o.height) > video::kLongestSide) {
     return "width, height: expected 1 to 32766 pixels";
@@ -117,29 +134,12 @@ legato_status hand_out(Status status, const video::LiveCorrection& found, legato
 
 extern "C" {
 
-legato_video_live_settings legato_video_live_settings_default(void) {
-  const video::LiveSettings s;
-  Settings c = {};
-  c.size = sizeof c;
-  c.preset = LEGATO_VIDEO_STANDARD;
-  c.fps = s.fps;
-  c.strength = s.strength;
-  c.guard = s.guard;
-  return c;
+void legato_video_live_settings_init(legato_video_live_settings* settings, size_t size) {
+  legato::c::write(settings_defaults(), settings, size);
 }
 
-legato_video_live_options legato_video_live_options_default(void) {
-  const video::LiveStabilizerOptions o;
-  Options c = {};
-  c.size = sizeof c;
-  c.latency = o.plan.latency;
-  c.predicted = o.plan.predicted;
-  c.format = static_cast<legato_video_format>(static_cast<int>(o.format));
-  c.bit_depth = o.bit_depth;
-  c.chroma = static_cast<legato_video_chroma>(static_cast<int>(o.chroma));
-  c.interpolation = static_cast<legato_video_interpolation>(static_cast<int>(o.interpolation));
-  c.threads = o.threads;
-  return c;
+void legato_video_live_options_init(legato_video_live_options* options, size_t size) {
+  legato::c::write(options_defaults(), options, size);
 }
 
 size_t legato_video_live_memory(const legato_video_live_options* options, const legato_video_live_settings* settings) {
@@ -184,10 +184,10 @@ legato_status legato_video_live_flush(legato_video_live* live, const legato_vide
 }
 
 legato_status legato_video_live_change(legato_video_live* live, const legato_video_live_settings* settings) {
-  Settings known = legato_video_live_settings_default();
-  if (live == nullptr || !read(settings, known) || *wrong_in(known) != '\0') return LEGATO_INVALID_ARGUMENT;
+  const auto known = legato::c::read(settings, settings_defaults());
+  if (live == nullptr || !known || *wrong_in(*known) != '\0') return LEGATO_INVALID_ARGUMENT;
   video::LiveStabilizer& stabilizer = *stabilizer_of(live);
-  return c_status(video::change(stabilizer, settings_of(known, video::frame_size(stabilizer).width)));
+  return c_status(video::change(stabilizer, settings_of(*known, video::frame_size(stabilizer).width)));
 }
 
 legato_video_live_counts legato_video_live_count(const legato_video_live* live) {

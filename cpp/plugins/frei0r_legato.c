@@ -10,19 +10,17 @@
 #include <frei0r.h>
 #pragma GCC visibility pop
 
-#include "legato.h"
-#include "steady.h"
+#include "legato_live.h"
 
-enum { DELAY, CROP, STRENGTH, PARAMETERS };
+enum { DELAY, CROP, STRENGTH, GUARD, PARAMETERS };
 enum { DELAY_UNIT = 50 }; /* frei0r's numbers are from 0 to 1: 0.2 is ten pictures */
 
 typedef struct filter {
-  int width, height, delay;
-  steady_options options;
-  steady* steady;
-  uint8_t* ring; /* [delay + 1] pictures */
-  size_t taken, shown;
-  double time;
+  legato_video_live_options options;
+  legato_video_live_settings settings;
+  legato_video_live* live; /* in memory */
+  void* memory;
+  double time; /* of the last picture */
 } filter;
 
 int f0r_init(void) { return 1; }
@@ -42,9 +40,10 @@ void f0r_get_plugin_info(f0r_plugin_info_t* info) {
 
 void f0r_get_param_info(f0r_param_info_t* info, int index) {
   static const f0r_param_info_t parameters[PARAMETERS] = {
-      {"delay", F0R_PARAM_DOUBLE, "Pictures by which the output is late, of 50: 0.2 is ten; at least four"},
-      {"crop", F0R_PARAM_DOUBLE, "Share of width and height that may be cut away, 0.02 to 0.5"},
+      {"delay", F0R_PARAM_DOUBLE, "Pictures by which the output is late, of 50: 0.2 is ten"},
+      {"crop", F0R_PARAM_DOUBLE, "Share of the view that may be given up; 0: the preset's, 0.18"},
       {"strength", F0R_PARAM_DOUBLE, "Share of the correction that is applied"},
+      {"guard", F0R_PARAM_BOOL, "Leave pictures as they are while they would not become steadier"},
   };
   if (index >= 0 && index < PARAMETERS) *info = parameters[index];
 }
@@ -52,19 +51,18 @@ void f0r_get_param_info(f0r_param_info_t* info, int index) {
 f0r_instance_t f0r_construct(unsigned int width, unsigned int height) {
   filter* f = calloc(1, sizeof *f);
   if (f == NULL) return NULL;
-  f->width = (int)width;
-  f->height = (int)height;
-  f->delay = 10;
-  f->options = steady_options_default();
+  f->options = legato_video_live_options_default();
+  f->settings = legato_video_live_settings_default();
+  f->options.width = (int)width;
+  f->options.height = (int)height;
+  f->options.format = LEGATO_VIDEO_RGBA;
   return f;
 }
 
 static void stop(filter* f) {
-  steady_close(f->steady);
-  free(f->ring);
-  f->steady = NULL;
-  f->ring = NULL;
-  f->taken = f->shown = 0;
+  free(f->memory);
+  f->memory = NULL;
+  f->live = NULL;
 }
 
 void f0r_destruct(f0r_instance_t instance) {
@@ -78,59 +76,41 @@ static double between(double value, double least, double most) {
 
 void f0r_set_param_value(f0r_instance_t instance, f0r_param_t param, int index) {
   filter* f = instance;
-  const double value = *(const f0r_param_double*)param;
+  const double value = *(const double*)param;
   if (index == DELAY) {
-    const int delay = (int)lround(between(value * DELAY_UNIT, STEADY_LEAST_DELAY, DELAY_UNIT));
-    if (delay != f->delay) stop(f); /* another delay begins again */
-    f->delay = delay;
+    const size_t delay = (size_t)lround(between(value, 0, 1) * DELAY_UNIT);
+    if (delay != f->options.latency) stop(f); /* another delay begins again */
+    f->options.latency = delay;
   }
-  if (index == CROP) f->options.crop = between(value, 0.02, 0.5);
-  if (index == STRENGTH) f->options.strength = between(value, 0, 1);
-  if (f->steady != NULL) steady_set(f->steady, &f->options);
+  if (index == CROP) f->settings.crop = between(value, 0, 0.5);
+  if (index == STRENGTH) f->settings.strength = between(value, 0, 1);
+  if (index == GUARD) f->settings.guard = value >= 0.5;
+  if (f->live != NULL) legato_video_live_change(f->live, &f->settings);
 }
 
 void f0r_get_param_value(f0r_instance_t instance, f0r_param_t param, int index) {
   const filter* f = instance;
-  f0r_param_double* value = param;
-  if (index == DELAY) *value = (double)f->delay / DELAY_UNIT;
-  if (index == CROP) *value = f->options.crop;
-  if (index == STRENGTH) *value = f->options.strength;
-}
-
-static steady_picture picture_of(const filter* f, uint8_t* pixels) {
-  steady_picture picture;
-  int i;
-  picture.count = 4;
-  picture.is_rgb = 1;
-  for (i = 0; i < 4; ++i) {
-    const steady_component c = {pixels + i, f->width, f->height, 4, 4 * (ptrdiff_t)f->width, 1, 1, 0, 0};
-    picture.components[i] = c;
-  }
-  return picture;
+  double* value = param;
+  if (index == DELAY) *value = (double)f->options.latency / DELAY_UNIT;
+  if (index == CROP) *value = f->settings.crop;
+  if (index == STRENGTH) *value = f->settings.strength;
+  if (index == GUARD) *value = f->settings.guard;
 }
 
 void f0r_update(f0r_instance_t instance, double time, const uint32_t* in, uint32_t* out) {
   filter* f = instance;
-  const size_t bytes = 4 * (size_t)f->width * (size_t)f->height, slots = (size_t)f->delay + 1;
-  double map[9];
-  if (f->steady != NULL && time < f->time) stop(f);
+  const ptrdiff_t stride = 4 * (ptrdiff_t)f->options.width;
+  const legato_video_picture picture = {{(void*)in}, {stride}}, steady = {{out}, {stride}};
+  legato_video_live_result drawn = {0};
+  if (f->live != NULL && time < f->time) stop(f);
   f->time = time;
-  if (f->steady == NULL) {
-    f->ring = malloc(slots * bytes);
-    if (f->ring != NULL) f->steady = steady_open(f->width, f->height, f->delay, &f->options);
+  if (f->live == NULL) {
+    const size_t size = legato_video_live_memory(&f->options, &f->settings);
+    f->memory = size > 0 ? malloc(size) : NULL;
+    if (f->memory != NULL) f->live = legato_video_live_create(&f->options, &f->settings, NULL, f->memory, size);
   }
-  if (f->steady != NULL) {
-    uint8_t* slot = f->ring + f->taken % slots * bytes;
-    steady_picture newest = picture_of(f, slot);
-    memcpy(slot, in, bytes);
-    f->taken += (size_t)steady_push(f->steady, &newest);
-    if (steady_next(f->steady, map)) {
-      const steady_picture from = picture_of(f, f->ring + f->shown++ % slots * bytes),
-                           to = picture_of(f, (uint8_t*)out);
-      if (steady_draw(f->steady, map, &from, &to)) return;
-    }
-  }
-  memcpy(out, in, bytes);
+  if (f->live != NULL) legato_video_live_push(f->live, &picture, 0, &steady, &drawn);
+  if (!drawn.due) memcpy(out, in, (size_t)stride * (size_t)f->options.height);
 }
 
 /* For hosts that look for it; a filter has one input. */

@@ -78,31 +78,29 @@ static void check_tracker(legato_video_tracker_options options, int width, int h
   const size_t size = legato_video_tracker_memory(width, height, &options);
   legato_video_tracker* tracker = legato_video_tracker_create(width, height, &options, NULL, memory, sizeof memory);
   check((size > 0 && size <= sizeof memory) == (tracker != NULL), what);
-  check((size > 0) == (legato_video_tracker_problem(width, height, &options) == NULL), what);
+  check((size > 0) == (*legato_video_tracker_reason(width, height, &options) == 0), what);
 }
 
 static void check_stream(legato_camera_stream_options options, const char* what) {
   const size_t size = legato_camera_stream_memory(&options);
   void* memory = malloc(size == 0 ? 1 << 20 : size);
   check((size > 0) == (legato_camera_stream_create(&options, memory, size == 0 ? 1 << 20 : size) != NULL), what);
-  check((size > 0) == (legato_camera_stream_problem(&options) == NULL), what);
+  check((size > 0) == (*legato_camera_stream_reason(&options) == 0), what);
   free(memory);
 }
 
 /* Whether a reason begins with the field it speaks of. */
-static int names(const char* problem, const char* field) {
-  return problem != NULL && strncmp(problem, field, strlen(field)) == 0;
-}
+static int names(const char* reason, const char* field) { return strncmp(reason, field, strlen(field)) == 0; }
 
 /* A size function and the create call refuse the same options, and the reason names the field. */
 static void check_options(void) {
   legato_video_tracker_options t;
   legato_camera_stream_options s;
-#define TRACKER(field, change)                                                       \
-  t = legato_video_tracker_options_default();                                        \
-  change;                                                                            \
-  check(legato_video_tracker_memory(64, 64, &t) == 0, "tracker memory: " #change);   \
-  check(names(legato_video_tracker_problem(64, 64, &t), field), "reason: " #change); \
+#define TRACKER(field, change)                                                      \
+  t = legato_video_tracker_options_default();                                       \
+  change;                                                                           \
+  check(legato_video_tracker_memory(64, 64, &t) == 0, "tracker memory: " #change);  \
+  check(names(legato_video_tracker_reason(64, 64, &t), field), "reason: " #change); \
   check_tracker(t, 64, 64, "tracker: " #change)
   check_tracker(legato_video_tracker_options_default(), 64, 64, "tracker");
   check_tracker(legato_video_tracker_options_default(), INT_MAX, INT_MAX, "tracker of no size");
@@ -114,11 +112,11 @@ static void check_options(void) {
   TRACKER("region:", t.region[0] = 1000; t.region[2] = t.region[3] = 5);
   TRACKER("longest_work_side:", t.longest_work_side = 0);
   TRACKER("longest_work_side:", t.longest_work_side = -3);
-#define STREAM(field, change)                                                \
-  s = legato_camera_stream_options_default();                                \
-  change;                                                                    \
-  check(legato_camera_stream_memory(&s) == 0, "stream memory: " #change);    \
-  check(names(legato_camera_stream_problem(&s), field), "reason: " #change); \
+#define STREAM(field, change)                                               \
+  s = legato_camera_stream_options_default();                               \
+  change;                                                                   \
+  check(legato_camera_stream_memory(&s) == 0, "stream memory: " #change);   \
+  check(names(legato_camera_stream_reason(&s), field), "reason: " #change); \
   check_stream(s, "stream: " #change)
   check_stream(legato_camera_stream_options_default(), "stream");
   STREAM("crop:", s.path.crop = 2);
@@ -132,11 +130,11 @@ static void check_options(void) {
   s.path.max_iterations = 0; /* the start, as it is */
   check_stream(s, "stream without iterations");
   s.path.crop = 2;
-  check(names(legato_camera_path_problem(&s.path, 0.5), "crop:"), "reason: crop");
+  check(names(legato_camera_path_reason(&s.path, 0.5), "crop:"), "reason: crop");
   s.path.crop = 0.1;
-  check(names(legato_camera_path_problem(&s.path, -1), "aspect:"), "reason: aspect");
-  check(names(legato_camera_path_problem(NULL, 0.5), "size:"), "reason: no options");
-  check(legato_camera_path_problem(&s.path, 0.5) == NULL, "no reason");
+  check(names(legato_camera_path_reason(&s.path, -1), "aspect:"), "reason: aspect");
+  check(names(legato_camera_path_reason(NULL, 0.5), "size:"), "reason: no options");
+  check(*legato_camera_path_reason(&s.path, 0.5) == 0, "no reason");
 }
 
 /* What a caller has whose header is older, without the last eight bytes, or newer, with eight more. */
@@ -159,7 +157,7 @@ static void check_growth(void) {
   memset(bytes, 0xff, sizeof stream + 8);
   legato_camera_path_options_init(path, sizeof now + 8);
   check(legato_camera_smooth_path_workspace(30, path) == 0, "a newer struct is refused");
-  check(names(legato_camera_path_problem(path, 0.5), "size:"), "reason: newer");
+  check(names(legato_camera_path_reason(path, 0.5), "size:"), "reason: newer");
   for (size = 0; size < 2 * sizeof now; size += size < 16 ? 1 : 8) {
     *path = now;
     path->size = size;
@@ -180,7 +178,7 @@ static void check_growth(void) {
   legato_camera_stream_options_init(whole, sizeof stream + 8, sizeof now + 8);
   check(legato_camera_stream_memory(whole) == 0, "a newer stream is refused");
   tracker.size = sizeof tracker + 8;
-  check(names(legato_video_tracker_problem(64, 64, &tracker), "size:"), "a newer tracker is refused");
+  check(names(legato_video_tracker_reason(64, 64, &tracker), "size:"), "a newer tracker is refused");
   free(bytes);
 }
 

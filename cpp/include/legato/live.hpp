@@ -8,6 +8,8 @@
 #include "legato/camera.hpp"
 #include "legato/video.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::video {
 
 /// Named settings, those of legato.video.PRESETS.
@@ -114,3 +116,5 @@ const LiveCounts& counts(const LiveStabilizer& stabilizer) noexcept;
 FrameSize frame_size(const LiveStabilizer& stabilizer) noexcept;
 
 }  // namespace legato::video
+
+LEGATO_SURFACE_END

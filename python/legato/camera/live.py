@@ -80,7 +80,7 @@ class LivePath:
         size: tuple[int, int],
         options: PathOptions | None = None,
         *,
-        latency_frames: int = 30,
+        latency_frames: int = 10,
         units: Units = "pixel",
         predicted: int = _PREDICTED,
         backend: Backend | None = None,

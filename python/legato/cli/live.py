@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="an option by which FFmpeg opens the input, such as input_format=mjpeg of a camera; any number of times",
     )
-    add_options(parser, Output, "interpolation", default="bilinear")
+    add_options(parser, Output, "interpolation")
     parser.add_argument(
         "--sound",
         action=argparse.BooleanOptionalAction,

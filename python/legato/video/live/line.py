@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -24,12 +25,12 @@ from legato.video.framing import beyond, blackened
 from legato.video.live.queue import WRITE_QUEUE, LiveQueue
 from legato.video.live.report import LatencyHistogram, LiveReport
 from legato.video.live.sink import CONTAINERS, Container, LiveEncoder, Sink, Target, WindowSink
-from legato.video.live.source import FASTEST, SLOWEST, Reading, Source, believed_rate
-from legato.video.live.stabilizer import Stabilizer
+from legato.video.live.source import FASTEST, RETRY_S, SLOWEST, Reading, Source, believed_rate
+from legato.video.live.stabilizer import Stabilizer, live_aim
 from legato.video.media.reader import VideoFrame
 from legato.video.motion.analysis import usable_area
 from legato.video.motion.subjects import Box
-from legato.video.options import Aim, Output
+from legato.video.options import Output
 from legato.video.presets import PresetName, believable_rate
 from legato.video.side_files import SideFiles
 from legato.video.warping import warp
@@ -56,7 +57,7 @@ def stabilize_live(
     fps: float | None = None,
     camera_size: tuple[int, int] | None = None,
     input_options: Mapping[str, str] | None = None,
-    interpolation: Interpolation = "bilinear",
+    interpolation: Interpolation = "bicubic",
     sound: bool = True,
     container: Container | None = None,
     codec: str | None = None,
@@ -113,7 +114,7 @@ def stabilize_live(
     stall_s : float
         Seconds without a picture after which the source counts as lost; 0 waits for ever.
     reconnect_s : float
-        Seconds during which a camera or a network stream is opened again; 0: not at all.
+        Seconds during which a camera, a network stream or an output to one is opened again; 0: not at all.
     report : path, optional
         Also write the report as JSON, whatever the end; not where no picture came or the output could not be opened.
     allow_playlists : bool
@@ -144,9 +145,6 @@ def stabilize_live(
     DependencyError
         If a package is missing; for "window" OpenCV with its windows.
     """
-    aim = Aim(preset=preset, crop=crop, options=options)
-    if aim.pull > 0:
-        raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
     output = Output(
         interpolation=interpolation,
         codec=codec,
@@ -155,7 +153,7 @@ def stabilize_live(
         overwrite=overwrite,
         threads=threads,
     )
-    path_options = aim.live_path_options
+    path_options = live_aim(preset, crop, options).live_path_options
     if fps is not None:
         fps = as_number("fps", fps, least=SLOWEST, most=FASTEST)
     if duration_s is not None:
@@ -202,6 +200,7 @@ def stabilize_live(
             fps,
             {"codec": output.codec, "crf": output.crf, "preset": output.encoder_preset},
             stall_s,
+            reconnect_s,
             progress,
         )
         result, failure = line.run()
@@ -235,6 +234,7 @@ class _Line:
         fps: float | None,
         encoding: dict[str, Any],
         stall_s: float,
+        reconnect_s: float,
         progress: bool,
     ) -> None:
         self._reading, self._target, self._make = reading, target, stabilizer
@@ -242,7 +242,10 @@ class _Line:
         self._steady: LiveQueue[tuple[VideoFrame, float | None]] = LiveQueue(WRITE_QUEUE)
         self._latency = LatencyHistogram()
         self._waiting: dict[int, float] = {}
+        self._reconnect_s = reconnect_s
         self._written = 0
+        self._output_reconnects = 0
+        self._before = 0  # pictures written before the output was opened last
         self._busy = {"compute": 0.0, "write": 0.0}
         self._error: BaseException | None = None
         self._done = threading.Event()
@@ -260,7 +263,8 @@ class _Line:
             self._size, self._rate = (reader.width, reader.height), believable_rate(rate)
             self._stabilizer = self._make(self._size, self._rate)
             self._window = WindowSink(reader) if self._target.window else None
-            self._sink = self._window or LiveEncoder(self._target, reader, rate, reading.sound, **self._encoding)
+            self._open = lambda: LiveEncoder(self._target, reader, rate, reading.sound, **self._encoding)
+            self._sink = self._window or self._open()
         except BaseException:
             reading.stop("interrupted")
             raise
@@ -420,14 +424,37 @@ class _Line:
         began_s = time.perf_counter()
         if at_s is not None:
             self._waiting[self._written] = at_s
-        gone = self._sink.write(frame)
+        gone = self._put_out(frame)
         self._busy["write"] += time.perf_counter() - began_s
         now_s = time.monotonic()
         for number in gone:
-            arrived_s = self._waiting.pop(number, None)
+            arrived_s = self._waiting.pop(self._before + number, None)
             if arrived_s is not None:  # what a flush releases was not waited for
                 self._latency.record(now_s - arrived_s)
         self._written += 1
+
+    def _put_out(self, frame: VideoFrame) -> list[int]:
+        """Write a picture; an output stream that breaks is opened again, and begins with it."""
+        try:
+            return self._sink.write(frame)
+        except OutputError:
+            if not self._target.streamed:
+                raise
+            began_s = time.monotonic()
+            self._sink.close()
+            for delay_s in itertools.chain(RETRY_S, itertools.repeat(RETRY_S[-1])):
+                if self._reading.ended or time.monotonic() - began_s + delay_s > self._reconnect_s:
+                    raise
+                time.sleep(delay_s)
+                if self._reading.reopening:  # what the sound is like is not known
+                    continue
+                with contextlib.suppress(OutputError):
+                    self._sink = self._open()
+                    self._output_reconnects += 1
+                    self._waiting = {k: s for k, s in self._waiting.items() if k == self._written}
+                    self._before = self._written
+                    return self._sink.write(frame)
+            raise
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -460,6 +487,7 @@ class _Line:
             cuts=stabilizer.cuts,
             rested=stabilizer.rested,
             reconnects=reading.reconnects,
+            output_reconnects=self._output_reconnects,
             sound=self._sink.sound.how if isinstance(self._sink, LiveEncoder) else "none",
             latency_ms={
                 **{f"p{q}": 1e3 * late.percentile_s(q) for q in (50, 90, 99)},

@@ -82,6 +82,8 @@ class LiveReport:
         As counted by `Stabilizer`.
     reconnects : int
         How often the source was opened again.
+    output_reconnects : int
+        How often the output was.
     sound : {"copied", "encoded", "none"}
         What became of the sound.
     latency_ms : dict
@@ -113,6 +115,7 @@ class LiveReport:
     cuts: int
     rested: int
     reconnects: int
+    output_reconnects: int
     sound: str
     latency_ms: dict[str, Any]
     delay_ms: float
@@ -138,6 +141,8 @@ class LiveReport:
             skipped, damaged = counted(self.skipped_packets, "packet"), counted(self.damaged_frames, "frame")
             lost += f", {skipped} skipped, {damaged} damaged"
         again = f", reconnected {self.reconnects} times" if self.reconnects else ""
+        if self.output_reconnects:
+            again += f", output opened again {self.output_reconnects} times"
         rate = self.frames_written / self.seconds if self.seconds > 0 else 0.0
         if self.rested:
             lost += f", {self.rested} left as they were (they would not become steadier)"

@@ -45,6 +45,11 @@ class Target:
     path: Path | None = None  # of a file, which appears when it is complete
     window: bool = False
 
+    @property
+    def streamed(self) -> bool:
+        """Whether it is reached by a network, and may come back."""
+        return self.path is None and not self.window and self.url != "pipe:1"
+
     @classmethod
     def of(cls, destination: str, container: str | None) -> Target:
         """Tell what kind of place a destination is, and how pictures are written there."""

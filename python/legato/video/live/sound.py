@@ -26,7 +26,7 @@ class SoundQueue:
     Attributes
     ----------
     stream : av.audio.stream.AudioStream or None
-        What the first connection has; None: no sound.
+        What the last packet came from, at first what the first connection has; None: no sound.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class SoundQueue:
     def put(self, packet: Any, time_s: Fraction) -> None:
         """Add a packet that is heard at a time; of another kind than the first connection's it is left out."""
         if self.stream is not None and _kind(packet.stream) == _kind(self.stream):
+            self.stream = packet.stream  # of a connection that is open, where an output is opened again
             self._packets.append((time_s, packet))
 
     def take(self, until_s: Fraction | None) -> list[tuple[Fraction, Any]]:

@@ -26,7 +26,7 @@ from legato.video.media.reader import VideoFrame, VideoReader
 
 _QUEUED_S = 1.0  # of pictures between reading and computing, where the source cannot wait
 _QUEUED_BYTES = 256 << 20
-_RETRY_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+RETRY_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CLOCK_JUMP_S = 10.0
 SLOWEST, FASTEST, FASTEST_BELIEVED = 0.001, 1000.0, 240.0  # frames a second
 _MOST_AHEAD = 4
@@ -381,7 +381,7 @@ class Reading:
     def _open_again(self, before: _LiveReader) -> _LiveReader | None:
         self.reopening = True
         began_s = time.monotonic()
-        for delay_s in itertools.chain(_RETRY_S, itertools.repeat(_RETRY_S[-1])):
+        for delay_s in itertools.chain(RETRY_S, itertools.repeat(RETRY_S[-1])):
             if time.monotonic() - began_s + delay_s > self._reconnect_s or self._stop.wait(delay_s):
                 break
             try:

@@ -17,7 +17,8 @@ from legato.video.choices import INTERPOLATIONS, Interpolation
 from legato.video.media.frames import Frame, owned, picture_of, redrawn
 from legato.video.media.planes import luma
 from legato.video.motion.tracking import checked_mask
-from legato.video.presets import PRESETS
+from legato.video.options import Aim
+from legato.video.presets import PRESETS, PresetName
 from legato.video.warping import warp
 
 __all__ = ["LIVE_OPTIONS", "Stabilizer"]
@@ -28,6 +29,14 @@ Floats = NDArray[np.float64]
 LIVE_OPTIONS = PRESETS["standard"].live_options()
 _LONGEST_LATENCY = 2**24 - 1  # of the compiled plan, which lays out its memory beforehand
 _COUNTED = ("frames", "failed", "duplicates", "cuts", "rested")  # as the plan gives them
+
+
+def live_aim(preset: PresetName, crop: float | None, options: camera.PathOptions | None) -> Aim:
+    """Check what path a live video is to aim for."""
+    aim = Aim(preset=preset, crop=crop, options=options)
+    if aim.pull > 0:
+        raise ArgumentError(f"preset: {preset!r} follows a subject, and in a live video there is none")
+    return aim
 
 
 class Stabilizer:
@@ -49,9 +58,12 @@ class Stabilizer:
         Width and height of the pictures, in pixels. The pictures that come out have the same size.
     fps : float
         Frames a second, to which the weights of the path are adapted.
+    preset : {"standard", "gentle", "smooth", "steady", "full", "tripod"}
+        As of `stabilize`, with 0.06 more crop: with the future unknown, a path needs more room than that of a file.
+    crop : float, optional
+        Share of the field of view that may be given up, between 0 and 1, in place of the preset's (0.18 of "standard").
     options : legato.camera.PathOptions, optional
-        By default its defaults with ``crop=0.18`` and ``inset_px=0.5``: with the future unknown, a path needs more
-        room than that of a file.
+        In place of the preset's.
     latency_frames : int
         Pictures that follow a picture before it comes out, from 0 up.
     interpolation : {"bilinear", "bicubic", "lanczos"}
@@ -96,8 +108,10 @@ class Stabilizer:
         size: tuple[int, int],
         fps: float,
         *,
+        preset: PresetName = "standard",
+        crop: float | None = None,
         options: camera.PathOptions | None = None,
-        latency_frames: int = 30,
+        latency_frames: int = 10,
         interpolation: Interpolation = "bicubic",
         mask: NDArray[Any] | None = None,
         guard: bool = True,
@@ -110,7 +124,7 @@ class Stabilizer:
         self._latency = as_count("latency_frames", latency_frames, 0, _LONGEST_LATENCY)
         self._turns = Turns()
         self._fps = fps
-        self._options = LIVE_OPTIONS if options is None else options
+        self._options = live_aim(preset, crop, options).live_path_options
         self._strength, self._guarded = strength, guard
         settings = self._settings()
         hidden = np.empty(0, np.uint8)
