@@ -260,16 +260,21 @@ def test_fill(benchmark: Any, who: str, size: str) -> None:
     measure(benchmark, call)
 
 
-def in_turn(benchmark: Any, pairs: dict[str, Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]]) -> None:
-    """Time two calls in turn, on what a pair makes anew for each block; medians of theirs over ours in extra_info."""
+def in_turn(
+    benchmark: Any,
+    pairs: dict[str, Callable[[], tuple[Callable[[], Any], Callable[[], Any]]]],
+    rounds: int = 11,
+    turns: int = 40,
+) -> None:
+    """Time two calls in turn, on what a pair makes anew for each round; medians of theirs over ours in extra_info."""
     ratios: dict[str, list[float]] = {name: [] for name in pairs}
 
     def block() -> None:
         for name, make in pairs.items():
             calls = make()
-            for call in calls * 3:
+            for call in calls * 2:
                 call()
-            for _ in range(40):
+            for _ in range(turns):
                 seconds = []
                 for call in calls:
                     start = time.perf_counter()
@@ -277,7 +282,7 @@ def in_turn(benchmark: Any, pairs: dict[str, Callable[[], tuple[Callable[[], Any
                     seconds.append(time.perf_counter() - start)
                 ratios[name].append(seconds[1] / seconds[0])
 
-    benchmark.pedantic(block, rounds=11)
+    benchmark.pedantic(block, rounds=rounds)
     for name, values in ratios.items():
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
         benchmark.extra_info[name] = f"{middle:.2f} ({low:.2f} to {high:.2f})"
@@ -326,7 +331,7 @@ def test_ratios_of_schedulers(benchmark: Any, size: str) -> None:
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         return calls[0], calls[1]
 
-    in_turn(benchmark, {name: functools.partial(pair, name) for name in schedulers.__all__})
+    in_turn(benchmark, {name: functools.partial(pair, name) for name in schedulers.__all__}, rounds=5, turns=9)
 
 
 @pytest.mark.benchmark(group=RATIOS)

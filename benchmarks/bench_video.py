@@ -9,6 +9,7 @@ import pytest
 
 from legato import _core
 from legato.video import Planes, Tracker, warp
+from legato.video.filling import Filler, Lender, Source
 from legato.video.synthetic import synthesis
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is in the bench extra")
@@ -49,6 +50,39 @@ def test_deep_and_sharp_warp(benchmark: Any, interpolation: Any, bits: int, back
     difference = np.abs(out.y.astype(int) - other.y)  # OpenCV's Lanczos takes positions in steps of 1/32 px
     assert difference.max() <= (8 if interpolation == "lanczos" else 2) << (bits - 8)
     assert difference.mean() < 0.5 * (1 << (bits - 8))
+
+
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[2]], ids=str)
+def test_fill(benchmark: Any, size: tuple[int, int]) -> None:
+    benchmark.group = "a border of 5 % filled from ten neighbors, three planes"
+    (width, height), step = size, size[0] // 40
+    scene = frame((width + 12 * step, height))
+
+    def seen(x: int) -> Planes:
+        half = slice(x // 2, (x + width) // 2)
+        return Planes(*(p.copy() for p in (scene.y[:, x : x + width], scene.u[:, half], scene.v[:, half])))
+
+    def shifted(x: int) -> Any:
+        return np.array([[1.0, 0, x], [0, 1, 0], [0, 0, 1]])
+
+    lenders = {k: Lender(seen((6 + k) * step), shifted(step), joined=True) for k in range(-5, 6)}
+    sources = [Source(lenders[k], shifted(-k * step), abs(k)) for k in sorted(lenders, key=abs) if k]
+    drawn, filler, view = seen(0), Filler(), shifted(2 * step)
+    for lender in lenders.values():
+        assert lender.pyramid is not None  # made once for all pictures that a frame lends to
+
+    def complete() -> Planes:
+        warp(lenders[0].planes, view, interpolation="bilinear", out=drawn)
+        filler(drawn, view, lenders[0], sources)
+        return drawn
+
+    filled = benchmark(complete)
+    truth = seen(8 * step)
+    for plane, true in ((filled.y, truth.y), (filled.u, truth.u)):
+        beyond = (slice(None), slice(-2 * step * plane.shape[1] // width, None))
+        assert np.sqrt(np.mean((plane[beyond].astype(float) - true[beyond]) ** 2)) < 2
+    assert filler.filling.outside[0] == pytest.approx(0.05, abs=0.001)
+    assert filler.filling.membrane[0] < 0.001
 
 
 @pytest.mark.parametrize("peer", ["legato", "opencv"])

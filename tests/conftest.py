@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from legato import _core
+
 # A test run in the background may have been told to ignore signals, which the processes that it starts inherit.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+_core.set_work_of_helper(0)  # the threads that a test asks for, however little they have to do
 
 DATA = Path(__file__).parent / "data"
 

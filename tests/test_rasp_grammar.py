@@ -172,6 +172,19 @@ def test_random_expressions_are_read_as_the_grammar_says(shared: rasp.Interprete
         compared += 1
 
 
+def test_the_authors_prompt_shows_the_same() -> None:
+    """300 random expressions and what else is shown, against what the authors' own tool printed for them.
+
+    Made with tech-srl/RASP at 61dde62; blanks at the ends of lines are not compared.
+    """
+    session = rasp.Interpreter()
+    shown = json.loads((Path(__file__).parent / "data" / "rasp" / "authors_prompt.json").read_text())
+    assert len(shown) > 330
+    for statement, wanted in shown:
+        lines = "\n".join(session.run(statement)).splitlines()
+        assert "\n".join(line.rstrip() for line in lines) == wanted, statement
+
+
 @pytest.mark.parametrize(
     ("expression", "wanted"),
     [
@@ -250,6 +263,32 @@ def test_defaults_and_positions(shared: rasp.Interpreter) -> None:
             shared.evaluate(wrong, "abc")
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ('{"h": 1}[tokens];', "no key 'e'"),
+        ('"abc"[indices];', "out of range"),
+        ("[1, 2][indices];", "out of range"),
+        ("round(tokens);", "round"),
+        ("tokens_int;", "invalid literal"),
+        ("1 / indices;", "division by zero"),
+    ],
+)
+def test_what_has_no_value_on_the_example(shared: rasp.Interpreter, statement: str, message: str) -> None:
+    """The session goes on, whatever Python's error is underneath."""
+    (text,) = shared.run(statement)
+    assert " is an error: " in text
+    assert message in text
+    with pytest.raises(rasp.LanguageError, match=message):
+        shared.evaluate(statement, "hello")
+
+
+def test_builtin_functions_are_shown_by_name(shared: rasp.Interpreter) -> None:
+    assert shared.run("aggregate;") == ["     built-in function: aggregate"]
+    with pytest.raises(rasp.LanguageError, match="draw: expected an s-op or a selector, got int"):
+        shared.run("draw(3);")
+
+
 def test_out_and_examples() -> None:
     interpreter = rasp.Interpreter()
     with pytest.raises(rasp.LanguageError, match="unknown name out"):
@@ -269,7 +308,7 @@ def test_out_and_examples() -> None:
     ]
     assert interpreter.run("full seq display on\nindices; length;") == [
         "     s-op: indices\n \t Example:\n \t\tinput:   1 2 2 \t (ints)\n \t\toutput:  0 1 2 \t (ints)",
-        "     s-op: length\n \t Example: [3]*3 (ints) [skipped full display: identical values]",
+        "     s-op: length\n \t Example: length([1, 2, 2]) = [3]*3 (ints) [skipped full display: identical values]",
     ]
     assert interpreter.run("s-op examples off\nlength; full_s;")[0] == "     s-op: length"
     assert interpreter.run("selector examples off\nfull_s;") == ["     selector: full_s"]

@@ -121,7 +121,7 @@ def test_statements(interpreter: rasp.Interpreter) -> None:
     assert shown[14:] == ['\ts-op example: "aab"', '\tselector example: "aab"', "     s-op: y"]
     assert interpreter.evaluate('{"a": 1, "b": 2}[tokens]', "ab") == [1, 2]
     assert interpreter.value('x("ab")') == [2, 3]
-    matrix = "\t = \n\t\t\t     a b\n\t\t\t a | 1 1\n\t\t\t b | 1 1"
+    matrix = "\t = \n \t\t\t     a b\n \t\t\t a | 1 1\n \t\t\t b | 1 1"
     assert interpreter.run('x("ab"); full_s("ab");') == ["\t =  [2, 3] (ints)", matrix]
 
 

@@ -335,6 +335,20 @@ def test_streams() -> None:
             camera.PathStream((640, 360), **more)
 
 
+def test_live_paths() -> None:
+    def push(motion: Any) -> None:
+        _core.CameraLivePath(path_options(), 0.5, 3, 5).push(motion, False)
+
+    refuses_each(push, {"motion": np.eye(3)})
+    for latency, predicted in ((2**40, 5), (3, -1), (3, 2**31 - 1)):
+        with pytest.raises(ArgumentError):
+            _core.CameraLivePath(path_options(), 0.5, latency, predicted)
+    with pytest.raises(ArgumentError):
+        _core.CameraLivePath(path_options(crop=2.0), 0.5, 3, 5)
+    with pytest.raises(ArgumentError):
+        _core.CameraLivePath(path_options(), 0.5, 3, 5).set_options(path_options(crop=2.0))
+
+
 def test_workspaces_that_no_memory_has() -> None:
     assert _core.camera_path_workspace_size(300, path_options()) > 300 * 1000
     for frames in (2**50, 2**52, 2**55, 2**58, 2**60, 2**63, 2**64 - 1):

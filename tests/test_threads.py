@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from legato import camera, diffusion, rasp, rft, video
+from legato import _core, camera, diffusion, rasp, rft, video
 
 Operation = Callable[[], Any]
 SIZE = (160, 120)
@@ -55,6 +55,45 @@ def steps(count: int = 7) -> Any:
     F = np.tile(np.eye(3), (count, 1, 1))
     F[:, :2, 2] = np.random.default_rng(0).normal(size=(count, 2)) * 3
     return F
+
+
+def small_calls() -> dict[str, Callable[[int], Any]]:
+    """Calls of every family that a second thread would only make longer, given the number of threads."""
+    rng = np.random.default_rng(0)
+    mixture = diffusion.GaussianMixture(np.ones(3), rng.normal(size=(3, 2)), np.ones(3))
+    points, levels = rng.normal(size=(640, 2)), diffusion.Schedule.vp_linear(20)
+    cloud = diffusion.EmpiricalDenoiser(rng.normal(size=(64, 2)))
+    x, eps = diffusion.normal((4, 16384), 1), diffusion.normal((4, 16384), 2)
+    logits, rows = rng.normal(size=(24, 30000)).astype(np.float32), rng.integers(0, 9, (50, 64))
+    picture = (rng.random((240, 320)) * 255).astype(np.uint8)
+    return {
+        "normal": lambda threads: diffusion.normal(x.shape, 5, threads=threads),
+        "step": lambda threads: diffusion.apply_step(x, eps, (0.5, 0.25, 1.0), threads=threads),
+        "sums": lambda threads: diffusion.guidance_sums(x, eps, threads=threads),
+        "chains": lambda threads: diffusion.sample(mixture, (640, 2), levels, "ddpm", threads=threads),
+        "mixture": lambda threads: mixture.score(points, 1.0, 0.5, threads=threads),
+        "cloud": lambda threads: cloud.denoise(points, 1.0, 0.5, threads=threads),
+        "homographies": lambda threads: camera.log_homography(steps(2000), threads=threads),
+        "warp": lambda threads: video.warp(picture, steps(2)[1], threads=threads),
+        "tokens": lambda threads: rft.token_stats(logits, np.arange(24), threads=threads).logp,
+        "conjunction": lambda threads: rasp.kqv(rows, rows, rows, rasp.equals, threads=threads),
+    }
+
+
+@pytest.mark.parametrize("name", list(small_calls()))
+def test_small_work_starts_no_thread_and_threads_change_no_bit(name: str) -> None:
+    """Two threads are no slower than one where the second would cost more than it does: by count, not by time."""
+    call = small_calls()[name]
+    alone = call(1)
+    try:
+        _core.set_work_of_helper(300e3)  # what it is outside the tests
+        before = _core.helpers_started()
+        np.testing.assert_array_equal(call(8), alone)
+        assert _core.helpers_started() == before
+    finally:
+        _core.set_work_of_helper(0)
+    np.testing.assert_array_equal(call(3), alone)
+    assert _core.helpers_started() > before
 
 
 def finite(x: Any) -> None:

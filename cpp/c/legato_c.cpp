@@ -1,8 +1,12 @@
 #include "legato.h"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "legato/camera.hpp"
@@ -18,14 +22,14 @@ using legato::Status;
 namespace camera = legato::camera;
 namespace diffusion = legato::diffusion;
 namespace rasp = legato::rasp;
+namespace video = legato::video;
+
+static_assert(LEGATO_VERSION_NUMBER == LEGATO_BUILT_NUMBER, "legato.h has another version than CMakeLists.txt");
+
+constexpr const char* kForeign =
+    "size: expected options from _default() or _init(), of this library's version or older";
 
 legato_status c_status(Status status) { return static_cast<legato_status>(static_cast<int>(status)); }
-
-/// Whether the caller's struct is there, and as this header has it.
-template <class Options>
-bool is_current(const Options* options) {
-  return options != nullptr && options->size == sizeof *options;
-}
 
 /// The fields of path options that both faces name alike.
 template <class From, class To>
@@ -45,16 +49,100 @@ void copy_fields(const From& from, To& to) {
   to.relinearize = from.relinearize;
 }
 
+void set_defaults(legato_camera_path_options& c) {
+  const camera::PathOptions o;
+  c = {};
+  copy_fields(o, c);
+  c.tolerance = o.solver.tolerance;
+  c.max_iterations = o.solver.max_iterations;
+}
+
+void set_defaults(legato_diffusion_step& step) {
+  step = {};
+  step.a = 1;
+  step.guidance = 1;
+  step.threads = 1;
+}
+
+void set_defaults(legato_video_tracker_options& c) {
+  const video::TrackerOptions o;
+  c = {};
+  c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
+  c.longest_work_side = o.longest_work_side;
+  c.round_trip_px = o.round_trip_px;
+}
+
+/// Whether a struct of so many bytes may be an Options of this header or of an older one, which had fewer fields.
+template <class Options>
+bool is_known(std::size_t size) {
+  return size > sizeof(std::size_t) && size <= sizeof(Options) && size % alignof(std::size_t) == 0;
+}
+
+/// The caller's options as this header has them: what the caller's does not have is at its default. Nothing where they
+/// are missing, or of a size that no header had so far.
+template <class Options>
+std::optional<Options> read(const Options* given) {
+  if (given == nullptr || !is_known<Options>(given->size)) return std::nullopt;
+  Options options;
+  set_defaults(options);
+  std::memcpy(&options, given, given->size);
+  options.size = sizeof options;
+  return options;
+}
+
+/// Hands the defaults to a caller whose struct has `size` bytes; one that knows more than this library gets a size that
+/// every call refuses.
+template <class Options>
+void write_defaults(Options* given, std::size_t size) {
+  if (given == nullptr || size < sizeof size) return;
+  Options options;
+  set_defaults(options);
+  options.size = is_known<Options>(size) ? size : 0;
+  std::memcpy(given, &options, std::min(size, sizeof options));
+}
+
+// A stream's options hold those of its path in the middle, which may grow too: what follows begins where the caller's
+// path ends.
+using StreamTail =
+    std::array<std::byte, sizeof(legato_camera_stream_options) - offsetof(legato_camera_stream_options, path) -
+                              sizeof(legato_camera_path_options)>;
+
+std::byte* tail_of(legato_camera_stream_options& options, std::size_t path_size) {
+  return reinterpret_cast<std::byte*>(&options) + offsetof(legato_camera_stream_options, path) + path_size;
+}
+
+void set_defaults(legato_camera_stream_options& c) {
+  const camera::StreamOptions o;
+  c = {};
+  set_defaults(c.path);
+  c.aspect = o.aspect;
+  c.window = o.window;
+  c.stride = o.stride;
+  c.predicted = o.predicted;
+}
+
+std::optional<legato_camera_stream_options> read(const legato_camera_stream_options* given) {
+  if (given == nullptr || !is_known<legato_camera_stream_options>(given->size)) return std::nullopt;
+  const std::optional<legato_camera_path_options> path = read(&given->path);
+  const std::size_t head = offsetof(legato_camera_stream_options, path);
+  if (!path || given->size < head + given->path.size) return std::nullopt;
+  const std::size_t tail = given->size - head - given->path.size;
+  if (tail > sizeof(StreamTail)) return std::nullopt;
+  legato_camera_stream_options options;
+  set_defaults(options);
+  options.path = *path;
+  std::memcpy(tail_of(options, sizeof options.path),
+              reinterpret_cast<const std::byte*>(given) + head + given->path.size, tail);
+  options.size = sizeof options;
+  return options;
+}
+
 camera::PathOptions options_of(const legato_camera_path_options& c) {
   camera::PathOptions o;
   copy_fields(c, o);
   o.solver.tolerance = c.tolerance;
   o.solver.max_iterations = c.max_iterations;
   return o;
-}
-
-bool is_current(const legato_camera_stream_options* options) {
-  return is_current<legato_camera_stream_options>(options) && is_current(&options->path);
 }
 
 camera::StreamOptions stream_options_of(const legato_camera_stream_options& c) {
@@ -104,9 +192,10 @@ std::span<Real> numbers(Real* at, std::size_t samples, std::size_t elements) {
 }
 
 template <class Real>
-legato_status apply_step(const legato_diffusion_step* options, std::size_t samples, std::size_t elements, const Real* x,
+legato_status apply_step(const legato_diffusion_step* given, std::size_t samples, std::size_t elements, const Real* x,
                          const Real* cond, const Real* uncond, Real* out) {
-  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
+  const std::optional<legato_diffusion_step> options = read(given);
+  if (!options) return LEGATO_INVALID_ARGUMENT;
   if (uncond == nullptr && options->guidance != 1) return LEGATO_INVALID_ARGUMENT;
   if (!(Size{samples} * elements * sizeof(Real)).fits()) return LEGATO_INVALID_ARGUMENT;
   const double g = options->guidance;
@@ -124,8 +213,6 @@ legato_status apply_step(const legato_diffusion_step* options, std::size_t sampl
   step.out = numbers(out, samples, elements);
   return c_status(diffusion::apply_step(step, options->threads));
 }
-
-namespace video = legato::video;
 
 video::Tracker* tracker_of(legato_video_tracker* tracker) { return reinterpret_cast<video::Tracker*>(tracker); }
 
@@ -182,6 +269,29 @@ const char* legato_version(void) { return legato::version(); }
 const char* legato_status_text(legato_status status) { return legato::status_text(static_cast<Status>(status)); }
 const char* legato_isa(void) { return legato::isa_name(legato::active_isa()); }
 
+void legato_camera_path_options_init(legato_camera_path_options* options, size_t size) {
+  write_defaults(options, size);
+}
+
+void legato_camera_stream_options_init(legato_camera_stream_options* options, size_t size, size_t path_size) {
+  const std::size_t head = offsetof(legato_camera_stream_options, path);
+  if (options == nullptr || size < head) return;
+  options->size = 0;
+  if (!is_known<legato_camera_stream_options>(size) || !is_known<legato_camera_path_options>(path_size)) return;
+  if (size < head + path_size || size - head - path_size > sizeof(StreamTail)) return;
+  legato_camera_stream_options defaults;
+  set_defaults(defaults);
+  write_defaults(&options->path, path_size);
+  std::memcpy(tail_of(*options, path_size), tail_of(defaults, sizeof defaults.path), size - head - path_size);
+  options->size = size;
+}
+
+void legato_diffusion_step_init(legato_diffusion_step* step, size_t size) { write_defaults(step, size); }
+
+void legato_video_tracker_options_init(legato_video_tracker_options* options, size_t size) {
+  write_defaults(options, size);
+}
+
 legato_status legato_camera_log_homography_f64(const double* homographies, size_t n, double* logs, size_t* first_bad) {
   return map_matrices(homographies, n, logs, first_bad,
                       [](auto from, auto to, auto& bad) { return camera::log_homography(from, to, bad); });
@@ -192,27 +302,24 @@ legato_status legato_camera_exp_homography_f64(const double* logs, size_t n, dou
                       [](auto from, auto to, auto& bad) { return camera::exp_homography(from, to, bad); });
 }
 
-legato_camera_path_options legato_camera_path_options_default(void) {
-  const camera::PathOptions o;
-  legato_camera_path_options c = {};
-  c.size = sizeof c;
-  copy_fields(o, c);
-  c.tolerance = o.solver.tolerance;
-  c.max_iterations = o.solver.max_iterations;
-  return c;
+const char* legato_camera_path_problem(const legato_camera_path_options* given, double aspect) {
+  const auto options = read(given);
+  return options ? camera::path_problem(options_of(*options), aspect) : kForeign;
 }
 
-size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* options) {
-  if (!is_current(options)) return 0;
+size_t legato_camera_smooth_path_workspace(size_t frames, const legato_camera_path_options* given) {
+  const auto options = read(given);
+  if (!options) return 0;
   const std::size_t path = camera::path_workspace_size(frames, options_of(*options));
   return path == 0 ? 0 : (head_size(frames) + path).or_zero();
 }
 
 legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, double aspect,
-                                            const legato_camera_path_options* options, void* workspace,
+                                            const legato_camera_path_options* given, void* workspace,
                                             size_t workspace_size, double* corrections, double* violation,
                                             legato_camera_path_result* result) {
-  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
+  const auto options = read(given);
+  if (!options) return LEGATO_INVALID_ARGUMENT;
   if (!are_matrices(motion, n) || !are_matrices(corrections, n)) return LEGATO_INVALID_ARGUMENT;
   if (n > 0 && workspace == nullptr) return LEGATO_INVALID_ARGUMENT;
   if (!head_size(n).fits() || workspace_size < head_size(n).value()) return LEGATO_WORKSPACE_TOO_SMALL;
@@ -232,33 +339,28 @@ legato_status legato_camera_smooth_path_f64(const double* motion, size_t n, doub
 }
 
 legato_status legato_camera_contain_f64(const double* corrections, size_t n, double aspect,
-                                        const legato_camera_path_options* options, double* contained,
-                                        size_t* first_bad) {
-  if (!is_current(options)) return LEGATO_INVALID_ARGUMENT;
+                                        const legato_camera_path_options* given, double* contained, size_t* first_bad) {
+  const auto options = read(given);
+  if (!options) return LEGATO_INVALID_ARGUMENT;
   return map_matrices(corrections, n, contained, first_bad, [&](auto from, auto to, auto& bad) {
     return camera::contain(from, aspect, options_of(*options), to, bad);
   });
 }
 
-legato_camera_stream_options legato_camera_stream_options_default(void) {
-  const camera::StreamOptions o;
-  legato_camera_stream_options c = {};
-  c.size = sizeof c;
-  c.path = legato_camera_path_options_default();
-  c.aspect = o.aspect;
-  c.window = o.window;
-  c.stride = o.stride;
-  c.predicted = o.predicted;
-  return c;
+const char* legato_camera_stream_problem(const legato_camera_stream_options* given) {
+  const auto options = read(given);
+  return options ? camera::path_stream_problem(stream_options_of(*options)) : kForeign;
 }
 
-size_t legato_camera_stream_memory(const legato_camera_stream_options* options) {
-  return is_current(options) ? camera::path_stream_memory_size(stream_options_of(*options)) : 0;
+size_t legato_camera_stream_memory(const legato_camera_stream_options* given) {
+  const auto options = read(given);
+  return options ? camera::path_stream_memory_size(stream_options_of(*options)) : 0;
 }
 
-legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* options, void* memory,
+legato_camera_stream* legato_camera_stream_create(const legato_camera_stream_options* given, void* memory,
                                                   size_t memory_size) {
-  if (!is_current(options) || memory == nullptr) return nullptr;
+  const auto options = read(given);
+  if (!options || memory == nullptr) return nullptr;
   return reinterpret_cast<legato_camera_stream*>(
       camera::create_path_stream(stream_options_of(*options), {static_cast<std::byte*>(memory), memory_size}));
 }
@@ -321,15 +423,6 @@ legato_status legato_diffusion_normal_f32(unsigned long long seed, unsigned long
   return c_status(diffusion::normal<float>(noise, samples, elements, numbers(out, samples, elements)));
 }
 
-legato_diffusion_step legato_diffusion_step_default(void) {
-  legato_diffusion_step step = {};
-  step.size = sizeof step;
-  step.a = 1;
-  step.guidance = 1;
-  step.threads = 1;
-  return step;
-}
-
 legato_status legato_diffusion_apply_step_f32(const legato_diffusion_step* step, size_t samples, size_t elements,
                                               const float* x, const float* cond, const float* uncond, float* out) {
   return apply_step(step, samples, elements, x, cond, uncond, out);
@@ -340,24 +433,20 @@ legato_status legato_diffusion_apply_step_f64(const legato_diffusion_step* step,
   return apply_step(step, samples, elements, x, cond, uncond, out);
 }
 
-legato_video_tracker_options legato_video_tracker_options_default(void) {
-  const video::TrackerOptions o;
-  legato_video_tracker_options c = {};
-  c.size = sizeof c;
-  c.model = static_cast<legato_video_model>(static_cast<int>(o.model));
-  c.longest_work_side = o.longest_work_side;
-  c.round_trip_px = o.round_trip_px;
-  return c;
+const char* legato_video_tracker_problem(int width, int height, const legato_video_tracker_options* given) {
+  const auto options = read(given);
+  return options ? video::tracker_problem(width, height, options_of(*options)) : kForeign;
 }
 
-size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* options) {
-  if (!is_current(options)) return 0;
-  return video::tracker_memory_size(width, height, options_of(*options));
+size_t legato_video_tracker_memory(int width, int height, const legato_video_tracker_options* given) {
+  const auto options = read(given);
+  return options ? video::tracker_memory_size(width, height, options_of(*options)) : 0;
 }
 
-legato_video_tracker* legato_video_tracker_create(int width, int height, const legato_video_tracker_options* options,
+legato_video_tracker* legato_video_tracker_create(int width, int height, const legato_video_tracker_options* given,
                                                   const uint8_t* mask, void* memory, size_t memory_size) {
-  if (memory == nullptr || legato_video_tracker_memory(width, height, options) == 0) return nullptr;
+  if (memory == nullptr || legato_video_tracker_memory(width, height, given) == 0) return nullptr;
+  const auto options = read(given);
   const auto area = mask == nullptr ? 0 : static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
   return reinterpret_cast<legato_video_tracker*>(video::create_tracker(
       width, height, options_of(*options), {mask, area}, {static_cast<std::byte*>(memory), memory_size}));

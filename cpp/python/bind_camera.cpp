@@ -244,6 +244,65 @@ class OwnedStream {
   std::size_t points_, first_, taken_;  // number of the first frame, and of the next: for messages
 };
 
+/// A live path in memory of its own, for one thread at a time. Signals do not interrupt it: a push takes milliseconds,
+/// and one picture in is one picture out.
+class OwnedLivePath {
+ public:
+  OwnedLivePath(const PathOptions& path, double aspect, std::size_t latency, int predicted) {
+    const LiveOptions options{path, aspect, latency, predicted};
+    const std::size_t size = live_path_memory_size(options);
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
+    path_ = create_live_path(options, {memory_.get(), size});
+    require(path_ != nullptr, "options, latency or predicted");
+  }
+
+  std::size_t pending() {
+    const py::gil_scoped_release unlocked;
+    const Turn turn(turns_);
+    return pending_frames(*path_);
+  }
+
+  Array take(const std::optional<Array>& motion, bool cut) {
+    const auto f = motion ? input(*motion) : std::span<const double>{};
+    require(!motion || f.size() == 9, "motion");
+    return answer([&](std::span<const double>& out) { return camera::push(*path_, f, cut, out); });
+  }
+
+  Array end() {
+    return answer([&](std::span<const double>& out) { return camera::finish(*path_, out); });
+  }
+
+  void change(const PathOptions& options) {
+    Status status;
+    {
+      const py::gil_scoped_release unlocked;
+      const Turn turn(turns_);
+      status = set_options(*path_, options);
+    }
+    check(status, "options");
+  }
+
+ private:
+  template <class Call>
+  Array answer(const Call& call) {
+    std::vector<double> out;  // the path's own memory may be written by the next thread
+    Status status;
+    {
+      const py::gil_scoped_release unlocked;
+      const Turn turn(turns_);
+      std::span<const double> corrections;
+      status = call(corrections);
+      out.assign(corrections.begin(), corrections.end());
+    }
+    check(status, "motion");
+    return Array({static_cast<py::ssize_t>(out.size() / 9), py::ssize_t{3}, py::ssize_t{3}}, out.data());
+  }
+
+  Turns turns_;
+  std::unique_ptr<std::byte[]> memory_;
+  LivePath* path_ = nullptr;
+};
+
 py::dict solve_banded_into(const Array& velocity, const Array& weights, const Array& quadratic, const Array& linear,
                            const Array& acceleration, const Array& row_matrix, const Array& row_bound,
                            const Array& lower, const Array& upper, std::size_t pinned, std::size_t soft_rows,
@@ -321,6 +380,14 @@ void bind_camera(py::module_& module) {
       .def("push", &OwnedStream::take, arg("motion").noconvert(), arg("weight").noconvert(), arg("salient").noconvert(),
            arg("targets").noconvert(), arg("begin"), "Takes frames from `begin` on until corrections come out.")
       .def("finish", &OwnedStream::end_scene, "Ends the scene.");
+  py::class_<OwnedLivePath>(module, "CameraLivePath", "legato::camera::LivePath in memory of its own.")
+      .def(py::init<const PathOptions&, double, std::size_t, int>(), arg("options"), arg("aspect"), arg("latency"),
+           arg("predicted"))
+      .def_property_readonly("pending", &OwnedLivePath::pending, "Frames taken whose corrections have not come out.")
+      .def("push", &OwnedLivePath::take, arg("motion").noconvert().none(true), arg("cut"),
+           "Takes a frame; the (0 or 1, 3, 3) corrections whose time has come.")
+      .def("finish", &OwnedLivePath::end, "Ends the clip; the remaining (j, 3, 3) corrections.")
+      .def("set_options", &OwnedLivePath::change, arg("options"), "Options of all that is not final yet.");
   module.def("camera_path_workspace_size", &path_workspace_size, arg("frames"), arg("options"), arg("points") = 0,
              "Bytes a solve of so many frames works in.");
   module.def("camera_smooth_path", &path_into, arg("motion").noconvert(), arg("aspect"), arg("options"),

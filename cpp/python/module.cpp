@@ -97,6 +97,9 @@ PYBIND11_MODULE_EXEC(_core, module) {
   module.def("build_text", &build_text, "Compiler and architecture of the compiled core.");
   module.def("active_isa", [] { return isa_name(active_isa()); }, "Instruction set the kernels run.");
   module.def("best_isa", [] { return isa_name(best_isa()); }, "Best instruction set of this processor.");
+  module.def("set_work_of_helper", &set_work_of_helper, py::arg("nanoseconds"),
+             "Threads of a call start where each has so much work; with 0 all that are asked for. For tests.");
+  module.def("helpers_started", &helpers_started, "Helper threads that calls of this process have started so far.");
   module.def(
       "last_isa", [] { return isa_name(last_isa()); },
       "Instruction set of the kernel copy that ran last in this thread.");

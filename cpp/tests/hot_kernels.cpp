@@ -103,6 +103,37 @@ bool warp(legato::video::Interpolation interpolation, int repeats) {
 bool warp_bilinear(int repeats) { return warp(legato::video::Interpolation::bilinear, repeats); }
 bool warp_bicubic(int repeats) { return warp(legato::video::Interpolation::bicubic, repeats); }
 
+bool fill(int repeats) {
+  constexpr int kWidth = 320, kHeight = 180;
+  const std::vector<std::uint8_t> frame = picture(kWidth, kHeight, 0), neighbor = picture(kWidth, kHeight, 3);
+  std::vector<std::uint8_t> drawn = frame;
+  const std::size_t size = legato::video::pyramid_memory_size(kWidth, kHeight, 1);
+  std::vector<std::byte> memory[2] = {std::vector<std::byte>(size), std::vector<std::byte>(size)};
+  const legato::video::Image<const std::uint8_t> planes[2] = {{frame.data(), kWidth, kHeight, kWidth},
+                                                              {neighbor.data(), kWidth, kHeight, kWidth}};
+  legato::video::Pyramid* pyramids[2];
+  for (int i = 0; i < 2; ++i) {
+    pyramids[i] = legato::video::create_pyramid(kWidth, kHeight, 1, memory[i]);
+    if (pyramids[i] == nullptr || !fine(legato::video::fill_pyramid(*pyramids[i], planes[i]))) return false;
+  }
+  const double map[9] = {1, 0, -20, 0, 1, -6, 0, 0, 1};
+  legato::video::FillSource<std::uint8_t> source;
+  source.planes[0] = planes[1];
+  source.pyramid = pyramids[1];
+  source.map[2] = 24, source.map[5] = 8;
+  const legato::video::Image<std::uint8_t> target{drawn.data(), kWidth, kHeight, kWidth};
+  const legato::video::FrameSize cells = legato::video::fill_cells(kWidth, kHeight);
+  std::vector<float> errors(static_cast<std::size_t>(cells.width) * static_cast<std::size_t>(cells.height));
+  std::vector<std::byte> workspace(legato::video::fill_workspace_size(*pyramids[0], kWidth, kHeight, 1));
+  legato::video::FillResult found;
+  bool good = true;
+  while (repeats-- > 0) {
+    good = fine(legato::video::fill(map, *pyramids[0], {&source, 1}, {&target, 1}, {}, {}, workspace, errors, found)) &&
+           found.sources == 1 && found.membrane == 0 && good;
+  }
+  return good;
+}
+
 bool tracker(int repeats) {
   constexpr int kWidth = 320, kHeight = 180;
   const std::vector<std::uint8_t> frames[2] = {picture(kWidth, kHeight, 0), picture(kWidth, kHeight, 3)};
@@ -218,6 +249,7 @@ constexpr Kernel kKernels[] = {
     {"smooth_path", smooth_path},
     {"warp_bilinear", warp_bilinear},
     {"warp_bicubic", warp_bicubic},
+    {"fill", fill},
     {"tracker", tracker},
     {"normal", normal},
     {"guided_step", guided_step},

@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
     return 77;
   }
   std::printf("instruction set: %s\n", legato::isa_name(legato::active_isa()));
+  legato::set_work_of_helper(0);  // the threads that a test asks for, however little they have to do
   doctest::Context context(argc, argv);
   return context.run();
 }

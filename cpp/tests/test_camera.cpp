@@ -570,3 +570,68 @@ TEST_CASE("a stream bridges missing motion, starts scenes anew, and says what is
   CHECK(path_stream_memory_size(options) == 0);
   CHECK(create_path_stream(options, memory) == nullptr);
 }
+
+TEST_CASE("a live path gives one correction a frame, starts scenes anew, and allocates nothing") {
+  const std::size_t n = 60;
+  const std::vector<double> motion = shaky_motion(n, 5);
+  for (const std::size_t latency : {0, 1, 7}) {
+    LiveOptions options;
+    options.path.relinearize = 1;
+    options.latency = latency;
+    std::vector<std::byte> memory(live_path_memory_size(options) + 1);
+    CHECK(create_live_path(options, std::span(memory).first(memory.size() - 2)) == nullptr);
+    LivePath* path = create_live_path(options, std::span(memory).subspan(1));
+    REQUIRE(path != nullptr);
+    std::vector<double> one(9 * n), other(9 * n);
+    const auto run = [&](std::vector<double>& out, std::size_t cut, std::size_t missing) {
+      std::size_t at = 0;
+      bool sound = true;
+      std::span<const double> got;
+      const auto keep = [&] {
+        std::copy(got.begin(), got.end(), out.begin() + static_cast<long>(at));
+        at += got.size();
+      };
+      for (std::size_t t = 0; t < n; ++t) {
+        const bool some = t < missing || t >= missing + 4;
+        sound =
+            sound && push(*path, some ? frame_of(motion, t) : std::span<const double>{}, t == cut, got) == Status::ok;
+        sound = sound && got.size() == (t >= latency ? 9 : 0) && pending_frames(*path) == std::min(t + 1, latency);
+        keep();
+      }
+      sound = sound && finish(*path, got) == Status::ok && pending_frames(*path) == 0;
+      keep();
+      return sound && at == 9 * n;
+    };
+    const long before = allocation_count();
+    CHECK(run(one, n, 30));
+    CHECK(run(other, 45, 30));
+    CHECK(allocation_count() == before);
+    const auto same_until = [&](std::size_t frames) {
+      return std::equal(one.begin(), one.begin() + static_cast<long>(9 * frames), other.begin());
+    };
+    CHECK(same_until(45 - latency));
+    CHECK(!same_until(n));
+    CHECK(run(other, n, 30));  // nothing is left of a clip
+    CHECK(same_bits(one, other));
+
+    std::span<const double> got;
+    const std::vector<double> wrong(9, 0.0);
+    REQUIRE(push(*path, wrong, false, got) == Status::ok);  // a scene's first is not read
+    CHECK(push(*path, wrong, false, got) == Status::singular);
+    CHECK(push(*path, std::span(wrong).first(8), true, got) == Status::invalid_argument);
+    CHECK(pending_frames(*path) == std::min<std::size_t>(1, latency));
+    PathOptions without = options.path;
+    without.crop = 2.0;
+    CHECK(set_options(*path, without) == Status::invalid_argument);
+    without.crop = 0.3;
+    CHECK(set_options(*path, without) == Status::ok);
+    REQUIRE(finish(*path, got) == Status::ok);
+    CHECK(run(other, n, 30));
+    CHECK(!same_until(n));
+    options.predicted = -1;
+    CHECK(live_path_memory_size(options) == 0);
+    options.predicted = 15;
+    options.latency = std::size_t{1} << 24;
+    CHECK(create_live_path(options, memory) == nullptr);
+  }
+}

@@ -63,7 +63,8 @@ TEST_CASE("chunks cover the range once, whatever the number of threads") {
   for (std::size_t count : {0u, 1u, 7u, 64u, 1000u}) {
     for (int threads : {1, 2, 3, 100}) {
       std::vector<std::atomic<int>> seen(count);
-      for_chunks(count, 13, threads, [&](std::size_t begin, std::size_t end) {
+      for_chunks(count, 13, threads, 0, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+        CHECK(worker < static_cast<std::size_t>(threads));
         CHECK(begin % 13 == 0);
         CHECK(end - begin <= 13);
         for (std::size_t i = begin; i < end; ++i) ++seen[i];
@@ -73,6 +74,24 @@ TEST_CASE("chunks cover the range once, whatever the number of threads") {
   }
 }
 
+TEST_CASE("a helper is started where its work pays for it") {
+  const auto helpers_of = [](std::size_t count, double item_ns, int threads) {
+    const std::uint64_t before = helpers_started();
+    for_chunks(count, 1, threads, item_ns, [](std::size_t, std::size_t, std::size_t) {});
+    return helpers_started() - before;
+  };
+  set_work_of_helper(kWorkOfHelper);
+  CHECK(helpers_of(100, 0.99 * kWorkOfHelper / 100, 4) == 0);
+  CHECK(helpers_of(100, 1.01 * kWorkOfHelper / 100, 4) == 1);
+  CHECK(helpers_of(100, 2.01 * kWorkOfHelper / 100, 4) == 2);
+  CHECK(helpers_of(100, kWorkOfHelper, 4) == 3);
+  CHECK(helpers_of(100, 1e300, 1) == 0);
+  CHECK(helpers_of(2, 1e300, 1000) == 1);  // as many as there are chunks
+  set_work_of_helper(0);
+  CHECK(helpers_of(100, 0, 4) == 3);
+  CHECK(helpers_of(1000, 0, 1000) == kMaxThreads - 1);
+}
+
 TEST_CASE("an interruption leaves out what has not begun, on every thread, and ends with its object") {
   for (int threads : {1, 2, 5}) {
     int asked = 0;
@@ -80,7 +99,7 @@ TEST_CASE("an interruption leaves out what has not begun, on every thread, and e
     {
       const Interruption stop([](void* count) noexcept { return ++*static_cast<int*>(count) > 3; }, &asked);
       const std::thread::id asker = std::this_thread::get_id();
-      for_chunks(1000, 1, threads, [&](std::size_t, std::size_t) {
+      for_chunks(1000, 1, threads, 0, [&](std::size_t, std::size_t, std::size_t) {
         ++chunks;
         while (std::this_thread::get_id() != asker && !cancelled()) std::this_thread::yield();  // or they take them all
       });

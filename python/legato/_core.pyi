@@ -7,7 +7,7 @@ import numpy
 import numpy.typing
 import typing
 import typing_extensions
-__all__: list[str] = ['CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
+__all__: list[str] = ['CameraLivePath', 'CameraPathOptions', 'CameraPathStream', 'DiffusionModel', 'DiffusionNoise', 'RaspStream', 'VideoFiller', 'VideoPyramid', 'VideoTracker', 'active_isa', 'best_isa', 'build_text', 'camera_contain', 'camera_crop_rows', 'camera_exp_homography', 'camera_homography_capsule', 'camera_log_homography', 'camera_path_workspace_size', 'camera_smooth_path', 'camera_solve_banded', 'diffusion_chains_f32', 'diffusion_chains_f64', 'diffusion_evaluate_f32', 'diffusion_evaluate_f64', 'diffusion_normal', 'diffusion_philox4x32', 'diffusion_step', 'diffusion_step_quickly', 'diffusion_sums', 'diffusion_threefry4x32', 'helpers_started', 'last_isa', 'rasp_conjunction', 'rasp_finish', 'rasp_formula', 'rasp_has_fast_route', 'rasp_table', 'rasp_truth', 'rft_add_rewards_f32', 'rft_add_rewards_f64', 'rft_gae_f32', 'rft_gae_f64', 'rft_group_advantages', 'rft_group_moments', 'rft_json_fields', 'rft_merge_rewards', 'rft_number_integers', 'rft_number_strings', 'rft_rebuild_slots', 'rft_reward_moments', 'rft_token_stats', 'rft_token_stats_backward', 'rft_token_stats_backward_half', 'rft_token_stats_half', 'set_work_of_helper', 'version', 'video_fill_cells', 'video_fit_motion', 'video_warp', 'video_warp_packed']
 class CameraPathOptions:
     """
     legato::camera::PathOptions, lengths in frame widths.
@@ -27,6 +27,29 @@ class CameraPathStream:
     def push(self, motion: numpy.typing.NDArray[numpy.float64], weight: numpy.typing.NDArray[numpy.float64], salient: numpy.typing.NDArray[numpy.float64], targets: numpy.typing.NDArray[numpy.float64], begin: typing.SupportsInt | typing.SupportsIndex) -> dict:
         """
         Takes frames from `begin` on until corrections come out.
+        """
+    @property
+    def pending(self) -> int:
+        """
+        Frames taken whose corrections have not come out.
+        """
+class CameraLivePath:
+    """
+    legato::camera::LivePath in memory of its own.
+    """
+    def __init__(self, options: CameraPathOptions, aspect: typing.SupportsFloat | typing.SupportsIndex, latency: typing.SupportsInt | typing.SupportsIndex, predicted: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def finish(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Ends the clip; the remaining (j, 3, 3) corrections.
+        """
+    def push(self, motion: numpy.typing.NDArray[numpy.float64] | None, cut: bool) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Takes a frame; the (0 or 1, 3, 3) corrections whose time has come.
+        """
+    def set_options(self, options: CameraPathOptions) -> None:
+        """
+        Options of all that is not final yet.
         """
     @property
     def pending(self) -> int:
@@ -205,6 +228,10 @@ def diffusion_threefry4x32(counter: numpy.typing.NDArray[numpy.uint32], key: num
     """
     Threefry4x32 blocks of (n, 4) counters under (n, 4) keys.
     """
+def helpers_started() -> int:
+    """
+    Helper threads that calls of this process have started so far.
+    """
 def last_isa() -> str:
     """
     Instruction set of the kernel copy that ran last in this thread.
@@ -296,6 +323,10 @@ def rft_token_stats_backward_half(logits: numpy.typing.NDArray[numpy.uint16], br
 def rft_token_stats_half(logits: numpy.typing.NDArray[numpy.uint16], brain: bool, ids: numpy.typing.NDArray[numpy.int64], temperature: typing.SupportsFloat | typing.SupportsIndex, mask: numpy.typing.NDArray[numpy.uint8], stats: numpy.typing.NDArray[numpy.float32], entropy: bool, threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     The same for bfloat16 (brain) or float16 given as 16-bit patterns.
+    """
+def set_work_of_helper(nanoseconds: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    """
+    Threads of a call start where each has so much work; with 0 all that are asked for. For tests.
     """
 def version() -> str:
     """

@@ -11,6 +11,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::camera {
 
 /// logs[i] = log(H_i / cbrt(det H_i)), trace 0. n x 9 each; may be the same memory.
@@ -109,11 +111,17 @@ struct PathResult {
   std::size_t bad_frame = 0;  ///< the frame an error speaks of
 };
 
-/// Whether the options make sense for frames of this aspect (height / width).
+/// Null where the options make sense for frames of this aspect (height / width), else one English sentence that names
+/// the field and what was expected of it; static storage.
+const char* path_problem(const PathOptions& options, double aspect) noexcept;
+/// Whether it has none.
 bool sensible(const PathOptions& options, double aspect) noexcept;
 
 /// The effective window scale: options.window_scale, or 1 - crop / 2.
 double window_scale(const PathOptions& options) noexcept;
+
+/// The options with weights that keep the same continuous-time objective at another frame rate than 30.
+PathOptions at_frame_rate(const PathOptions& options, double fps) noexcept;
 
 /// What is to be kept in view (paper, section 5); NaN coordinates: none. Frame widths, origin at the frame center.
 struct Subjects {
@@ -177,6 +185,8 @@ struct StreamResult {
 /// between their neighbors as far as the window sees. Lives in the caller's memory, the same for clips of any length;
 /// no call allocates. Needs no destruction.
 class PathStream;
+/// As path_problem: null, or why path_stream_memory_size and create_path_stream refuse the options.
+const char* path_stream_problem(const StreamOptions& options) noexcept;
 /// Bytes; 0 when the options make no sense or no memory has so many.
 std::size_t path_stream_memory_size(const StreamOptions& options) noexcept;
 /// Null when the memory is too small or the options make no sense.
@@ -189,6 +199,37 @@ Status push(PathStream& stream, const StreamFrame& frame, StreamResult& result) 
 Status finish(PathStream& stream, StreamResult& result) noexcept;
 std::size_t pending_frames(const PathStream& stream) noexcept;
 
+// --- Live: one correction a frame, after a fixed delay --------------------------------------------------------------
+
+struct LiveOptions {
+  PathOptions path;
+  double aspect = 9.0 / 16;  ///< frame height / width
+  std::size_t latency = 30;  ///< frames that follow a frame before its correction comes out, from 0 up
+  int predicted = 15;        ///< motions appended to the newest; 0 to 1000
+};
+
+/// A camera path with a fixed delay, for pictures that are shown while they are filmed. Every push solves one window
+/// anew: the last three corrections that were given out, held; the open frames, the newest included; and predicted
+/// frames after them, by an autoregressive model of the last sixty motions. The first open correction is then final.
+/// Where held corrections and a wild motion leave no path, the window is solved as if the camera stood still; where
+/// that has none either, its frames are not corrected. Lives in the caller's memory; no call allocates. Needs no
+/// destruction.
+class LivePath;
+/// Bytes; 0 when the options make no sense or no memory has so many.
+std::size_t live_path_memory_size(const LiveOptions& options) noexcept;
+/// Null when the memory is too small or the options make no sense.
+LivePath* create_live_path(const LiveOptions& options, std::span<std::byte> memory) noexcept;
+/// Takes a frame. motion: 9, this frame to the one before it, frame widths; empty: not known, it is bridged. Of a
+/// scene's first frame, which `cut` says a frame is, it is not read. corrections: 9 or none, of the frame `latency`
+/// before, in the path's memory until its next call. A motion without a logarithm leaves the path as it was; with
+/// cancelled the frame was taken, and what should have been solved is not corrected.
+Status push(LivePath& path, std::span<const double> motion, bool cut, std::span<const double>& corrections) noexcept;
+/// Ends the clip. corrections: j x 9, the remaining ones.
+Status finish(LivePath& path, std::span<const double>& corrections) noexcept;
+std::size_t pending_frames(const LivePath& path) noexcept;
+/// Options of all that is not final yet; the path goes over to them from where it is.
+Status set_options(LivePath& path, const PathOptions& options) noexcept;
+
 /// The linear rows of one frame at p (9 entries, trace 0): G (13 x 9, over the nine entries) and h (13) with
 /// G p <= h: eight crop rows (x then y of the corners TL TR BR BL), one area row, four side rows (top right bottom
 /// left).
@@ -197,3 +238,5 @@ Status crop_rows(std::span<const double> log_correction, double aspect, const Pa
                  std::span<double> row_matrix, std::span<double> row_bound) noexcept;
 
 }  // namespace legato::camera
+
+LEGATO_SURFACE_END

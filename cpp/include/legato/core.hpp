@@ -6,6 +6,18 @@
 #include <cstdint>
 #include <span>
 
+// What stands between these two is what a shared library exports. In a static one it is hidden like the rest: a module
+// that holds a copy of the core does not hand it on.
+#if defined(LEGATO_EXPORTS)
+#define LEGATO_SURFACE_BEGIN _Pragma("GCC visibility push(default)")
+#define LEGATO_SURFACE_END _Pragma("GCC visibility pop")
+#else
+#define LEGATO_SURFACE_BEGIN
+#define LEGATO_SURFACE_END
+#endif
+
+LEGATO_SURFACE_BEGIN
+
 namespace legato {
 
 /// Outcome of a run call. Each face turns it into its own kind of error, once.
@@ -87,6 +99,16 @@ class Interruption {
   std::atomic<bool> stopped_{false};
 };
 
+/// A run call with `threads` starts so many helper threads at most, and only as many as have this much work each, in
+/// nanoseconds by the kernel's own estimate: small work stays on the calling thread.
+constexpr double kWorkOfHelper = 300e3;
+
+/// Sets another amount for the process; with 0 every thread asked for is started. For tests.
+void set_work_of_helper(double nanoseconds) noexcept;
+
+/// The helper threads that run calls of this process have started so far.
+std::uint64_t helpers_started() noexcept;
+
 /// Instruction sets a kernel may be compiled for. Order: each one contains those before it.
 enum class Isa : int { baseline = 0, avx2 = 1, avx512 = 2 };
 
@@ -111,3 +133,5 @@ const char* version() noexcept;
 const char* build_text() noexcept;
 
 }  // namespace legato
+
+LEGATO_SURFACE_END

@@ -11,6 +11,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::diffusion {
 
 /// IEEE binary16 and bfloat16, as bits.
@@ -148,3 +150,5 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
                   std::size_t samples, std::span<Real> x, std::span<std::byte> workspace, int threads = 1) noexcept;
 
 }  // namespace legato::diffusion
+
+LEGATO_SURFACE_END

@@ -12,6 +12,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::rasp {
 
 enum class Compare : int {
@@ -204,3 +206,5 @@ Status generate(Stream& stream, std::int64_t token, const std::int64_t* stop, st
                 std::size_t& written) noexcept;
 
 }  // namespace legato::rasp
+
+LEGATO_SURFACE_END

@@ -12,6 +12,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::rft {
 
 /// Storage of the logits; all arithmetic is in float32 with float64 sums of blocks.
@@ -196,3 +198,5 @@ Status find_json_fields(std::string_view text, std::span<const JsonPath> paths, 
                         std::size_t& rows, std::size_t& bad) noexcept;
 
 }  // namespace legato::rft
+
+LEGATO_SURFACE_END

@@ -7,6 +7,8 @@
 
 #include "legato/core.hpp"
 
+LEGATO_SURFACE_BEGIN
+
 namespace legato::video {
 
 enum class Interpolation : int {
@@ -111,6 +113,8 @@ constexpr std::size_t kMostMatches = 224;
 
 /// A tracker lives in the caller's memory: two image pyramids and scratch. push() allocates nothing.
 struct Tracker;
+/// Null, or why tracker_memory_size and create_tracker refuse these: one English sentence, static storage.
+const char* tracker_problem(int width, int height, const TrackerOptions& options) noexcept;
 /// Bytes; 0 for sizes or options that create_tracker refuses.
 std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept;
 /// `mask`: empty, or [height][width] at full size, nonzero where the picture may be used. Null when the memory is too
@@ -197,3 +201,5 @@ Status fill(std::span<const double> map, const Pyramid& pyramid, std::span<const
             FillResult& result) noexcept;
 
 }  // namespace legato::video
+
+LEGATO_SURFACE_END

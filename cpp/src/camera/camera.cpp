@@ -18,7 +18,8 @@
 namespace legato::camera {
 namespace {
 
-constexpr std::size_t kGrain = 512;  // homographies a thread; fewer are not worth one
+constexpr std::size_t kGrain = 512;   // homographies
+constexpr double kHomographyNs = 40;  // the exponential; the logarithm takes half as long again
 
 void keep_smaller(std::atomic<std::size_t>& least, std::size_t value) noexcept {
   std::size_t seen = least.load();
@@ -34,7 +35,7 @@ Status over_matrices(std::span<const double> from, std::span<double> to, std::si
   if (from.size() != to.size() || to.size() % 9 != 0 || threads < 1) return Status::invalid_argument;
   const std::size_t n = to.size() / 9;
   std::atomic<std::size_t> least{n};
-  for_chunks(n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
+  for_chunks(n, kGrain, threads, kHomographyNs, [&](std::size_t begin, std::size_t end, std::size_t) {
     const std::size_t bad = batch(begin, end);
     if (bad < end) keep_smaller(least, bad);
   });

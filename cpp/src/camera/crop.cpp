@@ -145,23 +145,52 @@ void salient_rows(const Window& w, const double* point, const double* p, double 
   }
 }
 
-bool usable(const PathOptions& o) {
+const char* problem(const PathOptions& o) {
   constexpr int kMostRounds = 1000;
   const auto at_least_zero = [](double x) { return x >= 0 && x < 1e12; };
   const double scale = window_scale(o);
-  return o.crop > 0 && o.crop < 1 && scale > 0 && scale <= 1 && o.model >= PathModel::homography &&
-         o.model <= PathModel::translation && o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0 &&
-         at_least_zero(o.weights[0]) && at_least_zero(o.weights[1]) && at_least_zero(o.weights[2]) &&
-         at_least_zero(o.weights[3]) && at_least_zero(o.anisotropy) && at_least_zero(o.shear) &&
-         at_least_zero(o.keystone) && at_least_zero(o.acceleration) && at_least_zero(o.roll_weight) &&
-         !std::isinf(o.keystone_ratio) && o.bound > 0 && at_least_zero(o.inset) && at_least_zero(o.pixel) &&
-         o.relinearize >= 0 && o.relinearize <= kMostRounds && o.solver.max_iterations >= 0 && o.solver.tolerance > 0;
+  if (!(o.crop > 0 && o.crop < 1)) return "crop: expected more than 0 and less than 1";
+  if (!(scale > 0 && scale <= 1)) return "window_scale: expected more than 0 and at most 1, or 0 for 1 - crop / 2";
+  if (!(o.model >= PathModel::homography && o.model <= PathModel::translation))
+    return "model: expected one of the enum";
+  for (const double weight : o.weights) {
+    if (!at_least_zero(weight)) return "weights: expected each from 0 to below 1e12";
+  }
+  if (!(o.weights[0] + o.weights[1] + o.weights[2] + o.weights[3] > 0)) return "weights: expected one above 0";
+  if (!at_least_zero(o.anisotropy)) return "anisotropy: expected from 0 to below 1e12";
+  if (!at_least_zero(o.shear)) return "shear: expected from 0 to below 1e12";
+  if (!at_least_zero(o.keystone)) return "keystone: expected from 0 to below 1e12";
+  if (!at_least_zero(o.acceleration)) return "acceleration: expected from 0 to below 1e12";
+  if (!at_least_zero(o.roll_weight)) return "roll_weight: expected from 0 to below 1e12";
+  if (std::isinf(o.keystone_ratio)) return "keystone_ratio: expected a finite number, or NaN to have it estimated";
+  if (!(o.bound > 0)) return "bound: expected more than 0";
+  if (!at_least_zero(o.inset)) return "inset: expected from 0 to below 1e12, in frame widths";
+  if (!at_least_zero(o.pixel)) return "pixel: expected from 0 to below 1e12, in frame widths";
+  if (o.relinearize < 0 || o.relinearize > kMostRounds) return "relinearize: expected 0 to 1000 rounds";
+  if (o.solver.max_iterations < 0) return "max_iterations: expected 0 or more";
+  if (!(o.solver.tolerance > 0)) return "tolerance: expected more than 0";
+  return nullptr;
 }
 
+bool usable(const PathOptions& o) { return problem(o) == nullptr; }
 bool usable(const PathOptions& o, double aspect) { return usable(o) && aspect > 0 && aspect < 1e6; }
 
 double window_scale(const PathOptions& options) noexcept {
   return options.window_scale != 0.0 ? options.window_scale : 1.0 - 0.5 * options.crop;
+}
+
+PathOptions at_frame_rate(const PathOptions& options, double fps) noexcept {
+  // Differences of order k scale as dt^k, the quadratic weights of the corrections as dt.
+  const double rate = fps / 30;
+  PathOptions o = options;
+  o.weights[0] = options.weights[0] / rate;
+  o.weights[2] = options.weights[2] * rate;
+  o.weights[3] = options.weights[3] * (rate * rate);
+  o.anisotropy = options.anisotropy / rate;
+  o.shear = options.shear / rate;
+  o.keystone = options.keystone / rate;
+  o.acceleration = std::min(options.acceleration * (rate * rate * rate), 9e11);  // damaged timestamps give any rate
+  return o;
 }
 
 Status crop_rows(std::span<const double> log_correction, double aspect, const PathOptions& options,

@@ -36,7 +36,8 @@ constexpr std::size_t kPointRows = 4;
 void salient_rows(const Window& w, const double* point, const double* p, double (&g)[kPointRows][9],
                   double (&h)[kPointRows]);
 
-/// Whether the options, and the aspect ratio, make sense each for itself.
+/// What is wrong with the options, each for itself, or null; and whether they, and the aspect ratio, make sense so.
+const char* problem(const PathOptions& o);
 bool usable(const PathOptions& o);
 bool usable(const PathOptions& o, double aspect);
 

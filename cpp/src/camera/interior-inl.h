@@ -212,7 +212,7 @@ class InteriorState {
     double least = 1;
     for (std::size_t t = 0; t < quadratics; ++t) {
       const double* q = p.quadratic.data() + (p.quadratic_stride == 0 ? 0 : (t + p.pinned) * p.quadratic_stride);
-      for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + c] = load(q + kBlock * c);
+      for (int c = 0; c < kBlock; ++c) m_.quadratic[t * kBlock + static_cast<std::size_t>(c)] = load(q + kBlock * c);
       if (!invert_positive(q, m_.quadratic_inverse + t * kBlock)) return false;
       for (int c = 0; c < kBlock; ++c) {
         const double diagonal = q[(kBlock + 1) * c];

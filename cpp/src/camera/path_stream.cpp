@@ -6,26 +6,18 @@
 #include <new>
 #include <span>
 
+#include "camera/scene_motion.h"
 #include "core/core.h"
 #include "legato/camera.hpp"
 
 namespace legato::camera {
 namespace {
 
-constexpr std::size_t kPinned = 3;           // derivatives reach three frames back: these stand for the whole past
 constexpr std::size_t kShortLookAhead = 10;  // frames; below that predicted motions help
 constexpr std::size_t kPredicted = 15;
 constexpr double kDecay = 0.9;
 constexpr std::size_t kMeanOf = 10;  // frames whose mean motion is carried on
-constexpr double kNoRatio = -1.4;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-
-bool usable(const StreamOptions& o) {
-  return o.stride > kPinned && o.stride < o.window && o.window < (std::size_t{1} << 24) && o.predicted >= -1 &&
-         o.predicted <= 1000 && o.points < 10000 && o.salient_weight >= 0 && o.target_weight >= 0 &&
-         sensible(o.path, o.aspect);
-}
 
 std::size_t predicted_of(const StreamOptions& o) {
   if (o.predicted >= 0) return static_cast<std::size_t>(o.predicted);
@@ -39,12 +31,10 @@ class PathStream {
   StreamOptions options;
   std::size_t ahead = 0;  // predicted motions of a window
   // The frames kept, oldest first, as they came in; then what is solved.
-  double* motion = nullptr;   // window x 9
-  double* log = nullptr;      // window x 9, of good motions
+  SceneMotion scene;
   double* weight = nullptr;   // window + ahead
   double* salient = nullptr;  // (window + ahead) x points x 2
   double* target = nullptr;   // (window + ahead) x 2
-  bool* good = nullptr;       // window
   double* known = nullptr;    // (window + ahead) x 9: holes filled, predictions appended
   double* corrections = nullptr;
   double* logs = nullptr;
@@ -52,20 +42,14 @@ class PathStream {
   std::span<std::byte> workspace;
 
   double pins[9 * kPinned] = {};
-  std::size_t kept = 0, pinned = 0, first = 0;  // first: number in the stream of the first frame kept
-  bool fresh = true;                            // the next frame is a scene's first
-  double kt = 0, tt = 0;                        // sums over the scene: the keystone ratio
-  std::size_t before = 0;                       // how far before the kept frames the last good motion was; 0: none
-  double before_log[9] = {};
+  std::size_t pinned = 0, first = 0;  // first: number in the stream of the first frame kept
 
   void lay_out(Arena& arena) {
     const Size n = options.window, all = n + ahead, points = options.points;
-    motion = arena.take<double>(9 * n);
-    log = arena.take<double>(9 * n);
+    scene.lay_out(arena, n);
     weight = arena.take<double>(all);
     salient = arena.take<double>(2 * points * all);
     target = arena.take<double>(2 * all);
-    good = arena.take<bool>(n);
     known = arena.take<double>(9 * all);
     corrections = arena.take<double>(9 * all);
     logs = arena.take<double>(9 * all);
@@ -74,10 +58,9 @@ class PathStream {
   }
 
   void start_scene() {
-    first += kept;
-    kept = pinned = before = 0;
-    kt = tt = 0;
-    fresh = true;
+    first += scene.kept();
+    pinned = 0;
+    scene.start();
   }
 
   Status take(const StreamFrame& frame) {
@@ -89,59 +72,21 @@ class PathStream {
     }
     const bool some =
         !frame.motion.empty() && std::ranges::none_of(frame.motion, [](double x) { return std::isnan(x); });
-    double* m = motion + 9 * kept;
-    double* f = log + 9 * kept;
     if (!(frame.weight > 0 && frame.weight < 1e12)) return Status::invalid_argument;
-    std::copy_n(some && !fresh ? frame.motion.data() : kIdentity, 9, m);
-    if (some && !fresh) {
-      std::size_t bad = 0;
-      const Status status = log_homography({m, 9}, {f, 9}, bad);
-      if (status != Status::ok) return status;
-      kt += f[6] * f[2] + f[7] * f[5];
-      tt += f[2] * f[2] + f[5] * f[5];
-    }
-    good[kept] = some && !fresh;
-    weight[kept] = frame.weight;
+    const std::size_t at = scene.kept();
+    const Status status = scene.take(some ? frame.motion : std::span<const double>{});
+    if (status != Status::ok) return status;
+    weight[at] = frame.weight;
     for (std::size_t i = 0; i < 2 * options.points; ++i) {
-      salient[2 * options.points * kept + i] = frame.salient.empty() ? kNan : frame.salient[i];
+      salient[2 * options.points * at + i] = frame.salient.empty() ? kNan : frame.salient[i];
     }
-    for (std::size_t i = 0; i < 2; ++i) target[2 * kept + i] = frame.target.empty() ? kNan : frame.target[i];
-    fresh = false;
-    ++kept;
-    return Status::ok;
-  }
-
-  /// Missing motions, as logarithms, between their good neighbors; the identity where there is none on one side.
-  Status fill_holes() {
-    std::copy_n(motion, 9 * kept, known);
-    double place = -static_cast<double>(before);  // of the last good motion
-    const double* last = before > 0 ? before_log : nullptr;
-    std::size_t next = 0;
-    for (std::size_t t = 0; t < kept; ++t) {
-      if (good[t]) {
-        place = static_cast<double>(t);
-        last = log + 9 * t;
-        continue;
-      }
-      next = std::max(next, t);
-      while (next < kept && !good[next]) ++next;
-      std::copy_n(kIdentity, 9, known + 9 * t);
-      if (last == nullptr || next == kept) continue;
-      double between[9];
-      for (std::size_t i = 0; i < 9; ++i) {
-        const double slope = (log[9 * next + i] - last[i]) / (static_cast<double>(next) - place);
-        between[i] = slope * (static_cast<double>(t) - place) + last[i];
-      }
-      std::size_t bad = 0;
-      const Status status = exp_homography(between, {known + 9 * t, 9}, bad);
-      if (status != Status::ok) return status;
-    }
+    for (std::size_t i = 0; i < 2; ++i) target[2 * at + i] = frame.target.empty() ? kNan : frame.target[i];
     return Status::ok;
   }
 
   /// The mean of the last motions, each `kDecay` times the one before.
   Status predict() {
-    const std::size_t from = kept > kMeanOf + 1 ? kept - kMeanOf : 1;
+    const std::size_t kept = scene.kept(), from = kept > kMeanOf + 1 ? kept - kMeanOf : 1;
     double mean[9] = {};
     for (std::size_t t = from; t < kept; ++t) {
       double f[9];
@@ -167,16 +112,16 @@ class PathStream {
   }
 
   Status solve(bool last, StreamResult& out) {
-    Status status = fill_holes();
+    Status status = scene.bridge(known);
     if (status != Status::ok) return status;
-    std::size_t n = kept;
+    std::size_t n = scene.kept();
     if (!last && ahead > 0) {
       status = predict();
       if (status != Status::ok) return status;
       n += ahead;
     }
     PathOptions path = options.path;
-    if (std::isnan(path.keystone_ratio)) path.keystone_ratio = tt > 0 ? std::clamp(kt / tt, -3.0, -0.3) : kNoRatio;
+    path.keystone_ratio = scene.keystone_ratio(options.path);
     Subjects subjects;
     subjects.points = options.points;
     subjects.salient = {salient, 2 * options.points * n};
@@ -193,7 +138,7 @@ class PathStream {
       if (status == Status::infeasible) out.violation = {violation, n};
       return status;
     }
-    const std::size_t keep = last ? kept : options.stride;
+    const std::size_t keep = last ? scene.kept() : options.stride;
     out.corrections = {corrections + 9 * pinned, 9 * (keep - pinned)};
     out.violation = {violation + pinned, keep - pinned};
     out.first_frame = first + pinned;
@@ -203,27 +148,16 @@ class PathStream {
 
   /// Drops what is committed but for the last three frames, which stay as pins.
   void commit() {
-    const std::size_t drop = options.stride - kPinned, left = kept - drop;
+    const std::size_t drop = options.stride - kPinned, kept = scene.kept();
     std::copy_n(corrections + 9 * drop, 9 * kPinned, pins);
     pinned = kPinned;
-    std::size_t seen = drop;
-    while (seen > 0 && !good[seen - 1]) --seen;
-    if (seen > 0) {
-      before = drop - (seen - 1);
-      std::copy_n(log + 9 * (seen - 1), 9, before_log);
-    } else if (before > 0) {
-      before += drop;
-    }
+    scene.drop(drop);
     const auto shift = [&](auto* values, std::size_t width) {
       std::copy(values + width * drop, values + width * kept, values);
     };
-    shift(motion, 9);
-    shift(log, 9);
     shift(weight, 1);
     shift(salient, 2 * options.points);
     shift(target, 2);
-    shift(good, 1);
-    kept = left;
     first += drop;
   }
 };
@@ -241,8 +175,18 @@ PathStream* lay_out_stream(const StreamOptions& options, Arena& arena, PathStrea
 
 }  // namespace
 
+const char* path_stream_problem(const StreamOptions& o) noexcept {
+  if (o.window >= std::size_t{1} << 24) return "window: expected less than 2^24 frames";
+  if (o.stride <= kPinned || o.stride >= o.window) return "stride: expected 4 <= stride < window, in frames";
+  if (o.predicted < -1 || o.predicted > 1000) return "predicted: expected 0 to 1000 frames, or -1 to have it chosen";
+  if (o.points >= 10000) return "points: expected less than 10000";
+  if (!(o.salient_weight >= 0)) return "salient_weight: expected 0 or more";
+  if (!(o.target_weight >= 0)) return "target_weight: expected 0 or more";
+  return path_problem(o.path, o.aspect);
+}
+
 std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
-  if (!usable(options)) return 0;
+  if (path_stream_problem(options) != nullptr) return 0;
   Arena counter;
   PathStream counted;
   lay_out_stream(options, counter, counted);
@@ -250,21 +194,20 @@ std::size_t path_stream_memory_size(const StreamOptions& options) noexcept {
 }
 
 PathStream* create_path_stream(const StreamOptions& options, std::span<std::byte> memory) noexcept {
-  if (!usable(options) || memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options)))
-    return nullptr;
+  if (memory.data() == nullptr || !is_enough(memory, path_stream_memory_size(options))) return nullptr;
   Arena arena(memory);
   PathStream counted;
   return lay_out_stream(options, arena, counted);
 }
 
-std::size_t pending_frames(const PathStream& stream) noexcept { return stream.kept - stream.pinned; }
+std::size_t pending_frames(const PathStream& stream) noexcept { return stream.scene.kept() - stream.pinned; }
 
 Status push(PathStream& stream, const StreamFrame& frame, StreamResult& result) noexcept {
   result = StreamResult{};
-  if (stream.kept < stream.options.window) {
+  if (stream.scene.kept() < stream.options.window) {
     const Status status = stream.take(frame);
     if (status != Status::ok) return status;
-    if (stream.kept < stream.options.window) return Status::ok;
+    if (stream.scene.kept() < stream.options.window) return Status::ok;
   }
   return stream.solve(false, result);
 }

@@ -306,10 +306,17 @@ std::size_t find_interior(const BandedProblem& problem, const double* rest, cons
 
 }  // namespace
 
-bool sensible(const PathOptions& options, double aspect) noexcept {
+const char* path_problem(const PathOptions& options, double aspect) noexcept {
+  if (const char* found = problem(options); found != nullptr) return found;
+  if (!usable(options, aspect)) return "aspect: expected height / width, above 0";
   double rest[8];
-  return usable(options, aspect) && resting_point(options, {options.model, options.roll_weight}, aspect, rest);
+  if (!resting_point(options, {options.model, options.roll_weight}, aspect, rest)) {
+    return "crop, window_scale, inset: no place for the window inside the frame";
+  }
+  return nullptr;
 }
+
+bool sensible(const PathOptions& options, double aspect) noexcept { return path_problem(options, aspect) == nullptr; }
 
 std::size_t path_workspace_size(std::size_t frames, const PathOptions& options, std::size_t points) noexcept {
   if (!usable(options)) return 0;

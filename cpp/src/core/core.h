@@ -85,40 +85,51 @@ class Crew {
   std::size_t working_;
 };
 
-/// Calls work(begin, end) over [0, count) in chunks, on `threads` threads including this one; `grain` items at least
-/// a thread. The chunks depend on count and grain alone, never on the thread count, and no thread is left behind; each
-/// goes to the thread that asks for it first, so a thread whose core is busy does not hold up the others.
+/// The most threads of one run call.
+constexpr std::size_t kMaxThreads = 64;
+
+/// How many of `threads` threads work of so many nanoseconds is worth, this one included: each helper must have enough
+/// to do to pay for its start.
+std::size_t team_of(double nanoseconds, int threads) noexcept;
+
+void note_helper() noexcept;  // for helpers_started()
+
+/// Calls work(begin, end, worker) over [0, count) in chunks of `grain` items, on at most `threads` threads including
+/// this one. An item takes about `item_ns` nanoseconds of one core: that decides how many threads are worth their
+/// start, and nothing else; better too low than too high. The chunks depend on count and grain alone, never on the
+/// thread count, and no thread is left behind; each goes to the thread that asks for it first, so a thread whose core
+/// is busy does not hold up the others. Workers are numbered from 0, below `threads`.
 /// Chunks are left out once the run call is cancelled.
 template <class Work>
-void for_chunks(std::size_t count, std::size_t grain, int threads, Work&& work) noexcept {
+void for_chunks(std::size_t count, std::size_t grain, int threads, double item_ns, Work&& work) noexcept {
   grain = std::max<std::size_t>(grain, 1);
   const std::size_t chunks = count / grain + (count % grain != 0 ? 1 : 0);
-  constexpr std::size_t kMaxThreads = 64;
-  const std::size_t team = std::min({chunks, static_cast<std::size_t>(std::max(threads, 1)), kMaxThreads});
+  const std::size_t team = std::min(chunks, team_of(static_cast<double>(count) * item_ns, threads));
   std::atomic<std::size_t> next{0};
-  const auto run = [&] {
+  const auto run = [&](std::size_t worker) {
     while (!cancelled()) {
       const std::size_t chunk = next.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= chunks) return;
-      work(chunk * grain, std::min(count, (chunk + 1) * grain));
+      work(chunk * grain, std::min(count, (chunk + 1) * grain), worker);
     }
   };
-  if (team <= 1) return run();
+  if (team <= 1) return run(0);
   Crew crew(team - 1);
-  const auto help = [&] {
+  const auto help = [&](std::size_t worker) {
     crew.join();
-    run();
+    run(worker);
     crew.leave();
   };
   std::thread helpers[kMaxThreads];
   for (std::size_t index = 1; index < team; ++index) {
     try {
-      helpers[index] = std::thread(help);
+      helpers[index] = std::thread(help, index);
+      note_helper();
     } catch (...) {  // no thread to be had: the others do its share
       crew.leave();
     }
   }
-  run();
+  run(0);
   crew.wait();
   for (std::size_t index = 1; index < team; ++index) {
     if (helpers[index].joinable()) helpers[index].join();

@@ -403,11 +403,9 @@ struct Chains {
   const Model<Real>&cond, &uncond;
   std::span<const Row> rows;
   const diffusion::Noise& noise;
-  std::size_t samples, dimension;
+  std::size_t dimension;
   Real* x;
-  bool remembers;     // some row looks back at those before it
-  std::size_t block;  // samples that go through all rows together
-  std::atomic<std::size_t>& next;
+  bool remembers;  // some row looks back at those before it
 };
 
 template <bool kPhilox, class Real>
@@ -472,9 +470,9 @@ inline void run_row(const Chains<Real>& chains, const Row& row, const LevelStore
   }
 }
 
-/// Blocks of samples, each through all rows, as long as there are any.
+/// The samples [first, last), which go through all rows together.
 template <bool kPhilox, class Real>
-inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory) {
+inline void run_block(const Chains<Real>& chains, std::size_t first, std::size_t last, std::span<std::byte> memory) {
   constexpr std::size_t side = kSide<Real>;
   const std::size_t d = chains.dimension;
   const std::size_t cond_size = chains.cond.mixture != nullptr ? chains.cond.mixture->components : 0;
@@ -489,55 +487,55 @@ inline void run_worker(const Chains<Real>& chains, std::span<std::byte> memory) 
   };
   const std::size_t row_work = work_of(chains.cond) + work_of(chains.uncond);
   Pace pace;
-  const std::size_t blocks = (chains.samples + chains.block - 1) / chains.block;
-  for (std::size_t turn; !cancelled() && (turn = chains.next.fetch_add(1, std::memory_order_relaxed)) < blocks;) {
-    const std::size_t first = turn * chains.block;
-    const std::size_t last = chains.samples - first < chains.block ? chains.samples : first + chains.block;
-    for (std::size_t pack = 0; first + pack * side < last; ++pack) {
-      const std::size_t at = first + pack * side;
-      gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
-      for (std::size_t j = pack * d; j < (pack + 1) * d; ++j) {
-        work.last_out[j] = work.earlier_out[j] = work.last_x[j] = Side<Real>{};
-      }
+  for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+    const std::size_t at = first + pack * side;
+    gather_block(chains.x, d, at, last - at < side ? last - at : side, work.state + pack * d);
+    for (std::size_t j = pack * d; j < (pack + 1) * d; ++j) {
+      work.last_out[j] = work.earlier_out[j] = work.last_x[j] = Side<Real>{};
     }
-    constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
-    for (std::size_t row = 0; row < chains.rows.size(); row += tile) {
-      const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
-      for (std::size_t i = 0; i < count && !cancelled(); ++i) {
-        const Row& r = chains.rows[row + i];
-        const bool both = shared && (r.guidance != 1 || r.uncond != 0) && r.guidance != 0;
-        if (cond_size > 0) {
-          make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights.data() : nullptr, r.alpha,
-                           r.sigma, r.output, level(i, 0));
-        }
-        if (uncond_size > 0 && !both) {
-          make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));
-        }
+  }
+  constexpr std::size_t tile = kRowTile - 1;  // the last place is for lanes that are taken again
+  for (std::size_t row = 0; row < chains.rows.size(); row += tile) {
+    const std::size_t count = chains.rows.size() - row < tile ? chains.rows.size() - row : tile;
+    for (std::size_t i = 0; i < count && !cancelled(); ++i) {
+      const Row& r = chains.rows[row + i];
+      const bool wants_cond = r.guidance != 0, wants_uncond = r.guidance != 1 || r.uncond != 0;
+      const bool both = shared && wants_cond && wants_uncond;
+      if (cond_size > 0 && wants_cond) {
+        make_level<Real>(*chains.cond.mixture, both ? chains.uncond.mixture->log_weights.data() : nullptr, r.alpha,
+                         r.sigma, r.output, level(i, 0));
       }
-      for (std::size_t pack = 0; first + pack * side < last; ++pack) {
-        const std::size_t at = first + pack * side;
-        SideStream<Real> streams{};
-        if (!chains.noise.seeds.empty())
-          streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
-        for (std::size_t i = 0; i < count && !pace.stops(row_work); ++i) {
-          run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
-        }
+      if (uncond_size > 0 && wants_uncond && !both) {
+        make_level<Real>(*chains.uncond.mixture, nullptr, r.alpha, r.sigma, r.output, level(i, 1));
       }
     }
     for (std::size_t pack = 0; first + pack * side < last; ++pack) {
       const std::size_t at = first + pack * side;
-      scatter_block(work.state + pack * d, d, at, last - at < side ? last - at : side, chains.x);
+      SideStream<Real> streams{};
+      if (!chains.noise.seeds.empty())
+        streams = streams_of<kSide<Real>>(chains.noise, at, last - at < side ? last - at : side);
+      for (std::size_t i = 0; i < count && !pace.stops(row_work); ++i) {
+        run_row<kPhilox>(chains, chains.rows[row + i], level(i, 0), level(i, 1), shared, streams, pack, work);
+      }
     }
+  }
+  for (std::size_t pack = 0; first + pack * side < last; ++pack) {
+    const std::size_t at = first + pack * side;
+    scatter_block(work.state + pack * d, d, at, last - at < side ? last - at : side, chains.x);
   }
   note_isa(LEGATO_REGION_ISA);
 }
 
 template <class Real>
-inline void run_worker_any(const Chains<Real>& chains, std::span<std::byte> memory) {
-  if (chains.noise.generator == diffusion::Generator::philox) {
-    run_worker<true>(chains, memory);
+inline void run_block_any(const Model<Real>& cond, const Model<Real>& uncond, std::span<const Row> rows,
+                          const diffusion::Noise& noise, bool remembers, Real* x, std::size_t first, std::size_t last,
+                          std::span<std::byte> memory) {
+  const std::size_t dimension = cond.mixture != nullptr ? cond.mixture->dimension : cond.cloud->dimension;
+  const Chains<Real> chains{cond, uncond, rows, noise, dimension, x, remembers};
+  if (noise.generator == diffusion::Generator::philox) {
+    run_block<true>(chains, first, last, memory);
   } else {
-    run_worker<false>(chains, memory);
+    run_block<false>(chains, first, last, memory);
   }
 }
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -21,9 +20,7 @@
 namespace legato::diffusion {
 namespace {
 
-constexpr std::size_t kMaxWorkers = 64;
-
-std::size_t workers_of(int threads) { return std::min(static_cast<std::size_t>(std::max(threads, 1)), kMaxWorkers); }
+std::size_t workers_of(int threads) { return std::min(static_cast<std::size_t>(std::max(threads, 1)), kMaxThreads); }
 
 bool sound(const Mixture& mixture) {
   const Size components = mixture.components, all = components * mixture.dimension;
@@ -55,12 +52,20 @@ std::size_t components_of(const Model<Real>& model) {
   return model.mixture != nullptr ? model.mixture->components : 0;
 }
 
-/// Runs work(worker, its memory) for every worker.
-template <class Work>
-void for_workers(std::size_t workers, std::span<std::byte> workspace, Work&& work) {
+/// About how long one evaluation of one sample takes, in nanoseconds.
+template <class Real>
+double evaluation_ns(const Model<Real>& model) {
+  constexpr double wide = sizeof(Real) / 4.0;
+  const double d = static_cast<double>(dimension_of(model));
+  if (model.cloud != nullptr) return 0.03 * wide * static_cast<double>(model.cloud->points) * std::max(d, 16.0);
+  const double entries = d * static_cast<double>(model.mixture->components);
+  return wide * (1.5 + 0.15 * (model.mixture->rotations.empty() ? entries : entries * d));
+}
+
+/// A worker's share of the memory.
+std::span<std::byte> share_of(std::span<std::byte> workspace, std::size_t worker, std::size_t workers) {
   const std::size_t each = workspace.size() / workers;
-  for_chunks(workers, 1, static_cast<int>(workers),
-             [&](std::size_t begin, std::size_t) { work(begin, workspace.subspan(begin * each, each)); });
+  return workspace.subspan(worker * each, each);
 }
 
 }  // namespace
@@ -103,16 +108,16 @@ Status evaluate(const Model<Real>& model, double alpha, double sigma, Output out
   }
   const Row row{.alpha = alpha, .sigma = sigma, .output = output};
   constexpr std::size_t grain = 32, most = 8;  // samples, a multiple of any region's kSide; grains taken at once
-  const std::size_t grains = (samples + grain - 1) / grain, workers = std::min(workers_of(threads), grains);
-  const std::size_t chunk = workers == 1 ? samples : std::min(grains / (4 * workers) + 1, most) * grain;
-  std::atomic<std::size_t> next{0};
-  for_workers(workers, workspace, [&](std::size_t, std::span<std::byte> memory) {
-    for (std::size_t begin; (begin = chunk * next.fetch_add(1, std::memory_order_relaxed)) < samples;) {
-      LEGATO_DISPATCH(evaluate_range, model, row, x.data(), out.data(),
-                      log_density.empty() ? nullptr : log_density.data(), memory, begin,
-                      std::min(samples, begin + chunk));
-    }
+  const double sample_ns = evaluation_ns(model);
+  const std::size_t grains = (samples + grain - 1) / grain;
+  const std::size_t team = std::min(grains, team_of(sample_ns * static_cast<double>(samples), threads));
+  const std::size_t chunk = team == 1 ? samples : std::min(grains / (4 * team) + 1, most) * grain;
+  for_chunks(samples, chunk, threads, sample_ns, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+    LEGATO_DISPATCH(evaluate_range, model, row, x.data(), out.data(),
+                    log_density.empty() ? nullptr : log_density.data(),
+                    share_of(workspace, worker, workers_of(threads)), begin, end);
   });
+  note_isa(active_isa());  // for this thread, where helpers did the work
   return outcome();
 }
 
@@ -144,24 +149,14 @@ Status run_chains(const Model<Real>& cond, const Model<Real>& uncond, std::span<
   if (samples == 0) return Status::ok;
   const std::size_t components = std::max(components_of(cond), components_of(uncond));
   if (!is_enough(workspace, chains_workspace_size(components, dimension, threads))) return Status::workspace_too_small;
-  std::atomic<std::size_t> next{0};
-  const auto run = [&]<class Chains>(std::size_t block, void (*work)(const Chains&, std::span<std::byte>)) {
-    const Chains chains{cond, uncond, rows, noise, samples, dimension, x.data(), remembers, block, next};
-    const std::size_t blocks = (samples + block - 1) / block;
-    for_workers(std::min(workers_of(threads), blocks), workspace,
-                [&](std::size_t, std::span<std::byte> memory) { work(chains, memory); });
-  };
-#if defined(__x86_64__)
-  if (active_isa() == Isa::avx512) {
-    run(avx512::samples_of_block<Real>(samples, dimension, workers_of(threads)), &avx512::run_worker_any<Real>);
-    return outcome();
-  }
-  if (active_isa() == Isa::avx2) {
-    run(avx2::samples_of_block<Real>(samples, dimension, workers_of(threads)), &avx2::run_worker_any<Real>);
-    return outcome();
-  }
-#endif
-  run(baseline::samples_of_block<Real>(samples, dimension, workers_of(threads)), &baseline::run_worker_any<Real>);
+  const double sample_ns = static_cast<double>(rows.size()) * evaluation_ns(cond);  // the least: of one model
+  const std::size_t team = team_of(sample_ns * static_cast<double>(samples), threads);
+  const std::size_t block = LEGATO_DISPATCH(samples_of_block<Real>, samples, dimension, team);
+  for_chunks(samples, block, threads, sample_ns, [&](std::size_t begin, std::size_t end, std::size_t worker) {
+    const std::span<std::byte> memory = share_of(workspace, worker, workers_of(threads));
+    LEGATO_DISPATCH(run_block_any<Real>, cond, uncond, rows, noise, remembers, x.data(), begin, end, memory);
+  });
+  note_isa(active_isa());  // for this thread, where helpers did the work
   return outcome();
 }
 

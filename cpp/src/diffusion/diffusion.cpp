@@ -19,11 +19,14 @@
 namespace legato::diffusion {
 namespace {
 
-// Tiles of 1024 numbers: taken at once, and so many that a thread gains more than its start costs.
-constexpr std::size_t kTilesOfChunk = 16, kDrawnTilesOfThread = 64, kPlainTilesOfThread = 512;
+constexpr std::size_t kTilesOfChunk = 16;
+constexpr double kDrawnNs = 0.6, kPlainNs = 0.12;  // a number
 
-int worth(std::size_t tiles, std::size_t of_thread, int threads) {
-  return static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), tiles / of_thread + 1));
+/// What a tile takes whose numbers take so long each.
+double tile_ns(std::size_t elements, double number_ns) {
+  const bool small = elements <= baseline::kSmall;  // a tile has the numbers of a pack of samples
+  return number_ns *
+         static_cast<double>(small ? std::size_t{baseline::kPack} * elements : std::min(baseline::kTile, elements));
 }
 
 /// Tiles of samples x elements numbers, as for_tiles() counts them.
@@ -91,10 +94,10 @@ Status normal(const Noise& noise, std::size_t samples, std::size_t elements, std
   if (out.empty()) return Status::ok;
   if (!drawable(noise, samples, elements)) return Status::invalid_argument;
   const std::size_t tiles = tiles_of(samples, elements);
-  threads = worth(tiles, kDrawnTilesOfThread, threads);
-  for_chunks(tiles, kTilesOfChunk, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
-  });
+  for_chunks(tiles, kTilesOfChunk, threads, tile_ns(elements, kDrawnNs),
+             [&](std::size_t begin, std::size_t end, std::size_t) {
+               LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
+             });
   return outcome();
 }
 
@@ -119,9 +122,8 @@ Status apply_step(const Step<Storage>& step, int threads) noexcept {
   }
   const std::size_t tiles = tiles_of(step.samples, step.elements);
   const bool draws = noisy && step.given_noise.empty();
-  threads = worth(tiles, draws ? kDrawnTilesOfThread : kPlainTilesOfThread, threads);
-  for_chunks(tiles, kTilesOfChunk, threads,
-             [&](std::size_t begin, std::size_t end) { LEGATO_DISPATCH(step_range, step, begin, end); });
+  for_chunks(tiles, kTilesOfChunk, threads, tile_ns(step.elements, draws ? kDrawnNs : kPlainNs),
+             [&](std::size_t begin, std::size_t end, std::size_t) { LEGATO_DISPATCH(step_range, step, begin, end); });
   return outcome();
 }
 
@@ -136,9 +138,10 @@ Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const 
   }
   const Storage* at = x.empty() ? nullptr : x.data();
   const std::size_t grain = std::max<std::size_t>(1, 32768 / std::max<std::size_t>(elements, 1));
-  for_chunks(samples, grain, threads, [&](std::size_t begin, std::size_t end) {
-    LEGATO_DISPATCH(sums_range, elements, cond.data(), uncond.data(), at, out.data(), begin, end);
-  });
+  for_chunks(samples, grain, threads, kPlainNs * static_cast<double>(elements),
+             [&](std::size_t begin, std::size_t end, std::size_t) {
+               LEGATO_DISPATCH(sums_range, elements, cond.data(), uncond.data(), at, out.data(), begin, end);
+             });
   return outcome();
 }
 

@@ -181,7 +181,7 @@ void by_index(std::size_t n, const Int* query, const Value& value, const Emit& e
 /// The best of the keys that differ from the query: the best key, and the best among keys other than that one.
 template <class Cell, bool causal, class Value>
 void best_other(std::size_t n, const Term& term, const Value& value, const Emit& emit) {
-  Int first = 0, second = 0;  // keys
+  Int first = 0;  // the best key
   Cell best_first, best_second;
   best_first.clear();
   best_second.clear();
@@ -193,7 +193,6 @@ void best_other(std::size_t n, const Term& term, const Value& value, const Emit&
         if (one && key == first) {
           best_first.add(x);
         } else if (!one || x > best_first.best) {
-          second = first;
           best_second = best_first;
           two = one;
           first = key;
@@ -201,7 +200,6 @@ void best_other(std::size_t n, const Term& term, const Value& value, const Emit&
           best_first.add(x);
           one = true;
         } else if (!two || x > best_second.best) {
-          second = key;
           best_second.clear();
           best_second.add(x);
           two = true;
@@ -344,7 +342,8 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
   for (int worker = 0; worker < team(shape, threads); ++worker) rooms[worker] = lay_out(arena, shape.length, plan);
   if (arena.overflowed()) return Status::workspace_too_small;
   if (tokens_of(shape).is(0)) return Status::ok;  // of any number of rows
-  for_rows(shape, sink, threads, [&](std::size_t offset, std::size_t n, std::size_t worker) {
+  const double token_ns = kTokenNs * (1 + plan.orders);
+  for_rows(shape, sink, threads, token_ns, [&](std::size_t offset, std::size_t n, std::size_t worker) {
     Term moved[kMostTerms];
     std::size_t count = 0;
     for (const Term& term : terms) {

@@ -128,7 +128,7 @@ Status aggregate_table(const Shape& shape, const Table& table, const Aggregation
   for (int worker = 0; worker < team(shape, threads); ++worker) cells[worker] = table_cells(arena, table);
   if (arena.overflowed()) return Status::workspace_too_small;
   if (tokens_of(shape).is(0)) return Status::ok;  // of any number of rows
-  for_rows(shape, sink, threads, [&](std::size_t offset, std::size_t n, std::size_t worker) {
+  for_rows(shape, sink, threads, kTokenNs, [&](std::size_t offset, std::size_t n, std::size_t worker) {
     Table moved = table;
     moved.key = table.key.subspan(offset, n);
     moved.query = table.query.subspan(offset, n);
@@ -170,14 +170,16 @@ Status aggregate_formula(const Shape& shape, std::span<const Term> terms, std::s
   if (depth != 1) return Status::invalid_argument;
   if (tokens_of(shape).is(0)) return Status::ok;
   std::atomic<bool> failed{false};
-  for_rows(shape, sink, threads, [&](std::size_t offset, std::size_t n, std::size_t) {
-    const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
-    const bool wide = extremes_of(aggregation, value, n).wide;
-    const bool sound =
-        LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value.data(),
-                        static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
-    if (!sound) failed = true;
-  });
+  constexpr double kPairNs = 0.2;
+  for_rows(shape, sink, threads, kPairNs * static_cast<double>(shape.length),
+           [&](std::size_t offset, std::size_t n, std::size_t) {
+             const Int* value = aggregation.value.empty() ? nullptr : aggregation.value.data() + offset;
+             const bool wide = extremes_of(aggregation, value, n).wide;
+             const bool sound =
+                 LEGATO_DISPATCH(formula_row, n, shape.causal, offset, terms, tables, formula, aggregation.value.data(),
+                                 static_cast<int>(aggregation.reduction), wide, Emit::at(aggregation, sink, offset));
+             if (!sound) failed = true;
+           });
   return failed ? Status::call_failed : outcome();
 }
 

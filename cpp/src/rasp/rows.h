@@ -16,7 +16,7 @@ namespace legato::rasp {
 /// Of one row. No array of a layout, none above 64 bytes a token, wraps on the way to the arena.
 constexpr std::size_t kMostTokens =
     std::min<std::size_t>(static_cast<std::size_t>(std::numeric_limits<Id>::max() - 1), Size::kMost / 64);
-constexpr int kMostWorkers = 64;
+constexpr int kMostWorkers = static_cast<int>(kMaxThreads);
 
 /// The numbers of tokens, but for a product that no span has.
 inline Size tokens_of(const Shape& shape) noexcept { return Size{shape.rows} * shape.length; }
@@ -34,19 +34,17 @@ inline int team(const Shape& shape, int threads) noexcept {
                                                 std::max<std::size_t>(shape.rows, 1)));
 }
 
+constexpr double kTokenNs = 8;  // of the fastest routes, in long rows
+
 /// Calls work(offset, n, worker) for each row that has tokens, those from `offset` on, and clears what lies behind
-/// them; rows are shared by stride, and each worker has its own number.
+/// them; each worker has its own number.
 template <class Work>
-void for_rows(const Shape& shape, const Sink& sink, int threads, const Work& work) noexcept {
-  const auto workers = static_cast<std::size_t>(team(shape, threads));
-  for_chunks(workers, 1, static_cast<int>(workers), [&](std::size_t begin, std::size_t end) {
-    for (std::size_t worker = begin; worker < end; ++worker) {
-      for (std::size_t row = worker; row < shape.rows && !cancelled(); row += workers) {
-        const std::size_t n = length_of(shape, row), offset = row * shape.length;
-        if (sink.count.empty()) clear_tail(sink, offset + n, offset + shape.length);
-        if (n > 0) work(offset, n, worker);
-      }
-    }
+void for_rows(const Shape& shape, const Sink& sink, int threads, double token_ns, const Work& work) noexcept {
+  const double row_ns = token_ns * static_cast<double>(shape.length);
+  for_chunks(shape.rows, 1, team(shape, threads), row_ns, [&](std::size_t row, std::size_t, std::size_t worker) {
+    const std::size_t n = length_of(shape, row), offset = row * shape.length;
+    if (sink.count.empty()) clear_tail(sink, offset + n, offset + shape.length);
+    if (n > 0) work(offset, n, worker);
   });
 }
 

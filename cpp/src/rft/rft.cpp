@@ -19,8 +19,9 @@
 namespace legato::rft {
 namespace {
 
-/// Logits a thread should have; the chunks of rows depend on the number of columns alone.
+/// The chunks of rows depend on the number of columns alone.
 constexpr std::size_t kLogitsPerChunk = std::size_t{1} << 18;
+constexpr double kLogitNs = 0.2;
 
 bool holds(std::size_t bytes, const Logits& logits) noexcept {
   const std::size_t each = logits.type == FloatType::f32 ? 4 : 2;
@@ -53,7 +54,9 @@ Status check_rows(const Logits& logits, std::span<const std::int64_t> ids, doubl
 
 template <class Work>
 void for_rows(const Logits& logits, int threads, Work&& work) noexcept {
-  for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads, work);
+  for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads,
+             kLogitNs * static_cast<double>(logits.columns),
+             [&](std::size_t begin, std::size_t end, std::size_t) { work(begin, end); });
 }
 
 constexpr std::size_t kStepsToAsk = 4096;  // from one question to the next

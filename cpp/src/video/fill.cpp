@@ -16,6 +16,9 @@
 #include "video/pyramid.h"
 #include "video/sampling.h"
 
+#define LEGATO_REGION_FILE "video/fill-inl.h"
+#include "core/isa_region.h"
+
 namespace legato::video {
 namespace {
 
@@ -29,19 +32,16 @@ constexpr double kRoundTrip = 0.7;  // px of the work image
 constexpr float kColorReach = 12;   // over which a difference's weight falls by e
 constexpr float kMostColor = 40;    // of a difference of colors, gray levels
 constexpr float kRamp = 12;         // from a source's edge to its full weight
-constexpr float kInset = 2;         // edge rows are coded worse
 constexpr float kFeather = 6;
 constexpr float kMembraneReach = 6;
-constexpr float kLeastVariance = 4;  // of a source's predicted error
 constexpr float kUnknownError = 40;  // of a source that overlaps the frame nowhere near
 constexpr float kFades = 2.2f;       // of a tile's sources, the nearest that covers it and those so much farther
 constexpr float kTrust = 0.02f, kPointTrust = 0.1f;
-constexpr float kLeastWeight = 1e-9f;  // of all sources together, for a pixel to be shown
 
 template <class Sample>
 class Filling {
  public:
-  Filling(const Layout& layout, Memory& memory, const double* map, const Pyramid& pyramid,
+  Filling(const Layout& layout, Memory<Sample>& memory, const double* map, const Pyramid& pyramid,
           std::span<const FillSource<Sample>> sources, std::span<const Image<Sample>> targets, const Siting& siting,
           int bit_depth, const FillOptions& options)
       : l_(layout),
@@ -56,23 +56,24 @@ class Filling {
         most_(static_cast<float>((1 << bit_depth) - 1)),
         unit_(static_cast<float>(layout.unit)),
         side_(static_cast<float>(layout.side)),
-        reach_(kFades * static_cast<float>(options.fade_frames)) {
-    float* row = memory.row + 5 * layout.side;
-    for (float** one :
-         {&seen_.x, &seen_.y, &seen_.error, &seen_.weight, seen_.color, seen_.color + 1, seen_.color + 2}) {
-      *one = row;
-      row += layout.side;
-    }
-  }
+        reach_(kFades * static_cast<float>(options.fade_frames)),
+        frame_{layout.across,
+               static_cast<float>(pyramid.width - 1),
+               static_cast<float>(pyramid.height - 1),
+               static_cast<float>(siting.sx),
+               static_cast<float>(siting.sy),
+               static_cast<float>(siting.ox),
+               static_cast<float>(siting.oy)} {}
 
   Status run(std::span<float> errors, FillResult& result) {
     std::fill(errors.begin(), errors.end(), 0.0f);
     if (!look()) return Status::ok;
     find_points();
+    lay_out_packs();
     weigh_band();
-    for (std::size_t s = 0; s < sources_.size(); ++s) {
+    for (const FillSource<Sample>& source : sources_) {
       if (cancelled()) return Status::cancelled;
-      if (wanted(sources_[s])) align(static_cast<int>(s));
+      if (wanted(source)) align(source);
     }
     result.sources = count_;
     for (int i = 0; i < active_; ++i) {
@@ -87,27 +88,19 @@ class Filling {
  private:
   Tile& tile_at(int r, int c) { return m_.tile[r * l_.across + c]; }
   int node_index(int r, int c) const { return r * (l_.across + 1) + c; }
-  const Node* node_at(int used, int r, int c) const {
-    return m_.nodes + static_cast<std::size_t>(used) * l_.nodes + node_index(r, c);
-  }
+  Node* nodes_of(int used) const { return m_.nodes + static_cast<std::size_t>(used) * l_.nodes; }
   Row<Point> places(Cell cell, float fy) const {
     return {m_.place + node_index(cell.r, cell.c), m_.place + node_index(cell.r + 1, cell.c), fy};
   }
-  Row<Node> nodes(int used, Cell cell, float fy) const {
-    return {node_at(used, cell.r, cell.c), node_at(used, cell.r + 1, cell.c), fy};
-  }
-
   /// How far inside of a frame a point lies, negative outside.
-  float depth(Point p) const {
-    const auto right = static_cast<float>(pyramid_.width - 1), bottom = static_cast<float>(pyramid_.height - 1);
-    return std::min(std::min(p.x, right - p.x), std::min(p.y, bottom - p.y));
-  }
+  float depth(Point p) const { return std::min(std::min(p.x, frame_.right - p.x), std::min(p.y, frame_.bottom - p.y)); }
   /// The same of a source's place, whose edge rows are not used.
   float depth(const Node& n) const { return depth(Point{n.x, n.y}) - kInset; }
 
   /// The least and the greatest depth of a tile's corners.
   template <class Value>
-  std::pair<float, float> depths(const Value* above, const Value* below) const {
+  std::pair<float, float> depths(const Value* nodes, Cell cell) const {
+    const Value *above = nodes + node_index(cell.r, cell.c), *below = above + l_.across + 1;
     return std::minmax({depth(above[0]), depth(above[1]), depth(below[0]), depth(below[1])});
   }
 
@@ -141,7 +134,7 @@ class Filling {
       for (int c = 0; c < l_.across; ++c) {
         Tile& tile = tile_at(r, c);
         if (!tile.band) continue;
-        tile.band = depths(m_.place + node_index(r, c), m_.place + node_index(r + 1, c)).second >= 0;
+        tile.band = depths(m_.place, {r, c}).second >= 0;
         m_.active[active_++] = {r, c};
       }
     }
@@ -183,49 +176,71 @@ class Filling {
   float full(float v) const { return (v + 0.5f) * static_cast<float>(pyramid_.factor) - 0.5f; }
   float work(float v) const { return (v + 0.5f) / static_cast<float>(pyramid_.factor) - 0.5f; }
 
-  /// Calls f(i, x, y, fx, fy) for the luma samples at which a tile is compared.
-  template <class Call>
-  void each_sample(Cell cell, Call f) const {
-    const int step = l_.side / kSamplesAcross;
-    for (int i = 0; i < kSamples; ++i) {
-      const int x = i % kSamplesAcross * step + l_.unit / 2, y = i / kSamplesAcross * step + l_.unit / 2;
-      const int px = cell.c * l_.side + x, py = cell.r * l_.side + y;
-      if (px < l_.width && py < l_.height) {
-        f(i, px, py, static_cast<float>(x) / side_, static_cast<float>(y) / side_);
-      }
+  /// Samples of a plane's tile at x(i), y(i), in packs; `sx`, `sy`, `ox`, `oy`: where they lie on the luma's grid.
+  template <class Place>
+  void lay_out(Pack* packs, int count, int sx, int sy, float ox, float oy, Place place) const {
+    constexpr std::int32_t beyond = 1 << 30;
+    for (int i = 0; i < (count + kPack - 1) / kPack * kPack; ++i) {
+      Pack& pack = packs[i / kPack];
+      const auto [x, y] = i < count ? place(i) : std::pair{beyond, beyond};
+      pack.x[i % kPack] = x;
+      pack.y[i % kPack] = y;
+      pack.across[i % kPack] = i < count ? (static_cast<float>(x * sx) + ox) / side_ : 0;
+      pack.down[i % kPack] = i < count ? (static_cast<float>(y * sy) + oy) / side_ : 0;
     }
   }
 
-  /// The same for its chroma.
-  template <class Call>
-  void each_chroma_sample(Cell cell, Call f) const {
+  void lay_out_packs() {
+    const int side = l_.side, wide = side / siting_.sx, high = side / siting_.sy;
+    const auto rows_of = [](int across) { return [across](int i) { return std::pair{i % across, i / across}; }; };
+    lay_out(m_.luma, side * side, 1, 1, 0, 0, rows_of(side));
+    lay_out(m_.chroma, wide * high, siting_.sx, siting_.sy, frame_.ox, frame_.oy, rows_of(wide));
+    lay_out(samples_, kSamples, 1, 1, 0, 0, [this, step = side / kSamplesAcross](int i) {
+      return std::pair{i % kSamplesAcross * step + l_.unit / 2, i / kSamplesAcross * step + l_.unit / 2};
+    });
     constexpr int across = kSamplesAcross / 2;
-    const int wide = l_.side / siting_.sx, high = l_.side / siting_.sy;
-    for (int i = 0; i < kChromaSamples; ++i) {
-      const int x = (2 * (i % across) + 1) * wide / kSamplesAcross, y = (2 * (i / across) + 1) * high / kSamplesAcross;
-      const int px = cell.c * wide + x, py = cell.r * high + y;
-      if (px < targets_[1].width && py < targets_[1].height) {
-        f(i, px, py, (static_cast<float>(x * siting_.sx) + static_cast<float>(siting_.ox)) / side_,
-          (static_cast<float>(y * siting_.sy) + static_cast<float>(siting_.oy)) / side_);
-      }
+    lay_out(&chroma_samples_, kChromaSamples, siting_.sx, siting_.sy, frame_.ox, frame_.oy, [wide, high](int i) {
+      return std::pair{(2 * (i % across) + 1) * wide / kSamplesAcross, (2 * (i / across) + 1) * high / kSamplesAcross};
+    });
+  }
+
+  /// Samples of a tile of some plane.
+  struct Extent {
+    int x, y, columns, rows;  // the first, and how many
+  };
+  Extent extent(Cell cell, std::size_t plane) const {
+    const int wide = l_.side / (plane == 0 ? 1 : siting_.sx), high = l_.side / (plane == 0 ? 1 : siting_.sy);
+    const int x = cell.c * wide, y = cell.r * high;
+    return {x, y, std::min(wide, targets_[plane].width - x), std::min(high, targets_[plane].height - y)};
+  }
+
+  /// The samples of a tile's band and how much each tells of what lies outside: nothing, if it lies there.
+  void sample_tile(Cell cell, std::size_t plane, const Pack& pack, float inset, float* weight, float* own) const {
+    const Extent tile = extent(cell, plane);
+    const Image<Sample>& target = targets_[plane];
+    for (int i = 0; i < kPack; ++i) {
+      weight[i] = own[i] = 0;
+      if (pack.x[i] >= tile.columns || pack.y[i] >= tile.rows) continue;
+      const float inside = depth(places(cell, pack.down[i]).at(pack.across[i])) - inset;
+      if (inside >= 0) weight[i] = std::exp(-inside / (kColorReach * unit_)) + 1e-3f;
+      own[i] = static_cast<float>(target.data[(tile.y + pack.y[i]) * target.stride + tile.x + pack.x[i]]);
     }
   }
 
-  /// How much each sample of the band tells of what lies outside.
   void weigh_band() {
-    const auto weight = [this](Cell cell, float fx, float fy, float inset) {
-      const float inside = depth(places(cell, fy).at(fx)) - inset;
-      return inside >= 0 ? std::exp(-inside / (kColorReach * unit_)) + 1e-3f : 0.0f;
-    };
+    band_ = 0;
     for (int k = 0; k < active_; ++k) {
       const Cell cell = m_.active[k];
       if (!tile_at(cell.r, cell.c).band) continue;
-      float *luma = m_.weight + k * kSamples, *chroma = m_.chroma_weight + k * kChromaSamples;
-      std::fill_n(luma, kSamples, 0.0f);
-      std::fill_n(chroma, kChromaSamples, 0.0f);
-      each_sample(cell, [&](int i, int, int, float fx, float fy) { luma[i] = weight(cell, fx, fy, 1); });
-      if (targets_.size() < 3) continue;
-      each_chroma_sample(cell, [&](int i, int, int, float fx, float fy) { chroma[i] = weight(cell, fx, fy, 2); });
+      BandTile& tile = m_.band[band_++];
+      tile.node = node_index(cell.r, cell.c);
+      tile.cell = cell.r * l_.across + cell.c;
+      for (int p = 0; p < kSamples / kPack; ++p) {
+        sample_tile(cell, 0, samples_[p], 1, tile.weight + p * kPack, tile.own + p * kPack);
+      }
+      for (std::size_t p = 1; p < targets_.size(); ++p) {
+        sample_tile(cell, p, chroma_samples_, 2, tile.chroma_weight, tile.chroma_own[p - 1]);
+      }
     }
   }
 
@@ -243,12 +258,14 @@ class Filling {
   }
 
   /// Positions, colors and predicted errors of a source, on its nodes.
-  void align(int index) {
-    const FillSource<Sample>& source = sources_[static_cast<std::size_t>(index)];
+  void align(const FillSource<Sample>& source) {
     const auto distance = static_cast<float>(source.distance);
-    m_.used[count_] = index;
-    m_.fade[count_] = std::exp(-distance / static_cast<float>(options_.fade_frames));
-    Node* nodes = m_.nodes + static_cast<std::size_t>(count_) * l_.nodes;
+    Node* nodes = nodes_of(count_);
+    m_.distance[count_] = distance;
+    Lending<Sample>& lending = m_.lending[count_];
+    lending.nodes = nodes;
+    std::copy_n(source.planes, 3, lending.plane);
+    lending.fade = std::exp(-distance / static_cast<float>(options_.fade_frames));
     const bool shifted = follow(source);
     for (int i = 0; i < needed_; ++i) {
       const auto [r, c] = m_.needed[i];
@@ -261,12 +278,11 @@ class Filling {
       const Point there = mapped(source.map, p.x, p.y);
       nodes[node_index(r, c)] = {there.x, there.y, {0, 0, 0}, kUnknownError};
     }
-    compare(source);
+    compare(lending);
     for (int i = 0; i < outside_; ++i) {
       const auto [r, c] = m_.outside[i];
       Tile& tile = tile_at(r, c);
-      if (tile.first > distance &&
-          depths(node_at(count_, r, c), node_at(count_, r + 1, c)).first > 0.3f * kRamp * unit_) {
+      if (tile.first > distance && depths(nodes, {r, c}).first > 0.3f * kRamp * unit_) {
         tile.first = distance;
       }
     }
@@ -330,21 +346,18 @@ class Filling {
   }
 
   /// Compares a source with the frame in the band: colors to be added and predicted errors go to the nodes.
-  void compare(const FillSource<Sample>& source) {
+  void compare(const Lending<Sample>& source) {
     const bool colored = targets_.size() == 3;
     const int channels = colored ? 4 : 2;
     Extension& grid = m_.grid;
     grid.clear(channels);
-    float known = 0;
-    for (int k = 0; k < active_; ++k) {
-      const Cell cell = m_.active[k];
-      if (!tile_at(cell.r, cell.c).band) continue;
-      known += compare_luma(source, cell, m_.weight + k * kSamples);
-      if (colored) compare_chroma(source, cell, m_.chroma_weight + k * kChromaSamples);
-    }
-    if (!(known > 0)) return;
+    CompareJob<Sample> job{frame_,   source,           m_.band, band_,
+                           samples_, &chroma_samples_, colored, kMostColor * levels_,
+                           levels_,  grid.weights(),   {}};
+    for (int c = 0; c < channels; ++c) job.values[c] = grid.values(c);
+    if (!(LEGATO_DISPATCH(compare_band, job) > 0)) return;
     grid.run(channels, kTrust);
-    Node* nodes = m_.nodes + static_cast<std::size_t>(count_) * l_.nodes;
+    Node* nodes = nodes_of(count_);
     for (int i = 0; i < needed_; ++i) {
       const auto [r, c] = m_.needed[i];
       const int y0 = std::max(r - 1, 0) * l_.across, y1 = std::min(r, l_.down - 1) * l_.across;
@@ -360,191 +373,39 @@ class Filling {
     }
   }
 
-  /// Mean difference of a tile's luma, and the mean deviation from it; the weight of both.
-  float compare_luma(const FillSource<Sample>& source, Cell cell, const float* weight) {
-    const Image<Sample>& target = targets_[0];
-    const Node *above = node_at(count_, cell.r, cell.c), *below = node_at(count_, cell.r + 1, cell.c);
-    if (!(depths(above, below).second >= 0)) return 0;
-    const float most = kMostColor * levels_;
-    float difference[kSamples], share[kSamples] = {}, sum = 0, whole = 0, deviation = 0;
-    each_sample(cell, [&](int i, int x, int y, float fx, float fy) {
-      if (!(weight[i] > 0)) return;
-      const Node there = between(between(above[0], above[1], fx), between(below[0], below[1], fx), fy);
-      if (!(depth(there) >= 0)) return;
-      difference[i] =
-          static_cast<float>(target.data[y * target.stride + x]) - sample_linear(source.planes[0], there.x, there.y);
-      share[i] = weight[i];
-      sum += weight[i] * std::clamp(difference[i], -most, most);
-      whole += weight[i];
-    });
-    if (!(whole > 0)) return 0;
-    for (int i = 0; i < kSamples; ++i) {
-      if (share[i] > 0) deviation += share[i] * std::abs(difference[i] - sum / whole);
-    }
-    const int at = cell.r * l_.across + cell.c;
-    m_.grid.weights()[at] = whole / kSamples;
-    m_.grid.values(0)[at] = sum / kSamples;
-    m_.grid.values(1)[at] = deviation / levels_ / kSamples;
-    return whole;
-  }
-
-  /// Mean differences of its chroma, by the weight of its luma.
-  void compare_chroma(const FillSource<Sample>& source, Cell cell, const float* weight) {
-    const int at = cell.r * l_.across + cell.c;
-    if (!(m_.grid.weights()[at] > 0)) return;
-    const Node *above = node_at(count_, cell.r, cell.c), *below = node_at(count_, cell.r + 1, cell.c);
-    const float most = kMostColor * levels_;
-    float sums[2] = {}, whole = 0;
-    each_chroma_sample(cell, [&](int i, int x, int y, float fx, float fy) {
-      if (!(weight[i] > 0)) return;
-      const Node there = between(between(above[0], above[1], fx), between(below[0], below[1], fx), fy);
-      if (!(depth(there) >= 0)) return;
-      for (std::size_t p = 0; p < 2; ++p) {
-        const Image<Sample>& target = targets_[p + 1];
-        const auto own = static_cast<float>(target.data[y * target.stride + x]);
-        sums[p] += weight[i] * std::clamp(own - chroma(source.planes[p + 1], {there.x, there.y}), -most, most);
-      }
-      whole += weight[i];
-    });
-    if (!(whole > 0)) return;
-    for (int p = 0; p < 2; ++p) m_.grid.values(2 + p)[at] = sums[p] / whole * m_.grid.weights()[at];
-  }
-
-  /// The chroma sample at a luma position.
-  float chroma(const Image<const Sample>& plane, Point there) const {
-    return sample_linear(plane, (there.x - static_cast<float>(siting_.ox)) / static_cast<float>(siting_.sx),
-                         (there.y - static_cast<float>(siting_.oy)) / static_cast<float>(siting_.sy));
-  }
-
-  Sample rounded(float v) const { return static_cast<Sample>(std::clamp(v, 0.0f, most_) + 0.5f); }
-
-  /// What a source says of the pixels of a row of a tile, those at `step` x + `offset`: places, colors, predicted
-  /// errors and weights, which are 0 where it does not show them.
-  void weigh(int used, const Row<Node>& row, int begin, int end, int step, float offset) {
-    const Node &a = row.left, &b = row.right;
-    const float pace = static_cast<float>(step) / side_, first = offset / side_, fade = m_.fade[used];
-    const float right = static_cast<float>(pyramid_.width - 1) - kInset, ramp = 1 / (kRamp * unit_);
-    const float bottom = static_cast<float>(pyramid_.height - 1) - kInset;
-    for (int x = begin; x < end; ++x) {
-      const float f = static_cast<float>(x) * pace + first;
-      const float px = a.x + f * (b.x - a.x), py = a.y + f * (b.y - a.y), e = a.error + f * (b.error - a.error);
-      const float deep = std::min(std::min(px - kInset, right - px), std::min(py - kInset, bottom - py));
-      seen_.x[x] = px;
-      seen_.y[x] = py;
-      seen_.error[x] = e;
-      seen_.weight[x] = std::max(std::min(deep * ramp, 1.0f), 0.0f) * (fade / (e * e + kLeastVariance));
-      for (int p = 0; p < 3; ++p) seen_.color[p][x] = a.color[p] + f * (b.color[p] - a.color[p]);
-    }
-  }
-
-  /// Calls f(used, source) for the sources that show some of a tile, as far as they count.
-  template <class Call>
-  void each_source(Cell cell, Call f) {
-    const float first = tile_at(cell.r, cell.c).first;
-    for (int u = 0; u < count_; ++u) {
-      const FillSource<Sample>& source = sources_[static_cast<std::size_t>(m_.used[u])];
-      if (static_cast<float>(source.distance) > first + reach_) return;
-      if (depths(node_at(u, cell.r, cell.c), node_at(u, cell.r + 1, cell.c)).second > 0) f(u, source);
-    }
-  }
-
   /// Draws what a tile lacks.
   void blend(Cell cell) {
     const auto [r, c] = cell;
     Tile& tile = tile_at(r, c);
     const float feather = kFeather * unit_;
-    if (!(tile.outside || tile.band) ||
-        !(depths(m_.place + node_index(r, c), m_.place + node_index(r + 1, c)).first < feather)) {
-      return;
+    if (!(tile.outside || tile.band) || !(depths(m_.place, cell).first < feather)) return;
+    int showing = 0;
+    for (int u = 0; u < count_ && m_.distance[u] <= tile.first + reach_; ++u) {
+      if (depths(m_.lending[u].nodes, cell).second > 0) m_.showing[showing++] = &m_.lending[u];
     }
-    double error = 0;
-    const int right = std::min(l_.side, l_.width - c * l_.side), bottom = std::min(l_.side, l_.height - r * l_.side);
-    float *value = m_.row, *square = value + l_.side, *whole = square + l_.side, *risk = whole + l_.side;
-    float* inside = risk + l_.side;
-    for (int y = 0; y < bottom; ++y) {
-      const float fy = static_cast<float>(y) / side_;
-      const Row<Point> place = places(cell, fy);
-      int begin = right, end = 0;
-      for (int x = 0; x < right; ++x) {
-        inside[x] = depth(place.at(static_cast<float>(x) / side_));
-        value[x] = square[x] = whole[x] = risk[x] = 0;
-        if (inside[x] < feather) begin = std::min(begin, x), end = x + 1;
-      }
-      std::uint8_t* bare = m_.bare + static_cast<std::ptrdiff_t>(r * l_.side + y) * l_.width + c * l_.side;
-      std::fill_n(bare, right, std::uint8_t{0});
-      if (begin >= end) continue;
-      each_source(cell, [&](int u, const FillSource<Sample>& source) {
-        weigh(u, nodes(u, cell, fy), begin, end, 1, 0);
-        for (int x = begin; x < end; ++x) {
-          const float w = seen_.weight[x];
-          if (!(w > 0)) continue;
-          const float v = sample(source.planes[0], seen_.x[x], seen_.y[x]) + seen_.color[0][x];
-          whole[x] += w;
-          value[x] += w * v;
-          square[x] += w * v * v;
-          risk[x] += w * seen_.error[x];
-        }
-      });
-      Sample* out = targets_[0].data + (r * l_.side + y) * targets_[0].stride + c * l_.side;
-      for (int x = begin; x < end; ++x) {
-        if (!(inside[x] < feather)) continue;
-        if (!(whole[x] > kLeastWeight)) {
-          bare[x] = inside[x] < 0;
-          tile.bare += bare[x];
-          continue;
-        }
-        const float mean = value[x] / whole[x], own = std::clamp(inside[x] / feather, 0.0f, 1.0f);
-        out[x] = rounded(own * static_cast<float>(out[x]) + (1 - own) * mean);
-        if (inside[x] < 0) {
-          const float variance = std::max(square[x] / whole[x] - mean * mean, 0.0f);
-          error += risk[x] / whole[x] + 2 * std::sqrt(variance) / levels_;
-          ++tile.filled;
-        }
-      }
-    }
-    tile.error = tile.filled > 0 ? static_cast<float>(error / tile.filled) : 0;
-    if (targets_.size() == 3) blend_chroma(cell);
-  }
-
-  void blend_chroma(Cell cell) {
-    const float feather = kFeather * unit_;
-    const int wide = l_.side / siting_.sx, high = l_.side / siting_.sy;
-    const int right = std::min(wide, targets_[1].width - cell.c * wide);
-    const int bottom = std::min(high, targets_[1].height - cell.r * high);
-    float *whole = m_.row, *inside = whole + l_.side, *values[2] = {inside + l_.side, inside + 2 * l_.side};
-    const auto along = [this](int x) {
-      return (static_cast<float>(x * siting_.sx) + static_cast<float>(siting_.ox)) / side_;
+    Extent place = extent(cell, 0);
+    BlendJob<Sample> job{};
+    job.frame = frame_, job.node = node_index(r, c), job.place = m_.place;
+    job.source = m_.showing, job.fields = m_.fields, job.count = showing;
+    job.feather = feather, job.ramp = kRamp * unit_, job.most = most_, job.levels = levels_;
+    job.bare = m_.bare + static_cast<std::ptrdiff_t>(place.y) * l_.width + place.x, job.bare_stride = l_.width;
+    for (int y = 0; y < place.rows; ++y) std::fill_n(job.bare + y * job.bare_stride, place.columns, std::uint8_t{0});
+    const auto aim = [&](std::size_t plane, std::size_t at) {
+      place = extent(cell, plane);
+      job.columns = place.columns, job.rows = place.rows;
+      job.target[at] = targets_[plane].data + place.y * targets_[plane].stride + place.x;
+      job.stride[at] = targets_[plane].stride;
     };
-    for (int y = 0; y < bottom; ++y) {
-      const float fy = (static_cast<float>(y * siting_.sy) + static_cast<float>(siting_.oy)) / side_;
-      const Row<Point> place = places(cell, fy);
-      int begin = right, end = 0;
-      for (int x = 0; x < right; ++x) {
-        inside[x] = depth(place.at(along(x)));
-        whole[x] = values[0][x] = values[1][x] = 0;
-        if (inside[x] < feather) begin = std::min(begin, x), end = x + 1;
-      }
-      if (begin >= end) continue;
-      each_source(cell, [&](int u, const FillSource<Sample>& source) {
-        weigh(u, nodes(u, cell, fy), begin, end, siting_.sx, static_cast<float>(siting_.ox));
-        for (int x = begin; x < end; ++x) {
-          const float w = seen_.weight[x];
-          if (!(w > 0)) continue;
-          whole[x] += w;
-          for (std::size_t p = 0; p < 2; ++p) {
-            values[p][x] += w * (chroma(source.planes[p + 1], {seen_.x[x], seen_.y[x]}) + seen_.color[p + 1][x]);
-          }
-        }
-      });
-      for (std::size_t p = 0; p < 2; ++p) {
-        Sample* out = targets_[p + 1].data + (cell.r * high + y) * targets_[p + 1].stride + cell.c * wide;
-        for (int x = begin; x < end; ++x) {
-          if (!(inside[x] < feather) || !(whole[x] > kLeastWeight)) continue;
-          const float own = std::clamp(inside[x] / feather, 0.0f, 1.0f);
-          out[x] = rounded(own * static_cast<float>(out[x]) + (1 - own) * values[p][x] / whole[x]);
-        }
-      }
-    }
+    aim(0, 0);
+    job.pack = m_.luma, job.packs = l_.side * l_.side / kPack;
+    const TileSums sums = LEGATO_DISPATCH(blend_tile<true>, job);
+    tile.filled = sums.filled, tile.bare = sums.bare;
+    tile.error = sums.filled > 0 ? sums.error / static_cast<float>(sums.filled) : 0;
+    if (targets_.size() < 3) return;
+    aim(1, 0);
+    aim(2, 1);
+    job.pack = m_.chroma, job.packs = (l_.side / siting_.sx * (l_.side / siting_.sy) + kPack - 1) / kPack;
+    LEGATO_DISPATCH(blend_tile<false>, job);
   }
 
   /// Which tiles are too uncertain, and the figures of the whole.
@@ -568,6 +429,8 @@ class Filling {
     result.membrane = membrane / pixels;
     result.error = filled > 0 ? error / filled : 0;
   }
+
+  Sample rounded(float v) const { return static_cast<Sample>(std::clamp(v, 0.0f, most_) + 0.5f); }
 
   /// A smooth continuation of what is known, where no source shows what is there.
   void span_membrane() {
@@ -631,7 +494,7 @@ class Filling {
   }
 
   const Layout& l_;
-  Memory& m_;
+  Memory<Sample>& m_;
   const double* map_;
   const Pyramid& pyramid_;
   std::span<const FillSource<Sample>> sources_;
@@ -640,11 +503,10 @@ class Filling {
   const FillOptions& options_;
   float levels_, most_, unit_, side_, reach_;
   double inverse_[9];  // of the map
-  struct {
-    float *x, *y, *error, *weight, *color[3];
-  } seen_;  // of a row of a tile, in a source
+  Frame frame_;
+  Pack samples_[kSamples / kPack], chroma_samples_;  // at which a tile is compared
   std::size_t points_ = 0;
-  int outside_ = 0, active_ = 0, needed_ = 0, count_ = 0;
+  int outside_ = 0, active_ = 0, needed_ = 0, band_ = 0, count_ = 0;
 };
 
 bool is_siting(const Siting& s) {
@@ -699,7 +561,7 @@ Status checked_fill(std::span<const double> map, const Pyramid& pyramid, std::sp
   const std::size_t size = fill_workspace_size(pyramid, width, height, sources.size());
   if (!is_enough(workspace, size)) return Status::workspace_too_small;
   Arena arena(workspace);
-  Memory memory(layout, corners_workspace_size(pyramid), sources.size(), arena);
+  Memory<Sample> memory(layout, corners_workspace_size(pyramid), sources.size(), arena);
   // Of one sign, so that a positive third coordinate means "in front".
   double forward[9];
   const double sign = map[8] < 0 ? -1 : 1;
@@ -719,7 +581,7 @@ FrameSize fill_cells(int width, int height) noexcept {
 std::size_t fill_workspace_size(const Pyramid& pyramid, int width, int height, std::size_t sources) noexcept {
   if (!is_frame_size(width, height)) return 0;
   Arena counter;
-  Memory(layout_of(width, height), corners_workspace_size(pyramid), sources, counter);
+  Memory<std::uint8_t>(layout_of(width, height), corners_workspace_size(pyramid), sources, counter);
   return counter.size();
 }
 

@@ -31,6 +31,7 @@ struct Tracker {
 
 namespace {
 
+constexpr int kMostFactor = 250;
 constexpr int kShortestWorkSide = 24;  // below this a window and its pyramid have no room
 // What a model needs before it is believed: inliers, and cells of the 24 that hold one.
 constexpr int kLeastInliers[] = {25, 15, 8, 5};
@@ -377,16 +378,25 @@ bool inside(const Region& region, int width, int height) {
                            region.width <= width - region.x && region.height <= height - region.y);
 }
 
-bool sensible(int width, int height, const TrackerOptions& options) {
-  return is_frame_size(width, height) && options.model >= Model::homography && options.model <= Model::translation &&
-         options.round_trip_px > 0 && options.longest_work_side >= 1 &&
-         factor_of(width, height, options.longest_work_side) <= 250 && inside(options.region, width, height);
-}
-
 }  // namespace
 
+const char* tracker_problem(int width, int height, const TrackerOptions& options) noexcept {
+  if (!is_frame_size(width, height)) return "width, height: expected 1 to 32766 pixels";
+  if (!(options.model >= Model::homography && options.model <= Model::translation)) {
+    return "model: expected homography, affine, similarity or translation";
+  }
+  if (!(options.round_trip_px > 0)) return "round_trip_px: expected more than 0";
+  if (options.longest_work_side < 1) return "longest_work_side: expected 1 or more pixels";
+  if (factor_of(width, height, options.longest_work_side) > kMostFactor) {
+    return "longest_work_side: expected at least a 250th of the frame's longer side";
+  }
+  if (!inside(options.region, width, height))
+    return "region: expected x, y, width, height inside the frame, or width 0";
+  return nullptr;
+}
+
 std::size_t tracker_memory_size(int width, int height, const TrackerOptions& options) noexcept {
-  if (!sensible(width, height, options)) return 0;
+  if (tracker_problem(width, height, options) != nullptr) return 0;
   Arena counter;
   lay_out_tracker(width, height, options, true, counter, false);
   return counter.size();

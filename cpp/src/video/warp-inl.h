@@ -215,7 +215,7 @@ inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), 
 /// The first `count` of the samples in a register go to memory.
 template <class Register, class Sample>
 inline void put(Register samples, int count, Sample* target) {
-  if (count * sizeof(Sample) >= sizeof samples) {
+  if (static_cast<std::size_t>(count) * sizeof(Sample) >= sizeof samples) {
     std::memcpy(target, &samples, sizeof samples);
   } else {
     std::memcpy(target, &samples, static_cast<std::size_t>(count) * sizeof(Sample));

@@ -134,11 +134,11 @@ class PathOptions:
         w0, w1, w2, w3 = self.weights
         return dataclasses.replace(
             self,
-            weights=(w0 / rate, w1, w2 * rate, w3 * rate**2),
+            weights=(w0 / rate, w1, w2 * rate, w3 * (rate * rate)),
             anisotropy=self.anisotropy / rate,
             shear=self.shear / rate,
             keystone=self.keystone / rate,
-            acceleration=min(self.acceleration * rate**3, 9e11),  # damaged timestamps give any rate
+            acceleration=min(self.acceleration * (rate * rate * rate), 9e11),  # damaged timestamps give any rate
         )
 
 

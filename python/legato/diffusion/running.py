@@ -47,7 +47,7 @@ class Runner:
         self.has_score = isinstance(self.cond, GaussianMixture) and isinstance(self.uncond, GaussianMixture)
         self.threads = threads
         self.backend = backend
-        self.in_numpy = _dispatch.choose(backend) == "numpy"
+        _dispatch.choose(backend)  # refuses what is none
         self.schedule: Any = None  # for noise of a path
         self.past: list[NDArray[Any]] = []  # predictions of the two rows before, the last one first
         self.last_x: NDArray[Any] | None = None
@@ -93,7 +93,7 @@ class Runner:
             raise ArgumentError(
                 f"shape: expected (samples, {self.cond.dimension}), float32 or float64, got {state.shape} {state.dtype}"
             )
-        if self.in_numpy:
+        if _dispatch.choose(self.backend) == "numpy":
 
             def evaluate(model: Any) -> Any:
                 return lambda x, alpha, sigma, score: model._evaluate_numpy(x, alpha, sigma, score)

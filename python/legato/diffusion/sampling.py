@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from legato._arrays import given_back, on_device, refuse_gradients, storage_name
+from legato._arrays import Float64, given_back, on_device, refuse_gradients, storage_name
 from legato._dispatch import Backend
 from legato._scalars import as_count, as_flag, as_number, as_shape, as_threads
 from legato.diffusion.guidance import Guidance, guidance_of
-from legato.diffusion.models import check_level
+from legato.diffusion.models import GaussianMixture, Guided, check_level
 from legato.diffusion.noise import Generator, Seeds, Streams, fill
 from legato.diffusion.plans import (
     HIGHER_ORDER_SAMPLERS,
     Correctors,
+    Form,
     HigherOrder,
     Row,
     as_sampler,
@@ -156,41 +158,81 @@ def sample(
     >>> bool(abs(x.mean() - 3.0) < 0.05)
     True
     """
+    if callback is not None and not callable(callback):
+        raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
+    progress = as_flag("progress", progress)
+    settle = _settled
+    if callback is None and not progress and noise == "step" and type(guidance_scale) in (int, float):
+        settle = _settled_before if _is_small(model) else _settled
+    settings = (
+        schedule, sampler, eta, guidance_scale, corrector_steps, corrector_scale, corrector_size, prediction, arrays,
+        noise, start, stop, threads, backend,
+    )  # fmt: skip
+    try:
+        run = settle(model, *settings)
+    except TypeError:  # of a setting without a hash, or what it raises again
+        run = _settled(model, *settings)
+    runner, rule, rows = run.runner, run.rule, run.rows
+    shape = as_shape("shape", shape)
+    streams = Streams(seeds, shape[0], first_sample, generator)
+    state = _start(x, shape, schedule, start, dtype, streams, runner.threads, backend)
+    if on_device(state):
+        runner.refuse_on_device(rule, backend)
+    if callback is None and not progress:
+        state = runner.run(state, rows, streams, rule, run.form)
+        return given_back(x, finite(state, "corrector_size", run.langevin_rows))
+    looks_back = run.sampler in HIGHER_ORDER_SAMPLERS  # from piece to piece, which compiled runs do not
+    pieces = [rows[column(rows, "step") == k] for k in range(start, run.end)]
+    with _bar(progress, len(pieces)) as advance:
+        for k, piece in enumerate(pieces, start):
+            state = runner.run(state, piece, streams, rule, run.form, compiled=not looks_back)
+            advance()
+            if callback is not None and callback(k, state):
+                break
+    return given_back(x, finite(state, "corrector_size", run.langevin_rows))
+
+
+class _Settled(NamedTuple):
+    """What a run is before its seeds and its state are known."""
+
+    runner: Runner
+    rule: Guidance
+    form: Form
+    sampler: Sampler | HigherOrder
+    rows: Float64
+    langevin_rows: Float64
+    end: int
+
+
+def _settled(
+    model: Any, schedule: Schedule, sampler: Any, eta: float | None, guidance_scale: float | Guidance,
+    corrector_steps: int, corrector_scale: float | None, corrector_size: Any, prediction: Prediction, arrays: Any,
+    noise: NoiseOf, start: int, stop: int | None, threads: int, backend: Backend | None,
+) -> _Settled:  # fmt: skip
     end = check_range(schedule, start, stop)
     sampler = as_sampler(sampler)
     correctors = Correctors(corrector_steps, corrector_scale, corrector_size)
-    if callback is not None and not callable(callback):
-        raise ArgumentError(f"callback: expected a callable, got {type(callback).__name__}")
-    threads = as_threads(threads)
     rule = guidance_of(guidance_scale)
-    runner = Runner(model, prediction, arrays, threads, backend, noise)
+    runner = Runner(model, prediction, arrays, as_threads(threads), backend, noise)
     runner.schedule = schedule
     if runner.alone and (rule.scale != 1 or rule.rule != "cfg" or corrector_scale not in (None, 1.0)):
         raise ArgumentError("guidance_scale: expected 1, or a guided(cond, uncond) pair as model")
-    shape = as_shape("shape", shape)
-    streams = Streams(seeds, shape[0], first_sample, generator)
-    state = _start(x, shape, schedule, start, dtype, streams, threads, backend)
-    if on_device(state):
-        runner.refuse_on_device(rule, backend)
     form = runner.form(rule, sampler)
     rows = make_plan(schedule, sampler, eta, rule, correctors, form, has_score=runner.has_score, first=start, after=end)
     langevin_rows = rows[column(rows, "substep") > 0] if correctors.steps else rows[:0]
     if runner.has_score and len(langevin_rows):
         check_langevin("corrector_size", "corrector_scale", langevin_rows, runner.cond, runner.uncond)
-    progress = as_flag("progress", progress)
-    stepwise = callback is not None or progress
-    looks_back = stepwise and sampler in HIGHER_ORDER_SAMPLERS  # from piece to piece, which compiled runs do not
-    if not stepwise:
-        state = runner.run(state, rows, streams, rule, form)
-        return given_back(x, finite(state, "corrector_size", langevin_rows))
-    pieces = [rows[column(rows, "step") == k] for k in range(start, end)]
-    with _bar(progress, end - start) as advance:
-        for k, piece in enumerate(pieces, start):
-            state = runner.run(state, piece, streams, rule, form, compiled=not looks_back)
-            advance()
-            if callback is not None and callback(k, state):
-                break
-    return given_back(x, finite(state, "corrector_size", langevin_rows))
+    return _Settled(runner, rule, form, sampler, rows, langevin_rows, end)
+
+
+# One chain of a small mixture takes less time than to settle its run. Such a runner has no memory of its own.
+_settled_before = functools.lru_cache(maxsize=32, typed=True)(_settled)
+_LARGEST_KEPT = 1 << 14  # numbers of a mixture, since a kept run keeps its models
+
+
+def _is_small(model: Any) -> bool:
+    both = (model.cond, model.uncond) if type(model) is Guided else (model,)
+    return all(type(one) is GaussianMixture and one.covariances.size <= _LARGEST_KEPT for one in both)
 
 
 def langevin(

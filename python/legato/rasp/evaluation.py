@@ -19,7 +19,10 @@ from legato.rasp.operations import OPERATIONS
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate, holds
 from legato.rasp.selectors import Selector, aggregate_selector, term
 
-__all__ = ["evaluate", "scalar_function", "steps"]
+__all__ = ["REFUSALS", "evaluate", "reason", "scalar_function", "steps"]
+
+#: How a function says that it has no answer for its arguments.
+REFUSALS = (TypeError, ValueError, ArithmeticError, LookupError)
 
 
 def evaluate(value: Node, sequence: Sequence[Any], *, causal: bool = False, merged: bool = True) -> list[Any]:
@@ -63,6 +66,11 @@ def steps(
             yield node, list(out)
 
 
+def reason(error: Exception) -> str:
+    """Return what an error of a function says; that of a dict is the bare key."""
+    return f"no key {error}" if isinstance(error, KeyError) else str(error)
+
+
 def _name(node: Node) -> str:
     op = node.attributes.get("op")
     return node.label or (op if isinstance(op, str) else node.kind)
@@ -90,9 +98,10 @@ def _map(node: Node, inputs: list[list[Any]], items: list[Any], _causal: bool) -
             continue
         try:
             out.append(function(*values))
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except REFUSALS as error:
             shown = ", ".join(repr(x) for x in values)
-            raise ArgumentError(f"{_name(node)}: cannot be applied to {shown} at position {at}: {error}") from None
+            why = reason(error)
+            raise ArgumentError(f"{_name(node)}: cannot be applied to {shown} at position {at}: {why}") from None
     del items
     return out
 
@@ -118,9 +127,9 @@ def _select(node: Node, inputs: list[list[Any]], items: list[Any], causal: bool)
             return holds(predicate, *asked)
         try:
             return bool(predicate(*asked))
-        except (TypeError, ValueError, ArithmeticError) as error:
+        except REFUSALS as error:
             raise ArgumentError(
-                f"select: the predicate cannot be asked about key {asked[0]!r}, query {asked[1]!r}: {error}"
+                f"select: the predicate cannot be asked about key {asked[0]!r}, query {asked[1]!r}: {reason(error)}"
             ) from None
 
     return Selector(term(k, q, by_number), shape, hidden, None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from legato.errors import ArgumentError, LegatoError
-from legato.rasp.evaluation import steps
+from legato.rasp.evaluation import REFUSALS, reason, steps
 from legato.rasp.graph import Choice, Value, apply_symbolic, as_value
 from legato.rasp.nodes import Node, interned
 from legato.rasp.operations import OPERATIONS
@@ -150,8 +150,8 @@ class Expressions:
             return method(tree)
         except (LanguageError, Returned):
             raise
-        except (LegatoError, TypeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
-            raise self.error(f"no key {error}" if isinstance(error, KeyError) else str(error), tree) from None
+        except (LegatoError, *REFUSALS) as error:
+            raise self.error(reason(error), tree) from None
 
     def _eval_name(self, tree: Any) -> Any:
         name = str(tree.children[0])
@@ -254,8 +254,8 @@ class Expressions:
             other = self.evaluate_tree(right)
             try:
                 value = _combined(str(op), value, other)
-            except (LegatoError, TypeError, ValueError, ArithmeticError) as error:
-                raise self.error(str(error), part) from None
+            except (LegatoError, *REFUSALS) as error:
+                raise self.error(reason(error), part) from None
         return value
 
     def _eval_not_(self, tree: Any) -> Any:

@@ -20,7 +20,7 @@ from legato.rasp.nodes import static_kind, topological
 from legato.rasp.operations import SAME
 from legato.rasp.predicates import EQUAL, GREATER, LESS, Predicate
 
-__all__ = ["called", "followed", "is_arithmetic", "symbolic_form"]
+__all__ = ["Written", "called", "followed", "is_arithmetic", "symbolic_form"]
 
 _STRAIGHT = {
     "BINARY_OP", "CACHE", "CALL", "COMPARE_OP", "COPY_FREE_VARS", "EXTENDED_ARG", "LOAD_CONST", "LOAD_DEREF",
@@ -62,6 +62,38 @@ def _is_number(x: Any) -> bool:
 def is_arithmetic(function: Any) -> bool:
     """Whether a function does nothing but arithmetic on its arguments and on numbers, and branch on that."""
     return _follows.get() and _is_straight(function, _STRAIGHT | _BRANCHES)
+
+
+class Written:
+    """How a function is written: equal for functions of one code over equal numbers, wherever those come from."""
+
+    __slots__ = ("_key", "function")
+
+    def __init__(self, function: types.FunctionType, numbers: list[str]) -> None:
+        self.function = function
+        self._key = (function.__code__, *numbers)
+
+    @classmethod
+    def of(cls, function: Any) -> Written | None:
+        """Return how it is written, or None where it depends on more than numbers, so that it must be called."""
+        if type(function) is not types.FunctionType or not _follows.get():
+            return None
+        names = function.__code__.co_names
+        seen = [function.__globals__.get(name, getattr(builtins, name, None)) for name in names]
+        seen += [*(function.__defaults__ or ()), *dict(sorted((function.__kwdefaults__ or {}).items())).values()]
+        try:
+            seen += [cell.cell_contents for cell in function.__closure__ or ()]
+        except ValueError:  # an empty one
+            return None
+        if not all(_is_number(x) or x is abs for x in seen):
+            return None
+        return cls(function, [repr(x) for x in seen])
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Written) and self._key == other._key
 
 
 def _is_straight(function: Any, allowed: set[str] = _STRAIGHT) -> bool:

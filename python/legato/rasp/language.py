@@ -347,7 +347,7 @@ class Interpreter(Expressions):
             raise self.error(f'load: "{name}" loads itself', tree)
         self._loading.append(path.resolve())
         try:
-            brought = self._run_all(read_text(path), Environment(path.stem, self._library, self.scope))
+            brought = self._run_all(read_text(path), Environment(name, self._library, self.scope))
         except LanguageError as error:
             raise self.error(f'load "{name}": {error}', tree) from None
         finally:
@@ -415,14 +415,16 @@ class Interpreter(Expressions):
 
     def _draw(self, value: Any, tokens: Any = None) -> Drawn:
         """Draw a sequence as its graph, and with an input as a table of steps; a selector as a heat map."""
-        path = Path(f"{getattr(value, 'label', None) or 'drawing'}.svg")
+        if not isinstance(value, Value | Choice):
+            raise TypeError(f"draw: expected an s-op or a selector, got {type(value).__name__}")
+        path = Path(f"{value.label or 'drawing'}.svg")
         if isinstance(value, Choice):
             value.heat_map(self.examples.selector if tokens is None else tokens).save(path)
             return Drawn(f"written: {path}")
-        write_svg(interned(as_value(value)), path.stem, path)
+        write_svg(interned(value), path.stem, path)
         if tokens is None:
             return Drawn(f"written: {path}")
-        table = write_whole(path.with_suffix(".html"), as_value(value).steps(tokens)._repr_html_())
+        table = write_whole(path.with_suffix(".html"), value.steps(tokens)._repr_html_())
         return Drawn(f"written: {path}, {table}")
 
 

@@ -8,7 +8,7 @@ from legato.errors import LegatoError
 from legato.rasp.expressions import Applied, Function, evaluated
 from legato.rasp.graph import Choice, Value
 
-__all__ = ["Examples", "applied_text", "plain", "quoted"]
+__all__ = ["Examples", "applied_text", "quoted"]
 
 
 class Examples:
@@ -23,49 +23,71 @@ class Examples:
 
     def named(self, name: str, value: Any) -> str:
         """Return the text of a value under its name: as it is shown where it is assigned or asked for."""
+        return "\n".join(self._lines(name, value))
+
+    def _lines(self, name: str, value: Any, tabs: int = 0, key: str = "") -> list[str]:
+        """Return the lines of a value; a part of a list or of a dict stands `tabs` in and has no name, or its key."""
+        before = "\t" * tabs
+        start = f"{before} {key}"
         if isinstance(value, Value):
-            return self._sequence(name, value)
+            return self._sequence(name or value.name, value, before, f"{start}    ")
         if isinstance(value, Choice):
-            title = f"     selector: {name}"
-            if not self.show_selectors:
-                return title
-            try:
-                rows = evaluated(value, list(self.selector))
-            except LegatoError as error:
-                return f"{title}\n \t Example: {quoted(self.selector)} is an error: {error}"
-            return "\n".join([title, " \t Example:", *_matrix(list(self.selector), rows, " ")])
-        if isinstance(value, Function):
-            return f"     {value}"
+            return self._selector(name or value.name, value, before, f"{start}    ")
+        if isinstance(value, Function) or callable(value):
+            return [f"{start}    {value if isinstance(value, Function) else f'built-in function: {name}'}"]
         if isinstance(value, list | dict):
             kind = "list" if isinstance(value, list) else "dict"
-            return f"     {kind}: {name} = {plain(value)}"
-        return f"    value: {name} =  {plain(value)}"
+            return self._parts(f"   {kind}: {f'{name} = ' if name else ''}", value, tabs, start)
+        title = f"{start}   value: " if key else f"{before}    value: "
+        return [f"{title}{f'{name} = ' if name else ''} {quoted(value)}"]
 
-    def _sequence(self, name: str, value: Value) -> str:
-        title = f"     s-op: {name}"
+    def _parts(self, title: str, value: list[Any] | dict[Any, Any], tabs: int, start: str) -> list[str]:
+        """Return a list or a dict in one line where its parts are plain, else with lines for each part."""
+        parts = list(value.items()) if isinstance(value, dict) else [("", part) for part in value]
+        if all(isinstance(part, str | bool | int | float) for _, part in parts):
+            return [f"{start} {title}{value}"]
+        opening, closing, further = (" {", "}", 3) if isinstance(value, dict) else (" [", "]", 2)
+        before = "\t" * tabs
+        lines = [f"{start} {title}{before}{opening}"]
+        for key, part in parts:
+            lines += self._lines("", part, tabs + further, f"{quoted(key)} : " if isinstance(value, dict) else "")
+        return [*lines, f"{before}{' ' * (len(title) + 2)}{closing}"]
+
+    def _sequence(self, name: str, value: Value, before: str, start: str) -> list[str]:
+        title, example = f"{start}s-op: {name}", f"{before} \t Example:"
         if not self.show_sequences:
-            return title
+            return [title]
         try:
             found = evaluated(value, list(self.sequence))
         except LegatoError as error:
-            return f"{title}\n \t Example: {name}({quoted(self.sequence)}) is an error: {error}"
+            return [title, f"{example} {name}({quoted(self.sequence)}) is an error: {error}"]
         if self.full:
-            lines = _table(list(self.sequence), found, " ")
+            lines = _table(list(self.sequence), found, f"{before} ")
             if lines:
-                return "\n".join([title, " \t Example:", *lines])
-            return f"{title}\n \t Example: {_text(found)} [skipped full display: identical values]"
-        return f"{title}\n \t Example: {name}({quoted(self.sequence)}) = {_text(found)}"
+                return [title, example, *lines]
+        given = f"{example} {name}({quoted(self.sequence)}) = {_text(found)}"
+        return [title, f"{given} [skipped full display: identical values]" if self.full else given]
+
+    def _selector(self, name: str, value: Choice, before: str, start: str) -> list[str]:
+        title, example = f"{start}selector: {name}", f"{before} \t Example:"
+        if not self.show_selectors:
+            return [title]
+        try:
+            rows = evaluated(value, list(self.selector))
+        except LegatoError as error:
+            return [title, f"{example} {quoted(self.selector)} is an error: {error}"]
+        return [title, example, *_matrix(list(self.selector), rows, f"{before} ")]
 
 
 def applied_text(value: Applied, full: bool) -> str:
     """Return the text of what an s-op or a selector gave on an input."""
     if value.matrix:
-        return "\n".join(["\t = ", *_matrix(value.tokens, list(value))])
-    lines = _table(value.tokens, list(value), "") if full else []
+        return "\n".join(["\t = ", *_matrix(value.tokens, list(value), " ")])
+    lines = _table(value.tokens, list(value), " ") if full else []
     return "\n".join(["\t = ", *lines]) if lines else f"\t =  {_text(list(value))}"
 
 
-def _matrix(tokens: list[Any], rows: list[list[bool]], before: str = "") -> list[str]:
+def _matrix(tokens: list[Any], rows: list[list[bool]], before: str) -> list[str]:
     width = max(len(str(x)) for x in tokens)
     head = " ".join(str(x).rjust(width) for x in tokens)
     lines = [f"{before}\t\t\t {' ' * width}   {head}"]
@@ -79,12 +101,22 @@ def _table(tokens: list[Any], found: list[Any], before: str) -> list[str]:
     """Return input above output; nothing where all elements are one."""
     if len(set(found)) == 1:
         return []
-    shown = [[_small(x) for x in row] for row in (tokens, found)]
+    shown = [_cells(tokens), _cells(found)]
     width = max(len(text) for row in shown for text in row)
     lines = []
     for name, row, values in zip(("input:  ", "output: "), shown, (tokens, found), strict=True):
         lines.append(f"{before}\t\t{name} {' '.join(text.rjust(width) for text in row)} \t ({_type(values)}s)")
     return lines
+
+
+def _cells(values: list[Any]) -> list[str]:
+    """Return the elements as texts; of booleans the rarer one alone, both where they are as many."""
+    texts = [_small(x) for x in values]
+    if _type(values) != "bool":
+        return texts
+    true, false = texts.count("T"), texts.count("F")
+    shown = {"T"} if true < false else {"F"} if false < true else {"T", "F"}
+    return [text if text in shown else "" for text in texts]
 
 
 def _text(values: list[Any]) -> str:
@@ -107,18 +139,5 @@ def _small(x: Any) -> str:
 
 
 def quoted(x: Any) -> str:
-    """Return an example as it is written: a string in quotes, or a list."""
-    return f'"{x}"' if isinstance(x, str) else plain(x)
-
-
-def plain(value: Any) -> str:
-    """Return the text of a value that needs no input."""
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(plain(x) for x in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{plain(key)}: {plain(x)}' for key, x in value.items())}}}"
-    if isinstance(value, Value | Choice):
-        return value.label or ("s-op" if isinstance(value, Value) else "selector")
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """Return a plain value or an example as it is written: a string in double quotes."""
+    return f'"{x}"' if isinstance(x, str) else str(x)

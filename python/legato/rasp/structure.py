@@ -8,6 +8,7 @@ was written.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from legato._arrays import Int64
 from legato.errors import NumericalError
-from legato.rasp.following import is_arithmetic
+from legato.rasp.following import Written, is_arithmetic
 from legato.rasp.graph import Value, apply_symbolic, as_value
 from legato.rasp.maps import apply_named
 from legato.rasp.nodes import Node, deciding, kinds_of, topological
@@ -43,15 +44,29 @@ class _Without(Exception):  # noqa: N818
 
 def structured(predicate: Callable[..., Any], key: Any, query: Any) -> Formula | None:
     """Return a predicate as a formula of ("term", keys, queries, Predicate) over symbols, or None."""
-    if not is_arithmetic(predicate):
+    found = _solution(predicate)
+    if found is None:
+        return None
+    k, q, formula = found
+    made: dict[int, Any] = {id(k): as_value(key), id(q): as_value(query)}
+    return _replaced(formula, lambda side: _substituted(side, made))
+
+
+def _solution(predicate: Callable[..., Any]) -> tuple[Value, Value, Formula] | None:
+    """Return a key, a query and the predicate as a formula over them, or None."""
+    written = Written.of(predicate)
+    return None if written is None else _solved_once(written)
+
+
+@functools.lru_cache(maxsize=256)  # a lambda in a loop is another object each time; solving costs more than few tokens
+def _solved_once(written: Written) -> tuple[Value, Value, Formula] | None:
+    if not is_arithmetic(written.function):
         return None
     k, q = Value("key"), Value("query")
     try:
-        formula = _union([_way(k, q, result, asked) for result, asked in _ways(predicate, k, q)])
+        return k, q, _union([_way(k, q, result, asked) for result, asked in _ways(written.function, k, q)])
     except _Without:
         return None
-    made: dict[int, Any] = {id(k): as_value(key), id(q): as_value(query)}
-    return _replaced(formula, lambda side: _substituted(side, made))
 
 
 def settled(selector: Selector) -> Selector:
@@ -69,10 +84,10 @@ def settled(selector: Selector) -> Selector:
 
 def _of_arrays(leaf: Formula) -> Formula | None:
     _, keys, queries, predicate = leaf
-    k, q = Value("key"), Value("query")
-    formula = structured(predicate, k, q)
-    if formula is None:
+    solution = _solution(predicate)
+    if solution is None:
         return None
+    k, q, formula = solution
     found: dict[str, Any] = {}
     try:
         return _replaced(formula, lambda side: _evaluated(side, {id(k): keys, id(q): queries}, found))
