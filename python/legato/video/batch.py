@@ -94,6 +94,16 @@ def result_paths(
         If two results would have one name, or a name is that of a source.
     OutputError
         If the folder cannot be made.
+
+    See Also
+    --------
+    stabilize_all : Stabilize many videos; one that fails does not stop the others.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> [path.name for path in video.result_paths(["a.mp4", "b.mov"])]
+    ['a_stabilized.mp4', 'b_stabilized.mov']
     """
     if suffix is None:
         suffix = "_stabilized" if folder is None else ""
@@ -180,6 +190,20 @@ def stabilize_all(
     ------
     ArgumentError
         If no video was done because of wrong arguments, or these are not as described.
+
+    See Also
+    --------
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+    result_paths : Name the results of many videos.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> sources = ["shaky.mp4", "missing.mp4"]
+    >>> items = video.stabilize_all(sources, video.result_paths(sources, "steady"))
+    >>> [item.error is None for item in items]
+    [True, False]
     """
     jobs = as_count("jobs", jobs)
     if len(sources) != len(destinations):

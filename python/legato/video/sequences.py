@@ -88,6 +88,11 @@ def stabilize_frames(  # type: ignore[misc]  # the options are said once, here
     InfeasibleError
         If points that must be in view cannot be.
 
+    See Also
+    --------
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+    Stabilizer : Steady pictures with a fixed delay.
+
     Examples
     --------
     >>> import numpy as np

@@ -98,6 +98,19 @@ def analyze(
         If an argument is not as described.
     DependencyError
         If a package of the extra ``video`` is not installed.
+
+    See Also
+    --------
+    render : Stabilize a video whose motion is known: the second half of `stabilize`.
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+    Tracker : Estimate the motion of a video frame by frame.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> video.analyze("shaky.mp4").ok.shape
+    (6,)
     """
     asked = Estimate.of(locals())  # first of all: these are the arguments, and nothing else yet
     rotation = as_choice("rotation", rotation, ROTATIONS)
@@ -137,6 +150,19 @@ def render(source: PathLike, motion: Analysis | PathLike, destination: PathLike,
     ------
     InputError
         Also if the motion is of another video: frames, size or timestamps differ.
+
+    See Also
+    --------
+    analyze : Estimate the motion of a video: the first half of `stabilize`, to be used again.
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> motion = video.analyze("shaky.mp4")
+    >>> [video.render("shaky.mp4", motion, f"{crop}.mp4", crop=crop).frames for crop in (0.1, 0.2)]
+    [6, 6]
     """
     return stabilize(source, destination, motion=motion, **options)
 
@@ -272,6 +298,22 @@ def stabilize(
         If points that must be in view cannot be.
     DependencyError
         If a package of the extra ``video`` is not installed.
+
+    See Also
+    --------
+    stabilize_all : Stabilize many videos; one that fails does not stop the others.
+    stabilize_frames : Steady the pictures of a clip: what `stabilize` does to a file.
+    stabilize_live : Steady a live video with a fixed delay.
+    analyze : Estimate the motion of a video: the first half of `stabilize`, to be used again.
+    render : Stabilize a video whose motion is known: the second half of `stabilize`.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=30)
+    >>> report = video.stabilize("shaky.mp4", "steady.mp4", crop=0.15)
+    >>> report.frames, bool(report.jitter_out_px <= report.jitter_in_px)
+    (30, True)
     """
     request = Request.of(locals())  # first of all: these are the arguments, and nothing else yet
     watch, beside = Stopwatch(), SideFiles()

@@ -93,6 +93,21 @@ def warp(
         If an argument is not as described, or the correction is singular or not finite.
     DependencyError
         If OpenCV is asked for and not installed.
+
+    See Also
+    --------
+    legato.camera.crop_map : Map from output pixels to pixels of the crop window, shape (3, 3).
+    Planes : One picture in planar YUV, or in gray when it has no chroma.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    >>> video.warp(picture, np.array([[1.0, 0, 1], [0, 1, 0], [0, 0, 1]]))      # shows what lies one pixel to the right
+    array([[ 1,  2,  3,  3],
+           [ 5,  6,  7,  7],
+           [ 9, 10, 11, 11]], dtype=uint8)
     """
     picture = as_planes(frame)
     if is_pyav(frame):

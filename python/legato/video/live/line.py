@@ -144,6 +144,18 @@ def stabilize_live(
         If an argument is not as described.
     DependencyError
         If a package is missing; for "window" OpenCV with its windows.
+
+    See Also
+    --------
+    Stabilizer : Steady pictures with a fixed delay.
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> video.stabilize_live("shaky.mp4", "steady.mp4", latency_frames=2).frames_written
+    6
     """
     output = Output(
         interpolation=interpolation,

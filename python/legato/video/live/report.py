@@ -95,6 +95,20 @@ class LiveReport:
         Share of the wall time that each thread worked: "read" (decoding), "compute", "write".
     seconds : float
         Wall time from the first picture to the end.
+
+    See Also
+    --------
+    stabilize_live : Steady a live video with a fixed delay.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> report = video.stabilize_live("shaky.mp4", "steady.mp4", latency_frames=2)
+    >>> report.ended, report.frames_written
+    ('input', 6)
+    >>> len(report.summary().splitlines()), report.to_json()[0]
+    (2, '{')
     """
 
     source: str
@@ -123,7 +137,12 @@ class LiveReport:
     seconds: float
 
     def to_json(self) -> str:
-        """Give the report as JSON text; what is not known becomes null."""
+        """Give the report as JSON text; what is not known becomes null.
+
+        See Also
+        --------
+        LiveReport.summary : Give the run in two lines.
+        """
 
         def finite(value: Any) -> Any:
             return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -135,7 +154,12 @@ class LiveReport:
         return list(asdict(self).items())
 
     def summary(self) -> str:
-        """Give the run in two lines."""
+        """Give the run in two lines.
+
+        See Also
+        --------
+        LiveReport.to_json : Give the report as JSON text; what is not known becomes null.
+        """
         lost = f", {self.frames_dropped} dropped" if self.frames_dropped else ""
         if self.skipped_packets or self.damaged_frames:
             skipped, damaged = counted(self.skipped_packets, "packet"), counted(self.damaged_frames, "frame")

@@ -94,6 +94,12 @@ class Stabilizer:
     ArgumentError
         If an argument is not as described.
 
+    See Also
+    --------
+    stabilize_live : Steady a live video with a fixed delay.
+    stabilize_frames : Steady the pictures of a clip: what `stabilize` does to a file.
+    legato.camera.LivePath : A camera path with a fixed delay, for pictures that are shown while they are filmed.
+
     Examples
     --------
     >>> import numpy as np
@@ -176,6 +182,10 @@ class Stabilizer:
         ------
         ArgumentError
             If the frame is no picture or has another size. It then counts as not pushed.
+
+        See Also
+        --------
+        Stabilizer.flush : Return the pictures that are still held; the next push begins another clip.
         """
         brightness, cut = luma(picture_of(frame)), as_flag("cut", cut)
         size = brightness.shape[1], brightness.shape[0]
@@ -194,7 +204,12 @@ class Stabilizer:
 
     @one_at_a_time
     def flush(self) -> list[Frame]:
-        """Return the pictures that are still held; the next push begins another clip."""
+        """Return the pictures that are still held; the next push begins another clip.
+
+        See Also
+        --------
+        Stabilizer.push : Take the next picture; return the one whose time has come.
+        """
         return self._drawn(self._plan.flush())
 
     @one_at_a_time

@@ -345,6 +345,16 @@ def available_codecs() -> dict[str, dict[str, str | None]]:
     ------
     DependencyError
         If PyAV is not installed.
+
+    See Also
+    --------
+    VideoWriter : Write pictures to a video file with the sound, subtitles and tags of the video that they came from.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> sorted(video.available_codecs()["h264"])
+    ['decoder', 'encoder']
     """
     av = load_av()
 

@@ -53,6 +53,20 @@ class Planes:
     ------
     ArgumentError
         If a plane has another number of dimensions, shape or dtype than these.
+
+    See Also
+    --------
+    as_planes : Check a frame and give gray arrays and those of PyAV the form of `Planes`.
+    luma : Give the 8-bit luma of a frame: what motion is estimated from.
+    warp : Resample a picture through a homography.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> gray = video.Planes(np.full((48, 64), 126, np.uint8))
+    >>> gray.to_array("gray").shape, gray.to_array("rgb").shape
+    ((48, 64), (48, 64, 3))
     """
 
     y: Samples
@@ -115,6 +129,10 @@ class Planes:
             If `order` is none of these.
         DependencyError
             If PyAV, whose converter makes colors, is not installed.
+
+        See Also
+        --------
+        as_planes : Check a frame and give gray arrays and those of PyAV the form of `Planes`.
         """
         order = as_choice("order", order, COLOR_ORDERS)
         tags = color or ColorTags()
@@ -287,6 +305,18 @@ def as_planes(frame: object) -> Picture:
     ------
     ArgumentError
         If the frame is none of these.
+
+    See Also
+    --------
+    luma : Give the 8-bit luma of a frame: what motion is estimated from.
+    Planes : One picture in planar YUV, or in gray when it has no chroma.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> video.as_planes(np.zeros((48, 64), np.uint8)).y.shape
+    (48, 64)
     """
     if isinstance(frame, Planes):
         return frame
@@ -334,6 +364,18 @@ def luma(frame: object) -> NDArray[np.uint8]:
     ------
     ArgumentError
         If the frame is not a picture (see `as_planes`).
+
+    See Also
+    --------
+    as_planes : Check a frame and give gray arrays and those of PyAV the form of `Planes`.
+    Tracker : Estimate the motion of a video frame by frame.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> video.luma(np.full((48, 64, 3), 255, np.uint8))[0, 0].tolist()
+    255
     """
     picture = as_planes(frame)
     if isinstance(picture, Planes):

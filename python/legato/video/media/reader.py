@@ -57,6 +57,19 @@ class VideoFrame:
         Position in the video, from 0.
     color : ColorTags
         What the numbers of the picture mean.
+
+    See Also
+    --------
+    VideoReader : Read the pictures of a video file, in order, once.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=3)
+    >>> with video.VideoReader("shaky.mp4") as reader:
+    ...     frame = next(iter(reader))
+    >>> frame.index, frame.to_array("rgb").shape, frame.to_array("rgb").dtype
+    (0, (120, 160, 3), dtype('uint8'))
     """
 
     planes: Planes
@@ -73,7 +86,12 @@ class VideoFrame:
         return float(self.pts * self.time_base)
 
     def to_array(self, order: ColorOrder = "rgb") -> NDArray[np.uint8]:
-        """Give the picture as `Planes.to_array` does, by its own color tags."""
+        """Give the picture as `Planes.to_array` does, by its own color tags.
+
+        See Also
+        --------
+        Planes.to_array : Give the picture as packed colors or as gray, eight bits a sample, 0 to 255.
+        """
         return self.planes.to_array(order, color=self.color)
 
 
@@ -181,6 +199,20 @@ class VideoReader:
         If the file cannot be read, is no video, has no frame, or changes its size.
     DependencyError
         If PyAV is not installed.
+
+    See Also
+    --------
+    VideoWriter : Write pictures to a video file with the sound, subtitles and tags of the video that they came from.
+    VideoFrame : One decoded picture and its place in time.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=3)
+    >>> reader = video.VideoReader("shaky.mp4")
+    >>> reader.width, reader.height, [frame.index for frame in reader]
+    (160, 120, [0, 1, 2])
+    >>> reader.close()
     """
 
     def __init__(
@@ -367,7 +399,12 @@ class VideoReader:
 
     @one_at_a_time
     def close(self) -> None:
-        """Close the file."""
+        """Close the file.
+
+        See Also
+        --------
+        VideoWriter.close : Finish the file and give it its final name.
+        """
         self._first = None
         self.decoder.close()
 

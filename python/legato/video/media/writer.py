@@ -101,6 +101,21 @@ class VideoWriter:
         If the extension, codec, preset, crf or an option is unknown.
     OutputError
         If the file cannot be written.
+
+    See Also
+    --------
+    VideoReader : Read the pictures of a video file, in order, once.
+    Planes : One picture in planar YUV, or in gray when it has no chroma.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=3)
+    >>> with video.VideoReader("shaky.mp4") as reader, video.VideoWriter("copy.mkv", reader) as writer:
+    ...     for frame in reader:
+    ...         writer.write(frame.planes, frame.pts, frame.duration)
+    >>> writer.frames
+    3
     """
 
     def __init__(
@@ -237,6 +252,10 @@ class VideoWriter:
 
         Handed to `write`, it is not copied again. Several may be under way at once, and filled by another thread than
         the one that writes.
+
+        See Also
+        --------
+        VideoWriter.write : Encode the next picture.
         """
         frame = self._av.VideoFrame(*self.size, self._planar_format)
         planes = planes_of(frame, self._location, writable=True)
@@ -255,6 +274,10 @@ class VideoWriter:
             Its time of presentation and its time on screen (0: unknown), in the source's time base.
         shown : (height, width) bool array, optional
             Where the picture is not transparent, for a writer of such; by default everywhere.
+
+        See Also
+        --------
+        VideoWriter.new_planes : Give a picture of the size and format to write, over the encoder's memory.
         """
         frame = self._framed(planes)
         if self._alpha:
@@ -344,6 +367,10 @@ class VideoWriter:
         ------
         OutputError
             If no picture was written or the file cannot be completed.
+
+        See Also
+        --------
+        VideoWriter.commit : Give the finished file its final name.
         """
         if self.frames == 0:
             raise OutputError(f"{self.path}: no picture was written")
@@ -364,18 +391,34 @@ class VideoWriter:
 
     @one_at_a_time
     def commit(self) -> None:
-        """Give the finished file its final name."""
+        """Give the finished file its final name.
+
+        See Also
+        --------
+        VideoWriter.abort : Remove what was written; after `commit` nothing happens.
+        """
         self._pending.commit()
 
     @one_at_a_time
     def close(self) -> None:
-        """Finish the file and give it its final name."""
+        """Finish the file and give it its final name.
+
+        See Also
+        --------
+        VideoWriter.finish : Encode what is still in the encoder and complete the file, without its final name yet.
+        VideoWriter.commit : Give the finished file its final name.
+        """
         self.finish()
         self.commit()
 
     @one_at_a_time
     def abort(self) -> None:
-        """Remove what was written; after `commit` nothing happens."""
+        """Remove what was written; after `commit` nothing happens.
+
+        See Also
+        --------
+        VideoWriter.close : Finish the file and give it its final name.
+        """
         abandon(self._pending, self._copier, getattr(self, "_container", None))
 
     def __enter__(self) -> Self:

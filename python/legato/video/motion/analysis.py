@@ -114,6 +114,25 @@ class Analysis:
     roll : (n,) float64 array, or None
         Radians by which the camera is turned clockwise out of the level, of motion files that tell; NaN where it is not
         known.
+
+    See Also
+    --------
+    analyze : Estimate the motion of a video: the first half of `stabilize`, to be used again.
+    render : Stabilize a video whose motion is known: the second half of `stabilize`.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> found = video.analyze("shaky.mp4")
+    >>> found.motion.shape, found.time_s(3), len(list(found.steps()))
+    ((6, 3, 3), 0.1, 6)
+    >>> found.save("shaky.motion")
+    >>> next(found.lines()).startswith("{")
+    True
+    >>> with video.VideoReader("shaky.mp4") as reader:
+    ...     sum(1 for picture in found.check_pictures(reader))
+    6
     """
 
     size: tuple[int, int]
@@ -151,7 +170,12 @@ class Analysis:
         return [int(t) for t in np.flatnonzero(~self.ok)]
 
     def steps(self) -> Iterator[Step]:
-        """Go through the frames."""
+        """Go through the frames.
+
+        See Also
+        --------
+        Analysis.time_s : Time of presentation of a frame in seconds, if it is known.
+        """
         for t in range(len(self)):
             box = None if self.subject is None else self.subject[t].tolist()
             yield Step(
@@ -166,7 +190,12 @@ class Analysis:
             )
 
     def time_s(self, index: int) -> float | None:
-        """Time of presentation of a frame in seconds, if it is known."""
+        """Time of presentation of a frame in seconds, if it is known.
+
+        See Also
+        --------
+        Analysis.steps : Go through the frames.
+        """
         if self.pts is None or self.time_base is None:
             return None
         return float(int(self.pts[index]) * self.time_base)
@@ -178,6 +207,10 @@ class Analysis:
         ------
         InputError
             If they are those of another: more or fewer, or shown at other times.
+
+        See Also
+        --------
+        render : Stabilize a video whose motion is known: the second half of `stabilize`.
         """
         count, done = len(self), 0
         for frame in pictures:
@@ -203,6 +236,10 @@ class Analysis:
             If it is the file that the motion comes from.
         OutputError
             If the file cannot be written.
+
+        See Also
+        --------
+        Analysis.lines : Go through the lines of a motion file.
         """
         check_destinations({"source": self.source} if self.source else {}, {"path": path})
         with PendingFile(path) as pending:
@@ -210,7 +247,12 @@ class Analysis:
             pending.commit()
 
     def lines(self) -> Iterator[str]:
-        """Go through the lines of a motion file."""
+        """Go through the lines of a motion file.
+
+        See Also
+        --------
+        Analysis.save : Write a motion file, whole or not at all.
+        """
         head = {
             "format": _FORMAT,
             "version": _VERSION,

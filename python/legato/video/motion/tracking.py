@@ -165,6 +165,20 @@ class Motion:
         the residuals of the fit as if matches were independent; the errors of neighbors are not,
         and on clips of known motion the deviations that it predicts are 2.5 times too small. Zero
         for a repeated frame, NaN where `ok` is false.
+
+    See Also
+    --------
+    Tracker : Estimate the motion of a video frame by frame.
+    estimate_motion : Estimate the motion between two frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> picture = np.random.default_rng(0).integers(0, 255, (120, 160), dtype=np.uint8)
+    >>> motion = video.estimate_motion(picture, picture)
+    >>> motion.ok, motion.duplicate, motion.homography.tolist()
+    (True, True, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     """
 
     homography: Floats
@@ -225,6 +239,24 @@ class Tracker:
         If an argument is not as described.
     DependencyError
         If OpenCV is asked for and not installed.
+
+    See Also
+    --------
+    estimate_motion : Estimate the motion between two frames.
+    analyze : Estimate the motion of a video: the first half of `stabilize`, to be used again.
+    luma : Give the 8-bit luma of a frame: what motion is estimated from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> picture = np.random.default_rng(0).integers(0, 255, (120, 160), dtype=np.uint8)
+    >>> tracker = video.Tracker((160, 120))
+    >>> tracker.push(picture) is None, tracker.push(picture).duplicate
+    (True, True)
+    >>> tracker.reset()
+    >>> tracker.push(picture) is None
+    True
     """
 
     def __init__(
@@ -284,6 +316,10 @@ class Tracker:
         ------
         ArgumentError
             If `luma` has another size, dtype or number of dimensions.
+
+        See Also
+        --------
+        Tracker.reset : Forget the last frame: the next one counts as the first.
         """
         image = _checked_luma("luma", _brightness(luma, self._depth), self._grid.size, self._depth)
         if self._core is not None:
@@ -300,7 +336,12 @@ class Tracker:
 
     @one_at_a_time
     def reset(self) -> None:
-        """Forget the last frame: the next one counts as the first."""
+        """Forget the last frame: the next one counts as the first.
+
+        See Also
+        --------
+        Tracker.push : Take the next frame and estimate how it moved.
+        """
         self._previous = None
         if self._core is not None:
             self._core.reset()
@@ -340,6 +381,20 @@ def estimate_motion(
         If an argument is not as described.
     DependencyError
         If OpenCV is asked for and not installed.
+
+    See Also
+    --------
+    Tracker : Estimate the motion of a video frame by frame.
+    analyze : Estimate the motion of a video: the first half of `stabilize`, to be used again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> wide = np.random.default_rng(0).integers(0, 255, (30, 50)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    >>> motion = video.estimate_motion(wide[:, :-5], wide[:, 5:])              # the camera went right by five pixels
+    >>> motion.ok, round(float(motion.homography[0, 2]), 1)
+    (True, 5.0)
     """
     depth = _checked_depth(bit_depth)
     first = _checked_luma("previous_luma", previous_luma, None, depth)

@@ -40,6 +40,20 @@ class Comparison:
         If the size or the labels are not two ints and two texts.
     DependencyError
         If OpenCV, which draws the letters, is not installed.
+
+    See Also
+    --------
+    stabilize : Writes such a video with ``compare=``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from legato import video
+    >>> left, right = (video.as_planes(np.full((48, 64), gray, np.uint8)) for gray in (50, 200))
+    >>> pair = video.Comparison((64, 48))
+    >>> out = video.as_planes(np.zeros(pair.size[::-1], np.uint8))
+    >>> pair.draw(left, right, out).y[-1, [0, -1]].tolist()
+    [50, 200]
     """
 
     def __init__(self, size: tuple[int, int], labels: tuple[str, str] = ("original", "stabilized")) -> None:
@@ -70,6 +84,10 @@ class Comparison:
         -------
         Planes
             `out`.
+
+        See Also
+        --------
+        Planes : One picture in planar YUV, or in gray when it has no chroma.
         """
         width, height = self._half
         for name, picture in (("left", left), ("right", right), ("out", out)):

@@ -93,6 +93,18 @@ class VideoMetrics:
     unmatched_frames, unknown_motions : int
         Pictures that could not be aligned with the original (left out of cropping, distortion, outside, sharpness);
         motions between pictures of the result that could not be estimated (interpolated).
+
+    See Also
+    --------
+    evaluate : Measure a stabilized video against its original.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> metrics = video.evaluate("shaky.mp4", "shaky.mp4")
+    >>> metrics.frames, round(metrics.cropping, 2), metrics.to_json()[0], len(metrics.table().splitlines()) > 5
+    (6, 1.0, '{', True)
     """
 
     original: str
@@ -136,13 +148,23 @@ class VideoMetrics:
         return _ratio(self.track_jitter_px, self.original_track_jitter_px)
 
     def to_json(self) -> str:
-        """Give the metrics as JSON text, the two ratios included; what is not finite becomes null."""
+        """Give the metrics as JSON text, the two ratios included; what is not finite becomes null.
+
+        See Also
+        --------
+        VideoMetrics.table : Give the metrics as lines of text, original beside result.
+        """
         content = {**asdict(self), "jitter_ratio": self.jitter_ratio, "track_jitter_ratio": self.track_jitter_ratio}
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
         return json.dumps(finite, indent=2, allow_nan=False) + "\n"
 
     def table(self) -> str:
-        """Give the metrics as lines of text, original beside result."""
+        """Give the metrics as lines of text, original beside result.
+
+        See Also
+        --------
+        VideoMetrics.to_json : Give the metrics as JSON text, the two ratios included; what is not finite becomes null.
+        """
         rows: list[tuple[str | float | None, ...]] = [
             ("", "original", "stabilized", "ratio"),
             ("jitter, px", self.original_jitter_px, self.jitter_px, self.jitter_ratio),
@@ -211,6 +233,18 @@ def evaluate(
         If `offset` is negative or beyond the original.
     DependencyError
         If a package of the extra ``video`` is not installed.
+
+    See Also
+    --------
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+    legato.camera.path_metrics : Measure a path from its motion and corrections.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> round(video.evaluate("shaky.mp4", "shaky.mp4").distortion, 2)
+    1.0
     """
     if offset is not None:
         offset = as_count("offset", offset, 0)

@@ -111,6 +111,21 @@ class StabilizeReport:
     motion, corrections : (n, 3, 3) float64 arrays
         Frame t to frame t - 1, with the failed ones bridged, and output pixel to input pixel; both in pixels. The
         corrections are in the JSON, nine numbers a frame, row by row; the motion has a file of its own.
+
+    See Also
+    --------
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+    evaluate : Measure a stabilized video against its original.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=6)
+    >>> report = video.stabilize("shaky.mp4", "steady.mp4")
+    >>> report.frames, report.size, report.to_json()[0]
+    (6, (160, 120), '{')
+    >>> report.summary().split(":")[0]
+    'steady.mp4'
     """
 
     source: str
@@ -163,7 +178,12 @@ class StabilizeReport:
     corrections: Floats = field(repr=False, metadata={"json": False})
 
     def to_json(self) -> str:
-        """Give the report as JSON text; a number that is not finite becomes null."""
+        """Give the report as JSON text; a number that is not finite becomes null.
+
+        See Also
+        --------
+        StabilizeReport.summary : Give the result in one line.
+        """
         content = {f.name: _finite(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
         for name in ("source", "destination", "comparison", "motion_file"):
             if content[name] is not None:
@@ -176,7 +196,12 @@ class StabilizeReport:
         return text + "\n}\n"
 
     def summary(self) -> str:
-        """Give the result in one line."""
+        """Give the result in one line.
+
+        See Also
+        --------
+        StabilizeReport.to_json : Give the report as JSON text; a number that is not finite becomes null.
+        """
         name = printable(self.destination)
         rate = self.frames / self.seconds["total"] if self.seconds["total"] > 0 else math.inf
         speed = f"{counted(self.frames, 'frame')} in {self.seconds['total']:.1f} s ({rate:.0f} fps)"

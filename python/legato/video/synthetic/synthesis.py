@@ -89,6 +89,18 @@ class GroundTruth:
         Width and height of the frames, in pixels.
     fps : float
         Frames per second.
+
+    See Also
+    --------
+    synthesize : Film a drawn town with a shaking camera whose motion is known.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", size=(160, 120), frames=3)
+    >>> truth.camera_to_scene.shape, truth.size
+    ((3, 3, 3), (160, 120))
+    >>> truth.save("truth.npz")
     """
 
     camera_to_scene: Floats
@@ -124,6 +136,10 @@ class GroundTruth:
         ------
         OutputError
             If the file cannot be written.
+
+        See Also
+        --------
+        synthesize : Film a drawn town with a shaking camera whose motion is known.
         """
         with PendingFile(path) as pending:
             with pending.opened() as file:
@@ -244,6 +260,18 @@ def synthesize(
         If the file cannot be written.
     DependencyError
         If PyAV or OpenCV is not installed.
+
+    See Also
+    --------
+    GroundTruth : The true camera motion of a synthesized clip of n frames.
+    stabilize : Turn a shaky video into a steady one; keep its sound, timestamps, rotation and colour tags.
+
+    Examples
+    --------
+    >>> from legato import video
+    >>> truth = video.synthesize("shaky.mp4", kind="pan", size=(160, 120), frames=3)
+    >>> truth.intended_to_scene.shape
+    (3, 3, 3)
     """
     film = _Film.of(
         kind=kind,
