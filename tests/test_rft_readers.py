@@ -22,8 +22,9 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is in the rft extra"
 
 from legato import _core, rft  # noqa: E402
 from legato.errors import ArgumentError, InputError  # noqa: E402
+from legato.rft import readers  # noqa: E402
 from legato.rft.prompts import canonical_json, prompt_keys  # noqa: E402
-from legato.rft.readers import step_of  # noqa: E402
+from legato.rft.readers import parts_of, step_of  # noqa: E402
 
 LAYOUTS = DATA / "rft" / "layouts"
 EXPECTED = json.loads((LAYOUTS / "expected.json").read_text())
@@ -91,6 +92,61 @@ def test_prompts_of_chats() -> None:
         for source in (LAYOUTS / name, rows, iter(rows), {k: [row[k] for row in rows] for k in ("prompt", "reward")}):
             report = rft.scan(source)
             assert dict(zip(report.prompt, report.n.tolist(), strict=True)) == distinct, name
+
+
+def chats(distinct: int, rows: int) -> list[list[dict[str, str]]]:
+    """Chats of one or two messages in a shuffled order."""
+    answer = {"role": "assistant", "content": "Which?"}
+    order = np.random.default_rng(0).integers(0, distinct, rows).tolist()
+    return [[{"role": "user", "content": f"What is {i}?"}, *([answer] if i % 3 else [])] for i in order]
+
+
+@pytest.mark.parametrize("rows", [100, 3000])
+def test_chats_in_parquet_are_read_as_codes(tmp_path: Path, rows: int) -> None:
+    """In one group of rows or in many, each with a dictionary of its own."""
+    table = pa.table({"prompt": chats(50, 3000), "reward": np.arange(3000) % 2.0})
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=rows)
+    (part,) = parts_of(tmp_path / "log.parquet")
+    for batch in part.batches(["prompt"], "prompt"):
+        assert pa.types.is_dictionary(batch["prompt"].type.value_type.field("content").type)
+    report, plain = rft.scan(tmp_path / "log.parquet"), rft.scan(table)
+    assert report.prompt == plain.prompt == sorted({canonical_json(chat) for chat in table["prompt"].to_pylist()})
+    assert np.array_equal(report.n, plain.n)
+    assert np.array_equal(report.mean, plain.mean)
+
+
+def test_each_chat_of_lines_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches it is in."""
+    given = chats(50, 3000)
+    lines = [json.dumps({"prompt": chat, "reward": 1}) + "\n" for chat in given]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    parsed: list[Any] = []
+    monkeypatch.setattr(readers, "_BLOCK", 1 << 14)
+    monkeypatch.setattr(readers, "canonical_json", lambda chat: parsed.append(chat) or canonical_json(chat))
+    report = rft.scan(tmp_path / "log.jsonl")
+    assert len(parsed) == len(report.prompt) == 50
+    assert report.n.sum() == 3000
+    monkeypatch.setattr(readers, "_REMEMBERED", 0)  # what is forgotten is parsed again, to the same keys
+    assert rft.scan(tmp_path / "log.jsonl").prompt == report.prompt
+    assert len(parsed) > 100
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    begin=st.sampled_from(["", "prompt-", "What is the sum of "]),
+    names=st.lists(st.text(alphabet="a\x00é\U0001f600 ", max_size=12), min_size=1, max_size=40, unique=True),
+)
+def test_prompts_are_in_order_of_their_bytes(begin: str, names: list[str]) -> None:
+    given = [begin + name for name in names]
+    report = rft.scan({"prompt": given, "reward": np.zeros(len(given))})
+    assert report.prompt == sorted(given, key=str.encode)
+
+
+def test_numbers_of_numpy_in_prompts_are_numbers() -> None:
+    """As a table has them; they were texts."""
+    given = {"grid": np.array([[1, 2], [3, 4]]), "size": np.int64(2), "none": None}
+    assert canonical_json(given) == '{"grid": [[1, 2], [3, 4]], "size": 2}'
+    assert canonical_json({"say": "null", "none": [None, {"x": None}]}) == '{"none": [null, {}], "say": "null"}'
 
 
 def test_chats_are_the_same_in_every_format(tmp_path: Path) -> None:

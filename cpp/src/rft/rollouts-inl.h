@@ -339,11 +339,22 @@ std::size_t number_all(const Names& names, std::size_t capacity, rft::NameTable&
   return n;
 }
 
+/// Slots of a table's own names, in blocks as number_all.
 template <class Names>
 void fill_slots(const Names& names, rft::NameTable& table) {
-  for (std::size_t i = 0; i < table.count; ++i) {
-    const std::uint64_t hash = names.hash(i);
-    table.slots[find_slot(names, i, hash, table)] = (hash & ~kNumber) | (i + 1);
+  constexpr std::size_t kBlock = 64;
+  std::uint64_t hashes[kBlock];
+  const std::size_t mask = table.slots.size() - 1;
+  for (std::size_t first = 0; first < table.count; first += kBlock) {
+    const std::size_t count = std::min(kBlock, table.count - first);
+    for (std::size_t k = 0; k < count; ++k) {
+      hashes[k] = names.hash(first + k);
+      __builtin_prefetch(&table.slots[place_of(hashes[k], mask)], 1);
+    }
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::size_t number = first + k;
+      table.slots[find_slot(names, number, hashes[k], table)] = (hashes[k] & ~kNumber) | (number + 1);
+    }
   }
 }
 

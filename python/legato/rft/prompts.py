@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -20,13 +20,28 @@ __all__ = ["NameTable", "canonical_json", "distinct_rows", "int64_or_decimal", "
 
 def canonical_json(value: Any) -> str:
     """Write a value as JSON, keys in order, without fields that are null."""
-    return json.dumps(_without_nulls(value), sort_keys=True, ensure_ascii=False, default=str)
+    text = _encode(value)
+    return text if "null" not in text else _encode(_without_nulls(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return what a value is to JSON, whose writer does not know it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain).encode
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
         return [_without_nulls(inner) for inner in value]
     return value
 
@@ -82,7 +97,7 @@ def _json_column(array: Any) -> Any:
         codes = _codes(array)
         if codes is None:
             return _write_json(array).cast(pa.string())
-        # Codes are in the order met: a new one is larger than all before. Only its entry is written.
+        codes = _numbered(codes)  # in the order met: a new one is larger than all before, and only its entry is written
         first = np.flatnonzero(codes > np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])))
         texts = _write_json(array.take(pa.array(first))).cast(pa.string())
         indices = pa.array(codes.astype(np.int32))
@@ -93,39 +108,68 @@ def _json_column(array: Any) -> Any:
 
 
 def _codes(array: Any) -> NDArray[np.int64] | None:
-    """Return numbers of the different entries of a simple array, in the order met; None if its lists are long."""
+    """Return a number from 0 on for each entry of a simple array, other ones of others; None if its lists are long."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    t = pa.types
+    t, rows = pa.types, len(array)
+    parts: list[NDArray[np.int64] | None]
     if t.is_null(array.type):
-        return np.zeros(len(array), np.int64)
+        return np.zeros(rows, np.int64)
     if t.is_struct(array.type):
         parts = [_codes(array.field(i)) for i in range(array.type.num_fields)]
     elif t.is_list(array.type) or t.is_large_list(array.type):
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
-        if len(lengths) and lengths.max() > _LONG:
-            return None
-        inner = _codes(array.flatten())
+        longest = int(lengths.max(initial=0))
+        inner = None if longest > _LONG else _codes(array.flatten())
         if inner is None:
             return None
-        starts = np.cumsum(lengths) - lengths
-        found = distinct_rows(lengths)[1]
-        for at in range(int(lengths.max(initial=0))):
-            here = lengths > at
-            next_ones = np.where(here, inner[np.where(here, starts + at, 0)] + 1, 0)
-            found = distinct_rows(found, next_ones)[1]
-        parts = [found]
+        if longest * int(inner.max(initial=0) + 1).bit_length() > 63:
+            inner = _numbered(inner)
+        parts = [_packed(_places(inner + 1, lengths), rows)]
+    elif t.is_dictionary(array.type):
+        values = _codes(array.dictionary)
+        indices = pc.fill_null(array.indices, 0).to_numpy()
+        parts = [None if values is None else values[indices] if len(values) else np.zeros(rows, np.int64)]
     elif t.is_string(array.type) or t.is_large_string(array.type):
         parts = [NameTable().number(pc.fill_null(array.cast(pa.string()), "")).astype(np.int64)]
     else:
         parts = [pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)]
-    if any(part is None for part in parts):
-        return None
     known = [part for part in parts if part is not None]
-    if array.null_count or not known:
+    if len(known) < len(parts):
+        return None
+    if array.null_count:
         known.append(array.is_valid().to_numpy(zero_copy_only=False).astype(np.int64))
-    return distinct_rows(*known)[1]
+    return _packed(known, rows)
+
+
+def _places(entries: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the first entries of lists, the second ones, ...; numbers from 1 on, 0 where a list is shorter."""
+    starts, longest = np.cumsum(lengths) - lengths, int(lengths.max(initial=0))
+    even = bool((lengths == longest).all())
+    for at in range(longest):
+        here = lengths > at
+        yield entries[at::longest] if even else np.where(here, entries[np.where(here, starts + at, 0)], 0)
+
+
+def _packed(columns: Iterable[NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
+    """Return one number from 0 on for each row of columns, another one for another row."""
+    found, used = np.zeros(rows, np.int64), 0
+    for column in columns:
+        if column.min(initial=0) < 0:
+            column = _numbered(column)
+        width = int(column.max(initial=0)).bit_length()
+        if used + width > 63:
+            found, column = _numbered(found), _numbered(column)
+            used, width = (int(numbers.max(initial=0)).bit_length() for numbers in (found, column))
+        found = (found << width) | column
+        used += width
+    return found
+
+
+def _numbered(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return numbers of the different values, in the order met."""
+    return NameTable().number_integers(np.ascontiguousarray(values)).astype(np.int64)
 
 
 def distinct_rows(*columns: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
@@ -158,7 +202,7 @@ def _is_simple(kind: Any) -> bool:
     t = pa.types
     if t.is_struct(kind):
         return all(_is_simple(kind.field(i).type) for i in range(kind.num_fields))
-    if t.is_list(kind) or t.is_large_list(kind):
+    if t.is_list(kind) or t.is_large_list(kind) or t.is_dictionary(kind):
         return _is_simple(kind.value_type)
     return bool(
         t.is_string(kind) or t.is_large_string(kind) or t.is_integer(kind) or t.is_boolean(kind) or t.is_null(kind)
@@ -188,6 +232,8 @@ def _write_json(array: Any) -> Any:
     t, text = pa.types, pa.large_string()
     if t.is_null(array.type):
         return pa.nulls(len(array), text)
+    if t.is_dictionary(array.type):
+        return _write_json(array.dictionary).take(array.indices)
     if t.is_string(array.type) or t.is_large_string(array.type):
         found = array.cast(text)
         seen = np.zeros(256, np.bool_)
@@ -353,6 +399,8 @@ class NameTable:
             return np.arange(self.count)
         if self.kind in (None, "integers"):
             return _order(self.integers())
+        if self.kind == "strings":
+            return _order_of_texts(self.names(), self._offsets[: self.count + 1].astype(np.int64), self._text)
         found: NDArray[np.int64] = pc.sort_indices(self.names()).to_numpy().astype(np.int64)
         return found
 
@@ -407,3 +455,25 @@ def _order(names: NDArray[np.int64]) -> NDArray[np.int64]:
     places = np.full(largest - least + 1, -1)
     places[names - least] = np.arange(len(names))
     return places[places >= 0]
+
+
+def _order_of_texts(texts: Any, ends: NDArray[np.int64], characters: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return what sorts distinct texts by their bytes: eight after those that all begin with, and the rest of ties."""
+    import pyarrow.compute as pc
+
+    if len(texts) < 2:
+        return np.arange(len(texts))
+    least, largest = (text.encode() for text in pc.min_max(texts).as_py().values())
+    begin = next((at for at, (a, b) in enumerate(zip(least, largest, strict=False)) if a != b), len(least))
+    start, left = ends[:-1] + begin, np.diff(ends) - begin
+    key = np.zeros(len(texts), np.uint64)
+    for at in range(8):
+        byte = characters[np.minimum(start + at, len(characters) - 1)]
+        key = (key << np.uint64(8)) | np.where(left > at, byte, np.uint8(0))
+    found = np.argsort(key)
+    same = np.diff(key[found]) == 0
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if len(tied):
+        some = found[tied]
+        found[tied] = some[pc.sort_indices(texts.take(some)).to_numpy()]
+    return found

@@ -31,13 +31,14 @@ from legato.rft.documents import (
     rows_of_tables,
 )
 from legato.rft.layouts import Field, Kind, fields_of_schema
-from legato.rft.prompts import canonical_json, int64_or_decimal
+from legato.rft.prompts import NameTable, canonical_json, int64_or_decimal
 
 __all__ = ["UNUSABLE", "Part", "files_of", "is_rollout_file", "json_lines_part", "parts_of", "step_of"]
 
 _BATCH = 1 << 18  # rollouts held at once, fewer where prompts are long
 _BATCH_BYTES = 1 << 26
 _BLOCK = 1 << 24  # bytes of text at once, and the most of a line of JSON
+_REMEMBERED = 1 << 26  # characters of JSON whose keys are kept from one batch to the next
 _HEAD = 64  # rows of text that show which columns there are
 _HEAD_BYTES = 1 << 22  # and bytes that show which of them repeat
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
@@ -277,7 +278,8 @@ class _ParquetPart(_TablePart):
         self._path = path
         with pq.ParquetFile(path) as file:
             Part.__init__(self, str(path), fields_of_schema(file.schema_arrow))
-            self._kinds = {field.name: field.type for field in file.schema_arrow}
+            leaves = [file.schema.column(i) for i in range(len(file.schema))]
+            self._texts = {leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"}
             self._chunks = [
                 {part.path_in_schema: part for part in map(group.column, range(group.num_columns))}
                 for group in map(file.metadata.row_group, range(file.num_row_groups))
@@ -291,19 +293,24 @@ class _ParquetPart(_TablePart):
         return None if batch is None else self._arrays(batch, [name])[name]
 
     def batches(self, names: Sequence[str], prompt: str) -> Iterator[Arrays]:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        parts = [
-            part for group in self._chunks for path, part in group.items() if (path + ".").startswith(prompt + ".")
-        ]
-        text = pa.types.is_string(self._kinds.get(prompt, pa.null()))
-        coded = text and bool(parts) and all(map(_is_coded, parts))
-        longest = max((part.total_uncompressed_size / max(part.num_values, 1) for part in parts), default=0)
+        parts: dict[str, list[Any]] = {}
+        for path, part in chain.from_iterable(group.items() for group in self._chunks):
+            if (path + ".").startswith(prompt + "."):
+                parts.setdefault(path, []).append(part)
+        # Also of texts within chats: to tell rows apart by codes is quick.
+        coded = [path for path, chunks in parts.items() if path in self._texts and all(map(_is_coded, chunks))]
+        every = chain.from_iterable(parts.values())
+        longest = max((part.total_uncompressed_size / max(part.num_values, 1) for part in every), default=0)
         size = max(1024, min(_BATCH, int(_BATCH_BYTES / max(longest, 1))))
-        with pq.ParquetFile(self._path, read_dictionary=[prompt] if coded else []) as reader:
-            for batch in reader.iter_batches(batch_size=size, columns=self._leaves(names)):
-                yield self._arrays(batch, names)
+        groups: list[Any] = [list(range(len(self._chunks)))]
+        if coded and coded != [prompt]:  # Arrow puts no codes of two dictionaries into one nested array
+            groups = [[group] for group in groups[0]]
+        with pq.ParquetFile(self._path, read_dictionary=coded) as reader:
+            for some in groups:
+                for batch in reader.iter_batches(batch_size=size, row_groups=some, columns=self._leaves(names)):
+                    yield self._arrays(batch, names)
 
     def _leaves(self, names: Sequence[str]) -> list[str]:
         return [".".join(self.fields[name].path) for name in names]
@@ -588,6 +595,7 @@ _NULL, _NUMBER, _TEXT, _ESCAPED, _BOOLEAN, _ARRAY, _OBJECT = range(1, 8)  # lega
 class _JsonLinesPart(Part):
     def __init__(self, name: str, source: Path | BinaryIO) -> None:
         self._source = source
+        self._known: dict[str, tuple[NameTable, list[str | None]]] = {}  # JSON and its keys, by the quotes around it
         self.name = name
         head = list(islice(self.rows(), _HEAD))
         super().__init__(name, _fields_of_rows(head))
@@ -701,17 +709,27 @@ class _JsonLinesPart(Part):
         for rows, quote in ((kinds == _ESCAPED, '"'), (nested, "")):
             if not rows.any():
                 continue
-            codes = raw.filter(pa.array(rows)).dictionary_encode()
-            places = start + np.flatnonzero(rows)[np.unique(codes.indices.to_numpy(), return_index=True)[1]]
-            keys = []
-            for row, inside in zip(places.tolist(), codes.dictionary.to_pylist(), strict=True):
-                keys.append(_key(self, name, row, self._value(f"{quote}{inside}{quote}", name, row)))
-            texts = pa.array(keys, pa.string())
-            found = pa.DictionaryArray.from_arrays(codes.indices, texts)
+            found = self._parsed(raw.filter(pa.array(rows)), quote, name, start + np.flatnonzero(rows))
             if rows.all():
                 return found
             raw = pc.replace_with_mask(raw, pa.array(rows), found.dictionary_decode())
         return raw
+
+    def _parsed(self, raw: Any, quote: str, name: str, rows: NDArray[np.int64]) -> Any:
+        """Return the keys of JSON, each parsed once."""
+        import pyarrow as pa
+
+        known, keys = self._known.get(quote, (NameTable(), []))
+        if sum(map(len, keys)) > _REMEMBERED:
+            known, keys = NameTable(), []
+        self._known[quote] = known, keys
+        codes = known.number(raw)
+        places, first = np.unique(codes, return_index=True)
+        for at in first[np.searchsorted(places, len(keys)) :].tolist():  # new ones, in the order met
+            row = int(rows[at])
+            keys.append(_key(self, name, row, self._value(f"{quote}{raw[at].as_py()}{quote}", name, row)))
+        found = np.searchsorted(places, codes).astype(np.int32)
+        return pa.DictionaryArray.from_arrays(found, pa.array([keys[place] for place in places.tolist()], pa.string()))
 
     def _value(self, text: str, name: str, row: int) -> Any:
         try:
