@@ -58,7 +58,7 @@ class Settings:
     heads: int = 1
     rate: float = 3e-3
     decay: float = 0.05  #: of the weights of matrices
-    supply: int | None = None  #: symbols or hints that instances draw from; None: just above what the longest test needs
+    supply: int | None = None  #: of symbols or hints to draw from; None: just above what the longest test needs
     scaled: bool = False  #: attention logits times log(1 + visible tokens) / log(tokens of the longest trained)
     seeds: tuple[int, ...] = (1, 2, 3)
 
