@@ -43,6 +43,8 @@ def test_smoke_of_every_task(tmp_path: Path) -> None:
     }  # fmt: skip
     assert written["curves"][0]["settings"]["steps"] == 3
     assert all(name in picture.read_text() for name in tasks.ALL)
+    scaled = study.run({"count": dataclasses.replace(TINY, scaled=True)}).curves[0]
+    assert [t.loss for t in scaled.trainings] != [t.loss for t in found.curves[0].trainings]
     again = study.run({"count": TINY}).curves[0]
     assert [(t.loss, t.accuracy) for t in again.trainings] == [(t.loss, t.accuracy) for t in found.curves[0].trainings]
 
@@ -61,6 +63,11 @@ def _study(**accuracies: list[tuple[float, ...]]) -> study.Study:
         for name, seeds in accuracies.items()
     ]
     return study.Study(tuple(curves), "a machine")
+
+
+def test_a_supply_is_what_instances_draw_from() -> None:
+    supplied = dataclasses.replace(TINY, train_length=20, supply=7)
+    assert study._Instances(tasks.ALL["mode"], supplied).vocabulary == 7 + 3  # its symbols and three marks
 
 
 def test_verdict() -> None:
@@ -155,6 +162,8 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         (study.Settings(multiples=()), "multiples: expected at least one"),
         (study.Settings(multiples=(1, float("nan"))), "multiples: expected a finite number above 0 and at most 100"),
         (study.Settings(seeds=(1, -2)), "seeds: expected at least one whole number, none of them negative"),
+        (study.Settings(supply=0), "supply: expected a whole number of at least 1, got 0"),
+        (study.Settings(train_length=8, multiples=(2,), supply=9), "count: expected length at most 10, got 11"),
         (study.Settings(seeds=()), "seeds: expected at least one"),
     ):
         with pytest.raises(ArgumentError, match=message):

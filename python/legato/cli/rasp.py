@@ -79,7 +79,7 @@ def add_arguments(parser: Parser) -> None:
     study.add_argument("--tasks", nargs="+", metavar="TASK", help="of legato.rasp.tasks (default: eleven of them)")
     study.add_argument("--steps", type=int, metavar="N", help="of each training (default: the task's)")
     study.add_argument("--train-length", type=int, metavar="N", help="longest of the training (default: the task's)")
-    study.add_argument("--layers", type=int, metavar="N", help="of each network (default: the task's, 2 or 3)")
+    study.add_argument("--layers", type=int, metavar="N", help="of each network (default: the task's, 2 to 4)")
     study.add_argument(
         "--multiples", type=float, nargs="+", metavar="M", help="of that length, tested (default: 0.5 1 1.5 2)"
     )

@@ -58,6 +58,8 @@ class Settings:
     heads: int = 1
     rate: float = 3e-3
     decay: float = 0.05  #: of the weights of matrices
+    supply: int | None = None  #: of symbols or hints to draw from; None: just above what the longest test needs
+    scaled: bool = False  #: attention logits times log(1 + visible tokens) / log(tokens of the longest trained)
     seeds: tuple[int, ...] = (1, 2, 3)
 
     def quick(self) -> Settings:
@@ -75,14 +77,14 @@ RECIPES: Mapping[str, Settings] = {
     "count": Settings(train_length=16, steps=2000),
     "sort": Settings(train_length=12, steps=1200),
     "copy_unique": Settings(train_length=20, steps=2500),
-    "mode": Settings(train_length=16, steps=2000),
+    "mode": Settings(train_length=16, steps=2000, supply=20),
     "copy_repeated": Settings(train_length=10, steps=3500),
     "parity": Settings(train_length=10, steps=1000),
     "parity_scratchpad": Settings(train_length=12, steps=3000, layers=3),
-    "addition_reverse": Settings(train_length=6, steps=3000, layers=3),
-    "addition_forward": Settings(train_length=6, steps=3000, layers=3),
-    "addition_reverse_plain": Settings(train_length=6, steps=2000, layers=3),
-    "addition_forward_plain": Settings(train_length=6, steps=2000, layers=3),
+    "addition_reverse": Settings(train_length=4, steps=4000, layers=4, heads=2, scaled=True),
+    "addition_forward": Settings(train_length=4, steps=1500, layers=3),
+    "addition_reverse_plain": Settings(train_length=4, steps=1500, layers=3),
+    "addition_forward_plain": Settings(train_length=4, steps=1500, layers=3),
 }
 
 
@@ -289,6 +291,8 @@ def _check(name: str, settings: Settings) -> None:
         raise ArgumentError(f"tasks: expected some of {', '.join(tasks.ALL)}, got {name!r}")
     for argument in ("train_length", "steps", "rows", "test_rows", "width", "layers", "heads"):
         as_count(argument, getattr(settings, argument))
+    if settings.supply is not None:
+        as_count("supply", settings.supply)
     if settings.width % settings.heads:
         raise ArgumentError(f"width: expected a multiple of heads = {settings.heads}, got {settings.width}")
     as_seeds("seeds", settings.seeds)
@@ -364,6 +368,7 @@ _SUPPLIES = {
     "copy_unique": "alphabet",
     "sort": "alphabet",
     "count": "largest",
+    "mode": "alphabet",
     "parity_scratchpad": "hints",
     "addition_forward": "hints",
     "addition_reverse": "hints",
@@ -376,10 +381,11 @@ class _Instances:
     def __init__(self, task: Task, settings: Settings) -> None:
         self.task = task
         longest = max(settings.train_length, *settings.test_lengths)
-        supply = longest + max(2, longest // 15)  # wider alphabets take far longer to learn
+        supply = settings.supply or longest + max(2, longest // 15)  # wider alphabets take far longer to learn
         self._options = {_SUPPLIES[task.name]: supply} if task.name in _SUPPLIES else {}
         many = [self.task.sample(n, 256, seed=n, **self._options).tokens for n in range(1, longest + 1)]
         self._tokens = np.unique(np.concatenate([tokens.ravel() for tokens in many]))
+        self.longest = 1 + many[settings.train_length - 1].shape[1]
         self.begin = len(self._tokens)
         self.vocabulary = self.begin + 1
         self.places = math.ceil(1.1 * (max(tokens.shape[1] for tokens in many) + 1))
@@ -418,7 +424,7 @@ class _Instances:
         return ids, places, documents, answers[:, 1:]
 
 
-def _network(torch: Any, settings: Settings, vocabulary: int, places: int) -> Any:
+def _network(torch: Any, settings: Settings, vocabulary: int, places: int, longest: int) -> Any:
     nn, width, heads = torch.nn, settings.width, settings.heads
 
     class Block(nn.Module):  # type: ignore[misc, name-defined]
@@ -430,10 +436,10 @@ def _network(torch: Any, settings: Settings, vocabulary: int, places: int) -> An
             for layer in (self.out, self.down):
                 nn.init.normal_(layer.weight, std=0.4 / math.sqrt(2 * settings.layers * width))
 
-        def forward(self, x: Any, seen: Any) -> Any:
+        def forward(self, x: Any, seen: Any, scale: Any) -> Any:
             b, n, _ = x.shape
-            parts = self.project(self.norm(x)).view(b, n, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            mixed = nn.functional.scaled_dot_product_attention(*parts, attn_mask=seen)
+            q, k, v = self.project(self.norm(x)).view(b, n, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            mixed = nn.functional.scaled_dot_product_attention(q if scale is None else q * scale, k, v, attn_mask=seen)
             x = x + self.out(mixed.transpose(1, 2).reshape(b, n, width))
             return x + self.down(nn.functional.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
 
@@ -450,9 +456,10 @@ def _network(torch: Any, settings: Settings, vocabulary: int, places: int) -> An
             """Return logits (k, vocabulary) where `wanted` (rows, n) is true."""
             same = documents[:, :, None] == documents[:, None, :]
             seen = (same & torch.ones_like(same[0]).tril())[:, None]
+            scale = seen.sum(-1)[..., None].log1p() / math.log(longest) if settings.scaled else None
             x = self.token(ids) + self.place(places)
             for block in self.blocks:
-                x = block(x, seen)
+                x = block(x, seen, scale)
             return self.head(self.norm(x)[wanted])
 
     return Decoder()
@@ -516,7 +523,7 @@ def _trained(
     """Return a network, its last loss, and the seconds that the instances took."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    network = _network(torch, settings, instances.vocabulary, instances.places)
+    network = _network(torch, settings, instances.vocabulary, instances.places, instances.longest)
     matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks")]
     rest = [p for name, p in network.named_parameters() if not (p.ndim == 2 and name.startswith("blocks"))]
     groups = [{"params": matrices, "weight_decay": settings.decay}, {"params": rest, "weight_decay": 0.0}]
