@@ -1,4 +1,4 @@
-"""Tables of docs/camera.md: `python benchmarks/camera_reproduction.py [--quick]`. Needs the solvers extra.
+"""Tables of docs/camera-evidence.md: `python benchmarks/camera_reproduction.py [--quick]`. Needs the solvers extra.
 
 The clip is tests/data/camera/motion600.npz: 600 frames at 30 fps, 1920 x 1080, a rotating pinhole camera with tremor,
 roll, drift, a pan, a push-in and the pan back.

@@ -56,8 +56,10 @@ def test_what_needs_a_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written = tmp_path / "c.json", tmp_path / "c.md"
-    assert main(["reproduce", "steps", "--quick", "--json", str(written[0]), "--markdown", str(written[1])]) == 0
+    pytest.importorskip("matplotlib", reason="needs matplotlib, of the diffusion extra")
+    written = tmp_path / "c.json", tmp_path / "c.md", tmp_path / "c.svg"
+    stored = zip(("--json", "--markdown", "--plot"), map(str, written), strict=True)
+    assert main(["reproduce", "steps", "--quick", *(word for pair in stored for word in pair)]) == 0
     out = capsys.readouterr().out
     assert "steps: Step-by-step diffusion: an elementary tutorial (arXiv 2406.08929)" in out
     assert "holds: DDIM of a single point" in out
@@ -65,6 +67,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     content = json.loads(written[0].read_text())
     assert {claim["holds"] for claim in content} == {True}
     assert written[1].read_text().count("\n| steps |") == len(content)
+    assert written[2].read_text().count("<!-- steps: ") == sum(claim["error"] is not None for claim in content) > 3
 
 
 def test_what_does_not_hold_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +85,7 @@ def test_what_does_not_hold_is_code_3(monkeypatch: pytest.MonkeyPatch, capsys: p
         ("reproduce nothing", 2, "PAPER: expected some of camera, guidance, steps, rasp, rft, or all, got 'nothing'"),
         ("reproduce steps --json absent/c.json", 1, "no such directory"),
         ("reproduce steps --json c --markdown c", 2, "is the same file as"),
+        ("reproduce steps --plot claims.txt", 2, "--plot: expected a file ending in .svg, .png, .pdf, got claims.txt"),
     ],
 )
 def test_bad_input_is_named(

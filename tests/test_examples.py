@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +101,28 @@ def test_rollout_doctor(tmp_path: Path) -> None:
 
 def test_reward_log(tmp_path: Path) -> None:
     assert "2 prompts" in run(tmp_path, "trl_reward_log.py")
+
+
+def test_tuning_a_camera_path() -> None:
+    """The cells of the notebook, run in order, give the outputs stored in it; its picture need only be drawn."""
+    matplotlib = pytest.importorskip("matplotlib", reason="needs matplotlib, of the video extra")
+    matplotlib.use("Agg")
+    scope: dict[str, Any] = {}
+    for cell in json.loads((EXAMPLES / "tuning_a_camera_path.ipynb").read_text())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        *statements, last = ast.parse("".join(cell["source"])).body
+        value, printed = None, io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(ast.Module(statements, []), "notebook", "exec"), scope)
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), "notebook", "eval"), scope)
+            else:
+                exec(compile(ast.Module([last], []), "notebook", "exec"), scope)
+        shown = [output.get("text") or output["data"]["text/plain"] for output in cell["outputs"]]
+        found = [printed.getvalue()] if printed.getvalue() else [] if value is None else [repr(value)]
+        assert found == ["".join(lines) for lines in shown]
+    scope["plt"].close("all")
 
 
 @pytest.mark.parametrize("script", ["folder_of_videos.py", "dask_batch.py", "rollout_doctor.py"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from legato._extras import install_command
 from legato._files import PendingFile, check_destinations
 from legato._printing import say
 from legato.claims.running import PAPERS
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, DependencyError
 
 if TYPE_CHECKING:
     from legato.claims import Claim
@@ -27,7 +29,7 @@ DESCRIPTION = (
 EXAMPLES = (
     "legato reproduce",
     "legato reproduce guidance steps --quick",
-    "legato reproduce all --json claims.json --markdown claims.md",
+    "legato reproduce all --json claims.json --markdown claims.md --plot claims.svg",
 )
 _VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "not judged"}
 
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer samples and seeds, and no networks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the claims")
     parser.add_argument("--markdown", type=Path, metavar="FILE.md", help="store the table")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw how far ours are off (svg, png or pdf)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,11 +51,20 @@ def run(arguments: argparse.Namespace) -> int:
             raise ArgumentError(f"PAPER: expected some of {', '.join(PAPERS)}, or all, got {name!r}")
     if "all" in arguments.paper or not names:
         names = list(PAPERS)
-    check_destinations({}, {"--json": arguments.json, "--markdown": arguments.markdown})
+    stored = {"--json": arguments.json, "--markdown": arguments.markdown, "--plot": arguments.plot}
+    check_destinations({}, stored)
     from legato import claims
+    from legato.claims import plotting
 
+    if arguments.plot is not None:
+        if arguments.plot.suffix.lower() not in plotting.FORMATS:
+            raise ArgumentError(
+                f"--plot: expected a file ending in {', '.join(plotting.FORMATS)}, got {arguments.plot}"
+            )
+        if importlib.util.find_spec("matplotlib") is None:
+            raise DependencyError(f"--plot: needs matplotlib: {install_command('diffusion')}")
     with contextlib.ExitStack() as opened:
-        files = {path: opened.enter_context(PendingFile(path)) for path in (arguments.json, arguments.markdown) if path}
+        files = {path: opened.enter_context(PendingFile(path)) for path in stored.values() if path}
         told: set[str] = set()
 
         def tell(claim: Claim) -> None:
@@ -73,8 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
             files[arguments.json].write_text([json.dumps(content, indent=1, allow_nan=False), "\n"])
         if arguments.markdown:
             files[arguments.markdown].write_text([_markdown(found)])
-        for file in files.values():
-            file.commit()
+        if arguments.plot:
+            with files[arguments.plot].opened() as file:
+                plotting.draw(found, file, arguments.plot.suffix.lower())
+        for pending in files.values():
+            pending.commit()
     return 3 if any(claim.holds is False for claim in found) else 0
 
 
