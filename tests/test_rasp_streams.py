@@ -203,6 +203,23 @@ def test_predicates_beyond_64_bits_are_asked() -> None:
     assert program(x).tolist() == [program.step(token) for token in x] == wanted
 
 
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        lambda k, q: abs(k - q) < 10**30,
+        lambda k, q: k - 10**19 < q - 10**19,
+        lambda k, q: k < q or k == -(10**20),
+        lambda k, q: abs(k * 2**62 - q) >= 2**64,
+    ],
+)
+def test_constants_beyond_64_bits(predicate: Callable[[Any, Any], Any]) -> None:
+    x = [3, -1, 3, 2, 7]
+    wanted = [sum(predicate(k, q) for k in x[: i + 1]) for i, q in enumerate(x)]
+    assert rasp.sel_width(rasp.select(x, x, predicate)).tolist() == wanted
+    program = rasp.Program(lambda t: rasp.sel_width(rasp.select(t, t, predicate)))
+    assert program(x).tolist() == [program.step(token) for token in x] == wanted
+
+
 def test_closures_and_globals_are_read_anew() -> None:
     bound = 1
     predicate = lambda k, q: abs(k - q) <= bound  # noqa: E731
@@ -211,6 +228,13 @@ def test_closures_and_globals_are_read_anew() -> None:
     bound = 3
     assert first == [1, 2, 2, 2, 2]
     assert rasp.sel_width(rasp.select(x, x, predicate)).tolist() == [1, 2, 3, 4, 4]
+
+    def shifted(k: int, q: int, by: float = 1) -> bool:
+        return k + by == q
+
+    for by, wanted in ((1, [0, 1, 1, 1, 1]), (2, [0, 0, 1, 1, 1]), (0.5, [0] * 5), (True, [0, 1, 1, 1, 1])):
+        shifted.__defaults__ = (by,)
+        assert rasp.sel_width(rasp.select(x, x, shifted)).tolist() == wanted
 
 
 def test_random_programs_by_every_route(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 Float64 = NDArray[np.float64]
+_REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+_ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 Operand: TypeAlias = Value | ArrayLike  # a sequence: of a program being traced, or an array
 
 
@@ -424,8 +426,8 @@ def aggr(
     >>> rasp.aggr(A, [10, 25, 30, 40]), rasp.aggr(A, [10, 20, 30, 40], reduction="max")
     (array([10, 17, 17, 17]), array([10, 20, 20, 20]))
     """
-    reduction = as_choice("aggr: reduction", reduction, get_args(Reduction))
-    rounding = as_choice("aggr: rounding", rounding, get_args(Rounding))
+    reduction = as_choice("aggr: reduction", reduction, _REDUCTIONS)
+    rounding = as_choice("aggr: rounding", rounding, _ROUNDINGS)
     threads = as_threads(threads)
     real = rounding == "float" and reduction == "mean"
     default = _default(default, real)
@@ -449,6 +451,8 @@ def _default(default: float, real: bool) -> float:
 
 def whole(name: str, value: Any) -> int:
     """Return a 64-bit integer; booleans are 0 and 1, and a float is truncated toward zero."""
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, float | np.floating) and math.isfinite(value):

@@ -71,7 +71,7 @@ def _solved_once(written: Written) -> tuple[Value, Value, Formula] | None:
 
 def settled(selector: Selector) -> Selector:
     """Return the selector with its Python predicates as comparisons of arrays, where they are that."""
-    if all(part[0] != "call" for part in postorder(selector.formula)):
+    if selector.formula[0] == "term" or all(part[0] != "call" for part in postorder(selector.formula)):
         return selector
     made: dict[int, Formula] = {}
     for part in postorder(selector.formula):
@@ -124,12 +124,9 @@ def _evaluated(side: Value, given: dict[int, Int64], found: dict[str, Any]) -> I
         inputs = [names[id(source)] for source in node.inputs]
         name = names[id(node)] = repr(how["value"]) if node.kind == "constant" else f"{how['op']}({', '.join(inputs)})"
         if name not in found:
-            made = (
-                np.int64(how["value"])
-                if node.kind == "constant"
-                else apply_named(how["op"], *(found[x] for x in inputs))
-            )
-            if np.asarray(made).dtype == object:
+            value = how.get("value")
+            made = np.asarray(value if node.kind == "constant" else apply_named(how["op"], *(found[x] for x in inputs)))
+            if made.dtype.kind not in "ib":  # beyond 64 bits
                 raise _Without
             found[name] = made
     whole = f"whole {names[id(side)]}"
