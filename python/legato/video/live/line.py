@@ -262,7 +262,7 @@ class _Line:
         self._error: BaseException | None = None
         self._done = threading.Event()
         self._sink: Sink
-        self._open: Callable[[], LiveEncoder]  # the sink of a stream or a file, once more
+        self._open: Callable[[], LiveEncoder]
 
     def run(self) -> tuple[LiveReport, BaseException | None]:
         """Run to the end; give the report, and what is to be raised."""
