@@ -98,6 +98,7 @@ Status normal(const Noise& noise, std::size_t samples, std::size_t elements, std
              [&](std::size_t begin, std::size_t end, std::size_t) {
                LEGATO_DISPATCH(normal_range, noise, samples, elements, begin, end, out.data());
              });
+  note_isa(active_isa());  // for this thread, where helpers did the work
   return outcome();
 }
 
@@ -124,6 +125,7 @@ Status apply_step(const Step<Storage>& step, int threads) noexcept {
   const bool draws = noisy && step.given_noise.empty();
   for_chunks(tiles, kTilesOfChunk, threads, tile_ns(step.elements, draws ? kDrawnNs : kPlainNs),
              [&](std::size_t begin, std::size_t end, std::size_t) { LEGATO_DISPATCH(step_range, step, begin, end); });
+  note_isa(active_isa());  // for this thread, where helpers did the work
   return outcome();
 }
 
@@ -142,6 +144,7 @@ Status guidance_sums(std::size_t samples, std::size_t elements, std::span<const 
              [&](std::size_t begin, std::size_t end, std::size_t) {
                LEGATO_DISPATCH(sums_range, elements, cond.data(), uncond.data(), at, out.data(), begin, end);
              });
+  note_isa(active_isa());  // for this thread, where helpers did the work
   return outcome();
 }
 

@@ -57,6 +57,7 @@ void for_rows(const Logits& logits, int threads, Work&& work) noexcept {
   for_chunks(logits.rows, kLogitsPerChunk / std::max<std::size_t>(logits.columns, 1), threads,
              kLogitNs * static_cast<double>(logits.columns),
              [&](std::size_t begin, std::size_t end, std::size_t) { work(begin, end); });
+  note_isa(active_isa());  // for this thread, where helpers did the work
 }
 
 constexpr std::size_t kStepsToAsk = 4096;  // from one question to the next
