@@ -11,6 +11,7 @@ trainer has them: a Python loop over the first axis, of logsumexp for float32 an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -297,6 +298,29 @@ def test_scan_ten_million(benchmark: Any, tmp_path_factory: Any, prompts: int, k
         read = lambda: pq.read_table(path, columns=["prompt_id", "reward"], use_threads=False)  # noqa: E731
         assert read().num_rows == 10_000_000
         measure(benchmark, group, read, rounds=5)
+
+
+@pytest.mark.parametrize("prompt", ["text", "chat"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_scan_chats(benchmark: Any, tmp_path_factory: Any, suffix: str, prompt: str) -> None:
+    """160 000 rollouts of 20 000 shuffled prompts, which are texts or chats of one message."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow.parquet as pq
+
+    path = tmp_path_factory.getbasetemp() / f"{prompt}.{suffix}"
+    rng = np.random.default_rng(0)
+    texts = [f"What is {i} plus {i}? Answer in a box." for i in rng.integers(0, 20_000, 160_000).tolist()]
+    prompts = texts if prompt == "text" else [[{"role": "user", "content": text}] for text in texts]
+    rewards = (rng.random(len(texts)) < 0.3).astype(float).tolist()
+    if suffix == "parquet":
+        pq.write_table(pa.table({"prompt": prompts, "reward": rewards}), path)
+    else:
+        rows = zip(prompts, rewards, strict=True)
+        path.write_text("".join(json.dumps({"prompt": one, "reward": reward}) + "\n" for one, reward in rows))
+    pa.set_cpu_count(1)
+    found = rft.scan(path, value_range=(0, 1)).overall
+    assert (found["prompts"], found["rollouts"]) == (len(set(texts)), 160_000)
+    measure(benchmark, f"scan 160 000 prompts, {suffix}", lambda: rft.Scan(value_range=(0, 1)).update(path), rounds=5)
 
 
 def write_rollouts(path: Any, prompts: int, kind: str) -> None:
