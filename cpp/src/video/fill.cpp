@@ -13,8 +13,8 @@
 
 #include "core/core.h"
 #include "legato/video.hpp"
+#include "video/mapping.h"
 #include "video/pyramid.h"
-#include "video/sampling.h"
 
 #define LEGATO_REGION_FILE "video/fill-inl.h"
 #include "core/isa_region.h"

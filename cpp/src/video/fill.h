@@ -9,7 +9,7 @@
 #include "core/core.h"
 #include "legato/video.hpp"
 #include "video/extension.h"
-#include "video/sampling.h"
+#include "video/mapping.h"
 
 namespace legato::video {
 
