@@ -177,8 +177,7 @@ CALLS: list[Row] = [
     (video.Tracker, {"size": SIZE}, "size model region bit_depth backend", "mask"),
     (video.estimate_motion, {"previous_luma": LUMA, "luma": LUMA}, "model region bit_depth backend",
      "previous_luma luma mask"),
-    (video.Stabilizer, {"size": SIZE, "fps": 30.0}, "size fps options latency_frames interpolation guard strength "
-     "threads", "mask"),
+    (video.Stabilizer, {"size": SIZE, "fps": 30.0}, "size fps options latency_frames interpolation threads", "mask"),
     (video.Stabilizer(SIZE, 30.0).push, {"frame": LUMA}, "cut", "frame"),
     (video.stabilize, {"source": "no.mp4", "destination": "out.mp4"}, "preset options inclusion center guard rotation "
      "interpolation threads overwrite crop", ""),
