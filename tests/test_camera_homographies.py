@@ -153,3 +153,24 @@ def test_a_mirrored_stretch_has_no_logarithm_however_far_it_goes(stretch: float,
     H = np.array([[1, 0, 3.9], [0, -stretch, 2.8], [0, 0, 1]])
     with pytest.raises(HomographyError, match="no principal logarithm"):
         camera.log_homography(H, backend=backend)
+
+
+def test_one_alone_is_one_of_eight() -> None:
+    """A single matrix takes another way through the core, with the same bits and the same refusals."""
+    rng = np.random.default_rng(3)
+    H = np.eye(3) + rng.normal(0, 0.2, (40, 3, 3))
+    logs = camera.log_homography(H)
+    back = camera.exp_homography(logs)
+    for at in range(40):
+        np.testing.assert_array_equal(camera.log_homography(H[at]), logs[at])
+        np.testing.assert_array_equal(camera.exp_homography(logs[at]), back[at])
+    for bad in (np.full((3, 3), np.nan), np.zeros((3, 3)), np.diag([-1.0, -1.0, 1.0])):
+        texts = []
+        for batch in (bad[None], np.concatenate([bad[None], H[:1]])):
+            with pytest.raises(camera.HomographyError) as caught:
+                camera.log_homography(batch)
+            texts.append(str(caught.value))
+        assert texts[0] == texts[1]
+    for bad in (np.full((3, 3), np.inf), np.diag([501.0, 0, 0])):
+        with pytest.raises(camera.HomographyError, match=r"log\[0\]"):
+            camera.exp_homography(bad)

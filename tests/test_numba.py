@@ -212,6 +212,27 @@ class TestAdvantages:
                 assert one.dtype == dtype
                 np.testing.assert_array_equal(one, other)
 
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_gae_row_by_row(self, dtype: Any) -> None:
+        @njit
+        def rows(r: Any, v: Any, m: Any, b: Any, a: Any, returns: Any) -> None:
+            for i in range(len(r)):
+                one = slice(i, i + 1)
+                a[one], returns[one] = rft.gae(r[one], v[one], m[one], 0.9, 0.8, b[one])
+
+        @njit
+        def plain(r: Any, v: Any) -> Any:
+            return rft.gae(r, v, gamma=1)
+
+        r, v = rng.normal(size=(2, 40, 17)).astype(dtype)
+        m, b = rng.random((40, 17)) > 0.3, rng.normal(size=40).astype(dtype)
+        a, returns = np.empty_like(r), np.empty_like(r)
+        rows(r, v, m, b, a, returns)
+        for one, other in zip((a, returns), rft.gae(r, v, m, 0.9, 0.8, b), strict=True):
+            np.testing.assert_array_equal(one, other)
+        for one, other in zip(plain(r[:1], v[:1]), rft.gae(r[:1], v[:1], gamma=1), strict=True):
+            np.testing.assert_array_equal(one, other)
+
     def test_group_advantages(self) -> None:
         @njit
         def kinds(r: Any, g: Any) -> Any:

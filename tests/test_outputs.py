@@ -92,6 +92,21 @@ def backward(dtype: str) -> Case:
     return Case(arrays, (8, 33), np.dtype(dtype), call)
 
 
+def advantages(which: int) -> Case:
+    """One of the two outputs over an input; the other has memory of its own."""
+    arrays = {name: RNG.normal(size=(6, 50)) for name in ("rewards", "values")}
+    arrays |= {"mask": RNG.random((6, 50)) > 0.2, "bootstrap": RNG.normal(size=6)}
+
+    def call(out: Any, backend: str, **given: Any) -> Any:
+        pair = [np.empty((6, 50)), np.empty((6, 50))]
+        if out is not None:
+            pair[which] = out
+        assert rft.gae(out=(pair[0], pair[1]), backend=backend, **given)[which] is pair[which]
+        return pair[which]
+
+    return Case(arrays, (6, 50), np.float64, call)
+
+
 def picture(shape: tuple[int, ...], dtype: Any) -> Case:
     frame = RNG.integers(0, 200, shape).astype(dtype)
 
@@ -145,6 +160,7 @@ CASES: dict[str, list[Case]] = {
         *(quick_step(kind) for kind in ("float32", "float64")),
     ],
     "diffusion.normal": [draws()],
+    "rft.gae": [advantages(0), advantages(1)],
     "rft.token_stats_backward": [backward(kind) for kind in ("float32", "float16")],
     "video.warp": [picture((40, 56), np.uint8), picture((40, 56), np.uint16), picture((40, 56, 3), np.uint8), chroma()],
     "video.Comparison.draw": [pair()],
@@ -233,6 +249,19 @@ def test_planes_of_an_output_over_one_another() -> None:
         video.warp(planes, TURN, out=out)
     with pytest.raises(ArgumentError, match="out: expected memory for each sample"):
         video.warp(memory, TURN, out=np.lib.stride_tricks.as_strided(np.empty(32, np.uint8), (30, 32), (0, 1)))
+
+
+def test_two_outputs_over_one_another() -> None:
+    x, memory = RNG.normal(size=(2, 3, 5)), np.empty((2, 3, 5))
+    found = rft.gae(*x, out=(memory[0], memory[1]))
+    assert found[0].base is memory
+    np.testing.assert_array_equal(memory, rft.gae(*x))
+    with pytest.raises(ArgumentError, match="out: expected two arrays apart"):
+        rft.gae(*x, out=(memory[0], memory[0]))
+    with pytest.raises(ArgumentError, match=r"out\[1\]: expected a writable C-contiguous float64"):
+        rft.gae(*x, out=(memory[0], memory[1, :2]))
+    with pytest.raises(ArgumentError, match="out: expected two arrays, for advantages and returns"):
+        rft.gae(*x, out=memory[0, 0, 0])
 
 
 def test_interleaved_halves_share_nothing() -> None:

@@ -36,7 +36,7 @@ from legato.errors import ArgumentError
 __all__ = ["CameraPath", "path_program", "smooth_path"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CameraPath:
     """A solved camera path.
 
@@ -90,6 +90,20 @@ class CameraPath:
     motion: Float64
     size: tuple[int, int]
     options: PathOptions
+
+    def __repr__(self) -> str:
+        """Return one line: frames, verdict, gap and the window's largest reach beyond the frame."""
+        beyond = float(self.violation_px.max(initial=0.0))
+        return (
+            f"<CameraPath of {len(self.corrections)} frames of {self.size[0]}x{self.size[1]}: {self.status}, "
+            f"gap {self.gap:.2g}, at most {beyond:.2g} px outside>"
+        )
+
+    def _repr_svg_(self) -> str | None:
+        """Draw what notebooks show: the camera before and after."""
+        from legato.camera.plotting import path_picture
+
+        return path_picture(self.motion, self.log_corrections, self.size) if len(self.corrections) else None
 
     def plot(self, destination: str | os.PathLike[str], *, fps: float | None = None, zero: float = 1e-6) -> None:
         """Draw the path, its derivatives with the runs where they are zero, and the room left to the crop.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._curves import curves_svg
 from legato._extras import install_command
 from legato._files import PendingFile
 from legato.camera.frames import crop_room_px
@@ -17,7 +18,7 @@ from legato.camera.homographies import exp_homography, log_homography, to_pixel_
 from legato.camera.options import PathOptions, check_size
 from legato.errors import ArgumentError, DependencyError
 
-__all__ = ["path_curves", "plot_path"]
+__all__ = ["path_curves", "path_picture", "plot_path"]
 
 _KINDS = (".svg", ".png", ".pdf")
 
@@ -90,6 +91,13 @@ def plot_path(
     figure, axes = _figure(len(shaky["zoom (%)"]), 4)
     _draw_path(axes, shaky, steady, fps)
     _save(figure, destination, kind)
+
+
+def path_picture(motion: Float64, log_corrections: Float64, size: tuple[int, int]) -> str:
+    """Draw the four curves of `plot_path` as a small SVG, from what `CameraPath` holds."""
+    before = np.cumsum(log_homography(motion), axis=0)
+    held, steady = (_components(curve, size[0]) for curve in (before, before + log_corrections))
+    return curves_svg("camera", {name: {"before": held[name], "after": steady[name]} for name in held})
 
 
 def plot_solution(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from legato._arrays import Float64, as_float64
+from legato._curves import curves_svg
 from legato._scalars import as_choice, as_count, as_number, shown
 from legato.errors import ArgumentError
 
@@ -19,7 +20,7 @@ SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 _MOST_STEPS = 10**7  # a schedule is made whole, in float64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Schedule:
     """Noise levels of a sampling run, most noise first.
 
@@ -106,6 +107,15 @@ class Schedule:
         for array in (a, s, self.drift, self.diffusion, self.time, squares):
             if array is not None:
                 array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        """Return one line: the steps, and the first and last level."""
+        first, last = (f"({self.alpha[k]:.3g}, {self.sigma[k]:.3g})" for k in (0, -1))
+        return f"<Schedule of {len(self)} steps, (alpha, sigma) from {first} to {last}>"
+
+    def _repr_svg_(self) -> str:
+        """Draw what notebooks show: the levels, most noise first."""
+        return curves_svg(repr(self)[1:-1], {"level": {"alpha": self.alpha, "sigma": self.sigma}})
 
     def __len__(self) -> int:
         """Return the number of steps, one fewer than levels."""

@@ -44,7 +44,7 @@ def token_stats_backward(
     if grad_entropy is not None and bool((cupy.isnan(of_rows[0]) & ~cupy.isnan(of_rows[2])).any()):
         raise ArgumentError("stats: expected the entropy too, for its gradient")
     gradient = cupy.empty_like(rows) if out is None else target(out, (n, v), kind)
-    if gradient.data.ptr != rows.data.ptr and cupy.may_share_memory(gradient, rows):
+    if gradient.data.ptr != rows.data.ptr and _overlap(gradient, rows):
         rows = rows.copy()
     with rows.device:
         launch(
@@ -54,7 +54,9 @@ def token_stats_backward(
     return gradient if out is None else out
 
 
-def gae(rewards: Any, values: Any, mask: Any, gamma: float, lam: float, bootstrap: Any) -> tuple[Any, Any]:
+def gae(
+    rewards: Any, values: Any, mask: Any, gamma: float, lam: float, bootstrap: Any, out: Any = None
+) -> tuple[Any, Any]:
     """Return advantages and returns as `legato.rft.gae` does."""
     cupy = import_cupy()
     kinds = {str(x.dtype).removeprefix("torch.") for x in (rewards, values) if hasattr(x, "dtype")}
@@ -66,14 +68,18 @@ def gae(rewards: Any, values: Any, mask: Any, gamma: float, lam: float, bootstra
     on = mask_of(mask, shape)
     last = NULL if bootstrap is None else of_type("bootstrap", bootstrap, dtype, (b,))
     with r.device:
-        advantages, returns = cupy.empty_like(r), cupy.empty_like(r)
+        if out is None:
+            advantages, returns = cupy.empty_like(r), cupy.empty_like(r)
+        else:
+            advantages, returns = (target(array, shape, dtype.name) for array in out)
+            r, v = (x.copy() if _overlap(x, advantages) or _overlap(x, returns) else x for x in (r, v))
         if r.size:
             launch(
                 "rft", f"gae_{dtype}", -(-b // 32), 32, np.uint64(b), np.uint64(t), r, v, on, last, np.float64(gamma),
                 np.float64(gamma * lam), advantages, returns,
             )  # fmt: skip
     _check_finite("advantages", advantages)
-    return advantages, returns
+    return (advantages, returns) if out is None else out
 
 
 def group_moments(rewards: Any, groups: Any, n_groups: int | None, most: int) -> tuple[Any, ...]:
@@ -113,6 +119,10 @@ def mask_of(mask: Any, shape: tuple[int, ...]) -> Any:
         return NULL
     given = of_type("mask", mask, mask.dtype if not _is_torch(mask) else np.float64, shape)
     return import_cupy().ascontiguousarray((given != 0).astype(np.uint8))
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    return bool(import_cupy().may_share_memory(one, other))
 
 
 def _is_torch(array: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
 from legato import rft
 from legato._calls import call, compiles, constant, pointer, want_array, want_none
@@ -16,6 +17,24 @@ _REALS = (types.float32, types.float64)
 _MASKS = (types.uint8, types.boolean)
 _advantages = call("legato_rft_group_advantages_f64")
 _token_stats = call("legato_rft_token_stats")
+
+
+@register_jitable
+def _row(
+    rewards: Any, values: Any, mask: Any, end: float, gamma: float, decay: float, advantages: Any, returns: Any
+) -> None:
+    """One row as the core has it, where a call would take as long as the row; rows that follow overlap."""
+    next_value, last = end, 0.0
+    for k in range(rewards.shape[1]):
+        t = rewards.shape[1] - 1 - k
+        if mask is not None and not mask[0, t]:
+            advantages[0, t] = returns[0, t] = 0
+            continue
+        value = np.float64(values[0, t])
+        last = np.float64(rewards[0, t]) + gamma * next_value - value + decay * last
+        next_value = value
+        advantages[0, t] = last
+        returns[0, t] = last + value
 
 
 @compiles(rft.gae)
@@ -35,7 +54,12 @@ def _gae(
     run = call(f"legato_rft_gae_f{rewards.dtype.bitwidth}")
 
     def gae(
-        rewards: Any, values: Any, mask: Any = None, gamma: Any = 1.0, lam: Any = 0.95, bootstrap: Any = None
+        rewards: Any,
+        values: Any,
+        mask: Any = None,
+        gamma: Any = 1.0,
+        lam: Any = 0.95,
+        bootstrap: Any = None,
     ) -> Any:
         if values.shape != rewards.shape:
             raise ArgumentError("values: expected the shape of rewards")
@@ -47,6 +71,10 @@ def _gae(
             raise ArgumentError("gamma, lam: expected finite numbers")
         advantages, returns = np.empty_like(rewards), np.empty_like(rewards)
         rows, steps = rewards.shape
+        if rows == 1:
+            end = np.float64(bootstrap[0]) if ended else 0.0
+            _row(rewards, values, mask, end, float(gamma), float(gamma) * float(lam), advantages, returns)
+            return advantages, returns
         status = run(
             pointer(rewards),
             pointer(values),

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato import _core, _dispatch
-from legato._arrays import Float64, as_any, as_float64, as_floating, as_indices, on_device
+from legato._arrays import Float64, as_any, as_float64, as_floating, as_indices, on_device, output_apart, overlap
 from legato._dispatch import Backend
 from legato._gpu import as_given, check_backend
-from legato._scalars import as_choice, as_count, as_flag, as_number
+from legato._scalars import as_choice, as_count, as_flag, as_number, shown
 from legato.errors import ArgumentError, IndexRangeError, NumericalError
 from legato.rft import _reference
 
@@ -376,6 +376,7 @@ def gae(
     lam: float = 0.95,
     bootstrap: Any = None,
     *,
+    out: tuple[Any, Any] | None = None,
     backend: Backend | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Generalized advantage estimation (Schulman et al., arXiv 1506.02438), with gaps.
@@ -391,6 +392,9 @@ def gae(
         Discount and the mixing of horizons.
     bootstrap : array, shape (b,), optional
         Value after the last step; 0 by default.
+    out : pair of arrays, optional
+        Of shape (b, t) and the type of the results, for advantages and returns. They may be, or overlap, inputs (which
+        are then copied), but not each other.
     backend : {"native", "numpy"}, optional
 
     Returns
@@ -420,8 +424,8 @@ def gae(
         from legato.rft import _cupy
 
         check_backend(backend)
-        advantages, returns = _cupy.gae(rewards, values, mask, gamma, lam, bootstrap)
-        return as_given(rewards, advantages), as_given(rewards, returns)
+        found = _cupy.gae(rewards, values, mask, gamma, lam, bootstrap, out)
+        return found if out is not None else (as_given(rewards, found[0]), as_given(rewards, found[1]))
     r, v = as_floating("rewards", rewards), as_floating("values", values)
     dtype = r.dtype if r.dtype == v.dtype else np.dtype(np.float64)
     if r.ndim != 2:
@@ -436,19 +440,32 @@ def gae(
             raise ArgumentError(f"bootstrap: expected shape ({len(r)},), got {last.shape}")
     if r.dtype != v.dtype:
         r, v = r.astype(dtype, copy=False), v.astype(dtype, copy=False)
+    advantages, returns, (r, v, on, last) = _outputs(out, r.shape, dtype.name, [r, v, on, last])
     if _dispatch.choose(backend) == "numpy":
         double = (r.astype(np.float64), v.astype(np.float64))
         with np.errstate(over="ignore", invalid="ignore"):
-            a, b = (x.astype(dtype, copy=False) for x in _reference.gae(*double, on, gamma, lam, last))
-        _check_finite("advantages", a)
-        return a, b
-    advantages, returns = np.empty_like(r), np.empty_like(r)
+            advantages[...], returns[...] = _reference.gae(*double, on, gamma, lam, last)
+        _check_finite("advantages", advantages)
+        return (advantages, returns) if out is None else out
     steps = np.empty(0, np.uint8) if on is None else on
     ends: NDArray[Any] = np.empty(0, dtype) if last is None else last
     run: Any = _core.rft_gae_f32 if dtype == np.float32 else _core.rft_gae_f64
     run(r, v, steps, ends, gamma, lam, advantages, returns)
     _check_finite("advantages", advantages)
-    return advantages, returns
+    return (advantages, returns) if out is None else out
+
+
+def _outputs(out: Any, shape: tuple[int, ...], kind: str, inputs: list[Any]) -> tuple[Any, Any, list[Any]]:
+    """Return the memory of two results, and the inputs as a kernel may read them meanwhile."""
+    if out is None:
+        return np.empty(shape, kind), np.empty(shape, kind), inputs
+    if not (isinstance(out, tuple | list) and len(out) == 2):
+        raise ArgumentError(f"out: expected two arrays, for advantages and returns, got {shown(out)}")
+    first, inputs = output_apart("out[0]", out[0], shape, kind, inputs)
+    second, inputs = output_apart("out[1]", out[1], shape, kind, inputs)
+    if overlap(first, second):
+        raise ArgumentError("out: expected two arrays apart from each other")
+    return first, second, inputs
 
 
 def discounted_returns(

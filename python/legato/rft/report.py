@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import html
+import importlib
 import io
 import json
 import math
@@ -11,7 +13,7 @@ from typing import Any
 
 from legato._files import PathLike, PendingFile, check_destinations, checked_path
 from legato._printing import csv_cell, printable
-from legato.errors import ArgumentError
+from legato.errors import ArgumentError, DependencyError
 from legato.rft.findings import VERDICTS, Findings, one_line, one_lines
 from legato.rft.judging import Settings, judge
 from legato.rft.page import report_page
@@ -20,7 +22,7 @@ from legato.rft.rollouts import Rollouts
 __all__ = ["Report", "step_header", "step_line", "write_arrow"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Findings):
     """What a scan found, and how to write it; see `Findings` for the arrays.
 
@@ -54,6 +56,15 @@ class Report(Findings):
     rollouts: Rollouts = field(default_factory=Rollouts, repr=False, compare=False)
     asked: Settings = field(default_factory=Settings, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        """Return one line: how much was scanned, and the rule."""
+        return f"<Report of {self._headline()[0]}>"
+
+    def _repr_html_(self) -> str:
+        """Show notebooks the page, in a frame of its own: its styles are not the notebook's."""
+        page = html.escape(self.to_html())
+        return f'<iframe sandbox srcdoc="{page}" width="100%" height="640" style="border: 0"></iframe>'
+
     @classmethod
     def of(cls, rollouts: Rollouts, settings: Settings) -> Report:
         """Judge rollouts."""
@@ -85,6 +96,20 @@ class Report(Findings):
 
         columns = self.columns()
         return pa.table({name: pa.array(values, from_pandas=False) for name, values in columns.items()})
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame, one row a group.
+
+        Raises
+        ------
+        DependencyError
+            pandas is not installed.
+        """
+        try:
+            importlib.import_module("pandas")
+        except ImportError:
+            raise DependencyError("pandas is missing: pip install pandas") from None
+        return self.to_arrow().to_pandas()
 
     def to_json(self) -> str:
         """Write everything as one JSON object.
