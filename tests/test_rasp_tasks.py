@@ -230,6 +230,16 @@ def test_packed_contexts(tmp_path: Path) -> None:
         datasets.write(tmp_path / "c.csv", tasks.copy_unique, [3], 1)
 
 
+@pytest.mark.parametrize("name", tasks.ALL)
+def test_no_instances_are_an_empty_batch(name: str, tmp_path: Path) -> None:
+    """So is a length that no row of a data set was drawn for."""
+    task = tasks.ALL[name]
+    assert len(task.sample(3, 0).tokens) == 0
+    path = datasets.write(tmp_path / "a.jsonl", task, [3, 4, 5], 1)
+    (row,) = map(json.loads, path.read_text().splitlines())
+    assert task.oracle(row["prompt"]) == row["answer"]
+
+
 def test_attention_of_one_key_and_counting() -> None:
     x = np.random.default_rng(5).integers(0, 4, 60)
     bits = rasp.shift_right(x, 1) % 2

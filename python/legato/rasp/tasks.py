@@ -581,7 +581,7 @@ def _addition_make(reverse: bool) -> Callable[..., Batch]:
         digits = _addends(length, rows, rng, carry)
         written = FIRST_HINT - _hint_starts(length + 1, rows, rng, hints) - np.arange(length + 1)
         a, b, total = (np.stack([written, d], axis=2) for d in digits)
-        return _sum_of(*(x.reshape(rows, -1) for x in (a, b, total[:, ::-1] if reverse else total)))
+        return _sum_of(*(x.reshape(rows, 2 * length + 2) for x in (a, b, total[:, ::-1] if reverse else total)))
 
     return make
 
