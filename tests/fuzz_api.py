@@ -98,12 +98,15 @@ def _tracker(size: Any, model: Any, mask: Any, region: Any, bit_depth: Any, back
 
 
 def _stabilizer(
-    size: Any, fps: Any, latency_frames: Any, interpolation: Any, mask: Any, threads: Any, frame: Any
-) -> list[Any]:
+    size: Any, fps: Any, latency_frames: Any, interpolation: Any, mask: Any, threads: Any, frame: Any,
+    strength: Any = 1.0,
+) -> list[Any]:  # fmt: skip
     stabilizer = video.Stabilizer(
         size, fps, latency_frames=latency_frames, interpolation=interpolation, mask=mask, threads=threads
     )
-    return [*stabilizer.push(frame), *stabilizer.push(frame), *stabilizer.flush()]
+    first = stabilizer.push(frame)
+    stabilizer.change(fps=fps, strength=strength)
+    return [*first, *stabilizer.push(frame), *stabilizer.flush()]
 
 
 def _mixture_score(weights: Any, means: Any, covariances: Any, x: Any, alpha: Any, sigma: Any) -> Array:
@@ -251,7 +254,10 @@ def _video(rng: np.random.Generator) -> list[Call]:
             reference=False,
         ),
         Call(_stabilizer, options | {"latency_frames": 1, "interpolation": "bicubic", "frame": color}),
-        Call(_stabilizer, options | {"latency_frames": 0, "interpolation": "bilinear", "frame": planes}),
+        Call(
+            _stabilizer,
+            options | {"latency_frames": 0, "interpolation": "bilinear", "frame": planes, "strength": 0.5},
+        ),
         Call(video.Planes, {"y": gray, "u": chroma, "v": chroma, "bit_depth": 8, "chroma_location": "left"}),
         Call(video.luma, {"frame": color}),
         Call(video.as_planes, {"frame": gray}),

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,8 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV, of the video extra")
 
 from clips import SIZE, av, leftovers, shaky, times, under_way, write_clip
-from legato import camera, cli, video
+from legato import _core, camera, cli, video
 from legato.errors import ArgumentError, DependencyError, InputError, OutputError
-from legato.video.live import stabilizer as live
 from legato.video.live.line import _Line
 from legato.video.live.queue import LiveQueue
 from legato.video.live.report import LatencyHistogram
@@ -98,14 +98,14 @@ def test_a_killed_process_leaves_nothing(clip: Path, tmp_path: Path, name: str) 
 
 
 def test_mask_and_region_reach_the_tracker(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    masks: list[np.ndarray | None] = []
-    tracker = live.Tracker
+    masks: list[np.ndarray] = []
+    plan = _core.VideoLivePlan
 
-    def spied(size: tuple[int, int], mask: np.ndarray | None = None) -> object:
-        masks.append(mask)
-        return tracker(size, mask=mask)
+    def spied(*arguments: Any) -> object:
+        masks.append(arguments[-1])
+        return plan(*arguments)
 
-    monkeypatch.setattr(live, "Tracker", spied)
+    monkeypatch.setattr(_core, "VideoLivePlan", spied)
     assert cli.main(["live", "--input", str(clip), "--output", str(tmp_path / "a.mp4"), "--region", "8,4,40,30"]) == 0
     expected = np.zeros(SIZE[::-1], bool)
     expected[4:34, 8:48] = True

@@ -4,11 +4,11 @@
 #include <cmath>
 
 namespace legato::camera {
-namespace {
 
-constexpr double kNoRatio = -1.4;
-
-}  // namespace
+double ratio_of(double kt, double tt) {
+  constexpr double kNoRatio = -1.4;  // R = -1/f^2 for a lens of 0.85 frame widths, where the motion tells nothing
+  return tt > 0 ? std::clamp(kt / tt, -3.0, -0.3) : kNoRatio;
+}
 
 void SceneMotion::lay_out(Arena& arena, Size capacity) {
   motion_ = arena.take<double>(9 * capacity);
@@ -81,8 +81,7 @@ void SceneMotion::drop(std::size_t count) {
 }
 
 double SceneMotion::keystone_ratio(const PathOptions& options) const {
-  if (!std::isnan(options.keystone_ratio)) return options.keystone_ratio;
-  return tt_ > 0 ? std::clamp(kt_ / tt_, -3.0, -0.3) : kNoRatio;
+  return std::isnan(options.keystone_ratio) ? ratio_of(kt_, tt_) : options.keystone_ratio;
 }
 
 }  // namespace legato::camera

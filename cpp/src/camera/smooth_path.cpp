@@ -5,12 +5,11 @@
 #include <span>
 
 #include "camera/crop.h"
+#include "camera/scene_motion.h"
 #include "core/core.h"
 
 namespace legato::camera {
 namespace {
-
-constexpr double kNoRatio = -1.4;  // R = -1/f^2 for a lens of 0.85 frame widths, where the motion tells nothing
 
 /// Coordinates of a model's algebra: eight, of which a subgroup holds some at zero. p = basis x, x = projection p.
 /// For homographies eight of the nine entries, p33 = -p11 - p22; the first two are those tied to it.
@@ -68,7 +67,7 @@ struct Coordinates {
   }
 };
 
-/// R of k = R t: least squares over the motion, clipped.
+/// R of k = R t over the motion.
 double estimate_ratio(const double* logs, std::size_t n) {
   double kt = 0, tt = 0;
   for (std::size_t t = 1; t < n; ++t) {
@@ -76,7 +75,7 @@ double estimate_ratio(const double* logs, std::size_t n) {
     kt += f[6] * f[2] + f[7] * f[5];
     tt += f[2] * f[2] + f[5] * f[5];
   }
-  return tt > 0 ? std::clamp(kt / tt, -3.0, -0.3) : kNoRatio;
+  return ratio_of(kt, tt);
 }
 
 /// The quadratic cost 1/2 p'Q p of one frame, as 8 x 8 over the coordinates; coordinates that a model lacks get 1.

@@ -188,8 +188,9 @@ class Stabilizer:
         step = brightness.strides[0]
         if brightness.strides[1] != 1 or abs(step) < size[0]:
             brightness = brightness.copy()
+        own = owned(frame)
         final = self._plan.push(brightness, cut)
-        self._held.append(owned(frame))
+        self._held.append(own)
         return cast("list[FrameT]", self._drawn(final))
 
     @one_at_a_time
