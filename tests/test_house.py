@@ -215,7 +215,9 @@ def test_one_door_for_files() -> None:
     in_place = re.compile(r"""open\([^)]*["'][wax]b?\+?["']|write_bytes\(|\.rename\(|umask|mkstemp|NamedTemporary""")
     for path in python_files():
         if path.name != "_files.py":
-            assert not in_place.search(path.read_text().replace("av.open(", "")), path
+            lines = path.read_text().replace("av.open(", "").splitlines()
+            code = [line for line in lines if not line.lstrip().startswith((">>> ", "... "))]  # examples make their inputs
+            assert not in_place.search("\n".join(code)), path
 
 
 def test_one_door_for_what_is_printed() -> None:

@@ -17,8 +17,8 @@ The compiled core does all of it (``tracker.cpp``, ``track.cpp`` and ``fit.cpp``
 with differences of its own: corners come from a half-size copy, one to a cell of a finer grid, and the
 hypotheses of step 4 from four points in closed form with a truncated score. Points whose texture does
 not fix them are left out by a measure of their pair; and where step 5 leaves only a translation, the
-best of the models that were carried is taken. What stands in this file is the route by way of OpenCV,
-kept under a name to compare with.
+best of the models that were carried is taken. What stands in this file and in
+`fitting` is the route by way of OpenCV, kept under a name to compare with.
 """
 
 from __future__ import annotations
@@ -37,24 +37,17 @@ from legato.errors import ArgumentError
 from legato.video.choices import BACKENDS, Backend
 from legato.video.media.planes import Planes, Samples, as_planes, is_pyav, load_opencv
 from legato.video.media.planes import luma as luma_of
+from legato.video.motion.fitting import Floats, Grid, Model, apply, fit
 
 __all__ = ["Backend", "Model", "Motion", "Tracker", "estimate_motion", "predicted_error_px"]
 
 
-Model: TypeAlias = Literal["homography", "affine", "similarity", "translation"]
 Fitted: TypeAlias = Model | Literal["identity"]  # identity: of a repeated frame
 Gray: TypeAlias = NDArray[np.uint8]
-Floats: TypeAlias = NDArray[np.float64]
 Matches: TypeAlias = NDArray[np.float32]
 
-# The longer side after reduction by a whole factor. A pair at 1080p measured 0.02 px of corner error
-# at half size and 0.1 px at quarter size.
-_LONGEST_WORK_SIDE = 960
 # Below this a window and its pyramid have no room, and nothing useful can be measured.
 _SHORTEST_WORK_SIDE = 24
-# The width up to which thresholds are in pixels of the work image; beyond, they grow with it.
-_REFERENCE_WIDTH = 640
-
 _BYTES, _WORDS = np.dtype(np.uint8), np.dtype(np.uint16)
 
 _CELLS = (6, 4)
@@ -73,28 +66,10 @@ _LK_ITERATIONS = 20
 _LK_STEP_PX = 0.01
 _ROUND_TRIP_PX = 0.6
 
-# A score with a wider threshold (0.5 px, or MAGSAC++ with any) may choose a transform bent to fit a
-# moving foreground as well: 2 px of corner error in place of 0.07.
-_USAC_ITERATIONS = 500
-_USAC_CONFIDENCE = 0.999
-_USAC_PX = 0.3
-_SIMPLE_MODEL_PX = 1.5  # for models that the true motion only comes near to
-_RNG_SEED = 1
-
-_REFIT_STEPS = 12
-_REFIT_STOP = 1e-7
-# In standard deviations of the matches: where a match has lost three quarters of its weight, and
-# where it stops counting as an inlier. On clips with known motion and on real ones 4 is a little better
-# than 3 and clearly better than 2; at 6 a moving foreground begins to pull (0.09 px of corner error for 0.06).
-_REFIT_SCALE = 4.0
-_INLIER_SCALE = 4.0
-_LEAST_SIGMA_PX = 0.1
-
 # What a model needs before it is believed: inliers, and cells of the 24 that hold one.
 _LADDER: tuple[Model, ...] = get_args(Model)  # from the richest down
 _LEAST_INLIERS = {"homography": 25, "affine": 15, "similarity": 8, "translation": 5}
 _LEAST_CELLS = {"homography": 6, "affine": 4, "similarity": 2, "translation": 1}
-_FREEDOM = {"homography": 8, "affine": 6, "similarity": 4, "translation": 2}
 # Predicted standard deviation of a frame corner beyond which a model is not determined. Against
 # ground truth the prediction reads 2.5 times too low: this stands for 1.5 px. At 0.4 the blurred
 # frames of a walk fell back to a similarity that was 5 px off at the corners.
@@ -109,22 +84,6 @@ _AGREEMENT_BLUR = 33
 # levels on a still scene 0.24.
 _REPEAT_PX = 0.045
 _REPEAT_CELL_CHANGE = 1.25  # gray levels, mean of a cell; measured up to 1.07
-
-# Directions of sl(3) over the nine entries of a matrix: two translations, rotation, scale, two
-# shears, two keystones. The first k of them span the group of each simpler model.
-_DIRECTIONS = np.array(
-    [
-        [0, 0, 1, 0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 1, 0, 0, 0],
-        [0, -1, 0, 1, 0, 0, 0, 0, 0],
-        [1, 0, 0, 0, 1, 0, 0, 0, -2],
-        [1, 0, 0, 0, -1, 0, 0, 0, 0],
-        [0, 1, 0, 1, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0, 1, 0, 0],
-        [0, 0, 0, 0, 0, 0, 0, 1, 0],
-    ],
-    np.float64,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,7 +232,7 @@ class Tracker:
         if backend == "opencv":
             load_opencv()  # a missing package is better reported here than at the second frame
         self._turns = Turns()
-        self._grid = _Grid.of(as_size("size", size))
+        self._grid = Grid.of(as_size("size", size))
         self._model = as_choice("model", model, _LADDER)
         hidden = None if mask is None else checked_mask(mask, self._grid.size)
         self._depth = _checked_depth(bit_depth)
@@ -422,37 +381,6 @@ def _pushed(core: _core.VideoTracker, luma: Samples) -> Motion | None:
     return Motion(homography, inliers, confidence, True, core.matches(), kind, duplicate, residual_px, covariance)
 
 
-class _Grid(NamedTuple):
-    """The sizes (width, height) of a frame, of its work image and of a copy half that size."""
-
-    size: tuple[int, int]
-    work: tuple[int, int]
-    half: tuple[int, int]
-
-    @classmethod
-    def of(cls, size: tuple[int, int]) -> _Grid:
-        factor = math.ceil(max(size) / _LONGEST_WORK_SIDE)
-        work = _divided(size, factor)
-        return cls(size, work, _divided(work, 2))
-
-    @property
-    def px(self) -> float:
-        """What thresholds in pixels are multiplied by: points of small images are no more exact."""
-        return max(1.0, self.work[0] / _REFERENCE_WIDTH)
-
-    @property
-    def units(self) -> Floats:
-        """Matrix from coordinates of unit frame width about the center to work pixels."""
-        w, h = self.work
-        return np.array([[w, 0, 0.5 * (w - 1)], [0, w, 0.5 * (h - 1)], [0, 0, 1.0]])
-
-    @property
-    def corners(self) -> Floats:
-        """Corners of the frame in coordinates of unit frame width, (4, 2)."""
-        aspect = self.work[1] / self.work[0]
-        return 0.5 * np.array([[-1, -aspect], [1, -aspect], [-1, aspect], [1, aspect]])
-
-
 class _Frame(NamedTuple):
     """The reduced images of one frame."""
 
@@ -460,7 +388,7 @@ class _Frame(NamedTuple):
     half: Gray
 
     @classmethod
-    def of(cls, luma: Gray, grid: _Grid) -> _Frame:
+    def of(cls, luma: Gray, grid: Grid) -> _Frame:
         cv2 = load_opencv()
         if grid.work == grid.size:
             work = luma.copy()  # the caller may use its buffer again
@@ -470,21 +398,7 @@ class _Frame(NamedTuple):
         return cls(work, cv2.resize(work, grid.half, interpolation=cv2.INTER_AREA))
 
 
-class _Fit(NamedTuple):
-    """A transform in coordinates of unit frame width, with what speaks for it."""
-
-    matrix: Floats
-    inlier: NDArray[np.bool_]
-    residual: float  # median over the inliers
-    covariance: Floats  # predicted, of the four frame corners, (8, 8)
-
-    @property
-    def corner_sd(self) -> float:
-        """Predicted standard deviation of a frame corner."""
-        return math.sqrt(max(float(np.trace(self.covariance)) / 4, 0.0))
-
-
-def _motion(previous: _Frame, frame: _Frame, grid: _Grid, model: Model, usable: Gray | None) -> Motion:
+def _motion(previous: _Frame, frame: _Frame, grid: Grid, model: Model, usable: Gray | None) -> Motion:
     if min(grid.work) < _SHORTEST_WORK_SIDE:
         return _unknown()
     corners = _corners(previous.work, usable)
@@ -497,27 +411,27 @@ def _motion(previous: _Frame, frame: _Frame, grid: _Grid, model: Model, usable: 
     for candidate in _LADDER[_LADDER.index(model) :]:
         if len(here) < _LEAST_INLIERS[candidate]:
             continue
-        fit = _fit(candidate, here, there, grid)
-        if fit is None or (fit.corner_sd > most_sd and candidate != _LADDER[-1]):
+        found = fit(candidate, here, there, grid)
+        if found is None or (found.corner_sd > most_sd and candidate != _LADDER[-1]):
             continue
-        inliers = int(np.count_nonzero(fit.inlier))
-        cells = _cells(here[fit.inlier], grid)
+        inliers = int(np.count_nonzero(found.inlier))
+        cells = _cells(here[found.inlier], grid)
         if inliers < _LEAST_INLIERS[candidate] or cells < _LEAST_CELLS[candidate]:
             continue
-        agreement = _agreement(previous, frame, fit.matrix, grid)
+        agreement = _agreement(previous, frame, found.matrix, grid)
         if agreement < _LEAST_AGREEMENT:
             continue
         share = inliers / len(here)
         return Motion(
-            homography=_at_size(fit.matrix, grid.work, grid.size, grid),
+            homography=_at_size(found.matrix, grid.work, grid.size, grid),
             inliers=inliers,
             confidence=share * min(1.0, inliers / 50) * min(1.0, cells / 12) * agreement,
             ok=True,
-            points=_points(here, there, fit.inlier, grid),
+            points=_points(here, there, found.inlier, grid),
             model=candidate,
             duplicate=False,
-            residual_px=fit.residual * grid.size[0],
-            corner_covariance=fit.covariance * grid.size[0] ** 2,
+            residual_px=found.residual * grid.size[0],
+            corner_covariance=found.covariance * grid.size[0] ** 2,
         )
     return _unknown()
 
@@ -530,11 +444,11 @@ def _no_points() -> Matches:
     return np.empty((0, 4), np.float32)
 
 
-def _points(here: Floats, there: Floats, inlier: NDArray[np.bool_], grid: _Grid) -> Matches:
+def _points(here: Floats, there: Floats, inlier: NDArray[np.bool_], grid: Grid) -> Matches:
     """Give the matches at full size, the inliers first."""
     up = _between(grid.work, grid.size)
     order = np.argsort(~inlier, kind="stable")
-    both = np.hstack([_apply(up, here[order]), _apply(up, there[order])])
+    both = np.hstack([apply(up, here[order]), apply(up, there[order])])
     return both.astype(np.float32)
 
 
@@ -615,100 +529,7 @@ def _follow(previous: Gray, current: Gray, corners: Matches, usable: Gray | None
     return here[good].astype(np.float64), there[good].astype(np.float64)
 
 
-def _fit(model: Model, here: Floats, there: Floats, grid: _Grid) -> _Fit | None:
-    """Fit a model to matches in work pixels; None where it is not a motion a camera makes."""
-    cv2 = load_opencv()
-    to_units = np.linalg.inv(grid.units)
-    # Matches of pictures that have nothing in common can be degenerate in any way.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        try:
-            start = _start(model, here, there, grid.px)
-            if start is None:
-                return None
-            start = np.asarray(to_units @ start @ grid.units)
-            if not _sane(start):
-                return None
-            fit = _refit(model, start, _apply(to_units, here), _apply(to_units, there), grid)
-        except (np.linalg.LinAlgError, cv2.error):
-            return None
-        return fit if _sane(fit.matrix) and math.isfinite(fit.covariance.sum() + fit.residual) else None
-
-
-def _start(model: Model, here: Floats, there: Floats, px: float) -> Floats | None:
-    """Find a first transform that outliers have not bent, in work pixels."""
-    cv2 = load_opencv()
-    if model == "translation":
-        shift = np.median(there - here, axis=0)
-        return np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
-    cv2.setRNGSeed(_RNG_SEED)
-    if model == "homography":
-        found, _ = cv2.findHomography(
-            here, there, cv2.USAC_FAST, _USAC_PX * px, maxIters=_USAC_ITERATIONS, confidence=_USAC_CONFIDENCE
-        )
-        return None if found is None else np.asarray(found, np.float64)
-    estimate = cv2.estimateAffine2D if model == "affine" else cv2.estimateAffinePartial2D
-    rows, _ = estimate(here, there, method=cv2.RANSAC, ransacReprojThreshold=_SIMPLE_MODEL_PX * px)
-    return None if rows is None else np.vstack([rows, [0, 0, 1]]).astype(np.float64)
-
-
-def _refit(model: Model, start: Floats, x: Floats, y: Floats, grid: _Grid) -> _Fit:
-    """Minimize the Geman-McClure cost of |F x - y| over the model's group, beginning at `start`."""
-    directions = _DIRECTIONS[: _FREEDOM[model]]
-    floor = _LEAST_SIGMA_PX / grid.work[0]
-    ridge = 1e-12 * np.eye(len(directions))
-    matrix = start
-    for _ in range(_REFIT_STEPS):
-        moved = _apply(matrix, x)
-        difference = moved - y
-        error = np.hypot(difference[:, 0], difference[:, 1])
-        # The standard deviation as the median gives it falls while the fit improves, which anneals
-        # the cost.
-        sigma = max(1.4826 * float(np.median(error)), floor)
-        weight = 1 / (1 + (error / (_REFIT_SCALE * sigma)) ** 2) ** 2
-        jacobian = _velocity(moved) @ directions.T
-        weighted = jacobian * np.repeat(weight, 2)[:, None]
-        normal = weighted.T @ jacobian + ridge
-        step = -np.linalg.solve(normal, weighted.T @ difference.ravel())
-        # I + step lies in each model's group up to scale: no exponential is needed to move in it.
-        matrix = (np.eye(3) + (step @ directions).reshape(3, 3)) @ matrix
-        if np.abs(step).max() < _REFIT_STOP:
-            break
-    difference = _apply(matrix, x) - y
-    error = np.hypot(difference[:, 0], difference[:, 1])
-    inlier = error <= _INLIER_SCALE * sigma  # at least half of the matches, by the choice of sigma
-    residual = float(np.median(error[inlier])) if inlier.any() else math.inf
-    # No match is better than the floor says: few of them in a line agree with anything.
-    variance = max(float(weight @ error**2 / (2 * weight.sum())), floor**2)
-    spread = _velocity(grid.corners) @ directions.T
-    covariance = variance * (spread @ np.linalg.solve(normal, spread.T))
-    return _Fit(matrix / matrix[2, 2], inlier, residual, covariance)
-
-
-def _velocity(points: Floats) -> Floats:
-    """How points (m, 2) move with the nine entries of a small step off the identity: (2 m, 9)."""
-    x, y = points[:, 0], points[:, 1]
-    o, i = np.zeros_like(x), np.ones_like(x)
-    across = [x, y, i, o, o, o, -x * x, -x * y, -x]
-    down = [o, o, o, x, y, i, -x * y, -y * y, -y]
-    return np.stack(across + down, 1).reshape(-1, 9)
-
-
-def _sane(matrix: Floats) -> bool:
-    """Whether a hand-held camera could have moved so within one frame (unit frame width)."""
-    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-6:
-        return False
-    matrix = matrix / matrix[2, 2]
-    stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
-    return bool(
-        np.linalg.det(matrix) > 0
-        and stretch[1] > 0.8
-        and stretch[0] < 1.25
-        and np.abs(matrix[2, :2]).max() < 0.25
-        and np.abs(matrix[:2, 2]).max() < 0.5
-    )
-
-
-def _cells(points: Floats, grid: _Grid) -> int:
+def _cells(points: Floats, grid: Grid) -> int:
     """How many cells of the picture hold one of the points."""
     pixel = np.rint(points).astype(np.intp)
     cell = pixel[:, 1] * _CELLS[1] // grid.work[1] * _CELLS[0]
@@ -716,7 +537,7 @@ def _cells(points: Floats, grid: _Grid) -> int:
     return len(np.unique(cell))
 
 
-def _agreement(previous: _Frame, frame: _Frame, matrix: Floats, grid: _Grid) -> float:
+def _agreement(previous: _Frame, frame: _Frame, matrix: Floats, grid: Grid) -> float:
     """Correlation, 0 to 1, of the pictures aligned by a motion, without their slow parts.
 
     Neither a change of exposure nor a vignette tells of motion, so the local mean is taken out.
@@ -738,7 +559,7 @@ def _agreement(previous: _Frame, frame: _Frame, matrix: Floats, grid: _Grid) -> 
     return min(max(float(a @ b) / math.sqrt(energy), 0.0), 1.0) if energy > 0 else 0.0
 
 
-def _at_size(matrix: Floats, work: tuple[int, int], size: tuple[int, int], grid: _Grid) -> Floats:
+def _at_size(matrix: Floats, work: tuple[int, int], size: tuple[int, int], grid: Grid) -> Floats:
     """Express a transform of unit frame width in pixels of an image of some size."""
     to_size = _between(work, size) @ grid.units
     scaled = to_size @ matrix @ np.linalg.inv(to_size)
@@ -751,16 +572,7 @@ def _between(source: tuple[int, int], target: tuple[int, int]) -> Floats:
     return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1.0]])
 
 
-def _apply(matrix: NDArray[Any], points: NDArray[Any]) -> Floats:
-    moved = points @ matrix[:, :2].T + matrix[:, 2]
-    return np.asarray(moved[:, :2] / moved[:, 2:])
-
-
-def _divided(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
-
-
-def _usable(mask: NDArray[Any], grid: _Grid) -> Gray:
+def _usable(mask: NDArray[Any], grid: Grid) -> Gray:
     """Reduce a mask to the work image, with a margin of half a window."""
     cv2 = load_opencv()
     hidden = (mask == 0).astype(np.uint8) * 255
