@@ -216,7 +216,7 @@ def test_one_door_for_files() -> None:
     for path in python_files():
         if path.name != "_files.py":
             lines = path.read_text().replace("av.open(", "").splitlines()
-            code = [line for line in lines if not line.lstrip().startswith((">>> ", "... "))]  # examples make their inputs
+            code = [line for line in lines if not line.lstrip().startswith((">>> ", "... "))]  # examples may
             assert not in_place.search("\n".join(code)), path
 
 
