@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -422,14 +423,14 @@ class FlowMatchEulerDiscreteScheduler(Run, diffusers.FlowMatchEulerDiscreteSched
                 return_dict,
             )  # fmt: skip
         k = self._counted(timestep)
-        coef = self._cached(self.sigmas, k, lambda: self._row(k))
+        coef = self._cached(self.sigmas, None, self._table)[k]
         noise = self._noise(coef[2], None, generator, k) if coef[2] else {}
         after = in_type(fused(*alike(sample, model_output), coef, **noise), model_output.dtype)
         self._step_index += 1
         return scheduling_flow.FlowMatchEulerDiscreteSchedulerOutput(prev_sample=after) if return_dict else (after,)
 
-    def _row(self, k: int) -> tuple[float, float, float]:
-        sigma, sigma1 = self._numbers(self.sigmas)[k], self._numbers(self.sigmas)[k + 1]
+    def _table(self) -> list[tuple[float, float, float]]:
+        pairs = itertools.pairwise(self._numbers(self.sigmas))
         if self.config.stochastic_sampling:  # to x0, and noise anew
-            return 1.0 - sigma1, -(1.0 - sigma1) * sigma, sigma1
-        return 1.0, sigma1 - sigma, 0.0
+            return [(1.0 - sigma1, -(1.0 - sigma1) * sigma, sigma1) for sigma, sigma1 in pairs]
+        return [(1.0, sigma1 - sigma, 0.0) for sigma, sigma1 in pairs]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from legato import _core
 from legato._scalars import as_count, shown
@@ -16,9 +17,6 @@ from legato.diffusion.multistep import Weights
 from legato.diffusion.noise import Seeds, normal
 from legato.diffusion.steps import Prediction, apply_step, rewritten
 from legato.errors import ArgumentError, IndexRangeError
-
-if TYPE_CHECKING:
-    import torch
 
 Row = tuple[float, float, float, float]  # weights of x, x0, eps and z
 Seen = tuple[float, float, float, float]  # x0 = p x + q out and eps = r x + u out: p, q, r, u
@@ -129,11 +127,13 @@ class Run:
     def _counted(self, timestep: Any) -> int:
         """Return the number of the step of a scheduler that counts its steps."""
         mine: Any = self
-        if mine.step_index is None:
+        k = mine.step_index
+        if k is None:
             if mine.begin_index is None and self._place(timestep) is None:
                 raise IndexRangeError(f"timestep: expected one of this run's timesteps, got {shown(float(timestep))}")
             mine._init_step_index(timestep)
-        k, steps = int(mine.step_index), mine.timesteps.shape[0]
+            k = mine.step_index
+        k, steps = int(k), mine.timesteps.shape[0]
         if not 0 <= k < steps:
             raise IndexRangeError(f"timestep: this run has {steps} steps, and all are taken")
         return k
@@ -201,8 +201,6 @@ def _same(one: Any, other: Any) -> bool:
 
 def _draw(generator: Any) -> int:
     """Draw a seed; the generator moves by one draw."""
-    import torch
-
     options: dict[str, Any] = {} if generator is None else {"generator": generator, "device": generator.device}
     return int(torch.randint(0, 2**63 - 1, (1,), dtype=torch.int64, **options).item())
 
@@ -212,8 +210,6 @@ def alike(x: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     if x.shape != out.shape:
         raise ArgumentError(f"model_output: expected shape {tuple(x.shape)} as sample has, got {tuple(out.shape)}")
     if x.dtype != out.dtype:
-        import torch
-
         wide = torch.promote_types(x.dtype, out.dtype)
         return x.to(wide), out.to(wide)
     return x, out
@@ -224,8 +220,6 @@ def fused(
     noise: Any = None, seeds: Seeds = 0, step: int = 0, substep: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Return A x + B out + weight second + C z: in one pass on the CPU, and in torch elsewhere or where it records."""
-    import torch
-
     on_x, on_out, on_noise = coef
     threads = 1 if x.numel() <= _ALONE else torch.get_num_threads()
     if noise is None and x.is_contiguous() and out.is_contiguous() and (second is None or second.is_contiguous()):
@@ -299,7 +293,5 @@ def seen_in_sigma(kind: str, sigma: float) -> Seen:
 
 def refuse_numbers_of_steps(timestep: Any) -> None:
     """Refuse a whole number where one of ``timesteps`` is expected, as diffusers does."""
-    import torch
-
     if isinstance(timestep, int) or getattr(timestep, "dtype", None) in (torch.int32, torch.int64):
         raise ArgumentError("timestep: expected one of `timesteps`, not the number of a step")
