@@ -720,7 +720,7 @@ class _JsonLinesPart(Part):
         import pyarrow as pa
 
         known, keys = self._known.get(quote, (NameTable(), []))
-        if sum(map(len, keys)) > _REMEMBERED:
+        if sum(len(key or "") for key in keys) > _REMEMBERED:
             known, keys = NameTable(), []
         self._known[quote] = known, keys
         codes = known.number(raw)
