@@ -121,8 +121,13 @@ def test_each_chat_of_lines_is_parsed_once(tmp_path: Path, monkeypatch: pytest.M
     lines = [json.dumps({"prompt": chat, "reward": 1}) + "\n" for chat in given]
     (tmp_path / "log.jsonl").write_text("".join(lines))
     parsed: list[Any] = []
+
+    def parse(chat: Any) -> str:
+        parsed.append(chat)
+        return canonical_json(chat)
+
     monkeypatch.setattr(readers, "_BLOCK", 1 << 14)
-    monkeypatch.setattr(readers, "canonical_json", lambda chat: parsed.append(chat) or canonical_json(chat))
+    monkeypatch.setattr(readers, "canonical_json", parse)
     report = rft.scan(tmp_path / "log.jsonl")
     assert len(parsed) == len(report.prompt) == 50
     assert report.n.sum() == 3000
