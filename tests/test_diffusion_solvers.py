@@ -64,7 +64,7 @@ def test_orders_of_convergence(sampler: str, orders: dict[str, float]) -> None:
     for path, order in orders.items():
         errors = [error_of_variance(sampler, paths()[path](steps)) for steps in (320, 640)]
         assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.12), path
-        assert errors[1] < 0.015
+        assert errors[1] < (0.015 if (sampler, path) == ("pf_ode", "ve") else 0.01)  # a large constant, of first order
 
 
 @pytest.mark.parametrize("sampler", ["lcm", "tcd"])
