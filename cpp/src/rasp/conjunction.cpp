@@ -342,7 +342,7 @@ Status aggregate_conjunction(const Shape& shape, std::span<const Term> terms, co
   for (int worker = 0; worker < team(shape, threads); ++worker) rooms[worker] = lay_out(arena, shape.length, plan);
   if (arena.overflowed()) return Status::workspace_too_small;
   if (tokens_of(shape).is(0)) return Status::ok;  // of any number of rows
-  const double token_ns = kTokenNs * (1 + plan.orders);
+  const double token_ns = kTokenNs * static_cast<double>(1 + plan.orders);
   for_rows(shape, sink, threads, token_ns, [&](std::size_t offset, std::size_t n, std::size_t worker) {
     Term moved[kMostTerms];
     std::size_t count = 0;
