@@ -193,6 +193,23 @@ def test_generation(benchmark: Any, numbers: int, way: str) -> None:
     assert out == wanted
 
 
+@pytest.mark.parametrize("name", [name for name in tasks.ALL if tasks.ALL[name].program is not None])
+def test_generation_a_node(benchmark: Any, name: str) -> None:
+    """500 tokens by each task's program, whatever they are; the whole evaluation says the same."""
+    benchmark.group = "500 tokens generated, by program"
+    program = tasks.ALL[name].program
+    prompt, _ = tasks.ALL[name].sample(length=5, rows=1, seed=1).row(0)
+    out = benchmark(lambda: program.generate(prompt, max_new=500))
+    assert out == program([*prompt, *out])[len(prompt) - 1 : -1].tolist()
+    seconds = []
+    for _ in range(7):
+        start = time.thread_time()
+        program.generate(prompt, max_new=500)
+        seconds.append(time.thread_time() - start)
+    each = float(np.median(seconds)) / 500 / len(program.nodes)
+    print(f"{name}: {each * 1e9:.0f} ns of thread time a token and node, {len(program.nodes)} nodes")
+
+
 def test_generation_against_recomputation() -> None:
     """1000 numbers: the later half of the recomputations costs at least 500 times the one in the middle."""
     program = tasks.count.program
