@@ -316,7 +316,7 @@ TEST_CASE("bad input is refused") {
 
   Solved out{Status::ok, std::vector<double>(90), std::vector<double>(90), std::vector<double>(10), {}};
   std::vector<std::byte> small(path_workspace_size(10, PathOptions{}) / 2);
-  CHECK(path_workspace_size(10, PathOptions{.relinearize = std::numeric_limits<int>::max()}) == 0);
+  CHECK(path_workspace_size(10, PathOptions{.relinearize = std::numeric_limits<int>::max(), .solver = {}}) == 0);
   CHECK(smooth_path(motion, 0.5, PathOptions{}, {}, {}, small, out.corrections, out.logs, out.violation, out.result) ==
         Status::workspace_too_small);
 }
