@@ -105,7 +105,7 @@ bool warp_bicubic(int repeats) { return warp(legato::video::Interpolation::bicub
 
 bool fill(int repeats) {
   constexpr int kWidth = 320, kHeight = 180;
-  const std::vector<std::uint8_t> frame = picture(kWidth, kHeight, 0), neighbor = picture(kWidth, kHeight, 3);
+  const std::vector<std::uint8_t> frame = picture(kWidth, kHeight, 0), neighbor = picture(kWidth, kHeight, -24);
   std::vector<std::uint8_t> drawn = frame;
   const std::size_t size = legato::video::pyramid_memory_size(kWidth, kHeight, 1);
   std::vector<std::byte> memory[2] = {std::vector<std::byte>(size), std::vector<std::byte>(size)};
@@ -116,20 +116,23 @@ bool fill(int repeats) {
     pyramids[i] = legato::video::create_pyramid(kWidth, kHeight, 1, memory[i]);
     if (pyramids[i] == nullptr || !fine(legato::video::fill_pyramid(*pyramids[i], planes[i]))) return false;
   }
-  const double map[9] = {1, 0, -20, 0, 1, -6, 0, 0, 1};
+  const double map[9] = {1, 0, -20, 0, 1, 0, 0, 0, 1};
   legato::video::FillSource<std::uint8_t> source;
   source.planes[0] = planes[1];
   source.pyramid = pyramids[1];
-  source.map[2] = 24, source.map[5] = 8;
+  source.map[2] = 24;
   const legato::video::Image<std::uint8_t> target{drawn.data(), kWidth, kHeight, kWidth};
   const legato::video::FrameSize cells = legato::video::fill_cells(kWidth, kHeight);
   std::vector<float> errors(static_cast<std::size_t>(cells.width) * static_cast<std::size_t>(cells.height));
   std::vector<std::byte> workspace(legato::video::fill_workspace_size(*pyramids[0], kWidth, kHeight, 1));
+  legato::video::FillOptions options;
+  options.most_error = 1000;  // the texture is harsh, and a membrane is not what is counted
   legato::video::FillResult found;
   bool good = true;
   while (repeats-- > 0) {
-    good = fine(legato::video::fill(map, *pyramids[0], {&source, 1}, {&target, 1}, {}, {}, workspace, errors, found)) &&
-           found.sources == 1 && found.membrane == 0 && good;
+    good = fine(legato::video::fill(map, *pyramids[0], {&source, 1}, {&target, 1}, {}, options, workspace, errors,
+                                    found)) &&
+           found.sources == 1 && found.membrane < 0.01 && good;
   }
   return good;
 }
