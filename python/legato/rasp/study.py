@@ -82,9 +82,9 @@ RECIPES: Mapping[str, Settings] = {
     "parity": Settings(train_length=10, steps=1000),
     "parity_scratchpad": Settings(train_length=12, steps=3000, layers=3),
     "addition_reverse": Settings(train_length=4, steps=4000, layers=4, heads=2, scaled=True),
-    "addition_forward": Settings(train_length=4, steps=1500, layers=3),
-    "addition_reverse_plain": Settings(train_length=4, steps=1500, layers=3),
-    "addition_forward_plain": Settings(train_length=4, steps=1500, layers=3),
+    "addition_forward": Settings(train_length=4, steps=800, layers=3),
+    "addition_reverse_plain": Settings(train_length=4, steps=800, layers=3),
+    "addition_forward_plain": Settings(train_length=4, steps=800, layers=3),
 }
 
 
