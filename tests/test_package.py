@@ -136,6 +136,7 @@ def test_wheel_holds_the_package_and_nothing_else() -> None:
     for source, place in (
         ("cpp/include/", "legato/include/"),
         ("cpp/c/legato.h", "legato/include/legato.h"),
+        ("cpp/c/legato_live.h", "legato/include/legato_live.h"),
         ("cpp/cuda/", "legato/include/legato/cuda/"),
     ):
         wanted |= {name.replace(source, place) for name in _tracked() if name.startswith(source)}

@@ -292,15 +292,17 @@ def test_paths_and_programs() -> None:
     motion = np.tile(np.eye(3).ravel(), (4, 1))
 
     def path(
-        motion: Any, fixed: Any, weight: Any, salient: Any, targets: Any, corrections: Any, logs: Any, violation: Any
-    ) -> None:
+        motion: Any, fixed: Any, weight: Any, salient: Any, targets: Any, rolls: Any,
+        corrections: Any, logs: Any, violation: Any,
+    ) -> None:  # fmt: skip
         _core.camera_smooth_path(
-            motion, 0.5, path_options(), fixed, weight, salient, 1.0, targets, 0.1, corrections, logs, violation
-        )
+            motion, 0.5, path_options(), fixed, weight, salient, 1.0, targets, 0.1, rolls, 0.1,
+            corrections, logs, violation,
+        )  # fmt: skip
 
     arrays = {
         "motion": motion, "fixed": motion[:1], "weight": ones(4), "salient": np.zeros((4, 2, 2)),
-        "targets": np.zeros((4, 2)), "corrections": motion, "logs": motion, "violation": ones(4),
+        "targets": np.zeros((4, 2)), "rolls": np.zeros(4), "corrections": motion, "logs": motion, "violation": ones(4),
     }  # fmt: skip
     refuses_each(path, arrays, free={("fixed", 0), ("salient", 1)})
     with pytest.raises(ArgumentError):
@@ -319,17 +321,18 @@ def test_paths_and_programs() -> None:
 
 
 def test_streams() -> None:
-    def push(motion: Any, weight: Any, salient: Any, targets: Any) -> None:
-        stream = _core.CameraPathStream(path_options(), 0.5, 30, 10, -1, 1, 1.0, 0.0, 0)
-        stream.push(motion, weight, salient, targets, 0)
+    def push(motion: Any, weight: Any, salient: Any, targets: Any, rolls: Any) -> None:
+        stream = _core.CameraPathStream(path_options(), 0.5, 30, 10, -1, 1, 1.0, 0.0, 0.0, 0)
+        stream.push(motion, weight, salient, targets, rolls, 0)
 
     motion = np.tile(np.eye(3).ravel(), (4, 1))
-    refuses_each(push, {"motion": motion, "weight": ones(4), "salient": np.zeros((4, 1, 2)), "targets": ones(4, 2)})
+    arrays = {"weight": ones(4), "salient": np.zeros((4, 1, 2)), "targets": ones(4, 2), "rolls": ones(4)}
+    refuses_each(push, {"motion": motion, **arrays})
     for window, stride, predicted in ((2**40, 10, 0), (30, 30, 0), (30, 10, 2**31 - 1), (30, 10, -7)):
         with pytest.raises(ArgumentError):
-            _core.CameraPathStream(path_options(), 0.5, window, stride, predicted, 0, 0.0, 0.0, 0)
+            _core.CameraPathStream(path_options(), 0.5, window, stride, predicted, 0, 0.0, 0.0, 0.0, 0)
     with pytest.raises(ArgumentError):
-        _core.CameraPathStream(path_options(crop=2.0), 0.5, 30, 10, 0, 0, 0.0, 0.0, 0)
+        _core.CameraPathStream(path_options(crop=2.0), 0.5, 30, 10, 0, 0, 0.0, 0.0, 0.0, 0)
     for more, name in (({"window": 2**62, "stride": 2**61}, "window"), ({"predicted": 2**31 - 1}, "predicted")):
         with pytest.raises(ArgumentError, match=f"{name}: expected "):
             camera.PathStream((640, 360), **more)

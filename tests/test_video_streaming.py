@@ -154,7 +154,7 @@ def test_a_file_comes_out_frame_for_frame(tmp_path: Path) -> None:
     assert (report.ended, report.note) == ("input", "")
     assert (report.frames_read, report.frames_dropped, report.frames_written) == (13, 0, 13)
     assert times(tmp_path / "out.mkv") == [Fraction(pts, 1000) for pts in stamps]
-    stabilizer = video.Stabilizer(SIZE, 30, latency_frames=5, interpolation="bilinear")
+    stabilizer = video.Stabilizer(SIZE, 30, latency_frames=5)
     expected = [out for frame in decoded(source) for out in stabilizer.push(frame)] + stabilizer.flush()
     for want, got in zip(expected, decoded(tmp_path / "out.mkv"), strict=True):
         for name in "yuv":
@@ -673,7 +673,7 @@ def test_a_connection_begins_a_scene_though_its_first_picture_is_dropped(clip: P
         flush = list
 
     reading = Reading(Source.of(clip, None), 0, 0, None)
-    line = _Line(reading, Target.of("out.mkv", None), Spy, None, {}, 0, False)
+    line = _Line(reading, Target.of("out.mkv", None), Spy, None, {}, 0, 0, False)
     line._stabilizer = Spy()  # type: ignore[assignment]
     reading.queue.capacity = 3
     frame = decoded(clip)[0]
