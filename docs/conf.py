@@ -60,7 +60,7 @@ class Exports(SphinxDirective):
         """Write the directives of autosummary and autodoc, and have them read."""
         with mock(autodoc_mock_imports):
             module = importlib.import_module(self.arguments[0])
-        members = {name: getattr(module, name) for name in module.__all__}
+            members = {name: getattr(module, name) for name in module.__all__}  # a lazy module imports here
         classes = [name for name, member in members.items() if isinstance(member, type)]
         functions = [name for name, member in members.items() if inspect.isroutine(member)]
         lines = [f".. automodule:: {module.__name__}", "", ".. autosummary::", "   :nosignatures:", ""]
