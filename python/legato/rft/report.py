@@ -104,6 +104,10 @@ class Report(Findings):
         ------
         DependencyError
             pandas is not installed.
+
+        See Also
+        --------
+        Report.to_arrow : The same as a pyarrow.Table.
         """
         try:
             importlib.import_module("pandas")

@@ -233,6 +233,10 @@ class Stabilizer:
         ------
         ArgumentError
             If a setting is not as described. The old ones then stay.
+
+        See Also
+        --------
+        Stabilizer.push : Take the next picture; return the one whose time has come.
         """
         before = self._options, self._fps, self._strength, self._guarded
         given = options, fps, strength, guard
