@@ -235,3 +235,14 @@ def test_weights_and_covariances_at_the_ends_of_float64() -> None:
     for bad in ([1e-310], [[1e-310]], [[[1e-310]]]):
         with pytest.raises(ArgumentError, match="covariances: expected variances of at least"):
             D.GaussianMixture([1.0], [[0.5]], bad)
+
+
+def test_far_out_no_density_is_left() -> None:
+    """Squares beyond float64: no density, and the same score and mean by both backends."""
+    x = np.array([[1e300, 0.0], [0.0, 0.0]])
+    for weights in ([0.5, 0.5], [0.9, 0.1]):
+        mixture = D.GaussianMixture(weights, [[-1.0, 0.0], [1.0, 0.0]], [0.1, 0.2])
+        assert mixture.log_density(x, 0.9, 0.1).tolist()[0] == -np.inf
+        for name in ("log_density", "score", "denoise"):
+            native, numpy = (getattr(mixture, name)(x, 0.9, 0.1, backend=backend) for backend in ("native", "numpy"))
+            np.testing.assert_allclose(native, numpy, rtol=1e-12)

@@ -777,3 +777,11 @@ def test_blocks_go_to_any_thread() -> None:
     x, eps = (D.normal((40, 65536), seed) for seed in (1, 2))
     first, *rest = (D.apply_step(x, eps, (0.9, 0.1, 0.2), seeds=4, threads=threads) for threads in (1, 2, 5))
     assert all((first == other).all() for other in rest)
+
+
+def test_langevin_of_no_step_and_of_levels_that_are_large_integers() -> None:
+    mixture = D.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])
+    x = np.ones((2, 2))
+    assert np.array_equal(D.langevin(mixture, x, 0.1, 0), x)
+    assert D.langevin(mixture, x[:0], 0.1, 0).shape == (0, 2)
+    assert np.isfinite(D.langevin(mixture, x, 0.1, 2, alpha=2**64)).all()

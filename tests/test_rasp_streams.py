@@ -240,3 +240,8 @@ def test_closures_and_globals_are_read_anew() -> None:
 def test_random_programs_by_every_route(tmp_path: Path) -> None:
     saved = sum(rasp_random.check(np.random.default_rng([12, at]), tmp_path) for at in range(60))
     assert saved > 10
+
+
+def test_a_stop_that_no_token_of_the_core_can_be() -> None:
+    program = rasp.Program(lambda x: x + 1)
+    assert program.generate([1, 2], max_new=3, stop=2**64) == program.generate([1, 2], max_new=3)

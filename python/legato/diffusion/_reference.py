@@ -159,10 +159,12 @@ def mixture_evaluate(
         total = a * a * covariance + s * s * np.eye(dimension)
         off = x - a * mean
         scores[k] = -np.linalg.solve(total, off.T).T
-        quadratic = -(off * scores[k]).sum(1)
+        with np.errstate(over="ignore"):  # of points so far out that no density is left
+            quadratic = -(off * scores[k]).sum(1)
         logits[:, k] = log_weights[k] - 0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * total)[1])
     most = logits.max(1, keepdims=True)
-    weights = np.exp(logits - most)
+    weights = np.exp(logits - np.where(np.isinf(most), 0.0, most))
+    weights[np.isinf(most[:, 0])] = 1.0  # as the core
     log_density = most[:, 0] + np.log(weights.sum(1))
     responsibilities = weights / weights.sum(1, keepdims=True)
     score = np.einsum("nk,knd->nd", responsibilities, scores)

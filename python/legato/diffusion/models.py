@@ -466,11 +466,14 @@ def _result(x: Any, out: NDArray[Any]) -> Any:
     return given_back(x, to_storage(out, storage) if storage in ("float16", "bfloat16") else out)
 
 
-def check_level(alpha: float, sigma: float) -> None:
-    """Refuse what is no level."""
+def check_level(alpha: float, sigma: float) -> tuple[float, float]:
+    """Return a level as floats; refuse what is none."""
+    level = []
     for name, value in (("alpha", alpha), ("sigma", sigma)):
         number = as_number(name, value, least=0)
+        level.append(float(number))
         if number != 0 and not 1e-100 <= number <= 1e100:  # the squares must not leave float64
             raise ArgumentError(f"{name}: expected 0 or a number from 1e-100 to 1e100, got {shown(value)}")
     if alpha == 0 and sigma == 0:
         raise ArgumentError("alpha, sigma: expected one of them above 0")
+    return level[0], level[1]

@@ -305,7 +305,7 @@ def langevin(
     >>> bool(abs(x.var() - 1 / (1 - 0.1 / 4)) < 0.08)
     True
     """
-    check_level(alpha, sigma)
+    alpha, sigma = check_level(alpha, sigma)
     guidance_scale = as_number("guidance_scale", guidance_scale)
     first_step = as_count("first_step", first_step, 0, 2**32 - 2)
     step_size = as_number("step_size", step_size, above=0)
@@ -331,7 +331,7 @@ def langevin(
     rows = np.tile(corrector_row(alpha, sigma, step_size, form, guidance=guidance_scale), (n_steps, 1))
     rows = rows.reshape(n_steps, len(Row._fields))
     column(rows, "step")[:] = first_step + np.arange(n_steps)
-    if runner.has_score:
+    if runner.has_score and n_steps:
         check_langevin("step_size", "guidance_scale", rows[:1], runner.cond, runner.uncond)
     streams = Streams(seeds, len(state), first_sample, generator)
     state = runner.run(state, rows, streams, Guidance(guidance_scale), form)

@@ -249,7 +249,8 @@ class Stream:
         found: list[int] = []
         if self._compiled is not None:
             try:
-                written, sound = self._compiled.generate(token, stop, most)
+                end = stop if stop is not None and -(2**63) <= stop < 2**63 else None  # no token of the core is another
+                written, sound = self._compiled.generate(token, end, most)
             except BaseException:
                 self._compiled, self._interpreted = None, _Interpreted(self._nodes, failed=True)
                 raise
