@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import gc
 import os
 import random
 import shutil
@@ -149,6 +150,7 @@ def kill(source: Path, frames: int, count: int, first: int) -> collections.Count
         out = folder / "out.mp4"
         video.stabilize(source, out, **_FAST)
         whole = out.read_bytes()
+        gc.collect()  # an encoder that is left here would be closed in the child, which has none of its threads
         for seed in range(first, first + count):
             rng = random.Random(seed)
             out.unlink(missing_ok=True)
