@@ -10,7 +10,6 @@
 namespace legato::camera {
 
 constexpr std::size_t kPinned = 3;  // derivatives reach three frames back: these stand for the whole past
-constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 
 /// R of k = R t by least squares from the sums of k t and t t, clipped.
 double ratio_of(double kt, double tt);

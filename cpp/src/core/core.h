@@ -85,6 +85,9 @@ class Crew {
   std::size_t working_;
 };
 
+/// The homography that moves nothing, row by row.
+inline constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+
 /// The most threads of one run call.
 constexpr std::size_t kMaxThreads = 64;
 

@@ -13,7 +13,6 @@
 namespace legato::video {
 namespace {
 
-constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 constexpr double kChange = 1.5;  // seconds from one setting to another
 
 // A picture reduced to this tells one scene from another.

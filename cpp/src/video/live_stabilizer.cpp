@@ -15,7 +15,6 @@ namespace legato::video {
 namespace {
 
 constexpr int kMostSamplePlanes = 4;
-constexpr double kIdentity[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 
 /// The planes a picture is kept in: one or three of YUV, or four of colors.
 struct Layout {
