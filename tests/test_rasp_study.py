@@ -145,6 +145,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "study.json", "study.md", "study.svg", "trainings.jsonl"
     ]  # fmt: skip
+    assert cli.main(["rasp", "study", "--tasks", "mode", "--steps", "2", "--train-length", "3", "--multiples", "1",
+                     "--seeds", "4", "--heads", "2", "--supply", "9", "--scaled",
+                     "--output", str(tmp_path)]) == 0  # fmt: skip
+    made = json.loads((tmp_path / "study.json").read_text())["curves"][0]["settings"]
+    assert (made["heads"], made["supply"], made["scaled"]) == (2, 9, True)
     assert cli.main(["rasp", "study", "--tasks", "sorting"]) == 2
     assert "expected some of count, mode" in capsys.readouterr().err
 

@@ -80,6 +80,12 @@ def add_arguments(parser: Parser) -> None:
     study.add_argument("--steps", type=int, metavar="N", help="of each training (default: the task's)")
     study.add_argument("--train-length", type=int, metavar="N", help="longest of the training (default: the task's)")
     study.add_argument("--layers", type=int, metavar="N", help="of each network (default: the task's, 2 to 4)")
+    study.add_argument("--heads", type=int, metavar="N", help="of each layer (default: the task's, 1 or 2)")
+    study.add_argument("--supply", type=int, metavar="N", help="symbols or hints to draw from (default: the task's)")
+    study.add_argument(
+        "--scaled", action=argparse.BooleanOptionalAction,
+        help="scale attention by the logarithm of the tokens that are seen (default: the task's)",
+    )  # fmt: skip
     study.add_argument(
         "--multiples", type=float, nargs="+", metavar="M", help="of that length, tested (default: 0.5 1 1.5 2)"
     )
@@ -163,6 +169,9 @@ def _study(arguments: argparse.Namespace) -> int:
         "steps": arguments.steps,
         "train_length": arguments.train_length,
         "layers": arguments.layers,
+        "heads": arguments.heads,
+        "supply": arguments.supply,
+        "scaled": arguments.scaled,
         "multiples": None if arguments.multiples is None else tuple(arguments.multiples),
         "seeds": None if arguments.seeds is None else tuple(arguments.seeds),
     }
